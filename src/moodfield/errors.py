@@ -1,0 +1,68 @@
+"""Every way we refuse, and the one way a name is looked up.
+
+In: what came, what was wanted, what to do. Out: one sentence for a person.
+Knows nothing of: audio, networks, or anything else that can go wrong.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class MoodfieldError(Exception):
+    """Anything moodfield refuses; the message says what came, what was wanted and what to do."""
+
+
+class BadAudio(MoodfieldError):
+    """A file or waveform that cannot be tagged."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """one short word for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
+
+
+class BadConfig(MoodfieldError):
+    """A setting outside its range, or two settings that contradict each other."""
+
+
+class BadDataset(MoodfieldError):
+    """An index, a split or a truth matrix that cannot be used; all its faults at once."""
+
+
+class BadModel(MoodfieldError):
+    """A model folder or checkpoint that cannot be loaded."""
+
+
+class BadScores(MoodfieldError):
+    """Truth and scores that cannot be compared."""
+
+
+class BadRun(MoodfieldError):
+    """A training run that cannot be started, continued or read."""
+
+
+class UnknownName(MoodfieldError):
+    """A name that is not in its table."""
+
+
+class MissingExtra(MoodfieldError):
+    """Something that needs an optional part of moodfield which is not installed."""
+
+
+def lookup(table: Mapping[str, T], name: str, *, what: str) -> T:
+    """The value called `name`, or an `UnknownName` that offers the nearest names there are."""
+    if name in table:
+        return table[name]
+    raise UnknownName(f"there is no {what} called {name!r}; {suggest(name, table)}")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A half sentence that leads from a wrong name to the right ones."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return "known: " + ", ".join(names)

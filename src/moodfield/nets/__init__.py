@@ -1,0 +1,75 @@
+"""Clips become logits: the zoo and its one registry.
+
+In: a name and changes to its numbers. Out: a network.
+Knows nothing of: training, cards, or files other than published checkpoints.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from pickle import UnpicklingError  # only the exception
+
+import torch
+
+from moodfield.errors import BadConfig, BadModel, lookup
+from moodfield.nets import resnet, vgg
+from moodfield.nets.blocks import Net
+from moodfield.nets.resnet import CPResNet, CPResNetConfig
+from moodfield.nets.vgg import VGG, VGGConfig
+
+NetConfig = CPResNetConfig | VGGConfig
+
+NETS: dict[str, NetConfig] = {
+    "cp_resnet": CPResNetConfig(),
+    "fa_resnet": CPResNetConfig(frequency_aware=True),
+    "vgg": VGGConfig(),
+}
+"""name → config; files store the config, never the name"""
+
+
+def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) -> Net:
+    """A fresh network of the registry, with some of its numbers changed: `create("fa_resnet", rho_freq=7)`.
+
+    Refuses an unknown name, an unknown number, and numbers out of range.
+    """
+    config = lookup(NETS, name, what="network")
+    unknown = set(changes) - set(vars(config))
+    if unknown:
+        raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(vars(config))}")
+    net: Net = replace(config, **changes).build(bands=bands, tags=tags)  # type: ignore[arg-type]
+    return net
+
+
+def register(name: str, config: NetConfig) -> None:
+    """Give a config a name; refuses a name that is taken."""
+    if name in NETS:
+        raise BadConfig(f"the network {name!r} is registered already, as {NETS[name]}; choose another name")
+    NETS[name] = config
+
+
+def published(path: str | Path) -> Net:
+    """The network in a published checkpoint: the organisers' VGG-ish one or the authors' CP-ResNets.
+
+    Loading runs no code. Refuses a file that is missing, damaged or something else with `BadModel`.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise BadModel(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise BadModel(f"{path} holds a {type(checkpoint).__name__}, a state dict is wanted")
+    return (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint)
+
+
+__all__ = [
+    "NETS",
+    "VGG",
+    "CPResNet",
+    "CPResNetConfig",
+    "Net",
+    "NetConfig",
+    "VGGConfig",
+    "create",
+    "published",
+    "register",
+]

@@ -1,0 +1,157 @@
+"""CP-ResNet: receptive-field-regularized, optionally frequency-aware.
+
+In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
+Knows nothing of: how it is trained, or what the tags mean.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from moodfield import clips, receptive
+from moodfield.errors import BadConfig, BadModel
+from moodfield.nets.blocks import Mels, Net, ResidualBlock, Standardize
+from moodfield.receptive import Layer
+
+DEEPEST_RHO = 22
+"""ρ at which all kernels that ρ governs are 3"""
+BLOCKS = 12
+"""residual blocks: three stages of four"""
+POOLED_BLOCKS = (0, 1, 3)
+"""blocks after which the map is halved in frequency and time"""
+STEM = Layer(kernel=5, stride=2, padding=1)
+POOL = Layer(kernel=2, stride=2)
+
+
+def kernels(rho: int) -> tuple[tuple[int, int], ...]:
+    """Kernel sizes of the two convolutions of every block, along one axis, for ρ in 0 … 22 (§3.1).
+
+    The first convolution is always 3, the second always 1, and number `i + 2` is 3 up to `i = ρ`, then 1.
+    """
+    if not 0 <= rho <= DEEPEST_RHO:
+        raise BadConfig(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
+    sizes = [3, 1] + [3 if i <= rho else 1 for i in range(1, 2 * BLOCKS - 1)]
+    return tuple(zip(sizes[::2], sizes[1::2], strict=True))
+
+
+@dataclass(frozen=True)
+class CPResNetConfig:
+    """CP-ResNet as numbers (§3.1, §3.2)."""
+
+    rho_freq: int = 5
+    """ρ along frequency, 0 … 22: how many of the block convolutions look beyond one cell; *chosen by us*, 5 to 7 fit"""
+    rho_time: int = 5
+    """ρ along time, 0 … 22; matters less than along frequency"""
+    width: int = 128
+    """channels of the first stage; the second has twice, the third four times as many"""
+    frequency_aware: bool = False
+    """whether every convolution of the blocks also sees its position on the frequency axis"""
+
+    def __post_init__(self) -> None:
+        kernels(self.rho_freq), kernels(self.rho_time)
+        if self.width < 1:
+            raise BadConfig(f"a width of {self.width} channels came, at least 1 is needed")
+
+    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
+        """The layers that an output cell looks through along one axis, first to last."""
+        found = [STEM]
+        for index, block in enumerate(kernels(self.rho_freq if axis == "freq" else self.rho_time)):
+            found += [Layer(kernel, padding=kernel // 3) for kernel in block]
+            if index in POOLED_BLOCKS:
+                found.append(POOL)
+        return tuple(found)
+
+    def build(self, *, bands: int, tags: int) -> "CPResNet":
+        """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
+        return CPResNet(self, bands=bands, tags=tags)
+
+
+class CPResNet(Net):
+    """CP-ResNet: a stem, twelve residual blocks, and one map per tag whose mean is the logit.
+
+    With fresh weights all logits are exactly 0.
+    """
+
+    def __init__(self, config: CPResNetConfig, *, bands: int, tags: int) -> None:
+        super().__init__()
+        self.config = config
+        along_time = config.layers("time")
+        seen = receptive.field(along_time)
+        least = next(n for n in range(1, 64) if receptive.outputs(along_time, n))
+        if bands != 1 and not receptive.outputs(config.layers("freq"), bands):
+            raise BadConfig(f"{bands} bands came, this network needs at least {least}")
+        self.lengths = clips.AnyLength(least, seen.stride, seen.size, seen.start)
+        self.standardize = Standardize(bands)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
+            nn.BatchNorm2d(config.width),
+            nn.ReLU(),
+        )
+        self.blocks = nn.Sequential()
+        inputs = config.width
+        sizes = zip(kernels(config.rho_freq), kernels(config.rho_time), strict=True)
+        for index, ((freq1, freq2), (time1, time2)) in enumerate(sizes):
+            outputs = config.width * 2 ** (index // 4)
+            pair = ((freq1, time1), (freq2, time2))
+            self.blocks.append(ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware))
+            if index in POOLED_BLOCKS:
+                self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
+            inputs = outputs
+        self.head = nn.Sequential(nn.Conv2d(inputs, tags, 1, bias=False), nn.BatchNorm2d(tags))
+        self._initialise()
+
+    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+        """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
+        return self.head(self.blocks(self.stem(self.standardize(mels)))).mean(dim=2)
+
+    def _initialise(self) -> None:
+        """He's normal distribution for the stem, identity for the blocks, zero for the head."""
+        nn.init.kaiming_normal_(self.stem.get_parameter("0.weight"), mode="fan_in", nonlinearity="relu")
+        for block in self.blocks:
+            if isinstance(block, ResidualBlock):
+                block.reset_parameters(depth=BLOCKS)
+        nn.init.zeros_(self.head.get_parameter("0.weight"))
+
+
+def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
+    """The network in a state dict as the authors' published code writes it, or in the dict they wrap it in.
+
+    Width, ρ along both axes and frequency-awareness follow from the shapes of the tensors. Keys map as
+    `in_c → stem`, `stage{s}.block{b} → blocks.{n}`, `feed_forward → head`; the standardiser is the identity, and the
+    network takes any number of bands and frames from 17 up. Refuses other keys and shapes with `BadModel`.
+    """
+    inner = checkpoint.get("state_dict", checkpoint)
+    items = inner.items() if isinstance(inner, Mapping) else ()
+    state = {key: value for key, value in items if isinstance(value, Tensor)}
+    blocks = [f"stage{n // 4 + 1}.block{n % 4 + 1}" for n in range(BLOCKS)]
+    weights = [state.get(f"{block}.{conv}.weight") for block in blocks for conv in ("conv1", "conv2")]
+    stem, head = state.get("in_c.0.weight"), state.get("feed_forward.0.weight")
+    if stem is None or head is None or any(weight is None for weight in weights):
+        raise BadModel("these are not weights of a published CP-ResNet: in_c, stage1 … 3 and feed_forward are wanted")
+    shapes = [tuple(weight.shape) for weight in weights if weight is not None]
+    config = CPResNetConfig(
+        rho_freq=sum(shape[2] == 3 for shape in shapes[2:]),
+        rho_time=sum(shape[3] == 3 for shape in shapes[2:]),
+        width=stem.shape[0],
+        frequency_aware=shapes[0][1] == stem.shape[0] + 1,
+    )
+    net = config.build(bands=1, tags=head.shape[0])
+    places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
+    renamed = {_renamed(key, places): value for key, value in state.items()}
+    try:
+        net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})
+    except RuntimeError as error:
+        raise BadModel(f"the published weights do not fit {config}: {error}") from error
+    return net
+
+
+def _renamed(key: str, places: list[int]) -> str:
+    """Our name for a tensor of the published code."""
+    key = key.replace("in_c.", "stem.").replace("feed_forward.", "head.")
+    return re.sub(
+        r"^stage(\d)\.block(\d)", lambda found: f"blocks.{places[4 * int(found[1]) + int(found[2]) - 5]}", key
+    )

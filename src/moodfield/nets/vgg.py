@@ -1,0 +1,100 @@
+"""The organisers' VGG-ish baseline.
+
+In: mels of 96 bands, 1280 … 2559 frames. Out: logits for a window.
+Knows nothing of: how windows are cut, or the files its published weights come from.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moodfield import clips
+from moodfield.errors import BadConfig, BadModel
+from moodfield.nets.blocks import Mels, Net, Standardize
+from moodfield.receptive import Layer
+
+CHANNELS = (64, 128, 128, 128, 64)
+POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
+"""cells of frequency and of time that each pooling makes one"""
+SHORTEST, LONGEST = 1280, 2559
+"""frames between which the network has one step of time"""
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """The organisers' baseline as numbers (Table 1, VGG-ish)."""
+
+    frames: int = 1_366
+    """frames of a window, 1280 … 2559; 29.1 s of the organisers' mel"""
+    dropout: float = 0.5
+    """share of the features that training leaves out before the last layer"""
+
+    def __post_init__(self) -> None:
+        if not SHORTEST <= self.frames <= LONGEST or not 0 <= self.dropout < 1:
+            raise BadConfig(f"{self}: frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1")
+
+    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
+        """The layers that the output looks through along one axis, first to last."""
+        pools = [pool[0 if axis == "freq" else 1] for pool in POOLS]
+        return tuple(layer for pool in pools for layer in (Layer(3, padding=1), Layer(pool, pool)))
+
+    def build(self, *, bands: int, tags: int) -> "VGG":
+        """A network with fresh weights, drawn from torch's generator."""
+        return VGG(self, bands=bands, tags=tags)
+
+
+class VGG(Net):
+    """Five convolutions with wide pools, then one linear layer."""
+
+    def __init__(self, config: VGGConfig, *, bands: int, tags: int) -> None:
+        super().__init__()
+        if bands != 96:
+            raise BadConfig(f"{bands} bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'")
+        self.config = config
+        self.lengths = clips.FixedLength(config.frames, config.frames // 2)
+        self.standardize = Standardize(bands)
+        self.bn_init = nn.BatchNorm2d(1)
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for inputs, outputs in zip((1, *CHANNELS), CHANNELS, strict=False):
+            self.convs.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+            self.norms.append(nn.BatchNorm2d(outputs))
+        self.dropout = nn.Dropout(config.dropout)
+        self.dense = nn.Linear(CHANNELS[-1], tags)
+
+    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+        """Logits of a window: one step of time."""
+        if not SHORTEST <= mels.shape[2] <= LONGEST:
+            raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
+        maps = self.bn_init(self.standardize(mels))
+        for conv, norm, pool in zip(self.convs, self.norms, POOLS, strict=True):
+            maps = F.max_pool2d(F.elu(norm(conv(maps))), pool)
+        return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2)
+
+
+def from_published(checkpoint: Mapping[str, object]) -> VGG:
+    """The network in the organisers' published state dict: `conv_{n} → convs.{n − 1}`, `bn_{n} → norms.{n − 1}`.
+
+    The standardiser is the identity, since the network begins with a batch norm. Refuses other weights with `BadModel`.
+    """
+    state = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    if "bn_init.weight" not in state or "dense.weight" not in state:
+        raise BadModel("these are not the VGG-ish baseline's weights: bn_init, conv_1 … 5 and dense are wanted")
+    net = VGGConfig().build(bands=96, tags=state["dense.weight"].shape[0])
+    renamed = net.standardize.state_dict(prefix="standardize.") | {_renamed(key): value for key, value in state.items()}
+    try:
+        net.load_state_dict(renamed)
+    except RuntimeError as error:
+        raise BadModel(f"these weights do not fit the VGG-ish baseline: {error}") from error
+    return net
+
+
+def _renamed(key: str) -> str:
+    """Our name for a tensor of the published code."""
+    ours = {"conv": "convs", "bn": "norms"}
+    return re.sub(r"^(conv|bn)_(\d)", lambda found: f"{ours[found[1]]}.{int(found[2]) - 1}", key)
