@@ -28,7 +28,7 @@ LEAST_SECONDS = 1.0
 MOST_SECONDS = 6 * 3600.0
 """anything longer is refused, whatever its header says"""
 MOST_SAMPLES_PER_BYTE = 2_000
-"""what one byte of a file may become; the sparest real codecs need 50 to 600, so more is a decoder running away"""
+"""what one byte of a file may become; silence in Ogg reaches 460, so more is a decoder that runs away"""
 RATES = (1_000, 768_000)
 """lowest and highest rate in samples per second, of a source and of what is wanted"""
 LOUDEST = 64.0
@@ -37,15 +37,11 @@ QUIETEST = 2.0**-24
 """half a step of 24 bits: a peak below it is the rounding noise of a codec around silence"""
 BLOCK = 2**16
 """samples decoded at a time; all channels together at most four times as many"""
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("aac", "aif", "aifc", "aiff", "alac", "ape", "au", "caf", "flac", "m4a", "m4b", "mka", "mp2", "mp3", "mpc"),
-        *("oga", "ogg", "opus", "tta", "w64", "wav", "wave", "wma", "wv"),
-    )
-)
+_MUSIC = ".aac.aif.aifc.aiff.alac.ape.au.caf.flac.m4a.m4b.mka.mp2.mp3.mpc.oga.ogg.opus.tta.w64.wav.wma.wv"
+SUFFIXES = frozenset(re.findall(r"\.\w+", _MUSIC))
 """what `find` takes for audio in a folder; reading looks at the content alone"""
 REASONS = {
+    "bad-name": "a name in UTF-8; rename the file",
     "missing": "an audio file; check its name",
     "directory": "an audio file; name the file, or allow the folder to be searched",
     "not-a-file": "an audio file; save what it delivers to a file first",
@@ -58,16 +54,13 @@ REASONS = {
     "not-mono": "one channel, of shape (samples,); take the mean over the axis of its channels",
     "not-float32": "float32 in −1…1; divide integers by their full scale, then `.astype(np.float32)`",
     "not-finite": "numbers in −1…1; export it again",
-    "too-loud": "samples in −1…1; divide them by their full scale, such as 32768 for 16 bits",
+    "too-loud": "samples in −1…1; divide them by their full scale, or export again",
     "too-long": f"at most {MOST_SECONDS / 3600:g} hours; cut it",
     "too-short": f"at least {LEAST_SECONDS:g} s; give a longer excerpt",
     "silent": "music; check the recording, and whether its channels cancel each other",
 }
 """every `BadAudio.reason` that this room gives, with what was wanted and what to do"""
-_CONTAINERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,ogg,tak,tta,w64,"
-    "wav,wv"
-)
+_CONTAINERS = "aac,ac3,aiff,amr,ape,asf,caf,eac3,flac,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,ogg,tak,tta,wav,wv"
 """what PyAV may take a file for: no playlists, which would make it open other files and addresses"""
 _LOG = logging.getLogger("moodfield")
 
@@ -110,7 +103,7 @@ def blocks(source: Source, *, rate: int) -> Iterator[Float32[np.ndarray, "sample
 
     Memory does not grow with the length. Two calls yield the same blocks. Resampled by soxr in high quality; the blocks
     joined are, bit for bit, what resampling everything at once gives. A file is known by its content, never by its
-    name. Of a damaged or cut-off file, what decodes before the first fault is used if it lasts `LEAST_SECONDS`, and
+    name. Of a damaged or cut-off file, the blocks before the first fault are used if they last `LEAST_SECONDS`, and
     the logger `moodfield` warns.
 
     Refuses with `BadAudio`, whose `reason` is a key of `REASONS`. That a source is too short, silent, or bad further on
@@ -120,8 +113,8 @@ def blocks(source: Source, *, rate: int) -> Iterator[Float32[np.ndarray, "sample
         raise BadConfig(f"rate={rate} came; wanted {RATES[0]} to {RATES[1]} samples per second, 44100 for instance")
     with ExitStack() as stack:
         if isinstance(source, Waveform):
-            name, most = "the waveform", len(source.samples)
-            came, decoded = source.rate, _slices(source.samples)
+            name, came, most = "the waveform", source.rate, len(source.samples)
+            decoded: Iterator[Mono] = (source.samples[start : start + BLOCK] for start in range(0, most, BLOCK))
         else:
             name, path = str(source), Path(source)
             most = _size(path) * MOST_SAMPLES_PER_BYTE
@@ -217,14 +210,10 @@ def _resampled(blocks: Iterator[Mono], came: int, wanted: int) -> Iterator[Mono]
         yield out
 
 
-def _slices(samples: Mono) -> Iterator[Mono]:
-    for start in range(0, len(samples), BLOCK):
-        yield samples[start : start + BLOCK]
-
-
 def _size(path: Path) -> int:
     """The bytes of a regular file that may be read and holds something."""
     try:
+        str(path).encode()
         status = path.stat()  # before opening: that would wait for a pipe, and may set off a device
         if stat.S_ISDIR(status.st_mode):
             raise _bad("directory", f"{path} is a folder")
@@ -233,6 +222,8 @@ def _size(path: Path) -> int:
         if status.st_size == 0:
             raise _bad("empty", f"{path} has 0 bytes")
         path.open("rb").close()
+    except UnicodeEncodeError as error:  # neither decoder takes such a name, and no message could be printed with it
+        raise _bad("bad-name", f"{str(path)!a} came") from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no file can be called that
         broken = os.path.islink(path)  # noqa: PTH114
         raise _bad("missing", f"{path} links to nothing" if broken else f"{path} does not exist") from error
@@ -271,9 +262,8 @@ def _opened_by_av(path: Path, stack: ExitStack) -> tuple[int, Iterator[Mono]]:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         # a path, not an open file: where a damaged header makes PyAV seek before the start, it would print and go on
-        container: Any = stack.enter_context(
-            av.open(f"file:{path.absolute()}", metadata_errors="ignore", options=options)
-        )
+        url = f"file:{path.absolute()}"
+        container: Any = stack.enter_context(av.open(url, metadata_errors="ignore", options=options))
         frames = container.decode(container.streams.audio[0])
         first = next(frames)
     except (*faults, StopIteration) as error:
@@ -284,7 +274,6 @@ def _opened_by_av(path: Path, stack: ExitStack) -> tuple[int, Iterator[Mono]]:
 def _blocks_of_av(first: Any, frames: Iterator[Any], faults: tuple[type[Exception], ...]) -> Iterator[Mono]:
     """Decoded frames, some thousand samples each, gathered into blocks."""
     gathered: list[Mono] = []
-    fault = None
     try:
         for frame in chain([first], frames):
             if frame.sample_rate != first.sample_rate:
@@ -294,11 +283,9 @@ def _blocks_of_av(first: Any, frames: Iterator[Any], faults: tuple[type[Exceptio
                 yield np.concatenate(gathered)
                 gathered.clear()
     except faults as error:
-        fault = error
+        raise _DecoderError from error
     if gathered:
         yield np.concatenate(gathered)
-    if fault:
-        raise _DecoderError from fault
 
 
 def _unpacked(frame: Any) -> Float32[np.ndarray, "samples channels"]:
@@ -308,7 +295,8 @@ def _unpacked(frame: Any) -> Float32[np.ndarray, "samples channels"]:
     if array.dtype.kind in "ui":
         full = 2.0 ** (8 * array.dtype.itemsize - 1)
         array = (array - full if array.dtype.kind == "u" else array) / full
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _mixed(block: Float32[np.ndarray, "samples channels"]) -> Mono:

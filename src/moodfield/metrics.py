@@ -96,12 +96,10 @@ def roc_auc(truth: AnyArray, scores: AnyArray) -> PerTag:
 def thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "official"] = "f") -> PerTag:
     """The threshold per tag with the best F, to be used with `decide`: a decision is a score strictly above it.
 
-    `f` finds the best F that strict decisions can reach, and the fewest decisions that reach it. The threshold lies
-    midway between the two neighbouring scores, or is −inf (always decided) where the best is to decide every track.
-
-    `official` repeats the task's script: the best F of `score >= threshold`, the lowest such threshold, which is itself
-    a score. The strict decision then drops the very tracks that have this score, so its F may be lower.
-
+    `f`: the best F that strict decisions can reach, by the fewest decisions that reach it. The threshold lies midway
+    between the two neighbouring scores, or is −inf (always decided) where it is best to decide every track.
+    `official`: the task's script. The best F of `score >= threshold`, by the lowest such threshold, which is itself a
+    score; the strict decision then drops the very tracks that have this score, so its F may be lower.
     With either, a tag without positives gets +inf: never decided. (The script's answer depends on its scikit-learn.)
     Takes tracks × tags: boolean or 0/1 truth, finite scores; refuses anything else.
     """
@@ -136,8 +134,7 @@ def decide(scores: AnyArray, thresholds: AnyArray) -> Truth:
     if limits.shape != scores.shape[1:] or limits.dtype.kind not in "iuf" or np.isnan(limits).any():
         came, wanted = f"{limits.dtype} of shape {limits.shape}, {limits}", f"{scores.shape[1]} numbers, one per tag"
         raise BadScores(f"thresholds came as {came}; wanted {wanted}, none of them NaN; use +inf for never decided")
-    decisions: Truth = scores > limits
-    return decisions
+    return np.asarray(scores > limits)
 
 
 def spearman(a: AnyArray, b: AnyArray) -> PerTag:
@@ -210,9 +207,8 @@ def _centred_ranks(values: Scores) -> Float64[np.ndarray, "tags tracks"]:
 
 
 def _ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
-    quotient = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
-    np.divide(above, below, out=quotient, where=below != 0)
-    return quotient
+    out = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
+    return np.asarray(np.divide(above, below, out=out, where=below != 0))
 
 
 def _mean(values: PerTag) -> float:
