@@ -1,3 +1,29 @@
-"""moodfield hears what a piece of music feels like."""
+"""moodfield hears what a piece of music feels like.
+
+import moodfield
+tagging = moodfield.load().tag("song.mp3")
+print(tagging.decided, tagging.top(5))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moodfield.nets import create
+    from moodfield.tagger import Tagger, Tagging, load
 
 __version__ = "0.1.0"
+__all__ = ["Tagger", "Tagging", "create", "load"]
+
+_ROOMS = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagger", "create": "nets"}
+"""where the names at the front door live; their rooms are entered when they are asked for"""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'moodfield' has no attribute {name!r}")
+    return getattr(import_module(f"moodfield.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

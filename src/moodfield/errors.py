@@ -44,6 +44,10 @@ class BadRun(MoodfieldError):
     """A training run that cannot be started, continued or read."""
 
 
+class Crashed(MoodfieldError):
+    """Work that killed the process it ran in."""
+
+
 class UnknownName(MoodfieldError):
     """A name that is not in its table."""
 

@@ -21,6 +21,8 @@ from moodfield.errors import BadAudio, BadConfig
 
 GROUP_FRAMES = 64
 """frames transformed together: their spectra fit in the cache of one core"""
+PART_BANDS = 16
+"""mel bands made together: they see neighbouring bins only, so most of the filter bank, which is zero, is left out"""
 KEPT_BYTES = 2**28
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
 LEAST_POWER = 1e-10
@@ -28,7 +30,7 @@ LEAST_POWER = 1e-10
 LEAST_WEIGHT_DB = -80.0
 """the A-weighting of the lowest bins is not let below this"""
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]  # with the underscore, since the blocks of one track differ in length
 Mel = Float32[np.ndarray, "bands frames"]
 
 
@@ -52,18 +54,18 @@ class MelConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("perceptual", "plain"):
             raise BadConfig(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
-        if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or self.floor_db <= 0:
+        if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or not self.floor_db > 0:
             raise BadConfig(f"{self} has a rate < 1000, a window that is odd or < 16, no bands, or a floor ≤ 0 dB")
-        if not 0 <= self.overlap < 1 or not (self.window * (1 - self.overlap)).is_integer():
+        if not 0 <= self.overlap < 1 or self.hop < 1 or abs(self.hop - self.window * (1 - self.overlap)) > 1e-6:
             raise BadConfig(
-                f"an overlap of {self.overlap} of {self.window} samples is no whole number of samples below the window; "
+                f"an overlap of {self.overlap} of {self.window} samples is no whole number below the window; "
                 "0.75, 0.5 and 0.25 are usual"
             )
 
     @property
     def hop(self) -> int:
         """Samples from one frame to the next."""
-        return int(self.window * (1 - self.overlap))
+        return round(self.window * (1 - self.overlap))
 
     @property
     def frames_per_second(self) -> float:
@@ -79,7 +81,9 @@ def mel(waveform: Waveform, config: MelConfig) -> Mel:
     """
     if waveform.rate != config.rate:
         raise BadConfig(f"a waveform at {waveform.rate} Hz came, the mel wants {config.rate} Hz; read it at that rate")
-    return np.concatenate(list(stream(lambda: [waveform.samples], config)), axis=1)
+    size = GROUP_FRAMES * config.hop
+    blocks = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
+    return np.concatenate(list(stream(lambda: blocks, config)), axis=1)
 
 
 def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterator[Mel]:
@@ -89,17 +93,14 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
     rate of the config. Memory does not grow with the length of the track.
     """
     if config.kind == "plain":
-        to_bands = _filterbank(config).T
         for power in _power(blocks(), config):
-            bands = power @ to_bands
-            yield _decibels(bands, LEAST_POWER).T
+            yield _decibels(_bands(power, config), LEAST_POWER).T
         return
     kept, loudest = _first_pass(blocks, config)
     floor = max(LEAST_POWER, loudest * 10 ** (-config.floor_db / 10))
-    to_bands = _filterbank(config).T
     weight = (_filterbank(config).astype(np.float64) @ a_weighting(config)).astype(np.float32)
     for power in kept if kept is not None else _power(blocks(), config):
-        bands = _decibels(power, floor) @ to_bands
+        bands = _bands(_decibels(power, floor), config)
         bands += weight
         yield bands.T
 
@@ -138,6 +139,23 @@ def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     return triangles.astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def _parts(config: MelConfig) -> tuple[tuple[slice, Float32[np.ndarray, "freq bands"]], ...]:
+    """The filter bank in parts of `PART_BANDS`, each with the bins that it sees."""
+    parts = []
+    for first in range(0, config.bands, PART_BANDS):
+        part = _filterbank(config)[first : first + PART_BANDS]
+        seen = np.flatnonzero(part.any(axis=0))
+        bins = slice(int(seen[0]), int(seen[-1]) + 1)
+        parts.append((bins, np.ascontiguousarray(part[:, bins].T)))
+    return tuple(parts)
+
+
+def _bands(values: Float32[np.ndarray, "frames freq"], config: MelConfig) -> Float32[np.ndarray, "frames bands"]:
+    """The product with the filter bank."""
+    return np.concatenate([values[:, bins] @ weights for bins, weights in _parts(config)], axis=1)
+
+
 def _bin_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     return np.arange(config.window // 2 + 1) * (config.rate / config.window)
 
@@ -152,9 +170,9 @@ def _edges_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
 
 def _first_pass(
     blocks: Callable[[], Iterable[Samples]], config: MelConfig
-) -> tuple[list[Float32[np.ndarray, "frames freq"]] | None, float]:
+) -> tuple[list[Float32[np.ndarray, "_frames freq"]] | None, float]:
     """The power spectra, if they are few enough to keep, and the loudest cell of all."""
-    kept: list[Float32[np.ndarray, "frames freq"]] | None = []
+    kept: list[Float32[np.ndarray, "_frames freq"]] | None = []
     room, loudest = KEPT_BYTES, 0.0
     for power in _power(blocks(), config):
         loudest = max(loudest, float(power.max()))

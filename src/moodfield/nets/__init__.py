@@ -11,7 +11,8 @@ from pickle import UnpicklingError  # only the exception
 
 import torch
 
-from moodfield.errors import BadConfig, BadModel, lookup
+from moodfield import errors
+from moodfield.errors import BadConfig, BadModel
 from moodfield.nets import resnet, vgg
 from moodfield.nets.blocks import Net
 from moodfield.nets.resnet import CPResNet, CPResNetConfig
@@ -32,7 +33,7 @@ def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) ->
 
     Refuses an unknown name, an unknown number, and numbers out of range.
     """
-    config = lookup(NETS, name, what="network")
+    config = errors.lookup(NETS, name, what="network")
     unknown = set(changes) - set(vars(config))
     if unknown:
         raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(vars(config))}")
@@ -45,6 +46,18 @@ def register(name: str, config: NetConfig) -> None:
     if name in NETS:
         raise BadConfig(f"the network {name!r} is registered already, as {NETS[name]}; choose another name")
     NETS[name] = config
+
+
+def from_dict(values: Mapping[str, object]) -> NetConfig:
+    """The config that a file states as plain values; refuses unknown families, numbers and values out of range."""
+    family, rest = values.get("family"), {key: value for key, value in values.items() if key != "family"}
+    kind = errors.lookup(
+        {CPResNetConfig().family: CPResNetConfig, VGGConfig().family: VGGConfig}, str(family), what="family of networks"
+    )
+    try:
+        return kind(**rest)
+    except TypeError as error:
+        raise BadConfig(f"{dict(values)} is no {family}: {error}") from error
 
 
 def published(path: str | Path) -> Net:
@@ -70,6 +83,7 @@ __all__ = [
     "NetConfig",
     "VGGConfig",
     "create",
+    "from_dict",
     "published",
     "register",
 ]

@@ -16,7 +16,7 @@ from moodfield.clips import Lengths
 from moodfield.errors import BadConfig
 
 Mels = Float[Tensor, "batch bands frames"]
-Maps = Float[Tensor, "batch channels freq time"]
+Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since a layer may change their number
 
 
 class Net(nn.Module, ABC):
@@ -25,9 +25,16 @@ class Net(nn.Module, ABC):
     lengths: Lengths
     """what lengths of mel it takes"""
 
+    standardize: "Standardize"
+    """its first layer"""
+
     @abstractmethod
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits at every step of time, before they are pooled: a small receptive field makes them sharp."""
+
+    @abstractmethod
+    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
+        """Begin with these logits, and with features that change them by about so much."""
 
     def forward(self, mels: Mels) -> Float[Tensor, "batch tags"]:
         """Logits of a clip: the mean of its map over time."""

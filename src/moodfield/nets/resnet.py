@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -50,6 +51,8 @@ class CPResNetConfig:
     """channels of the first stage; the second has twice, the third four times as many"""
     frequency_aware: bool = False
     """whether every convolution of the blocks also sees its position on the frequency axis"""
+    family: Literal["cp_resnet"] = "cp_resnet"
+    """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
         kernels(self.rho_freq), kernels(self.rho_time)
@@ -107,6 +110,12 @@ class CPResNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
         return self.head(self.blocks(self.stem(self.standardize(mels)))).mean(dim=2)
+
+    @torch.no_grad()
+    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
+        """Begin with these logits: the batch norm of the head starts from their mean and spread."""
+        self.head.get_parameter("1.bias").copy_(mean)
+        self.head.get_parameter("1.weight").copy_(spread)
 
     def _initialise(self) -> None:
         """He's normal distribution for the stem, identity for the blocks, zero for the head."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +34,8 @@ class VGGConfig:
     """frames of a window, 1280 … 2559; 29.1 s of the organisers' mel"""
     dropout: float = 0.5
     """share of the features that training leaves out before the last layer"""
+    family: Literal["vgg"] = "vgg"
+    """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
         if not SHORTEST <= self.frames <= LONGEST or not 0 <= self.dropout < 1:
@@ -75,6 +78,11 @@ class VGG(Net):
         for conv, norm, pool in zip(self.convs, self.norms, POOLS, strict=True):
             maps = F.max_pool2d(F.elu(norm(conv(maps))), pool)
         return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2)
+
+    @torch.no_grad()
+    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
+        """Begin with these logits: the last layer starts from their mean, and learns their spread."""
+        self.dense.bias.copy_(mean)
 
 
 def from_published(checkpoint: Mapping[str, object]) -> VGG:

@@ -1,0 +1,97 @@
+# make              set up .venv and tag an album: MUSIC=path/to/music, or a free one if none is named
+# make test         set up .venv and pass every check and test
+# make help         everything else
+#
+# Needs make, a Debian-like system, PyPI and apt; python3 and its venv are installed if they are missing and you are root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := tag
+.PHONY: tag setup test bench music clean help
+
+PYTHON ?= python3
+READY := .venv/.ready
+ALBUM := singularity-music
+NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Tests on real data find it here, unless MOODFIELD_DATA already says where; without it they are skipped.
+MOODFIELD_DATA ?= $(realpath ../shared/data)
+export MOODFIELD_DATA
+
+# What to tag: a file or a folder. Recipes read it from the environment, so blanks and quotes in it are harmless.
+MUSIC ?=
+export MUSIC
+
+tag: $(READY) $(if $(strip $(MUSIC)),,$(NOTICE))  ## tag MUSIC (or a free album): a table here, the details in report.html
+ifeq ($(strip $(MUSIC)),)
+	@echo "Music of Endgame: Singularity, (C) Max McCracken, CC-BY-SA-3.0; see $(NOTICE)"
+	.venv/bin/moodfield tag ".cache/music/$(ALBUM)" --report report.html
+else
+	.venv/bin/moodfield tag "$$MUSIC" --report report.html
+endif
+
+setup: $(READY)  ## only set up .venv
+
+# The environment. torch goes first and alone, at the release in constraints.txt: its CPU build needs no CUDA packages.
+$(READY): pyproject.toml constraints.txt
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv; \
+	  else \
+	    echo "python3 with venv is missing: as root, apt-get install python3 python3-venv" >&2; exit 1; \
+	  fi; \
+	fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,dev]"
+	@touch $@
+
+test: $(READY)  ## format, lint, types, floors, tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+bench: $(READY)  ## every script in benchmarks/, one after the other
+	@shopt -s nullglob; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script"; done
+
+# $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
+# Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
+define unpack
+	@mkdir -p .cache/unpacked .cache/debs/part.$(1)
+	@compgen -G '.cache/debs/$(1)_*.deb' >/dev/null || { \
+	  cd .cache/debs/part.$(1); \
+	  apt-get download $(1) || { apt-get update && apt-get download $(1); }; \
+	  mv -- $(1)_*.deb ..; \
+	}
+	@rm -rf .cache/debs/part.$(1) .cache/unpacked/$(1)
+	@dpkg -x "$$(compgen -G '.cache/debs/$(1)_*.deb' | tail -n 1)" .cache/unpacked/$(1)
+endef
+
+# The album that `make` tags, just as the package has it.
+$(NOTICE):
+	$(call unpack,$(ALBUM))
+	@mkdir -p .cache/music && rm -rf .cache/music/$(ALBUM)
+	@mv .cache/unpacked/$(ALBUM) .cache/music/$(ALBUM)
+
+# The training music: package by package, every file checked, leftovers removed.
+PACKAGES = $(sort $(shell tail -n +2 music/manifest.tsv | cut -f 2))
+music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music of music/manifest.tsv (4.7 GB of packages)
+
+.cache/music/.complete/%: music/manifest.tsv music/unpack.py
+	$(call unpack,$*)
+	@$(PYTHON) music/unpack.py $*
+	@rm -rf .cache/unpacked/$*
+	@mkdir -p $(@D) && touch $@
+
+clean:  ## remove what was built; downloads (.cache) and runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html
+	find src tests benchmarks music -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16

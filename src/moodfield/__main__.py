@@ -1,0 +1,9 @@
+"""`python -m moodfield` is the command `moodfield`.
+
+In: nothing. Out: whatever the command says.
+Knows nothing of: commands.
+"""
+
+from moodfield.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""What a model says about itself.
+
+In: a model folder. Out: everything needed to use its weights, checked.
+Knows nothing of: how weights are run, or how they were trained.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from moodfield.clips import AnyLength, FixedLength
+from moodfield.errors import BadConfig, BadModel
+from moodfield.mel import MelConfig
+
+CARD = "card.json"
+WEIGHTS = "model.safetensors"
+NETWORK = "model.onnx"
+README = "README.md"
+FORMAT = 1
+"""version of the card's form; a card of another one is refused, loudly"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything a stranger needs to use a model's weights."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "ser_json_inf_nan": "strings"}
+
+    name: str
+    """what the model is called"""
+    summary: str
+    """what it is and what it is for, in a sentence or two"""
+    licence: str
+    """under which terms the weights may be used"""
+    vocabulary: tuple[str, ...]
+    """the tags, in the order of the network's outputs"""
+    themes: tuple[str, ...]
+    """those of the tags that are themes rather than moods"""
+    mel: MelConfig
+    """how a waveform becomes the mel that the network wants"""
+    lengths: AnyLength | FixedLength
+    """what lengths of mel the network takes"""
+    net: Mapping[str, str | int | float | bool]
+    """the network as numbers"""
+    thresholds: tuple[float, ...]
+    """a tag is decided when its score is above this, in 0 … 1; infinite: never decided"""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """where the weights come from: data, teacher, command, date"""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """what was measured, by the name of the measure"""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """checksums of the files beside the card"""
+    format: int = FORMAT
+    """version of the card's form"""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.format != FORMAT:
+            faults.append(f"it has format {self.format}, this version of moodfield reads {FORMAT}")
+        if not self.vocabulary or len(set(self.vocabulary)) != len(self.vocabulary):
+            faults.append("its vocabulary is empty or names a tag twice")
+        if len(self.thresholds) != len(self.vocabulary):
+            faults.append(f"it has {len(self.thresholds)} thresholds for {len(self.vocabulary)} tags")
+        if any(threshold != threshold for threshold in self.thresholds):
+            faults.append("a threshold is not a number")
+        if strangers := set(self.themes) - set(self.vocabulary):
+            faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
+        if faults:
+            raise BadModel(f"the card of {self.name!r} cannot be used: {'; '.join(faults)}; export the model again")
+
+
+def read(folder: str | Path) -> Card:
+    """The card in a model folder; every file it vouches for is there and has the checksum it names.
+
+    Refuses with `BadModel` a folder without a card, a card with unknown, missing or impossible values, and other files.
+    """
+    folder = Path(folder)
+    path = folder / CARD
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadModel(f"{folder} is no model folder: its {CARD} cannot be read ({error.strerror})") from error
+    card = loads(text, name=str(path))
+    for name, wanted in card.sha256.items():
+        if Path(name).name != name:
+            raise BadModel(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
+        try:
+            came = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadModel(f"{folder / name} cannot be read ({error.strerror}); get the model again") from error
+        if came != wanted:
+            raise BadModel(f"{folder / name} is damaged: its SHA-256 is {came}, its card says {wanted}; get it again")
+    return card
+
+
+def loads(text: str | bytes, *, name: str = "the card") -> Card:
+    """A card from its JSON; refuses unknown, missing or impossible values with `BadModel`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Card).validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in error.errors())
+        raise BadModel(f"{name} is not a model card: {faults}") from error
+    except BadConfig as error:
+        raise BadModel(f"{name} is not a model card: {error}") from error
+
+
+def dumps(card: Card) -> str:
+    """The JSON of a card; `loads` gives an equal card back."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Card).dump_json(card, indent=2).decode() + "\n"
+
+
+def write(card: Card, folder: str | Path) -> None:
+    """Put a card into its folder; it is there whole or not at all."""
+    path = Path(folder) / CARD
+    half = path.with_name(CARD + ".part")
+    with half.open("w", encoding="utf-8") as file:
+        file.write(dumps(card))
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)

@@ -1,0 +1,243 @@
+"""The front desk: every command, none of the work.
+
+In: a command line. Out: tables, JSON lines, exit codes: 0 done, 1 refused, 2 usage, 3 some files failed.
+Knows nothing of: how anything is done.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodfield.errors import BadAudio, MoodfieldError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from moodfield.jamendo import Track
+    from moodfield.tagger import Tagging
+    from moodfield.training.loop import Epoch
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="moodfield hears what a piece of music feels like.",
+)  # fmt: skip
+
+Sources = Annotated[list[Path], typer.Argument(help="music files, and folders of them", show_default=False)]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="a model's name, its folder, or a run; several: mean")
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
+Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept between runs")]
+
+
+def main() -> None:
+    """The command `moodfield`."""
+    try:
+        app()
+    except MoodfieldError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped; what was finished stays, and the same command goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+@app.callback(invoke_without_command=True)
+def front(version: Annotated[bool, typer.Option("--version", help="say which version this is")] = False) -> None:  # noqa: FBT002
+    """Moods and themes of music files."""
+    if version:
+        import moodfield
+
+        typer.echo(f"moodfield {moodfield.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def tag(
+    sources: Sources,
+    *,
+    model: Models = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False,
+    over_time: Annotated[
+        bool, typer.Option("--over-time", help="with --json: scores at every step of time too")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="also write a page to look at: report.html")] = None,
+    jobs: Jobs = 0,
+) -> None:
+    """Hear files and folders, and say what they feel like."""
+    from moodfield import audio, fleet, tagger
+
+    files = audio.find(sources)
+    if not files:
+        raise BadAudio(
+            "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
+        )
+    jobs = jobs or min(fleet.cores(), max(1, len(files) // 4))
+    heard: list[Tagging] = []
+    failed: dict[str, str] = {}
+    console = _console(stderr=as_json)
+    if not as_json:
+        console.print(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
+    for path, result in tagger.tag_files(files, *(model or ()), jobs=jobs):
+        if isinstance(result, MoodfieldError):
+            failed[str(path)] = str(result)
+            if as_json:
+                typer.echo(json.dumps(_failure(path, result)))
+            else:
+                console.print(f"{_short(path):<38}  {'–':>6}  [red]not heard[/red]", highlight=False)
+                _say(str(result))
+            continue
+        if as_json:
+            typer.echo(json.dumps(result.to_dict(over_time=over_time)))
+        else:
+            console.print(_row(path, result), highlight=False)
+        if report:
+            heard.append(result)
+    if report:
+        from moodfield.outputs import report as page
+
+        page.write(report, heard, failed=failed)
+        _say(f"the page is {report}")
+    if failed:
+        _say(f"{len(failed)} of {len(files)} files could not be heard")
+        raise typer.Exit(3)
+
+
+@app.command()
+def train(
+    index: Annotated[Path, typer.Argument(help="training tracks: a TSV in the form of MTG-Jamendo")],
+    *,
+    validation: Annotated[Path, typer.Option(help="validation tracks, in the same form")],
+    audio: Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below")],
+    to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    tags: Annotated[Path | None, typer.Option(help="list of tags in their order; else those of the TSVs")] = None,
+    soft: Annotated[Path | None, typer.Option(help="soft truth for training: tracks × tags, .npy")] = None,
+    settings: Settings = None,
+    store: StoreFolder = Path(".cache/store"),
+    name: Annotated[str, typer.Option(help="what the model is to be called")] = "mine",
+    jobs: Jobs = 0,
+) -> None:
+    """Train a network on a dataset, and leave it as a model folder in the run."""
+    import numpy as np
+
+    from moodfield import fleet, jamendo
+    from moodfield.training import recipe, runs
+
+    vocabulary = jamendo.read_vocabulary(tags) if tags else None
+    plan = recipe.change(recipe.Recipe(), *(settings or ()))
+    learn = jamendo.read(index, vocabulary=vocabulary)
+    judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
+    truth = np.load(soft, allow_pickle=False).astype(np.float32) if soft else None
+    place = runs.Place(audio, store, to, jobs or fleet.cores())
+    with _Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress:
+        card = runs.train(
+            plan, learn, judge, place, name=name, soft=truth, heard=progress.heard, report=progress.trained
+        )
+    _figures(to, card.figures)
+
+
+@app.command()
+def distill(
+    manifest: Annotated[Path, typer.Argument(help="which music, and which packages are held out: a TSV")],
+    *,
+    teacher: Annotated[Path, typer.Option(help="the organisers' published checkpoint, best_model.pth")],
+    music: Annotated[Path, typer.Option(help="the folder of the music")],
+    to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    settings: Settings = None,
+    store: StoreFolder = Path(".cache/store"),
+    jobs: Jobs = 0,
+) -> None:
+    """Teach a small network the 56 moods and themes of a published one, on freely licensed music."""
+    from moodfield import fleet
+    from moodfield.training import distill as room
+    from moodfield.training import recipe, runs
+
+    plan = recipe.change(room.STUDENT, *(settings or ()))
+    place = runs.Place(music, store, to, jobs or fleet.cores())
+    found = room.read_manifest(manifest)
+    tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
+    with _Progress(tracks, plan.schedule.epochs) as progress:
+        card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
+    _figures(to, card.figures)
+
+
+class _Progress:
+    """Two bars on a terminal, plain lines elsewhere: tracks heard, epochs trained."""
+
+    def __init__(self, tracks: int, epochs: int) -> None:
+        from rich import progress
+
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+        self._console = _console(stderr=True)
+        self._bars = progress.Progress(*columns, progress.TimeRemainingColumn(), console=self._console)
+        self._tracks = self._bars.add_task("mels", total=tracks)
+        self._epochs = self._bars.add_task("epochs", total=epochs)
+
+    def __enter__(self) -> "_Progress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def heard(self, track: "Track", error: MoodfieldError | None) -> None:
+        """A track was heard, or why not."""
+        if error:
+            self._console.print(f"left out: {error}", highlight=False, markup=False)
+        self._bars.advance(self._tracks)
+
+    def trained(self, epoch: "Epoch") -> None:
+        """An epoch is over."""
+        judged = "" if epoch.score is None else f", validation {epoch.score:.4f}, best {epoch.best:.4f}"
+        line = f"epoch {epoch.epoch}: rate {epoch.rate:.3g}, loss {epoch.loss:.4f}{judged}"
+        self._console.print(line, highlight=False)
+        self._bars.update(self._epochs, completed=epoch.epoch)
+
+
+def _figures(run: Path, figures: Any) -> None:
+    """What was measured, at the end of a run."""
+    for name, value in figures.items():
+        typer.echo(f"{name:<34} {value:.4f}")
+    typer.echo(f"the model is in {run}; try: moodfield tag --model {run} FILE")
+
+
+def _row(path: Path, tagging: "Tagging") -> str:
+    """One line of the table."""
+    from rich.markup import escape
+
+    themes = [tag for tag in tagging.decided if tag in tagging.themes]
+    words = ", ".join(tagging.moods) or ("" if themes else "[dim]nothing clear[/dim]")
+    minutes, seconds = divmod(round(tagging.duration), 60)
+    aside = f" · [dim]{', '.join(themes)}[/dim]" if themes else ""
+    return f"{escape(_short(path)):<38}  {minutes:>3}:{seconds:02}  {words}{aside}"
+
+
+def _short(path: Path, width: int = 38) -> str:
+    """A file's name, cut in the middle when it is long."""
+    name = path.name
+    return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-width // 2 :]}"
+
+
+def _failure(path: Path, error: MoodfieldError) -> dict[str, object]:
+    """What a program reads of a file that could not be heard."""
+    reason = error.reason if isinstance(error, BadAudio) else type(error).__name__
+    return {"source": str(path), "error": {"reason": reason, "message": str(error)}}
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    console = Console(stderr=stderr, soft_wrap=True)
+    return console
+
+
+def _say(message: str) -> None:
+    """One line to whoever watches, never among the results."""
+    typer.echo(f"moodfield: {message}", err=True)

@@ -1,0 +1,316 @@
+"""A file in, tags out; one model or the average of many.
+
+In: audio; model names or folders. Out: scores, decisions, and the mood over time.
+Knows nothing of: tables, pages, or how a model came to be.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from moodfield import audio, card, clips, errors, fleet, mel
+from moodfield.audio import Source, Waveform
+from moodfield.card import Card
+from moodfield.engine import Engine, OnnxEngine
+from moodfield.errors import BadModel, MoodfieldError
+
+MODELS = Path(__file__).parent / "models"
+"""the models that come with the package, a folder each"""
+BEST = "best"
+"""the model folder in a training run"""
+
+AnySource = TypeVar("AnySource", bound=Source)
+Map = Float32[np.ndarray, "tags time"]
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """What each moment of a track feels like."""
+
+    seconds: Float32[np.ndarray, "time"]
+    """the middle of what each step hears, from the start of the track"""
+    scores: Map
+    """scores in 0 … 1 of every tag at every step"""
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """What a piece of music feels like, according to a tagger."""
+
+    source: str
+    """path of the file, or what else it was"""
+    duration: float
+    """seconds of music heard"""
+    model: str
+    """names of the models that were asked, joined by `+`"""
+    vocabulary: tuple[str, ...]
+    """the tags, in the model's order"""
+    themes: tuple[str, ...]
+    """those of the tags that are themes: what music is for or about"""
+    scores: Float32[np.ndarray, "tags"]
+    """score of every tag in 0 … 1"""
+    thresholds: Float32[np.ndarray, "tags"]
+    """a tag is decided when its score is above this"""
+    over_time: OverTime
+    """the mood over time, before it is pooled"""
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The tags whose score is above their threshold, the clearest first."""
+        return tuple(self.vocabulary[tag] for tag in self._by_evidence() if self.scores[tag] > self.thresholds[tag])
+
+    @property
+    def moods(self) -> tuple[str, ...]:
+        """The decided tags that say what the music feels like."""
+        return tuple(tag for tag in self.decided if tag not in self.themes)
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The tags of highest score, with their scores."""
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
+
+    def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
+        """Plain values for JSON, scores by tag; with the map over time if asked."""
+        decided = self.decided
+        plain: dict[str, object] = {
+            "source": self.source,
+            "duration": round(self.duration, 3),
+            "model": self.model,
+            "decided": list(decided),
+            "moods": [tag for tag in decided if tag not in self.themes],
+            "themes": [tag for tag in decided if tag in self.themes],
+            "scores": {tag: _short(score) for tag, score in zip(self.vocabulary, self.scores, strict=True)},
+        }
+        if over_time:
+            plain["over_time"] = {
+                "seconds": [round(float(second), 3) for second in self.over_time.seconds],
+                "scores": {
+                    tag: [_short(score) for score in row]
+                    for tag, row in zip(self.vocabulary, self.over_time.scores, strict=True)
+                },
+            }
+        return plain
+
+    def _by_evidence(self) -> list[int]:
+        """Tags by how far, in logits, their score is above their threshold."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            margin = _logit(self.scores.astype(np.float64)) - _logit(self.thresholds.astype(np.float64))
+        return [int(tag) for tag in np.argsort(-np.nan_to_num(margin, nan=-np.inf), kind="stable")]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a tagger: its card, and something that runs its network."""
+
+    card: Card
+    """what the model says about itself"""
+    engine: Engine
+    """what runs it"""
+
+
+class Tagger:
+    """One or more models ready to use; several are averaged after the sigmoid, as the paper does (§3.4)."""
+
+    def __init__(self, members: Sequence[Member], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+        """Members must agree on their vocabulary."""
+        if not members:
+            raise BadModel("no model came; name at least one")
+        self.members = tuple(members)
+        self.vocabulary = self.members[0].card.vocabulary
+        for member in self.members[1:]:
+            if member.card.vocabulary != self.vocabulary:
+                names = f"{self.members[0].card.name!r} and {member.card.name!r}"
+                raise BadModel(f"{names} have different vocabularies; only models with the same tags can be averaged")
+        self.themes = self.members[0].card.themes
+        thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
+        self.thresholds: Float32[np.ndarray, tags] = thresholds.mean(axis=0).astype(np.float32)
+        self._clip_frames = clip_frames
+
+    def tag(self, source: Source) -> Tagging:
+        """Listen to one file or waveform; refuses what cannot be heard with `BadAudio`.
+
+        Memory does not grow with the length of the music.
+        """
+        logits, seconds, duration = self._listen(source)
+        return Tagging(
+            source=str(source) if not isinstance(source, Waveform) else "waveform",
+            duration=duration,
+            model="+".join(member.card.name for member in self.members),
+            vocabulary=self.vocabulary,
+            themes=self.themes,
+            scores=_mean([_sigmoid(clips.pool(each)) for each in logits]),
+            thresholds=self.thresholds,
+            over_time=OverTime(seconds[0], _mean(_aligned([_sigmoid(each) for each in logits], seconds))),
+        )
+
+    def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
+        """Listen to many, in order; what cannot be heard comes with its error and stops nothing."""
+        for source in sources:
+            try:
+                yield source, self.tag(source)
+            except MoodfieldError as error:
+                yield source, error
+
+    def scores(self, mels: Sequence[Iterable[mel.Mel]]) -> Float32[np.ndarray, "tags"]:
+        """Scores of a track whose mel is at hand, in pieces, once for every member and made by that member's config."""
+        pooled = []
+        for member, pieces in zip(self.members, mels, strict=True):
+            listener = Listener(member, clip_frames=self._clip_frames)
+            for piece in pieces:
+                listener.push(piece)
+            pooled.append(_sigmoid(clips.pool(listener.finish())))
+        return _mean(pooled)
+
+    def _listen(self, source: Source) -> tuple[list[Map], list[Float32[np.ndarray, "time"]], float]:
+        """Every member's logits over time, the times of their steps, and the seconds heard."""
+        heard: dict[int, tuple[Map, Float32[np.ndarray, time]]] = {}
+        duration = 0.0
+        configs = dict.fromkeys(member.card.mel for member in self.members)
+        for config in configs:
+            listeners = {
+                index: Listener(member, clip_frames=self._clip_frames)
+                for index, member in enumerate(self.members)
+                if member.card.mel == config
+            }
+            samples = _Counted(source, config.rate)
+            for piece in mel.stream(samples, config):
+                for listener in listeners.values():
+                    listener.push(piece)
+            for index, listener in listeners.items():
+                logits = listener.finish()
+                heard[index] = logits, listener.seconds(logits.shape[1])
+            duration = samples.count / config.rate
+        maps, seconds = zip(*(heard[index] for index in range(len(self.members))), strict=True)
+        return list(maps), list(seconds), duration
+
+
+class Listener:
+    """One member that hears one track, piece by piece of its mel."""
+
+    def __init__(self, member: Member, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+        self._member = member
+        self._cutter = clips.Cutter(member.card.lengths, clip_frames=clip_frames)
+        self._maps: list[Map] = []
+        self._frames = 0
+
+    def push(self, piece: mel.Mel) -> None:
+        """Hear the next piece."""
+        self._frames += piece.shape[1]
+        self._hear(self._cutter.push(piece))
+
+    def finish(self) -> Map:
+        """The logits of the whole track over time."""
+        self._hear(self._cutter.finish())
+        return np.concatenate(self._maps, axis=1)
+
+    def seconds(self, steps: int) -> Float32[np.ndarray, "time"]:
+        """When each of the steps is, from the start of the track."""
+        config = self._member.card.mel
+        centres = clips.centres(steps, self._frames, self._member.card.lengths)
+        return (centres * (config.hop / config.rate)).astype(np.float32)
+
+    def _hear(self, ready: Iterable[clips.Clip]) -> None:
+        for clip in ready:
+            logits = self._member.engine.over_time(clip.mel[None])[0]
+            if logits.shape[0] != len(self._member.card.vocabulary) or not np.isfinite(logits).all():
+                raise BadModel(
+                    f"the network of {self._member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
+                    f"{len(self._member.card.vocabulary)} tags; its weights are damaged: get the model again"
+                )
+            self._maps.append(logits[:, clip.keep])
+
+
+def load(*what: str | Path, threads: int = 0) -> Tagger:
+    """A tagger of models by name, by folder or by training run; several are averaged; nothing means the bundled model.
+
+    `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
+    """
+    folders = [_folder(each) for each in what or ("default",)]
+    return Tagger([Member(card.read(folder), OnnxEngine(folder / card.NETWORK, threads=threads)) for folder in folders])
+
+
+def tag_files(
+    sources: Sequence[Path], *what: str | Path, jobs: int = 1
+) -> Iterator[tuple[Path, Tagging | MoodfieldError]]:
+    """Listen to many files in several processes, each of which loads the models once; in order.
+
+    What cannot be heard comes with its error and stops nothing, even if it kills its process.
+    """
+    names = tuple(str(each) for each in what)
+    if jobs > 1:
+        yield from fleet.each(partial(_tag_one, names), sources, jobs=jobs)
+    else:
+        yield from load(*names).tag_many(sources)
+
+
+def models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{card.CARD}"))}
+
+
+def _folder(what: str | Path) -> Path:
+    """The model folder that is meant."""
+    path = Path(what)
+    for folder in (path, path / BEST):
+        if (folder / card.CARD).is_file():
+            return folder
+    if path.is_dir():
+        raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
+    return errors.lookup(models(), str(what), what="model (nor a model folder)")
+
+
+def _tag_one(what: tuple[str, ...], source: Path) -> Tagging:
+    return _loaded(what).tag(source)
+
+
+@lru_cache(maxsize=1)
+def _loaded(what: tuple[str, ...]) -> Tagger:
+    """The tagger of a process, on one core, loaded once."""
+    return load(*what, threads=1)
+
+
+class _Counted:
+    """The blocks of a source, any number of times, and how many samples they were."""
+
+    def __init__(self, source: Source, rate: int) -> None:
+        self._source, self._rate = source, rate
+        self.count = 0
+
+    def __call__(self) -> Iterator[mel.Samples]:
+        self.count = 0
+        for block in audio.blocks(self._source, rate=self._rate):
+            self.count += len(block)
+            yield block
+
+
+def _aligned(maps: list[Map], seconds: list[Float32[np.ndarray, "time"]]) -> list[Map]:
+    """Maps of different steps of time, all at the times of the first."""
+    first = seconds[0]
+    return [
+        each if np.array_equal(times, first) else np.array([np.interp(first, times, row) for row in each], np.float32)
+        for each, times in zip(maps, seconds, strict=True)
+    ]
+
+
+def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:
+    return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)
+
+
+def _sigmoid(logits: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    clipped = np.clip(scores, 0, 1)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _short(score: float) -> float:
+    """Six significant digits: more than the weights hold."""
+    return float(f"{score:.6g}") if math.isfinite(score) else float(score)

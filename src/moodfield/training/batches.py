@@ -1,0 +1,140 @@
+"""Random clips with truth, in batches.
+
+In: mapped mels, their truth, and a generator. Out: batches of clips, each with its truth.
+Knows nothing of: files, networks, augmentation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, Float32
+from torch import Tensor
+
+from moodfield.errors import BadConfig, BadDataset
+
+StoredMel = Float16[np.ndarray, "frames bands"]
+Row = Float32[np.ndarray, "tags"]
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What the loop is fed."""
+
+    clip_seconds: float = 10.0
+    """seconds of a random clip; *chosen by us*: the only length that the authors' code names"""
+    size: int = 16
+    """clips in a batch; *chosen by us*: the paper is silent"""
+
+    def __post_init__(self) -> None:
+        if self.clip_seconds <= 0 or self.size < 2:
+            raise BadConfig(f"{self}: clips last more than 0 s, and a batch has at least 2 of them (batch norm)")
+
+
+class Truth(Protocol):
+    """What is true of tracks, or of parts of them."""
+
+    def __len__(self) -> int:
+        """How many clips an epoch has."""
+
+    def clip(
+        self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
+    ) -> tuple[int, int, Row]:
+        """Track, first frame and truth of a clip of so many frames, given how many frames the tracks have."""
+
+    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+        """What is true of whole tracks."""
+
+
+@dataclass(frozen=True)
+class TrackTruth:
+    """One row for a whole track: 0 or 1, or something between; an epoch has one random clip of every track."""
+
+    rows: Float32[np.ndarray, "tracks tags"]
+    """truth"""
+
+    def __len__(self) -> int:
+        """One clip a track."""
+        return len(self.rows)
+
+    def clip(
+        self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
+    ) -> tuple[int, int, Row]:
+        """A random clip of track `index`."""
+        return index, int(generator.integers(max(frames[index] - clip, 0), endpoint=True)), self.rows[index]
+
+    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+        """The rows."""
+        return self.rows
+
+
+@dataclass(frozen=True)
+class WindowTruth:
+    """One row for every window of a track, the last of which ends with it; an epoch has every window once."""
+
+    windows: tuple[Float32[np.ndarray, "clips tags"], ...]
+    """truth of every track's windows"""
+    step: float
+    """frames from one window to the next"""
+
+    def __len__(self) -> int:
+        """One clip a window."""
+        return sum(map(len, self.windows))
+
+    def clip(
+        self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
+    ) -> tuple[int, int, Row]:
+        """Window number `index` of all tracks' windows, in a row."""
+        ends = np.cumsum([len(rows) for rows in self.windows])
+        track = int(np.searchsorted(ends, index, side="right"))
+        window = index - int(ends[track]) + len(self.windows[track])
+        start = min(round(window * self.step), max(frames[track] - clip, 0))
+        return track, start, self.windows[track][window]
+
+    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+        """The mean over each track's windows."""
+        return np.stack([rows.mean(axis=0) for rows in self.windows])
+
+
+@dataclass(frozen=True)
+class Material:
+    """Tracks to learn from or to be judged by."""
+
+    mels: tuple[StoredMel, ...]
+    """the mel of every track"""
+    truth: Truth
+    """what is true of them"""
+
+    def __post_init__(self) -> None:
+        rows = len(self.truth.tracks())
+        if not self.mels or rows != len(self.mels):
+            raise BadDataset(f"{len(self.mels)} mels and truth of {rows} tracks came; both are wanted for every track")
+
+
+def epoch(
+    material: Material,
+    *,
+    clip_frames: int,
+    size: int,
+    fill: Float32[np.ndarray, "bands"],
+    generator: np.random.Generator,
+) -> Iterator[tuple[Float[Tensor, "batch bands frames"], Float[Tensor, "batch tags"]]]:
+    """All clips once, in random order, in batches; the last one is dropped when it is smaller than the others.
+
+    A track shorter than a clip is followed by `fill`, which is the mean of every band: zero once it is standardised.
+    """
+    order = generator.permutation(len(material.truth))
+    frames = [len(stored) for stored in material.mels]
+    size = min(size, len(order))
+    for first in range(0, len(order) - size + 1, size):
+        clips = np.empty((size, clip_frames, len(fill)), np.float32)
+        rows = []
+        for place, index in enumerate(order[first : first + size]):
+            track, start, row = material.truth.clip(int(index), frames, clip_frames, generator)
+            found = material.mels[track][start : start + clip_frames]
+            clips[place, : len(found)] = found
+            clips[place, len(found) :] = fill
+            rows.append(row)
+        yield torch.from_numpy(clips).transpose(1, 2), torch.from_numpy(np.stack(rows))

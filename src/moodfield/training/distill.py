@@ -1,0 +1,207 @@
+"""A teacher's opinion of music becomes truth for a smaller network.
+
+In: a published checkpoint and freely licensed music. Out: a run whose student says of music what the teacher says.
+Knows nothing of: how networks are built, or how the music was fetched.
+"""
+
+"""A teacher's opinion of music becomes truth for a smaller network.
+
+In: a published checkpoint and freely licensed music. Out: a run whose student says of music what the teacher says.
+Knows nothing of: how networks are built, or how the music was fetched.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from moodfield import audio, card, fleet, mel, metrics, nets, tagger, tags
+from moodfield.card import Card
+from moodfield.errors import BadDataset, BadModel, MoodfieldError
+from moodfield.jamendo import Split, Track
+from moodfield.mel import MelConfig
+from moodfield.tagger import Listener, Member
+from moodfield.training import export, loop, runs, store
+from moodfield.training.augment import AugmentConfig
+from moodfield.training.batches import BatchConfig, Material, WindowTruth
+from moodfield.training.loop import Epoch
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.runs import Heard, Place
+from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.store import Store
+
+TEACHER_MEL = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+"""what the organisers' baseline was trained on"""
+COLUMNS = ("split", "package", "path", "seconds", "licence")
+"""columns of a manifest of music that are read"""
+
+TEACHER_WINDOW = nets.VGGConfig().frames / TEACHER_MEL.frames_per_second
+"""seconds that a window of the teacher lasts"""
+TEACHER_STEP = (nets.VGGConfig().frames // 2) / TEACHER_MEL.frames_per_second
+"""seconds from one of its windows to the next"""
+STUDENT = Recipe(
+    net=nets.CPResNetConfig(width=32, frequency_aware=True),
+    mel=MelConfig(rate=22_050, overlap=0.625, bands=128),
+    batch=BatchConfig(clip_seconds=TEACHER_WINDOW),
+    augment=AugmentConfig(roll_frames=0, mixup_alpha=0),
+    loss=LossConfig(kind="logits"),
+    schedule=ScheduleConfig(warm_up=1, constant=6, decay=7, final=0, peak=1e-3, floor=1e-5),
+    precision="bf16-mixed",
+    validate_every=14,
+)
+"""the recipe of the bundled model; judged only after its last epoch, so the held-out music decides nothing"""
+CLEAREST = 3
+"""tags that a track of the training music is given when thresholds are chosen"""
+
+
+@dataclass(frozen=True)
+class Music:
+    """Freely licensed music, some of whose packages are held out whole."""
+
+    train: Split
+    """tracks to learn from"""
+    heldout: Split
+    """tracks of other packages, to be judged by"""
+    licences: dict[str, str]
+    """package → the licences of its tracks"""
+
+
+def read_manifest(path: str | Path) -> Music:
+    """The music in a manifest: a TSV with at least the `COLUMNS`; a track's file is `package/path`."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    missing = set(COLUMNS) - set(rows[0] if rows else ())
+    if missing:
+        raise BadDataset(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    tracks: dict[str, list[Track]] = {"train": [], "heldout": []}
+    licences: dict[str, dict[str, None]] = {}
+    for row in rows:
+        name = f"{row['package']}/{row['path']}"
+        if row["split"] not in tracks:
+            raise BadDataset(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
+        tracks[row["split"]].append(Track(name, name, float(row["seconds"]), ()))
+        licences.setdefault(row["package"], {})[row["licence"]] = None
+    train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
+    return Music(train, heldout, {package: ", ".join(kinds) for package, kinds in licences.items()})
+
+
+def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
+    """The model folder of the organisers' baseline, made from its published checkpoint unless it is there."""
+    try:
+        digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
+    model = Path(folder) / f"teacher-{digest}" / "model"
+    if not (model / card.CARD).is_file():
+        plan = Recipe(net=nets.VGGConfig(), mel=TEACHER_MEL)
+        described = export.describe(
+            plan,
+            net := nets.published(checkpoint),
+            tags.MOODS_AND_THEMES,
+            name="vggish",
+            summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
+            licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
+            origin={"checkpoint, SHA-256": digest},
+        )
+        export.export(net, described, model)
+    return model
+
+
+def listen(
+    model: Path, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
+) -> Iterator[tuple[Track, Path | MoodfieldError]]:
+    """Write what the teacher says of every window of every track, unless it is there; failures come as their errors.
+
+    `model` is the folder of the teacher; its opinions lie beside it.
+    """
+    work = [(Path(music) / track.path, _opinion(model, track)) for track in tracks]
+    for track, (_, result) in zip(tracks, fleet.each(partial(_listen, model), work, jobs=jobs), strict=True):
+        yield track, result
+
+
+def truth(model: Path, tracks: Sequence[Track], student: MelConfig) -> WindowTruth:
+    """What the teacher said of the windows of these tracks, as truth for a student with its own mel."""
+    windows = tuple(np.load(_opinion(model, track), allow_pickle=False) for track in tracks)
+    return WindowTruth(windows, step=TEACHER_STEP * student.frames_per_second)
+
+
+def distill(
+    plan: Recipe,
+    found: Music,
+    checkpoint: str | Path,
+    place: Place,
+    *,
+    heard: Heard = lambda *_: None,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> Card:
+    """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
+
+    Thresholds are chosen on the music it learned from; the held-out packages only measure it. What was done is not done
+    again when the command is repeated.
+    """
+    model = teacher(checkpoint, place.store)
+    materials: list[tuple[tuple[Track, ...], Material]] = []
+    for split in (found.train, found.heldout):
+        for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):
+            heard(track, result if isinstance(result, MoodfieldError) else None)
+        kept = runs.gather(split.tracks, plan, place, heard=heard)
+        tracks = split.take([row for row in kept if _opinion(model, split.tracks[row]).is_file()]).tracks
+        mels = Store(place.store, plan.mel)
+        materials.append((tracks, Material(tuple(map(mels.open, tracks)), truth(model, tracks, plan.mel))))
+    (tracks, learn), (_, judge) = materials
+    vocabulary = found.train.vocabulary
+    statistics = Store(place.store, plan.mel).statistics(tracks)
+    net = loop.train(plan, learn, judge, statistics, vocabulary, place.run, report=report)
+    thresholds = choose_thresholds(loop.predict(plan, net, learn, vocabulary))
+    packages = "; ".join(f"{package} ({licences})" for package, licences in found.licences.items())
+    return runs.finish(
+        plan,
+        net,
+        vocabulary,
+        place.run,
+        name="default",
+        summary=SUMMARY,
+        licence=LICENCE,
+        thresholds=thresholds.tolist(),
+        origin={
+            "teacher": f"the VGG-ish baseline of the MTG-Jamendo dataset (Apache-2.0)",
+            "music": f"{len(tracks)} tracks of Debian packages, held out whole: {packages}",
+            "command": "moodfield distill music/manifest.tsv",
+        },
+        figures=agreement(judge.truth.tracks(), loop.predict(plan, net, judge, vocabulary), thresholds),
+    )
+
+
+def choose_thresholds(scores: Float32[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:
+    raise NotImplementedError
+
+
+def _opinion(model: Path, track: Track) -> Path:
+    """Where the teacher's logits for the windows of a track are kept: beside its model folder."""
+    return model.parent / f"{track.path}.npy"
+
+
+def _listen(model: Path, work: tuple[Path, Path]) -> Path:
+    source, target = work
+    if target.is_file():
+        return target
+    listener = Listener(_member(model))
+    for piece in mel.stream(partial(audio.blocks, source, rate=TEACHER_MEL.rate), TEACHER_MEL):
+        listener.push(piece)
+    content = io.BytesIO()
+    np.save(content, np.ascontiguousarray(listener.finish().T), allow_pickle=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    store.replace(target, content.getvalue())
+    return target
+
+
+@lru_cache(maxsize=1)
+def _member(model: Path) -> Member:
+    """The teacher on one core, loaded once in every process."""
+    return tagger.load(model, threads=1).members[0]

@@ -1,0 +1,217 @@
+"""The training loop, top to bottom.
+
+In: a recipe, material to learn from and to be judged by, and a folder. Out: a run that can be read with one's eyes.
+Knows nothing of: where the material came from, or what becomes of the weights.
+
+Every epoch draws from generators of its own, made from the seed and its number: a run that is killed and resumed goes
+on from its last whole epoch exactly as if nothing had happened.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from jaxtyping import Float, Float32
+from lightning_fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from moodfield import metrics
+from moodfield.engine import TorchEngine
+from moodfield.errors import BadConfig, BadRun
+from moodfield.nets import Net
+from moodfield.tagger import Member, Tagger
+from moodfield.training import augment, batches, export, recipe, schedule, store
+from moodfield.training.batches import Material
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.store import Statistics
+
+RECIPE, LOG, BEST, RESUME = "recipe.json", "log.jsonl", "best.safetensors", "resume.json"
+"""the files of a run"""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a run's log."""
+
+    epoch: int
+    """counted from 1"""
+    rate: float
+    """learning rate"""
+    loss: float
+    """mean over the batches"""
+    score: float | None
+    """macro PR-AUC on the validation tracks, or mean Spearman with a teacher; none where it was not measured"""
+    best: float
+    """the highest score so far"""
+
+
+def train(
+    plan: Recipe,
+    learn: Material,
+    judge: Material,
+    statistics: Statistics,
+    vocabulary: Sequence[str],
+    run: str | Path,
+    *,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> Net:
+    """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
+
+    `report` hears of every epoch. Refuses a run of another recipe, and a loss that is no longer a number.
+    """
+    folder = Path(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, plan)
+    torch.manual_seed(plan.seed)
+    net: Net = plan.net.build(bands=plan.mel.bands, tags=len(vocabulary))
+    net.standardize.fill(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    loss_of = _loss(plan.loss, learn, net)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)
+    started, best = _resume(folder, net, optimizer)
+    fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
+    model, tuned = fabric.setup(net, optimizer)
+    fill = statistics.mean.astype(np.float32)
+    for number in range(started, plan.schedule.epochs):
+        rate = schedule.rate(plan.schedule, number)
+        for group in tuned.param_groups:
+            group["lr"] = rate
+        generator = np.random.default_rng([plan.seed, number])
+        torch.manual_seed(int(generator.integers(2**63)))
+        losses = []
+        model.train()
+        for mels, truth in _bent(plan, learn, fill, generator):
+            tuned.zero_grad()
+            loss = loss_of(model(fabric.to_device(mels)).float(), fabric.to_device(truth))
+            fabric.backward(loss)
+            tuned.step()
+            losses.append(loss.item())
+        mean_loss = float(np.mean(losses))
+        if not math.isfinite(mean_loss):
+            raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
+        last = number + 1 == plan.schedule.epochs
+        score = validate(plan, net, judge, vocabulary) if last or (number + 1) % plan.validate_every == 0 else None
+        if score is not None and not best >= score:
+            best = score
+            _save(folder / BEST, dict(net.state_dict()))
+        done = Epoch(number + 1, rate, mean_loss, score, best)
+        _keep(folder, net, optimizer, done)
+        report(done)
+    load(net, folder / BEST)
+    return net
+
+
+def validate(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> float:
+    """How well a network judges whole tracks: macro PR-AUC, or the mean Spearman with a teacher's logits."""
+    scores, truth = predict(plan, net, judge, vocabulary), judge.truth.tracks()
+    if plan.loss.kind == "logits":
+        return float(np.nanmean(metrics.spearman(truth, scores)))
+    return metrics.evaluate(truth >= 0.5, scores).macro["PR-AUC"]
+
+
+def predict(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> Float32[np.ndarray, "tracks tags"]:
+    """Scores of whole tracks, by the same code that tags songs."""
+    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))])
+    return np.stack([tagger.scores([store.pieces(kept)]) for kept in judge.mels])
+
+
+def _bent(
+    plan: Recipe, learn: Material, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch's batches, rolled and mixed up."""
+    for mels, truth in batches.epoch(
+        learn, clip_frames=plan.clip_frames, size=plan.batch.size, fill=fill, generator=generator
+    ):
+        yield augment.mix(augment.roll(mels, plan.augment, generator), truth, plan.augment, generator)
+
+
+def load(net: Net, path: Path) -> None:
+    """Fill a network with weights from a file; refuses a file that does not fit."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise BadRun(f"{path} does not hold the weights of this network: {error}") from error
+
+
+def _claim(folder: Path, plan: Recipe) -> None:
+    """Make the folder this recipe's, or see that it is."""
+    path = folder / RECIPE
+    wanted = recipe.dumps(plan)
+    if path.is_file():
+        if json.loads(path.read_text()) != json.loads(wanted):
+            raise BadRun(f"{folder} holds a run of another recipe; give the same settings to go on, or another folder")
+        return
+    store.replace(path, wanted.encode())
+
+
+def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss; for a teacher's logits the network also begins with their mean and spread."""
+    truth = torch.from_numpy(learn.truth.tracks())
+    if config.kind == "tags":
+        if not bool(((truth >= 0) & (truth <= 1)).all()):
+            raise BadConfig("truth outside 0 … 1 came; for a teacher's logits set loss.kind=logits")
+        weight = torch.tensor(config.pos_weight)
+        return partial(F.binary_cross_entropy_with_logits, pos_weight=weight)
+    mean, spread = truth.mean(dim=0), truth.std(dim=0).clamp_min(1e-3)
+    net.expect(mean, spread)
+
+    def squared(logits: Tensor, wanted: Tensor) -> Tensor:
+        return F.mse_loss(logits / spread.to(logits), wanted / spread.to(wanted))
+
+    return squared
+
+
+def _keep(folder: Path, net: Net, optimizer: torch.optim.Optimizer, done: Epoch) -> None:
+    """Everything needed to go on after this epoch; the small file is replaced last and makes it count."""
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": value for name, value in values.items()}
+    name = f"resume-{done.epoch}.safetensors"
+    _save(folder / name, tensors)
+    log = folder / LOG
+    lines = log.read_text().splitlines()[: done.epoch - 1] if log.is_file() else []
+    store.replace(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
+    store.replace(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": name}).encode())
+    for old in folder.glob("resume-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Take up the last whole epoch, if there is one: how many are done, and the best score."""
+    path = folder / RESUME
+    if not path.is_file():
+        return 0, -math.inf
+    kept = json.loads(path.read_text())
+    state: dict[int, dict[str, Any]] = {}
+    weights: dict[str, Float[Tensor, ...]] = {}
+    with safetensors.safe_open(folder / kept["weights"], framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - not a dict
+            room, _, rest = name.partition(".")
+            if room == "net":
+                weights[rest] = file.get_tensor(name)
+            else:
+                index, _, key = rest.partition(".")
+                state.setdefault(int(index), {})[key] = file.get_tensor(name)
+    net.load_state_dict(weights)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(kept["epoch"]), float(kept["best"])
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Tensors in one file, whole or not at all."""
+    half = path.with_name(f"{path.name}.part")
+    save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, half)
+    with half.open("rb") as file:
+        os.fsync(file.fileno())
+    half.replace(path)

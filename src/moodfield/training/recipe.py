@@ -1,0 +1,135 @@
+"""What a recipe is; how one setting is changed.
+
+In: settings. Out: one frozen value that says everything about a run before it starts.
+Knows nothing of: data, or how any setting is obeyed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from moodfield import errors
+from moodfield.errors import BadConfig
+from moodfield.mel import MelConfig
+from moodfield.nets import NETS, NetConfig
+from moodfield.training.augment import AugmentConfig
+from moodfield.training.batches import BatchConfig
+from moodfield.training.schedule import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How far logits are from the truth."""
+
+    kind: Literal["tags", "logits"] = "tags"
+    """tags: truth in 0 … 1, binary cross-entropy; logits: truth is a teacher's logits, squared error by their spread"""
+    pos_weight: float = 10.0
+    """weight of a present tag over an absent one, for `tags`; *inferred* from how the submissions are calibrated"""
+
+    def __post_init__(self) -> None:
+        if self.pos_weight <= 0:
+            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is above 0")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything decided before one run starts."""
+
+    net: NetConfig = NETS["fa_resnet"]
+    """the network (§3.1, §3.2)"""
+    mel: MelConfig = field(default_factory=MelConfig)
+    """what it hears (§2.1)"""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """clips and batches"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """roll and mix-up (§2.3)"""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """what it is to learn"""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """learning rate by epoch (§2.2)"""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """number format of the training step; bf16-mixed is about three times as fast on processors that know it"""
+    validate_every: int = 1
+    """epochs from one validation to the next; the last epoch is always validated"""
+    seed: int = 42
+    """every draw of the run follows from it"""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.validate_every < 1 or self.seed < 0:
+            raise BadConfig("validate_every is at least 1, the seed at least 0")
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a training clip."""
+        return int(self.batch.clip_seconds * self.mel.frames_per_second) + 1
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain values, complete."""
+    return asdict(recipe)
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The recipe of plain values; refuses what is unknown, of the wrong type or out of range, all at once."""
+    _refuse_unknown(values, to_dict(Recipe()), "")
+    try:
+        return TypeAdapter(Recipe).validate_python(dict(values))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise BadConfig(f"not a recipe: {faults}") from error
+
+
+def change(recipe: Recipe, *settings: str) -> Recipe:
+    """The recipe with settings of the form `a.b=v` changed: `change(recipe, "net.rho_freq=7", "seed=1")`.
+
+    `net=NAME` takes a whole network from the registry; its other numbers may follow.
+    """
+    values = to_dict(recipe)
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise BadConfig(f"{setting!r} came, a setting looks like net.rho_freq=7")
+        if path == "net":
+            if value not in NETS:
+                raise BadConfig(f"there is no network called {value!r}; {errors.suggest(value, NETS)}")
+            values["net"] = asdict(NETS[value])
+            continue
+        *rooms, name = path.split(".")
+        place = values
+        for room in rooms:
+            place = place.get(room, {})
+            if not isinstance(place, dict):
+                place = {}
+        if name not in place or isinstance(place[name], dict):
+            known = [f"{room}.{each}" if room else each for room, each in _leaves(values)]
+            raise BadConfig(f"a recipe has no setting {path!r}; {errors.suggest(path, known)}")
+        place[name] = value
+    return from_dict(values)
+
+
+def dumps(recipe: Recipe) -> str:
+    """The recipe as JSON."""
+    return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+def _leaves(values: Mapping[str, Any], room: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in values.items():
+        found += _leaves(value, f"{room}.{name}".strip(".")) if isinstance(value, dict) else [(room, name)]
+    return found
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Any], room: str) -> None:
+    """Nested dataclasses would ignore what they do not know; networks are told apart by their own fields."""
+    for name, value in values.items():
+        if room == "net":
+            continue
+        if name not in known:
+            raise BadConfig(f"a recipe has no setting {f'{room}.{name}'.strip('.')!r}; {errors.suggest(name, known)}")
+        if isinstance(value, dict) and isinstance(known[name], dict):
+            _refuse_unknown(value, known[name], name)

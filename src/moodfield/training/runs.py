@@ -1,0 +1,138 @@
+"""A dataset becomes a run, from audio to model folder.
+
+In: splits, the folder of their audio, and a recipe. Out: a run whose best network is a model folder.
+Knows nothing of: command lines, or where the truth came from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from moodfield import metrics, tagger
+from moodfield.card import Card
+from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.jamendo import Split, Track
+from moodfield.nets import Net
+from moodfield.training import export, loop
+from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.loop import Epoch
+from moodfield.training.recipe import Recipe
+from moodfield.training.store import Store
+
+Heard = Callable[[Track, MoodfieldError | None], None]
+"""told of every track when its mel is there, or why it is not"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run finds its music and leaves its work."""
+
+    music: Path
+    """the folder that the paths of tracks are below"""
+    store: Path
+    """the folder of mels, which runs share"""
+    run: Path
+    """the folder of the run"""
+    jobs: int = 1
+    """processes that extract mels"""
+
+
+def train(
+    plan: Recipe,
+    learn: Split,
+    judge: Split,
+    place: Place,
+    *,
+    name: str,
+    soft: Float32[np.ndarray, "tracks tags"] | None = None,
+    heard: Heard = lambda *_: None,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> Card:
+    """Train by a recipe on one split, judged by another, and leave the best network as a model folder in the run.
+
+    `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
+    run that was stopped goes on; one that is finished is only exported again. Refuses splits of different
+    vocabularies, splits without readable tracks, and truth that does not fit.
+    """
+    if learn.vocabulary != judge.vocabulary:
+        raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
+    truth = learn.truth.astype(np.float32) if soft is None else soft
+    if truth.shape != learn.truth.shape:
+        raise BadDataset(
+            f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {truth.shape[1]} tags"
+        )
+    kept = gather(learn.tracks, plan, place, heard=heard)
+    judged = gather(judge.tracks, plan, place, heard=heard)
+    learning = material(learn.take(kept), truth[kept], plan, place)
+    judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
+    store = Store(place.store, plan.mel)
+    statistics = store.statistics(learn.take(kept).tracks)
+    net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
+    scores = loop.predict(plan, net, judging, learn.vocabulary)
+    wanted = judging.truth.tracks() >= 0.5
+    chosen = metrics.thresholds(wanted, scores)
+    found = metrics.evaluate(wanted, scores, decisions=metrics.decide(scores, chosen), tags=learn.vocabulary)
+    return finish(
+        plan,
+        net,
+        learn.vocabulary,
+        place.run,
+        name=name,
+        summary=f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks.",
+        thresholds=chosen.tolist(),
+        figures={f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)},
+    )
+
+
+def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
+    """Extract the mels of tracks; which of them could be read. Refuses when none could."""
+    kept, why = [], ""
+    for row, (track, result) in enumerate(Store(place.store, plan.mel).extract(tracks, place.music, jobs=place.jobs)):
+        failed = isinstance(result, MoodfieldError)
+        heard(track, result if isinstance(result, MoodfieldError) else None)
+        if failed:
+            why = str(result)
+        else:
+            kept.append(row)
+    if not kept:
+        raise BadDataset(
+            f"none of {len(tracks)} tracks below {place.music} could be read; the last one: {why or 'none came'}"
+        )
+    return kept
+
+
+def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: Place) -> Material:
+    """The extracted mels of a split, and its truth."""
+    store = Store(place.store, plan.mel)
+    return Material(tuple(store.open(track) for track in split.tracks), TrackTruth(truth))
+
+
+def finish(
+    plan: Recipe,
+    net: Net,
+    vocabulary: Sequence[str],
+    run: Path,
+    *,
+    name: str,
+    summary: str,
+    thresholds: Sequence[float],
+    licence: str = "that of the data it was trained on; not stated",
+    origin: Mapping[str, str] | None = None,
+    figures: Mapping[str, float] | None = None,
+) -> Card:
+    """Leave the network as the run's model folder, which `moodfield.load(run)` opens."""
+    described = export.describe(
+        plan,
+        net,
+        vocabulary,
+        name=name,
+        summary=summary,
+        licence=licence,
+        thresholds=thresholds,
+        origin=origin,
+        figures=figures,
+    )
+    return export.export(net, described, run / tagger.BEST)

@@ -1,0 +1,127 @@
+"""Mels on disk, written once, mapped into memory.
+
+In: tracks and the folder of their audio. Out: one float16 array per track, frames first, and statistics of the bands.
+Knows nothing of: truth, clips, networks.
+
+Everything lies under a digest of the mel's config, so mels of different configs never meet.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float16, Float32, Float64
+
+from moodfield import audio, fleet, mel
+from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.jamendo import Track
+from moodfield.mel import MelConfig
+
+StoredMel = Float16[np.ndarray, "frames bands"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and spread of every band over all frames of some tracks."""
+
+    mean: Float64[np.ndarray, "bands"]
+    """mean"""
+    spread: Float64[np.ndarray, "bands"]
+    """standard deviation, unbiased"""
+
+
+class Store:
+    """The mels of one config in one folder."""
+
+    def __init__(self, folder: str | Path, config: MelConfig) -> None:
+        self.config = config
+        digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+        self.folder = Path(folder) / f"mel-{digest}"
+
+    def extract(
+        self, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
+    ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
+        """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
+
+        It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
+        work = [(Path(music) / track.path, self._path(track)) for track in tracks]
+        for track, (_, result) in zip(tracks, fleet.each(partial(_extract, self.config), work, jobs=jobs), strict=True):
+            yield track, result
+
+    def open(self, track: Track) -> StoredMel:
+        """The mel of a track, mapped into memory; refuses one that was not extracted."""
+        try:
+            stored: StoredMel = np.load(self._path(track), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BadDataset(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
+        return stored
+
+    def statistics(self, tracks: Sequence[Track]) -> Statistics:
+        """Mean and spread of the bands over all frames of the tracks, computed once (§2.1); long tracks weigh more."""
+        names = hashlib.sha256("\n".join(track.path for track in tracks).encode()).hexdigest()[:12]
+        path = self.folder / f"statistics-{names}.json"
+        if path.is_file():
+            kept = json.loads(path.read_text())
+            return Statistics(np.array(kept["mean"]), np.array(kept["spread"]))
+        found = _statistics(self.open(track) for track in tracks)
+        replace(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
+        return found
+
+    def _path(self, track: Track) -> Path:
+        return self.folder / f"{track.path}.npy"
+
+
+def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
+    """A stored mel in pieces, bands first, as a tagger wants it."""
+    for start in range(0, len(stored), frames):
+        yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
+
+
+def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
+    source, target = work
+    if not target.is_file():
+        stream = mel.stream(partial(audio.blocks, source, rate=config.rate), config)
+        stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = target.with_name(f"{target.name}.{os.getpid()}.part")
+        with half.open("wb") as file:
+            np.save(file, stored, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(target)
+    return target
+
+
+def _statistics(mels: Iterator[StoredMel]) -> Statistics:
+    """One pass over the frames: every track's own sums, merged around the mean so far, so that nothing cancels."""
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for stored in mels:
+        values = np.asarray(stored, np.float32)
+        own_mean = values.mean(axis=0, dtype=np.float64)
+        own_squares = np.square(values - own_mean).sum(axis=0, dtype=np.float64)
+        both = count + len(values)
+        apart = own_mean - mean
+        squares = squares + own_squares + apart**2 * (count * len(values) / both)
+        mean = mean + apart * (len(values) / both)
+        count = both
+    if count < 2:
+        raise BadDataset("statistics want at least two frames; give the training set tracks")
+    return Statistics(mean, np.sqrt(squares / (count - 1)))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a small file, whole or not at all."""
+    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with half.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)

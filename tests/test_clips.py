@@ -1,0 +1,278 @@
+"""Clips: what a network says of them, joined, is what it says of the whole mel."""
+
+import tracemalloc
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from moodfield import clips, nets, receptive
+from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
+from moodfield.errors import BadAudio, BadConfig
+
+BANDS = 20
+RHO_5 = AnyLength(least=17, stride=16, size=87, start=-31)
+
+
+def noise(frames: int) -> np.ndarray:
+    return np.random.default_rng(frames).standard_normal((BANDS, frames)).astype(np.float32)
+
+
+def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) -> list[Clip]:
+    """The clips of a mel that comes in pieces of these sizes, what is left over last."""
+    cutter = Cutter(lengths, **more)
+    pieces = np.split(mel, np.minimum(np.cumsum(sizes), mel.shape[1]), axis=1)
+    return [clip for piece in pieces for clip in cutter.push(piece)] + cutter.finish()
+
+
+# ---------------------------------------------------------------- any length
+
+
+@cache
+def network(name: str, rho_time: int) -> nets.Net:
+    """A small network whose logits depend on all that they see."""
+    torch.manual_seed(rho_time)
+    net = nets.create(name, bands=BANDS, tags=3, width=4, rho_freq=1, rho_time=rho_time)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            module.momentum = 1.0  # one step of training then gives logits of a natural size
+    net(torch.randn(4, BANDS, 1_000))
+    return net.eval()
+
+
+def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return net.over_time(torch.from_numpy(np.ascontiguousarray(mel))[None])[0].numpy()
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    st.sampled_from([("cp_resnet", 0), ("fa_resnet", 0), ("cp_resnet", 5), ("fa_resnet", 6), ("fa_resnet", 9)]),
+    st.integers(17, 1_500),
+    st.lists(st.integers(0, 600), max_size=8),
+    st.integers(0, 500),
+)
+def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more):
+    net = network(*which)
+    mel = noise(frames)
+    found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
+    joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
+    whole = over_time(net, mel)
+    assert joined.shape == whole.shape == (3, receptive.outputs(net.config.layers("time"), frames))
+    np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(clips.pool(joined), clips.pool(whole), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rho_time", [15, 22])
+@pytest.mark.parametrize("frames", [17, 1_000, 2_048, 2_049, 2_064, 2_065, 4_321])
+def test_a_wide_field_needs_longer_clips_and_is_exact_too(rho_time, frames):
+    net = network("fa_resnet", rho_time)
+    mel = noise(frames)
+    for clip_frames in (shortest(net.lengths), clips.CLIP_FRAMES):
+        found = clips.cut(mel, net.lengths, clip_frames=clip_frames)
+        joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
+        np.testing.assert_allclose(joined, over_time(net, mel), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rho_time", [0, 5, 22])
+def test_the_outputs_spread_and_the_edge_matters(rho_time):
+    """Without this, the tests above could pass with any cut."""
+    net = network("fa_resnet", rho_time)
+    mel = noise(3_000)
+    whole = over_time(net, mel)
+    assert whole.std(axis=1).min() > 0.1
+    count = 1_600 // 16
+    for wrong in (over_time(net, mel[:, :1_600])[:, :count], over_time(net, mel[:, 16:])[:, :count]):
+        shift = 0 if wrong.shape[1] < count else 1
+        assert np.abs(wrong - whole[:, shift : shift + wrong.shape[1]]).max() > 1e-3
+
+
+def shortest(lengths: AnyLength) -> int:
+    """The shortest clips that can be cut, found by trying."""
+    for frames in range(lengths.size, 4 * lengths.size):
+        try:
+            Cutter(lengths, clip_frames=frames)
+        except BadConfig:
+            continue
+        return frames
+    raise AssertionError(lengths)
+
+
+def test_the_shortest_clips_are_not_much_longer_than_the_field():
+    assert shortest(RHO_5) < RHO_5.size + 4 * 16
+    for frames in (1, 87, shortest(RHO_5) - 1):
+        with pytest.raises(BadConfig, match=f"clips of {frames} frames came, outputs see 87; cut longer clips"):
+            clips.cut(noise(500), RHO_5, clip_frames=frames)
+
+
+def test_clips_are_as_long_as_asked_and_no_frame_is_lost():
+    mel = noise(5_000)
+    found = clips.cut(mel, RHO_5, clip_frames=512)
+    assert len(found) > 5
+    assert {clip.mel.shape[1] for clip in found[:-1]} == {512}
+    assert found[-1].mel.shape[1] <= 512
+    np.testing.assert_array_equal(found[0].mel, mel[:, :512])
+    np.testing.assert_array_equal(found[-1].mel, mel[:, -found[-1].mel.shape[1] :])
+    assert found[0].keep.start == 0
+    assert found[-1].keep.stop is None
+
+
+def test_a_mel_no_longer_than_a_clip_is_one_clip():
+    for frames in (17, 300, 2_047, 2_048):
+        (only,) = clips.cut(noise(frames), RHO_5)
+        assert only.mel.shape[1] == frames
+        assert only.keep == slice(0, None)
+    assert len(clips.cut(noise(2_049), RHO_5)) == 2
+
+
+@pytest.mark.parametrize("frames", [0, 1, 16])
+def test_a_mel_too_short_for_the_network_is_refused(frames):
+    with pytest.raises(BadAudio, match=f"{frames} frames came, the network wants 17 or more") as caught:
+        clips.cut(noise(frames), RHO_5)
+    assert caught.value.reason == "too-short"
+    with pytest.raises(BadAudio, match="0 frames came"):
+        Cutter(RHO_5).finish()
+
+
+def test_the_time_of_an_output_is_the_centre_of_what_it_sees():
+    for rho in (0, 5, 22):
+        net = network("fa_resnet", rho)
+        seen = receptive.field(net.config.layers("time"))
+        count = receptive.outputs(net.config.layers("time"), 3_000)
+        found = clips.centres(count, 3_000, net.lengths)
+        wanted = [seen.centre + 16 * index for index in range(count)]
+        np.testing.assert_allclose(found, np.clip(wanted, 0, 2_999), atol=0.01)
+        assert (np.diff(found) >= 0).all()
+
+
+def test_an_output_sees_its_own_time():
+    """A burst in a mel moves those outputs most whose centres are nearest."""
+    net = network("fa_resnet", 5)
+    mel = noise(1_600)
+    moved = mel.copy()
+    moved[:, 796:804] += 5
+    change = np.abs(over_time(net, moved) - over_time(net, mel)).sum(axis=0)
+    times = clips.centres(len(change), 1_600, net.lengths)
+    assert abs((times * change).sum() / change.sum() - 799.5) < 8
+    assert np.abs(times[change > 0] - 799.5).max() <= 43 + 4
+
+
+# ---------------------------------------------------------------- fixed length
+
+
+def windows(frames: int, size: int, step: int) -> list[int]:
+    """Where windows start: every `step`, and one more that ends with the mel where those leave frames over."""
+    starts = list(range(0, frames - size + 1, step))
+    return starts if starts[-1] + size == frames else [*starts, frames - size]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 40), st.data(), st.lists(st.integers(0, 100), max_size=12))
+def test_windows_come_every_step_and_end_with_the_mel(size, data, sizes):
+    step = data.draw(st.integers(1, size))
+    frames = data.draw(st.integers(size, 6 * size))
+    mel = noise(frames)
+    found = cut(mel, FixedLength(size, step), sizes)
+    starts = windows(frames, size, step)
+    assert len(found) == len(starts)
+    for clip, start in zip(found, starts, strict=True):
+        assert clip.mel.tobytes() == mel[:, start : start + size].tobytes()
+        assert clip.keep == slice(None)
+    wanted = np.array(starts) + (size - 1) / 2
+    np.testing.assert_allclose(clips.centres(len(found), frames, FixedLength(size, step)), wanted, rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 40), st.data(), st.lists(st.integers(0, 10), max_size=5))
+def test_a_mel_shorter_than_a_window_is_repeated_to_fill_one(size, data, sizes):
+    frames = data.draw(st.integers(1, size - 1))
+    mel = noise(frames)
+    (only,) = cut(mel, FixedLength(size, 1), sizes)
+    assert only.mel.tobytes() == np.tile(mel, size)[:, :size].tobytes()
+    middle = clips.centres(1, frames, FixedLength(size, 1))
+    assert 0 <= middle[0] <= frames - 1
+
+
+def test_a_mel_of_whole_steps_has_no_window_twice():
+    found = clips.cut(noise(40), FixedLength(20, 10))
+    assert len(found) == len({clip.mel.tobytes() for clip in found}) == 3
+    assert len(clips.cut(noise(20), FixedLength(20, 10))) == 1
+    assert len(clips.cut(noise(41), FixedLength(20, 10))) == 4
+
+
+@pytest.mark.parametrize("pieces", [[], [noise(0)], [noise(0), noise(0)]])
+def test_no_frames_are_refused(pieces):
+    cutter = Cutter(FixedLength(20, 10))
+    for piece in pieces:
+        assert cutter.push(piece) == []
+    with pytest.raises(BadAudio, match="no frames came") as caught:
+        cutter.finish()
+    assert caught.value.reason == "too-short"
+
+
+# ---------------------------------------------------------------- both
+
+
+@pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200), FixedLength(400, 1 + 399)])
+@pytest.mark.parametrize("size", [1, 37, 64, 1_000])
+def test_no_more_waits_than_some_clips_and_a_piece(lengths, size):
+    piece = np.zeros((BANDS, size), np.float32)
+    count = 20_000 // size
+    clip = 512 * BANDS * 4
+    tracemalloc.start()
+    cutter = Cutter(lengths, clip_frames=512)
+    for _ in range(count):
+        cutter.push(piece.copy())
+    cutter.finish()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    views = 600 * 150  # bytes of the array objects of pieces that wait
+    assert most < 4 * clip + 3 * piece.nbytes + views
+    assert most < 20_000 * BANDS * 4 / 4
+
+
+@pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200)])
+def test_a_piece_gives_clips_as_soon_as_it_can(lengths):
+    cutter = Cutter(lengths, clip_frames=512)
+    given = [len(cutter.push(noise(100))) for _ in range(30)]
+    assert sum(given) > 5
+    assert max(given) == 1
+    assert len(cutter.push(noise(5_000))) > 10
+
+
+@pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200)])
+def test_a_cutter_leaves_what_it_was_given_alone(lengths):
+    mel = noise(3_000)
+    kept = mel.copy()
+    found = clips.cut(mel, lengths, clip_frames=512)
+    again = clips.cut(mel, lengths, clip_frames=512)
+    assert mel.tobytes() == kept.tobytes()
+    assert [clip.mel.tobytes() for clip in found] == [clip.mel.tobytes() for clip in again]
+
+
+def test_pooling_is_the_mean_over_time():
+    logits = np.random.default_rng(0).standard_normal((3, 1_000)).astype(np.float32) + np.float32(1e4)
+    pooled = clips.pool(logits)
+    assert pooled.dtype == np.float32
+    np.testing.assert_array_equal(pooled, logits.astype(np.float64).mean(axis=1).astype(np.float32))
+    np.testing.assert_array_equal(clips.pool(logits[:, :1]), logits[:, 0])
+
+
+def test_lengths_refuse_what_cannot_be():
+    for least, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
+        with pytest.raises(BadConfig, match="at least 1, start at most 0"):
+            AnyLength(least, stride, size, start)
+    for frames, step in ((10, 0), (10, 11), (0, 0), (0, 1)):
+        with pytest.raises(BadConfig, match="the step is between 1 and the window's frames"):
+            FixedLength(frames, step)
+    assert AnyLength(17, 16, 87, -31) == RHO_5
+    assert (RHO_5.kind, FixedLength(2, 1).kind) == ("any", "fixed")
+    assert len({RHO_5, FixedLength(2, 1), FixedLength(2, 1)}) == 2
