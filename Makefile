@@ -8,10 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench music clean help
+.PHONY: tag setup test bench music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
+BENCHMARKS ?= $(wildcard benchmarks/*.py)
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -57,8 +58,13 @@ test: $(READY)  ## format, lint, types, floors, tests
 	.venv/bin/lint-imports --no-logo
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
-bench: $(READY)  ## every script in benchmarks/, one after the other
-	@shopt -s nullglob; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script"; done
+bench: $(READY)  ## every script in benchmarks/, one after the other, into benchmarks/results.md
+	@{ echo "# What is measured"; echo; echo "By \`make bench\`, one script for each section, on $$(nproc) cores."; } > benchmarks/results.part
+	@for script in $(BENCHMARKS); do \
+	  echo "== $$script" >&2; \
+	  { echo; echo "<!-- $$script -->"; .venv/bin/python "$$script"; } >> benchmarks/results.part; \
+	done
+	@mv benchmarks/results.part benchmarks/results.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
@@ -88,6 +94,14 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 	@$(PYTHON) music/unpack.py $*
 	@rm -rf .cache/unpacked/$*
 	@mkdir -p $(@D) && touch $@
+
+# The bundled model again, from music and teacher to folder; what was done already is not done again.
+TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
+model: $(READY) music  ## the bundled model: TEACHER=best_model.pth, the organisers' published checkpoint
+	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
+	.venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --to runs/default
+	mkdir -p src/moodfield/models/default
+	cp runs/default/best/* src/moodfield/models/default/
 
 clean:  ## remove what was built; downloads (.cache) and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html

@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import pytest
+
+if TYPE_CHECKING:
+    from models import Exported
 
 jaxtyping.install_import_hook("moodfield", "beartype.beartype")
 
@@ -19,3 +23,19 @@ def data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data: MOODFIELD_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def cp_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
+    """A tiny CP-ResNet with the folder it was exported to; not to be changed."""
+    import models  # here, since the rooms it enters must find the hook installed
+
+    return models.exported(tmp_path_factory.mktemp("models") / "cp", "cp_resnet", rho_freq=1)
+
+
+@pytest.fixture(scope="session")
+def fa_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
+    """A tiny frequency-aware CP-ResNet with the folder it was exported to; not to be changed."""
+    import models
+
+    return models.exported(tmp_path_factory.mktemp("models") / "fa", "fa_resnet", rho_freq=1, rho_time=7, seed=1)

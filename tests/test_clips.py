@@ -34,7 +34,7 @@ def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) 
 
 @cache
 def network(name: str, rho_time: int) -> nets.Net:
-    """A small network whose logits depend on all that they see."""
+    """A small network whose logits depend on all that they see; in double precision, so that equal means equal."""
     torch.manual_seed(rho_time)
     net = nets.create(name, bands=BANDS, tags=3, width=4, rho_freq=1, rho_time=rho_time)
     for module in net.modules():
@@ -45,12 +45,12 @@ def network(name: str, rho_time: int) -> nets.Net:
             nn.init.normal_(module.bias, std=0.3)
             module.momentum = 1.0  # one step of training then gives logits of a natural size
     net(torch.randn(4, BANDS, 1_000))
-    return net.eval()
+    return net.eval().double()
 
 
 def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return net.over_time(torch.from_numpy(np.ascontiguousarray(mel))[None])[0].numpy()
+        return net.over_time(torch.from_numpy(mel.astype(np.float64))[None])[0].numpy()
 
 
 @settings(deadline=None, max_examples=120)
@@ -67,8 +67,8 @@ def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more)
     joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
     whole = over_time(net, mel)
     assert joined.shape == whole.shape == (3, receptive.outputs(net.config.layers("time"), frames))
-    np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(clips.pool(joined), clips.pool(whole), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(joined.mean(axis=1), whole.mean(axis=1), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("rho_time", [15, 22])
@@ -79,7 +79,7 @@ def test_a_wide_field_needs_longer_clips_and_is_exact_too(rho_time, frames):
     for clip_frames in (shortest(net.lengths), clips.CLIP_FRAMES):
         found = clips.cut(mel, net.lengths, clip_frames=clip_frames)
         joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
-        np.testing.assert_allclose(joined, over_time(net, mel), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(joined, over_time(net, mel), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("rho_time", [0, 5, 22])
@@ -89,10 +89,9 @@ def test_the_outputs_spread_and_the_edge_matters(rho_time):
     mel = noise(3_000)
     whole = over_time(net, mel)
     assert whole.std(axis=1).min() > 0.1
-    count = 1_600 // 16
-    for wrong in (over_time(net, mel[:, :1_600])[:, :count], over_time(net, mel[:, 16:])[:, :count]):
-        shift = 0 if wrong.shape[1] < count else 1
-        assert np.abs(wrong - whole[:, shift : shift + wrong.shape[1]]).max() > 1e-3
+    at_an_edge, off_the_stride = over_time(net, mel[:, 16:]), over_time(net, mel[:, 8:])
+    assert np.abs(at_an_edge - whole[:, 1:])[:, 0].max() > 1e-3
+    assert np.abs(off_the_stride - whole[:, : off_the_stride.shape[1]]).mean() > 0.1
 
 
 def shortest(lengths: AnyLength) -> int:
@@ -225,7 +224,7 @@ def test_no_frames_are_refused(pieces):
 @pytest.mark.parametrize("size", [1, 37, 64, 1_000])
 def test_no_more_waits_than_some_clips_and_a_piece(lengths, size):
     piece = np.zeros((BANDS, size), np.float32)
-    count = 20_000 // size
+    count = max(40, 8_000 // size)
     clip = 512 * BANDS * 4
     tracemalloc.start()
     cutter = Cutter(lengths, clip_frames=512)
@@ -236,7 +235,7 @@ def test_no_more_waits_than_some_clips_and_a_piece(lengths, size):
     tracemalloc.stop()
     views = 600 * 150  # bytes of the array objects of pieces that wait
     assert most < 4 * clip + 3 * piece.nbytes + views
-    assert most < 20_000 * BANDS * 4 / 4
+    assert most < count * piece.nbytes / 2
 
 
 @pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200)])

@@ -4,6 +4,7 @@ In: nothing. Out: whatever the command says.
 Knows nothing of: commands.
 """
 
-from moodfield.cli import main
+from moodfield import cli
 
-main()
+if __name__ == "__main__":
+    cli.main()

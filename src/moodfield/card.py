@@ -21,6 +21,10 @@ NETWORK = "model.onnx"
 README = "README.md"
 FORMAT = 1
 """version of the card's form; a card of another one is refused, loudly"""
+MOST_BYTES = 2**20
+"""length of the longest card; one of a thousand tags has a tenth of that"""
+MOST_FAULTS = 20
+"""faults of a card that are listed; a file that is something else has thousands"""
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,21 @@ def read(folder: str | Path) -> Card:
     folder = Path(folder)
     path = folder / CARD
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise BadModel(f"{folder} is no model folder: its {CARD} cannot be read ({error.strerror})") from error
+    if len(text) > MOST_BYTES:
+        raise BadModel(f"{path} is longer than {MOST_BYTES} bytes, which no model card is; get the model again")
     card = loads(text, name=str(path))
     for name, wanted in card.sha256.items():
         if Path(name).name != name:
             raise BadModel(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
         try:
-            came = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise BadModel(f"{folder / name} cannot be read ({error.strerror}); get the model again") from error
+            with (folder / name).open("rb") as file:
+                came = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError) as error:  # ValueError: no file can be called that
+            raise BadModel(f"{folder / name} cannot be read ({error}); get the model again") from error
         if came != wanted:
             raise BadModel(f"{folder / name} is damaged: its SHA-256 is {came}, its card says {wanted}; get it again")
     return card
@@ -103,8 +111,10 @@ def loads(text: str | bytes, *, name: str = "the card") -> Card:
     try:
         return TypeAdapter(Card).validate_json(text)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in error.errors())
-        raise BadModel(f"{name} is not a model card: {faults}") from error
+        told = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = [f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in told]
+        more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
+        raise BadModel(f"{name} is not a model card: {'; '.join(faults[:MOST_FAULTS])}{more}") from error
     except BadConfig as error:
         raise BadModel(f"{name} is not a model card: {error}") from error
 
@@ -118,10 +128,10 @@ def dumps(card: Card) -> str:
 
 def write(card: Card, folder: str | Path) -> None:
     """Put a card into its folder; it is there whole or not at all."""
-    path = Path(folder) / CARD
+    path, text = Path(folder) / CARD, dumps(card)
     half = path.with_name(CARD + ".part")
     with half.open("w", encoding="utf-8") as file:
-        file.write(dumps(card))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     half.replace(path)

@@ -5,11 +5,11 @@ Knows nothing of: how anything is done.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from moodfield.errors import BadAudio, MoodfieldError
 
@@ -20,15 +20,28 @@ if TYPE_CHECKING:
     from moodfield.tagger import Tagging
     from moodfield.training.loop import Epoch
 
+
+class _Desk(TyperGroup):
+    """What every command may end with: a refusal, or Ctrl-C, becomes one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MoodfieldError as error:
+            _say(str(error))
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            _say("stopped; what was finished stays, and the same command goes on from there")
+            raise typer.Exit(130) from error
+
+
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=_Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="moodfield hears what a piece of music feels like.",
 )  # fmt: skip
 
 Sources = Annotated[list[Path], typer.Argument(help="music files, and folders of them", show_default=False)]
-Models = Annotated[
-    list[str] | None, typer.Option("--model", help="a model's name, its folder, or a run; several: mean")
-]
+Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept between runs")]
@@ -36,21 +49,11 @@ StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept 
 
 def main() -> None:
     """The command `moodfield`."""
-    try:
-        app()
-    except MoodfieldError as error:
-        _say(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped; what was finished stays, and the same command goes on from there")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+    app()
 
 
 @app.callback(invoke_without_command=True)
-def front(version: Annotated[bool, typer.Option("--version", help="say which version this is")] = False) -> None:  # noqa: FBT002
+def front(*, version: Annotated[bool, typer.Option("--version", help="say which version this is")] = False) -> None:
     """Moods and themes of music files."""
     if version:
         import moodfield
@@ -65,9 +68,7 @@ def tag(
     *,
     model: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False,
-    over_time: Annotated[
-        bool, typer.Option("--over-time", help="with --json: scores at every step of time too")
-    ] = False,
+    over_time: Annotated[bool, typer.Option("--over-time", help="with --json: scores over time too")] = False,
     report: Annotated[Path | None, typer.Option(help="also write a page to look at: report.html")] = None,
     jobs: Jobs = 0,
 ) -> None:
@@ -91,7 +92,7 @@ def tag(
             if as_json:
                 typer.echo(json.dumps(_failure(path, result)))
             else:
-                console.print(f"{_short(path):<38}  {'–':>6}  [red]not heard[/red]", highlight=False)
+                console.print(f"{_short(path)}  {'–':>6}  [red]not heard[/red]", highlight=False)
                 _say(str(result))
             continue
         if as_json:
@@ -210,19 +211,31 @@ def _figures(run: Path, figures: Any) -> None:
 
 def _row(path: Path, tagging: "Tagging") -> str:
     """One line of the table."""
-    from rich.markup import escape
-
     themes = [tag for tag in tagging.decided if tag in tagging.themes]
-    words = ", ".join(tagging.moods) or ("" if themes else "[dim]nothing clear[/dim]")
+    words = _plain(", ".join(tagging.moods)) or ("" if themes else "[dim]nothing clear[/dim]")
     minutes, seconds = divmod(round(tagging.duration), 60)
-    aside = f" · [dim]{', '.join(themes)}[/dim]" if themes else ""
-    return f"{escape(_short(path)):<38}  {minutes:>3}:{seconds:02}  {words}{aside}"
+    aside = f" · [dim]{_plain(', '.join(themes))}[/dim]" if themes else ""
+    return f"{_short(path)}  {minutes:>3}:{seconds:02}  {words}{aside}"
 
 
 def _short(path: Path, width: int = 38) -> str:
-    """A file's name, cut in the middle when it is long."""
-    name = path.name
-    return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-width // 2 :]}"
+    """A file's name for the table, cut in the middle when it is long."""
+    from rich.cells import set_cell_size
+
+    name = path.name if len(path.name) <= width else f"{path.name[: width // 2 - 1]}…{path.name[-width // 2 :]}"
+    return _plain(set_cell_size(_printable(name), width))
+
+
+def _plain(text: str) -> str:
+    """A stranger's words for the table: whatever is in them is printed, and nothing in them is obeyed."""
+    from rich.markup import escape
+
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """Text without what would move the cursor, or could not be printed at all."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _failure(path: Path, error: MoodfieldError) -> dict[str, object]:
@@ -234,10 +247,9 @@ def _failure(path: Path, error: MoodfieldError) -> dict[str, object]:
 def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
-    console = Console(stderr=stderr, soft_wrap=True)
-    return console
+    return Console(stderr=stderr, soft_wrap=True, emoji=False)
 
 
 def _say(message: str) -> None:
     """One line to whoever watches, never among the results."""
-    typer.echo(f"moodfield: {message}", err=True)
+    typer.echo(f"moodfield: {_printable(' '.join(message.split()))}", err=True)

@@ -18,6 +18,8 @@ from moodfield.errors import BadAudio, BadConfig
 
 CLIP_FRAMES = 2_048
 """frames of a clip cut for a network that takes any length"""
+MOST_FRAMES = 2**20
+"""most frames that a network may want at once: a stranger's card is not to fill the memory"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class AnyLength:
     def __post_init__(self) -> None:
         if min(self.least, self.stride, self.size) < 1 or self.start > 0:
             raise BadConfig(f"{self}: least, stride and size are at least 1, start at most 0")
+        if max(self.least, self.stride, self.size, -self.start) > MOST_FRAMES:
+            raise BadConfig(f"{self}: nothing is beyond {MOST_FRAMES} frames")
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class FixedLength:
     """what the card calls it"""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.step <= self.frames:
-            raise BadConfig(f"{self}: the step is between 1 and the window's frames")
+        if not 1 <= self.step <= self.frames <= MOST_FRAMES:
+            raise BadConfig(f"{self}: the step is between 1 and the window's frames, those at most {MOST_FRAMES}")
 
 
 Lengths = AnyLength | FixedLength

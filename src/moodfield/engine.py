@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INPUT, OUTPUT = "mels", "logits"
 """names of what the exported network takes and gives"""
+NUMBERS = ("tensor(float)", 3)
+"""type and number of axes of both, as ONNX Runtime calls them"""
 
 Mels = Float32[np.ndarray, "batch bands frames"]
 Logits = Float32[np.ndarray, "batch tags time"]
@@ -36,19 +38,22 @@ class OnnxEngine:
         """Open the file; `threads` 0 means as many as there are cores. Refuses a file that is no such network."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
+        options = onnxruntime.SessionOptions()  # silent, and without a second try: what goes wrong is raised
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         self._path = path
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            wants = [each.name for each in self._session.get_inputs()]
-            gives = [each.name for each in self._session.get_outputs()]
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            wants = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
+            gives = [(each.name, each.type, len(each.shape)) for each in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime raises what its C++ raises; all of it means the same
             raise BadModel(f"{path} is not a network that ONNX Runtime can run: {error}") from error
-        if wants != [INPUT] or gives != [OUTPUT]:
-            raise BadModel(f"{path} takes {wants} and gives {gives}; [{INPUT!r}] and [{OUTPUT!r}] are wanted")
+        if wants != [(INPUT, *NUMBERS)] or gives != [(OUTPUT, *NUMBERS)]:
+            wanted = f"{INPUT!r} and {OUTPUT!r}, both {NUMBERS[0]} with {NUMBERS[1]} axes"
+            raise BadModel(f"{path} takes {wants} and gives {gives}; wanted are {wanted}: export it with moodfield")
 
     def over_time(self, mels: Mels) -> Logits:
         """Logits of every clip at every step of time; refuses what the network cannot take."""
@@ -70,10 +75,12 @@ class TorchEngine:
         import torch
 
         training = self._net.training
-        self._net.eval()
         device = next(self._net.parameters()).device
-        with torch.inference_mode():
-            logits = self._net.over_time(torch.from_numpy(np.ascontiguousarray(mels)).to(device))
-        self._net.train(training)
+        self._net.eval()
+        try:
+            with torch.inference_mode():
+                logits = self._net.over_time(torch.from_numpy(np.ascontiguousarray(mels)).to(device))
+        finally:
+            self._net.train(training)
         answer: Logits = logits.float().cpu().numpy()
         return answer

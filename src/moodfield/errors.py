@@ -23,6 +23,10 @@ class BadAudio(MoodfieldError):
         self.reason = reason
         """one short word for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
 
+    def __reduce__(self) -> tuple[type["BadAudio"], tuple[str, str]]:
+        """Both words travel between processes; an exception's own way would lose one of them and fail."""
+        return type(self), (self.reason, str(self))
+
 
 class BadConfig(MoodfieldError):
     """A setting outside its range, or two settings that contradict each other."""

@@ -6,11 +6,13 @@ Knows nothing of: what the function does.
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from moodfield.errors import Crashed, MoodfieldError
 
@@ -41,19 +43,28 @@ def each(
     pool = _pool(jobs)
     waiting: deque[tuple[Thing, Future[Result | MoodfieldError]]] = deque()
 
+    def submit(thing: Thing) -> Future[Result | MoodfieldError]:
+        try:
+            return pool.submit(_attempt, function, thing)
+        except BrokenProcessPool as error:  # it died since the last thing; `settle` will notice
+            dead: Future[Result | MoodfieldError] = Future()
+            dead.set_exception(error)
+            return dead
+
     def settle() -> tuple[Thing, Result | MoodfieldError]:
         nonlocal pool, waiting
         thing, future = waiting.popleft()
         try:
             return thing, future.result()
         except BrokenProcessPool:
+            pool.shutdown()  # when it returns, every future says whether it was done before
             pool = _pool(jobs)
-            waiting = deque((other, pool.submit(_attempt, function, other)) for other, _ in waiting)
+            waiting = deque((other, submit(other) if _broken(was) else was) for other, was in waiting)
             return thing, _alone(function, thing)
 
     try:
         for thing in things:
-            waiting.append((thing, pool.submit(_attempt, function, thing)))
+            waiting.append((thing, submit(thing)))
             if len(waiting) >= jobs * AHEAD:
                 yield settle()
         while waiting:
@@ -78,12 +89,26 @@ def _alone(function: Callable[[Thing], Result], thing: Thing) -> Result | Moodfi
             return Crashed(f"the process that worked on {thing} died of it; it may be damaged: leave it out")
 
 
+def _broken(future: Future[Any]) -> bool:
+    """Whether what a process was to do died with it."""
+    return isinstance(future.exception(), BrokenProcessPool)
+
+
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Fresh processes (a fork of one with threads may hang), each of which keeps to one core."""
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_keep_to_one_core)
+    """Fresh processes (a fork of one with threads may hang)."""
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_settle_in)
 
 
-def _keep_to_one_core() -> None:
-    """The jobs are the threads: linear algebra in each of them reads this when it is first imported."""
+def _settle_in() -> None:
+    """A process keeps to one core, leaves Ctrl-C to its parent, and does not outlive it."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+        os.environ[name] = "1"  # the jobs are the threads; linear algebra reads this when it is first imported
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its processes to stop."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

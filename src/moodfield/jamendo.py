@@ -4,6 +4,7 @@ In: a TSV in the dataset's form. Out: its tracks in the order of the file, and t
 Knows nothing of: audio, mels, or what is done with a split.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,25 +70,24 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     tracks, faults, seen = [], [], set()
     for number, line in enumerate(lines, start=2):
         cells = line.split("\t")
-        if len(cells) < 6:
-            faults.append(f"line {number} has {len(cells)} columns, at least 6 are wanted")
+        if len(cells) < 5:
+            faults.append(f"line {number} has {len(cells)} columns, 5 and one for every tag are wanted")
             continue
-        try:
-            seconds = float(cells[4])
-        except ValueError:
-            faults.append(f"line {number}: duration {cells[4]!r} is not a number")
-            continue
+        seconds = _seconds(cells[4])
+        if not 0 <= seconds < math.inf:
+            faults.append(f"line {number}: duration {cells[4]!r} is not a number of seconds")
         names = tuple(dict.fromkeys(tags.name(tag) for tag in cells[5:] if tag.strip()))
         if cells[0] in seen:
             faults.append(f"line {number}: track {cells[0]} comes twice")
+        if "" in names:
+            faults.append(f"line {number}: a tag has no name")
         if Path(cells[3]).is_absolute() or ".." in Path(cells[3]).parts:
             faults.append(f"line {number}: path {cells[3]!r} leaves the folder of the dataset")
         seen.add(cells[0])
         tracks.append(Track(cells[0], cells[3], seconds, names))
-    known = (
-        tags.vocabulary(vocabulary) if vocabulary else tuple(sorted({tag for track in tracks for tag in track.tags}))
-    )
-    strangers = sorted({tag for track in tracks for tag in track.tags} - set(known))
+    named = {tag for track in tracks for tag in track.tags if tag}
+    known = tuple(sorted(named)) if vocabulary is None else tags.vocabulary(vocabulary)
+    strangers = sorted(named - set(known))
     if strangers:
         faults.append(f"tags that are not in the vocabulary: {', '.join(strangers)}")
     if not tracks:
@@ -101,6 +101,13 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
     """The names in a list of tags, one a line, in its order."""
     return tags.vocabulary(line for line in _lines(path) if line.strip())
+
+
+def _seconds(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _lines(path: str | Path) -> list[str]:

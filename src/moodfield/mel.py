@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from moodfield.audio import Waveform
+from moodfield.audio import RATES, Waveform
 from moodfield.errors import BadAudio, BadConfig
 
 GROUP_FRAMES = 64
@@ -25,6 +25,8 @@ PART_BANDS = 16
 """mel bands made together: they see neighbouring bins only, so most of the filter bank, which is zero, is left out"""
 KEPT_BYTES = 2**28
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
+MOST_WINDOW = 2**16
+"""longest window in samples, and most bands: a stranger's card is not to fill the memory"""
 LEAST_POWER = 1e-10
 """power below which decibels are not computed"""
 LEAST_WEIGHT_DB = -80.0
@@ -56,6 +58,8 @@ class MelConfig:
             raise BadConfig(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
         if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or not self.floor_db > 0:
             raise BadConfig(f"{self} has a rate < 1000, a window that is odd or < 16, no bands, or a floor ≤ 0 dB")
+        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW:
+            raise BadConfig(f"{self} is beyond {RATES[1]} samples per second, or {MOST_WINDOW} samples or bands")
         if not 0 <= self.overlap < 1 or self.hop < 1 or abs(self.hop - self.window * (1 - self.overlap)) > 1e-6:
             raise BadConfig(
                 f"an overlap of {self.overlap} of {self.window} samples is no whole number below the window; "

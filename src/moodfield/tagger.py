@@ -29,7 +29,7 @@ AnySource = TypeVar("AnySource", bound=Source)
 Map = Float32[np.ndarray, "tags time"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OverTime:
     """What each moment of a track feels like."""
 
@@ -39,7 +39,7 @@ class OverTime:
     """scores in 0 … 1 of every tag at every step"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tagging:
     """What a piece of music feels like, according to a tagger."""
 
@@ -232,7 +232,10 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
     `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
     """
     folders = [_folder(each) for each in what or ("default",)]
-    return Tagger([Member(card.read(folder), OnnxEngine(folder / card.NETWORK, threads=threads)) for folder in folders])
+    members = [Member(card.read(folder), OnnxEngine(folder / card.NETWORK, threads=threads)) for folder in folders]
+    for member in members:
+        _try(member)
+    return Tagger(members)
 
 
 def tag_files(
@@ -243,10 +246,11 @@ def tag_files(
     What cannot be heard comes with its error and stops nothing, even if it kills its process.
     """
     names = tuple(str(each) for each in what)
+    tagger = load(*names)  # here even if others do the work: a model that cannot be used is refused once, not per file
     if jobs > 1:
         yield from fleet.each(partial(_tag_one, names), sources, jobs=jobs)
     else:
-        yield from load(*names).tag_many(sources)
+        yield from tagger.tag_many(sources)
 
 
 def models() -> dict[str, Path]:
@@ -263,6 +267,15 @@ def _folder(what: str | Path) -> Path:
     if path.is_dir():
         raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
+
+
+def _try(member: Member) -> None:
+    """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
+    lengths = member.card.lengths
+    frames = lengths.least if isinstance(lengths, clips.AnyLength) else lengths.frames
+    listener = Listener(member)
+    listener.push(np.zeros((member.card.mel.bands, frames), np.float32))
+    listener.finish()
 
 
 def _tag_one(what: tuple[str, ...], source: Path) -> Tagging:

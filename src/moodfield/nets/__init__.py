@@ -7,7 +7,6 @@ Knows nothing of: training, cards, or files other than published checkpoints.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError  # only the exception
 
 import torch
 
@@ -37,6 +36,8 @@ def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) ->
     unknown = set(changes) - set(vars(config))
     if unknown:
         raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(vars(config))}")
+    if tags < 1:
+        raise BadConfig(f"{tags} tags came, at least 1 is needed")
     net: Net = replace(config, **changes).build(bands=bands, tags=tags)  # type: ignore[arg-type]
     return net
 
@@ -67,7 +68,7 @@ def published(path: str | Path) -> Net:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+    except Exception as error:  # in damaged files torch's safe reader stumbles in many ways
         raise BadModel(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
     if not isinstance(checkpoint, Mapping):
         raise BadModel(f"{path} holds a {type(checkpoint).__name__}, a state dict is wanted")

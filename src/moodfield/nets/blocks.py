@@ -87,7 +87,7 @@ class FrequencyAwareConv2d(nn.Conv2d):
         seen = F.conv2d(maps, self.weight[:, :-1], padding=_same(self.kernel_size))
         return seen + self._position(maps.shape[2], maps.shape[3]).to(seen.dtype)
 
-    def _position(self, freq: int, time: int) -> Float[Tensor, "1 channels freq time"]:
+    def _position(self, freq: int, time: int | torch.SymInt) -> Float[Tensor, "1 channels freq time"]:
         """What the channel of positions adds, broadcast over time where the kernel is one frame long."""
         weight = self.weight[:, -1:]
         rows = (torch.arange(freq, device=weight.device, dtype=weight.dtype) * (2 / freq) - 1).view(1, 1, freq, 1)
@@ -98,7 +98,7 @@ class FrequencyAwareConv2d(nn.Conv2d):
         first = F.conv2d(rows, weight[..., :1], padding=padding)
         last = F.conv2d(rows, weight[..., -1:], padding=padding)
         middle = everywhere.expand(-1, -1, -1, time)
-        at = torch.arange(time, device=weight.device)
+        at = torch.arange(middle.shape[3], device=weight.device)
         return middle - first * (at == 0) - last * (at == time - 1)
 
 

@@ -135,26 +135,26 @@ def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
     """
     inner = checkpoint.get("state_dict", checkpoint)
     items = inner.items() if isinstance(inner, Mapping) else ()
-    state = {key: value for key, value in items if isinstance(value, Tensor)}
+    state = {str(key): value for key, value in items if isinstance(value, Tensor)}
     blocks = [f"stage{n // 4 + 1}.block{n % 4 + 1}" for n in range(BLOCKS)]
-    weights = [state.get(f"{block}.{conv}.weight") for block in blocks for conv in ("conv1", "conv2")]
-    stem, head = state.get("in_c.0.weight"), state.get("feed_forward.0.weight")
-    if stem is None or head is None or any(weight is None for weight in weights):
+    names = ["in_c.0", *(f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")), "feed_forward.0"]
+    shapes = [tuple(state[f"{name}.weight"].shape) if f"{name}.weight" in state else () for name in names]
+    if any(len(shape) != 4 for shape in shapes):
         raise BadModel("these are not weights of a published CP-ResNet: in_c, stage1 … 3 and feed_forward are wanted")
-    shapes = [tuple(weight.shape) for weight in weights if weight is not None]
-    config = CPResNetConfig(
-        rho_freq=sum(shape[2] == 3 for shape in shapes[2:]),
-        rho_time=sum(shape[3] == 3 for shape in shapes[2:]),
-        width=stem.shape[0],
-        frequency_aware=shapes[0][1] == stem.shape[0] + 1,
-    )
-    net = config.build(bands=1, tags=head.shape[0])
-    places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
-    renamed = {_renamed(key, places): value for key, value in state.items()}
+    stem, first, _, *ruled, head = shapes
     try:
+        config = CPResNetConfig(
+            rho_freq=sum(shape[2] == 3 for shape in ruled),
+            rho_time=sum(shape[3] == 3 for shape in ruled),
+            width=stem[0],
+            frequency_aware=first[1] == stem[0] + 1,
+        )
+        net = config.build(bands=1, tags=head[0])
+        places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
+        renamed = {_renamed(key, places): value for key, value in state.items()}
         net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})
-    except RuntimeError as error:
-        raise BadModel(f"the published weights do not fit {config}: {error}") from error
+    except (RuntimeError, BadConfig) as error:
+        raise BadModel(f"the published weights do not fit a CP-ResNet of their own shapes: {error}") from error
     return net
 
 
@@ -162,5 +162,5 @@ def _renamed(key: str, places: list[int]) -> str:
     """Our name for a tensor of the published code."""
     key = key.replace("in_c.", "stem.").replace("feed_forward.", "head.")
     return re.sub(
-        r"^stage(\d)\.block(\d)", lambda found: f"blocks.{places[4 * int(found[1]) + int(found[2]) - 5]}", key
+        r"^stage([1-3])\.block([1-4])", lambda found: f"blocks.{places[4 * int(found[1]) + int(found[2]) - 5]}", key
     )

@@ -90,8 +90,8 @@ def from_published(checkpoint: Mapping[str, object]) -> VGG:
 
     The standardiser is the identity, since the network begins with a batch norm. Refuses other weights with `BadModel`.
     """
-    state = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-    if "bn_init.weight" not in state or "dense.weight" not in state:
+    state = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    if "bn_init.weight" not in state or "dense.weight" not in state or state["dense.weight"].dim() != 2:
         raise BadModel("these are not the VGG-ish baseline's weights: bn_init, conv_1 … 5 and dense are wanted")
     net = VGGConfig().build(bands=96, tags=state["dense.weight"].shape[0])
     renamed = net.standardize.state_dict(prefix="standardize.") | {_renamed(key): value for key, value in state.items()}

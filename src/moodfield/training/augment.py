@@ -4,6 +4,7 @@ In: a batch of mels, its truth, and a generator. Out: a batch that never was.
 Knows nothing of: where the batch came from.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,8 @@ class AugmentConfig:
     """shape of the Beta distribution that shares are drawn from; 0 for no mix-up"""
 
     def __post_init__(self) -> None:
-        if self.roll_frames < 0 or self.mixup_alpha < 0:
-            raise BadConfig(f"{self}: both are 0 or more")
+        if self.roll_frames < 0 or not 0 <= self.mixup_alpha < math.inf:
+            raise BadConfig(f"{self}: both are 0 or more, and finite")
 
 
 def roll(mels: Mels, config: AugmentConfig, generator: np.random.Generator) -> Mels:

@@ -4,9 +4,10 @@ In: mapped mels, their truth, and a generator. Out: batches of clips, each with 
 Knows nothing of: files, networks, augmentation.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from moodfield.errors import BadConfig, BadDataset
 
-StoredMel = Float16[np.ndarray, "frames bands"]
+StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
 Row = Float32[np.ndarray, "tags"]
 
 
@@ -29,10 +30,11 @@ class BatchConfig:
     """clips in a batch; *chosen by us*: the paper is silent"""
 
     def __post_init__(self) -> None:
-        if self.clip_seconds <= 0 or self.size < 2:
+        if not 0 < self.clip_seconds < math.inf or self.size < 2:
             raise BadConfig(f"{self}: clips last more than 0 s, and a batch has at least 2 of them (batch norm)")
 
 
+@runtime_checkable
 class Truth(Protocol):
     """What is true of tracks, or of parts of them."""
 
@@ -74,7 +76,7 @@ class TrackTruth:
 class WindowTruth:
     """One row for every window of a track, the last of which ends with it; an epoch has every window once."""
 
-    windows: tuple[Float32[np.ndarray, "clips tags"], ...]
+    windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
     """truth of every track's windows"""
     step: float
     """frames from one window to the next"""
@@ -137,4 +139,4 @@ def epoch(
             clips[place, : len(found)] = found
             clips[place, len(found) :] = fill
             rows.append(row)
-        yield torch.from_numpy(clips).transpose(1, 2), torch.from_numpy(np.stack(rows))
+        yield torch.from_numpy(clips).transpose(1, 2).contiguous(), torch.from_numpy(np.stack(rows))

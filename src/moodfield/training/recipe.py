@@ -5,11 +5,12 @@ Knows nothing of: data, or how any setting is obeyed.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from moodfield import errors
 from moodfield.errors import BadConfig
@@ -30,15 +31,15 @@ class LossConfig:
     """weight of a present tag over an absent one, for `tags`; *inferred* from how the submissions are calibrated"""
 
     def __post_init__(self) -> None:
-        if self.pos_weight <= 0:
-            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is above 0")
+        if not 0 < self.pos_weight < math.inf:
+            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is above 0 and finite")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything decided before one run starts."""
 
-    net: NetConfig = NETS["fa_resnet"]
+    net: Annotated[NetConfig, Field(discriminator="family")] = NETS["fa_resnet"]
     """the network (§3.1, §3.2)"""
     mel: MelConfig = field(default_factory=MelConfig)
     """what it hears (§2.1)"""

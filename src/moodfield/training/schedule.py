@@ -4,6 +4,7 @@ In: the lengths of four phases. Out: the learning rate of an epoch.
 Knows nothing of: optimisers.
 """
 
+import math
 from dataclasses import dataclass
 
 from moodfield.errors import BadConfig
@@ -29,8 +30,8 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if min(self.warm_up, self.constant, self.decay, self.final) < 0 or self.epochs < 1:
             raise BadConfig(f"{self}: phases are 0 or more epochs, and at least one epoch in all")
-        if not 0 < self.floor <= self.peak:
-            raise BadConfig(f"{self}: the floor is above 0 and not above the peak")
+        if not 0 < self.floor <= self.peak < math.inf:
+            raise BadConfig(f"{self}: the floor is above 0 and not above the peak, which is finite")
 
     @property
     def epochs(self) -> int:

@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64
@@ -48,18 +50,23 @@ class Store:
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
-        It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all.
+        It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all. Refuses a
+        folder that cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
         work = [(Path(music) / track.path, self._path(track)) for track in tracks]
-        for track, (_, result) in zip(tracks, fleet.each(partial(_extract, self.config), work, jobs=jobs), strict=True):
-            yield track, result
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
+            done = fleet.each(partial(_extract, self.config), work, jobs=jobs)
+            for track, (_, result) in zip(tracks, done, strict=True):
+                yield track, result
+        except OSError as error:
+            raise BadDataset(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory; refuses one that was not extracted."""
         try:
-            stored: StoredMel = np.load(self._path(track), mmap_mode="r", allow_pickle=False)
+            stored: StoredMel = np.lib.format.open_memmap(self._path(track), mode="r")
         except (OSError, ValueError) as error:
             raise BadDataset(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
         return stored
@@ -91,12 +98,10 @@ def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
         stream = mel.stream(partial(audio.blocks, source, rate=config.rate), config)
         stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
         target.parent.mkdir(parents=True, exist_ok=True)
-        half = target.with_name(f"{target.name}.{os.getpid()}.part")
-        with half.open("wb") as file:
-            np.save(file, stored, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(target)
+        with _whole(target) as file:
+            # np.save would lose the end of a small mel on a full disk without a word
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
+            file.write(stored.data)
     return target
 
 
@@ -119,9 +124,19 @@ def _statistics(mels: Iterator[StoredMel]) -> Statistics:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a small file, whole or not at all."""
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with half.open("wb") as file:
+    with _whole(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name once it is complete, and is gone if that fails."""
+    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with half.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)

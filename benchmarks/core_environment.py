@@ -1,0 +1,51 @@
+"""How big the core is: a fresh environment with moodfield alone, in which a song is tagged.
+
+    python benchmarks/core_environment.py
+
+Builds the package, installs it without extras into a temporary virtual environment, tags a file there, shows that torch
+and SciPy are absent, and prints the size on disk as a Markdown table.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from startup import _song
+
+ROOT = Path(__file__).parent.parent
+ABSENT = "import importlib.util as u; print([n for n in ('torch', 'scipy', 'librosa') if u.find_spec(n)])"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = str(folder / "venv" / "bin" / "python")
+        _run([sys.executable, "-m", "venv", str(folder / "venv")])
+        empty = _megabytes(folder / "venv")
+        _run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", str(ROOT)])
+        present = _run([python, "-c", ABSENT])
+        if present.strip() != "[]":
+            raise SystemExit(f"the core environment holds {present}")
+        tagged = _run([python, "-m", "moodfield", "tag", str(_song(folder / "chords.flac"))])
+        print("## The core environment\n")
+        print("| what | MB |\n|---|---|")
+        for each in sorted((folder / "venv").glob("lib/python*/site-packages/*"), key=_megabytes, reverse=True)[:8]:
+            print(f"| {each.name} | {_megabytes(each):.0f} |")
+        print(f"| an empty environment | {empty:.0f} |")
+        print(f"| **all of it** (goal: at most 300) | **{_megabytes(folder / 'venv'):.0f}** |")
+        print("\nIt tagged a song, without torch and SciPy:\n\n```\n" + tagged.rstrip() + "\n```")
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout
+
+
+def _megabytes(path: Path) -> float:
+    """Space on disk below a path; links are not followed."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.lstat().st_blocks * 512 for each in files if each.is_symlink() or each.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The mood over time becomes curves that can be laid side by side.
+
+In: a tagging. Out: its clearest tags, and their scores at any moments, as such or as heights around the threshold.
+Knows nothing of: pages, colours, or how a curve is drawn.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+EDGE = 1e-6
+"""scores and thresholds are drawn as if they kept this far from 0 and 1"""
+
+Curves = Float64[np.ndarray, "tags time"]
+
+
+@runtime_checkable
+class Moments(Protocol):
+    """What these rooms want to know of the mood over time."""
+
+    @property
+    def seconds(self) -> Float32[np.ndarray, "time"]:
+        """The middle of every step, from the start of the track."""
+
+    @property
+    def scores(self) -> Float32[np.ndarray, "tags time"]:
+        """Scores in 0 … 1 of every tag at every step."""
+
+
+@runtime_checkable
+class Heard(Protocol):
+    """What these rooms want to know of a track; `tagger.Tagging` knows it."""
+
+    @property
+    def source(self) -> str:
+        """Path of the file, or what else it was."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds of music heard."""
+
+    @property
+    def model(self) -> str:
+        """Who listened."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tags, in the order of the scores."""
+
+    @property
+    def themes(self) -> tuple[str, ...]:
+        """Those of the tags that are themes."""
+
+    @property
+    def scores(self) -> Float32[np.ndarray, "tags"]:
+        """Score of every tag in 0 … 1."""
+
+    @property
+    def thresholds(self) -> Float32[np.ndarray, "tags"]:
+        """A tag is decided when its score is above this; infinite: never decided."""
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The tags above their threshold, the clearest first."""
+
+    @property
+    def over_time(self) -> Moments:
+        """The mood over time."""
+
+
+def top(heard: Heard, count: int) -> list[int]:
+    """The tags of highest score."""
+    return [int(tag) for tag in np.argsort(-heard.scores, kind="stable")[:count]]
+
+
+def clearest(heard: Heard, count: int) -> list[int]:
+    """The tags worth following: the decided ones, the clearest first, then those of highest score."""
+    decided = [heard.vocabulary.index(tag) for tag in heard.decided]
+    return [*decided, *(tag for tag in top(heard, len(heard.scores)) if tag not in decided)][:count]
+
+
+def score(heard: Heard, tag: int) -> float:
+    """A tag's score in 0 … 1."""
+    return float(np.clip(np.nan_to_num(heard.scores[tag]), 0, 1))
+
+
+def threshold(heard: Heard, tag: int) -> float | None:
+    """What a tag's score must exceed, in 0 … 1; nothing if no score can."""
+    value = float(heard.thresholds[tag])
+    return value if value < 1 else None
+
+
+def span(heard: Heard) -> float:
+    """Seconds from one end of the time axis to the other."""
+    return max(heard.duration, float(heard.over_time.seconds[-1]), 1e-3)
+
+
+def averaged(heard: Heard, tags: Sequence[int], at: Float64[np.ndarray, "time"], *, window: float) -> Curves:
+    """Mean scores in a window of so many seconds around each moment (in seconds from the start, within the span).
+
+    Every step of the map lasts until halfway to its neighbours. A window as long as a step joins coarse steps by
+    straight lines; a longer one averages fine steps.
+    """
+    seconds, end = heard.over_time.seconds.astype(np.float64), span(heard)
+    bounds = np.concatenate([[0.0], (seconds[1:] + seconds[:-1]) / 2, [end]])
+    scores = np.nan_to_num(heard.over_time.scores[list(tags)].astype(np.float64))
+    sums = np.pad(np.cumsum(scores * np.diff(bounds), axis=1), ((0, 0), (1, 0)))
+    first, last = np.clip(at - window / 2, 0, end), np.clip(at + window / 2, 0, end)
+    return np.array([np.interp(last, bounds, row) - np.interp(first, bounds, row) for row in sums]) / (last - first)
+
+
+def relative(heard: Heard, tags: Sequence[int], scores: Curves) -> Curves:
+    """Scores as heights in 0 … 1, by their distance in logits from the threshold: one half is the threshold.
+
+    So a rare tag with a low threshold is as visible as a common one. A tag that is never decided reaches one half at
+    its best moment, and no more.
+    """
+    marks = [threshold(heard, tag) for tag in tags]
+    halves = [float(row.max()) if mark is None else mark for row, mark in zip(scores, marks, strict=True)]
+    half = np.clip(np.array(halves)[:, None], EDGE, 1 - EDGE)
+    score = np.clip(scores, EDGE, 1 - EDGE)
+    return score * (1 - half) / (score * (1 - half) + half * (1 - score))

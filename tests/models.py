@@ -1,0 +1,92 @@
+"""Tiny model folders, exported once a session, and a music of tones that they can tell apart."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+from torch import nn
+
+from moodfield import card, mel, nets
+from moodfield.audio import Waveform
+from moodfield.mel import MelConfig
+from moodfield.training import export
+from moodfield.training.recipe import Recipe
+
+RATE = 22_050
+MEL = MelConfig(rate=RATE, window=1_024, bands=64)
+VOCABULARY = ("happy", "film", "sad", "[dark]", "slow")
+THRESHOLDS = (0.5, 0.4, 0.5, 0.5, float("inf"))
+
+
+def music(seconds: float, *, seed: int = 0, rate: int = RATE) -> Waveform:
+    """A melody in noise: a new tone and loudness every half second."""
+    drawn = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    notes = (2 * time).astype(int)
+    pitch, gain = drawn.uniform(100, 3_000, notes.max() + 1), drawn.uniform(0.01, 0.4, notes.max() + 1)
+    tone = gain[notes] * np.sin(2 * np.pi * pitch[notes] * time)
+    return Waveform((tone + 0.01 * drawn.standard_normal(time.size)).astype(np.float32), rate)
+
+
+def save(path: Path, waveform: Waveform) -> Path:
+    """A file of that music, of the kind that its suffix says; written piece by piece: libvorbis crashes on long ones."""
+    with sf.SoundFile(path, "w", waveform.rate, 1) as file:
+        for start in range(0, len(waveform.samples), 2**15):
+            file.write(waveform.samples[start : start + 2**15])
+    return path
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network, and the folder it was exported to."""
+
+    net: nets.Net
+    folder: Path
+    card: card.Card
+
+
+def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
+    """A small network with random weights, batch norms and statistics, whose logits have a natural size for `music`."""
+    torch.manual_seed(seed)
+    net = nets.create(name, bands=MEL.bands, tags=len(VOCABULARY), width=4, **changes)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            module.momentum = 1.0  # one step of training then gives the statistics of this music
+    mels = torch.from_numpy(mel.mel(music(60), MEL))
+    net.standardize.mean.copy_(mels.mean(dim=1))
+    net.standardize.spread.copy_(mels.std(dim=1))
+    net(torch.stack(mels[:, :5_000].split(500, dim=1)))
+    assert net(mels[None, :, :2_000])[0].std() > 0.1
+    return net.eval()
+
+
+def exported(folder: Path, name: str, **changes: object) -> Exported:
+    """A small network as a model folder; takes seconds."""
+    net = network(name, **changes)
+    plan = Recipe(net=net.config, mel=MEL)
+    described = export.describe(plan, net, VOCABULARY, name=name, licence="CC0-1.0", thresholds=THRESHOLDS)
+    return Exported(net, folder, export.export(net, replace(described, summary="A network for tests."), folder))
+
+
+def varied(model: Exported, folder: Path, **changes: object) -> Path:
+    """A copy of a model folder whose card says something else."""
+    shutil.copytree(model.folder, folder)
+    card.write(replace(model.card, **changes), folder)
+    return folder
+
+
+def rewritten(model: Exported, folder: Path, values: Mapping[str, object]) -> Path:
+    """A copy of a model folder in which some values of the card's JSON are others, whether they make sense or not."""
+    shutil.copytree(model.folder, folder)
+    stated = json.loads((folder / card.CARD).read_text())
+    (folder / card.CARD).write_text(json.dumps(stated | dict(values)))
+    return folder

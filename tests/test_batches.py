@@ -1,0 +1,157 @@
+"""Batches: every clip once an epoch, cut anywhere in its track with equal chance, each with its own truth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moodfield.errors import BadConfig, BadDataset
+from moodfield.training import batches
+from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+
+BANDS = 4
+FILL = np.array([-1, -2, -3, -4], np.float32)
+
+
+def counting(*lengths: int) -> tuple[np.ndarray, ...]:
+    """Mels whose first band is the number of the track, the second that of the frame."""
+    mels = []
+    for track, frames in enumerate(lengths):
+        stored = np.zeros((frames, BANDS), np.float16)
+        stored[:, 0], stored[:, 1] = track, np.arange(frames)
+        mels.append(stored)
+    return tuple(mels)
+
+
+def numbered(tracks: int) -> TrackTruth:
+    """Truth that names the track."""
+    return TrackTruth(np.eye(tracks, dtype=np.float32))
+
+
+def clips_of(material: Material, *, clip_frames: int = 5, size: int = 2, seed: int = 0) -> list[tuple]:
+    """An epoch as (track, first frame, truth), after a look at its batches."""
+    found = []
+    generator = np.random.default_rng(seed)
+    for mels, truth in batches.epoch(material, clip_frames=clip_frames, size=size, fill=FILL, generator=generator):
+        assert mels.dtype == truth.dtype == torch.float32
+        assert mels.shape == (len(truth), BANDS, clip_frames)
+        found += [(int(clip[0, 0]), int(clip[1, 0]), row.numpy()) for clip, row in zip(mels, truth, strict=True)]
+    return found
+
+
+# ---------------------------------------------------------------- an epoch
+
+
+@given(tracks=st.integers(1, 30), size=st.integers(2, 9), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_every_track_comes_once_with_its_truth_and_a_partial_batch_is_dropped(tracks, size, seed):
+    found = clips_of(Material(counting(*[8] * tracks), numbered(tracks)), size=size, seed=seed)
+    names = [track for track, _, _ in found]
+    whole = tracks - tracks % size
+    assert len(names) == (whole or tracks), "one smaller batch if there is no other"
+    assert len(set(names)) == len(names)
+    assert all(row[track] == row.sum() == 1 for track, _, row in found)
+
+
+def test_a_clip_begins_anywhere_in_its_track_with_equal_chance():
+    material = Material(counting(*[14] * 600), numbered(600))
+    starts = [start for seed in range(5) for _, start, _ in clips_of(material, size=50, seed=seed)]
+    counts = np.bincount(starts, minlength=10)
+    assert len(counts) == 10, "0 … 9: the last clip ends with the track"
+    assert ((counts - 300) ** 2 / 300).sum() < 27.9, "χ² with 9 degrees of freedom: 1 in 1000"
+
+
+def test_a_clip_is_consecutive_frames():
+    material = Material(counting(40, 40), numbered(2))
+    ((mels, _),) = batches.epoch(material, clip_frames=9, size=2, fill=FILL, generator=np.random.default_rng(0))
+    assert (mels[:, 1].diff(dim=1) == 1).all()
+
+
+def test_a_track_as_long_as_a_clip_is_the_clip():
+    material = Material(counting(5, 5), numbered(2))
+    assert {start for seed in range(9) for _, start, _ in clips_of(material, seed=seed)} == {0}
+
+
+def test_a_short_track_is_followed_by_the_fill():
+    material = Material(counting(3, 3), numbered(2))
+    ((mels, _),) = batches.epoch(material, clip_frames=7, size=2, fill=FILL, generator=np.random.default_rng(0))
+    assert mels[0, 1, :3].tolist() == [0, 1, 2]
+    assert mels[:, :, 3:].equal(torch.from_numpy(FILL)[None, :, None].expand(2, BANDS, 4))
+
+
+def test_the_generator_decides_everything():
+    material = Material(counting(*[50] * 12), numbered(12))
+    first, again, other = ([clip[:2] for clip in clips_of(material, size=4, seed=seed)] for seed in (0, 0, 1))
+    assert first == again
+    assert [track for track, _ in first] != [track for track, _ in other]
+    assert sorted(start for _, start in first) != sorted(start for _, start in other)
+    assert [track for track, _ in first] != list(range(12)), "the order is drawn"
+
+
+def test_values_are_those_stored():
+    stored = np.random.default_rng(0).normal(size=(5, BANDS)).astype(np.float16)
+    ((mels, _),) = batches.epoch(
+        Material((stored,), numbered(1)), clip_frames=5, size=4, fill=FILL, generator=np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(mels[0].numpy(), stored.T.astype(np.float32))
+
+
+# ---------------------------------------------------------------- truth of windows
+
+
+def windows(*counts: int) -> tuple[np.ndarray, ...]:
+    """Truth of windows: the number of the track, and that of the window."""
+    return tuple(
+        np.stack([np.full(count, track), np.arange(count)], axis=1).astype(np.float32)
+        for track, count in enumerate(counts)
+    )
+
+
+@pytest.mark.parametrize("step", [4.0, 3.5, 3.6])
+def test_every_window_comes_once_where_it_was_heard_and_the_last_ends_with_its_track(step):
+    frames, counts, clip = (30, 18, 11), (6, 3, 2), 10
+    found = clips_of(Material(counting(*frames), WindowTruth(windows(*counts), step=step)), clip_frames=clip, size=11)
+    assert len(found) == 11
+    assert {(track, int(row[1])) for track, _, row in found} == {(t, w) for t in range(3) for w in range(counts[t])}
+    for track, start, row in found:
+        assert row[0] == track
+        assert start == min(round(row[1] * step), frames[track] - clip)
+    assert max(start for track, start, _ in found if track == 2) == 1, "the last window ends with the track"
+
+
+def test_a_track_shorter_than_its_window_begins_at_its_start():
+    truth = WindowTruth(windows(1, 2), step=4.0)
+    assert truth.clip(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)
+    assert truth.clip(2, [3, 3], 10, np.random.default_rng(0))[:2] == (1, 0)
+
+
+def test_a_track_without_windows_is_passed_over():
+    truth = WindowTruth((*windows(2), np.empty((0, 2), np.float32), np.ones((1, 2), np.float32)), step=4.0)
+    assert len(truth) == 3
+    assert truth.clip(2, [9, 9, 9], 5, np.random.default_rng(0))[0] == 2
+
+
+def test_a_track_is_what_its_windows_are_in_the_mean():
+    truth = WindowTruth(windows(3, 1), step=4.0)
+    np.testing.assert_array_equal(truth.tracks(), [[0, 1], [1, 0]])
+    rows = np.array([[0.25, 1]], np.float32)
+    assert TrackTruth(rows).tracks() is rows
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"clip_seconds": seconds} for seconds in (0.0, -1.0, float("nan"), float("inf"))] + [{"size": 1}],
+)
+def test_settings_out_of_range_are_refused(setting):
+    with pytest.raises(BadConfig, match="more than 0 s, and a batch has at least 2"):
+        BatchConfig(**setting)
+
+
+@pytest.mark.parametrize(("mels", "truth"), [(2, 3), (3, 2), (0, 0)])
+def test_mels_and_truth_of_different_tracks_are_refused(mels, truth):
+    with pytest.raises(BadDataset, match=f"{mels} mels and truth of {truth} tracks"):
+        Material(counting(*[5] * mels), TrackTruth(np.zeros((truth, 2), np.float32)))

@@ -1,0 +1,43 @@
+"""Refusals say what there is instead, and survive the way between processes."""
+
+import pickle
+
+import pytest
+
+from moodfield import errors
+from moodfield.errors import BadAudio, MoodfieldError, UnknownName
+
+NAMES = {"cp_resnet": 1, "fa_resnet": 2, "vgg": 3}
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MoodfieldError)]
+
+
+def test_a_known_name_is_looked_up():
+    assert errors.lookup(NAMES, "vgg", what="network") == 3
+
+
+def test_a_name_nearly_right_leads_to_the_nearest():
+    with pytest.raises(UnknownName, match=r"^there is no network called 'fa_resnt'; did you mean fa_resnet or cp_"):
+        errors.lookup(NAMES, "fa_resnt", what="network")
+
+
+def test_a_name_far_from_all_leads_to_all():
+    with pytest.raises(UnknownName, match="known: cp_resnet, fa_resnet, vgg$"):
+        errors.lookup(NAMES, "zzz", what="network")
+
+
+def test_every_refusal_is_of_one_family():
+    assert len(KINDS) >= 10
+    assert all(issubclass(kind, Exception) and kind.__doc__ for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_refusals_travel_between_processes(kind):
+    error = kind("missing", "no such file") if kind is BadAudio else kind("no such file")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert str(copy) == str(error) == "no such file"
+    assert getattr(copy, "reason", None) == getattr(error, "reason", None)
+
+
+def test_the_reason_travels_too():
+    assert pickle.loads(pickle.dumps(BadAudio("silent", "nothing is heard"))).reason == "silent"

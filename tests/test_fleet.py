@@ -1,0 +1,250 @@
+"""Many things, one function: every thing once, in order, whatever happens to the processes."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from moodfield import fleet
+from moodfield.errors import BadAudio, Crashed, MoodfieldError
+
+COUNT = 14
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def picky(number: int) -> int:
+    """Refuses every third."""
+    if number % 3 == 0:
+        raise BadAudio("silent", f"{number} is silent")
+    return number
+
+
+def faulty(number: int) -> int:
+    if number == 2:
+        raise ValueError("a fault of the program")
+    return number
+
+
+def deadly(log: Path, poison: tuple[int, ...], how: str, number: int) -> int:
+    """Notes that it ran; a poison ends its process."""
+    with log.open("a") as file:
+        file.write(f"{number}\n")
+    if number in poison and how == "exit":
+        os._exit(1)
+    if number in poison:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def whereabouts(number: int) -> tuple[int, str | None]:
+    return os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+def meet(folder: Path, number: int) -> bool:
+    """Whether the other of two was there at the same time."""
+    (folder / str(number)).touch()
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not (folder / str(1 - number)).exists():
+        time.sleep(0.01)
+    return (folder / str(1 - number)).exists()
+
+
+def plain(results: Iterator[tuple[int, object]]) -> list[tuple[int, object]]:
+    return [(thing, type(result) if isinstance(result, MoodfieldError) else result) for thing, result in results]
+
+
+def alive(group: int) -> bool:
+    """Whether any process of a group is left, a moment of grace given."""
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays() -> Iterator[None]:
+    """No test leaves a process of its own behind."""
+    yield
+    assert not multiprocessing.active_children()
+
+
+# ---------------------------------------------------------------- every thing, in order
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3])
+def test_every_thing_has_its_result_in_order(jobs):
+    assert list(fleet.each(double, range(COUNT), jobs=jobs)) == [(n, 2 * n) for n in range(COUNT)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_nothing_to_do_is_done(jobs):
+    assert list(fleet.each(double, [], jobs=jobs)) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_refused_comes_as_its_error_and_stops_nothing(jobs):
+    results = dict(fleet.each(picky, range(COUNT), jobs=jobs))
+    assert list(results) == list(range(COUNT))
+    assert [n for n, result in results.items() if isinstance(result, BadAudio)] == [0, 3, 6, 9, 12]
+    error = results[6]
+    assert isinstance(error, BadAudio)
+    assert (error.reason, str(error)) == ("silent", "6 is silent")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_fault_of_the_program_is_not_hidden(jobs):
+    with pytest.raises(ValueError, match="a fault of the program"):
+        list(fleet.each(faulty, range(COUNT), jobs=jobs))
+
+
+def test_jobs_are_processes_of_one_core_each():
+    places = dict(fleet.each(whereabouts, range(COUNT), jobs=2))
+    pids = {pid for pid, _ in places.values()}
+    assert os.getpid() not in pids
+    assert 1 <= len(pids) <= 2
+    assert {threads for _, threads in places.values()} == {"1"}
+
+
+def test_jobs_work_at_the_same_time(tmp_path):
+    assert plain(fleet.each(partial(meet, tmp_path), [0, 1], jobs=2)) == [(0, True), (1, True)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_things_are_taken_as_they_are_needed(jobs):
+    taken: list[int] = []
+
+    def things() -> Iterator[int]:
+        for n in range(10**9):
+            taken.append(n)
+            yield n
+
+    results = fleet.each(double, things(), jobs=jobs)
+    assert [next(results) for _ in range(3)] == [(0, 0), (1, 2), (2, 4)]
+    results.close()
+    assert len(taken) <= 3 + jobs * fleet.AHEAD
+
+
+def test_cores_are_those_that_may_be_used():
+    assert 1 <= fleet.cores() <= (os.cpu_count() or 1)
+
+
+# ---------------------------------------------------------------- processes that die
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+@pytest.mark.parametrize("poison", [(0,), (5,), (COUNT - 1,), (3, 4), (1, 12)], ids=str)
+def test_a_thing_that_kills_its_process_is_named_and_all_others_are_done(tmp_path, poison, how):
+    log = tmp_path / "log"
+    results = plain(fleet.each(partial(deadly, log, poison, how), range(COUNT), jobs=2))
+    assert results == [(n, Crashed if n in poison else 2 * n) for n in range(COUNT)]
+    ran = Counter(map(int, log.read_text().split()))
+    assert set(ran) == set(range(COUNT))
+    # each time one dies, at most the other job and what the two had been handed are lost with it
+    assert sum(ran.values()) <= COUNT + 8 * len(poison)
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    log = tmp_path / "log"
+    results = plain(fleet.each(partial(deadly, log, (6,), "exit"), range(COUNT), jobs=2))
+    assert results[6] == (6, Crashed)
+    ran = Counter(map(int, log.read_text().split()))
+    assert all(ran[n] == 1 for n in range(4))  # long done when the seventh killed its process
+
+
+def test_a_thing_that_crashed_is_named_in_words():
+    ((_, error),) = fleet.each(partial(deadly, Path(os.devnull), (7,), "kill"), [7], jobs=2)
+    assert isinstance(error, Crashed)
+    assert str(error) == "the process that worked on 7 died of it; it may be damaged: leave it out"
+
+
+def test_all_may_die(tmp_path):
+    everything = tuple(range(4))
+    results = plain(fleet.each(partial(deadly, tmp_path / "log", everything, "exit"), everything, jobs=2))
+    assert results == [(n, Crashed) for n in everything]
+
+
+def test_processes_may_die_while_results_are_looked_at(tmp_path):
+    results = fleet.each(partial(deadly, tmp_path / "log", (3,), "exit"), range(COUNT), jobs=2)
+    seen = []
+    for thing, result in results:
+        time.sleep(1.0 if thing == 0 else 0)  # meanwhile the fourth kills its process, and the ninth is to be handed on
+        seen.append((thing, type(result) if isinstance(result, Crashed) else result))
+    assert seen == [(n, Crashed if n == 3 else 2 * n) for n in range(COUNT)]
+
+
+# ---------------------------------------------------------------- the end
+
+SLEEPERS = """
+import sys, time
+from pathlib import Path
+from moodfield import fleet
+
+def nap(number):
+    Path(sys.argv[1], str(number)).touch()
+    time.sleep(float(sys.argv[2]))
+
+if __name__ == "__main__":
+    for _ in fleet.each(nap, range(100), jobs=2):
+        pass
+"""
+
+
+def sleepers(folder: Path, seconds: float) -> "subprocess.Popen[str]":
+    """A program in a group of its own, two of whose processes are asleep."""
+    (folder / "sleepers.py").write_text(SLEEPERS)
+    program = subprocess.Popen(
+        [sys.executable, folder / "sleepers.py", folder, str(seconds)],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 30
+    while not ((folder / "0").exists() and (folder / "1").exists()):
+        assert time.monotonic() < until, "they never fell asleep"
+        time.sleep(0.02)
+    return program
+
+
+def test_ctrl_c_leaves_no_processes_and_says_so_once(tmp_path):
+    program = sleepers(tmp_path, 0.5)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, said = program.communicate(timeout=30)
+    assert program.returncode != 0
+    assert not alive(program.pid)
+    assert said.count("KeyboardInterrupt") == 1
+    assert "Process" not in said.replace("ProcessPoolExecutor", "")
+    assert len(list(tmp_path.iterdir())) < 12  # what had not begun was not begun
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_do_not_outlive_a_parent_that_is_killed(tmp_path, how):
+    program = sleepers(tmp_path, 300)
+    program.send_signal(how)
+    program.communicate(timeout=30)
+    assert not alive(program.pid)
+
+
+@pytest.mark.parametrize("fault", ["close", "raise"])
+def test_a_caller_that_stops_early_leaves_no_processes(fault):
+    results = fleet.each(double, range(COUNT), jobs=2)
+    next(results)
+    assert len(multiprocessing.active_children()) == 2
+    if fault == "close":
+        results.close()
+    else:
+        with pytest.raises(KeyError):
+            results.throw(KeyError)
+    assert not multiprocessing.active_children()

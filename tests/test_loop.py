@@ -1,0 +1,330 @@
+"""The loop: it learns, is the same twice, survives being killed anywhere, and refuses in words."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from moodfield.errors import BadConfig, BadRun
+from moodfield.mel import MelConfig
+from moodfield.nets import CPResNetConfig, Net
+from moodfield.training import loop, recipe
+from moodfield.training.augment import AugmentConfig
+from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+from moodfield.training.loop import Epoch
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.store import Statistics
+
+BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")
+PLAN = Recipe(
+    net=CPResNetConfig(width=4, rho_freq=3, rho_time=1, frequency_aware=True),
+    mel=MelConfig(rate=4_000, window=256, overlap=0.5, bands=BANDS),
+    batch=BatchConfig(clip_seconds=1.0, size=8),
+    augment=AugmentConfig(roll_frames=3, mixup_alpha=0.3),
+    loss=LossConfig(pos_weight=2.0),
+    schedule=ScheduleConfig(warm_up=1, constant=3, decay=2, final=0, peak=1e-2, floor=1e-3),
+)
+SHORT = replace(PLAN, schedule=ScheduleConfig(warm_up=0, constant=3, decay=0, final=0, peak=3e-3))
+"""three epochs, for tests that do not ask how well it learned"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums are then always added in one order, here and in other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def material(tracks: int, *, seed: int, logits: bool = False) -> Material:
+    """Noise; a tag is present where its third of the bands is louder."""
+    generator = np.random.default_rng(seed)
+    levels = generator.uniform(-1, 1, (tracks, 3))
+    if not logits:
+        levels = np.where(levels > 0.3, 1.0, 0.0)
+    loud = np.repeat(levels, [11, 11, 10], axis=1)[:, None, :]
+    mels = 20 + 5 * (generator.standard_normal((tracks, FRAMES, BANDS)) + loud)
+    truth = levels * [1, 2, 3] + [0, -5, 4] if logits else levels
+    return Material(tuple(mels.astype(np.float16)), TrackTruth(truth.astype(np.float32)))
+
+
+LEARN, JUDGE = material(48, seed=1), material(30, seed=2)
+STATISTICS = Statistics(np.full(BANDS, 21.0), np.full(BANDS, 5.5))
+
+
+def train(plan: Recipe, run: Path, *, learn: Material = LEARN, judge: Material = JUDGE, **more: object) -> Net:
+    return loop.train(plan, learn, judge, STATISTICS, VOCABULARY, run, **more)
+
+
+def log(run: Path) -> list[dict[str, float | None]]:
+    return [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
+
+
+def last_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Network and optimiser as they were after the last epoch."""
+    return load_file(run / json.loads((run / loop.RESUME).read_text())["weights"])
+
+
+def assert_same_run(found: Path, wanted: Path) -> None:
+    """Bit for bit: last and best weights, optimiser, log; and nothing left lying about."""
+    for ours, theirs in (
+        (last_weights(found), last_weights(wanted)),
+        (load_file(found / loop.BEST), load_file(wanted / loop.BEST)),
+    ):
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+    assert log(found) == log(wanted)
+    names = {path.name for path in found.iterdir() if not path.name.endswith(".part")}
+    assert names == {path.name for path in wanted.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run from beginning to end; nobody writes to it."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train(SHORT, run)
+    return run
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_it_learns_which_bands_decide_a_tag(tmp_path):
+    heard: list[Epoch] = []
+    net = train(PLAN, tmp_path, report=heard.append)
+    assert [each.epoch for each in heard] == [1, 2, 3, 4, 5, 6]
+    assert [each.rate for each in heard] == pytest.approx([1e-3, 1e-2, 1e-2, 1e-2, 1e-2, 5e-3])
+    assert heard[-1].loss < 0.8 * heard[0].loss
+    prior = JUDGE.truth.tracks().mean()
+    assert heard[-1].best > 0.95 > 0.6 > prior
+    assert loop.validate(PLAN, net, JUDGE, VOCABULARY) == heard[-1].best == max(each.score or 0 for each in heard)
+    assert log(tmp_path) == [vars(each) for each in heard]
+    assert recipe.from_dict(json.loads((tmp_path / loop.RECIPE).read_text())) == PLAN
+
+
+def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
+    learn, judge = material(48, seed=3, logits=True), material(30, seed=4, logits=True)
+    plan = replace(PLAN, loss=LossConfig(kind="logits"), augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0))
+    begun: list[torch.Tensor] = []
+    net = PLAN.net.build(bands=BANDS, tags=3)
+    squared = loop._loss(plan.loss, learn, net)
+    begun.append(net.eval()(torch.randn(4, BANDS, FRAMES) + 20))
+    truth = torch.from_numpy(learn.truth.tracks())
+    np.testing.assert_allclose(begun[0].detach(), truth.mean(dim=0).expand(4, 3), rtol=1e-5)
+    assert float(squared(truth.mean(dim=0).expand_as(truth), truth)) == pytest.approx(47 / 48, rel=1e-4)
+    heard: list[Epoch] = []
+    net = train(plan, tmp_path, learn=learn, judge=judge, report=heard.append)
+    assert heard[-1].best > 0.85, "rank correlation with the teacher"
+    assert heard[-1].loss < 0.5
+    scores = loop.predict(plan, net, judge, VOCABULARY)
+    np.testing.assert_allclose(np.log(scores / (1 - scores)).mean(axis=0), judge.truth.tracks().mean(axis=0), atol=1.0)
+
+
+def test_windows_have_truth_of_their_own(tmp_path):
+    windows = tuple(np.stack([row, 1 - row]) for row in LEARN.truth.tracks())
+    learn = Material(LEARN.mels, WindowTruth(windows, step=20.0))
+    plan = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
+    heard: list[Epoch] = []
+    train(plan, tmp_path, learn=learn, report=heard.append)
+    assert np.isfinite(heard[0].loss)
+
+
+def test_the_loss_weighs_present_tags(tmp_path):
+    net = PLAN.net.build(bands=BANDS, tags=3)
+    weighted = loop._loss(LossConfig(pos_weight=7.0), LEARN, net)
+    zero, one = torch.zeros(1, 3), torch.ones(1, 3)
+    assert float(weighted(zero, one)) == pytest.approx(7 * float(weighted(zero, zero)))
+
+
+# ---------------------------------------------------------------- the same again
+
+
+def test_the_seed_decides_everything(tmp_path, finished):
+    train(SHORT, tmp_path / "again")
+    assert_same_run(tmp_path / "again", finished)
+    train(replace(SHORT, seed=SHORT.seed + 1), tmp_path / "other")
+    ours, theirs = last_weights(finished), last_weights(tmp_path / "other")
+    assert not ours["net.stem.0.weight"].equal(theirs["net.stem.0.weight"])
+
+
+def test_what_happened_before_in_the_process_does_not_matter(tmp_path, finished):
+    torch.manual_seed(99)
+    np.random.default_rng(5).random()
+    torch.rand(7)
+    train(SHORT, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    heard: list[Epoch] = []
+
+    def report(epoch: Epoch) -> None:
+        heard.append(epoch)
+        kept[epoch.epoch] = last_weights(tmp_path)
+
+    plan = replace(PLAN, schedule=ScheduleConfig(warm_up=0, constant=5, decay=0, final=0, peak=3e-2))
+    net = train(plan, tmp_path, report=report)
+    best = max(heard, key=lambda each: (each.score or 0, -each.epoch))
+    assert best.epoch < 5, "too high a rate does not end with its best epoch"
+    assert [each.best for each in heard] == list(np.maximum.accumulate([each.score or 0 for each in heard]))
+    for name, value in load_file(tmp_path / loop.BEST).items():
+        assert value.equal(kept[best.epoch][f"net.{name}"])
+        assert net.state_dict()[name].equal(value)
+
+
+def test_only_some_epochs_are_judged_but_always_the_last(tmp_path):
+    heard: list[Epoch] = []
+    plan = replace(SHORT, validate_every=2, schedule=replace(SHORT.schedule, constant=5))
+    train(plan, tmp_path, report=heard.append)
+    assert [each.score is not None for each in heard] == [False, True, False, True, True]
+    assert not (tmp_path / "x").exists()
+    lines = (tmp_path / loop.LOG).read_text()
+    assert "Infinity" not in lines
+    assert "NaN" not in lines, "other programs read JSON more strictly"
+    assert log(tmp_path) == [vars(each) for each in heard]
+
+
+def test_judging_does_not_change_what_is_learned(tmp_path, finished):
+    train(replace(SHORT, validate_every=3), tmp_path)
+    ours, theirs = last_weights(tmp_path), last_weights(finished)
+    assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    heard: list[Epoch] = []
+    net = train(SHORT, run, report=heard.append)
+    assert heard == []
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+    wanted = load_file(finished / loop.BEST)
+    assert all(value.equal(wanted[name]) for name, value in net.state_dict().items())
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
+    """Every renaming of a file is once the last thing that happens, and once does not happen any more."""
+    rename, left = Path.replace, [0]
+
+    def dying(source: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] == -1:
+            raise Killed
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", dying)
+    for allowed in range(99):
+        run = tmp_path / str(allowed)
+        left[0] = allowed
+        try:
+            train(SHORT, run)
+        except Killed:
+            left[0] = 1_000
+            train(SHORT, run)
+            assert_same_run(run, finished)
+        else:
+            break
+        shutil.rmtree(run)
+    assert allowed > 3 * 3, "every epoch writes some files"
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+import test_loop
+from pathlib import Path
+test_loop.train(test_loop.SHORT, Path(sys.argv[2]), report=lambda epoch: print(epoch.epoch, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tmp_path, finished):
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path)]
+    generator = np.random.default_rng(0)
+    epoch = max(path.stat().st_mtime for path in finished.iterdir()) - min(
+        path.stat().st_mtime for path in finished.iterdir()
+    )
+    kills = 0
+    for attempt in range(4):
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if attempt:
+            child.stdout.readline()
+        else:
+            while not (tmp_path / loop.RECIPE).is_file():
+                time.sleep(0.01)
+        time.sleep(generator.uniform(0, epoch / 2))
+        child.send_signal(signal.SIGKILL)
+        kills += child.wait() == -signal.SIGKILL
+        child.stdout.close()
+    assert kills
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert_same_run(tmp_path, finished)
+    assert [line["epoch"] for line in log(tmp_path)] == [1, 2, 3]
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_a_run_of_another_recipe_is_refused(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(BadRun, match="run of another recipe"):
+        train(replace(SHORT, seed=1), tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
+    plan = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
+    with pytest.raises(BadRun, match=r"loss became (nan|inf) in epoch 2; lower schedule\.peak"):
+        train(plan, tmp_path)
+    assert [line["epoch"] for line in log(tmp_path)] == [1]
+    assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_truth_outside_0_and_1_is_refused(tmp_path, wrong):
+    rows = LEARN.truth.tracks().copy()
+    rows[3, 1] = wrong
+    with pytest.raises(BadConfig, match=r"truth outside 0 … 1 came; .* set loss\.kind=logits"):
+        train(SHORT, tmp_path, learn=Material(LEARN.mels, TrackTruth(rows)))
+
+
+def test_a_clip_too_short_for_the_network_is_refused(tmp_path):
+    plan = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
+    assert plan.clip_frames == 16
+    with pytest.raises(BadConfig, match=r"clips of 16 frames came, .* wants 17"):
+        train(plan, tmp_path)
+
+
+def test_a_band_that_never_changes_is_refused(tmp_path):
+    with pytest.raises(BadConfig, match="some band never changes"):
+        loop.train(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path, finished):
+    other = CPResNetConfig(width=8).build(bands=BANDS, tags=3)
+    with pytest.raises(BadRun, match="does not hold the weights of this network"):
+        loop.load(other, finished / loop.BEST)
+    with pytest.raises(BadRun, match="does not hold the weights"):
+        loop.load(other, tmp_path / "missing")

@@ -1,0 +1,206 @@
+"""Recipes: one setting changed, typed and checked; written and read back; refused in words."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from moodfield.errors import BadConfig
+from moodfield.mel import MelConfig
+from moodfield.nets import NETS, CPResNetConfig, VGGConfig
+from moodfield.training import recipe
+from moodfield.training.batches import BatchConfig
+from moodfield.training.recipe import LossConfig, Recipe
+
+DEFAULT = Recipe()
+BUSY = Recipe(
+    net=VGGConfig(frames=1_300),
+    mel=MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain"),
+    batch=BatchConfig(clip_seconds=29.1, size=4),
+    loss=LossConfig(kind="logits"),
+    precision="bf16-mixed",
+    validate_every=3,
+    seed=7,
+)
+"""a recipe that is nowhere the default"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("net.rho_freq=7", 7),
+        ("net.frequency_aware=no", False),
+        ("mel.overlap=0.25", 0.25),
+        ("mel.kind=plain", "plain"),
+        ("batch.clip_seconds=5", 5.0),
+        ("batch.size=4", 4),
+        ("augment.mixup_alpha=0", 0.0),
+        ("loss.kind=logits", "logits"),
+        ("loss.pos_weight=1", 1.0),
+        ("schedule.peak=3e-4", 3e-4),
+        ("schedule.final=0", 0),
+        ("precision=bf16-mixed", "bf16-mixed"),
+        ("validate_every=5", 5),
+        ("seed=1", 1),
+    ],
+)
+def test_one_setting_is_changed_and_nothing_else(setting, value):
+    changed = recipe.change(DEFAULT, setting)
+    *rooms, name = setting.partition("=")[0].split(".")
+    found = changed
+    for room in rooms:
+        found = getattr(found, room)
+    assert getattr(found, name) == value
+    assert type(getattr(found, name)) is type(value)
+    assert changed != DEFAULT
+    values, wanted = recipe.to_dict(changed), recipe.to_dict(DEFAULT)
+    inner, before = (values[rooms[0]], wanted[rooms[0]]) if rooms else (values, wanted)
+    inner[name] = before[name]
+    assert values == wanted
+
+
+def test_no_settings_change_nothing():
+    assert recipe.change(BUSY) == BUSY
+
+
+def test_a_network_is_taken_whole_and_its_numbers_may_follow():
+    assert recipe.change(DEFAULT, "net=cp_resnet").net == NETS["cp_resnet"]
+    changed = recipe.change(DEFAULT, "net.rho_time=1", "net=cp_resnet", "net.rho_freq=7", "net.width=32")
+    assert changed.net == CPResNetConfig(rho_freq=7, width=32)
+    vgg = recipe.change(DEFAULT, "net=vgg", "net.frames=1400", "net.dropout=0.25")
+    assert vgg.net == VGGConfig(frames=1_400, dropout=0.25)
+    assert recipe.change(vgg, "net=fa_resnet") == DEFAULT
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_every_network_survives_the_round_trip(name):
+    plan = replace(DEFAULT, net=NETS[name])
+    assert recipe.from_dict(json.loads(recipe.dumps(plan))) == plan
+
+
+@pytest.mark.parametrize("plan", [DEFAULT, BUSY])
+def test_a_recipe_survives_json(plan):
+    values = json.loads(recipe.dumps(plan))
+    assert values == recipe.to_dict(plan)
+    again = recipe.from_dict(values)
+    assert again == plan
+    assert repr(again) == repr(plan), "types too"
+
+
+def test_what_is_left_out_is_the_default():
+    assert recipe.from_dict({}) == DEFAULT
+    assert recipe.from_dict({"seed": 3, "mel": {"bands": 64}}) == replace(DEFAULT, seed=3, mel=MelConfig(bands=64))
+
+
+@pytest.mark.parametrize(("overlap", "frames"), [(0.75, 862), (0.25, 288)])
+def test_ten_seconds_have_the_frames_of_the_paper(overlap, frames):
+    assert Recipe(mel=MelConfig(overlap=overlap)).clip_frames == frames
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("setting", "offer"),
+    [
+        ("net.rho_frq=7", "net.rho_freq"),
+        ("nett.rho_freq=7", "net.rho_freq"),
+        ("mel.overlp=0.5", "mel.overlap"),
+        ("sead=1", "seed"),
+        ("batch.clip_second=3", "batch.clip_seconds"),
+        ("net.frames=1400", "known|did you mean"),
+        ("mel=plain", "mel.kind|known|did you mean"),
+        ("mel.kind.deeper=1", "mel.kind"),
+        ("=1", "known"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest_ones(setting, offer):
+    with pytest.raises(BadConfig, match=rf"no setting '.*'; .*({offer})"):
+        recipe.change(DEFAULT, setting)
+
+
+def test_an_unknown_network_is_refused_with_the_nearest_one():
+    with pytest.raises(BadConfig, match="no network called 'fa_resnt'; did you mean fa_resnet"):
+        recipe.change(DEFAULT, "net=fa_resnt")
+
+
+@pytest.mark.parametrize("setting", ["net.rho_freq", "", "seed 1"])
+def test_something_that_is_no_setting_is_refused(setting):
+    with pytest.raises(BadConfig, match="a setting looks like"):
+        recipe.change(DEFAULT, setting)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "net.rho_freq=seven",
+        "net.rho_freq=7.5",
+        "net.rho_freq=",
+        "net.frequency_aware=maybe",
+        "mel.overlap=half",
+        "mel.kind=loud",
+        "loss.kind=probabilities",
+        "precision=8-true",
+        "seed=None",
+        "batch.size=[2]",
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_place(setting):
+    path = setting.partition("=")[0]
+    room, _, name = path.rpartition(".")
+    with pytest.raises(BadConfig, match=rf"not a recipe: .*{room}.*{name}"):
+        recipe.change(DEFAULT, setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("net.rho_freq=23", "ρ 23"),
+        ("net.width=0", "width of 0"),
+        ("mel.overlap=1", "overlap"),
+        ("mel.overlap=nan", "overlap|whole number"),
+        ("batch.size=1", "batch"),
+        ("batch.clip_seconds=nan", "clips last"),
+        ("augment.roll_frames=-1", "0 or more"),
+        ("loss.pos_weight=0", "pos_weight of 0"),
+        ("loss.pos_weight=nan", "pos_weight of nan"),
+        ("loss.pos_weight=inf", "pos_weight of inf"),
+        ("schedule.floor=1", "floor"),
+        ("validate_every=0", "validate_every"),
+        ("seed=-1", "seed"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(setting, message):
+    with pytest.raises(BadConfig, match=message):
+        recipe.change(DEFAULT, setting)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sead": 1}, "no setting 'sead'; did you mean seed"),
+        ({"mel": {"overlp": 0.5}}, "no setting 'mel.overlp'; did you mean overlap"),
+        ({"schedule": {"warmup": 1}}, "no setting 'schedule.warmup'; did you mean warm_up"),
+        (
+            {"net": {"family": "cp_resnet", "rho_frq": 7}},
+            r"not a recipe: net\.cp_resnet\.rho_frq: Unexpected .*argument$",
+        ),
+        ({"net": {"family": "vgg", "rho_freq": 7}}, r"not a recipe: net\.vgg\.rho_freq: Unexpected .*argument$"),
+        ({"net": {"rho_freq": 7}}, "not a recipe: net: .*family"),
+        ({"net": {"family": "vggg"}}, "net: .*vggg.*cp_resnet.*vgg"),
+        ({"net": "cp_resnet"}, "not a recipe: net"),
+        ({"mel": 3}, "not a recipe: mel"),
+        ({"seed": None}, "not a recipe: seed"),
+        ({"seed": "x", "precision": "y"}, "precision: .*; seed: "),
+    ],
+)
+def test_values_that_are_no_recipe_are_refused(values, message):
+    with pytest.raises(BadConfig, match=message):
+        recipe.from_dict(values)
+
+
+def test_a_refused_change_leaves_the_recipe_alone():
+    before = recipe.to_dict(DEFAULT)
+    with pytest.raises(BadConfig):
+        recipe.change(DEFAULT, "mel.bands=64", "net.rho_freq=99")
+    assert recipe.to_dict(DEFAULT) == before

@@ -1,0 +1,347 @@
+"""A page for people: whole, self-contained, and safe whatever the files are called."""
+
+import hashlib
+import os
+import re
+import xml.etree.ElementTree as ET
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodfield.errors import BadConfig
+from moodfield.outputs import curves, report
+from moodfield.tagger import OverTime, Tagging
+from moodfield.tags import MOODS_AND_THEMES, THEMES
+
+VOID = {"meta", "link", "input", "br", "path", "rect", "use"}
+HOSTILE = "/music/<script>alert('1')</script> \"q\" & \udcff\x00\u202e.mp3"
+
+
+def heard(
+    source: str = "/music/album/Song.ogg", *, steps: int = 400, duration: float = 224.0, seed: int = 0
+) -> Tagging:
+    """A track with all 56 tags, some of them decided, whose scores wander."""
+    rng = np.random.default_rng(seed)
+    logits = np.cumsum(rng.normal(size=(56, steps)), axis=1) / np.sqrt(steps) + rng.normal(-3, 1, size=(56, 1))
+    scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return Tagging(
+        source=source,
+        duration=duration,
+        model="a model",
+        vocabulary=MOODS_AND_THEMES,
+        themes=tuple(tag for tag in MOODS_AND_THEMES if tag in THEMES),
+        scores=scores.mean(axis=1),
+        thresholds=np.sort(rng.uniform(0.02, 0.3, 56).astype(np.float32)),
+        over_time=OverTime(((np.arange(steps) + 0.5) * duration / steps).astype(np.float32), scores),
+    )
+
+
+def small(scores: list[float], thresholds: list[float], over_time: list[list[float]]) -> Tagging:
+    """A track of a minute with as many tags as there are scores, called a, b, c and so on."""
+    steps = len(over_time[0])
+    tags = tuple("abcdefgh"[: len(scores)])
+    seconds = ((np.arange(steps) + 0.5) * 60 / steps).astype(np.float32)
+    numbers = (np.array(each, np.float32) for each in (scores, thresholds, over_time))
+    score, threshold, moments = numbers
+    return Tagging("a.wav", 60.0, "m", tags, tags[:1], score, threshold, OverTime(seconds, moments))
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes and text, in order; refuses tags that do not close."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self._open: list[tuple[str, list[str]]] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), "an attribute comes twice"
+        text: list[str] = []
+        self.found.append((tag, dict(attrs), text))
+        if tag not in VOID:
+            self._open.append((tag, text))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for _, text in self._open:
+            text.append(data)
+
+    def texts(self, tag: str, **wanted: str) -> list[str]:
+        return ["".join(text) for name, has, text in self.found if name == tag and wanted.items() <= has.items()]
+
+
+def svgs(page: str) -> Iterator[ET.Element]:
+    for drawing in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        yield ET.fromstring(drawing)
+
+
+def cards(page: str) -> list[str]:
+    return re.findall(r"<article.*?</article>", page, flags=re.DOTALL)
+
+
+def test_every_track_and_every_failure_is_there() -> None:
+    tracks = [heard(f"/music/{'ab'[n % 2]}/Track {n}.ogg", seed=n) for n in range(9)]
+    failed = {"/music/broken.mp3": "/music/broken.mp3 is silent; nothing to hear", "/music/x": "it is a folder"}
+    page = report.page(tracks, failed=failed, title="My music")
+    read = Reader(page)
+    assert read.texts("h1") == read.texts("title")[:1] == ["My music"]
+    assert [text for text in read.texts("h3") if text.startswith("Track")] == [f"Track {n}" for n in range(9)]
+    assert [card.count("music/b") for card in cards(page)] == [0, 1] * 4 + [0]
+    facts = "".join(read.texts("ul", **{"class": "facts"}))
+    assert facts == "9 tracks34 minheard by a model2 not heard"
+    end = "".join(read.texts("section", id="failed"))
+    assert end == "Not heard/music/broken.mp3is silent; nothing to hear/music/xit is a folder"
+    ids = [has["id"] for _, has, _ in read.found if "id" in has]
+    assert len(ids) == len(set(ids))
+    links = {has["href"] for _, has, _ in read.found if "href" in has} - {"data:,"}
+    assert links == {f"#{each}" for each in ids if each and re.match(r"t\d|c\d|failed", each)}
+
+
+def test_the_page_asks_for_nothing() -> None:
+    page = report.page([heard()], failed={"b.mp3": "bad"})
+    assert "http" not in page.replace("http-equiv", "")
+    assert "@import" not in page
+    for _, has, _ in Reader(page).found:
+        assert has.keys().isdisjoint({"src", "srcset", "xlink:href", "data", "action", "poster", "background"})
+        assert (has.get("href") or "#").startswith(("#", "data:,"))
+    assert set(re.findall(r"url\(([^)]*)\)", page)) == {"#above"}
+
+
+def test_only_its_own_script_may_run() -> None:
+    page = report.page([heard()])
+    (script,) = Reader(page).texts("script")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [has["content"] for _, has, _ in Reader(page).found if "http-equiv" in has]
+    assert policy is not None
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy
+
+
+def test_hostile_names_are_only_text() -> None:
+    track = heard(HOSTILE)
+    bad = "<b onload='x'>\"&\udc80"
+    strange = replace(track, model=bad, vocabulary=(bad, *track.vocabulary[1:]), thresholds=np.zeros(56, np.float32))
+    page = report.page([strange], failed={HOSTILE: bad}, title=bad)
+    page.encode("utf-8")
+    read = Reader(page)
+    tags = [tag for tag, _, _ in read.found]
+    assert tags.count("script") == 1
+    assert "b" not in tags
+    assert not any(name.startswith("on") for _, has, _ in read.found for name in has)
+    assert not re.search("[\x00\x7f-\x9f\u202e]", page)
+    assert read.texts("h1") == ["<b onload='x'>\"&\N{REPLACEMENT CHARACTER}"]
+    assert 'script> "q" & \N{REPLACEMENT CHARACTER}' in read.texts("h3", id="n0")[0]
+    assert [drawing.tag for drawing in svgs(page)]
+
+
+def test_drawings_are_well_formed() -> None:
+    page = report.page([heard(), heard(steps=20), heard(steps=1, duration=1.0)])
+    kinds = [drawing.get("class", drawing.get("role")) for drawing in svgs(page)]
+    assert kinds.count("ribbon") == kinds.count("told") == 3
+    assert kinds.count("img") == 3 * report.ROWS
+    for drawing in svgs(page):
+        _, _, width, height = map(float, (drawing.get("viewBox") or "0 0 0 0").split())
+        for rect in drawing.iter("rect"):
+            assert 0 <= float(rect.get("x", "-1")) <= width - float(rect.get("width", "inf"))
+        for path in drawing.iter("path"):
+            drawn = re.fullmatch(r"M0 60V(\d+)l([-\d ]+)V60z", path.get("d", ""))
+            if drawn:
+                steps = [int(step) for step in re.findall(r"-?\d+", drawn[2])]
+                levels = np.cumsum([int(drawn[1]), *steps[1::2]])
+                assert sum(steps[::2]) == width
+                assert (levels >= 0).all()
+                assert (levels <= height).all()
+
+
+def test_headings_step_down_one_by_one() -> None:
+    levels = [int(tag[1]) for tag, _, _ in Reader(report.page([heard()], failed={"a": "b"})).found if tag in HEADINGS]
+    assert levels[0] == 1
+    assert max(np.diff(levels)) == 1
+
+
+HEADINGS = {f"h{level}" for level in range(1, 7)}
+
+
+def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
+    track = heard()
+    track = replace(track, thresholds=np.where(np.arange(56) % 7, np.float32(1), track.scores * np.float32(0.6)))
+    assert 2 < len(track.decided) <= report.CHIPS
+    (card,) = cards(report.page([track]))
+    moods, themes = (
+        re.findall(r"<li[^>]*>(.*?)</li>", re.findall(rf'aria-label="{what}">(.*?)</ul>', card)[0])
+        for what in ("Moods", "Themes")
+    )
+    assert moods == list(track.moods)
+    assert themes == [tag for tag in track.decided if tag in track.themes]
+    rows = re.findall(r'aria-label="(\w+): above', card)
+    assert rows[: len(track.decided)] == list(track.decided[: report.ROWS])
+
+
+def test_many_decided_tags_are_all_named() -> None:
+    track = replace(heard(), thresholds=np.full(56, 1e-5, np.float32))
+    assert len(track.decided) == 56
+    (card,) = cards(report.page([track]))
+    assert f"{56 - report.CHIPS} more" in card
+    shown = re.findall(r"<li style[^>]*>(\w+)</li>", card)
+    assert sorted([*shown, *re.findall(r"<p>([\w, ]+)</p>", card)[0].split(", ")]) == sorted(track.vocabulary)
+
+
+def test_a_track_without_moods_says_so() -> None:
+    track = replace(heard(), thresholds=np.full(56, np.inf, np.float32))
+    page = report.page([track])
+    assert page.count("No tag is above its threshold.") == 2
+    assert page.count("never decided") == 2 * report.TOP
+    assert 'class="high"/>' not in page
+    assert "above its threshold for 0% of the time" in page
+
+
+def test_the_highest_scores_stand_beside_their_thresholds() -> None:
+    track = small([0.8, 0.1, 0.4], [0.5, 0.2, 0.4], [[0.8], [0.1], [0.4]])
+    (card,) = cards(report.page([track]))
+    bars = re.findall(r'--w:([\d.]+)%" title="([\d.]+), threshold ([\d.]+)".*?tag">(\w).*?left:([\d.]+)%', card)
+    assert bars == [
+        ("100", "0.80", "0.50", "a", "62.5"),
+        ("50", "0.40", "0.40", "c", "50"),
+        ("12.5", "0.10", "0.20", "b", "25"),
+    ]
+    assert re.findall(r'<li class="faint".*?tag">(\w)', card) == ["c", "b"]
+
+
+def test_the_collection_is_counted() -> None:
+    one, two = small([0.9, 0.9], [0.5, 0.5], [[0.9], [0.9]]), small([0.1, 0.9], [0.5, 0.5], [[0.1], [0.9]])
+    text = Reader(report.page([one, two, two])).texts("div", **{"class": "columns"})
+    assert text == ["Moodsb3Themesa1"]
+
+
+@pytest.mark.parametrize(("steps", "duration"), [(1, 1.0), (1, 0.3), (2, 43.0), (12_860, 7_201.0), (5, 90_000.0)])
+def test_any_length_is_drawn(steps: int, duration: float) -> None:
+    track = heard(steps=steps, duration=duration)
+    page = report.page([track])
+    read = Reader(page)
+    ticks = re.findall(r'left:([\d.]+)%">([\d:]+)<', page)
+    assert ticks[0] == ("0", "0:00")
+    assert len(ticks) <= report.TICKS + 1
+    places = [float(place) for place, _ in ticks]
+    assert places == sorted(set(places))
+    told = [text for text in read.texts("title") if "–" in text]
+    assert len(told) == min(steps, report.MOMENTS)
+    assert all(len(text.splitlines()) == 1 + report.ROWS for text in told)
+    assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", page)
+
+
+def test_time_is_written_as_players_do() -> None:
+    assert "2:00:01" in report.page([heard(duration=7_201.0)])
+    assert "3:44" in report.page([heard()])
+    assert "2:00<" in report.page([heard(duration=119.7)])
+
+
+def test_what_is_not_finite_does_not_show() -> None:
+    track = heard(steps=30)
+    track.scores[3], track.over_time.scores[:, 7] = np.nan, np.nan
+    page = report.page([replace(track, thresholds=np.where(np.arange(56) < 9, np.float32(np.nan), track.thresholds))])
+    assert not re.search(r"\b(nan|inf)\b", page)
+    assert list(svgs(page))
+
+
+def test_a_vocabulary_from_elsewhere_has_colours() -> None:
+    first, again = (report.page([small([0.9, 0.2], [0.5, 0.5], [[0.9], [0.2]])]) for _ in range(2))
+    assert first == again
+    hues = {int(hue) for hue in re.findall(r"--h:(\d+)", first)}
+    assert len(hues) > 1
+    assert max(hues) < 360
+
+
+def test_a_track_is_small_however_long() -> None:
+    one = len(report.page([heard(steps=12_860, duration=7_201.0)]).encode())
+    tracks = [heard(f"/music/{n}.ogg", steps=3_000, duration=1_700.0, seed=n) for n in range(21)]
+    assert (len(report.page(tracks).encode()) - one) / 20 < 15_000
+
+
+def test_a_page_of_nothing() -> None:
+    read = Reader(report.page([], failed={"a.mp3": "it is empty"}))
+    assert (
+        "".join(read.texts("main")).replace("\n", "") == f"{report.TITLE}0 tracks1 not heardNot hearda.mp3it is empty"
+    )
+    assert "Not heard" not in report.page([])
+
+
+def test_folders_are_told_from_the_one_they_share() -> None:
+    def folders(*sources: str) -> list[str]:
+        page = report.page([heard(source, steps=1) for source in sources])
+        return [unescape(each) for each in re.findall(r'class="folder">(.*?)<', page)]
+
+    assert folders("/home/me/music/a.mp3", "/home/me/music/live/b.mp3") == ["music", "music/live"]
+    assert folders("/home/me/a & b/c.mp3") == ["a & b"]
+    assert folders("/home/me/deep/down/a.mp3", "elsewhere/b.mp3") == ["deep/down", "elsewhere"]
+    assert folders("a.mp3", "waveform") == []
+
+
+def test_a_page_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "moods.html"
+    report.write(path, [heard()], title="first")
+    whole = path.read_bytes()
+    assert whole.decode("utf-8") == report.page([heard()], title="first")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(BadConfig, match=r"moods\.html \(No space left on device\)"):
+            report.write(path, [heard()], title="second")
+    assert path.read_bytes() == whole
+    report.write(str(path), [heard(HOSTILE)], failed={HOSTILE: "bad"})
+    assert path.read_bytes() != whole
+    assert [each.name for each in tmp_path.iterdir()] == ["moods.html"]
+
+
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"nowhere is no folder; make it"):
+        report.write(tmp_path / "nowhere" / "moods.html", [heard()])
+    with pytest.raises(BadConfig, match="which is a folder; name a file in it"):
+        report.write(tmp_path, [heard()])
+    with pytest.raises(BadConfig, match="cannot be written"):
+        report.write(tmp_path / ("x" * 300), [heard()])
+    assert not list(tmp_path.iterdir())
+
+
+# The curves
+
+
+def test_averages_are_exact() -> None:
+    track = small([0.5, 0.5], [0.5, 0.5], [[0.0, 0.2, 0.4, 0.6], [1.0, 1.0, 0.0, 0.0]])
+    at = np.array([15.0, 45.0])
+    np.testing.assert_allclose(curves.averaged(track, [0, 1], at, window=30.0), [[0.1, 0.5], [1, 0]], atol=1e-7)
+    at = np.array([7.5, 15.0, 30.0])
+    np.testing.assert_allclose(curves.averaged(track, [0], at, window=15.0), [[0.0, 0.1, 0.3]], atol=1e-7)
+    at = np.array([0.0, 60.0])
+    np.testing.assert_allclose(curves.averaged(track, [0], at, window=15.0), [[0.0, 0.6]], atol=1e-7)
+
+
+def test_half_of_the_height_is_the_threshold() -> None:
+    track = small([0.1, 0.6, 0.3], [0.01, 0.6, np.inf], [[0.01, 0.02], [0.6, 0.2], [0.3, 0.1]])
+    heights = curves.relative(track, [0, 1, 2], track.over_time.scores.astype(np.float64))
+    np.testing.assert_allclose(heights[:, 0], 0.5, atol=1e-6)
+    assert heights[0, 1] > 0.6
+    assert heights[1, 1] < 0.2
+    assert (heights[2] <= 0.5).all()
+
+
+def test_decided_tags_are_followed_first() -> None:
+    track = small([0.3, 0.9, 0.2, 0.8], [0.2, 0.95, 0.05, 1.0], [[0.5]] * 4)
+    assert curves.clearest(track, 3) == [2, 0, 1]
+    assert curves.top(track, 2) == [1, 3]
+    assert [curves.threshold(track, tag) for tag in (0, 3)] == [pytest.approx(0.2), None]

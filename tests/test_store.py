@@ -1,0 +1,325 @@
+"""Mels on disk: whole or not at all, written once, the same however they came to be; exact statistics."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moodfield import audio, mel
+from moodfield.errors import BadAudio, BadDataset, MoodfieldError
+from moodfield.jamendo import Track
+from moodfield.mel import MelConfig
+from moodfield.training import store
+from moodfield.training.store import Statistics, Store
+
+CONFIG = MelConfig(rate=8_000, window=256, overlap=0.5, bands=16)
+
+
+def track(path: str) -> Track:
+    """A track of which only the path matters."""
+    return Track(path, path, 1.0, ())
+
+
+def swell(samples: int, *, seed: int) -> np.ndarray:
+    """Noise with a loud moment somewhere."""
+    generator = np.random.default_rng(seed)
+    return (generator.standard_normal(samples) * np.geomspace(1e-3, 0.2, samples)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of short wavs, some of them deeper down."""
+    folder = tmp_path_factory.mktemp("music")
+    (folder / "00").mkdir()
+    for number in range(4):
+        soundfile.write(folder / "00" / f"{number}.wav", swell(8_100 + 500 * number, seed=number), 8_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tracks() -> list[Track]:
+    return [track(f"00/{number}.wav") for number in range(4)]
+
+
+def results(found: Iterator[tuple[Track, Path | MoodfieldError]]) -> dict[str, Path | MoodfieldError]:
+    return {each.path: result for each, result in found}
+
+
+def arrays(kept: Store) -> dict[str, np.ndarray]:
+    """Every mel in a store that has its final name."""
+    return {
+        path.relative_to(kept.folder).as_posix(): np.load(path, allow_pickle=False)
+        for path in sorted(kept.folder.rglob("*.npy"))
+    }
+
+
+def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, wanted[name], err_msg=name)
+
+
+# ---------------------------------------------------------------- extraction
+
+
+def test_a_stored_mel_is_the_mel_at_half_precision_frames_first(tmp_path, music, tracks):
+    kept = Store(tmp_path, CONFIG)
+    assert list(results(kept.extract(tracks, music))) == [each.path for each in tracks]
+    for each in tracks:
+        wanted = mel.mel(audio.read(music / each.path, rate=CONFIG.rate), CONFIG)
+        stored = kept.open(each)
+        assert stored.dtype == np.float16
+        assert stored.shape == wanted.T.shape
+        assert wanted.std() > 0.1
+        np.testing.assert_array_equal(stored, wanted.T.astype(np.float16))
+        np.testing.assert_allclose(stored, wanted.T, rtol=2**-11, atol=1e-7)
+        assert isinstance(stored, np.memmap)
+        assert stored.flags.c_contiguous, "a clip is one piece of the file"
+        assert not stored.flags.writeable
+
+
+def test_what_is_there_is_left_alone(tmp_path, music, tracks):
+    kept = Store(tmp_path, CONFIG)
+    list(kept.extract(tracks[:2], music))
+    before = {path: path.stat().st_mtime_ns for path in kept.folder.rglob("*.npy")}
+    assert len(before) == 2
+    found = results(Store(tmp_path, CONFIG).extract(tracks, music))
+    assert all(isinstance(result, Path) for result in found.values())
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(kept.folder.rglob("*.npy"))) == 4
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_track_that_cannot_be_read_is_reported_and_stops_nothing(tmp_path, music, tracks):
+    (tmp_path / "music").symlink_to(music)
+    (tmp_path / "music" / "bad.wav").write_bytes(b"RIFF nothing")
+    kept = Store(tmp_path / "store", CONFIG)
+    asked = [tracks[0], track("missing.wav"), tracks[1], track("bad.wav"), tracks[2]]
+    found = list(kept.extract(asked, tmp_path / "music"))
+    assert [each for each, _ in found] == asked
+    assert [isinstance(result, BadAudio) for _, result in found] == [False, True, False, True, False]
+    assert found[1][1].reason == "missing"
+    assert len(arrays(kept)) == 3
+    (music / "bad.wav").unlink()
+
+
+def test_several_jobs_do_what_one_does(tmp_path, music, tracks):
+    alone, together = Store(tmp_path / "1", CONFIG), Store(tmp_path / "2", CONFIG)
+    asked = [*tracks, track("missing.wav")]
+    one = list(alone.extract(asked, music, jobs=1))
+    two = list(together.extract(asked, music, jobs=2))
+    assert [each for each, _ in one] == [each for each, _ in two]
+    assert [str(result) for _, result in one[4:]] == [str(result) for _, result in two[4:]]
+    assert len(arrays(alone)) == 4
+    assert_same(arrays(together), arrays(alone))
+
+
+@pytest.mark.parametrize("change", [{"overlap": 0.75}, {"floor_db": 60.0}, {"kind": "plain"}])
+def test_mels_of_different_configs_never_meet(tmp_path, music, tracks, change):
+    first, second = Store(tmp_path, CONFIG), Store(tmp_path, replace(CONFIG, **change))
+    assert first.folder != second.folder
+    assert Store(tmp_path, replace(CONFIG)).folder == first.folder
+    list(first.extract(tracks[:1], music))
+    with pytest.raises(BadDataset, match="extract it again"):
+        second.open(tracks[0])
+
+
+def test_a_mel_in_pieces_is_the_mel(tmp_path, music, tracks):
+    kept = Store(tmp_path, CONFIG)
+    list(kept.extract(tracks[:1], music))
+    stored = kept.open(tracks[0])
+    found = list(store.pieces(stored, frames=7))
+    assert all(piece.dtype == np.float32 and piece.flags.c_contiguous for piece in found)
+    assert [piece.shape[1] for piece in found[:-1]] == [7] * (len(found) - 1)
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), stored.T.astype(np.float32))
+
+
+# ---------------------------------------------------------------- trouble
+
+EXTRACTING = """
+import sys
+from pathlib import Path
+from moodfield.jamendo import Track
+from moodfield.mel import MelConfig
+from moodfield.training.store import Store
+music = Path(sys.argv[2])
+tracks = [Track(path.name, path.name, 1.0, ()) for path in sorted(music.iterdir())]
+config = MelConfig(rate=8_000, window=256, overlap=0.5, bands=16)
+for _ in Store(sys.argv[1], config).extract(tracks, music): print("one", flush=True)
+"""
+
+
+def test_extraction_killed_at_any_moment_leaves_whole_mels_and_goes_on(tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    for number in range(24):
+        soundfile.write(music / f"{number:02}.wav", swell(160_000, seed=number), 8_000)
+    tracks = [track(path.name) for path in sorted(music.iterdir())]
+    whole, killed = Store(tmp_path / "whole", CONFIG), Store(tmp_path / "killed", CONFIG)
+    list(whole.extract(tracks, music))
+    wanted = arrays(whole)
+    generator, kills, seen = np.random.default_rng(0), 0, 0
+    for _ in range(6):
+        child = subprocess.Popen(
+            [sys.executable, "-c", EXTRACTING, str(tmp_path / "killed"), str(music)], stdout=subprocess.PIPE
+        )
+        for _ in range(seen + int(generator.integers(1, 4))):
+            child.stdout.readline()
+        time.sleep(generator.uniform(0, 0.02))
+        child.send_signal(signal.SIGKILL)
+        kills += child.wait() == -signal.SIGKILL
+        child.stdout.close()
+        found = arrays(killed)
+        assert len(found) >= seen
+        assert_same(found, {name: wanted[name] for name in found})
+        seen = len(found)
+    assert kills >= 4, "it was too quick to be killed"
+    assert 0 < seen < len(tracks)
+    list(killed.extract(tracks, music))
+    assert_same(arrays(killed), wanted)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"nothing"])
+def test_a_damaged_mel_is_refused(tmp_path, music, tracks, damage):
+    kept = Store(tmp_path, CONFIG)
+    path = dict(kept.extract(tracks[:1], music))[tracks[0]]
+    path.write_bytes(damage)
+    with pytest.raises(BadDataset, match=r"mel of 00/0\.wav is not in .*; extract it again"):
+        kept.open(tracks[0])
+
+
+def test_a_cut_mel_is_refused(tmp_path, music, tracks):
+    kept = Store(tmp_path, CONFIG)
+    path = dict(kept.extract(tracks[:1], music))[tracks[0]]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadDataset, match="extract it again"):
+        kept.open(tracks[0])
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """As if the disk were full: no file grows beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_refused_and_left_tidy(tmp_path, music, tracks):
+    kept = Store(tmp_path, CONFIG)
+    done = []
+    with (
+        files_up_to(1_536),
+        pytest.raises(BadDataset, match=r"mels cannot be kept in .*File too large.*; make room"),
+    ):
+        done.extend(kept.extract(tracks, music))
+    assert done == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.json"]
+    assert len(results(kept.extract(tracks, music))) == 4
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path, music, tracks):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(BadDataset, match="mels cannot be kept in"):
+        list(Store(tmp_path / "store", CONFIG).extract(tracks, music))
+
+
+def test_a_missing_mel_is_refused(tmp_path):
+    with pytest.raises(BadDataset, match="the mel of a is not in"):
+        Store(tmp_path, CONFIG).open(track("a"))
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def keep(kept: Store, mels: dict[str, np.ndarray]) -> list[Track]:
+    """Mels put into a store by hand."""
+    for path, stored in mels.items():
+        target = kept.folder / f"{path}.npy"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.save(target, stored.astype(np.float16), allow_pickle=False)
+    return [track(path) for path in mels]
+
+
+def numpys(kept: Store, tracks: list[Track]) -> Statistics:
+    """The same in two lines, with all mels at hand."""
+    frames = np.concatenate([np.asarray(kept.open(each), np.float64) for each in tracks])
+    return Statistics(frames.mean(axis=0), frames.std(axis=0, ddof=1))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 400), min_size=1, max_size=6).filter(lambda lengths: sum(lengths) > 1),
+    offset=st.sampled_from([0.0, -90.0, 1e4, -6e4]),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=40)
+def test_statistics_are_those_of_all_frames(tmp_path_factory, lengths, offset, seed):
+    kept, generator = Store(tmp_path_factory.mktemp("store"), CONFIG), np.random.default_rng(seed)
+    spread = max(1.0, abs(offset) / 500)  # half precision keeps no smaller one beside the offset
+    tracks = keep(
+        kept,
+        {
+            f"{number}": generator.normal(offset + generator.normal() * spread, spread, (length, 16))
+            for number, length in enumerate(lengths)
+        },
+    )
+    found, wanted = kept.statistics(tracks), numpys(kept, tracks)
+    np.testing.assert_allclose(found.mean, wanted.mean, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(found.spread, wanted.spread, rtol=1e-6, atol=1e-9)
+
+
+def test_long_tracks_weigh_more(tmp_path):
+    kept = Store(tmp_path, CONFIG)
+    found = kept.statistics(keep(kept, {"long": np.zeros((900, 16)), "short": np.ones((100, 16))}))
+    np.testing.assert_allclose(found.mean, 0.1)
+    np.testing.assert_allclose(found.spread, np.sqrt(0.09 * 1000 / 999))
+
+
+def test_statistics_are_kept(tmp_path):
+    kept, generator = Store(tmp_path, CONFIG), np.random.default_rng(0)
+    tracks = keep(kept, {str(number): generator.normal(size=(50, 16)) for number in range(3)})
+    first = kept.statistics(tracks)
+    fewer = kept.statistics(tracks[:2])
+    assert not np.array_equal(first.mean, fewer.mean)
+    for path in kept.folder.rglob("*.npy"):
+        path.unlink()
+    again = Store(tmp_path, CONFIG).statistics(tracks)
+    np.testing.assert_array_equal(again.mean, first.mean)
+    np.testing.assert_array_equal(again.spread, first.spread)
+    assert again.mean.dtype == again.spread.dtype == np.float64
+    with pytest.raises(BadDataset, match="extract it again"):
+        kept.statistics(tracks[1:])
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_statistics_of_next_to_nothing_are_refused(tmp_path, frames):
+    kept = Store(tmp_path, CONFIG)
+    with pytest.raises(BadDataset, match="at least two frames"):
+        kept.statistics(keep(kept, {"a": np.zeros((1, 16))} if frames else {}))
+
+
+# ---------------------------------------------------------------- small files
+
+
+def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    store.replace(path, b"first")
+    with files_up_to(100), pytest.raises(OSError, match="File too large"):
+        store.replace(path, b"second" * 100)
+    assert path.read_bytes() == b"first"
+    store.replace(path, b"third")
+    assert path.read_bytes() == b"third"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,58 @@
+"""The vocabulary: the official order, names out of datasets, and what is refused."""
+
+import pytest
+
+from moodfield import tags
+from moodfield.errors import BadDataset
+
+
+def test_moods_and_themes_are_the_official_tags_in_the_official_order(data):
+    written = (data / "mtg-jamendo" / "moodtheme_split.txt").read_text(encoding="utf-8").split()
+    assert tags.vocabulary(written) == tags.MOODS_AND_THEMES
+
+
+def test_there_are_56_in_alphabetical_order():
+    assert len(tags.MOODS_AND_THEMES) == 56
+    assert list(tags.MOODS_AND_THEMES) == sorted(set(tags.MOODS_AND_THEMES))
+
+
+def test_themes_are_some_of_them():
+    assert set(tags.MOODS_AND_THEMES) > tags.THEMES
+    assert {"christmas", "film", "sport"} <= tags.THEMES
+    assert not {"happy", "sad", "calm", "energetic"} & tags.THEMES
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("mood/theme---happy", "happy"),
+        ("happy", "happy"),
+        (" emotion---calmness \n", "calmness"),
+        ("genre---post---rock", "rock"),
+        ("instrument---electric-guitar", "electric-guitar"),
+        ("mood/theme---", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_is_what_follows_the_category(tag, name):
+    assert tags.name(tag) == name
+
+
+def test_a_vocabulary_keeps_the_order():
+    assert tags.vocabulary(["mood/theme---sad", "happy", "genre---rock"]) == ("sad", "happy", "rock")
+    assert tags.vocabulary(iter(tags.MOODS_AND_THEMES)) == tags.MOODS_AND_THEMES
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ([], "it has no tags"),
+        (["happy", ""], "a tag has no name"),
+        (["mood/theme---"], "a tag has no name"),
+        (["happy", "sad", "mood/theme---happy"], "'happy' comes 2 times"),
+        (["a", "b", "a", "b", "b", " "], "'a' comes 2 times; 'b' comes 3 times; a tag has no name"),
+    ],
+)
+def test_what_is_no_vocabulary_is_refused_with_all_its_faults(given, match):
+    with pytest.raises(BadDataset, match=f"not a vocabulary: {match}; give every tag one name, once"):
+        tags.vocabulary(given)
