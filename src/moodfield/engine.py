@@ -5,7 +5,7 @@ Knows nothing of: tags, thresholds, or how clips were cut.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,6 +24,7 @@ Mels = Float32[np.ndarray, "batch bands frames"]
 Logits = Float32[np.ndarray, "batch tags time"]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Whatever runs a network."""
 

@@ -5,6 +5,7 @@ Knows nothing of: tables, pages, or how a model came to be.
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -262,9 +263,9 @@ def _folder(what: str | Path) -> Path:
     """The model folder that is meant."""
     path = Path(what)
     for folder in (path, path / BEST):
-        if (folder / card.CARD).is_file():
+        if os.path.isfile(folder / card.CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
             return folder
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
 

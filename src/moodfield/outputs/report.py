@@ -88,10 +88,6 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
     path = Path(path)
     if not path.parent.is_dir():
         raise BadConfig(f"the report was to be {path}, but {path.parent} is no folder; make it or name another one")
-    if path.is_dir():
-        raise BadConfig(
-            f"the report was to be {path}, which is a folder; name a file in it, such as {path / 'moods.html'}"
-        )
     text = page(heard, failed=failed, title=title)
     half = path.with_name(path.name + ".part")
     try:
@@ -103,7 +99,7 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
     except OSError as error:
         with contextlib.suppress(OSError):
             half.unlink()
-        raise BadConfig(f"the report cannot be written to {path} ({error.strerror}); name another place") from error
+        raise BadConfig(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
 
 
 def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
@@ -345,7 +341,7 @@ def _safe(text: str) -> str:
     return html.escape(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-def _percent(value: float, whole: float) -> str:
+def _percent(value: float | int, whole: float | int) -> str:
     return f"{100 * min(max(value / whole, 0), 1):.4g}%"
 
 

@@ -44,7 +44,7 @@ STUDENT = Recipe(
     net=nets.CPResNetConfig(width=32, frequency_aware=True),
     mel=MelConfig(rate=22_050, overlap=0.625, bands=128),
     batch=BatchConfig(clip_seconds=TEACHER_WINDOW),
-    augment=AugmentConfig(roll_frames=0, mixup_alpha=0),
+    augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
     schedule=ScheduleConfig(warm_up=0, constant=3, decay=4, final=1, peak=1e-3, floor=3e-5),
     precision="bf16-mixed",
@@ -65,7 +65,7 @@ SUMMARY = (
     "network, not by people, on freely licensed music of games; expect its taste, and its mistakes."
 )
 LICENCE = (
-    "Apache-2.0 for these weights. The teacher is published in an Apache-2.0 repository but was trained on MTG-Jamendo, "
+    "Apache-2.0 for these weights. The teacher is published in an Apache-2.0 repository; it learned from MTG-Jamendo, "
     "whose metadata is CC BY-NC-SA 4.0: who uses the weights commercially should judge that for themselves."
 )
 

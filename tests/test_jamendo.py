@@ -1,0 +1,206 @@
+"""The index is read as it was published, and a file that cannot be right is refused with all its faults."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodfield import jamendo, tags
+from moodfield.errors import BadDataset
+from moodfield.jamendo import Split, Track
+
+HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
+LINES = (
+    "track_0000002\tartist_1\talbum_1\t02/2.mp3\t200.5\tmood/theme---sad\tmood/theme---dark",
+    "track_0000001\tartist_1\talbum_1\t01/1.mp3\t100\tmood/theme---happy",
+    "track_0000003\tartist_2\talbum_2\t03/3.mp3\t61.25\tmood/theme---dark\tmood/theme---dark",
+)
+
+
+def index(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "index.tsv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def line(track: str = "track_9", path: str = "9.mp3", seconds: str = "60", *names: str) -> str:
+    return "\t".join([track, "artist", "album", path, seconds, *(names or ("mood/theme---happy",))])
+
+
+def refusal(path: Path, **more: object) -> str:
+    with pytest.raises(BadDataset) as caught:
+        jamendo.read(path, **more)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- read
+
+
+def test_an_index_is_read_in_the_order_of_its_file(tmp_path):
+    split = jamendo.read(index(tmp_path, *LINES))
+    assert split.tracks[0] == Track("track_0000002", "02/2.mp3", 200.5, ("sad", "dark"))
+    assert [track.id for track in split.tracks] == ["track_0000002", "track_0000001", "track_0000003"]
+    assert split.tracks[2].tags == ("dark",)  # said twice, meant once
+    assert split.vocabulary == ("dark", "happy", "sad")
+    np.testing.assert_array_equal(split.truth, [[True, False, True], [False, True, False], [True, False, False]])
+    assert split.truth.dtype == bool
+
+
+def test_a_vocabulary_may_be_given_in_its_own_order(tmp_path):
+    split = jamendo.read(str(index(tmp_path, *LINES)), vocabulary=["sad", "mood/theme---happy", "epic", "dark"])
+    assert split.vocabulary == ("sad", "happy", "epic", "dark")
+    np.testing.assert_array_equal(split.truth.astype(int), [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]])
+
+
+def test_line_ends_of_other_systems_and_tracks_without_tags_are_read(tmp_path):
+    path = tmp_path / "index.tsv"
+    path.write_bytes("\r\n".join([HEADER, *LINES, line("track_4", "4.mp3", "60", "")]).encode())
+    split = jamendo.read(path)
+    assert split.tracks[:3] == jamendo.read(index(tmp_path, *LINES)).tracks
+    assert split.tracks[3].tags == ()
+    assert not split.truth[3].any()
+
+
+def test_some_of_the_tracks_are_a_split_too(tmp_path):
+    split = jamendo.read(index(tmp_path, *LINES))
+    taken = split.take([2, 0])
+    assert taken.tracks == (split.tracks[2], split.tracks[0])
+    assert taken.vocabulary == split.vocabulary
+    np.testing.assert_array_equal(taken.truth, split.truth[[2, 0]])
+    assert split.take([]).truth.shape == (0, 3)
+    assert split.take(np.flatnonzero(split.truth[:, 0]).tolist()).truth.shape == (2, 3)
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    path = index(
+        tmp_path,
+        LINES[0],
+        "track_4\tartist",
+        line("track_0000002", "x.mp3", "60"),
+        line("track_5", "../x.mp3", "60"),
+        line("track_6", "/x.mp3", "60"),
+        line("track_7", "x.mp3", "long"),
+        line("track_8", "x.mp3", "60", "mood/theme---"),
+        line("track_9", "x.mp3", "60", "mood/theme---angry", "mood/theme---epic"),
+        line("track_10", "a/../../x.mp3", "nan"),
+    )
+    message = refusal(path, vocabulary=["happy", "sad", "dark"])
+    assert message.startswith(f"{path} cannot be used: ")
+    assert message.split("cannot be used: ")[1].split("; ") == [
+        "line 3 has 2 columns, 5 and one for every tag are wanted",
+        "line 4: track track_0000002 comes twice",
+        "line 5: path '../x.mp3' leaves the folder of the dataset",
+        "line 6: path '/x.mp3' leaves the folder of the dataset",
+        "line 7: duration 'long' is not a number of seconds",
+        "line 8: a tag has no name",
+        "line 10: duration 'nan' is not a number of seconds",
+        "line 10: path 'a/../../x.mp3' leaves the folder of the dataset",
+        "tags that are not in the vocabulary: angry, epic",
+    ]
+
+
+@pytest.mark.parametrize("seconds", ["-1", "inf", "", "1:30"])
+def test_a_duration_is_a_number_of_seconds(tmp_path, seconds):
+    assert f"line 2: duration {seconds!r} is not" in refusal(index(tmp_path, line(seconds=seconds)))
+
+
+def test_of_very_many_faults_the_first_are_told_and_the_rest_counted(tmp_path):
+    message = refusal(index(tmp_path, *["x"] * 50))
+    assert message.count("columns") == 20
+    assert message.endswith("; and 31 more faults")  # 50 lines, and that there are no tracks
+
+
+@pytest.mark.parametrize("header", ["", "track\tpath", HEADER.replace("\t", ","), "\ufeff" + HEADER, LINES[0]])
+def test_a_file_without_the_header_is_refused(tmp_path, header):
+    message = refusal(index(tmp_path, *LINES, header=header))
+    assert message.endswith("does not begin with the header TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS, "
+                            "separated by tabs")  # fmt: skip
+
+
+def test_an_empty_file_and_one_without_tracks_are_refused(tmp_path):
+    (tmp_path / "empty.tsv").write_text("")
+    assert "does not begin with the header" in refusal(tmp_path / "empty.tsv")
+    assert "it lists no tracks" in refusal(index(tmp_path))
+
+
+def test_what_is_no_text_file_is_refused(tmp_path):
+    (tmp_path / "noise.tsv").write_bytes(bytes(range(256)))
+    for path in (tmp_path / "noise.tsv", tmp_path, tmp_path / "none.tsv"):
+        assert refusal(path).startswith(f"{path} cannot be read as a text file: ")
+
+
+def test_a_vocabulary_without_tags_is_refused(tmp_path):
+    assert "it has no tags" in refusal(index(tmp_path, *LINES), vocabulary=[])
+
+
+# ---------------------------------------------------------------- vocabularies
+
+
+def test_a_list_of_tags_is_read_in_its_order(tmp_path):
+    (tmp_path / "tags.txt").write_text("mood/theme---sad\n\nhappy\n  dark \n")
+    assert jamendo.read_vocabulary(tmp_path / "tags.txt") == ("sad", "happy", "dark")
+
+
+def test_a_list_that_is_none_is_refused(tmp_path):
+    (tmp_path / "tags.txt").write_text("happy\nsad\nmood---happy\n")
+    with pytest.raises(BadDataset, match="'happy' comes 2 times"):
+        jamendo.read_vocabulary(tmp_path / "tags.txt")
+    (tmp_path / "tags.txt").write_text("\n\n")
+    with pytest.raises(BadDataset, match="it has no tags"):
+        jamendo.read_vocabulary(tmp_path / "tags.txt")
+    with pytest.raises(BadDataset, match="cannot be read as a text file"):
+        jamendo.read_vocabulary(tmp_path / "none.txt")
+
+
+# ---------------------------------------------------------------- as published
+
+
+@pytest.fixture
+def official(data: Path) -> dict[str, Split]:
+    names = ("train", "validation", "test")
+    return {name: jamendo.read(data / "mtg-jamendo" / f"autotagging_moodtheme-{name}.tsv") for name in names}
+
+
+@pytest.mark.golden
+def test_the_official_split_is_read_as_published(official):
+    assert {name: len(split.tracks) for name, split in official.items()} == {
+        "train": 9_949, "validation": 3_802, "test": 4_231,
+    }  # fmt: skip
+    assert all(split.vocabulary == tags.MOODS_AND_THEMES for split in official.values())
+    ids = [track.id for split in official.values() for track in split.tracks]
+    assert len(set(ids)) == len(ids) == 17_982
+    first = official["train"].tracks[0]
+    assert (first.id, first.path) == ("track_0000948", "48/948.mp3")
+
+
+@pytest.mark.golden
+def test_the_truth_of_the_test_split_is_the_organisers(official, data):
+    truth = np.load(data / "mediaeval2019" / "groundtruth.npy", allow_pickle=False)
+    np.testing.assert_array_equal(official["test"].truth, truth)
+
+
+@pytest.mark.golden
+def test_the_prior_is_that_of_the_organisers_popularity_baseline(official, data):
+    """Their popular baseline says for every track how often each tag comes in training; its PR-AUC is the test prior."""
+    published = (data / "mediaeval2019" / "baseline.tsv").read_text().splitlines()
+    macro = float(next(row for row in published if row.startswith("popular")).split("\t")[1])
+    assert official["test"].truth.mean() == pytest.approx(macro, abs=1e-6)
+    assert official["train"].truth.any(axis=0).all()
+
+
+@pytest.mark.golden
+def test_emotify_is_read_with_its_own_vocabulary(data):
+    vocabulary = jamendo.read_vocabulary(data / "emotify" / "tags.txt")
+    assert vocabulary == tuple(sorted(vocabulary))
+    assert len(vocabulary) == 9
+    learn, judge = (
+        jamendo.read(data / "emotify" / f"emotify-{name}.tsv", vocabulary=vocabulary) for name in ("train", "validation")
+    )
+    assert (len(learn.tracks), len(judge.tracks)) == (240, 60)
+    assert learn.truth.any(axis=0).all()
+    assert judge.truth.any(axis=0).all()
+    assert not {track.id for track in learn.tracks} & {track.id for track in judge.tracks}
+    assert all((data / "emotify" / "audio" / track.path).is_file() for track in learn.tracks + judge.tracks)

@@ -1,0 +1,575 @@
+"""A file in, tags out: the same whole or in pieces, alone or averaged, and never in silence when something is wrong."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import MEL, RATE, THRESHOLDS, VOCABULARY, Exported
+from onnx import numpy_helper
+
+import moodfield
+from moodfield import audio, card, mel, tagger, tags
+from moodfield.audio import Waveform
+from moodfield.clips import AnyLength, FixedLength
+from moodfield.engine import TorchEngine
+from moodfield.errors import BadAudio, BadModel, MoodfieldError, UnknownName
+from moodfield.tagger import Member, OverTime, Tagger, Tagging
+
+SECONDS = 20.3
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save(tmp_path_factory.mktemp("music") / "song.flac", models.music(SECONDS, seed=3))
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six files, of which the second and the fifth cannot be heard."""
+    folder = tmp_path_factory.mktemp("album")
+    paths = [models.save(folder / f"{n}.wav", models.music(3 + n, seed=n)) for n in range(6)]
+    paths[1].write_bytes(b"no music at all")
+    paths[4].unlink()
+    return paths
+
+
+@pytest.fixture
+def cp_tagger(cp_model: Exported) -> Tagger:
+    return tagger.load(cp_model.folder, threads=1)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def logit(scores: np.ndarray) -> np.ndarray:
+    return np.log(scores.astype(np.float64)) - np.log1p(-scores.astype(np.float64))
+
+
+def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) -> np.ndarray:
+    """Logits over time by torch, from a mel made in one piece."""
+    made = mel.mel(audio.read(source, rate=config.rate), config)
+    return TorchEngine(model.net).over_time(np.ascontiguousarray(made[None]))[0]
+
+
+class Stub:
+    """An engine that says of every clip what a function says of it."""
+
+    def __init__(self, say: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._say = say
+
+    def over_time(self, mels: np.ndarray) -> np.ndarray:
+        return np.stack([self._say(each) for each in mels]).astype(np.float32)
+
+
+# ---------------------------------------------------------------- a model is found
+
+
+def test_models_are_found_by_folder_by_run_and_by_name(cp_model, tmp_path, monkeypatch, song):
+    wanted = tagger.load(cp_model.folder).tag(song)
+    shutil.copytree(cp_model.folder, tmp_path / "run" / "best")
+    shutil.copytree(cp_model.folder, tmp_path / "shelf" / "mine")
+    monkeypatch.setattr(tagger, "MODELS", tmp_path / "shelf")
+    assert tagger.models() == {"mine": tmp_path / "shelf" / "mine"}
+    for what in (str(cp_model.folder), tmp_path / "run", "mine"):
+        found = tagger.load(what)
+        assert found.vocabulary == VOCABULARY
+        assert found.themes == ("film",)
+        np.testing.assert_array_equal(found.tag(song).scores, wanted.scores)
+
+
+def test_without_a_name_the_default_is_loaded(cp_model, tmp_path, monkeypatch):
+    shutil.copytree(cp_model.folder, tmp_path / "default")
+    monkeypatch.setattr(tagger, "MODELS", tmp_path)
+    assert tagger.load().members[0].card == cp_model.card
+
+
+def test_an_unknown_name_leads_to_the_nearest(cp_model, tmp_path, monkeypatch):
+    shutil.copytree(cp_model.folder, tmp_path / "mine")
+    monkeypatch.setattr(tagger, "MODELS", tmp_path)
+    with pytest.raises(UnknownName, match=r"no model \(nor a model folder\) called 'mime'; did you mean mine\?"):
+        tagger.load("mime")
+    for name in ("x" * 5_000, "a\0b", str(cp_model.folder / card.NETWORK)):
+        with pytest.raises(UnknownName, match="there is no model"):
+            tagger.load(name)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(BadModel, match=r"is a folder without a card.json; name a model folder or a finished run"):
+        tagger.load(tmp_path)
+
+
+def test_the_bundled_model_says_the_56_moods_and_themes():
+    bundled = moodfield.load()
+    assert bundled.vocabulary == tags.MOODS_AND_THEMES
+    assert set(bundled.themes) == tags.THEMES
+
+
+# ---------------------------------------------------------------- a model is refused, when it is loaded
+
+
+def test_a_damaged_file_is_refused(cp_model, tmp_path):
+    folder = shutil.copytree(cp_model.folder, tmp_path / "damaged")
+    network = bytearray((folder / card.NETWORK).read_bytes())
+    network[len(network) // 2] ^= 1
+    (folder / card.NETWORK).write_bytes(network)
+    with pytest.raises(BadModel, match=r"model.onnx is damaged: its SHA-256 is"):
+        tagger.load(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(cp_model, tmp_path):
+    folder = shutil.copytree(cp_model.folder, tmp_path / "nan")
+    network = onnx.load(folder / card.NETWORK)
+    weights = max(network.graph.initializer, key=lambda each: len(each.raw_data))
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32("nan"), weights.name))
+    onnx.save(network, folder / card.NETWORK)
+    sums = dict(cp_model.card.sha256) | {
+        card.NETWORK: hashlib.sha256((folder / card.NETWORK).read_bytes()).hexdigest()
+    }
+    card.write(replace(cp_model.card, sha256=sums), folder)
+    with pytest.raises(BadModel, match=r"'cp_resnet' gave 5 logits, maybe not finite, for 5 tags; its weights are dam"):
+        tagger.load(folder)
+
+
+def test_a_card_that_counts_other_tags_is_refused(cp_model, tmp_path):
+    folder = models.varied(cp_model, tmp_path / "four", vocabulary=VOCABULARY[:4], thresholds=THRESHOLDS[:4])
+    with pytest.raises(BadModel, match="gave 5 logits, maybe not finite, for 4 tags"):
+        tagger.load(folder)
+
+
+@pytest.mark.parametrize("bands", [1, MEL.bands - 1, 256])
+def test_a_card_with_other_bands_is_refused(cp_model, tmp_path, bands):
+    folder = models.varied(cp_model, tmp_path / "bands", mel=replace(MEL, bands=bands))
+    with pytest.raises(BadModel, match=rf"model.onnx cannot take clips of shape \(1, {bands}, 17\)"):
+        tagger.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"mel": {"rate": 1}}, "rate < 1000"),
+        ({"thresholds": [0.5]}, "1 thresholds for 5 tags"),
+        ({"sha256": {"../model.onnx": "0" * 64}}, "outside its folder"),
+    ],
+)
+def test_a_card_that_cannot_be_right_is_refused(cp_model, tmp_path, values, said):
+    with pytest.raises(BadModel, match=said):
+        tagger.load(models.rewritten(cp_model, tmp_path / "wrong", values))
+
+
+def test_no_members_and_members_that_disagree_are_refused(cp_model, tmp_path):
+    with pytest.raises(BadModel, match="name at least one"):
+        Tagger([])
+    other = models.varied(cp_model, tmp_path / "other", name="other", vocabulary=VOCABULARY[::-1])
+    with pytest.raises(BadModel, match="'cp_resnet' and 'other' have different vocabularies"):
+        tagger.load(cp_model.folder, other)
+
+
+# ---------------------------------------------------------------- one model
+
+
+def test_a_file_is_tagged(cp_model, cp_tagger, song):
+    tagging = cp_tagger.tag(song)
+    logits = whole(cp_model, song)
+    assert logits.std() > 0.1
+    np.testing.assert_allclose(tagging.scores, sigmoid(logits.mean(axis=1)), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
+    assert tagging.duration == pytest.approx(SECONDS, abs=1e-3)
+    assert (tagging.source, tagging.model) == (str(song), "cp_resnet")
+    assert (tagging.vocabulary, tagging.themes) == (VOCABULARY, ("film",))
+    np.testing.assert_array_equal(tagging.thresholds, np.float32(THRESHOLDS))
+    assert tagging.scores.dtype == tagging.over_time.scores.dtype == tagging.over_time.seconds.dtype == np.float32
+
+
+def test_paths_and_waveforms_are_the_same_music(cp_tagger, song):
+    from_path = cp_tagger.tag(song)
+    waveform = audio.read(song, rate=RATE)
+    for source in (str(song), waveform):
+        tagging = cp_tagger.tag(source)
+        np.testing.assert_array_equal(tagging.scores, from_path.scores)
+        np.testing.assert_array_equal(tagging.over_time.scores, from_path.over_time.scores)
+    assert cp_tagger.tag(waveform).source == "waveform"
+    np.testing.assert_array_equal(cp_tagger.tag(song).scores, from_path.scores)  # and again
+
+
+def test_another_rate_is_the_same_music(cp_tagger):
+    plain, doubled = models.music(12), models.music(12, rate=2 * RATE)
+    tone = [np.sin(2 * np.pi * 440 * np.arange(len(each.samples)) / each.rate) for each in (plain, doubled)]
+    first, second = (Waveform(each.astype(np.float32) * 0.3, rate) for each, rate in zip(tone, (RATE, 2 * RATE)))  # noqa: B905
+    np.testing.assert_allclose(cp_tagger.tag(first).duration, cp_tagger.tag(second).duration, atol=1e-3)
+    np.testing.assert_allclose(cp_tagger.tag(first).scores, cp_tagger.tag(second).scores, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cp_model", "fa_model"])
+@pytest.mark.parametrize("clip_frames", [256, 301, 512, 2_048, 100_000])
+def test_however_it_is_cut_the_scores_are_the_same(request, song, name, clip_frames):
+    model = request.getfixturevalue(name)
+    member = tagger.load(model.folder, threads=1).members[0]
+    tagging = Tagger([member], clip_frames=clip_frames).tag(song)
+    logits = whole(model, song)
+    np.testing.assert_allclose(tagging.scores, sigmoid(logits.mean(axis=1)), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
+
+
+def test_threads_change_next_to_nothing(cp_model, song):
+    one, two = (tagger.load(cp_model.folder, threads=threads).tag(song).scores for threads in (1, 2))
+    np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_a_mel_at_hand_has_the_same_scores(cp_tagger, song):
+    made = mel.mel(audio.read(song, rate=RATE), MEL)
+    wanted = cp_tagger.tag(song).scores
+    for parts in (1, 7, 200):
+        np.testing.assert_allclose(cp_tagger.scores([np.array_split(made, parts, axis=1)]), wanted, atol=1e-6)
+    with pytest.raises(ValueError, match="zip"):
+        cp_tagger.scores([])
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.7, 5.0, 61.0])
+@pytest.mark.parametrize("name", ["cp_model", "fa_model"])
+def test_the_mood_over_time_pools_to_the_scores_and_stays_within_the_track(request, name, seconds):
+    tagging = tagger.load(request.getfixturevalue(name).folder, threads=1).tag(models.music(seconds, seed=5))
+    times, scores = tagging.over_time.seconds, tagging.over_time.scores
+    assert scores.shape == (len(VOCABULARY), len(times))
+    assert (np.diff(times) > 0).all()
+    assert 0 <= times[0]
+    assert times[-1] <= tagging.duration
+    np.testing.assert_allclose(logit(scores).mean(axis=1), logit(tagging.scores), atol=1e-4)
+    if seconds > 4:  # away from the ends, every 16 frames
+        np.testing.assert_allclose(np.diff(times[2:-3]), 16 * MEL.hop / MEL.rate, rtol=1e-4)
+        assert times[-1] > tagging.duration - 1
+
+
+def test_a_moment_is_where_it_is_heard(cp_model, cp_tagger):
+    """What changes in the middle of the track changes the map in its middle, and nowhere else."""
+    quiet = models.music(20, seed=8)
+    loud = quiet.samples.copy()
+    loud[10 * RATE : 11 * RATE] += 0.2 * np.sin(2 * np.pi * 1_500 * np.arange(RATE) / RATE).astype(np.float32)
+    loud[:100] += 0.9  # the loudest cell, by which the floor is set, is in both
+    calm = quiet.samples.copy()
+    calm[:100] += 0.9
+    one, other = (cp_tagger.tag(Waveform(samples, RATE)).over_time for samples in (calm, loud))
+    apart = np.abs(logit(one.scores) - logit(other.scores)).max(axis=0)
+    changed = one.seconds[apart > 1e-2]
+    assert isinstance(cp_model.card.lengths, AnyLength)
+    reach = cp_model.card.lengths.size / 2 * MEL.hop / MEL.rate
+    assert len(changed) > 1
+    assert 10 - reach - 0.1 < changed.min() < 11
+    assert 10 < changed.max() < 11 + reach + 0.1
+
+
+def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
+    """The logits are the loudness of each window, so that times and values can be told by hand."""
+    lengths = FixedLength(100, 50)
+    stated = replace(cp_model.card, lengths=lengths)
+    tags = len(VOCABULARY)
+    heard: list[int] = []
+
+    def say(clip: np.ndarray) -> np.ndarray:
+        heard.append(clip.shape[1])
+        return np.full((tags, 1), clip.mean())
+
+    tagging = Tagger([Member(stated, Stub(say))]).tag(models.music(5, seed=2))
+    made = mel.mel(models.music(5, seed=2), MEL)
+    starts = [*range(0, made.shape[1] - 100, 50), made.shape[1] - 100]
+    assert heard == [100] * len(starts)
+    means = np.array([made[:, start : start + 100].mean() for start in starts])
+    np.testing.assert_allclose(tagging.over_time.scores[0], sigmoid(means), atol=1e-5)
+    np.testing.assert_allclose(tagging.scores, sigmoid(means.mean()), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.seconds, (np.array(starts) + 49.5) * MEL.hop / MEL.rate, atol=1e-4)
+    short = Tagger([Member(stated, Stub(say))]).tag(models.music(1, seed=2))
+    assert heard[-1] == 100
+    assert 0 <= short.over_time.seconds[0] <= short.duration
+    assert len(short.over_time.seconds) == 1
+
+
+# ---------------------------------------------------------------- several models
+
+
+@pytest.fixture
+def slower(cp_model: Exported, tmp_path: Path) -> Exported:
+    """The same network, which hears half as many frames a second."""
+    config = replace(MEL, overlap=0.5)
+    folder = models.varied(cp_model, tmp_path / "slower", name="slower", mel=config, thresholds=(0.1,) * 5)
+    return replace(cp_model, folder=folder)
+
+
+def test_several_models_are_averaged_after_the_sigmoid(cp_model, fa_model, slower, song):
+    logits = [whole(cp_model, song), whole(fa_model, song), whole(slower, song, replace(MEL, overlap=0.5))]
+    together = tagger.load(cp_model.folder, fa_model.folder, slower.folder).tag(song)
+    wanted = np.mean([sigmoid(each.mean(axis=1)) for each in logits], axis=0)
+    np.testing.assert_allclose(together.scores, wanted, atol=1e-5)
+    assert np.abs(wanted - sigmoid(np.mean([each.mean(axis=1) for each in logits], axis=0))).max() > 1e-3
+    assert together.model == "cp_resnet+fa_resnet+slower"
+    thresholds = np.mean([THRESHOLDS, THRESHOLDS, (0.1,) * 5], axis=0)
+    np.testing.assert_allclose(together.thresholds, thresholds, rtol=1e-6)
+    assert together.thresholds[-1] == np.inf  # never decided by one, never decided by all
+
+
+def test_maps_of_other_steps_come_at_the_times_of_the_first(cp_model, slower, song):
+    alone = [tagger.load(each.folder).tag(song).over_time for each in (cp_model, slower)]
+    assert len(alone[0].seconds) > 1.9 * len(alone[1].seconds)
+    for first, second, folders in [(*alone, (cp_model, slower)), (*alone[::-1], (slower, cp_model))]:
+        together = tagger.load(*(each.folder for each in folders)).tag(song).over_time
+        np.testing.assert_array_equal(together.seconds, first.seconds)
+        moved = [np.interp(first.seconds, second.seconds, row) for row in second.scores]
+        np.testing.assert_allclose(together.scores, (first.scores + np.array(moved)) / 2, atol=1e-6)
+
+
+def test_a_model_averaged_with_itself_is_itself(cp_model, cp_tagger, song):
+    twice, once = tagger.load(cp_model.folder, cp_model.folder).tag(song), cp_tagger.tag(song)
+    np.testing.assert_allclose(twice.scores, once.scores, atol=1e-5)
+    np.testing.assert_allclose(twice.over_time.scores, once.over_time.scores, atol=1e-5)
+    assert twice.decided == once.decided
+
+
+def test_mels_at_hand_are_wanted_for_every_member(cp_model, slower, song):
+    together = tagger.load(cp_model.folder, slower.folder)
+    mels = [[mel.mel(audio.read(song, rate=RATE), member.card.mel)] for member in together.members]
+    np.testing.assert_allclose(together.scores(mels), together.tag(song).scores, atol=1e-6)
+
+
+# ---------------------------------------------------------------- many files
+
+
+def test_what_cannot_be_heard_stops_nothing(cp_tagger, songs):
+    results = list(cp_tagger.tag_many(songs))
+    assert [path for path, _ in results] == songs
+    reasons = [each.reason if isinstance(each, BadAudio) else "" for _, each in results]
+    assert reasons == ["", "not-audio" if _has_av() else "needs-codecs", "", "", "missing", ""]
+    for path, each in results:
+        if isinstance(each, Tagging):
+            np.testing.assert_array_equal(each.scores, cp_tagger.tag(path).scores)
+
+
+def _has_av() -> bool:
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_faults_of_the_program_are_not_taken_for_bad_music(cp_model, song):
+    def say(_: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(Tagger([Member(cp_model.card, Stub(say))]).tag_many([song]))
+
+
+def test_logits_that_are_not_finite_somewhere_are_no_tags(cp_model, song):
+    clips = iter(range(10**6))
+    say = lambda clip: np.full((5, clip.shape[1] // 16 + 1), np.inf if next(clips) == 1 else 0.0)  # noqa: E731
+    (_, result), (_, after) = Tagger([Member(cp_model.card, Stub(say))], clip_frames=300).tag_many([song, song])
+    assert isinstance(result, BadModel)
+    assert isinstance(after, Tagging)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (np.zeros(3 * RATE), "silent"),
+        (np.full(3 * RATE, np.nan), "not-finite"),
+        (models.music(0.5).samples, "too-short"),
+        (np.zeros(0), "too-short"),
+    ],
+)
+def test_what_is_no_music_gets_no_tags(cp_tagger, samples, reason):
+    ((_, result),) = cp_tagger.tag_many([Waveform(samples.astype(np.float32), RATE)])
+    assert isinstance(result, BadAudio)
+    assert result.reason == reason
+
+
+def test_many_files_are_heard_lazily(cp_tagger, song):
+    endless = iter(lambda: song, None)
+    results = cp_tagger.tag_many(endless)
+    assert [next(results)[0] for _ in range(2)] == [song, song]
+
+
+def test_several_processes_say_what_one_says(cp_model, fa_model, songs):
+    what = (cp_model.folder, fa_model.folder)
+    alone, together = (list(tagger.tag_files(songs, *what, jobs=jobs)) for jobs in (1, 2))
+    assert [path for path, _ in together] == songs
+    for (_, one), (_, other) in zip(alone, together, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, Tagging) and isinstance(other, Tagging):
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+            np.testing.assert_allclose(one.over_time.scores, other.over_time.scores, atol=1e-5)
+            assert (one.decided, one.source, one.duration) == (other.decided, other.source, other.duration)
+        else:
+            assert str(one) == str(other)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_model_that_cannot_be_used_is_refused_once(songs, tmp_path, jobs):
+    with pytest.raises(UnknownName):
+        next(tagger.tag_files(songs, "nobody", jobs=jobs))
+    with pytest.raises(BadModel):
+        next(tagger.tag_files(songs, tmp_path, jobs=jobs))
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def said(scores: list[float], thresholds: list[float], themes: tuple[str, ...] = ()) -> Tagging:
+    vocabulary = tuple(f"tag {n}" for n in range(len(scores)))
+    over_time = OverTime(np.zeros(1, np.float32), np.array(scores, np.float32)[:, None])
+    levels = np.array(scores, np.float32), np.array(thresholds, np.float32)
+    return Tagging("x.ogg", 61.25, "tiny", vocabulary, themes, *levels, over_time)
+
+
+def test_a_tag_is_decided_above_its_threshold_and_not_at_it():
+    assert said([0.6, 0.5, 0.4], [0.5, 0.5, 0.5]).decided == ("tag 0",)
+    assert said([1.0, 0.0, 0.3], [np.inf, -np.inf, np.inf]).decided == ("tag 1",)
+    assert said([1.0, 1.0, 0.0], [1.0, 0.0, 0.0]).decided == ("tag 1",)
+
+
+def test_the_clearest_comes_first():
+    """By how far the score is above the threshold in logits: 0.02 over 0.01 is less than 0.9 over 0.5."""
+    tagging = said([0.02, 0.9, 0.99, 0.3], [0.01, 0.5, 0.98, 0.05], themes=("tag 1",))
+    assert tagging.decided == ("tag 1", "tag 3", "tag 0", "tag 2")
+    assert tagging.moods == ("tag 3", "tag 0", "tag 2")
+    assert tagging.top(2) == [("tag 2", pytest.approx(0.99)), ("tag 1", pytest.approx(0.9))]
+
+
+levels = st.floats(0, 1, width=32) | st.sampled_from([-np.inf, np.inf])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), levels), min_size=1, max_size=8), st.integers(0, 10))
+def test_decisions_follow_from_scores_and_thresholds(drawn, count):
+    scores, thresholds = (list(each) for each in zip(*drawn, strict=True))
+    tagging = said(scores, thresholds, themes=("tag 0",))
+    wanted = {f"tag {n}" for n, (score, threshold) in enumerate(drawn) if np.float32(score) > np.float32(threshold)}
+    assert set(tagging.decided) == wanted
+    assert len(tagging.decided) == len(wanted)
+    assert set(tagging.moods) == wanted - {"tag 0"}
+    top = tagging.top(count)
+    assert len(top) == min(count, len(drawn))
+    assert all(one[1] >= other[1] for one, other in pairwise(top))
+    with np.errstate(divide="ignore"):
+        places = [int(tag.split()[1]) for tag in tagging.decided]
+        clear = [logit(np.array(scores[n])) - logit(np.clip(np.array(thresholds[n]), 0, 1)) for n in places]
+    assert all(one >= other - 1e-3 for one, other in pairwise(clear))
+
+
+def test_a_tagging_is_plain_json(cp_tagger, song):
+    tagging = cp_tagger.tag(song)
+    plain = json.loads(json.dumps(tagging.to_dict(), allow_nan=False))
+    assert list(plain) == ["source", "duration", "model", "decided", "moods", "themes", "scores"]
+    assert list(plain["scores"]) == list(VOCABULARY)
+    np.testing.assert_allclose(list(plain["scores"].values()), tagging.scores, rtol=1e-5)
+    assert plain["decided"] == list(tagging.decided)
+    assert sorted(plain["moods"] + plain["themes"]) == sorted(plain["decided"])
+    assert plain["source"] == str(song)
+    longer = json.loads(json.dumps(tagging.to_dict(over_time=True), allow_nan=False))
+    assert {key: longer[key] for key in plain} == plain
+    np.testing.assert_allclose(longer["over_time"]["seconds"], tagging.over_time.seconds, atol=6e-4)
+    np.testing.assert_allclose(list(longer["over_time"]["scores"].values()), tagging.over_time.scores, rtol=1e-5)
+
+
+def test_taggings_can_be_compared_and_kept_in_sets(cp_tagger, song):
+    tagging = cp_tagger.tag(song)
+    assert tagging in {tagging}
+    assert tagging != cp_tagger.tag(song)  # as waveforms: one is the same as itself
+
+
+# ---------------------------------------------------------------- the front door, and what stays outside
+
+
+def test_the_front_door_leads_to_the_rooms():
+    assert moodfield.load is tagger.load
+    assert (moodfield.Tagger, moodfield.Tagging) == (Tagger, Tagging)
+    assert moodfield.create("cp_resnet", bands=64, tags=3, width=4).lengths.stride == 16
+    assert {"load", "Tagger", "Tagging", "create", "__version__"} <= set(dir(moodfield))
+    with pytest.raises(AttributeError, match="module 'moodfield' has no attribute 'lod'"):
+        moodfield.lod  # noqa: B018
+
+
+BARRED = """
+import sys
+
+class Barred:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {barred}:
+            raise ImportError(f"{{name}} is barred")
+
+sys.meta_path.insert(0, Barred())
+for name in {barred}:
+    try:
+        __import__(name)
+    except ImportError as error:
+        assert "is barred" in str(error), error
+    else:
+        raise SystemExit(f"{{name}} was not barred")
+"""
+
+
+def run(program: str, *arguments: str | Path, barred: tuple[str, ...]) -> str:
+    text = BARRED.format(barred=set(barred)) + program
+    asked = [sys.executable, "-W", "error", "-c", text, *map(str, arguments)]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+TRAINING = ("torch", "lightning_fabric", "safetensors", "onnx", "onnxscript")
+ORACLES = ("scipy", "sklearn", "librosa", "pytest", "hypothesis", "beartype")
+
+
+def test_a_file_is_tagged_where_there_is_no_torch(cp_model, cp_tagger, song):
+    program = "from moodfield import cli; sys.argv[0] = 'moodfield'; cli.main()"
+    said = run(program, "tag", song, "--json", "--model", cp_model.folder, barred=(*TRAINING, *ORACLES, "av"))
+    assert json.loads(said)["scores"] == pytest.approx(cp_tagger.tag(song).to_dict()["scores"], abs=1e-5)
+
+
+def test_the_three_lines_work_where_there_is_no_torch(cp_model, song):
+    program = "import moodfield; print(moodfield.load(sys.argv[1]).tag(sys.argv[2]).top(1)[0][0])"
+    assert run(program, cp_model.folder, song, barred=(*TRAINING, *ORACLES, "typer", "rich")).strip() in VOCABULARY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tag", "--help"]])
+def test_help_wants_none_of_the_heavy_guests(arguments):
+    program = "from moodfield import cli; sys.argv[0] = 'moodfield'; cli.main()"
+    heavy = ("onnxruntime", "numpy", "soundfile", "soxr", "pydantic", "jaxtyping")
+    assert "moodfield" in run(program, *arguments, barred=(*TRAINING, *heavy))
+
+
+def test_the_front_door_wants_nothing():
+    heavy = ("onnxruntime", "numpy", "soundfile", "soxr", "pydantic", "typer", "rich", "jaxtyping")
+    assert run("import moodfield; print(moodfield.__version__)", barred=(*TRAINING, *heavy)).count(".") == 2
+
+
+# ---------------------------------------------------------------- real music
+
+
+def test_real_music_is_the_same_whole_and_in_pieces(cp_model, data):
+    song = data / "emotify" / "audio" / "001.ogg"
+    member = tagger.load(cp_model.folder, threads=1).members[0]
+    logits = whole(cp_model, song)
+    assert logits.std() > 0.1
+    for clip_frames in (300, 2_048):
+        tagging = Tagger([member], clip_frames=clip_frames).tag(song)
+        np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
+        np.testing.assert_allclose(tagging.scores, sigmoid(logits.mean(axis=1)), atol=1e-5)
+    assert tagging.duration == pytest.approx(60, abs=0.5)
+
+
+def test_errors_are_of_one_family():
+    assert issubclass(BadAudio, MoodfieldError)
+    assert torch.__version__
