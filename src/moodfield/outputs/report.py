@@ -42,7 +42,7 @@ STRIPES = 48
 """spans of a track in the list of all tracks"""
 HEIGHT = 60
 """units of a curve; half of them is the threshold"""
-TICKS = 5
+TICKS = 4
 """labels under the time axis, without the first"""
 INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 """seconds between two labels of the time axis"""
@@ -57,7 +57,7 @@ FAMILIES = MappingProxyType(
         5: "love romantic sexy sensual passionate tender tenderness",
         35: "energetic action fast powerful power sport heavy groovy party aggressive angry exciting tense tension",
         62: "retro vintage nostalgic nostalgia cool ballad",
-        88: "happy fun funny positive upbeat joyful joyful_activation cheerful children summer holiday christmas",
+        82: "happy fun funny positive upbeat joyful joyful_activation cheerful children summer holiday christmas",
         128: "hopeful inspiring uplifting motivational amazement nature travel adventure game",
         168: "calm calmness relaxing soft slow meditative peaceful melodic",
         212: "dream dreamy space soundscape deep ambient background",
