@@ -1,4 +1,10 @@
-"""The mel on one core against the same chain in librosa, on real music; and how far it is from its floor."""
+"""The mel on one core against the same chain in librosa, on real music; and how far it is from its floor.
+
+    python benchmarks/mel.py [FILES AND FOLDERS] [--repeats 5]
+
+Both chains make the same mel (checked first) and take turns, file by file. The floor is what the arithmetic would take
+at the speed of this core's matrix product, or the samples and bands at that of its copy, whichever is longer.
+"""
 # ruff: noqa: E402
 
 import argparse
@@ -28,13 +34,14 @@ HOPS = (512, 1536)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     arguments.add_argument("music", nargs="*", help="files or folders; default: Emotify in MOODFIELD_DATA")
     arguments.add_argument("--repeats", type=int, default=5, help="how often everything is timed (default 5)")
     given = arguments.parse_args()
     files = found(given.music)
     waveforms = [audio.read(file, rate=MelConfig().rate) for file in files]
     seconds = sum(waveform.seconds for waveform in waveforms)
+    print("## The mel, one core\n")
     print(
         f"{len(files)} {files[0].suffix} files, {seconds / 60:.1f} min; median of {given.repeats} interleaved repeats."
     )
@@ -133,7 +140,7 @@ def floor(waveform: Waveform, minute: dict[int, float], repeats: int) -> None:
         moved = 4 * (config.rate + config.bands * pace)
         least = 60 * max((transform + product + rest) / peak, moved / bandwidth)
         frames = np.ones((mel.GROUP_FRAMES, config.window), np.float32)
-        alone = best(partial(np.fft.rfft, frames), 100 * repeats) / mel.GROUP_FRAMES
+        alone = statistics.median(timed(partial(np.fft.rfft, frames)) for _ in range(100 * repeats)) / mel.GROUP_FRAMES
         cells = {
             "FFT, 2.5 · N · log₂ N, Mop": f"{transform / 1e6:.2f}",
             "window and power, Mop": f"{rest / 1e6:.2f}",

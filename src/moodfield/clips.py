@@ -149,7 +149,7 @@ def _cut_fixed(lengths: FixedLength) -> _Cutting:
     size, step = lengths.frames, lengths.step
     ready: list[Clip] = []
     mel: Mel | None = None
-    """frames from the next window's start on, of a mel that has filled a window already: also the `step` before it"""
+    """frames from the next window's start on, and before them those that the last window may need"""
     position = 0
     while (piece := (yield ready)) is not None:
         ready = []

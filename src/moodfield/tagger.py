@@ -28,6 +28,9 @@ BEST = "best"
 
 AnySource = TypeVar("AnySource", bound=Source)
 Map = Float32[np.ndarray, "tags time"]
+Pieces = Iterable[Float32[np.ndarray, "_bands _frames"]]
+Maps = list[Float32[np.ndarray, "tags _time"]]  # with underscores, since members may differ in bands and steps of time
+Times = list[Float32[np.ndarray, "_time"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +89,14 @@ class Tagging:
             "decided": list(decided),
             "moods": [tag for tag in decided if tag not in self.themes],
             "themes": [tag for tag in decided if tag in self.themes],
-            "scores": {tag: _short(score) for tag, score in zip(self.vocabulary, self.scores, strict=True)},
+            "scores": {tag: _short(score) for tag, score in zip(self.vocabulary, self.scores.tolist(), strict=True)},
         }
         if over_time:
             plain["over_time"] = {
                 "seconds": [round(float(second), 3) for second in self.over_time.seconds],
                 "scores": {
                     tag: [_short(score) for score in row]
-                    for tag, row in zip(self.vocabulary, self.over_time.scores, strict=True)
+                    for tag, row in zip(self.vocabulary, self.over_time.scores.tolist(), strict=True)
                 },
             }
         return plain
@@ -158,7 +161,7 @@ class Tagger:
             except MoodfieldError as error:
                 yield source, error
 
-    def scores(self, mels: Sequence[Iterable[mel.Mel]]) -> Float32[np.ndarray, "tags"]:
+    def scores(self, mels: Sequence[Pieces]) -> Float32[np.ndarray, "tags"]:
         """Scores of a track whose mel is at hand, in pieces, once for every member and made by that member's config."""
         pooled = []
         for member, pieces in zip(self.members, mels, strict=True):
@@ -168,9 +171,9 @@ class Tagger:
             pooled.append(_sigmoid(clips.pool(listener.finish())))
         return _mean(pooled)
 
-    def _listen(self, source: Source) -> tuple[list[Map], list[Float32[np.ndarray, "time"]], float]:
+    def _listen(self, source: Source) -> tuple[Maps, Times, float]:
         """Every member's logits over time, the times of their steps, and the seconds heard."""
-        heard: dict[int, tuple[Map, Float32[np.ndarray, time]]] = {}
+        heard: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
         duration = 0.0
         configs = dict.fromkeys(member.card.mel for member in self.members)
         for config in configs:
@@ -303,7 +306,7 @@ class _Counted:
             yield block
 
 
-def _aligned(maps: list[Map], seconds: list[Float32[np.ndarray, "time"]]) -> list[Map]:
+def _aligned(maps: Maps, seconds: Times) -> list[Map]:
     """Maps of different steps of time, all at the times of the first."""
     first = seconds[0]
     return [

@@ -38,7 +38,10 @@ def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) ->
         raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(vars(config))}")
     if tags < 1:
         raise BadConfig(f"{tags} tags came, at least 1 is needed")
-    net: Net = replace(config, **changes).build(bands=bands, tags=tags)  # type: ignore[arg-type]
+    try:
+        net: Net = replace(config, **changes).build(bands=bands, tags=tags)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise BadConfig(f"{name} cannot be built with {changes}: {error}; these are numbers, see {config}") from error
     return net
 
 
@@ -51,18 +54,17 @@ def register(name: str, config: NetConfig) -> None:
 
 def from_dict(values: Mapping[str, object]) -> NetConfig:
     """The config that a file states as plain values; refuses unknown families, numbers and values out of range."""
-    family, rest = values.get("family"), {key: value for key, value in values.items() if key != "family"}
-    kind = errors.lookup(
-        {CPResNetConfig().family: CPResNetConfig, VGGConfig().family: VGGConfig}, str(family), what="family of networks"
-    )
+    rest = dict(values)
+    families: dict[str, type[NetConfig]] = {"cp_resnet": CPResNetConfig, "vgg": VGGConfig}
+    kind = errors.lookup(families, str(rest.get("family")), what="family of networks")
     try:
-        return kind(**rest)
+        return kind(**rest)  # type: ignore[arg-type]
     except TypeError as error:
-        raise BadConfig(f"{dict(values)} is no {family}: {error}") from error
+        raise BadConfig(f"{rest} is no {kind.__name__}: {error}") from error
 
 
 def published(path: str | Path) -> Net:
-    """The network in a published checkpoint: the organisers' VGG-ish one or the authors' CP-ResNets.
+    """The network in a published checkpoint, ready to answer: the organisers' VGG-ish one or the authors' CP-ResNets.
 
     Loading runs no code. Refuses a file that is missing, damaged or something else with `BadModel`.
     """
@@ -72,7 +74,7 @@ def published(path: str | Path) -> Net:
         raise BadModel(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
     if not isinstance(checkpoint, Mapping):
         raise BadModel(f"{path} holds a {type(checkpoint).__name__}, a state dict is wanted")
-    return (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint)
+    return (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint).eval()
 
 
 __all__ = [

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moodfield import metrics
+from moodfield.clips import AnyLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
 from moodfield.nets import Net
@@ -35,7 +36,8 @@ from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.store import Statistics
 
-RECIPE, LOG, BEST, RESUME = "recipe.json", "log.jsonl", "best.safetensors", "resume.json"
+RECIPE, VOCABULARY = "recipe.json", "vocabulary.json"
+LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 """the files of a run"""
 
 
@@ -51,8 +53,8 @@ class Epoch:
     """mean over the batches"""
     score: float | None
     """macro PR-AUC on the validation tracks, or mean Spearman with a teacher; none where it was not measured"""
-    best: float
-    """the highest score so far"""
+    best: float | None
+    """the highest score so far; none before the first"""
 
 
 def train(
@@ -67,16 +69,14 @@ def train(
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    `report` hears of every epoch. Refuses a run of another recipe, and a loss that is no longer a number.
+    `report` hears of every epoch. Refuses a run of another recipe or vocabulary, clips shorter than the network takes,
+    and a loss that is no longer a number.
     """
     folder = Path(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, plan)
-    torch.manual_seed(plan.seed)
-    net: Net = plan.net.build(bands=plan.mel.bands, tags=len(vocabulary))
-    net.standardize.fill(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _claim(folder, plan, vocabulary)
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)
     started, best = _resume(folder, net, optimizer)
     fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
@@ -101,7 +101,7 @@ def train(
             raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
         last = number + 1 == plan.schedule.epochs
         score = validate(plan, net, judge, vocabulary) if last or (number + 1) % plan.validate_every == 0 else None
-        if score is not None and not best >= score:
+        if score is not None and (best is None or not best >= score):
             best = score
             _save(folder / BEST, dict(net.state_dict()))
         done = Epoch(number + 1, rate, mean_loss, score, best)
@@ -144,15 +144,28 @@ def load(net: Net, path: Path) -> None:
         raise BadRun(f"{path} does not hold the weights of this network: {error}") from error
 
 
-def _claim(folder: Path, plan: Recipe) -> None:
-    """Make the folder this recipe's, or see that it is."""
-    path = folder / RECIPE
-    wanted = recipe.dumps(plan)
-    if path.is_file():
-        if json.loads(path.read_text()) != json.loads(wanted):
-            raise BadRun(f"{folder} holds a run of another recipe; give the same settings to go on, or another folder")
-        return
-    store.replace(path, wanted.encode())
+def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
+    """The network before its first epoch."""
+    torch.manual_seed(plan.seed)
+    net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
+    if isinstance(net.lengths, AnyLength) and plan.clip_frames < net.lengths.least:
+        raise BadConfig(
+            f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.least} or more; "
+            "raise batch.clip_seconds"
+        )
+    net.standardize.fill(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    return net
+
+
+def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str]) -> None:
+    """Make the folder this recipe's and this vocabulary's, or see that it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, wanted in ((RECIPE, recipe.dumps(plan)), (VOCABULARY, json.dumps(list(vocabulary)))):
+        path = folder / name
+        if not path.is_file():
+            store.replace(path, wanted.encode())
+        elif json.loads(path.read_text()) != json.loads(wanted):
+            raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
 def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
@@ -188,14 +201,14 @@ def _keep(folder: Path, net: Net, optimizer: torch.optim.Optimizer, done: Epoch)
             old.unlink()
 
 
-def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[int, float | None]:
     """Take up the last whole epoch, if there is one: how many are done, and the best score."""
     path = folder / RESUME
     if not path.is_file():
-        return 0, -math.inf
+        return 0, None
     kept = json.loads(path.read_text())
     state: dict[int, dict[str, Any]] = {}
-    weights: dict[str, Float[Tensor, ...]] = {}
+    weights: dict[str, Float[Tensor, "..."]] = {}
     with safetensors.safe_open(folder / kept["weights"], framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
             room, _, rest = name.partition(".")
@@ -206,7 +219,7 @@ def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[i
                 state.setdefault(int(index), {})[key] = file.get_tensor(name)
     net.load_state_dict(weights)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(kept["epoch"]), float(kept["best"])
+    return int(kept["epoch"]), kept["best"]
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

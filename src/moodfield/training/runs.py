@@ -62,7 +62,7 @@ def train(
     truth = learn.truth.astype(np.float32) if soft is None else soft
     if truth.shape != learn.truth.shape:
         raise BadDataset(
-            f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {truth.shape[1]} tags"
+            f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
     kept = gather(learn.tracks, plan, place, heard=heard)
     judged = gather(judge.tracks, plan, place, heard=heard)

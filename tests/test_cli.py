@@ -1,0 +1,380 @@
+"""The front desk: what is printed where, what is printed at all, and with which exit code it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import models
+import pytest
+from models import VOCABULARY, Exported
+from typer.testing import CliRunner
+
+import moodfield
+from moodfield import cli, tagger
+from moodfield.errors import BadAudio
+from moodfield.tagger import Tagging
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    said: str
+
+
+def moodfield_(*words: str | Path) -> Answer:
+    """The command, run in this process."""
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def started(*words: str | Path, **how: object) -> "subprocess.Popen[str]":
+    """The command, run in a process of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    return subprocess.Popen([sys.executable, "-m", "moodfield", *map(str, words)], **(pipes | how))
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten tracks that can be heard, two that cannot, and what is no music, in folders."""
+    folder = tmp_path_factory.mktemp("album")
+    (folder / "disc 2").mkdir()
+    for number in range(1, 6):
+        models.save(folder / f"track {number}.wav", models.music(2 + number, seed=number))
+        models.save(folder / "disc 2" / f"{number}.flac", models.music(3, seed=10 + number))
+    (folder / "broken.mp3").write_bytes(b"no music at all " * 100)
+    (folder / "disc 2" / "empty.ogg").touch()
+    (folder / "cover.jpg").write_bytes(b"a picture")
+    (folder / "notes.txt").write_text("notes")
+    return folder
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return models.save(tmp_path / "song.ogg", models.music(5, seed=1))
+
+
+@pytest.fixture
+def model(cp_model: Exported) -> tuple[str, Path]:
+    """The option that names the model."""
+    return "--model", cp_model.folder
+
+
+def lines(out: str) -> list[dict[str, object]]:
+    """JSON lines, and nothing else."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_a_song_becomes_a_row(song, model):
+    answer = moodfield_("tag", song, *model)
+    assert answer.code == 0
+    assert answer.said == ""
+    head, row = answer.out.splitlines()
+    assert head.split() == ["track", "time", "moods", "·", "themes"]
+    tagging = tagger.load(model[1]).tag(song)
+    assert row.split()[:2] == ["song.ogg", "0:05"]
+    assert all(tag in row for tag in tagging.decided)
+    assert not any(tag in row for tag in set(VOCABULARY) - set(tagging.decided))
+    assert "\x1b" not in answer.out  # no colours where there is no terminal
+
+
+def test_files_and_folders_are_tagged_in_order_and_what_fails_is_one_line(album, model):
+    answer = moodfield_("tag", album / "track 5.wav", album, *model, "--jobs", "1")
+    assert answer.code == 3
+    rows = answer.out.splitlines()[1:]
+    wanted = ["track 5.wav", "broken.mp3", "1.flac", "2.flac", "3.flac", "4.flac", "5.flac", "empty.ogg",
+              "track 1.wav", "track 2.wav", "track 3.wav", "track 4.wav"]  # fmt: skip
+    assert [row[:38].strip() for row in rows] == wanted
+    assert [row[:38].strip() for row in rows if "not heard" in row] == ["broken.mp3", "empty.ogg"]
+    first, second, count = answer.said.splitlines()
+    assert first.startswith(f"moodfield: {album / 'broken.mp3'} is ")
+    assert second.startswith(f"moodfield: {album / 'disc 2' / 'empty.ogg'} has 0 bytes")
+    assert count == "moodfield: 2 of 12 files could not be heard"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "[red]x.wav",
+        "x [bold] [link=http:] [@click=x] y.wav",
+        "back\\[slash]\\.wav",
+        ":heart: x.wav",
+        "Ærøskøbing – 音楽.wav",
+        "100% {braces}.wav",
+    ],
+)
+@pytest.mark.parametrize("heard", [True, False])
+def test_names_are_printed_as_they_are(tmp_path, model, name, heard):
+    path = tmp_path / name
+    models.save(path, models.music(2)) if heard else path.touch()
+    answer = moodfield_("tag", path, *model)
+    assert answer.code == (0 if heard else 3)
+    (row,) = answer.out.splitlines()[1:]
+    assert row.startswith(f"{name} ")
+    assert ("not heard" in row) is not heard
+    assert (str(path) in answer.said) is not heard
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[31mred\x07.wav", "a�[31mred�.wav"),
+        ("two\nlines.wav", "two�lines.wav"),
+        ("latin-\udce9.wav", "latin-�.wav"),
+        ("\u202egnp.wav", "�gnp.wav"),
+    ],
+)
+def test_a_name_cannot_move_the_cursor_nor_stop_the_command(tmp_path, model, name, shown, heard):
+    path = tmp_path / name
+    if heard:
+        path.write_bytes(models.save(tmp_path / "plain.wav", models.music(2)).read_bytes())
+    else:
+        path.touch()
+    answer = moodfield_("tag", path, *model)
+    assert answer.code == (0 if heard and "\udce9" not in name else 3)
+    (row,) = answer.out.splitlines()[1:]
+    assert row.startswith(f"{shown} ")
+    assert "\x1b" not in answer.said
+    assert len(answer.said.splitlines()) == (0 if answer.code == 0 else 2)
+
+
+def test_columns_stay_in_line(tmp_path, model):
+    names = ["a.wav", "音楽音楽.wav", "x" * 100 + ".wav", "[b]bold.wav", "音" * 60 + ".wav"]
+    paths = [models.save(tmp_path / name, models.music(2)) for name in names]
+    from rich.cells import cell_len
+
+    head, *rows = moodfield_("tag", *paths, *model, "--jobs", "1").out.splitlines()
+    assert {cell_len(row.partition("0:02")[0]) for row in rows} == {cell_len(head.partition("time")[0])}
+    assert rows[2].startswith("xxxxxxxxxxxxxxxxxx…xxx")
+
+
+def test_tags_of_a_stranger_are_printed_as_they_are(cp_model, tmp_path, song):
+    vocabulary = ("[red]mood[/red]", "film", "[/dim]", "\x1b[31m", "a:heart:")
+    folder = models.varied(cp_model, tmp_path / "odd", vocabulary=vocabulary, themes=("film",), thresholds=(-1.0,) * 5)
+    answer = moodfield_("tag", song, "--model", folder)
+    assert answer.code == 0
+    row = answer.out.splitlines()[1]
+    assert all(tag in row for tag in ("[red]mood[/red]", "[/dim]", "�[31m", "a:heart:", "· film"))
+
+
+def test_nothing_clear_is_said(cp_model, tmp_path, song):
+    folder = models.varied(cp_model, tmp_path / "shy", thresholds=(float("inf"),) * 5)
+    assert moodfield_("tag", song, "--model", folder).out.splitlines()[1].endswith("0:05  nothing clear")
+
+
+# ---------------------------------------------------------------- JSON lines
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_json_is_a_line_for_every_file_and_nothing_else(album, model, jobs):
+    answer = moodfield_("tag", album, "--json", *model, "--jobs", jobs)
+    assert answer.code == 3
+    read = lines(answer.out)
+    assert len(read) == 12
+    failed = {Path(str(each["source"])).name: each["error"] for each in read if "error" in each}
+    assert list(failed) == ["broken.mp3", "empty.ogg"]
+    assert failed["empty.ogg"]["reason"] == "empty"
+    assert "has 0 bytes: wanted an audio file" in failed["empty.ogg"]["message"]
+    assert failed["broken.mp3"]["reason"] in ("not-audio", "needs-codecs")
+    for each in read:
+        if "error" not in each:
+            assert list(each["scores"]) == list(VOCABULARY)
+            assert "over_time" not in each
+        else:
+            assert list(each) == ["source", "error"]  # no tags for what was not heard
+    assert answer.said == "moodfield: 2 of 12 files could not be heard\n"
+
+
+def test_json_says_what_python_says(song, model):
+    (read,) = lines(moodfield_("tag", song, "--json", *model).out)
+    tagging = tagger.load(model[1]).tag(song)
+    assert read["scores"] == pytest.approx(tagging.to_dict()["scores"], abs=1e-5)
+    assert read["decided"] == list(tagging.decided)
+    assert read["source"] == str(song)
+
+
+def test_several_models_and_the_mood_over_time(cp_model, fa_model, song):
+    both = ("--model", cp_model.folder, "--model", fa_model.folder)
+    (read,) = lines(moodfield_("tag", song, "--json", "--over-time", *both).out)
+    assert read["model"] == "cp_resnet+fa_resnet"
+    steps = len(read["over_time"]["seconds"])
+    assert steps > 10
+    assert {tag: len(row) for tag, row in read["over_time"]["scores"].items()} == dict.fromkeys(VOCABULARY, steps)
+
+
+@pytest.mark.parametrize("name", ["[red]x.wav", "音楽 \x1b[31m.wav", "two\nlines.wav", 'quo"te\\.wav', "latin-\udce9.wav"])
+def test_json_carries_any_name(tmp_path, model, name):
+    path = tmp_path / name
+    path.touch()
+    (read,) = lines(moodfield_("tag", path, "--json", *model).out)
+    assert read["source"] == str(path)
+
+
+def test_the_command_itself_prints_nothing_but_json(album, model):
+    """As a process, where libraries could print as well."""
+    program = started("tag", album, "--json", *model, "--jobs", "2")
+    out, said = program.communicate(timeout=60)
+    assert program.returncode == 3
+    assert len(lines(out)) == 12
+    assert said.splitlines()[-1] == "moodfield: 2 of 12 files could not be heard"  # libsndfile may grumble before
+
+
+# ---------------------------------------------------------------- how it ends
+
+
+def test_where_there_is_no_music_one_is_told(tmp_path, model):
+    (tmp_path / "notes.txt").write_text("notes")
+    answer = moodfield_("tag", tmp_path, *model)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.said == f"moodfield: no music was found in {tmp_path}; name files or folders of music\n"
+
+
+def test_a_file_that_is_not_there_is_a_file_that_failed(tmp_path, song, model):
+    answer = moodfield_("tag", song, tmp_path / "none.ogg", *model)
+    assert answer.code == 3
+    assert "none.ogg does not exist" in answer.said
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_unknown_model_is_refused_once_with_what_there_is(cp_model, album, jobs, tmp_path, monkeypatch):
+    (tmp_path / "default").symlink_to(cp_model.folder)
+    monkeypatch.setattr(tagger, "MODELS", tmp_path)
+    answer = moodfield_("tag", album, "--json", "--model", "defalt", "--jobs", jobs)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.said == "moodfield: there is no model (nor a model folder) called 'defalt'; did you mean default?\n"
+
+
+def test_a_model_that_is_none_is_refused(tmp_path, song):
+    answer = moodfield_("tag", song, "--model", tmp_path)
+    assert answer.code == 1
+    assert "is a folder without a card.json" in answer.said
+    assert len(answer.said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("tag",), ("tag", "--colour", "x.ogg"), ("hum",), ("tag", "x.ogg", "--jobs", "many"), ("--loud",),
+              ("tag", "x.ogg", "--jobs", "-1")]
+)  # fmt: skip
+def test_a_command_that_is_written_wrong_ends_with_2(words):
+    answer = moodfield_(*words)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "Usage: " in answer.said
+
+
+@pytest.mark.parametrize("words", [("--help",), ("tag", "--help"), ("train", "--help"), ("distill", "--help")])
+def test_help_is_given(words):
+    answer = moodfield_(*words)
+    assert (answer.code, answer.said) == (0, "")
+    assert "Usage: " in answer.out
+    if words == ("--help",):
+        assert all(command in answer.out for command in ("tag", "train", "distill", "--version"))
+
+
+def test_without_words_help_is_given():
+    answer = moodfield_()
+    assert "Usage: " in answer.out + answer.said
+
+
+def test_the_version_is_told():
+    assert moodfield_("--version") == Answer(0, f"moodfield {moodfield.__version__}\n", "")
+
+
+def test_the_command_is_installed_and_is_the_module(song, model):
+    script = Path(sys.executable).with_name("moodfield")
+    answers = [
+        subprocess.run([*begin, "tag", song, "--json", *model], capture_output=True, text=True, check=True).stdout
+        for begin in ([script], [sys.executable, "-m", "moodfield"])
+    ]
+    assert lines(answers[0]) == lines(answers[1])
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_pipe_that_closes_early_ends_it_quietly(album, model, form, jobs):
+    program = started("tag", album, *form, *model, "--jobs", jobs)
+    assert program.stdout
+    assert program.stdout.readline()
+    program.stdout.close()
+    _, said = program.communicate(timeout=60)
+    assert program.returncode not in (0, 2, 3)
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_is_one_line_and_130(tmp_path, model, jobs):
+    path = models.save(tmp_path / "song.wav", models.music(60))
+    for number in range(400):
+        (tmp_path / f"{number}.wav").symlink_to(path)
+    program = started("tag", tmp_path, "--json", *model, "--jobs", jobs, start_new_session=True)
+    assert program.stdout
+    assert program.stdout.readline()
+    time.sleep(0.2)
+    os.killpg(program.pid, signal.SIGINT)
+    out, said = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert said == "moodfield: stopped; what was finished stays, and the same command goes on from there\n"
+    assert all("scores" in line for line in lines(out))
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_refusal(song, model, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tagger.Tagger, "tag", fail)
+    with pytest.raises(ZeroDivisionError):
+        moodfield_("tag", song, *model)
+
+
+@pytest.mark.parametrize(("files", "cores", "jobs"), [(1, 8, 1), (7, 8, 1), (8, 8, 2), (100, 8, 8), (100, 1, 1)])
+def test_jobs_are_chosen_by_cores_and_files(tmp_path, monkeypatch, files, cores, jobs):
+    """A process costs a second to start, so few files are heard here."""
+    for number in range(files):
+        (tmp_path / f"{number}.ogg").touch()
+    asked = []
+
+    def tag_files(sources, *what, jobs):
+        asked.append((len(sources), what, jobs))
+        return iter(())
+
+    monkeypatch.setattr(tagger, "tag_files", tag_files)
+    monkeypatch.setattr("moodfield.fleet.cores", lambda: cores)
+    assert moodfield_("tag", tmp_path).code == 0
+    assert asked == [(files, (), jobs)]
+
+
+def test_errors_without_a_reason_are_called_by_their_kind(tmp_path, monkeypatch):
+    from moodfield.errors import Crashed
+
+    (tmp_path / "x.ogg").touch()
+    results: list[tuple[Path, Tagging | BadAudio | Crashed]] = [(tmp_path / "x.ogg", Crashed("it died"))]
+    monkeypatch.setattr(tagger, "tag_files", lambda *_, **__: iter(results))
+    answer = moodfield_("tag", tmp_path, "--json")
+    assert answer.code == 3
+    assert lines(answer.out)[0]["error"] == {"reason": "Crashed", "message": "it died"}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_a_page_is_written_with_what_was_heard_and_what_was_not(album, model, tmp_path):
+    answer = moodfield_("tag", album, *model, "--report", tmp_path / "report.html", "--jobs", "1")
+    assert answer.code == 3
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "track 1" in page
+    assert "empty.ogg" in page
+    assert f"moodfield: the page is {tmp_path / 'report.html'}" in answer.said
