@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [SONG]
 
-Every measure is a fresh process, repeated; the fastest and the median are printed as a Markdown table, each beside
-`python -c pass` in the same run, since machines differ. Without SONG four minutes of chords are made and written as FLAC.
+Every measure is a fresh process, repeated; the fastest and the median are printed as a Markdown table, beside
+`python -c pass` in the same run, since machines differ. Without SONG four minutes of chords are made, as FLAC.
 """
 
 import os

@@ -34,7 +34,7 @@ def music(seconds: float, *, seed: int = 0, rate: int = RATE) -> Waveform:
 
 
 def save(path: Path, waveform: Waveform) -> Path:
-    """A file of that music, of the kind that its suffix says; written piece by piece: libvorbis crashes on long ones."""
+    """A file of that music, of the kind its suffix says; in pieces, since libvorbis crashes on long ones."""
     with sf.SoundFile(path, "w", waveform.rate, 1) as file:
         for start in range(0, len(waveform.samples), 2**15):
             file.write(waveform.samples[start : start + 2**15])

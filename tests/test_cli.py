@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import models
 import pytest
-from models import VOCABULARY, Exported
 from typer.testing import CliRunner
 
+import models
 import moodfield
+from models import VOCABULARY, Exported
 from moodfield import cli, tagger
 from moodfield.errors import BadAudio
 from moodfield.tagger import Tagging
@@ -215,7 +215,9 @@ def test_several_models_and_the_mood_over_time(cp_model, fa_model, song):
     assert {tag: len(row) for tag, row in read["over_time"]["scores"].items()} == dict.fromkeys(VOCABULARY, steps)
 
 
-@pytest.mark.parametrize("name", ["[red]x.wav", "音楽 \x1b[31m.wav", "two\nlines.wav", 'quo"te\\.wav', "latin-\udce9.wav"])
+@pytest.mark.parametrize(
+    "name", ["[red]x.wav", "音楽 \x1b[31m.wav", "two\nlines.wav", 'quo"te\\.wav', "latin-\udce9.wav"]
+)
 def test_json_carries_any_name(tmp_path, model, name):
     path = tmp_path / name
     path.touch()

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from models import MEL, VOCABULARY, Exported
 from onnx import TensorProto, helper
 
+from models import MEL, VOCABULARY, Exported
 from moodfield import card
 from moodfield.engine import INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel

@@ -184,7 +184,7 @@ def test_the_truth_of_the_test_split_is_the_organisers(official, data):
 
 @pytest.mark.golden
 def test_the_prior_is_that_of_the_organisers_popularity_baseline(official, data):
-    """Their popular baseline says for every track how often each tag comes in training; its PR-AUC is the test prior."""
+    """Their popular baseline scores every track alike, so its PR-AUC is the share of tracks that have a tag."""
     published = (data / "mediaeval2019" / "baseline.tsv").read_text().splitlines()
     macro = float(next(row for row in published if row.startswith("popular")).split("\t")[1])
     assert official["test"].truth.mean() == pytest.approx(macro, abs=1e-6)
@@ -197,7 +197,8 @@ def test_emotify_is_read_with_its_own_vocabulary(data):
     assert vocabulary == tuple(sorted(vocabulary))
     assert len(vocabulary) == 9
     learn, judge = (
-        jamendo.read(data / "emotify" / f"emotify-{name}.tsv", vocabulary=vocabulary) for name in ("train", "validation")
+        jamendo.read(data / "emotify" / f"emotify-{name}.tsv", vocabulary=vocabulary)
+        for name in ("train", "validation")
     )
     assert (len(learn.tracks), len(judge.tracks)) == (240, 60)
     assert learn.truth.any(axis=0).all()

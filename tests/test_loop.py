@@ -97,6 +97,10 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     assert names == {path.name for path in wanted.iterdir()}
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run from beginning to end; nobody writes to it."""
@@ -108,17 +112,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------- learning
 
 
-def test_it_learns_which_bands_decide_a_tag(tmp_path):
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
     heard: list[Epoch] = []
+    plan = replace(PLAN, precision=precision)
     judge = material(30, seed=2)
-    net = train(PLAN, tmp_path, learn=material(96, seed=1), judge=judge, report=heard.append)
+    net = train(plan, tmp_path, learn=material(96, seed=1), judge=judge, report=heard.append)
     assert [each.epoch for each in heard] == list(range(1, 21))
     assert [each.rate for each in heard] == [schedule.rate(PLAN.schedule, epoch) for epoch in range(20)]
     assert heard[-1].loss < 0.8 * heard[0].loss
     assert heard[-1].best > 0.9 > 0.6 > judge.truth.tracks().mean(), "chance"
-    assert loop.validate(PLAN, net, judge, VOCABULARY) == heard[-1].best == max(each.score or 0 for each in heard)
+    assert loop.validate(plan, net, judge, VOCABULARY) == heard[-1].best == max(each.score or 0 for each in heard)
     assert log(tmp_path) == [vars(each) for each in heard]
-    assert recipe.from_dict(json.loads((tmp_path / loop.RECIPE).read_text())) == PLAN
+    assert [path.name for path in tmp_path.glob("resume-*")] == ["resume-20.safetensors"], "older ones are gone"
+    assert recipe.from_dict(json.loads((tmp_path / loop.RECIPE).read_text())) == plan
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
 
 
 def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
@@ -173,6 +181,34 @@ def test_what_happened_before_in_the_process_does_not_matter(tmp_path, finished)
     assert_same_run(tmp_path, finished)
 
 
+def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkeypatch):
+    drawn: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    bent = loop._bent
+
+    def watched(*given: object) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        found = list(bent(*given))
+        drawn.append((torch.initial_seed(), *found[0]))
+        return iter(found)
+
+    monkeypatch.setattr(loop, "_bent", watched)
+    train(SHORT, tmp_path / "whole")
+    for one, two in ((0, 1), (1, 2), (0, 2)):
+        assert drawn[one][0] != drawn[two][0], "torch's own draws, for dropout"
+        assert not drawn[one][1].equal(drawn[two][1])
+        assert not drawn[one][2].equal(drawn[two][2])
+
+    def stop(_: Epoch) -> None:
+        raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(SHORT, tmp_path / "stopped", report=stop)
+    for before, again in zip(drawn[:2], drawn[3:], strict=True):
+        assert before[0] == again[0]
+        assert before[1].equal(again[1])
+        assert before[2].equal(again[2])
+
+
 def test_the_best_epoch_is_kept(tmp_path):
     kept: dict[int, dict[str, torch.Tensor]] = {}
     heard: list[Epoch] = []
@@ -222,10 +258,6 @@ def test_a_finished_run_is_not_trained_again(tmp_path, finished):
 
 
 # ---------------------------------------------------------------- killed and resumed
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):

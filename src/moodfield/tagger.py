@@ -133,7 +133,7 @@ class Tagger:
                 raise BadModel(f"{names} have different vocabularies; only models with the same tags can be averaged")
         self.themes = self.members[0].card.themes
         thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
-        self.thresholds: Float32[np.ndarray, tags] = thresholds.mean(axis=0).astype(np.float32)
+        self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
         self._clip_frames = clip_frames
 
     def tag(self, source: Source) -> Tagging:

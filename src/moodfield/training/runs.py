@@ -55,7 +55,7 @@ def train(
 
     `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
     run that was stopped goes on; one that is finished is only exported again. Refuses splits of different
-    vocabularies, splits without readable tracks, and truth that does not fit.
+    vocabularies, splits without readable tracks, validation without tags, and truth that does not fit.
     """
     if learn.vocabulary != judge.vocabulary:
         raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
@@ -66,6 +66,8 @@ def train(
         )
     kept = gather(learn.tracks, plan, place, heard=heard)
     judged = gather(judge.tracks, plan, place, heard=heard)
+    if not judge.truth[judged].any():
+        raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
     learning = material(learn.take(kept), truth[kept], plan, place)
     judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
     store = Store(place.store, plan.mel)

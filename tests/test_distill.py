@@ -1,0 +1,117 @@
+"""Distillation: what music there is, what a teacher says of it, and what a student is told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from moodfield import audio, card, mel, nets, tagger, tags
+from moodfield.engine import TorchEngine
+from moodfield.errors import BadAudio, BadDataset, BadModel
+from moodfield.jamendo import Track
+from moodfield.mel import MelConfig
+from moodfield.tagger import Listener, Member
+from moodfield.training import distill, export, recipe
+from moodfield.training.recipe import Recipe
+
+HEADER = "\t".join(distill.COLUMNS)
+ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
+
+
+def manifest(folder: Path, *lines: str) -> Path:
+    path = folder / "manifest.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_manifest_says_what_is_held_out(tmp_path):
+    found = distill.read_manifest(manifest(tmp_path, HEADER, *ROWS))
+    assert [track.path for track in found.train.tracks] == ["songs/a.wav", "songs/c.wav"]
+    assert found.heldout.tracks == (Track("tunes/b.ogg", "tunes/b.ogg", 61.5, ()),)
+    assert found.train.vocabulary == found.heldout.vocabulary == tags.MOODS_AND_THEMES
+    assert found.licences == {"songs": "CC0-1.0, MIT", "tunes": "MIT"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "lacks the columns"),
+        (["split\tpackage\tpath"], "lacks the columns"),
+        (["split\tpackage\tpath", "train\tsongs\ta.wav"], "lacks the columns licence, seconds"),
+        ([HEADER, "test\tsongs\ta.wav\t1\tMIT"], "split 'test' of songs/a.wav"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
+    with pytest.raises(BadDataset, match=message):
+        distill.read_manifest(manifest(tmp_path, *lines))
+
+
+def test_a_teacher_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BadModel, match=r"the teacher .*none\.pth cannot be read"):
+        distill.teacher(tmp_path / "none.pth", tmp_path)
+
+
+# ---------------------------------------------------------------- a teacher's opinion
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Member]:
+    """Where a teacher's opinions are kept, and a teacher with random weights."""
+    torch.manual_seed(0)
+    net = nets.VGGConfig().build(bands=96, tags=56).eval()
+    net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
+    plan = Recipe(net=net.config, mel=distill.TEACHER_MEL)
+    member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
+    monkeypatch.setattr(distill, "_member", lambda _: member)
+    (tmp_path / "teacher").mkdir()
+    return tmp_path / "teacher" / "model", member
+
+
+def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
+    model, member = teacher
+    (tmp_path / "songs").mkdir()
+    models.save(tmp_path / "songs" / "a.wav", models.music(65))
+    models.save(tmp_path / "songs" / "b.wav", models.music(5, seed=1))
+    tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
+    found = list(distill.listen(model, tracks, tmp_path))
+    assert [track for track, _ in found] == tracks
+    assert isinstance(found[1][1], BadAudio)
+    kept = [tracks[0], tracks[2]]
+    student = MelConfig(rate=22_050, overlap=0.5, bands=64)
+    told = distill.truth(model, kept, student)
+    assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
+    listener = Listener(member)
+    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), distill.TEACHER_MEL))
+    wanted = listener.finish().T
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)
+    assert (
+        told.step / student.frames_per_second
+        == pytest.approx(distill.TEACHER_STEP)
+        == pytest.approx(683 * 256 / 12_000)
+    )
+    before = {path: path.stat().st_mtime_ns for path in model.parent.rglob("*.npy")}
+    assert len(before) == 2
+    assert all(isinstance(result, Path) for _, result in distill.listen(model, kept, tmp_path / "nowhere"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_student_is_a_recipe_that_can_be_written_down():
+    assert recipe.from_dict(recipe.to_dict(distill.STUDENT)) == distill.STUDENT
+    assert distill.STUDENT.loss.kind == "logits"
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
+    checkpoint = data / "vggish" / "best_model.pth"
+    model = distill.teacher(checkpoint, tmp_path)
+    described = card.read(model)
+    assert described.vocabulary == tags.MOODS_AND_THEMES
+    stamp = (model / card.CARD).stat().st_mtime_ns
+    assert distill.teacher(checkpoint, tmp_path) == model
+    assert (model / card.CARD).stat().st_mtime_ns == stamp
+    assert replace(described, sha256={}) == replace(tagger.load(model).members[0].card, sha256={})

@@ -1,0 +1,206 @@
+"""Export: a model folder that is complete, that says what torch says, and that counts only once its card is there."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import models
+import moodfield
+from models import Exported
+from moodfield import card, clips, nets
+from moodfield.engine import OnnxEngine, TorchEngine
+from moodfield.errors import BadModel
+from moodfield.mel import MelConfig
+from moodfield.training import export
+from moodfield.training.recipe import Recipe
+
+FILES = {card.WEIGHTS, card.NETWORK, card.README, card.CARD}
+VGG = Recipe(net=nets.VGGConfig(), mel=MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain"))
+
+
+def cheap(net: nets.Net, described: card.Card, path: Path) -> None:
+    """Stands in for the exporter, which takes seconds."""
+    path.write_bytes(b"some network")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], card.Card]:
+    """Exports all but the ONNX file, and believes it."""
+    monkeypatch.setattr(export, "_export_onnx", cheap)
+    monkeypatch.setattr(export, "_compare", lambda *_: None)
+    net = models.network("cp_resnet")
+    described = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
+    return lambda folder: export.export(net, described, folder)
+
+
+# ---------------------------------------------------------------- the folder
+
+
+@pytest.mark.parametrize("name", ["cp_model", "fa_model"])
+def test_a_model_folder_is_complete_and_its_checksums_are_right(request, name):
+    model: Exported = request.getfixturevalue(name)
+    assert {path.name for path in model.folder.iterdir()} == FILES
+    stated = json.loads((model.folder / card.CARD).read_text())
+    sums = {name: hashlib.sha256((model.folder / name).read_bytes()).hexdigest() for name in FILES - {card.CARD}}
+    assert stated["sha256"] == dict(model.card.sha256) == sums
+    assert card.read(model.folder) == model.card
+
+
+def test_the_weights_make_the_network_again(cp_model):
+    net = nets.from_dict(cp_model.card.net).build(bands=models.MEL.bands, tags=len(models.VOCABULARY)).eval()
+    net.load_state_dict(load_file(cp_model.folder / card.WEIGHTS))
+    mels = torch.randn(2, models.MEL.bands, 200)
+    torch.testing.assert_close(net(mels), cp_model.net(mels), rtol=0, atol=0)
+    assert net(mels).std() > 0.1
+
+
+def test_the_network_is_one_file_and_plain(cp_model):
+    network = onnx.load(cp_model.folder / card.NETWORK, load_external_data=False)
+    assert not any(tensor.external_data for tensor in network.graph.initializer)
+    assert {opset.domain for opset in network.opset_import} <= {"", "ai.onnx"}
+    onnx.checker.check_model(network)
+
+
+@pytest.mark.parametrize("name", ["cp_model", "fa_model"])
+@pytest.mark.parametrize(("batch", "frames"), [(1, 17), (1, 18), (3, 33), (2, 500), (1, 2_048)])
+def test_onnx_says_what_torch_says_for_any_number_of_clips_of_any_length(request, name, batch, frames):
+    model: Exported = request.getfixturevalue(name)
+    drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.bands, frames)).astype(np.float32)
+    mels = drawn * model.net.standardize.spread.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
+    came = OnnxEngine(model.folder / card.NETWORK).over_time(mels)
+    wanted = TorchEngine(model.net).over_time(mels)
+    assert came.shape == wanted.shape
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
+    torch.manual_seed(0)
+    net = VGG.net.build(bands=96, tags=3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    torch.nn.init.normal_(net.dense.weight)
+    net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
+    described = export.describe(VGG, net, ("happy", "sad", "film"), name="baseline")
+    assert described.lengths == clips.FixedLength(1_366, 683)
+    export.export(net, described, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    mels = np.random.default_rng(0).normal(-24, 16, (3, 96, 1_366)).astype(np.float32)
+    came, wanted = OnnxEngine(tmp_path / card.NETWORK).over_time(mels), TorchEngine(net).over_time(mels)
+    assert wanted.shape == (3, 3, 1)
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+    tagging = moodfield.load(tmp_path).tag(models.music(40))
+    assert len(tagging.over_time.seconds) == 2
+    assert tagging.themes == ("film",)
+
+
+# ---------------------------------------------------------------- what counts
+
+
+def test_a_folder_without_its_card_does_not_count(tmp_path, quick):
+    quick(tmp_path)
+    card.read(tmp_path)
+    (tmp_path / card.CARD).unlink()
+    with pytest.raises(BadModel, match=r"a folder without a card\.json"):
+        moodfield.load(tmp_path)
+
+
+def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_model, monkeypatch):
+    def other(net: nets.Net, described: card.Card, path: Path) -> None:
+        path.write_bytes((cp_model.folder / card.NETWORK).read_bytes())
+
+    monkeypatch.setattr(export, "_export_onnx", other)
+    net = models.network("cp_resnet", rho_freq=1, seed=9)
+    with pytest.raises(BadModel, match=r"away from torch for clips of 300 frames; it was not exported well"):
+        export.export(net, cp_model.card, tmp_path)
+    assert not (tmp_path / card.CARD).exists()
+    export.export(cp_model.net, cp_model.card, tmp_path)
+    assert (tmp_path / card.CARD).exists(), "the network that the file is of is believed"
+
+
+def test_another_number_of_steps_is_not_believed(cp_model):
+    with pytest.raises(BadModel, match=r"away from torch|cannot take"):
+        export._compare(
+            nets.create("cp_resnet", bands=64, tags=4, width=4).eval(), cp_model.card, cp_model.folder / card.NETWORK
+        )
+
+
+def test_a_model_may_take_the_place_of_another(tmp_path, quick):
+    first = quick(tmp_path)
+    (tmp_path / card.README).write_text("edited")
+    with pytest.raises(BadModel, match=r"README\.md is damaged"):
+        card.read(tmp_path)
+    assert quick(tmp_path) == first == card.read(tmp_path)
+
+
+def test_an_export_that_ends_half_way_over_another_model_is_noticed(tmp_path, quick, monkeypatch):
+    quick(tmp_path)
+    net = models.network("cp_resnet", seed=3)
+    described = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "_export_onnx", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export.export(net, described, tmp_path)
+    with pytest.raises(BadModel, match=r"model\.safetensors is damaged"):
+        moodfield.load(tmp_path)
+
+
+def test_the_network_is_left_ready_to_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_export_onnx", cheap)
+    monkeypatch.setattr(export, "_compare", lambda *_: None)
+    net = models.network("cp_resnet").train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    export.export(net, export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY), tmp_path)
+    assert not net.training
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_a_network_is_described():
+    net = models.network("cp_resnet")
+    found = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
+    assert found.vocabulary == models.VOCABULARY
+    assert found.themes == ("film",)
+    assert found.thresholds == (0.5,) * 5
+    assert found.lengths == net.lengths
+    assert found.mel == models.MEL
+    assert nets.from_dict(found.net) == net.config
+    assert found.sha256 == {}
+
+
+def test_the_page_says_what_the_card_says(cp_model):
+    described = replace(
+        cp_model.card, origin={"music": "a shelf"}, figures={"PR-AUC": 0.123456}, licence="CC0-1.0", summary="It hears."
+    )
+    page = export.page(described)
+    for words in (
+        "# cp_resnet",
+        "It hears.",
+        "CC0-1.0",
+        "happy, sad, [dark], slow",
+        "film",
+        "a shelf",
+        "| PR-AUC | 0.1235 |",
+    ):
+        assert words in page
+    bare = export.page(replace(described, origin={}, figures={}, themes=()))
+    assert not any(words in bare for words in ("Themes", "comes from", "Measured"))
+    assert "happy, film, sad" in bare
