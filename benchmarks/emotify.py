@@ -28,16 +28,17 @@ SETTINGS = (
     "net=fa_resnet",
     "net.width=32",
     "mel.overlap=0.25",
+    "mel.bands=128",
     "batch.clip_seconds=10",
     "loss.pos_weight=1",
-    "schedule.warm_up=5",
-    "schedule.constant=30",
-    "schedule.decay=40",
-    "schedule.final=5",
+    "schedule.warm_up=2",
+    "schedule.constant=15",
+    "schedule.decay=20",
+    "schedule.final=3",
     "schedule.peak=1e-3",
     "schedule.floor=1e-5",
     "precision=bf16-mixed",
-    "validate_every=80",
+    "validate_every=40",
 )
 
 

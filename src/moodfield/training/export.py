@@ -70,6 +70,12 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     save_file(weights, folder / card.WEIGHTS)
     _export_onnx(net, described, folder / card.NETWORK)
     _compare(net, described, folder / card.NETWORK)
+    return label(described, folder)
+
+
+def label(described: Card, folder: str | Path) -> Card:
+    """Write README and card of a folder that has weights and network already; the card, with checksums, comes back."""
+    folder = Path(folder)
     (folder / card.README).write_text(page(described), encoding="utf-8")
     files = (card.WEIGHTS, card.NETWORK, card.README)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}

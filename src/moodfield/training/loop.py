@@ -113,15 +113,19 @@ def train(
 
 def validate(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> float:
     """How well a network judges whole tracks: macro PR-AUC, or the mean Spearman with a teacher's logits."""
-    scores, truth = predict(plan, net, judge, vocabulary), judge.truth.tracks()
+    found, truth = predict(plan, net, judge, vocabulary), judge.truth.tracks()
     if plan.loss.kind == "logits":
-        return float(np.nanmean(metrics.spearman(truth, scores)))
-    return metrics.evaluate(truth >= 0.5, scores).macro["PR-AUC"]
+        return float(np.nanmean(metrics.spearman(truth, found)))
+    return metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"]
 
 
 def predict(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> Float32[np.ndarray, "tracks tags"]:
     """Scores of whole tracks, by the same code that tags songs."""
-    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))])
+    return scores(Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))]), judge)
+
+
+def scores(tagger: Tagger, judge: Material) -> Float32[np.ndarray, "tracks tags"]:
+    """What a tagger of one model says of whole tracks."""
     return np.stack([tagger.scores([store.pieces(kept)]) for kept in judge.mels])
 
 
