@@ -60,7 +60,7 @@ def from_dict(values: Mapping[str, object]) -> NetConfig:
     try:
         return kind(**rest)  # type: ignore[arg-type]
     except TypeError as error:
-        raise BadConfig(f"{rest} is no {kind.__name__}: {error}") from error
+        raise BadConfig(f"{rest} is no {rest['family']}: {error}") from error
 
 
 def published(path: str | Path) -> Net:
@@ -74,7 +74,8 @@ def published(path: str | Path) -> Net:
         raise BadModel(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
     if not isinstance(checkpoint, Mapping):
         raise BadModel(f"{path} holds a {type(checkpoint).__name__}, a state dict is wanted")
-    return (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint).eval()
+    net: Net = (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint)
+    return net.eval()
 
 
 __all__ = [
