@@ -9,6 +9,7 @@ is judged after its last epoch. Prints a Markdown table; a run that was stopped 
 import argparse
 import csv
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -48,14 +49,16 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(".cache/store"))
     parser.add_argument("--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
-    data = Path(os.environ["MOODFIELD_DATA"]) / "emotify"
+    data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
+    if not data.is_dir():
+        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     both = [jamendo.read(data / f"emotify-{part}.tsv", vocabulary=_tags(data)) for part in ("train", "validation")]
     whole = Split(both[0].tracks + both[1].tracks, both[0].vocabulary)
     folds = _folds(whole)
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
     place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
     runs.gather(whole.tracks, plan, place)
-    features = np.stack([_features(Store(given.store, plan.mel).open(track)) for track in whole.tracks])
+    features = np.stack([_features(Store(place.mels, plan.mel).open(track)) for track in whole.tracks])
     found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
     for fold in range(5):
@@ -113,7 +116,7 @@ def _network(plan: Recipe, whole: Split, learn: np.ndarray, judge: np.ndarray, p
     truth = whole.truth.astype(np.float32)
     learning = runs.material(whole.take(learn.tolist()), truth[learn], plan, place)
     judging = runs.material(whole.take(judge.tolist()), truth[judge], plan, place)
-    statistics = Store(place.store, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run)
     return loop.predict(plan, net, judging, whole.vocabulary)
 

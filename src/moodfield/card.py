@@ -52,7 +52,7 @@ class Card:
     thresholds: tuple[float, ...]
     """a tag is decided when its score is above this, in 0 … 1; infinite: never decided"""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """where the weights come from: data, teacher, command, date"""
+    """where the weights come from: data, teacher, command"""
     figures: Mapping[str, float] = field(default_factory=dict)
     """what was measured, by the name of the measure"""
     sha256: Mapping[str, str] = field(default_factory=dict)

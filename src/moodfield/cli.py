@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from moodfield.errors import BadAudio, MoodfieldError
+from moodfield.errors import BadAudio, BadConfig, MoodfieldError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +30,16 @@ class _Desk(TyperGroup):
         except MoodfieldError as error:
             _say(str(error))
             raise typer.Exit(1) from error
+        except ModuleNotFoundError as error:
+            _say(f'this needs {error.name}, which is not installed: pip install "moodfield[train]"')
+            raise typer.Exit(1) from error
+        except BrokenPipeError:
+            raise  # whoever read has gone; typer ends quietly
+        except OSError as error:
+            _say(f"{error.filename or 'a file'}: {error.strerror or error}; nothing else was lost")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            _say("stopped; what was finished stays, and the same command goes on from there")
+            _say("stopped; what was finished stays, and train and distill go on from there")
             raise typer.Exit(130) from error
 
 
@@ -80,6 +88,8 @@ def tag(
         raise BadAudio(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
         )
+    if report and not report.absolute().parent.is_dir():
+        raise BadConfig(f"the page {report} has no folder to be in; make {report.absolute().parent} first")
     jobs = jobs or min(fleet.cores(), max(1, len(files) // 4))
     heard: list[Tagging] = []
     failed: dict[str, str] = {}
@@ -118,7 +128,7 @@ def train(
     validation: Annotated[Path, typer.Option(help="validation tracks, in the same form")],
     audio: Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below")],
     to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
-    tags: Annotated[Path | None, typer.Option(help="list of tags in their order; else those of the TSVs")] = None,
+    tags: Annotated[Path | None, typer.Option(help="tags in their order; else those of the training TSV")] = None,
     soft: Annotated[Path | None, typer.Option(help="soft truth for training: tracks × tags, .npy")] = None,
     settings: Settings = None,
     store: StoreFolder = Path(".cache/store"),
@@ -126,8 +136,6 @@ def train(
     jobs: Jobs = 0,
 ) -> None:
     """Train a network on a dataset, and leave it as a model folder in the run."""
-    import numpy as np
-
     from moodfield import fleet, jamendo
     from moodfield.training import recipe, runs
 
@@ -135,7 +143,7 @@ def train(
     plan = recipe.change(recipe.Recipe(), *(settings or ()))
     learn = jamendo.read(index, vocabulary=vocabulary)
     judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
-    truth = np.load(soft, allow_pickle=False).astype(np.float32) if soft else None
+    truth = runs.read_soft(soft) if soft else None
     place = runs.Place(audio, store, to, jobs or fleet.cores())
     with _Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress:
         card = runs.train(

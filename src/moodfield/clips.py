@@ -109,7 +109,10 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     if isinstance(lengths, AnyLength):
         middle = np.arange(count) * lengths.stride + lengths.start + (lengths.size - 1) / 2
     else:
-        middle = np.minimum(np.arange(count) * lengths.step, max(frames - lengths.frames, 0)) + (lengths.frames - 1) / 2
+        middle = (
+            np.minimum(np.arange(count) * lengths.step, max(frames - lengths.frames, 0))
+            + (min(lengths.frames, frames) - 1) / 2
+        )
     return np.clip(middle, 0, frames - 1).astype(np.float32)
 
 

@@ -56,10 +56,6 @@ class UnknownName(MoodfieldError):
     """A name that is not in its table."""
 
 
-class MissingExtra(MoodfieldError):
-    """Something that needs an optional part of moodfield which is not installed."""
-
-
 def lookup(table: Mapping[str, T], name: str, *, what: str) -> T:
     """The value called `name`, or an `UnknownName` that offers the nearest names there are."""
     if name in table:

@@ -23,7 +23,7 @@ GROUP_FRAMES = 64
 """frames transformed together: their spectra fit in the cache of one core"""
 PART_BANDS = 16
 """mel bands made together: they see neighbouring bins only, so most of the filter bank, which is zero, is left out"""
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**27
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
 MOST_WINDOW = 2**16
 """longest window in samples, and most bands: a stranger's card is not to fill the memory"""

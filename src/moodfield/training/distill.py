@@ -51,7 +51,7 @@ STUDENT = Recipe(
     precision="bf16-mixed",
     validate_every=8,
 )
-"""the recipe of the bundled model; judged only after its last epoch, so the held-out music decides nothing"""
+"""the recipe of the bundled model; judged only after its last epoch, so its weights owe nothing to held-out music"""
 RAREST, COMMONEST = 0.01, 0.22
 """share of the tracks that every tag is decided for: at least and at most"""
 FEW = 4
@@ -85,8 +85,11 @@ class Music:
 
 def read_manifest(path: str | Path) -> Music:
     """The music in a manifest: a TSV with at least the `COLUMNS`; a track's file is `package/path`."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadDataset(f"{path} cannot be read as a manifest of music: {error}") from error
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:
         raise BadDataset(f"{path} lacks the columns {', '.join(sorted(missing))}")
@@ -157,8 +160,8 @@ def distill(
     it; what the training packages alone would have chosen is among the figures. What was done is not done again when
     the command is repeated.
     """
-    model = teacher(checkpoint, place.store)
-    mels = Store(place.store, plan.mel)
+    model = teacher(checkpoint, place.mels)
+    mels = Store(place.mels, plan.mel)
     kept, materials = [], []
     for split in (found.train, found.heldout):
         for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):

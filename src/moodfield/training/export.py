@@ -77,7 +77,7 @@ def label(described: Card, folder: str | Path) -> Card:
     """Write README and card of a folder that has weights and network already; the card, with checksums, comes back."""
     folder = Path(folder)
     (folder / card.README).write_text(page(described), encoding="utf-8")
-    files = (card.WEIGHTS, card.NETWORK, card.README)
+    files = (card.WEIGHTS, card.NETWORK)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
     checked = replace(described, sha256=sums)
     card.write(checked, folder)

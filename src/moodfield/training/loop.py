@@ -7,6 +7,7 @@ Every epoch draws from generators of its own, made from the seed and its number:
 on from its last whole epoch exactly as if nothing had happened.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -36,7 +37,7 @@ from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.store import Statistics
 
-RECIPE, VOCABULARY = "recipe.json", "vocabulary.json"
+RECIPE, VOCABULARY, MATERIAL = "recipe.json", "vocabulary.json", "material.json"
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 """the files of a run"""
 
@@ -76,7 +77,7 @@ def train(
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _claim(folder, plan, vocabulary)
+    _claim(folder, plan, vocabulary, _digest(learn, statistics))
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)
     started, best = _resume(folder, net, optimizer)
     fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
@@ -101,7 +102,7 @@ def train(
             raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
         last = number + 1 == plan.schedule.epochs
         score = validate(plan, net, judge, vocabulary) if last or (number + 1) % plan.validate_every == 0 else None
-        if score is not None and (best is None or not best >= score):
+        if score is not None and (best is None or score > best or not math.isfinite(best)):
             best = score
             _save(folder / BEST, dict(net.state_dict()))
         done = Epoch(number + 1, rate, mean_loss, score, best)
@@ -161,10 +162,20 @@ def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     return net
 
 
-def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str]) -> None:
-    """Make the folder this recipe's and this vocabulary's, or see that it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, wanted in ((RECIPE, recipe.dumps(plan)), (VOCABULARY, json.dumps(list(vocabulary)))):
+def _digest(learn: Material, statistics: Statistics) -> str:
+    """What tells this training material from any other."""
+    parts = (learn.truth.tracks().tobytes(), statistics.mean.tobytes(), statistics.spread.tobytes())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str) -> None:
+    """Make the folder this recipe's, this vocabulary's and this material's, or see that it is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRun(f"{folder} cannot hold a run: {error.strerror}; name another folder") from error
+    claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
+    for name, wanted in claims.items():
         path = folder / name
         if not path.is_file():
             store.replace(path, wanted.encode())

@@ -4,6 +4,7 @@ In: splits, the folder of their audio, and a recipe. Out: a run whose best netwo
 Knows nothing of: command lines, or where the truth came from.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ class Place:
     jobs: int = 1
     """processes that extract mels"""
 
+    @property
+    def mels(self) -> Path:
+        """Where the mels of this very folder of music are: other music may have the same names."""
+        digest = hashlib.sha256(str(self.music.resolve()).encode()).hexdigest()[:8]
+        return self.store / f"{self.music.name}-{digest}"
+
 
 def train(
     plan: Recipe,
@@ -70,13 +77,16 @@ def train(
         raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
     learning = material(learn.take(kept), truth[kept], plan, place)
     judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
-    store = Store(place.store, plan.mel)
+    store = Store(place.mels, plan.mel)
     statistics = store.statistics(learn.take(kept).tracks)
     net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
     scores = loop.predict(plan, net, judging, learn.vocabulary)
     wanted = judging.truth.tracks() >= 0.5
-    chosen = metrics.thresholds(wanted, scores)
+    chosen = np.clip(metrics.thresholds(wanted, scores), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, scores, decisions=metrics.decide(scores, chosen), tags=learn.vocabulary)
+    figures = {f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)}
+    if found.undefined:
+        figures["tags without a validation track, left out of the means"] = float(len(found.undefined))
     return finish(
         plan,
         net,
@@ -85,14 +95,15 @@ def train(
         name=name,
         summary=f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks.",
         thresholds=chosen.tolist(),
-        figures={f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)},
+        origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
+        figures=figures,
     )
 
 
 def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(Store(place.store, plan.mel).extract(tracks, place.music, jobs=place.jobs)):
+    for row, (track, result) in enumerate(Store(place.mels, plan.mel).extract(tracks, place.music, jobs=place.jobs)):
         failed = isinstance(result, MoodfieldError)
         heard(track, result if isinstance(result, MoodfieldError) else None)
         if failed:
@@ -106,9 +117,20 @@ def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard 
     return kept
 
 
+def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
+    """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `BadDataset`."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadDataset(f"{path} cannot be read as soft truth: {error}") from error
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
+        raise BadDataset(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
+    return found.astype(np.float32)
+
+
 def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: Place) -> Material:
     """The extracted mels of a split, and its truth."""
-    store = Store(place.store, plan.mel)
+    store = Store(place.mels, plan.mel)
     return Material(tuple(store.open(track) for track in split.tracks), TrackTruth(truth))
 
 
