@@ -62,7 +62,8 @@ bench: $(READY)  ## every script in benchmarks/, one after the other, into bench
 	@{ echo "# What is measured"; echo; echo "By \`make bench\`, one script for each section, on $$(nproc) cores."; } > benchmarks/results.part
 	@for script in $(BENCHMARKS); do \
 	  echo "== $$script" >&2; \
-	  { echo; echo "<!-- $$script -->"; .venv/bin/python "$$script"; } >> benchmarks/results.part; \
+	  { echo; echo "<!-- $$script -->"; .venv/bin/python -W ignore "$$script" || echo "$$script did not run here."; } \
+	    >> benchmarks/results.part; \
 	done
 	@mv benchmarks/results.part benchmarks/results.md
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from startup import _song
+from startup import make_song
 
 ROOT = Path(__file__).parent.parent
 ABSENT = "import importlib.util as u; print([n for n in ('torch', 'scipy', 'librosa') if u.find_spec(n)])"
@@ -27,7 +27,7 @@ def main() -> None:
         present = _run([python, "-c", ABSENT])
         if present.strip() != "[]":
             raise SystemExit(f"the core environment holds {present}")
-        tagged = _run([python, "-m", "moodfield", "tag", str(_song(folder / "chords.flac"))])
+        tagged = _run([python, "-m", "moodfield", "tag", str(make_song(folder / "chords.flac"))])
         print("## The core environment\n")
         print("| what | MB |\n|---|---|")
         for each in sorted((folder / "venv").glob("lib/python*/site-packages/*"), key=_megabytes, reverse=True)[:8]:

@@ -23,7 +23,7 @@ ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        song = Path(sys.argv[1]) if len(sys.argv) > 1 else _song(Path(folder) / "chords.flac")
+        song = Path(sys.argv[1]) if len(sys.argv) > 1 else make_song(Path(folder) / "chords.flac")
         moodfield = [sys.executable, "-m", "moodfield"]
         commands = {
             "`python -c pass`": ([sys.executable, "-c", "pass"], None),
@@ -48,7 +48,7 @@ def _seconds(command: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def _song(path: Path) -> Path:
+def make_song(path: Path) -> Path:
     """Four minutes of stereo at 44.1 kHz that compress like music."""
     rate, seconds = 44_100, 240
     generator = np.random.default_rng(0)

@@ -329,7 +329,7 @@ def test_ctrl_c_is_one_line_and_130(tmp_path, model, jobs):
     os.killpg(program.pid, signal.SIGINT)
     out, said = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert said == "moodfield: stopped; what was finished stays, and the same command goes on from there\n"
+    assert said == "moodfield: stopped; what was finished stays, and train and distill go on from there\n"
     assert all("scores" in line for line in lines(out))
 
 

@@ -206,7 +206,8 @@ def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
     judge = Split(tuple(replace(track, tags=tuple(set(track.tags) - {"low"})) for track in splits[1].tracks), TAGS)
     plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
     found = runs.train(plan, splits[0], judge, place, name="mine")
-    assert found.thresholds[1] == np.inf
+    assert found.thresholds[1] == 1  # no score is above it
+    assert found.origin == {"tags that no validation track has": "low"}
     assert np.isfinite(list(found.figures.values())).all()
     assert card.read(place.run / "best").thresholds == found.thresholds
 
@@ -227,3 +228,29 @@ def test_a_model_says_where_it_comes_from(tmp_path, no_export):
     )
     assert found.thresholds == (0.1,) * 5
     assert card.read(tmp_path / "best") == found
+
+
+def test_the_same_names_in_other_music_are_other_mels(tmp_path):
+    one, other = (runs.Place(tmp_path / name / "music", tmp_path, tmp_path) for name in ("one", "other"))
+    assert one.mels != other.mels
+    assert one.mels == runs.Place(tmp_path / "one" / ".." / "one" / "music", tmp_path, tmp_path / "run").mels
+
+
+def test_a_run_of_other_music_is_refused(splits, place, no_export):
+    short = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
+    runs.train(short, *splits, place, name="mine")
+    fewer = splits[0].take(range(4))
+    with pytest.raises(BadRun, match="another material"):
+        runs.train(short, fewer, splits[1], place, name="mine")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nothing", b"PK\x03\x04"])
+def test_soft_truth_that_is_none_is_refused(tmp_path, content):
+    path = tmp_path / "soft.npy"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadDataset, match=r"soft\.npy"):
+        runs.read_soft(path)
+    np.save(path, np.zeros(3))
+    with pytest.raises(BadDataset, match="one matrix of numbers"):
+        runs.read_soft(path)

@@ -120,10 +120,10 @@ def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard 
 def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `BadDataset`."""
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
     except (OSError, ValueError, EOFError) as error:
         raise BadDataset(f"{path} cannot be read as soft truth: {error}") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
+    if found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
         raise BadDataset(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
     return found.astype(np.float32)
 
