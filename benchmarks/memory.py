@@ -41,7 +41,8 @@ def main() -> None:
             peak, heard = map(float, answer.stdout.split())
             size = path.stat().st_size / 2**20
             peaks.append(peak)
-            print(f"| {length} | {size:.0f} | {peak:.0f} | {took:.1f} | {heard / took:.0f} |", flush=True)
+            times = heard / took
+            print(f"| {length} | {size:.0f} | {peak:.0f} | {took:.1f} | {times:.0f} |", flush=True)
         print(
             f"\n2 h took {peaks[1] - peaks[0]:+.0f} MB against 10 min; the goals are at most +100 MB, and 1 GB in all."
         )
