@@ -1,6 +1,7 @@
 """What every test may ask for: real data when it is there, and shapes checked while tests run."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ import pytest
 
 if TYPE_CHECKING:
     from models import Exported
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background: programs that tests start, and interrupt, would inherit that they ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jaxtyping.install_import_hook("moodfield", "beartype.beartype")
 
