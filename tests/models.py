@@ -50,17 +50,22 @@ class Exported:
     card: card.Card
 
 
-def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
-    """A small network with random weights, batch norms and statistics, whose logits have a natural size for `music`."""
-    torch.manual_seed(seed)
-    net = nets.create(name, bands=MEL.bands, tags=len(VOCABULARY), width=4, **changes)
+def stir(net: nn.Module) -> None:
+    """Weights and batch norms that all matter; one step of training then gives the statistics of what is heard."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
-            module.momentum = 1.0  # one step of training then gives the statistics of this music
+            module.momentum = 1.0
+
+
+def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
+    """A small network with random weights, batch norms and statistics, whose logits have a natural size for `music`."""
+    torch.manual_seed(seed)
+    net = nets.create(name, bands=MEL.bands, tags=len(VOCABULARY), width=4, **changes)
+    stir(net)
     mels = torch.from_numpy(mel.mel(music(60), MEL))
     net.standardize.mean.copy_(mels.mean(dim=1))
     net.standardize.spread.copy_(mels.std(dim=1))

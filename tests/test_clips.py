@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
+import models
 from moodfield import clips, nets, receptive
 from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
 from moodfield.errors import BadAudio, BadConfig
@@ -37,13 +37,7 @@ def network(name: str, rho_time: int) -> nets.Net:
     """A small network whose logits depend on all that they see; in double precision, so that equal means equal."""
     torch.manual_seed(rho_time)
     net = nets.create(name, bands=BANDS, tags=3, width=4, rho_freq=1, rho_time=rho_time)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
-            module.momentum = 1.0  # one step of training then gives logits of a natural size
+    models.stir(net)
     net(torch.randn(4, BANDS, 1_000))
     return net.eval().double()
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import models
 from moodfield import clips, mel, nets
 from moodfield.audio import Waveform
 from moodfield.clips import AnyLength, FixedLength
@@ -61,13 +62,8 @@ def example(net: nets.Net, batch: int = 2, frames: int = 0) -> Tensor:
 
 def randomised(net: nets.Net) -> nets.Net:
     """The network with weights, affine of batch norm and running statistics that all matter, in evaluation."""
+    models.stir(net)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
-            module.momentum = 1.0
         if isinstance(module, Standardize):
             module.fill(torch.randn(len(module.mean)), 0.5 + torch.rand(len(module.mean)))
     with torch.no_grad():
