@@ -11,6 +11,7 @@ import csv
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from sklearn.preprocessing import StandardScaler
 
 from moodfield import fleet, jamendo, metrics
 from moodfield.jamendo import Split
+from moodfield.nets import Net
 from moodfield.training import loop, recipe, runs
+from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
 
@@ -52,9 +55,7 @@ def main() -> None:
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    both = [jamendo.read(data / f"emotify-{part}.tsv", vocabulary=_tags(data)) for part in ("train", "validation")]
-    whole = Split(both[0].tracks + both[1].tracks, both[0].vocabulary)
-    folds = _folds(whole)
+    whole, folds = tracks(data)
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
     place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
     runs.gather(whole.tracks, plan, place)
@@ -70,7 +71,7 @@ def main() -> None:
         fresh = not (given.to / str(fold)).exists()
         began = time.monotonic()
         found["FA-ResNet"].append(
-            _score(truth, _network(plan, whole, learn, judge, replace(place, run=given.to / str(fold))))
+            _score(truth, network(plan, whole, learn, judge, replace(place, run=given.to / str(fold)))[1])
         )
         seconds += [time.monotonic() - began] if fresh else []
     print("## Emotify, five folds\n")
@@ -86,14 +87,14 @@ def main() -> None:
         print(f"trained in {np.mean(seconds):.0f} s a fold")
 
 
-def _tags(data: Path) -> tuple[str, ...]:
-    return jamendo.read_vocabulary(data / "tags.txt")
-
-
-def _folds(whole: Split) -> np.ndarray:
+def tracks(data: Path) -> tuple[Split, np.ndarray]:
+    """All excerpts, and the fold of each."""
+    tags = jamendo.read_vocabulary(data / "tags.txt")
+    both = [jamendo.read(data / f"emotify-{part}.tsv", vocabulary=tags) for part in ("train", "validation")]
+    whole = Split(both[0].tracks + both[1].tracks, both[0].vocabulary)
     with (HERE / "emotify_folds.tsv").open(encoding="utf-8", newline="") as file:
         fold = {row["TRACK_ID"]: int(row["FOLD"]) for row in csv.DictReader(file, delimiter="\t")}
-    return np.array([fold[track.id] for track in whole.tracks])
+    return whole, np.array([fold[track.id] for track in whole.tracks])
 
 
 def _features(stored: np.ndarray) -> np.ndarray:
@@ -115,13 +116,22 @@ def _regression(features: np.ndarray, truth: np.ndarray, learn: np.ndarray, judg
     return np.stack(scores, axis=1)
 
 
-def _network(plan: Recipe, whole: Split, learn: np.ndarray, judge: np.ndarray, place: runs.Place) -> np.ndarray:
+def network(
+    plan: Recipe,
+    whole: Split,
+    learn: np.ndarray,
+    judge: np.ndarray,
+    place: runs.Place,
+    *,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> tuple[Net, np.ndarray]:
+    """A network trained on some tracks, and its scores of others."""
     truth = whole.truth.astype(np.float32)
     learning = runs.material(whole.take(learn.tolist()), truth[learn], plan, place)
     judging = runs.material(whole.take(judge.tolist()), truth[judge], plan, place)
     statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run)
-    return loop.predict(plan, net, judging, whole.vocabulary)
+    net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run, report=report)
+    return net, loop.predict(plan, net, judging, whole.vocabulary)
 
 
 def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

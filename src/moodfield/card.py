@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from moodfield.clips import AnyLength, FixedLength
+from moodfield.clips import Lengths
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
 
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
 NETWORK = "model.onnx"
+SUMMARY = "summary.onnx"
+"""only of networks that judge whole tracks: what makes their features one answer"""
 README = "README.md"
 FORMAT = 1
 """version of the card's form; a card of another one is refused, loudly"""
@@ -45,7 +47,7 @@ class Card:
     """those of the tags that are themes rather than moods"""
     mel: MelConfig
     """how a waveform becomes the mel that the network wants"""
-    lengths: AnyLength | FixedLength
+    lengths: Lengths
     """what lengths of mel the network takes"""
     net: Mapping[str, str | int | float | bool]
     """the network as numbers"""

@@ -4,7 +4,8 @@ In: a mel, whole or in pieces; the lengths a network takes. Out: clips, and whic
 Knows nothing of: networks, files, or tags.
 
 A network that takes any length is fed overlapping clips, and the logits that could see a clip's edge are dropped: the
-rest are those that the network would give for the whole track. One that takes a fixed length sees sliding windows.
+rest are those that the network would give for the whole track. Of one that judges whole tracks, what it hears is cut in
+the same way. One that takes a fixed length sees sliding windows.
 """
 
 from collections.abc import Generator
@@ -23,8 +24,8 @@ MOST_FRAMES = 2**20
 
 
 @dataclass(frozen=True)
-class AnyLength:
-    """A network that takes any length: fully convolutional, its map as long as its input."""
+class _Sliding:
+    """A network whose map is as long as its input."""
 
     least: int
     """fewest frames that give an output"""
@@ -34,14 +35,28 @@ class AnyLength:
     """frames that one output sees"""
     start: int
     """first frame that output 0 sees; negative when it sees padding"""
-    kind: Literal["any"] = "any"
-    """what the card calls it"""
 
     def __post_init__(self) -> None:
         if min(self.least, self.stride, self.size) < 1 or self.start > 0:
             raise BadConfig(f"{self}: least, stride and size are at least 1, start at most 0")
         if max(self.least, self.stride, self.size, -self.start) > MOST_FRAMES:
             raise BadConfig(f"{self}: nothing is beyond {MOST_FRAMES} frames")
+
+
+@dataclass(frozen=True)
+class AnyLength(_Sliding):
+    """A network that takes any length: fully convolutional, and its outputs are logits."""
+
+    kind: Literal["any"] = "any"
+    """what the card calls it"""
+
+
+@dataclass(frozen=True)
+class WholeTrack(_Sliding):
+    """A network that judges a whole track at once: its outputs are features, and a second part summarises them all."""
+
+    kind: Literal["whole"] = "whole"
+    """what the card calls it"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class FixedLength:
             raise BadConfig(f"{self}: the step is between 1 and the window's frames, those at most {MOST_FRAMES}")
 
 
-Lengths = AnyLength | FixedLength
+Lengths = AnyLength | WholeTrack | FixedLength
 Mel = Float32[np.ndarray, "bands frames"]
 
 
@@ -81,7 +96,7 @@ class Cutter:
     """Cuts the pieces of one mel into clips; memory is bounded by the clip, not the track."""
 
     def __init__(self, lengths: Lengths, *, clip_frames: int = CLIP_FRAMES) -> None:
-        self._cut = _cut_any(lengths, clip_frames) if isinstance(lengths, AnyLength) else _cut_fixed(lengths)
+        self._cut = _cut_fixed(lengths) if isinstance(lengths, FixedLength) else _cut_any(lengths, clip_frames)
         next(self._cut)
 
     def push(self, piece: Mel) -> list[Clip]:
@@ -106,7 +121,9 @@ def pool(logits: Float32[np.ndarray, "tags time"]) -> Float32[np.ndarray, "tags"
 
 def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "time"]:
     """The frame in the middle of what each of a track's `count` outputs sees, within its `frames`."""
-    if isinstance(lengths, AnyLength):
+    if isinstance(lengths, WholeTrack):
+        middle = np.full(count, (frames - 1) / 2)
+    elif isinstance(lengths, AnyLength):
         middle = np.arange(count) * lengths.stride + lengths.start + (lengths.size - 1) / 2
     else:
         middle = (
@@ -116,7 +133,7 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     return np.clip(middle, 0, frames - 1).astype(np.float32)
 
 
-def _cut_any(lengths: AnyLength, clip_frames: int) -> _Cutting:
+def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
     """Clips that start at multiples of the stride, so that every output sees what it would see in the whole mel."""
     stride = lengths.stride
     before = -(lengths.start // stride) + 1

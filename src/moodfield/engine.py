@@ -13,56 +13,81 @@ from jaxtyping import Float32
 from moodfield.errors import BadModel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from moodfield.nets import Net
 
 INPUT, OUTPUT = "mels", "logits"
 """names of what the exported network takes and gives"""
+FEATURES = "features"
+"""what it gives, and its second part takes, if it judges whole tracks"""
 NUMBERS = ("tensor(float)", 3)
-"""type and number of axes of both, as ONNX Runtime calls them"""
+"""type and number of axes of all of them, as ONNX Runtime calls them"""
 
 Mels = Float32[np.ndarray, "batch bands frames"]
-Logits = Float32[np.ndarray, "batch tags time"]
+Heard = Float32[np.ndarray, "batch _channels time"]
+Logits = Float32[np.ndarray, "batch tags _time"]
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Whatever runs a network."""
 
-    def over_time(self, mels: Mels) -> Logits:
-        """Logits of every clip at every step of time."""
+    def over_time(self, mels: Mels) -> Heard:
+        """What every clip gives at every step of time: logits, or features of a network that judges whole tracks."""
+
+    def summarise(self, heard: Heard) -> Logits:
+        """Logits over time of whole tracks, from what all their clips gave: mostly the very same."""
 
 
 class OnnxEngine:
-    """A network in one ONNX file, run by ONNX Runtime on the CPU."""
+    """A network in one ONNX file, or in two if it judges whole tracks, run by ONNX Runtime on the CPU."""
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        """Open the file; `threads` 0 means as many as there are cores. Refuses a file that is no such network."""
+    def __init__(self, path: str | Path, *, summary: str | Path | None = None, threads: int = 0) -> None:
+        """Open the files; `threads` 0 means as many as there are cores. Refuses a file that is no such network."""
+        self._first = _Session(path, INPUT, FEATURES if summary else OUTPUT, threads)
+        self._second = _Session(summary, FEATURES, OUTPUT, threads) if summary else None
+
+    def over_time(self, mels: Mels) -> Heard:
+        """What every clip gives at every step of time; refuses what the network cannot take."""
+        return self._first(mels)
+
+    def summarise(self, heard: Heard) -> Logits:
+        """Logits over time of whole tracks, from what all their clips gave."""
+        return self._second(heard) if self._second else heard
+
+
+class _Session:
+    """One ONNX file that makes one array of another."""
+
+    def __init__(self, path: str | Path, takes: str, gives: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()  # silent, and without a second try: what goes wrong is raised
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        self._path = path
+        self._path, self._takes, self._gives = path, takes, gives
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            wants = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
-            gives = [(each.name, each.type, len(each.shape)) for each in self._session.get_outputs()]
+            came = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
+            left = [(each.name, each.type, len(each.shape)) for each in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime raises what its C++ raises; all of it means the same
             raise BadModel(f"{path} is not a network that ONNX Runtime can run: {error}") from error
-        if wants != [(INPUT, *NUMBERS)] or gives != [(OUTPUT, *NUMBERS)]:
-            wanted = f"{INPUT!r} and {OUTPUT!r}, both {NUMBERS[0]} with {NUMBERS[1]} axes"
-            raise BadModel(f"{path} takes {wants} and gives {gives}; wanted are {wanted}: export it with moodfield")
+        if came != [(takes, *NUMBERS)] or left != [(gives, *NUMBERS)]:
+            wanted = f"{takes!r} and {gives!r}, both {NUMBERS[0]} with {NUMBERS[1]} axes"
+            raise BadModel(f"{path} takes {came} and gives {left}; wanted are {wanted}: export it with moodfield")
 
-    def over_time(self, mels: Mels) -> Logits:
-        """Logits of every clip at every step of time; refuses what the network cannot take."""
+    def __call__(self, array: Heard) -> Heard:
         try:
-            logits: Logits = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(mels)})[0]
+            answer: Heard = self._session.run([self._gives], {self._takes: np.ascontiguousarray(array)})[0]
         except Exception as error:  # as above
-            raise BadModel(f"{self._path} cannot take clips of shape {mels.shape}: {error}") from error
-        return logits
+            raise BadModel(f"{self._path} cannot take {self._takes} of shape {array.shape}: {error}") from error
+        return answer
 
 
 class TorchEngine:
@@ -71,8 +96,15 @@ class TorchEngine:
     def __init__(self, net: "Net") -> None:
         self._net = net
 
-    def over_time(self, mels: Mels) -> Logits:
-        """Logits of every clip at every step of time."""
+    def over_time(self, mels: Mels) -> Heard:
+        """What every clip gives at every step of time."""
+        return self._run(self._net.hear, mels)
+
+    def summarise(self, heard: Heard) -> Logits:
+        """Logits over time of whole tracks, from what all their clips gave."""
+        return self._run(self._net.summarise, heard)
+
+    def _run(self, part: "Callable[[Tensor], Tensor]", array: Heard) -> Heard:
         import torch
 
         training = self._net.training
@@ -80,8 +112,8 @@ class TorchEngine:
         self._net.eval()
         try:
             with torch.inference_mode():
-                logits = self._net.over_time(torch.from_numpy(np.ascontiguousarray(mels)).to(device))
+                found = part(torch.from_numpy(np.ascontiguousarray(array)).to(device))
         finally:
             self._net.train(training)
-        answer: Logits = logits.float().cpu().numpy()
+        answer: Heard = found.float().cpu().numpy()
         return answer

@@ -2,10 +2,14 @@
 
 In: the layers of a network along one axis. Out: receptive field and stride in cells, frames, seconds or hertz.
 Knows nothing of: torch, or what a layer computes.
+
+The rule by which ρ regularizes a receptive field is here too: networks of any kind are built from its layers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from moodfield.errors import BadConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,44 @@ def outputs(layers: Iterable[Layer], cells: int) -> int:
         cells = (cells + 2 * layer.padding - layer.kernel) // layer.stride + 1
         if cells < 1:
             return 0
+    return cells
+
+
+DEEPEST_RHO = 22
+"""ρ at which all kernels that ρ governs are 3"""
+STEM = Layer(kernel=5, stride=2, padding=1)
+"""the first layer of every regularized network"""
+POOL = Layer(kernel=2, stride=2)
+"""the layer that halves a map"""
+POOLED = (2, 4, 8)
+"""after so many convolutions the map is halved"""
+
+
+def kernels(rho: int) -> tuple[int, ...]:
+    """Kernel sizes of the 24 regularized convolutions along one axis, for ρ in 0 … 22 (§3.1).
+
+    The first is always 3, the second always 1, and number `i + 2` is 3 up to `i = ρ`, then 1.
+    """
+    if not 0 <= rho <= DEEPEST_RHO:
+        raise BadConfig(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
+    return (3, 1, *(3 if i <= rho else 1 for i in range(1, DEEPEST_RHO + 1)))
+
+
+def regularized(rho: int) -> tuple[Layer, ...]:
+    """The layers of a network regularized by ρ, along one axis: stem, convolutions, and the pools between (§3.1)."""
+    layers = [STEM]
+    for done, kernel in enumerate(kernels(rho), start=1):
+        layers.append(Layer(kernel, padding=kernel // 3))
+        if done in POOLED:
+            layers.append(POOL)
+    return tuple(layers)
+
+
+def least(layers: Sequence[Layer]) -> int:
+    """The fewest input cells that give an output."""
+    cells = 1
+    while not outputs(layers, cells):
+        cells += 1
     return cells
 
 

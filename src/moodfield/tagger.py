@@ -200,7 +200,7 @@ class Listener:
     def __init__(self, member: Member, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
         self._member = member
         self._cutter = clips.Cutter(member.card.lengths, clip_frames=clip_frames)
-        self._maps: list[Map] = []
+        self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
         self._frames = 0
 
     def push(self, piece: mel.Mel) -> None:
@@ -211,7 +211,10 @@ class Listener:
     def finish(self) -> Map:
         """The logits of the whole track over time."""
         self._hear(self._cutter.finish())
-        return np.concatenate(self._maps, axis=1)
+        heard = np.concatenate(self._maps, axis=1)
+        if not isinstance(self._member.card.lengths, clips.WholeTrack):
+            return heard
+        return self._checked(self._member.engine.summarise(heard[None])[0])
 
     def seconds(self, steps: int) -> Float32[np.ndarray, "time"]:
         """When each of the steps is, from the start of the track."""
@@ -221,13 +224,18 @@ class Listener:
 
     def _hear(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
-            logits = self._member.engine.over_time(clip.mel[None])[0]
-            if logits.shape[0] != len(self._member.card.vocabulary) or not np.isfinite(logits).all():
-                raise BadModel(
-                    f"the network of {self._member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
-                    f"{len(self._member.card.vocabulary)} tags; its weights are damaged: get the model again"
-                )
-            self._maps.append(logits[:, clip.keep])
+            heard = self._member.engine.over_time(clip.mel[None])[0]
+            whole = isinstance(self._member.card.lengths, clips.WholeTrack)
+            self._maps.append((heard if whole else self._checked(heard))[:, clip.keep])
+
+    def _checked(self, logits: Map) -> Map:
+        """The very same, if they can be logits."""
+        if logits.shape[0] != len(self._member.card.vocabulary) or not np.isfinite(logits).all():
+            raise BadModel(
+                f"the network of {self._member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
+                f"{len(self._member.card.vocabulary)} tags; its weights are damaged: get the model again"
+            )
+        return logits
 
 
 def load(*what: str | Path, threads: int = 0) -> Tagger:
@@ -236,7 +244,7 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
     `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
     """
     folders = [_folder(each) for each in what or ("default",)]
-    members = [Member(card.read(folder), OnnxEngine(folder / card.NETWORK, threads=threads)) for folder in folders]
+    members = [_member(folder, threads) for folder in folders]
     for member in members:
         _try(member)
     return Tagger(members)
@@ -273,10 +281,17 @@ def _folder(what: str | Path) -> Path:
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
 
 
+def _member(folder: Path, threads: int) -> Member:
+    """The model in a folder."""
+    found = card.read(folder)
+    summary = folder / card.SUMMARY if isinstance(found.lengths, clips.WholeTrack) else None
+    return Member(found, OnnxEngine(folder / card.NETWORK, summary=summary, threads=threads))
+
+
 def _try(member: Member) -> None:
     """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
     lengths = member.card.lengths
-    frames = lengths.least if isinstance(lengths, clips.AnyLength) else lengths.frames
+    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
     listener = Listener(member)
     listener.push(np.zeros((member.card.mel.bands, frames), np.float32))
     listener.finish()

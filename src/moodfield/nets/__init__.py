@@ -14,17 +14,33 @@ from moodfield import errors
 from moodfield.errors import BadConfig, BadModel
 from moodfield.nets import resnet, vgg
 from moodfield.nets.blocks import Net
+from moodfield.nets.crnn import CRNNConfig
+from moodfield.nets.densenet import CPDenseNetConfig
+from moodfield.nets.plain import PlainResNetConfig
 from moodfield.nets.resnet import CPResNet, CPResNetConfig
 from moodfield.nets.vgg import VGG, VGGConfig
 
-NetConfig = CPResNetConfig | VGGConfig
+NetConfig = CPResNetConfig | CPDenseNetConfig | PlainResNetConfig | CRNNConfig | VGGConfig
 
 NETS: dict[str, NetConfig] = {
     "cp_resnet": CPResNetConfig(),
     "fa_resnet": CPResNetConfig(frequency_aware=True),
+    "shake_fa_resnet": CPResNetConfig(frequency_aware=True, shake=True),
+    "cp_densenet": CPDenseNetConfig(),
+    "resnet18": PlainResNetConfig(depth=18),
+    "resnet34": PlainResNetConfig(depth=34),
+    "resnet50": PlainResNetConfig(depth=50),
+    "crnn": CRNNConfig(),
     "vgg": VGGConfig(),
 }
 """name → config; files store the config, never the name"""
+_FAMILIES: tuple[NetConfig, ...] = (
+    CPResNetConfig(),
+    CPDenseNetConfig(),
+    PlainResNetConfig(),
+    CRNNConfig(),
+    VGGConfig(),
+)
 
 
 def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) -> Net:
@@ -55,7 +71,7 @@ def register(name: str, config: NetConfig) -> None:
 def from_dict(values: Mapping[str, object]) -> NetConfig:
     """The config that a file states as plain values; refuses unknown families, numbers and values out of range."""
     rest = dict(values)
-    families: dict[str, type[NetConfig]] = {"cp_resnet": CPResNetConfig, "vgg": VGGConfig}
+    families: dict[str, type[NetConfig]] = {config.family: type(config) for config in _FAMILIES}
     kind = errors.lookup(families, str(rest.get("family")), what="family of networks")
     try:
         return kind(**rest)  # type: ignore[arg-type]
@@ -81,10 +97,13 @@ def published(path: str | Path) -> Net:
 __all__ = [
     "NETS",
     "VGG",
+    "CPDenseNetConfig",
     "CPResNet",
     "CPResNetConfig",
+    "CRNNConfig",
     "Net",
     "NetConfig",
+    "PlainResNetConfig",
     "VGGConfig",
     "create",
     "from_dict",

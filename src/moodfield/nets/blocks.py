@@ -1,4 +1,4 @@
-"""Standardiser, frequency-aware convolution, residual block, initialisation.
+"""Standardiser, frequency-aware convolution, shake-shake, residual and dense blocks, initialisation.
 
 In: feature maps, batch × channels × freq × time. Out: the same, one layer on.
 Knows nothing of: which network is built from it, or of training.
@@ -6,11 +6,16 @@ Knows nothing of: which network is built from it, or of training.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from moodfield.clips import Lengths
 from moodfield.errors import BadConfig
@@ -28,6 +33,10 @@ class Net(nn.Module, ABC):
     standardize: "Standardize"
     """its first layer"""
 
+    recompute: bool = False
+    """whether training keeps only what enters each block, and computes the rest again for the gradients: less memory,
+    about a third more work, the same result bit for bit"""
+
     @abstractmethod
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits at every step of time, before they are pooled: a small receptive field makes them sharp."""
@@ -39,6 +48,14 @@ class Net(nn.Module, ABC):
     def forward(self, mels: Mels) -> Float[Tensor, "batch tags"]:
         """Logits of a clip: the mean of its map over time."""
         return self.over_time(mels).mean(dim=-1)
+
+    def hear(self, mels: Mels) -> Float[Tensor, "batch _channels time"]:
+        """What a clip of a longer track is worth keeping at every step of time, for `summarise`: mostly its logits."""
+        return self.over_time(mels)
+
+    def summarise(self, heard: Float[Tensor, "batch _channels time"]) -> Float[Tensor, "batch tags _time"]:
+        """Logits over time of a whole track, from what was kept of all its clips."""
+        return heard
 
 
 class Standardize(nn.Module):
@@ -76,50 +93,107 @@ class FrequencyAwareConv2d(nn.Conv2d):
 
     It is the convolution of its input with one more channel, `2i/H − 1` in row `i` of `H`, placed last and zero-padded
     like the others. That channel is constant over batch and time, so its share of the result is a small map that is
-    added instead of concatenated: the middle columns are all alike, the first and the last see padding.
+    added instead of concatenated: the middle columns are all alike, the first and the last see padding. With groups,
+    every group sees the channel.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int]) -> None:
-        super().__init__(inputs + 1, outputs, kernel, padding=_same(kernel), bias=False)
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], *, groups: int = 1) -> None:
+        super().__init__(inputs + groups, outputs, kernel, padding=_same(kernel), groups=groups, bias=False)
 
     def forward(self, maps: Maps) -> Maps:
         """The convolution with the channel of positions."""
-        seen = F.conv2d(maps, self.weight[:, :-1], padding=_same(self.kernel_size))
-        return seen + self._position(maps.shape[2], maps.shape[3]).to(seen.dtype)
+        seen = F.conv2d(maps, self.weight[:, :-1], self.bias, padding=self.padding, groups=self.groups)
+        rows, weight = self._rows(maps), self.weight[:, -1:]
+        if torch.compiler.is_compiling():  # a compiler does better with what it knows, and it must not see a size of 1
+            return seen + F.conv2d(rows.expand(*maps.shape[:1], 1, *maps.shape[2:]), weight, padding=self.padding)
+        with torch.autocast(maps.device.type, enabled=False):
+            return _AddPositions.apply(seen, F.conv2d(rows, weight, padding=(self.padding[0], weight.shape[3] - 1)))
 
-    def _position(self, freq: int, time: int | torch.SymInt) -> Float[Tensor, "1 channels freq time"]:
-        """What the channel of positions adds, broadcast over time where the kernel is one frame long."""
-        weight = self.weight[:, -1:]
-        rows = (torch.arange(freq, device=weight.device, dtype=weight.dtype) * (2 / freq) - 1).view(1, 1, freq, 1)
-        padding = (_same(self.kernel_size)[0], 0)
-        everywhere = F.conv2d(rows, weight.sum(dim=3, keepdim=True), padding=padding)
-        if weight.shape[3] == 1:
-            return everywhere
-        first = F.conv2d(rows, weight[..., :1], padding=padding)
-        last = F.conv2d(rows, weight[..., -1:], padding=padding)
-        middle = everywhere.expand(-1, -1, -1, time)
-        at = torch.arange(middle.shape[3], device=weight.device)
-        return middle - first * (at == 0) - last * (at == time - 1)
+    def _rows(self, maps: Maps) -> Float[Tensor, "1 1 freq 1"]:
+        """The channel of positions for a map, one column of it."""
+        freq = maps.shape[2]
+        return (torch.arange(freq, device=maps.device, dtype=self.weight.dtype) * (2 / freq) - 1).view(1, 1, freq, 1)
 
 
-def convolution(inputs: int, outputs: int, kernel: tuple[int, int], *, frequency_aware: bool) -> nn.Conv2d:
-    """A convolution that keeps the size of its map, frequency-aware or not; no bias, since batch norm follows."""
+class _AddPositions(torch.autograd.Function):
+    """Adds what the channel of positions gives, in place: a map is read and written once, whatever its kernel.
+
+    `taps` is the convolution of one column alone, so its columns are the kernel's, from the last to the first. Each of
+    them counts everywhere, but for the first and the last column of the map, which see padding.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Maps, taps: Float[Tensor, "1 _channels freq _columns"]) -> Maps:
+        ctx.mark_dirty(maps)
+        ctx.taps = taps.shape[3]
+        everywhere = taps.sum(dim=3, keepdim=True).to(maps.dtype)
+        maps += everywhere.contiguous(memory_format=torch.channels_last)  # as the map lies in memory
+        if ctx.taps > 1:
+            maps[..., 0] -= taps[..., -1].to(maps.dtype)
+            maps[..., -1] -= taps[..., 0].to(maps.dtype)
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Maps) -> tuple[Maps, Float[Tensor, "1 _channels freq _columns"]]:
+        columns = gradient.shape[3]
+        over_time = F.avg_pool2d(gradient, (1, columns)).float().sum(dim=0, keepdim=True) * columns
+        taps = over_time.repeat(1, 1, 1, ctx.taps)
+        if ctx.taps > 1:
+            taps[..., -1] -= gradient[..., 0].float().sum(dim=0)
+            taps[..., 0] -= gradient[..., -1].float().sum(dim=0)
+        return gradient, taps
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: tuple[int, int], *, frequency_aware: bool, groups: int = 1
+) -> nn.Conv2d:
+    """A convolution that keeps the size of its map, frequency-aware or not; no bias, since batch norm is near."""
     if frequency_aware:
-        return FrequencyAwareConv2d(inputs, outputs, kernel)
-    return nn.Conv2d(inputs, outputs, kernel, padding=_same(kernel), bias=False)
+        return FrequencyAwareConv2d(inputs, outputs, kernel, groups=groups)
+    return nn.Conv2d(inputs, outputs, kernel, padding=_same(kernel), groups=groups, bias=False)
+
+
+class ShakeShake(torch.autograd.Function):
+    """Two branches mixed at random, and their gradients mixed at random too, otherwise (§3.3).
+
+    Every sample of the batch has its own share forwards and another, independent one backwards.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, one: Maps, other: Maps) -> Maps:
+        """The mix; its share is uniform in 0 … 1."""
+        return torch.lerp(other, one, _shares(one))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Maps) -> tuple[Maps, Maps]:
+        """The gradient of both branches; their shares add up to 1."""
+        first = gradient * _shares(gradient)
+        return first, gradient - first
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, added and rectified."""
+    """Two convolutions beside a shortcut, added and rectified; shaken, there are two such branches, mixed.
+
+    The branches are the two halves of one stack of channels: both are computed in one pass.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, kernels: tuple[tuple[int, int], tuple[int, int]], *, frequency_aware: bool
+        self,
+        inputs: int,
+        outputs: int,
+        kernels: tuple[tuple[int, int], tuple[int, int]],
+        *,
+        frequency_aware: bool,
+        shake: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = convolution(inputs, outputs, kernels[0], frequency_aware=frequency_aware)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = convolution(outputs, outputs, kernels[1], frequency_aware=frequency_aware)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        branches = 2 if shake else 1
+        stack = branches * outputs
+        self.shake = shake
+        self.conv1 = convolution(inputs, stack, kernels[0], frequency_aware=frequency_aware)
+        self.bn1 = nn.BatchNorm2d(stack)
+        self.conv2 = convolution(stack, stack, kernels[1], frequency_aware=frequency_aware, groups=branches)
+        self.bn2 = nn.BatchNorm2d(stack)
         self.shortcut = nn.Sequential()
         if inputs != outputs:
             self.shortcut.add_module("conv", nn.Conv2d(inputs, outputs, 1, bias=False))
@@ -128,15 +202,69 @@ class ResidualBlock(nn.Module):
     def forward(self, maps: Maps) -> Maps:
         """The map one block on, of the same size."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(maps)))))
+        if self.shake:
+            one, other = residual.chunk(2, dim=1)
+            residual = ShakeShake.apply(one, other) if self.training else (one + other) / 2
         return F.relu(residual + self.shortcut(maps))
 
     def reset_parameters(self, *, depth: int) -> None:
         """Start as the identity: small first convolution by the network's `depth` in blocks, second one zero."""
-        for conv, scale in ((self.conv1, depth**-0.5), (getattr(self.shortcut, "conv", None), 1.0)):
+        branches = 2 if self.shake else 1
+        shortcut = getattr(self.shortcut, "conv", None)
+        for conv, stacked, scale in ((self.conv1, branches, depth**-0.5), (shortcut, 1, 1.0)):
             if conv is not None:
                 rows, columns = conv.kernel_size
-                nn.init.normal_(conv.weight, std=scale * math.sqrt(2 / (rows * columns * conv.out_channels)))
+                nn.init.normal_(conv.weight, std=scale * math.sqrt(2 * stacked / (rows * columns * conv.out_channels)))
         nn.init.zeros_(self.conv2.weight)
+
+
+class DenseLayer(nn.Module):
+    """Norm, rectifier and convolution, whose result is placed beside what came in."""
+
+    def __init__(self, inputs: int, growth: int, kernel: tuple[int, int], *, frequency_aware: bool) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(inputs)
+        self.conv = convolution(inputs, growth, kernel, frequency_aware=frequency_aware)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, maps: Maps) -> Maps:
+        """The map with `growth` more channels."""
+        return torch.cat([maps, self.conv(F.relu(self.bn(maps)))], dim=1)
+
+
+def through(blocks: nn.Sequential, maps: Maps, *, recompute: bool) -> Maps:
+    """The map after all blocks; to `recompute` is to keep what enters a block and forget what happens inside."""
+    for block in blocks:
+        if recompute and block.training and torch.is_grad_enabled():
+            maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_twice, block))
+        else:
+            maps = block(maps)
+    return maps
+
+
+def _twice(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds a block the first time, and the second."""
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Batch norms count what they hear once, not again when it is computed again."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, heard) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(heard)
+
+
+def _shares(maps: Maps) -> Float[Tensor, "batch 1 1 1"]:
+    """A number in 0 … 1 for every sample."""
+    return torch.rand(len(maps), 1, 1, 1, device=maps.device, dtype=maps.dtype)
 
 
 def _same(kernel: tuple[int, ...]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""CP-ResNet: receptive-field-regularized, optionally frequency-aware.
+"""CP-ResNet: receptive-field-regularized, optionally frequency-aware and shaken.
 
 In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
 Knows nothing of: how it is trained, or what the tags mean.
@@ -15,28 +15,11 @@ from torch import Tensor, nn
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig, BadModel
-from moodfield.nets.blocks import Mels, Net, ResidualBlock, Standardize
-from moodfield.receptive import Layer
+from moodfield.nets.blocks import Mels, Net, ResidualBlock, Standardize, through
+from moodfield.receptive import POOL, POOLED, STEM, Layer
 
-DEEPEST_RHO = 22
-"""ρ at which all kernels that ρ governs are 3"""
 BLOCKS = 12
 """residual blocks: three stages of four"""
-POOLED_BLOCKS = (0, 1, 3)
-"""blocks after which the map is halved in frequency and time"""
-STEM = Layer(kernel=5, stride=2, padding=1)
-POOL = Layer(kernel=2, stride=2)
-
-
-def kernels(rho: int) -> tuple[tuple[int, int], ...]:
-    """Kernel sizes of the two convolutions of every block, along one axis, for ρ in 0 … 22 (§3.1).
-
-    The first convolution is always 3, the second always 1, and number `i + 2` is 3 up to `i = ρ`, then 1.
-    """
-    if not 0 <= rho <= DEEPEST_RHO:
-        raise BadConfig(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
-    sizes = [3, 1] + [3 if i <= rho else 1 for i in range(1, 2 * BLOCKS - 1)]
-    return tuple(zip(sizes[::2], sizes[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -51,22 +34,19 @@ class CPResNetConfig:
     """channels of the first stage; the second has twice, the third four times as many"""
     frequency_aware: bool = False
     """whether every convolution of the blocks also sees its position on the frequency axis"""
+    shake: bool = False
+    """whether every block has two branches, mixed at random while training (§3.3)"""
     family: Literal["cp_resnet"] = "cp_resnet"
     """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
-        kernels(self.rho_freq), kernels(self.rho_time)
+        receptive.kernels(self.rho_freq), receptive.kernels(self.rho_time)
         if self.width < 1:
             raise BadConfig(f"a width of {self.width} channels came, at least 1 is needed")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that an output cell looks through along one axis, first to last."""
-        found = [STEM]
-        for index, block in enumerate(kernels(self.rho_freq if axis == "freq" else self.rho_time)):
-            found += [Layer(kernel, padding=kernel // 3) for kernel in block]
-            if index in POOLED_BLOCKS:
-                found.append(POOL)
-        return tuple(found)
+        return receptive.regularized(self.rho_freq if axis == "freq" else self.rho_time)
 
     def build(self, *, bands: int, tags: int) -> "CPResNet":
         """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
@@ -82,12 +62,11 @@ class CPResNet(Net):
     def __init__(self, config: CPResNetConfig, *, bands: int, tags: int) -> None:
         super().__init__()
         self.config = config
-        along_time = config.layers("time")
+        along_freq, along_time = config.layers("freq"), config.layers("time")
+        if bands != 1 and not receptive.outputs(along_freq, bands):
+            raise BadConfig(f"{bands} bands came, this network needs at least {receptive.least(along_freq)}")
         seen = receptive.field(along_time)
-        least = next(n for n in range(1, 64) if receptive.outputs(along_time, n))
-        if bands != 1 and not receptive.outputs(config.layers("freq"), bands):
-            raise BadConfig(f"{bands} bands came, this network needs at least {least}")
-        self.lengths = clips.AnyLength(least, seen.stride, seen.size, seen.start)
+        self.lengths = clips.AnyLength(receptive.least(along_time), seen.stride, seen.size, seen.start)
         self.standardize = Standardize(bands)
         self.stem = nn.Sequential(
             nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
@@ -96,12 +75,14 @@ class CPResNet(Net):
         )
         self.blocks = nn.Sequential()
         inputs = config.width
-        sizes = zip(kernels(config.rho_freq), kernels(config.rho_time), strict=True)
-        for index, ((freq1, freq2), (time1, time2)) in enumerate(sizes):
+        kernels = list(zip(receptive.kernels(config.rho_freq), receptive.kernels(config.rho_time), strict=True))
+        for index in range(BLOCKS):
             outputs = config.width * 2 ** (index // 4)
-            pair = ((freq1, time1), (freq2, time2))
-            self.blocks.append(ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware))
-            if index in POOLED_BLOCKS:
+            pair = (kernels[2 * index], kernels[2 * index + 1])
+            self.blocks.append(
+                ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware, shake=config.shake)
+            )
+            if 2 * (index + 1) in POOLED:
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
         self.head = nn.Sequential(nn.Conv2d(inputs, tags, 1, bias=False), nn.BatchNorm2d(tags))
@@ -109,7 +90,8 @@ class CPResNet(Net):
 
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
-        return self.head(self.blocks(self.stem(self.standardize(mels)))).mean(dim=2)
+        stem = self.stem(self.standardize(mels))
+        return self.head(through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

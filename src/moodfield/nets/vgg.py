@@ -12,14 +12,14 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moodfield import clips
 from moodfield.errors import BadConfig, BadModel
-from moodfield.nets.blocks import Mels, Net, Standardize
+from moodfield.nets.blocks import Mels, Net, Standardize, through
 from moodfield.receptive import Layer
 
-CHANNELS = (64, 128, 128, 128, 64)
+CHANNELS = (1, 2, 2, 2, 1)
+"""channels of every convolution, in widths"""
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 """cells of frequency and of time that each pooling makes one"""
 SHORTEST, LONGEST = 1280, 2559
@@ -30,6 +30,8 @@ SHORTEST, LONGEST = 1280, 2559
 class VGGConfig:
     """The organisers' baseline as numbers (Table 1, VGG-ish)."""
 
+    width: int = 64
+    """channels of the first and the last convolution; those between have twice as many"""
     frames: int = 1_366
     """frames of a window, 1280 … 2559; 29.1 s of the organisers' mel"""
     dropout: float = 0.5
@@ -38,8 +40,8 @@ class VGGConfig:
     """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
-        if not SHORTEST <= self.frames <= LONGEST or not 0 <= self.dropout < 1:
-            raise BadConfig(f"{self}: frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1")
+        if not SHORTEST <= self.frames <= LONGEST or not 0 <= self.dropout < 1 or self.width < 1:
+            raise BadConfig(f"{self}: frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1, the width at least 1")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that the output looks through along one axis, first to last."""
@@ -62,22 +64,24 @@ class VGG(Net):
         self.lengths = clips.FixedLength(config.frames, config.frames // 2)
         self.standardize = Standardize(bands)
         self.bn_init = nn.BatchNorm2d(1)
-        self.convs = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        for inputs, outputs in zip((1, *CHANNELS), CHANNELS, strict=False):
-            self.convs.append(nn.Conv2d(inputs, outputs, 3, padding=1))
-            self.norms.append(nn.BatchNorm2d(outputs))
+        self.blocks = (
+            nn.Sequential()
+        )  # ELU rises, so the largest of many is found before it as well as after, and faster
+        inputs = 1
+        for widths, pool in zip(CHANNELS, POOLS, strict=True):
+            outputs = widths * config.width
+            conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+            self.blocks.append(nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool), nn.ELU()))
+            inputs = outputs
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(CHANNELS[-1], tags)
+        self.dense = nn.Linear(inputs, tags)
 
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits of a window: one step of time."""
         if not SHORTEST <= mels.shape[2] <= LONGEST:
             raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
-        maps = self.bn_init(self.standardize(mels))
-        for conv, norm, pool in zip(self.convs, self.norms, POOLS, strict=True):
-            maps = F.max_pool2d(F.elu(norm(conv(maps))), pool)
-        return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2)
+        maps = through(self.blocks, self.bn_init(self.standardize(mels)), recompute=self.recompute)
+        return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2).float()
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
@@ -86,7 +90,7 @@ class VGG(Net):
 
 
 def from_published(checkpoint: Mapping[str, object]) -> VGG:
-    """The network in the organisers' published state dict: `conv_{n} → convs.{n − 1}`, `bn_{n} → norms.{n − 1}`.
+    """The network in the organisers' published state dict: `conv_{n} → blocks.{n − 1}.0`, `bn_{n} → blocks.{n − 1}.1`.
 
     The standardiser is the identity, since the network begins with a batch norm. Refuses other weights with `BadModel`.
     """
@@ -104,5 +108,5 @@ def from_published(checkpoint: Mapping[str, object]) -> VGG:
 
 def _renamed(key: str) -> str:
     """Our name for a tensor of the published code."""
-    ours = {"conv": "convs", "bn": "norms"}
-    return re.sub(r"^(conv|bn)_(\d)", lambda found: f"{ours[found[1]]}.{int(found[2]) - 1}", key)
+    place = {"conv": 0, "bn": 1}
+    return re.sub(r"^(conv|bn)_(\d)", lambda found: f"blocks.{int(found[2]) - 1}.{place[found[1]]}", key)

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moodfield import metrics
-from moodfield.clips import AnyLength
+from moodfield.clips import FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
 from moodfield.nets import Net
@@ -78,7 +78,7 @@ def train(
     loss_of = _loss(plan.loss, learn, net)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _claim(folder, plan, vocabulary, _digest(learn, statistics))
-    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)
+    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     started, best = _resume(folder, net, optimizer)
     fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
     model, tuned = fabric.setup(net, optimizer)
@@ -153,7 +153,7 @@ def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(plan.seed)
     net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
-    if isinstance(net.lengths, AnyLength) and plan.clip_frames < net.lengths.least:
+    if not isinstance(net.lengths, FixedLength) and plan.clip_frames < net.lengths.least:
         raise BadConfig(
             f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.least} or more; "
             "raise batch.clip_seconds"

@@ -1,0 +1,176 @@
+"""Every network of the zoo on Emotify: the same budget and the same five folds for all.
+
+    MOODFIELD_DATA=… python benchmarks/zoo.py [--to runs/zoo] [--folds 0-4] [--only NAME …]
+
+Nothing is chosen on the fold that is scored: every network is judged once, after its last epoch. Networks have a
+quarter of their published width. A run that was stopped goes on, a finished one is only read. Prints a Markdown table
+of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+import emotify
+from moodfield import fleet, metrics
+from moodfield.jamendo import Split
+from moodfield.training import recipe, runs
+from moodfield.training.recipe import Recipe
+
+BUDGET = (
+    "mel.overlap=0.25",
+    "mel.bands=128",
+    "batch.clip_seconds=10",
+    "loss.pos_weight=1",
+    "schedule.warm_up=4",
+    "schedule.constant=30",
+    "schedule.decay=40",
+    "schedule.final=6",
+    "schedule.peak=1e-3",
+    "schedule.floor=1e-5",
+    "precision=bf16-mixed",
+    "validate_every=80",
+)
+"""what all share; a system may then change it"""
+ORGANISERS = (
+    "mel.rate=12000",
+    "mel.window=512",
+    "mel.overlap=0.5",
+    "mel.bands=96",
+    "mel.kind=plain",
+    "batch.clip_seconds=29.12",
+)
+"""the mel of the organisers' baseline, and the length that it wants"""
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "CP-ResNet": ("net=cp_resnet", "net.width=32"),
+    "FA-ResNet": ("net=fa_resnet", "net.width=32"),
+    "Shake-FA-ResNet": ("net=shake_fa_resnet", "net.width=32"),
+    "CP-DenseNet": ("net=cp_densenet", "net.width=32", "net.growth=16"),
+    "ResNet-18": ("net=resnet18", "net.width=16"),
+    "ResNet-34": ("net=resnet34", "net.width=16"),
+    "ResNet-50": ("net=resnet50", "net.width=16"),
+    "CRNN, 30 s": ("net=crnn", "net.width=16", "batch.clip_seconds=30"),
+    "VGG-ish, 29 s, plain mel": ("net=vgg", "net.width=16", *ORGANISERS),
+    "FA-ResNet, time ρ 2": ("net=fa_resnet", "net.width=32", "net.rho_time=2"),
+    "FA-ResNet, time ρ 9": ("net=fa_resnet", "net.width=32", "net.rho_time=9"),
+    "FA-ResNet, hop 512": ("net=fa_resnet", "net.width=32", "mel.overlap=0.75"),
+}
+PAIRS = (
+    ("FA-ResNet", "CP-ResNet"),
+    ("Shake-FA-ResNet", "FA-ResNet"),
+    ("FA-ResNet, time ρ 2", "FA-ResNet"),
+    ("FA-ResNet, time ρ 9", "FA-ResNet"),
+    ("FA-ResNet, hop 512", "FA-ResNet"),
+    ("CP-DenseNet", "CP-ResNet"),
+    ("ResNet-34", "ResNet-18"),
+    ("ResNet-34", "ResNet-50"),
+    ("FA-ResNet", "ResNet-34"),
+    ("FA-ResNet", "CRNN, 30 s"),
+    ("FA-ResNet", "VGG-ish, 29 s, plain mel"),
+)
+"""comparisons: the first against the second"""
+FOLDS = 5
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one system did on one fold."""
+
+    pr_auc: float
+    roc_auc: float
+    parameters: int
+    seconds: float
+    """of the fastest epoch, since others may have shared the machine"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path("runs/zoo"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--folds", type=int, nargs="*", default=list(range(FOLDS)))
+    parser.add_argument("--only", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
+    given = parser.parse_args()
+    data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
+    if not data.is_dir():
+        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
+    whole, folds = emotify.tracks(data)
+    for fold in given.folds:
+        for system in given.only:
+            run = given.to / _plain(system) / str(fold)
+            if not (run / RESULT).is_file():
+                place = runs.Place(data / "audio", given.store, run, fleet.cores())
+                _judge(system, whole, folds, fold, place)
+    found = {system: _read(given.to / _plain(system)) for system in SYSTEMS}
+    _table({system: results for system, results in found.items() if results})
+
+
+def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> None:
+    """Train a system on four folds, judge it on the fifth, and keep what was found."""
+    plan = recipe.change(Recipe(), *BUDGET, *SYSTEMS[system])
+    runs.gather(whole.tracks, plan, place)
+    learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    times = [time.monotonic()]
+    net, scores = emotify.network(plan, whole, learn, judge, place, report=lambda _: times.append(time.monotonic()))
+    macro = metrics.evaluate(whole.truth[judge], scores).macro
+    result = Result(
+        pr_auc=macro["PR-AUC"],
+        roc_auc=macro["ROC-AUC"],
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        seconds=float(min(np.diff(times)[1:-1], default=np.nan)),
+    )
+    half = place.run / f"{RESULT}.part"
+    half.write_text(json.dumps(vars(result)))
+    half.replace(place.run / RESULT)
+    print(f"{system}, fold {fold}: {result}", file=sys.stderr, flush=True)
+
+
+def _plain(system: str) -> str:
+    """A name for a folder."""
+    return system.lower().replace(",", "").replace("ρ", "rho").replace(" ", "-")
+
+
+def _read(folder: Path) -> dict[int, Result]:
+    """What is finished, by fold."""
+    return {
+        fold: Result(**json.loads((folder / str(fold) / RESULT).read_text()))
+        for fold in range(FOLDS)
+        if (folder / str(fold) / RESULT).is_file()
+    }
+
+
+def _table(found: dict[str, dict[int, Result]]) -> None:
+    print("## The zoo on Emotify, five folds\n")
+    print("| system | macro PR-AUC | macro ROC-AUC | parameters | seconds per epoch | folds |")
+    print("|---|---|---|---|---|---|")
+    for system, results in found.items():
+        pr_auc, roc_auc = (
+            _spread([getattr(each, name) for each in results.values()]) for name in ("pr_auc", "roc_auc")
+        )
+        seconds = np.nanmin([each.seconds for each in results.values()])
+        parameters = next(iter(results.values())).parameters
+        print(f"| {system} | {pr_auc} | {roc_auc} | {parameters:,} | {seconds:.1f} | {len(results)} |")
+    print("\nSeconds are those of the fastest epoch of 240 clips, on one core.\n")
+    print("| compared, fold by fold | PR-AUC, mean difference | 95 % interval | folds won |\n|---|---|---|---|")
+    for one, other in PAIRS:
+        both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
+        if len(both) > 1:
+            apart = np.array([found[one][fold].pr_auc - found[other][fold].pr_auc for fold in both])
+            half = stats.t.ppf(0.975, len(both) - 1) * apart.std(ddof=1) / np.sqrt(len(both))
+            interval = f"{apart.mean() - half:+.3f} … {apart.mean() + half:+.3f}"
+            print(f"| {one} − {other} | {apart.mean():+.3f} | {interval} | {(apart > 0).sum()} of {len(both)} |")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else np.nan:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Vanilla ResNet-18, 34 and 50.
+
+In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
+Knows nothing of: how it is trained, or what the tags mean.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moodfield import clips, receptive
+from moodfield.errors import BadConfig
+from moodfield.nets.blocks import Maps, Mels, Net, Standardize, through
+from moodfield.receptive import Layer
+
+STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+"""blocks of each of the four stages, by depth"""
+STEM = Layer(kernel=7, stride=2, padding=3)
+POOL = Layer(kernel=3, stride=2, padding=1)
+
+
+@dataclass(frozen=True)
+class PlainResNetConfig:
+    """A vanilla ResNet as numbers (§4, submission 5)."""
+
+    depth: int = 34
+    """18, 34 or 50 layers; 34 was the best of them in validation"""
+    width: int = 64
+    """channels of the first stage; every stage has twice those of the one before"""
+    family: Literal["plain"] = "plain"
+    """what files call networks of this kind"""
+
+    def __post_init__(self) -> None:
+        if self.depth not in STAGES or self.width < 1:
+            raise BadConfig(f"{self}: the depth is {', '.join(map(str, STAGES))}, and the width at least 1 channel")
+
+    @property
+    def blocks(self) -> tuple[tuple[tuple[int, Layer], ...], ...]:
+        """The residual blocks: channels and layer of every convolution; the first of a stage halves the map."""
+        found: list[tuple[tuple[int, Layer], ...]] = []
+        for stage, count in enumerate(STAGES[self.depth]):
+            width = self.width * 2**stage
+            for index in range(count):
+                wide = Layer(3, stride=2 if stage and not index else 1, padding=1)
+                if self.depth == 50:
+                    found.append(((width, Layer(1)), (width, wide), (4 * width, Layer(1))))
+                else:
+                    found.append(((width, wide), (width, Layer(3, padding=1))))
+        return tuple(found)
+
+    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
+        """The layers that an output cell looks through along either axis, first to last."""
+        return (STEM, POOL, *(layer for block in self.blocks for _, layer in block))
+
+    def build(self, *, bands: int, tags: int) -> "PlainResNet":
+        """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
+        return PlainResNet(self, bands=bands, tags=tags)
+
+
+class PlainResNet(Net):
+    """A vanilla ResNet for one channel; its last layer is linear, so it may as well come before the mean over time."""
+
+    def __init__(self, config: PlainResNetConfig, *, bands: int, tags: int) -> None:
+        super().__init__()
+        self.config = config
+        if bands < 1:
+            raise BadConfig(f"{bands} bands came, at least 1 is needed")
+        along_time = config.layers("time")
+        seen = receptive.field(along_time)
+        self.lengths = clips.AnyLength(receptive.least(along_time), seen.stride, seen.size, seen.start)
+        self.standardize = Standardize(bands)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
+            nn.BatchNorm2d(config.width),
+            nn.ReLU(),
+            nn.MaxPool2d(POOL.kernel, POOL.stride, POOL.padding),
+        )
+        self.blocks = nn.Sequential()
+        channels = config.width
+        for convs in config.blocks:
+            self.blocks.append(_Block(channels, convs))
+            channels = convs[-1][0]
+        self.dense = nn.Linear(channels, tags)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+        """Logits every 32 frames: those of the features' mean over frequency."""
+        stem = self.stem(self.standardize(mels))
+        features = through(self.blocks, stem, recompute=self.recompute).mean(dim=2)
+        return self.dense(features.transpose(1, 2)).transpose(1, 2).float()
+
+    @torch.no_grad()
+    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
+        """Begin with these logits: the last layer starts from their mean, and learns their spread."""
+        self.dense.bias.copy_(mean)
+
+
+class _Block(nn.Module):
+    """Convolutions beside a shortcut, added and rectified."""
+
+    def __init__(self, inputs: int, convs: tuple[tuple[int, Layer], ...]) -> None:
+        super().__init__()
+        self.residual = nn.Sequential()
+        channels, stride = inputs, 1
+        for outputs, layer in convs:
+            if len(self.residual):
+                self.residual.append(nn.ReLU())
+            self.residual.append(nn.Conv2d(channels, outputs, layer.kernel, layer.stride, layer.padding, bias=False))
+            self.residual.append(nn.BatchNorm2d(outputs))
+            channels, stride = outputs, stride * layer.stride
+        self.shortcut = nn.Sequential()
+        if stride > 1 or channels != inputs:
+            self.shortcut.append(nn.Conv2d(inputs, channels, 1, stride, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(channels))
+
+    def forward(self, maps: Maps) -> Maps:
+        return F.relu(self.residual(maps) + self.shortcut(maps))
