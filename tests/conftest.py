@@ -39,6 +39,14 @@ def cp_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
 
 
 @pytest.fixture(scope="session")
+def crnn_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
+    """A small CRNN, which judges whole tracks, as a model folder; not to be changed."""
+    import models
+
+    return models.exported(tmp_path_factory.mktemp("models") / "crnn", "crnn")
+
+
+@pytest.fixture(scope="session")
 def fa_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
     """A tiny frequency-aware CP-ResNet with the folder it was exported to; not to be changed."""
     import models

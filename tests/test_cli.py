@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import models
 import moodfield
 from models import VOCABULARY, Exported
-from moodfield import cli, tagger
+from moodfield import cli, nets, tagger
 from moodfield.errors import BadAudio
 from moodfield.tagger import Tagging
 
@@ -380,3 +381,113 @@ def test_a_page_is_written_with_what_was_heard_and_what_was_not(album, model, tm
     assert "track 1" in page
     assert "empty.ogg" in page
     assert f"moodfield: the page is {tmp_path / 'report.html'}" in answer.said
+
+
+# ---------------------------------------------------------------- the networks
+
+
+def test_the_networks_are_listed():
+    answer = moodfield_("nets")
+    assert (answer.code, answer.said) == (0, "")
+    head, *rows = answer.out.split("\n\n")[0].splitlines()
+    assert head.split() == ["network", "parameters", "GMAC", "cell", "sees", "around", "1", "kHz", "seconds", "length"]
+    assert [row.split()[0] for row in rows] == list(nets.NETS)
+    assert rows[1].split() == "fa_resnet 3.60 M 16.7 87 × 87 315 Hz – 2.0 kHz 1.04 any".split()
+    assert rows[-1].split() == "vgg 0.45 M 0.6 174 × 2090 0 Hz – 6 kHz 29.16 fixed".split()
+    assert max(map(len, answer.out.splitlines())) <= 100
+    assert "GMAC: for 10 s of music" in answer.out
+
+
+@pytest.mark.parametrize("words", [("nets", "--json"), ("nets", "list", "--json")])
+def test_the_networks_are_json_lines(words):
+    answer = moodfield_(*words)
+    assert (answer.code, answer.said) == (0, "")
+    read = lines(answer.out)
+    assert [each["name"] for each in read] == list(nets.NETS)
+    for each in read:
+        assert set(each) == {
+            "name",
+            "net",
+            "mel",
+            "parameters",
+            "gmac_per_10_s",
+            "receptive_field",
+            "stride",
+            "lengths",
+        }
+        assert nets.from_dict(each["net"]) == nets.NETS[each["name"]]
+    assert read[7]["lengths"] == {"least": 96, "stride": 96, "size": 162, "start": -33, "kind": "whole"}
+
+
+def test_one_network_is_told_in_words_or_as_json():
+    answer = moodfield_("nets", "show", "cp_resnet", "--rho-freq", "7", "--rho-time", "2", "--width", "16")
+    assert (answer.code, answer.said) == (0, "")
+    assert answer.out.splitlines()[0] == "cp_resnet"
+    assert "rho_freq 7, rho_time 2, width 16" in answer.out
+    assert "135 bands × 39 frames" in answer.out
+    assert "0.49 s; the next cell is 0.19 s on" in answer.out
+    (read,) = lines(moodfield_("nets", "show", "cp_resnet", "--rho-freq", "7", "--rho-time", "7", "--json").out)
+    assert (read["name"], read["net"]["rho_freq"], read["parameters"]) == ("cp_resnet", 7, 3_980_272)
+
+
+def test_what_a_network_sees_is_drawn_over_music(tmp_path, song):
+    plot = tmp_path / "field.png"
+    answer = moodfield_("nets", "show", "fa_resnet", "--width", "2", "--plot", plot, "--music", song, "--json")
+    assert answer.code == 0
+    assert len(lines(answer.out)) == 1
+    assert answer.said == f"moodfield: the picture is {plot}\n"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_is_shown_as_it_was_trained(cp_model, tmp_path):
+    plot = tmp_path / "field.png"
+    answer = moodfield_("nets", "show", "--model", cp_model.folder, "--plot", plot)
+    assert answer.code == 0
+    assert answer.out.splitlines()[0] == "cp_resnet"
+    assert "rho_freq 1, rho_time 5, width 4" in answer.out
+    assert "64 bands, 22050 Hz, window 1024, hop 256" in answer.out
+    assert plot.exists()
+    (read,) = lines(moodfield_("nets", "show", "cp_resnet", "--model", cp_model.folder, "--json").out)
+    assert read["net"] == asdict(cp_model.net.config)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fa_resent",), "there is no network called 'fa_resent'; did you mean fa_resnet"),
+        (("crnn", "--rho-freq", "5"), "crnn has no rho_freq; it has width, hidden"),
+        (("resnet34", "--rho-time", "5"), "resnet34 has no rho_time"),
+        (("cp_resnet", "--rho-freq", "23"), "ρ 23 came, this network has ρ in 0 … 22"),
+        (("cp_resnet", "--music", "x.ogg"), "x.ogg is to be drawn over, but no picture is named; add --plot"),
+        (("cp_resnet", "--plot", "none/field.png"), "has no folder to be in; make"),
+        (("cp_resnet", "--plot", "field.txt"), "call it something that ends in .png"),
+        (("cp_resnet", "--model", "none"), "none is no model folder"),
+        (("--model", "none", "--rho-freq", "5"), "--rho-freq came, but none is trained as it is"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(words, said):
+    answer = moodfield_("nets", "show", *words)
+    assert (answer.code, answer.out) == (1, "")
+    assert said in answer.said
+    assert len(answer.said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("show",), ("shw",), ("show", "crnn", "--rho-freq", "many"), ("--json", "show", "crnn"), ("--loud",)]
+)
+def test_a_question_about_networks_that_is_written_wrong_ends_with_2(words):
+    answer = moodfield_("nets", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert re.match("Usage: .* nets", answer.said)
+
+
+@pytest.mark.parametrize("words", [("nets", "--help"), ("nets", "show", "--help")])
+def test_help_about_networks_is_given_without_torch(words):
+    """As a process, where torch has not come already."""
+    code = f"import sys\nfrom moodfield import cli\nsys.argv = {['moodfield', *words]!r}\ntry: cli.main()\nfinally: "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "assert not {'torch', 'matplotlib'} & set(sys.modules)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: moodfield nets" in done.stdout

@@ -18,8 +18,8 @@ BANDS = 20
 RHO_5 = AnyLength(least=17, stride=16, size=87, start=-31)
 
 
-def noise(frames: int) -> np.ndarray:
-    return np.random.default_rng(frames).standard_normal((BANDS, frames)).astype(np.float32)
+def noise(frames: int, bands: int = BANDS) -> np.ndarray:
+    return np.random.default_rng(frames).standard_normal((bands, frames)).astype(np.float32)
 
 
 def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) -> list[Clip]:
@@ -86,6 +86,39 @@ def test_the_outputs_spread_and_the_edge_matters(rho_time):
     at_an_edge, off_the_stride = over_time(net, mel[:, 16:]), over_time(net, mel[:, 8:])
     assert np.abs(at_an_edge - whole[:, 1:])[:, 0].max() > 1e-3
     assert np.abs(off_the_stride - whole[:, : off_the_stride.shape[1]]).mean() > 0.1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(96, 3_000), st.lists(st.integers(0, 900), max_size=5), st.integers(0, 500))
+def test_what_is_heard_for_a_whole_track_is_exact_too(frames, sizes, more):
+    net = whole_track()
+    mel = noise(frames, bands=64)
+    found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
+    joined = torch.cat([heard(net, clip.mel)[..., clip.keep] for clip in found], dim=2)
+    wanted = heard(net, mel)
+    torch.testing.assert_close(joined, wanted, rtol=0, atol=1e-10)
+    torch.testing.assert_close(net.summarise(joined.float()), net.summarise(wanted.float()))
+
+
+@cache
+def whole_track() -> nets.Net:
+    """A small network that judges whole tracks; what hears is in double precision."""
+    net = models.network("crnn")
+    net.standardize.double(), net.blocks.double()
+    return net
+
+
+def heard(net: nets.Net, mel: np.ndarray) -> torch.Tensor:
+    with torch.inference_mode():
+        return net.hear(torch.from_numpy(mel.astype(np.float64))[None])
+
+
+def test_one_judgement_of_a_whole_track_is_in_its_middle():
+    lengths = clips.WholeTrack(96, 96, 162, -33)
+    np.testing.assert_array_equal(clips.centres(1, 1_001, lengths), [500])
+    assert lengths != clips.AnyLength(96, 96, 162, -33)
+    with pytest.raises(BadAudio, match="95 frames came, the network wants 96 or more"):
+        clips.cut(noise(95), lengths)
 
 
 def shortest(lengths: AnyLength) -> int:

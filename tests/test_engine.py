@@ -11,8 +11,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+import models
 from models import MEL, VOCABULARY, Exported
-from moodfield import card
+from moodfield import card, nets
+from moodfield.clips import FixedLength
 from moodfield.engine import INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel
 
@@ -30,7 +32,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def natural(model: Exported, batch: int, frames: int) -> np.ndarray:
     """Mels of the size that the network is used to."""
     mean, spread = (each.numpy()[:, None] for each in (model.net.standardize.mean, model.net.standardize.spread))
-    return (noise(batch, BANDS, frames, seed=frames) * spread + mean).astype(np.float32)
+    return (noise(batch, len(mean), frames, seed=frames) * spread + mean).astype(np.float32)
 
 
 @pytest.fixture(params=["cp_model", "fa_model"])
@@ -41,10 +43,48 @@ def model(request: pytest.FixtureRequest) -> Exported:
 # ---------------------------------------------------------------- equal
 
 
-def lengths() -> list[int]:
+def lengths(least: int = 17, longest: int = 16_000) -> list[int]:
     """50 lengths from the shortest that the network takes to some minutes, most of them short."""
-    drawn = np.exp(np.random.default_rng(1).uniform(np.log(17), np.log(16_000), 46)).astype(int)
-    return [17, 18, 33, 16_000, *map(int, drawn)]
+    drawn = np.exp(np.random.default_rng(1).uniform(np.log(least), np.log(longest), 46)).astype(int)
+    return [least, least + 1, least + 16, longest, *map(int, drawn)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(nets.NETS))
+def test_every_network_says_in_onnx_what_it_says_in_torch(name, tmp_path):
+    model = models.exported(tmp_path, name)
+    files = [tmp_path / file for file in card.networks(model.card)]
+    onnx_engine, torch_engine = OnnxEngine(*files, threads=1), TorchEngine(model.net)
+    taken = model.net.lengths
+    said = []
+    for frames in [taken.frames] * 3 if isinstance(taken, FixedLength) else lengths(taken.least, 2_000):
+        mels = natural(model, 2, frames)
+        heard = onnx_engine.over_time(mels)
+        came = onnx_engine.summarise(heard)
+        wanted = torch_engine.summarise(torch_engine.over_time(mels))
+        assert came.shape == wanted.shape
+        assert came.dtype == wanted.dtype == np.float32
+        assert np.abs(sigmoid(came) - sigmoid(wanted)).max() <= 1e-5, frames
+        np.testing.assert_allclose(came, wanted, rtol=1e-5, atol=1e-5 * max(1, np.abs(wanted).max()))
+        said.append(wanted.mean(axis=2))
+    assert np.concatenate(said).std(axis=1).mean() > 0.1
+    assert len(files) == (2 if name == "crnn" else 1)
+
+
+@pytest.mark.parametrize("name", list(nets.NETS))
+def test_bfloat16_is_near(name):
+    """Within what eight bits of fraction leave after so many layers; weights may change later without being heard."""
+    net = models.network(name)
+    mels = natural(Exported(net, Path(), None), 2, net.lengths.frames if name == "vgg" else 400)
+    exact, quick = TorchEngine(net), TorchEngine(net, precision="bfloat16")
+    wanted, came = (engine.summarise(engine.over_time(mels)) for engine in (exact, quick))
+    assert came.shape == wanted.shape
+    assert came.dtype == np.float32
+    assert wanted.std() > 0.05
+    assert 1e-6 < np.abs(came - wanted).max() < 0.1 * max(1, np.abs(wanted).max())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in quick._net.blocks.modules()) or name == (
+        "cp_densenet"
+    )
 
 
 def test_onnx_and_torch_agree_at_any_length(model):

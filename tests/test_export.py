@@ -26,9 +26,9 @@ FILES = {card.WEIGHTS, card.NETWORK, card.README, card.CARD}
 VGG = Recipe(net=nets.VGGConfig(), mel=MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain"))
 
 
-def cheap(net: nets.Net, described: card.Card, path: Path) -> None:
+def cheap(net: nets.Net, described: card.Card, folder: Path) -> None:
     """Stands in for the exporter, which takes seconds."""
-    path.write_bytes(b"some network")
+    (folder / card.NETWORK).write_bytes(b"some network")
 
 
 @pytest.fixture
@@ -110,6 +110,36 @@ def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
     assert tagging.themes == ("film",)
 
 
+@pytest.mark.slow
+def test_a_network_for_whole_tracks_is_two_files_and_tags(crnn_model):
+    assert {path.name for path in crnn_model.folder.iterdir()} == FILES | {card.SUMMARY}
+    assert set(crnn_model.card.sha256) == {card.WEIGHTS, card.NETWORK, card.SUMMARY}
+    tagging = moodfield.load(crnn_model.folder).tag(models.music(20))
+    assert len(tagging.over_time.seconds) == 1
+    (crnn_model.folder / card.SUMMARY).rename(crnn_model.folder / "elsewhere")
+    try:
+        with pytest.raises(BadModel, match=r"summary\.onnx cannot be read"):
+            moodfield.load(crnn_model.folder)
+    finally:
+        (crnn_model.folder / "elsewhere").rename(crnn_model.folder / card.SUMMARY)
+
+
+def test_exporting_leaves_the_network_as_it_was(tmp_path, monkeypatch):
+    """Batch norms are folded in a copy."""
+    monkeypatch.setattr(export, "_export_part", lambda *_, **__: None)
+    net = models.network("fa_resnet")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    export._export_onnx(net, export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY), tmp_path)
+    assert before.keys() == net.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_no_batch_norm_is_left_in_the_file(fa_model):
+    network = onnx.load(fa_model.folder / card.NETWORK)
+    assert "Conv" in {node.op_type for node in network.graph.node}
+    assert "BatchNormalization" not in {node.op_type for node in network.graph.node}
+
+
 # ---------------------------------------------------------------- what counts
 
 
@@ -122,8 +152,8 @@ def test_a_folder_without_its_card_does_not_count(tmp_path, quick):
 
 
 def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_model, monkeypatch):
-    def other(net: nets.Net, described: card.Card, path: Path) -> None:
-        path.write_bytes((cp_model.folder / card.NETWORK).read_bytes())
+    def other(net: nets.Net, described: card.Card, folder: Path) -> None:
+        (folder / card.NETWORK).write_bytes((cp_model.folder / card.NETWORK).read_bytes())
 
     monkeypatch.setattr(export, "_export_onnx", other)
     net = models.network("cp_resnet", rho_freq=1, seed=9)
@@ -136,9 +166,7 @@ def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_m
 
 def test_another_number_of_steps_is_not_believed(cp_model):
     with pytest.raises(BadModel, match=r"away from torch|cannot take"):
-        export._compare(
-            nets.create("cp_resnet", bands=64, tags=4, width=4).eval(), cp_model.card, cp_model.folder / card.NETWORK
-        )
+        export._compare(nets.create("cp_resnet", bands=64, tags=4, width=4).eval(), cp_model.card, cp_model.folder)
 
 
 def test_a_model_may_take_the_place_of_another(tmp_path, quick):

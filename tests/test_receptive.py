@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moodfield import nets, receptive
-from moodfield.nets import resnet, vgg
+from moodfield.errors import BadConfig
+from moodfield.nets.blocks import FrequencyAwareConv2d
+from moodfield.nets.densenet import CPDenseNetConfig
 from moodfield.nets.resnet import CPResNetConfig
+from moodfield.nets.vgg import LONGEST, VGG
 from moodfield.receptive import Field, Layer
 
 SIZES = [
@@ -20,31 +23,47 @@ SIZES = [
 # ---------------------------------------------------------------- by the rule
 
 
-@pytest.mark.parametrize("rho", range(23))
-def test_cp_resnet_sees_what_the_table_says(rho):
-    for config in (CPResNetConfig(rho_freq=rho, rho_time=3), CPResNetConfig(rho_freq=3, rho_time=rho)):
-        axis, other = ("freq", "time") if config.rho_freq == rho else ("time", "freq")
-        assert (receptive.field(config.layers(axis)).size, receptive.field(config.layers(axis)).stride) == (
-            SIZES[rho],
-            16,
-        )
-        assert receptive.field(config.layers(other)).size == SIZES[3]
+@pytest.mark.parametrize("kind", [CPResNetConfig, CPDenseNetConfig])
+def test_a_regularized_network_sees_what_the_table_says(kind):
+    for rho in range(23):
+        for freq, time in ((rho, 3), (3, rho)):
+            config = kind(rho_freq=freq, rho_time=time)
+            along_freq, along_time = receptive.field(config.layers("freq")), receptive.field(config.layers("time"))
+            assert (along_freq.size, along_time.size) == (SIZES[freq], SIZES[time])
+            assert (along_freq.stride, along_time.stride) == (16, 16)
 
 
-def test_frequency_awareness_and_width_change_no_field():
+def test_frequency_awareness_shaking_and_width_change_no_field():
     for rho in (0, 7, 22):
         fields = {
-            receptive.field(CPResNetConfig(rho_freq=rho, width=width, frequency_aware=aware).layers("freq"))
+            receptive.field(CPResNetConfig(rho, 5, width, frequency_aware=aware, shake=shake).layers("freq"))
             for width in (1, 128)
             for aware in (False, True)
+            for shake in (False, True)
         }
         assert len(fields) == 1
 
 
 def test_the_kernels_follow_the_rule():
     for rho in range(23):
-        flat = [size for block in resnet.kernels(rho) for size in block]
-        assert flat == [3, 1] + [3] * rho + [1] * (22 - rho)
+        assert receptive.kernels(rho) == (3, 1, *[3] * rho, *[1] * (22 - rho))
+    for rho in (-1, 23):
+        with pytest.raises(BadConfig, match=f"ρ {rho} came, this network has ρ in 0 … 22"):
+            receptive.kernels(rho)
+
+
+def test_the_layers_follow_the_rule():
+    stem, pool, wide, narrow = Layer(5, 2, 1), Layer(2, 2), Layer(3, padding=1), Layer(1)
+    begin = (stem, wide, narrow, pool, wide, narrow, pool)
+    assert receptive.regularized(1) == (*begin, *[narrow] * 4, pool, *[narrow] * 16)
+    assert [layer for layer in receptive.regularized(22) if layer not in (stem, pool)] == [wide, narrow, *[wide] * 22]
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 435), ("resnet34", 899), ("resnet50", 427)])
+def test_a_vanilla_resnet_sees_what_is_known_of_it(name, size):
+    for axis in ("freq", "time"):
+        field = receptive.field(nets.NETS[name].layers(axis))
+        assert (field.size, field.stride) == (size, 32)
 
 
 @pytest.mark.parametrize(
@@ -90,64 +109,90 @@ def test_outputs_are_as_many_as_torch_gives():
     assert receptive.outputs([], 5) == 5
 
 
+def test_the_fewest_cells_are_found():
+    assert receptive.least([]) == 1
+    assert receptive.least([Layer(4, 3)]) == 4
+    assert receptive.least([Layer(5, 2, 1), Layer(2, 2)]) == 5
+    known = {"cp_resnet": (17, 17), "cp_densenet": (17, 17), "plain": (1, 1), "crnn": (64, 96), "vgg": (96, 1_280)}
+    for config in nets.NETS.values():
+        for axis, wanted in zip(("freq", "time"), known[config.family], strict=True):
+            cells = receptive.least(config.layers(axis))
+            assert cells == wanted
+            assert receptive.outputs(config.layers(axis), cells) == 1
+            assert not any(receptive.outputs(config.layers(axis), fewer) for fewer in range(cells))
+
+
 # ---------------------------------------------------------------- by gradients
 
 
 def linear(net: nets.Net) -> nets.Net:
-    """The network with positive weights and averages for maxima, so that every cell that can count does."""
-    torch.manual_seed(0)
-    for name, parameter in net.named_parameters():
-        with torch.no_grad():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-            parameter.copy_((0.5 + torch.rand_like(parameter)) / fan_in)
-            if name.endswith(("conv1.weight", "conv2.weight")) and net.config.frequency_aware:
-                parameter[:, -1] = 0  # positions below the middle are negative
+    """The network with positive weights and averages for maxima, so that nothing bends and every cell counts."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_((0.5 + torch.rand_like(parameter)) / (parameter[0].numel() if parameter.dim() > 1 else 1))
     for parent in list(net.modules()):
+        if isinstance(parent, FrequencyAwareConv2d):
+            parent.weight.data[:, -1] = 0  # positions below the middle are negative
         for name, child in parent.named_children():
             if isinstance(child, nn.MaxPool2d):
-                setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride))
+                setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
     return net.eval().double()
 
 
-def seen(output: torch.Tensor, mels: torch.Tensor) -> tuple[set[int], set[int]]:
+def cells(net: nets.Net, mels: Tensor) -> Tensor:
+    """The map of a network before its means and linear layers, all channels added; of the VGG, for any length."""
+    first = net.bn_init if isinstance(net, VGG) else getattr(net, "stem", nn.Identity())
+    return net.blocks(first(mels[:, None]))[0].sum(dim=0)
+
+
+def seen(output: Tensor, mels: Tensor) -> tuple[set[int], set[int]]:
     """Bands and frames of the mel that change an output."""
     (gradient,) = torch.autograd.grad(output, mels, retain_graph=True)
     return tuple(set(torch.nonzero(gradient[0].abs().sum(dim=axis))[:, 0].tolist()) for axis in (1, 0))
 
 
-@pytest.mark.parametrize("name", ["cp_resnet", "fa_resnet"])
-@pytest.mark.parametrize(("rho_freq", "rho_time"), [(0, 0), (1, 1), (5, 5), (7, 7), (12, 12), (5, 9), (7, 2), (0, 13)])
-def test_gradients_reach_the_field_and_nothing_else(name, rho_freq, rho_time):
-    config = nets.create(name, rho_freq=rho_freq, rho_time=rho_time, width=1, bands=1, tags=1).config
-    along = [receptive.field(config.layers(axis)) for axis in ("freq", "time")]
-    bands, frames = (field.size + 5 * field.stride for field in along)
-    net = linear(nets.create(name, rho_freq=rho_freq, rho_time=rho_time, width=1, bands=bands, tags=1))
-    mels = torch.rand(1, bands, frames, dtype=torch.float64, requires_grad=True)
-    cells = net.head(net.blocks(net.stem(net.standardize(mels))))[0, 0]
-    assert cells.shape == tuple(
-        receptive.outputs(config.layers(axis), cells) for axis, cells in (("freq", bands), ("time", frames))
-    )
-    inner = [-(field.start // field.stride) + 1 for field in along]
-    for at in (inner, [0, 0], [cells.shape[0] - 1, inner[1]]):
-        found = seen(cells[at[0], at[1]], mels)
-        for part, field, index, length in zip(found, along, at, (bands, frames), strict=True):
+def fitting(layers: tuple[Layer, ...], cells: int) -> int:
+    """The fewest cells with as many outputs: none of them is left over by a pooling."""
+    while receptive.outputs(layers, cells - 1) == receptive.outputs(layers, cells):
+        cells -= 1
+    return cells
+
+
+RULED = ("cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet")
+RHOS = ((0, 0), (1, 1), (12, 12), (5, 9), (7, 2), (0, 13))
+
+
+@pytest.mark.parametrize(
+    ("name", "rhos"), [*((name, ()) for name in nets.NETS), *((name, rhos) for name in RULED for rhos in RHOS)]
+)
+def test_gradients_reach_the_field_and_nothing_else(name, rhos):
+    torch.manual_seed(0)
+    thin = {"width": 1, "growth": 1} if name == "cp_densenet" else {"width": 1}
+    net = linear(nets.create(name, bands=96, tags=1, **thin, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False))))
+    layers = [net.config.layers(axis) for axis in ("freq", "time")]
+    fields = [receptive.field(along) for along in layers]
+    lengths = [fitting(along, field.size + 2 * field.stride) for along, field in zip(layers, fields, strict=True)]
+    mels = torch.rand(1, *lengths, dtype=torch.float64, requires_grad=True)
+    found = cells(net, mels)
+    assert found.shape == tuple(receptive.outputs(*each) for each in zip(layers, lengths, strict=True))
+    inner = [-(field.start // field.stride) for field in fields]
+    for at in (inner, [0, 0], [found.shape[0] - 1, inner[1]], [inner[0], found.shape[1] - 1]):
+        for part, field, index, length in zip(seen(found[*at], mels), fields, at, lengths, strict=True):
             first = field.start + index * field.stride
             assert part == set(range(max(first, 0), min(first + field.size, length)))
-    assert len(found[1]) == along[1].size
-    assert seen(net.over_time(mels)[0, 0, inner[1]], mels)[1] == found[1]
+    assert [len(part) for part in seen(found[*inner], mels)] == [field.size for field in fields]
 
 
-def test_gradients_reach_the_field_of_vgg_and_nothing_else(monkeypatch):
+@pytest.mark.parametrize("name", list(nets.NETS))
+def test_what_is_heard_over_time_sees_the_field_in_time(name):
     torch.manual_seed(0)
-    config = nets.NETS["vgg"]
-    net = nets.create("vgg", bands=96, tags=1)
-    for parameter in net.parameters():
-        with torch.no_grad():
-            parameter.copy_((0.5 + torch.rand_like(parameter)) / (parameter[0].numel() if parameter.dim() > 1 else 1))
-    monkeypatch.setattr(vgg.F, "max_pool2d", F.avg_pool2d)
-    mels = torch.rand(1, 96, vgg.LONGEST, dtype=torch.float64, requires_grad=True)
-    bands, frames = seen(net.eval().double().over_time(mels)[0, 0, 0], mels)
-    field = receptive.field(config.layers("time"))
-    assert bands == set(range(96))
-    assert frames == set(range(field.start + field.size))
-    assert field.start < 0
+    net = linear(nets.create(name, bands=96, tags=1, width=1))
+    field = receptive.field(net.config.layers("time"))
+    frames = LONGEST if name == "vgg" else field.size + 2 * field.stride
+    mels = torch.rand(1, 96, frames, dtype=torch.float64, requires_grad=True)
+    heard = net.hear(mels)[0].sum(dim=0)
+    index = 0 if name == "vgg" else -(field.start // field.stride)
+    first = field.start + index * field.stride
+    bands, frames = seen(heard[index], mels)
+    assert frames == set(range(max(first, 0), first + field.size))
+    assert len(bands) > 80

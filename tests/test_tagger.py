@@ -61,7 +61,8 @@ def logit(scores: np.ndarray) -> np.ndarray:
 def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) -> np.ndarray:
     """Logits over time by torch, from a mel made in one piece."""
     made = mel.mel(audio.read(source, rate=config.rate), config)
-    return TorchEngine(model.net).over_time(np.ascontiguousarray(made[None]))[0]
+    engine = TorchEngine(model.net)
+    return engine.summarise(engine.over_time(np.ascontiguousarray(made[None])))[0]
 
 
 class Stub:
@@ -72,6 +73,9 @@ class Stub:
 
     def over_time(self, mels: np.ndarray) -> np.ndarray:
         return np.stack([self._say(each) for each in mels]).astype(np.float32)
+
+    def summarise(self, heard: np.ndarray) -> np.ndarray:
+        return heard
 
 
 # ---------------------------------------------------------------- a model is found
@@ -292,6 +296,36 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
     assert heard[-1] == 100
     assert 0 <= short.over_time.seconds[0] <= short.duration
     assert len(short.over_time.seconds) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip_frames", [256, 1_000, 2_048, 100_000])
+def test_a_whole_track_is_judged_at_once_however_it_is_cut(crnn_model, song, clip_frames):
+    member = tagger.load(crnn_model.folder, threads=1).members[0]
+    tagging = Tagger([member], clip_frames=clip_frames).tag(song)
+    logits = whole(crnn_model, song)
+    assert logits.shape == (len(VOCABULARY), 1)
+    assert logits.std() > 0.1
+    np.testing.assert_allclose(tagging.scores, sigmoid(logits[:, 0]), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.seconds, tagging.duration / 2, atol=MEL.hop / MEL.rate)
+
+
+@pytest.mark.slow
+def test_a_judge_of_whole_tracks_hears_their_order(crnn_model):
+    """Otherwise the mean of clips would do, and nothing above would show it."""
+    one, other = models.music(20, seed=1).samples, models.music(20, seed=2).samples
+    judge = tagger.load(crnn_model.folder, threads=1)
+    forth, back = (judge.tag(Waveform(np.concatenate(parts), RATE)).scores for parts in ((one, other), (other, one)))
+    assert np.abs(forth - back).max() > 0.01
+
+
+@pytest.mark.slow
+def test_models_that_judge_differently_are_averaged(cp_model, crnn_model, song):
+    both = tagger.load(cp_model.folder, crnn_model.folder, threads=1).tag(song)
+    alone = [tagger.load(model.folder, threads=1).tag(song) for model in (cp_model, crnn_model)]
+    np.testing.assert_allclose(both.scores, np.mean([each.scores for each in alone], axis=0), atol=1e-6)
+    assert len(both.over_time.seconds) == len(alone[0].over_time.seconds) > 1
 
 
 # ---------------------------------------------------------------- several models

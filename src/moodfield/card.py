@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from moodfield.clips import Lengths
+from moodfield.clips import Lengths, WholeTrack
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
 
@@ -76,6 +76,11 @@ class Card:
             faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
         if faults:
             raise BadModel(f"the card of {self.name!r} cannot be used: {'; '.join(faults)}; export the model again")
+
+
+def networks(card: Card) -> tuple[str, ...]:
+    """The files of a model's network, in the order in which they hear."""
+    return (NETWORK, SUMMARY) if isinstance(card.lengths, WholeTrack) else (NETWORK,)
 
 
 def read(folder: str | Path) -> Card:

@@ -15,8 +15,10 @@ from moodfield.errors import BadAudio, BadConfig, MoodfieldError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from moodfield.jamendo import Track
+    from moodfield.nets.survey import Candidate, Survey
     from moodfield.tagger import Tagging
     from moodfield.training.loop import Epoch
 
@@ -47,6 +49,18 @@ app = typer.Typer(
     cls=_Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="moodfield hears what a piece of music feels like.",
 )  # fmt: skip
+
+
+class _Listing(TyperGroup):
+    """Commands about many things; without a command, `list` is meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        bare = not args or (args[0].startswith("-") and args[0] != "--help")
+        return super().parse_args(ctx, ["list", *args] if bare else args)
+
+
+zoo = typer.Typer(cls=_Listing, rich_markup_mode=None, help="The networks: what they cost, what they see; or a list.")
+app.add_typer(zoo, name="nets")
 
 Sources = Annotated[list[Path], typer.Argument(help="music files, and folders of them", show_default=False)]
 Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
@@ -175,6 +189,94 @@ def distill(
     with _Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
     _figures(to, card.figures)
+
+
+@zoo.command("list")
+def networks(
+    *, as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False
+) -> None:
+    """List the networks: what they cost, and how much of the music one cell of their map sees."""
+    from moodfield import nets
+    from moodfield.nets import survey
+
+    surveys = {name: survey.registered(name) for name in nets.NETS}
+    if as_json:
+        for name, each in surveys.items():
+            typer.echo(json.dumps({"name": name, **each.to_dict()}))
+        return
+    console = _console(stderr=False)
+    console.print(_table(surveys))
+    console.print(
+        "\n[dim]GMAC: for 10 s of music; a cell of the map sees bands × frames; more: moodfield nets show NAME[/dim]"
+    )
+
+
+@zoo.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="a network of the list; not needed with --model")] = None,
+    *,
+    rho_freq: Annotated[int | None, typer.Option(help="ρ along frequency, 0 … 22")] = None,
+    rho_time: Annotated[int | None, typer.Option(help="ρ along time, 0 … 22")] = None,
+    width: Annotated[int | None, typer.Option(help="channels of the first stage")] = None,
+    model: Annotated[Path | None, typer.Option(help="a model folder: its network, with its own weights")] = None,
+    plot: Annotated[Path | None, typer.Option(help="draw what the network sees: field.png")] = None,
+    music: Annotated[Path | None, typer.Option(help="with --plot: over the middle of this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON object instead of words")] = False,
+) -> None:
+    """Say what one network costs and sees, and draw it: its field in theory and in effect, over music."""
+    given = {"rho_freq": rho_freq, "rho_time": rho_time, "width": width}
+    if music and not plot:
+        raise BadConfig(f"{music} is to be drawn over, but no picture is named; add --plot field.png")
+    if plot:
+        from moodfield.outputs import field
+
+        field.check(plot)
+    found = _candidate(name, model, {key: value for key, value in given.items() if value is not None})
+    if as_json:
+        typer.echo(json.dumps({"name": found.name, **found.survey.to_dict()}))
+    else:
+        console = _console(stderr=False)
+        console.print(f"[bold]{_plain(found.name)}[/bold]", highlight=False)
+        for what, words in found.survey.to_words().items():
+            console.print(f"{what:<14} {_plain(words)}", highlight=False)
+    if plot:
+        field.draw(plot, found, music=music)
+        _say(f"the picture is {plot}")
+
+
+def _candidate(name: str | None, model: Path | None, changes: dict[str, int]) -> "Candidate":
+    """The network that is meant: one of the list, or a model's."""
+    from moodfield import card
+    from moodfield.nets import survey
+
+    if model is None:
+        if name is None:
+            raise typer.BadParameter("name a network of `moodfield nets`, or a model folder with --model")
+        return survey.fresh(name, changes)
+    if changes:
+        came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
+        raise BadConfig(f"{came} came, but {model} is trained as it is; leave out the one or the other")
+    known = card.read(model)
+    return survey.trained(known.name, known.net, model / card.WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name)
+
+
+def _table(surveys: "dict[str, Survey]") -> "Table":
+    """A row for every network."""
+    from rich.table import Table
+
+    from moodfield.nets import survey
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    for head in ("network", "parameters", "GMAC", "cell sees", "around 1 kHz", "seconds", "length"):
+        words = head in ("network", "around 1 kHz", "length")
+        table.add_column(head, justify="left" if words else "right", no_wrap=True)
+    for name, each in surveys.items():
+        low, high = each.hertz
+        table.add_row(
+            name, f"{each.parameters / 1e6:.2f} M", f"{each.gmac:.1f}", f"{each.freq.size} × {each.time.size}",
+            f"{survey.hertz(low)} – {survey.hertz(high)}", f"{each.seconds:.2f}", each.lengths.kind,
+        )  # fmt: skip
+    return table
 
 
 class _Progress:

@@ -5,7 +5,7 @@ Knows nothing of: tags, thresholds, or how clips were cut.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -27,7 +27,7 @@ NUMBERS = ("tensor(float)", 3)
 """type and number of axes of all of them, as ONNX Runtime calls them"""
 
 Mels = Float32[np.ndarray, "batch bands frames"]
-Heard = Float32[np.ndarray, "batch _channels time"]
+Heard = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
 
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
 class OnnxEngine:
     """A network in one ONNX file, or in two if it judges whole tracks, run by ONNX Runtime on the CPU."""
 
-    def __init__(self, path: str | Path, *, summary: str | Path | None = None, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, summary: str | Path | None = None, *, threads: int = 0) -> None:
         """Open the files; `threads` 0 means as many as there are cores. Refuses a file that is no such network."""
         self._first = _Session(path, INPUT, FEATURES if summary else OUTPUT, threads)
         self._second = _Session(summary, FEATURES, OUTPUT, threads) if summary else None
@@ -93,8 +93,14 @@ class _Session:
 class TorchEngine:
     """A network in torch, in evaluation mode while it answers."""
 
-    def __init__(self, net: "Net") -> None:
-        self._net = net
+    def __init__(self, net: "Net", *, precision: Literal["float32", "bfloat16"] = "float32") -> None:
+        """Take the network as it is, or for bfloat16 a faster copy of what it is now.
+
+        The copy has its batch norms folded into the convolutions, and computes in bfloat16: on processors that know it
+        about three times as fast as the network itself, and two or three digits less precise.
+        """
+        self._net = net if precision == "float32" else _quick(net)
+        self._precision = precision
 
     def over_time(self, mels: Mels) -> Heard:
         """What every clip gives at every step of time."""
@@ -109,11 +115,22 @@ class TorchEngine:
 
         training = self._net.training
         device = next(self._net.parameters()).device
+        quick = torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
         self._net.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), quick:
                 found = part(torch.from_numpy(np.ascontiguousarray(array)).to(device))
         finally:
             self._net.train(training)
         answer: Heard = found.float().cpu().numpy()
         return answer
+
+
+def _quick(net: "Net") -> "Net":
+    """A copy with less to do, laid out as processors like it."""
+    import torch
+
+    from moodfield.nets import blocks
+
+    copy: Net = blocks.folded(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copy

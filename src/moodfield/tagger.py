@@ -284,8 +284,7 @@ def _folder(what: str | Path) -> Path:
 def _member(folder: Path, threads: int) -> Member:
     """The model in a folder."""
     found = card.read(folder)
-    summary = folder / card.SUMMARY if isinstance(found.lengths, clips.WholeTrack) else None
-    return Member(found, OnnxEngine(folder / card.NETWORK, summary=summary, threads=threads))
+    return Member(found, OnnxEngine(*(folder / name for name in card.networks(found)), threads=threads))
 
 
 def _try(member: Member) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig
-from moodfield.nets.blocks import Mels, Net, Standardize, through
+from moodfield.nets import blocks
+from moodfield.nets.blocks import Mels, Net, Standardize
 from moodfield.receptive import Layer
 
 CHANNELS = (1, 2, 2, 2)
@@ -83,7 +84,7 @@ class CRNN(Net):
 
     def hear(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """Features every 96 frames: for every channel the largest over frequency."""
-        return through(self.blocks, self.standardize(mels), recompute=self.recompute).amax(dim=2)
+        return blocks.through(self.blocks, self.standardize(mels), recompute=self.recompute).amax(dim=2)
 
     def summarise(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
         """Logits of the whole: one step of time."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig
-from moodfield.nets.blocks import DenseLayer, Mels, Net, Standardize, through
+from moodfield.nets import blocks
+from moodfield.nets.blocks import DenseLayer, Mels, Net, Standardize
 from moodfield.receptive import POOL, POOLED, STEM, Layer
 
 NARROWED = (2, 4, 8, 16)
@@ -69,7 +70,7 @@ class CPDenseNet(Net):
         self.stem = nn.Sequential(
             nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
             nn.BatchNorm2d(config.width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         self.blocks = nn.Sequential()
         channels = config.width
@@ -83,7 +84,10 @@ class CPDenseNet(Net):
             if done in POOLED:
                 self.blocks.append(nn.AvgPool2d(POOL.kernel, POOL.stride))
         self.head = nn.Sequential(
-            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, tags, 1, bias=False), nn.BatchNorm2d(tags)
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, tags, 1, bias=False),
+            nn.BatchNorm2d(tags),
         )
         nn.init.kaiming_normal_(self.stem.get_parameter("0.weight"), mode="fan_in", nonlinearity="relu")
         nn.init.zeros_(self.head.get_parameter("2.weight"))
@@ -91,7 +95,7 @@ class CPDenseNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
         stem = self.stem(self.standardize(mels))
-        return self.head(through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
+        return self.head(blocks.through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
@@ -104,4 +108,4 @@ def _narrow(inputs: int, outputs: int) -> nn.Sequential:
     """Fewer channels for the dense layers that follow."""
     conv = nn.Conv2d(inputs, outputs, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
-    return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(), conv)
+    return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), conv)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig
-from moodfield.nets.blocks import Maps, Mels, Net, Standardize, through
+from moodfield.nets import blocks
+from moodfield.nets.blocks import AnyMaps, Mels, Net, Standardize
 from moodfield.receptive import Layer
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -76,7 +77,7 @@ class PlainResNet(Net):
         self.stem = nn.Sequential(
             nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
             nn.BatchNorm2d(config.width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.MaxPool2d(POOL.kernel, POOL.stride, POOL.padding),
         )
         self.blocks = nn.Sequential()
@@ -92,7 +93,7 @@ class PlainResNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 32 frames: those of the features' mean over frequency."""
         stem = self.stem(self.standardize(mels))
-        features = through(self.blocks, stem, recompute=self.recompute).mean(dim=2)
+        features = blocks.through(self.blocks, stem, recompute=self.recompute).mean(dim=2)
         return self.dense(features.transpose(1, 2)).transpose(1, 2).float()
 
     @torch.no_grad()
@@ -110,7 +111,7 @@ class _Block(nn.Module):
         channels, stride = inputs, 1
         for outputs, layer in convs:
             if len(self.residual):
-                self.residual.append(nn.ReLU())
+                self.residual.append(nn.ReLU(inplace=True))
             self.residual.append(nn.Conv2d(channels, outputs, layer.kernel, layer.stride, layer.padding, bias=False))
             self.residual.append(nn.BatchNorm2d(outputs))
             channels, stride = outputs, stride * layer.stride
@@ -119,5 +120,7 @@ class _Block(nn.Module):
             self.shortcut.append(nn.Conv2d(inputs, channels, 1, stride, bias=False))
             self.shortcut.append(nn.BatchNorm2d(channels))
 
-    def forward(self, maps: Maps) -> Maps:
-        return F.relu(self.residual(maps) + self.shortcut(maps))
+    def forward(self, maps: AnyMaps) -> AnyMaps:
+        residual = self.residual(maps)
+        residual += self.shortcut(maps)
+        return F.relu(residual, inplace=True)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig, BadModel
-from moodfield.nets.blocks import Mels, Net, ResidualBlock, Standardize, through
+from moodfield.nets import blocks
+from moodfield.nets.blocks import Mels, Net, ResidualBlock, Standardize
 from moodfield.receptive import POOL, POOLED, STEM, Layer
 
 BLOCKS = 12
@@ -71,7 +72,7 @@ class CPResNet(Net):
         self.stem = nn.Sequential(
             nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
             nn.BatchNorm2d(config.width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         self.blocks = nn.Sequential()
         inputs = config.width
@@ -91,7 +92,7 @@ class CPResNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
         stem = self.stem(self.standardize(mels))
-        return self.head(through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
+        return self.head(blocks.through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from moodfield import clips
 from moodfield.errors import BadConfig, BadModel
-from moodfield.nets.blocks import Mels, Net, Standardize, through
+from moodfield.nets import blocks
+from moodfield.nets.blocks import Mels, Net, Standardize
 from moodfield.receptive import Layer
 
 CHANNELS = (1, 2, 2, 2, 1)
@@ -80,7 +81,7 @@ class VGG(Net):
         """Logits of a window: one step of time."""
         if not SHORTEST <= mels.shape[2] <= LONGEST:
             raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
-        maps = through(self.blocks, self.bn_init(self.standardize(mels)), recompute=self.recompute)
+        maps = blocks.through(self.blocks, self.bn_init(self.standardize(mels)), recompute=self.recompute)
         return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2).float()
 
     @torch.no_grad()

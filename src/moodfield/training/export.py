@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from moodfield import card, clips, tags
 from moodfield.card import Card
-from moodfield.engine import INPUT, OUTPUT, OnnxEngine, TorchEngine
+from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel
-from moodfield.nets import Net
+from moodfield.nets import Net, blocks
 from moodfield.training.recipe import Recipe
 
 AGREE = 1e-4
@@ -68,8 +68,8 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     save_file(weights, folder / card.WEIGHTS)
-    _export_onnx(net, described, folder / card.NETWORK)
-    _compare(net, described, folder / card.NETWORK)
+    _export_onnx(net, described, folder)
+    _compare(net, described, folder)
     return label(described, folder)
 
 
@@ -77,7 +77,7 @@ def label(described: Card, folder: str | Path) -> Card:
     """Write README and card of a folder that has weights and network already; the card, with checksums, comes back."""
     folder = Path(folder)
     (folder / card.README).write_text(page(described), encoding="utf-8")
-    files = (card.WEIGHTS, card.NETWORK)
+    files = (card.WEIGHTS, *card.networks(described))
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
     checked = replace(described, sha256=sums)
     card.write(checked, folder)
@@ -100,30 +100,41 @@ def page(described: Card) -> str:
     return "\n".join(lines)
 
 
-class _OverTime(nn.Module):
-    """A network's map over time as the forward pass that the exporter follows."""
+class _Part(nn.Module):
+    """One part of a network as the forward pass that the exporter follows."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, part: str) -> None:
         super().__init__()
         self.net = net
+        self.part = part
 
-    def forward(self, mels: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch tags time"]:
-        return self.net.over_time(mels)
+    def forward(self, array: Float[Tensor, "batch _bands frames"]) -> Float[Tensor, "batch _tags _time"]:
+        found: Tensor = getattr(self.net, self.part)(array)
+        return found
 
 
-def _export_onnx(net: Net, described: Card, path: Path) -> None:
-    """One file, any number of clips, any length that the network takes."""
-    frames = _examples(described)[0]
-    example = torch.zeros(2, described.mel.bands, frames)
-    dims: dict[int, object] = {0: torch.export.Dim.DYNAMIC}
-    if isinstance(described.lengths, clips.AnyLength):
-        dims[2] = torch.export.Dim.DYNAMIC
+def _export_onnx(net: Net, described: Card, folder: Path) -> None:
+    """What hears, and what summarises if there is such a part; batch norms become part of the convolutions."""
+    net = blocks.folded(net)
+    example = torch.zeros(2, described.mel.bands, _examples(described)[0])
+    if isinstance(described.lengths, clips.WholeTrack):
+        heard = net.hear(example).detach()
+        _export_part(_Part(net, "hear"), example, (INPUT, FEATURES), folder / card.NETWORK)
+        _export_part(_Part(net, "summarise"), heard, (FEATURES, OUTPUT), folder / card.SUMMARY)
+    else:
+        long = isinstance(described.lengths, clips.AnyLength)
+        _export_part(_Part(net, "hear"), example, (INPUT, OUTPUT), folder / card.NETWORK, any_length=long)
+
+
+def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Path, *, any_length: bool = True) -> None:
+    """One file, for any number of clips, and of any length if so wanted."""
+    dims = {0: torch.export.Dim.DYNAMIC} | ({2: torch.export.Dim.DYNAMIC} if any_length else {})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its insides
         program = torch.onnx.export(
-            _OverTime(net), (example,), dynamo=True, dynamic_shapes={"mels": dims}, input_names=[INPUT],
-            output_names=[OUTPUT], verbose=False,
+            part, (example,), dynamo=True, dynamic_shapes={"array": dims}, input_names=[names[0]],
+            output_names=[names[1]], verbose=False,
         )  # fmt: skip
     if program is None:
         raise BadModel("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
@@ -132,18 +143,20 @@ def _export_onnx(net: Net, described: Card, path: Path) -> None:
     half.replace(path)
 
 
-def _compare(net: Net, described: Card, path: Path) -> None:
-    """Refuse a file that does not say what torch says."""
+def _compare(net: Net, described: Card, folder: Path) -> None:
+    """Refuse files that do not say what torch says."""
+    onnx, own = OnnxEngine(*(folder / name for name in card.networks(described))), TorchEngine(net)
     generator = np.random.default_rng(0)
     mean, spread = net.standardize.mean.numpy(), net.standardize.spread.numpy()
     for frames in _examples(described):
         drawn = generator.standard_normal((2, frames, described.mel.bands), np.float32) * spread + mean
         mels = np.ascontiguousarray(drawn.transpose(0, 2, 1), np.float32)
-        came, wanted = OnnxEngine(path).over_time(mels), TorchEngine(net).over_time(mels)
+        came, wanted = (engine.summarise(engine.over_time(mels)) for engine in (onnx, own))
         apart = float(np.abs(came - wanted).max()) if came.shape == wanted.shape else math.inf
         if not apart <= AGREE * max(1.0, float(np.abs(wanted).max())):
             raise BadModel(
-                f"{path} is {apart:.2g} away from torch for clips of {frames} frames; it was not exported well"
+                f"{folder / card.NETWORK} is {apart:.2g} away from torch for clips of {frames} frames; "
+                "it was not exported well"
             )
 
 

@@ -1,0 +1,454 @@
+"""Blocks: the standardiser, exactness of frequency-awareness, two branches shaken, and maps left as they came."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import models
+from moodfield import nets
+from moodfield.errors import BadConfig
+from moodfield.nets.blocks import (
+    DenseLayer,
+    FrequencyAwareConv2d,
+    ResidualBlock,
+    ShakeShake,
+    Standardize,
+    convolution,
+)
+
+KERNELS = [(1, 1), (3, 1), (1, 3), (3, 3)]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(20)
+
+
+def create(name: str, **changes: object) -> nets.Net:
+    """A network of the registry that is quick to run."""
+    return nets.create(name, **{"bands": 40, "tags": 7, "width": 6, **changes})
+
+
+# ---------------------------------------------------------------- the standardiser
+
+
+def test_the_standardiser_gives_mean_0_and_spread_1():
+    mels = torch.randn(5, 4, 2_000) * torch.tensor([0.01, 1, 5, 100])[:, None] + torch.tensor([3, -2, 0, 50])[:, None]
+    layer = Standardize(4)
+    assert torch.equal(layer(mels)[:, 0], mels)
+    layer.fill(mels.mean(dim=(0, 2)), mels.std(dim=(0, 2)))
+    found = layer(mels)
+    assert found.shape == (5, 1, 4, 2_000)
+    torch.testing.assert_close(found.mean(dim=(0, 1, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(dim=(0, 1, 3)), torch.ones(4), atol=1e-3, rtol=0)
+    assert set(layer.state_dict()) == {"mean", "spread"}
+    assert not list(layer.parameters())
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan")])
+def test_the_standardiser_refuses_a_band_without_spread(spread):
+    layer = Standardize(3)
+    with pytest.raises(BadConfig, match="some band never changes"):
+        layer.fill(torch.ones(3), torch.tensor([1, spread, 1]))
+    assert not layer.mean.any()
+    assert (layer.spread == 1).all()
+
+
+def test_a_standardiser_of_one_band_takes_any_number():
+    layer = Standardize(1)
+    layer.fill(torch.tensor([2.0]), torch.tensor([4.0]))
+    for bands in (1, 3, 80):
+        mels = torch.randn(2, bands, 5)
+        torch.testing.assert_close(layer(mels)[:, 0], (mels - 2) / 4)
+
+
+# ---------------------------------------------------------------- frequency-awareness
+
+
+def concatenated(maps: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+    """The straightforward way: one more channel for every group, zero-padded like the others."""
+    batch, _, freq, time = maps.shape
+    rows = torch.tensor([2 * i / freq - 1 for i in range(freq)], dtype=maps.dtype)
+    positions = rows.view(1, 1, freq, 1).expand(batch, 1, freq, time)
+    grouped = [part for group in maps.chunk(groups, dim=1) for part in (group, positions)]
+    padding = (weight.shape[2] // 3, weight.shape[3] // 3)
+    return F.conv2d(torch.cat(grouped, dim=1), weight, padding=padding, groups=groups)
+
+
+@pytest.fixture(params=["eager", "compiling"])
+def way(request, monkeypatch) -> str:
+    """Positions are added by other code while a compiler or an exporter looks on."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param == "compiling")
+    return request.param
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("time", [1, 2, 3, 50])
+def test_positions_added_are_positions_concatenated(way, kernel, groups, time):
+    for freq in (1, 2, 15, 16):
+        conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups).double()
+        assert isinstance(conv, FrequencyAwareConv2d)
+        assert conv.weight.shape == (10, 6 // groups + 1, *kernel)
+        assert conv.bias is None
+        maps = torch.randn(2, 6, freq, time, dtype=torch.float64, requires_grad=True)
+        copies = [tensor.detach().clone().requires_grad_() for tensor in (maps, conv.weight)]
+        found, wanted = conv(maps), concatenated(*copies, groups)
+        torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
+        assert torch.equal(maps, copies[0])
+        without = F.conv2d(maps, conv.weight[:, :-1], padding=conv.padding, groups=groups)
+        assert (found - without).abs().max() > 1e-3
+        direction = torch.randn_like(found)
+        gradients = torch.autograd.grad(found, (maps, conv.weight), direction)
+        for one, other in zip(gradients, torch.autograd.grad(wanted, copies, direction), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_positions_are_added_in_bfloat16_too(way, kernel, groups):
+    for time in (1, 2, 3, 50):
+        conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups)
+        maps = torch.randn(4, 6, 127, time)
+        exact = [tensor.detach().double().requires_grad_() for tensor in (maps, conv.weight)]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = conv(maps.requires_grad_())
+        assert found.dtype == torch.bfloat16
+        wanted = concatenated(*exact, groups)
+        direction = torch.randn_like(found)
+        gradients = torch.autograd.grad(found, (maps, conv.weight), direction)
+        assert [gradient.dtype for gradient in gradients] == [torch.float32] * 2
+        for one, other in zip(
+            (found, *gradients), (wanted, *torch.autograd.grad(wanted, exact, direction.double())), strict=True
+        ):
+            assert (one.double() - other).norm() < 0.01 * other.norm()
+            assert (one.double() - other).abs().max() < 0.03 * other.abs().max()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_positions_do_not_mind_how_a_map_lies_in_memory(way, kernel, groups):
+    conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups).double()
+    maps = torch.randn(3, 6, 7, 8, dtype=torch.float64)
+    direction = torch.randn(3, 10, 7, 8, dtype=torch.float64)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        lying = maps.clone(memory_format=layout).requires_grad_()
+        conv.to(memory_format=layout)
+        result = conv(lying)
+        assert result.is_contiguous(memory_format=layout)
+        found.append((result, *torch.autograd.grad(result, (lying, conv.weight), direction)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_without_positions_it_is_a_plain_convolution():
+    for kernel in KERNELS:
+        conv = convolution(4, 6, kernel, frequency_aware=False, groups=2)
+        assert type(conv) is nn.Conv2d
+        assert conv.bias is None
+        assert conv.weight.shape == (6, 2, *kernel)
+        assert conv(torch.randn(1, 4, 9, 8)).shape == (1, 6, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "aware"),
+    [
+        ("fa_resnet", {}, 24),
+        ("shake_fa_resnet", {}, 24),
+        ("cp_densenet", {"frequency_aware": True}, 24),
+        ("cp_resnet", {}, 0),
+        ("cp_resnet", {"shake": True}, 0),
+        ("cp_densenet", {}, 0),
+    ],
+)
+def test_only_convolutions_of_blocks_are_frequency_aware(name, changes, aware):
+    net = create(name, **changes)
+    found = {name for name, module in net.named_modules() if isinstance(module, FrequencyAwareConv2d)}
+    assert len(found) == aware
+    assert all(name.startswith("blocks.") and name.endswith(("conv1", "conv2", ".conv")) for name in found)
+    assert not any("shortcut" in name for name in found)
+    assert not any("position" in key for key in net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "knows"),
+    [
+        ("fa_resnet", {}, True),
+        ("shake_fa_resnet", {}, True),
+        ("cp_densenet", {"frequency_aware": True}, True),
+        ("cp_resnet", {}, False),
+        ("cp_resnet", {"shake": True}, False),
+        ("cp_densenet", {}, False),
+    ],
+)
+def test_only_a_frequency_aware_network_knows_high_from_low(name, changes, knows):
+    net = create(name, bands=160, rho_freq=0, rho_time=0, **changes)
+    models.stir(net)
+    net.train()(torch.randn(2, 160, 120))
+    net.eval()
+    music = torch.randn(1, 32, 120)
+    low, high = (F.pad(music, (0, 0, row, 128 - row)) for row in (32, 96))  # apart by a multiple of the stride
+    change, size = (net(low) - net(high)).abs().max(), (net(low) - net(low * 0)).abs().max()
+    assert size > 0.05
+    assert change > 0.03 * size if knows else change < 1e-4 * size
+
+
+# ---------------------------------------------------------------- maps left as they came
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ResidualBlock(4, 4, ((3, 1), (1, 3)), frequency_aware=True),
+        lambda: ResidualBlock(4, 6, ((3, 1), (1, 3)), frequency_aware=True, shake=True),
+        lambda: DenseLayer(4, 2, (3, 3), frequency_aware=True),
+    ],
+    ids=["residual", "shaken", "dense"],
+)
+def test_a_block_leaves_the_map_that_it_is_given(make):
+    for mode in (True, False):
+        block = make().train(mode)
+        maps = torch.randn(2, 4, 5, 6)
+        copy = maps.clone()
+        found = block(maps)
+        assert torch.equal(maps, copy)
+        assert found.shape[2:] == maps.shape[2:]
+
+
+# ---------------------------------------------------------------- two branches shaken
+
+
+def shares(count: int, dtype: torch.dtype = torch.float32) -> tuple[np.ndarray, np.ndarray]:
+    """What the first branch of every sample has of the result, and of its gradient."""
+    one, other = torch.ones(count, 2, 3, 2, dtype=dtype), torch.zeros(count, 2, 3, 2, dtype=dtype)
+    one.requires_grad_(), other.requires_grad_()
+    mix = ShakeShake.apply(one, other)
+    first, second = torch.autograd.grad(mix, (one, other), torch.ones_like(mix))
+    torch.testing.assert_close(first + second, torch.ones_like(mix))
+    for maps in (mix, first):
+        assert maps.dtype == dtype
+        assert (maps == maps[:, :1, :1, :1]).all()  # one share for all cells of a sample
+    return mix[:, 0, 0, 0].detach().float().numpy(), first[:, 0, 0, 0].float().numpy()
+
+
+def test_shares_are_uniform_and_independent():
+    count = 5_000
+    drawn = [*shares(count), *shares(count)]
+    for share in drawn:
+        assert share.min() >= 0
+        assert share.max() <= 1
+        expected = (np.arange(count) + 0.5) / count
+        assert np.abs(np.sort(share) - expected).max() < 1.95 / math.sqrt(count)  # Kolmogorov and Smirnov, p = 0.001
+    apart = np.corrcoef(drawn) - np.eye(4)
+    assert np.abs(apart).max() < 4 / math.sqrt(count)
+    assert np.abs(np.corrcoef(drawn[0][1:], drawn[0][:-1])[0, 1]) < 4 / math.sqrt(count)
+
+
+def test_shares_stay_in_range_in_bfloat16():
+    for share in shares(5_000, torch.bfloat16):
+        assert share.min() >= 0
+        assert share.max() <= 1
+        assert len(np.unique(share)) > 200
+        assert share.mean() == pytest.approx(0.5, abs=0.02)
+        assert share.var() == pytest.approx(1 / 12, rel=0.05)
+
+
+def test_the_gradients_of_both_branches_sum_to_the_whole():
+    one, other = (torch.randn(6, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mix = ShakeShake.apply(one, other)
+    share = ((mix - other) / (one - other)).detach()
+    torch.testing.assert_close(share, share[:, :1, :1, :1].expand_as(share))
+    torch.testing.assert_close(mix, share * one + (1 - share) * other)
+    gradient = torch.randn_like(mix)
+    first, second = torch.autograd.grad(mix, (one, other), gradient)
+    torch.testing.assert_close(first + second, gradient)
+    backward = first / gradient
+    torch.testing.assert_close(backward, backward[:, :1, :1, :1].expand_as(backward))
+    assert (backward - share).abs().min() > 1e-3
+
+
+def stirred(block: ResidualBlock) -> ResidualBlock:
+    """A block in which every number matters, in double precision."""
+    with torch.no_grad():
+        for tensor in (*block.parameters(), *block.buffers()):
+            if tensor.is_floating_point():
+                tensor.uniform_(0.2, 1.5) if tensor.dim() == 1 else tensor.normal_(std=0.5)
+    return block.double().eval()
+
+
+Norm = Callable[[Tensor, nn.BatchNorm2d, slice], Tensor]
+
+
+def heard(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
+    """A half of a batch norm in evaluation."""
+    return F.batch_norm(maps, norm.running_mean[half], norm.running_var[half], norm.weight[half], norm.bias[half])
+
+
+def hearing(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
+    """A half of a batch norm in training."""
+    return F.batch_norm(maps, None, None, norm.weight[half], norm.bias[half], training=True)
+
+
+def branches(block: ResidualBlock, maps: Tensor, norm: Norm) -> list[Tensor]:
+    """Both branches of a shaken block, each computed by itself from its half of the stacked weights."""
+    outputs = block.bn2.num_features // 2
+    found = []
+    for half in (slice(0, outputs), slice(outputs, None)):
+        inner = concatenated(maps, block.conv1.weight[half])
+        found.append(norm(concatenated(norm(inner, block.bn1, half).relu(), block.conv2.weight[half]), block.bn2, half))
+    return found
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (4, 6)])
+@pytest.mark.parametrize("kernels", [((3, 1), (1, 3)), ((3, 3), (3, 3)), ((1, 1), (1, 1))])
+def test_in_evaluation_a_shaken_block_is_the_mean_of_its_branches(inputs, outputs, kernels):
+    block = stirred(ResidualBlock(inputs, outputs, kernels, frequency_aware=True, shake=True))
+    maps = torch.randn(3, inputs, 6, 7, dtype=torch.float64)
+    one, other = branches(block, maps, heard)
+    assert (one - other).abs().mean() > 0.5
+    wanted = F.relu((one + other) / 2 + block.shortcut(maps))
+    torch.testing.assert_close(block(maps), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(block(maps), wanted, atol=1e-12, rtol=0)  # nothing is drawn
+
+
+def test_in_training_a_shaken_block_mixes_its_branches_by_one_share_per_sample():
+    block = stirred(ResidualBlock(4, 6, ((3, 1), (3, 3)), frequency_aware=True, shake=True)).train()
+    maps = torch.randn(5, 4, 6, 7, dtype=torch.float64)
+    one, other = branches(block, maps, hearing)
+    shortcut, found = block.shortcut(maps), block(maps)
+    share = ((found - shortcut - other) / (one - other)).detach()
+    for sample in range(5):
+        clear = (found[sample] > 0.01) & ((one - other)[sample].abs() > 0.1)
+        assert clear.sum() > 20
+        assert 0 <= share[sample][clear].min() == pytest.approx(float(share[sample][clear].max()), abs=1e-9)
+        assert share[sample][clear].max() <= 1
+    assert len(np.unique(share.flatten(1).median(dim=1).values.numpy().round(6))) == 5
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_a_network_shaken_between_equal_branches_is_not_shaken(mode):
+    net, shaken = (create(name).double() for name in ("fa_resnet", "shake_fa_resnet"))
+    models.stir(net)
+    net.train()(torch.randn(2, 40, 120))
+    shaken.load_state_dict(doubled(net.state_dict()))
+    mels = torch.randn(3, 40, 120, dtype=torch.float64)
+    found, wanted = shaken.train(mode)(mels), net.train(mode)(mels)
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    direction = torch.randn_like(wanted)
+    (one,), (other,) = (
+        torch.autograd.grad(logits, which.stem[0].weight, direction)
+        for which, logits in ((net, wanted), (shaken, found))
+    )
+    torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-6)
+
+
+def doubled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of shaken blocks whose two branches are the residual of blocks that are not shaken."""
+    branch = ("conv1", "bn1", "conv2", "bn2")
+    return {
+        key: torch.cat([value, value]) if value.dim() and set(key.split(".")) & set(branch) else value
+        for key, value in state.items()
+    }
+
+
+def test_every_block_and_step_draws_shares_of_its_own():
+    net = create("shake_fa_resnet", width=2, rho_freq=0, rho_time=0).train()
+    nn.init.uniform_(net.head[0].weight)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # in training they would take away what is alike everywhere
+    found: list[Tensor] = []
+    blocks = [block for block in net.blocks if isinstance(block, ResidualBlock)]
+    for block in blocks:  # branches of all ones and all zeros: what is added to the shortcut is the share itself
+        half = block.bn2.num_features // 2
+        with torch.no_grad():
+            for weight in block.shortcut.parameters():
+                weight.abs_()  # nothing falls below 0, where the rectifier would hide it
+            block.bn2.weight.zero_()
+            block.bn2.bias.copy_(torch.arange(2).repeat_interleave(half) == 0)
+        block.register_forward_hook(lambda block, maps, result: found.append((result - block.shortcut(*maps)).mean()))
+    for _ in range(2):
+        net.zero_grad()
+        net(torch.randn(1, 40, 40)).sum().backward()
+        for block in blocks:
+            one, other = block.bn2.bias.grad.chunk(2)
+            found.append((one / (one + other)).mean())
+    drawn = torch.stack(found).detach().sort().values
+    assert len(drawn) == 2 * 2 * 12
+    assert torch.isfinite(drawn).all()
+    assert drawn[0] > 0
+    assert drawn[-1] < 1
+    assert drawn.diff().min() > 1e-5
+
+
+# ---------------------------------------------------------------- initialisation
+
+
+def spread(weight: Tensor) -> float:
+    return float(weight.detach().std())
+
+
+def he(conv: nn.Conv2d, seen: int) -> float:
+    """The spread of He's normal distribution for so many channels."""
+    return math.sqrt(2 / (conv.kernel_size[0] * conv.kernel_size[1] * seen))
+
+
+@pytest.mark.parametrize("name", ["cp_resnet", "fa_resnet", "shake_fa_resnet"])
+def test_fresh_weights_have_the_spread_of_the_paper(name):
+    net = nets.create(name, rho_freq=8, rho_time=8)
+    assert spread(net.stem[0].weight) == pytest.approx(math.sqrt(2 / 25), rel=0.06)
+    blocks = [block for block in net.blocks if isinstance(block, ResidualBlock)]
+    assert len(blocks) == 12
+    for index, block in enumerate(blocks):
+        width = 128 * 2 ** (index // 4)
+        found = block.conv1.weight.split(width)
+        assert len(found) == (2 if name == "shake_fa_resnet" else 1)
+        for branch in found:  # each drawn as the only one would be
+            assert spread(branch) == pytest.approx(12**-0.5 * he(block.conv1, width), rel=0.03)
+            assert abs(float(branch.detach().mean())) < 0.05 * spread(branch)
+        assert not torch.equal(found[0], found[-1]) or len(found) == 1
+        assert not block.conv2.weight.any()
+        if len(block.shortcut):
+            assert spread(block.shortcut.conv.weight) == pytest.approx(he(block.shortcut.conv, width), rel=0.03)
+    assert [index for index, block in enumerate(blocks) if len(block.shortcut)] == [4, 8]
+    assert spread(blocks[1].conv1.weight) == pytest.approx(0.01203, rel=0.03)
+    assert spread(blocks[4].conv1.weight) == pytest.approx(0.00851, rel=0.03)
+    assert spread(blocks[8].conv1.weight) == pytest.approx(0.01804, rel=0.03)
+    assert not net.head[0].weight.any()
+
+
+@pytest.mark.parametrize("name", ["cp_densenet", "resnet18", "resnet50"])
+def test_other_fresh_convolutions_follow_he(name):
+    net = nets.create(name)
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.weight.any()]
+    assert len(convs) == {"cp_densenet": 29, "resnet18": 20, "resnet50": 53}[name]
+    for conv in convs:
+        seen = conv.in_channels if name == "cp_densenet" else conv.out_channels
+        assert spread(conv.weight) == pytest.approx(he(conv, seen), rel=0.06)
+
+
+@pytest.mark.parametrize("name", [name for name in nets.NETS if name != "vgg"])
+def test_fresh_batch_norms_change_nothing_and_spare_biases(name):
+    net = nets.create(name, width=8)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all()
+            assert not module.bias.any()
+            assert (module.eps, module.momentum) == (1e-5, 0.1)
+        if isinstance(module, nn.Conv2d):
+            assert (module.bias is None) is (name != "crnn")  # Choi's have one
+
+
+@pytest.mark.parametrize("name", ["cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet"])
+def test_fresh_logits_are_exactly_zero(name):
+    net = create(name)
+    for mode in (net.train(), net.eval()):
+        assert not mode(torch.randn(2, 40, 120)).any()
+        assert not mode.over_time(torch.randn(2, 40, 120)).any()
