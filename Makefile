@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench music model clean help
+.PHONY: tag setup test bench zoo music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-BENCHMARKS ?= $(wildcard benchmarks/*.py)
+BENCHMARKS ?= $(filter-out benchmarks/zoo.py, $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -66,6 +66,10 @@ bench: $(READY)  ## every script in benchmarks/, one after the other, into bench
 	    >> benchmarks/results.part; \
 	done
 	@mv benchmarks/results.part benchmarks/results.md
+
+zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes benchmarks/zoo.md
+	.venv/bin/python -W ignore benchmarks/zoo.py > benchmarks/zoo.part
+	@mv benchmarks/zoo.part benchmarks/zoo.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.

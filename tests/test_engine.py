@@ -64,8 +64,8 @@ def test_every_network_says_in_onnx_what_it_says_in_torch(name, tmp_path):
         wanted = torch_engine.summarise(torch_engine.over_time(mels))
         assert came.shape == wanted.shape
         assert came.dtype == wanted.dtype == np.float32
-        assert np.abs(sigmoid(came) - sigmoid(wanted)).max() <= 1e-5, frames
-        np.testing.assert_allclose(came, wanted, rtol=1e-5, atol=1e-5 * max(1, np.abs(wanted).max()))
+        assert np.abs(sigmoid(came.mean(axis=2)) - sigmoid(wanted.mean(axis=2))).max() <= 1e-5, frames
+        assert np.abs(sigmoid(came) - sigmoid(wanted)).max() <= 3e-5, frames
         said.append(wanted.mean(axis=2))
     assert np.concatenate(said).std(axis=1).mean() > 0.1
     assert len(files) == (2 if name == "crnn" else 1)
@@ -81,7 +81,8 @@ def test_bfloat16_is_near(name):
     assert came.shape == wanted.shape
     assert came.dtype == np.float32
     assert wanted.std() > 0.05
-    assert 1e-6 < np.abs(came - wanted).max() < 0.1 * max(1, np.abs(wanted).max())
+    assert np.abs(came - wanted).max() > 1e-6
+    assert np.abs(came - wanted).mean() < 0.2 * wanted.std(), "weights drawn at random magnify what is rounded"
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in quick._net.blocks.modules()) or name == (
         "cp_densenet"
     )
@@ -94,7 +95,8 @@ def test_onnx_and_torch_agree_at_any_length(model):
         came, wanted = onnx_engine.over_time(mels), torch_engine.over_time(mels)
         assert came.shape == wanted.shape
         assert came.dtype == wanted.dtype == np.float32
-        assert np.abs(sigmoid(came) - sigmoid(wanted)).max() <= 1e-5, frames
+        assert np.abs(sigmoid(came.mean(axis=2)) - sigmoid(wanted.mean(axis=2))).max() <= 1e-5, frames
+        assert np.abs(sigmoid(came) - sigmoid(wanted)).max() <= 3e-5, frames
         if frames > 100:
             assert wanted.std() > 0.1
 
@@ -223,7 +225,7 @@ print(refused)
 @pytest.mark.parametrize("shape", [(1, BANDS - 1, 100), (1, BANDS + 1, 100), (1, 1, 100), (1, BANDS, 0)], ids=str)
 def test_clips_that_the_network_cannot_take_are_refused_without_noise(cp_model, shape, capfd):
     engine = OnnxEngine(cp_model.folder / card.NETWORK, threads=1)
-    with pytest.raises(BadModel, match=r"model.onnx cannot take clips of shape \(1, "):
+    with pytest.raises(BadModel, match=r"model.onnx cannot take mels of shape \(1, "):
         engine.over_time(np.zeros(shape, np.float32))
     assert capfd.readouterr() == ("", "")
 

@@ -550,7 +550,7 @@ def test_the_order_of_the_music_matters_to_the_crnn():
 
 def test_the_crnn_is_what_its_table_says():
     net = randomised(small("crnn", bands=256))
-    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.1] * 4 + [0.3]
+    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.1] * 3 + [0.3]
     mels = example(net)
     maps = net.standardize(mels)
     for (conv, norm, *_), pool in zip(net.blocks, [(4, 2), (4, 3), (4, 4), (4, 4)], strict=True):
@@ -558,6 +558,15 @@ def test_the_crnn_is_what_its_table_says():
     assert maps.shape == (2, 8, 1, 3)
     states, _ = net.recurrent(maps[:, :, 0].transpose(1, 2))
     torch.testing.assert_close(net(mels), net.dense(states[:, -1]))
+
+
+def test_the_crnn_leaves_out_features_after_the_last_pooling():
+    """Whole features, and not some of the rows that the largest is found among."""
+    net = randomised(small("crnn", bands=256, dropout=0.4)).train()
+    heard = net.hear(example(net, batch=16, frames=960))
+    assert heard.numel() > 1_000
+    assert float((heard == 0).float().mean()) == pytest.approx(0.4, abs=0.06)
+    assert not (net.eval().hear(example(net)) == 0).any()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])

@@ -115,7 +115,7 @@ class FrequencyAwareConv2d(nn.Conv2d):
         if (
             torch.compiler.is_compiling()
         ):  # for compilers and exporters in the plainest of words: they fuse it themselves
-            return seen + F.conv2d(rows.to(maps).expand(len(maps), 1, *maps.shape[2:]), position, padding=padding)
+            return seen + F.conv2d(rows.to(maps).expand(maps.shape[0], 1, *maps.shape[2:]), position, padding=padding)
         with torch.autocast(maps.device.type, enabled=False):
             taps = F.conv2d(rows, position.to(rows.dtype), padding=(padding[0], position.shape[3] - 1))
             found: Tensor = _AddPositions.apply(seen, taps)  # type: ignore[no-untyped-call]
@@ -273,10 +273,8 @@ def folded(net: AnyNet) -> AnyNet:
     for parent in copy.modules():
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                mean, scale = (
-                    norm.get_buffer("running_mean"),
-                    norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt(),
-                )
+                mean = norm.get_buffer("running_mean")
+                scale = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
                 bias = -mean if conv.bias is None else conv.bias - mean
                 conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
                 conv.bias = nn.Parameter(norm.bias + bias * scale)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moodfield import clips, receptive
 from moodfield.errors import BadConfig
@@ -53,7 +54,10 @@ class CRNNConfig:
 
 
 class CRNN(Net):
-    """Four convolutions hear, two recurrent layers summarise: the order of what is heard counts, over a whole track."""
+    """Four convolutions hear, two recurrent layers summarise: the order of what is heard counts, over a whole track.
+
+    ELU rises, so the largest of many is found before it as well as after, and faster.
+    """
 
     def __init__(self, config: CRNNConfig, *, bands: int, tags: int) -> None:
         super().__init__()
@@ -68,15 +72,11 @@ class CRNN(Net):
         inputs = 1
         for widths, pool in zip(CHANNELS, POOLS, strict=True):
             outputs = widths * config.width
-            self.blocks.append(
-                nn.Sequential(
-                    nn.Conv2d(inputs, outputs, 3, padding=1),
-                    nn.BatchNorm2d(outputs),
-                    nn.MaxPool2d(pool),
-                    nn.ELU(),  # it rises, so the largest of many is found before it as well as after, and faster
-                    nn.Dropout(config.dropout),
-                )
-            )
+            conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+            block = nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool))
+            if len(self.blocks) + 1 < len(POOLS):  # the last pooling goes on over frequency, before what follows it
+                block.extend((nn.ELU(), nn.Dropout(config.dropout)))
+            self.blocks.append(block)
             inputs = outputs
         self.recurrent = nn.GRU(inputs, config.hidden, num_layers=2, batch_first=True)
         self.dropout = nn.Dropout(config.dropout_summary)
@@ -84,7 +84,8 @@ class CRNN(Net):
 
     def hear(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """Features every 96 frames: for every channel the largest over frequency."""
-        return blocks.through(self.blocks, self.standardize(mels), recompute=self.recompute).amax(dim=2)
+        largest = blocks.through(self.blocks, self.standardize(mels), recompute=self.recompute).amax(dim=2)
+        return F.dropout(F.elu(largest), self.config.dropout, self.training)
 
     def summarise(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
         """Logits of the whole: one step of time."""

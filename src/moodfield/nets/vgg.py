@@ -65,13 +65,12 @@ class VGG(Net):
         self.lengths = clips.FixedLength(config.frames, config.frames // 2)
         self.standardize = Standardize(bands)
         self.bn_init = nn.BatchNorm2d(1)
-        self.blocks = (
-            nn.Sequential()
-        )  # ELU rises, so the largest of many is found before it as well as after, and faster
+        self.blocks = nn.Sequential()
         inputs = 1
         for widths, pool in zip(CHANNELS, POOLS, strict=True):
             outputs = widths * config.width
             conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+            # ELU rises, so the largest of many is found before it as well as after, and faster
             self.blocks.append(nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool), nn.ELU()))
             inputs = outputs
         self.dropout = nn.Dropout(config.dropout)

@@ -1,5 +1,5 @@
-"""Taggings become something to keep.
+"""What was heard, and how, becomes something to keep.
 
-In: what a tagger said. Out: files for people and programs.
-Knows nothing of: audio, networks, or how the tags came about.
+In: taggings, or what a network sees. Out: files for people and programs.
+Knows nothing of: torch, or how the tags came about.
 """
