@@ -154,7 +154,7 @@ def test_a_card_that_counts_other_tags_is_refused(cp_model, tmp_path):
 @pytest.mark.parametrize("bands", [1, MEL.bands - 1, 256])
 def test_a_card_with_other_bands_is_refused(cp_model, tmp_path, bands):
     folder = models.varied(cp_model, tmp_path / "bands", mel=replace(MEL, bands=bands))
-    with pytest.raises(BadModel, match=rf"model.onnx cannot take clips of shape \(1, {bands}, 17\)"):
+    with pytest.raises(BadModel, match=rf"model.onnx cannot take mels of shape \(1, {bands}, 17\)"):
         tagger.load(folder)
 
 
@@ -299,7 +299,7 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip_frames", [256, 1_000, 2_048, 100_000])
+@pytest.mark.parametrize("clip_frames", [400, 1_000, 2_048, 100_000])
 def test_a_whole_track_is_judged_at_once_however_it_is_cut(crnn_model, song, clip_frames):
     member = tagger.load(crnn_model.folder, threads=1).members[0]
     tagging = Tagger([member], clip_frames=clip_frames).tag(song)

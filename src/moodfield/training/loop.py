@@ -245,20 +245,24 @@ def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[i
     path = folder / RESUME
     if not path.is_file():
         return 0, None
-    kept = json.loads(path.read_text())
+    done = json.loads(path.read_text())
+    parameters = list(net.parameters())
     state: dict[int, dict[str, Any]] = {}
     weights: dict[str, Float[Tensor, "..."]] = {}
-    with safetensors.safe_open(folder / kept["weights"], framework="pt") as file:
+    with safetensors.safe_open(folder / done["weights"], framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
             room, _, rest = name.partition(".")
             if room == "net":
                 weights[rest] = file.get_tensor(name)
             else:
                 index, _, key = rest.partition(".")
-                state.setdefault(int(index), {})[key] = file.get_tensor(name)
+                kept = file.get_tensor(name)
+                if kept.dim():  # fused Adam walks through memory: its moments must lie there just as their weights do
+                    kept = torch.empty_like(parameters[int(index)]).copy_(kept)
+                state.setdefault(int(index), {})[key] = kept
     net.load_state_dict(weights)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(kept["epoch"]), kept["best"]
+    return int(done["epoch"]), done["best"]
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
