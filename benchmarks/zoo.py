@@ -21,7 +21,7 @@ from scipy import stats
 import emotify
 from moodfield import fleet, metrics
 from moodfield.jamendo import Split
-from moodfield.training import recipe, runs
+from moodfield.training import loop, recipe, runs
 from moodfield.training.recipe import Recipe
 
 BUDGET = (
@@ -102,6 +102,7 @@ def main() -> None:
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = emotify.tracks(data)
+    loop.keep_freed_memory()
     for fold in given.folds:
         for system in given.only:
             run = given.to / _plain(system) / str(fold)

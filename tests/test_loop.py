@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import models
+from moodfield import nets
 from moodfield.errors import BadConfig, BadRun
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
@@ -377,3 +380,26 @@ def test_weights_of_another_network_are_refused(tmp_path, finished):
         loop.load(other, finished / loop.BEST)
     with pytest.raises(BadRun, match="does not hold the weights"):
         loop.load(other, tmp_path / "missing")
+
+
+# ---------------------------------------------------------------- the optimiser
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", list(nets.NETS))
+def test_fused_adam_is_adam(name, recompute):
+    """It walks through memory without looking at strides: gradients must lie there as their weights do."""
+    net = models.network(name).train()
+    net.recompute = recompute
+    net.to(memory_format=torch.channels_last)
+    twin = deepcopy(net)
+    fused, plain = (torch.optim.Adam(each.parameters(), lr=1e-2, fused=each is net) for each in (net, twin))
+    for _ in range(3):
+        fused.zero_grad()
+        net(torch.randn(2, len(net.standardize.mean), 1_400 if name == "vgg" else 120)).square().sum().backward()
+        for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
+            other.grad = parameter.grad.clone()
+        fused.step()
+        plain.step()
+    for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)

@@ -626,6 +626,11 @@ def test_an_unknown_network_is_refused_with_the_nearest_name():
         ),
         ("cp_resnet", {"rho_freq": 23}, "ρ 23 came, this network has ρ in 0 … 22"),
         ("cp_resnet", {"rho_time": -1}, "ρ -1 came"),
+        ("cp_resnet", {"frequency_aware": "no"}, "frequency_aware: Input should be a valid boolean"),
+        ("cp_resnet", {"family": "vgg"}, "cp_resnet has no family"),
+        ("cp_resnet", {"width": 2.5}, "width: Input should be a valid integer"),
+        ("cp_resnet", {"width": 5_000}, "a width of 5000 channels came, 1 … 4096"),
+        ("fa_resnet", {"rho_freq": torch.tensor(5)}, "plain numbers are wanted"),
         ("cp_resnet", {"width": 0}, "width of 0 channels"),
         ("cp_resnet", {"bands": 16}, "16 bands came, this network needs at least 17"),
         ("cp_resnet", {"bands": 0}, "0 bands came"),
@@ -684,7 +689,7 @@ def test_a_file_that_states_no_config_is_refused(monkeypatch):
         nets.from_dict({"family": "vgk"})
     with pytest.raises(UnknownName, match="family"):
         nets.from_dict({})
-    with pytest.raises(BadConfig, match=r"is no vgg: .*'rho'"):
+    with pytest.raises(BadConfig, match="a vgg has no 'rho'; it has"):
         nets.from_dict({"family": "vgg", "rho": 3})
     with pytest.raises(BadConfig, match="is no cp_resnet"):
         nets.from_dict({"family": "cp_resnet", "rho_freq": "5"})

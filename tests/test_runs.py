@@ -72,7 +72,9 @@ def place(dataset: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Pat
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the ONNX file, which takes seconds."""
-    monkeypatch.setattr(export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network"))
+    monkeypatch.setattr(
+        export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network")
+    )
     monkeypatch.setattr(export, "_compare", lambda *_: None)
 
 

@@ -326,6 +326,9 @@ def test_models_that_judge_differently_are_averaged(cp_model, crnn_model, song):
     alone = [tagger.load(model.folder, threads=1).tag(song) for model in (cp_model, crnn_model)]
     np.testing.assert_allclose(both.scores, np.mean([each.scores for each in alone], axis=0), atol=1e-6)
     assert len(both.over_time.seconds) == len(alone[0].over_time.seconds) > 1
+    turned = tagger.load(crnn_model.folder, cp_model.folder, threads=1).tag(song)
+    np.testing.assert_allclose(turned.over_time.scores, both.over_time.scores, atol=1e-6)
+    np.testing.assert_array_equal(turned.over_time.seconds, both.over_time.seconds)
 
 
 # ---------------------------------------------------------------- several models

@@ -151,7 +151,7 @@ def train(
 ) -> None:
     """Train a network on a dataset, and leave it as a model folder in the run."""
     from moodfield import fleet, jamendo
-    from moodfield.training import recipe, runs
+    from moodfield.training import loop, recipe, runs
 
     vocabulary = jamendo.read_vocabulary(tags) if tags else None
     plan = recipe.change(recipe.Recipe(), *(settings or ()))
@@ -159,6 +159,7 @@ def train(
     judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
     truth = runs.read_soft(soft) if soft else None
     place = runs.Place(audio, store, to, jobs or fleet.cores())
+    loop.keep_freed_memory()
     with _Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress:
         card = runs.train(
             plan, learn, judge, place, name=name, soft=truth, heard=progress.heard, report=progress.trained
@@ -180,12 +181,13 @@ def distill(
     """Teach a small network the 56 moods and themes of a published one, on freely licensed music."""
     from moodfield import fleet
     from moodfield.training import distill as room
-    from moodfield.training import recipe, runs
+    from moodfield.training import loop, recipe, runs
 
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
     tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
+    loop.keep_freed_memory()
     with _Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
     _figures(to, card.figures)

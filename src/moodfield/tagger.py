@@ -142,6 +142,9 @@ class Tagger:
         Memory does not grow with the length of the music.
         """
         logits, seconds, duration = self._listen(source)
+        lengths = [member.card.lengths for member in self.members]
+        moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
+        times = seconds[moving[0] if moving else 0]
         return Tagging(
             source=str(source) if not isinstance(source, Waveform) else "waveform",
             duration=duration,
@@ -150,7 +153,7 @@ class Tagger:
             themes=self.themes,
             scores=_mean([_sigmoid(clips.pool(each)) for each in logits]),
             thresholds=self.thresholds,
-            over_time=OverTime(seconds[0], _mean(_aligned([_sigmoid(each) for each in logits], seconds))),
+            over_time=OverTime(times, _mean(_aligned([_sigmoid(each) for each in logits], seconds, times))),
         )
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
@@ -320,11 +323,10 @@ class _Counted:
             yield block
 
 
-def _aligned(maps: Maps, seconds: Times) -> list[Map]:
-    """Maps of different steps of time, all at the times of the first."""
-    first = seconds[0]
+def _aligned(maps: Maps, seconds: Times, wanted: Float32[np.ndarray, "_time"]) -> list[Map]:
+    """Maps of different steps of time, all at the wanted times; one judgement of a whole track holds for all."""
     return [
-        each if np.array_equal(times, first) else np.array([np.interp(first, times, row) for row in each], np.float32)
+        each if np.array_equal(times, wanted) else np.array([np.interp(wanted, times, row) for row in each], np.float32)
         for each, times in zip(maps, seconds, strict=True)
     ]
 

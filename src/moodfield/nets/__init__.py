@@ -4,11 +4,13 @@ In: a name and changes to its numbers. Out: a network.
 Knows nothing of: training, cards, or files other than published checkpoints.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from moodfield import errors
 from moodfield.errors import BadConfig, BadModel
@@ -49,15 +51,12 @@ def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) ->
     Refuses an unknown name, an unknown number, and numbers out of range.
     """
     config = errors.lookup(NETS, name, what="network")
-    unknown = set(changes) - set(vars(config))
-    if unknown:
-        raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(vars(config))}")
+    numbers = [number for number in vars(config) if number != "family"]
+    if unknown := set(changes) - set(numbers):
+        raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(numbers)}")
     if tags < 1:
         raise BadConfig(f"{tags} tags came, at least 1 is needed")
-    try:
-        net: Net = replace(config, **changes).build(bands=bands, tags=tags)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise BadConfig(f"{name} cannot be built with {changes}: {error}; these are numbers, see {config}") from error
+    net: Net = from_dict(asdict(config) | changes).build(bands=bands, tags=tags)
     return net
 
 
@@ -70,13 +69,17 @@ def register(name: str, config: NetConfig) -> None:
 
 def from_dict(values: Mapping[str, object]) -> NetConfig:
     """The config that a file states as plain values; refuses unknown families, numbers and values out of range."""
-    rest = dict(values)
     families: dict[str, type[NetConfig]] = {config.family: type(config) for config in _FAMILIES}
-    kind = errors.lookup(families, str(rest.get("family")), what="family of networks")
+    kind = errors.lookup(families, str(values.get("family")), what="family of networks")
+    if strangers := set(values) - set(vars(kind())):
+        raise BadConfig(f"a {values['family']} has no {', '.join(map(repr, sorted(strangers)))}; it has {kind()}")
     try:
-        return kind(**rest)  # type: ignore[arg-type]
+        return TypeAdapter(kind).validate_json(json.dumps(dict(values)), strict=True)  # as if from a file
     except TypeError as error:
-        raise BadConfig(f"{rest} is no {rest['family']}: {error}") from error
+        raise BadConfig(f"{dict(values)} is no {values['family']}: {error}; plain numbers are wanted") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise BadConfig(f"{dict(values)} is no {values['family']}: {faults}") from error
 
 
 def published(path: str | Path) -> Net:

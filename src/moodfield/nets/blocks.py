@@ -26,6 +26,8 @@ Mels = Float[Tensor, "batch bands frames"]
 Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since a layer may change their number
 
 
+MOST_WIDTH = 4_096
+"""most channels of a first stage: a stranger's card is not to fill the memory"""
 AnyMaps = Float[Tensor, "batch _channels _freq _time"]
 AnyNet = TypeVar("AnyNet", bound="Net")
 
@@ -109,13 +111,13 @@ class FrequencyAwareConv2d(nn.Conv2d):
     def forward(self, maps: Maps) -> Maps:
         """The convolution with the channel of positions."""
         padding = _same(self.kernel_size)
-        weight, position = torch.split(self.weight, [self.weight.shape[1] - 1, 1], dim=1)
+        channels, rows = self.weight.shape[1] - 1, self._rows(maps)
+        if torch.compiler.is_compiling():  # in the plainest of words: compilers and exporters fuse it themselves
+            seen = F.conv2d(maps, self.weight[:, :channels], self.bias, padding=padding, groups=self.groups)
+            rows = rows.to(maps).expand(maps.shape[0], 1, *maps.shape[2:])
+            return seen + F.conv2d(rows, self.weight[:, channels:], padding=padding)
+        weight, position = torch.split(self.weight, [channels, 1], dim=1)  # cheaper backwards than two slices
         seen = F.conv2d(maps, weight, self.bias, padding=padding, groups=self.groups)
-        rows = self._rows(maps)
-        if (
-            torch.compiler.is_compiling()
-        ):  # for compilers and exporters in the plainest of words: they fuse it themselves
-            return seen + F.conv2d(rows.to(maps).expand(maps.shape[0], 1, *maps.shape[2:]), position, padding=padding)
         with torch.autocast(maps.device.type, enabled=False):
             taps = F.conv2d(rows, position.to(rows.dtype), padding=(padding[0], position.shape[3] - 1))
             found: Tensor = _AddPositions.apply(seen, taps)  # type: ignore[no-untyped-call]
@@ -261,6 +263,18 @@ def through(blocks: nn.Sequential, maps: AnyMaps, *, recompute: bool) -> AnyMaps
         else:
             maps = block(maps)
     return maps
+
+
+def precisely(layer: nn.Module, array: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """What a last layer says in single precision at least, whatever the layers before it were computed in."""
+    with torch.autocast(array.device.type, enabled=False):
+        found: Tensor = layer(precise(array))
+        return found
+
+
+def precise(array: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The same numbers in single precision at least."""
+    return array.to(torch.promote_types(array.dtype, torch.float32))
 
 
 def folded(net: AnyNet) -> AnyNet:

@@ -90,7 +90,7 @@ class CRNN(Net):
     def summarise(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
         """Logits of the whole: one step of time."""
         with torch.autocast(heard.device.type, enabled=False):
-            states, _ = self.recurrent(heard.float().transpose(1, 2))
+            states, _ = self.recurrent(blocks.precise(heard).transpose(1, 2))
             return self.dense(self.dropout(states[:, -1])).unsqueeze(2)
 
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags 1"]:

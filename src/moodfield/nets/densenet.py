@@ -40,8 +40,8 @@ class CPDenseNetConfig:
 
     def __post_init__(self) -> None:
         receptive.kernels(self.rho_freq), receptive.kernels(self.rho_time)
-        if min(self.width, self.growth) < 1:
-            raise BadConfig(f"{self}: width and growth are at least 1 channel")
+        if not 1 <= min(self.width, self.growth) <= max(self.width, self.growth) <= blocks.MOST_WIDTH:
+            raise BadConfig(f"{self}: width and growth are at least 1 channel, and at most {blocks.MOST_WIDTH}")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that an output cell looks through along one axis, first to last."""
@@ -95,7 +95,7 @@ class CPDenseNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
         stem = self.stem(self.standardize(mels))
-        return self.head(blocks.through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
+        return blocks.precise(self.head(blocks.through(self.blocks, stem, recompute=self.recompute))).mean(dim=2)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

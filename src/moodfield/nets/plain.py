@@ -36,7 +36,7 @@ class PlainResNetConfig:
     """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
-        if self.depth not in STAGES or self.width < 1:
+        if self.depth not in STAGES or not 1 <= self.width <= blocks.MOST_WIDTH:
             raise BadConfig(f"{self}: the depth is {', '.join(map(str, STAGES))}, and the width at least 1 channel")
 
     @property
@@ -93,8 +93,9 @@ class PlainResNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 32 frames: those of the features' mean over frequency."""
         stem = self.stem(self.standardize(mels))
-        features = blocks.through(self.blocks, stem, recompute=self.recompute).mean(dim=2)
-        return self.dense(features.transpose(1, 2)).transpose(1, 2).float()
+        maps = blocks.through(self.blocks, stem, recompute=self.recompute)
+        features = blocks.precise(maps).mean(dim=2)
+        return blocks.precisely(self.dense, features.transpose(1, 2)).transpose(1, 2)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

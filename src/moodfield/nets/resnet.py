@@ -42,8 +42,8 @@ class CPResNetConfig:
 
     def __post_init__(self) -> None:
         receptive.kernels(self.rho_freq), receptive.kernels(self.rho_time)
-        if self.width < 1:
-            raise BadConfig(f"a width of {self.width} channels came, at least 1 is needed")
+        if not 1 <= self.width <= blocks.MOST_WIDTH:
+            raise BadConfig(f"a width of {self.width} channels came, 1 … {blocks.MOST_WIDTH} is possible")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that an output cell looks through along one axis, first to last."""
@@ -92,7 +92,7 @@ class CPResNet(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
         stem = self.stem(self.standardize(mels))
-        return self.head(blocks.through(self.blocks, stem, recompute=self.recompute)).mean(dim=2, dtype=torch.float32)
+        return blocks.precise(self.head(blocks.through(self.blocks, stem, recompute=self.recompute))).mean(dim=2)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

@@ -81,7 +81,7 @@ class VGG(Net):
         if not SHORTEST <= mels.shape[2] <= LONGEST:
             raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
         maps = blocks.through(self.blocks, self.bn_init(self.standardize(mels)), recompute=self.recompute)
-        return self.dense(self.dropout(maps.flatten(1))).unsqueeze(2).float()
+        return blocks.precisely(self.dense, self.dropout(maps.flatten(1))).unsqueeze(2)
 
     @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:

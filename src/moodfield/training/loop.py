@@ -14,7 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,15 @@ def train(
     and a loss that is no longer a number.
     """
     folder = Path(run)
-    keep_freed_memory()
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _claim(folder, plan, vocabulary, _digest(learn, statistics))
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
-    started, best = _resume(folder, net, optimizer)
     fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
     model, tuned = fabric.setup(net, optimizer)
+    started, best = _resume(folder, net, optimizer)  # where the weights are by now, there the moments belong
     fill = statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         rate = schedule.rate(plan.schedule, number)
@@ -202,9 +201,9 @@ def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str)
 
 
 def _settled(name: str, text: str) -> object:
-    """What a file of a run says; a recipe from before some setting existed has its default."""
+    """What a file of a run decides; a recipe from before some setting existed has its default."""
     values = json.loads(text)
-    return recipe.from_dict(values) if name == RECIPE else values
+    return replace(recipe.from_dict(values), recompute=False) if name == RECIPE else values
 
 
 def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:

@@ -52,7 +52,7 @@ class Recipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """learning rate by epoch (§2.2)"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """number format of the training step; bf16-mixed is about three times as fast on processors that know it"""
+    """number format of the training step; bf16-mixed is about twice as fast on processors that know it"""
     recompute: bool = False
     """whether activations are computed again for the gradients instead of kept: less memory, more work, the same net"""
     validate_every: int = 1
