@@ -67,9 +67,9 @@ bench: $(READY)  ## every script in benchmarks/, one after the other, into bench
 	done
 	@mv benchmarks/results.part benchmarks/results.md
 
-zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes benchmarks/zoo.md
-	.venv/bin/python -W ignore benchmarks/zoo.py > benchmarks/zoo.part
-	@mv benchmarks/zoo.part benchmarks/zoo.md
+zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes docs/zoo.md
+	.venv/bin/python -W ignore benchmarks/zoo.py > docs/zoo.part
+	@mv docs/zoo.part docs/zoo.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.

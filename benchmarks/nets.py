@@ -24,7 +24,7 @@ from moodfield import card, nets
 from moodfield.engine import OnnxEngine, TorchEngine
 from moodfield.mel import MelConfig
 from moodfield.nets import Net, survey
-from moodfield.nets.blocks import ResidualBlock
+from moodfield.nets.blocks import ResidualBlock, ShakeShake, convolution
 from moodfield.training import export, loop
 from moodfield.training.recipe import Recipe
 
@@ -40,6 +40,7 @@ SYSTEMS = (
     ("CP-ResNet", "moodfield", "bf16-mixed"),
     ("FA-ResNet, recomputing", "moodfield", "bf16-mixed"),
     ("Shake-FA-ResNet", "moodfield", "bf16-mixed"),
+    ("Shake-FA-ResNet", "branch after branch", "bf16-mixed"),
 )
 NAMES = {"FA-ResNet": "fa_resnet", "CP-ResNet": "cp_resnet", "Shake-FA-ResNet": "shake_fa_resnet"}
 Step = Callable[[], object]
@@ -69,6 +70,31 @@ class Straightforward(nn.Module):
             rows = (2 * torch.arange(freq) / freq - 1).view(1, 1, freq, 1).expand(batch, 1, freq, frames)
             maps = torch.cat([maps, rows], dim=1)
         return F.conv2d(maps, conv.weight, padding=conv.kernel_size[0] // 3)
+
+
+class BranchAfterBranch(nn.Module):
+    """A shaken block whose branches are computed one after the other."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        stack, inputs = block.conv1.out_channels // 2, block.conv1.in_channels - 1
+        self.shortcut = block.shortcut
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                convolution(inputs, stack, block.conv1.kernel_size, frequency_aware=True),
+                nn.BatchNorm2d(stack),
+                nn.ReLU(inplace=True),
+                convolution(stack, stack, block.conv2.kernel_size, frequency_aware=True),
+                nn.BatchNorm2d(stack),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The map one block on."""
+        mixed = ShakeShake.apply(*(branch(maps) for branch in self.branches))
+        mixed += self.shortcut(maps)
+        return F.relu(mixed, inplace=True)
 
 
 def main() -> None:
@@ -105,7 +131,7 @@ def _training() -> None:
     for system in SYSTEMS:
         name, how, precision = system
         usual, kept = (each[system] for each in times)
-        ratio = _ratio(slow[0], kept if how == "moodfield" else usual)
+        ratio = _ratio(slow[0], usual if how == "straightforward" else kept)
         milliseconds = " | ".join(f"{np.median(each) / BATCH * 1e3:.0f}" for each in (usual, kept))
         print(f"| {name} | {how}, {precision} | {milliseconds} | {ratio:.1f} | {_ratio(slow[1], kept):.1f} |")
     print(
@@ -166,7 +192,7 @@ def _memory() -> None:
 
 
 def _peak(index: int, batch: int) -> float:
-    if SYSTEMS[index][1] == "moodfield":
+    if SYSTEMS[index][1] != "straightforward":
         loop.keep_freed_memory()  # as training does
     step = _step(*SYSTEMS[index], batch)
     step()
@@ -221,10 +247,13 @@ def _step(name: str, how: str, precision: str, batch: int) -> Step:
     torch.manual_seed(0)
     net = nets.create(NAMES[name.removesuffix(", recomputing")])
     net.recompute = name.endswith("recomputing")
-    if how == "moodfield":
+    if how == "branch after branch":
+        apart = [BranchAfterBranch(block) if isinstance(block, ResidualBlock) else block for block in net.blocks]
+        net.blocks = nn.Sequential(*apart)
+    if how != "straightforward":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = net if how == "moodfield" else Straightforward(net)
-    optimizer = torch.optim.Adam(net.parameters(), fused=how == "moodfield" or None)
+    run = Straightforward(net) if how == "straightforward" else net
+    optimizer = torch.optim.Adam(net.parameters(), fused=how != "straightforward" or None)
     mels, truth = torch.randn(batch, BANDS, FRAMES), (torch.rand(batch, TAGS) > 0.9).float()
 
     def step() -> None:
