@@ -56,7 +56,7 @@ def main() -> None:
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = tracks(data)
-    loop.keep_freed_memory()
+    loop.keep_freed_memory(Recipe())
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
     place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
     runs.gather(whole.tracks, plan, place)

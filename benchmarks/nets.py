@@ -123,7 +123,7 @@ def _training() -> None:
     steps = {system: _step(*system, BATCH) for system in SYSTEMS}
     for keep in (False, True):
         if keep:
-            loop.keep_freed_memory()
+            loop.keep_freed_memory(Recipe())
         times.append(_in_turns(steps))
     slow = [each[SYSTEMS[0]] for each in times]
     print("| training step | as | ms per clip | with freed memory kept | first row / this | both kept |")
@@ -193,7 +193,7 @@ def _memory() -> None:
 
 def _peak(index: int, batch: int) -> float:
     if SYSTEMS[index][1] != "straightforward":
-        loop.keep_freed_memory()  # as training does
+        loop.keep_freed_memory(Recipe(recompute=SYSTEMS[index][0].endswith("recomputing")))  # as training does
     step = _step(*SYSTEMS[index], batch)
     step()
     step()

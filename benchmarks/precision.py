@@ -41,7 +41,7 @@ def main() -> None:
     runs.gather(whole.tracks, plan, place)
     material = runs.material(whole, whole.truth.astype(np.float32), plan, place)
     statistics = Store(place.mels, plan.mel).statistics(whole.tracks)
-    loop.keep_freed_memory()
+    loop.keep_freed_memory(plan)
     curves = {precision: _curve(plan, material, statistics, precision) for precision in COLOURS}
     _draw(curves, given.to)
     one, control, other = (np.array(curves[precision]) for precision in COLOURS)

@@ -102,7 +102,7 @@ def main() -> None:
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = emotify.tracks(data)
-    loop.keep_freed_memory()
+    loop.keep_freed_memory(Recipe())
     for fold in given.folds:
         for system in given.only:
             run = given.to / _plain(system) / str(fold)

@@ -159,7 +159,7 @@ def train(
     judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
     truth = runs.read_soft(soft) if soft else None
     place = runs.Place(audio, store, to, jobs or fleet.cores())
-    loop.keep_freed_memory()
+    loop.keep_freed_memory(plan)
     with _Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress:
         card = runs.train(
             plan, learn, judge, place, name=name, soft=truth, heard=progress.heard, report=progress.trained
@@ -187,7 +187,7 @@ def distill(
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
     tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
-    loop.keep_freed_memory()
+    loop.keep_freed_memory(plan)
     with _Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
     _figures(to, card.figures)

@@ -167,14 +167,14 @@ def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     return net
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, for as long as this process lives.
+def keep_freed_memory(plan: Recipe) -> None:
+    """Let the C library keep what is freed, for as long as this process lives; not if the recipe saves memory.
 
     Every step frees its activations and asks for as many again. Fresh pages from the system, zeroed one by one, cost a
     processor about half as much time as all the arithmetic on them. Only glibc can be told; elsewhere nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
+    if mallopt and not plan.recompute:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
