@@ -171,7 +171,7 @@ def keep_freed_memory(plan: Recipe) -> None:
     """Let the C library keep what is freed, for as long as this process lives; not if the recipe saves memory.
 
     Every step frees its activations and asks for as many again. Fresh pages from the system, zeroed one by one, cost a
-    processor about half as much time as all the arithmetic on them. Only glibc can be told; elsewhere nothing changes.
+    processor almost half as much time as all the arithmetic on them. Only glibc can be told; elsewhere nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt and not plan.recompute:
