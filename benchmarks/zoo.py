@@ -3,8 +3,9 @@
     MOODFIELD_DATA=… python benchmarks/zoo.py [--to runs/zoo] [--folds 0-4] [--only NAME …]
 
 Nothing is chosen on the fold that is scored: every network is judged once, after its last epoch. Networks have a
-quarter of their published width. A run that was stopped goes on, a finished one is only read. Prints a Markdown table
-of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
+quarter of their published width. What a system did on a fold is a line of zoo.jsonl, kept beside this script: it is not
+trained again unless its settings changed or its line is deleted, and a run that was stopped goes on. Prints a Markdown
+table of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
 """
 
 import argparse
@@ -77,13 +78,17 @@ PAIRS = (
 )
 """comparisons: the first against the second, and what else differs"""
 FOLDS = 5
-RESULT = "result.json"
+RESULTS = Path(__file__).with_suffix(".jsonl")
 
 
 @dataclass(frozen=True)
 class Result:
     """What one system did on one fold."""
 
+    system: str
+    fold: int
+    settings: str
+    """what it changed in the default recipe"""
     pr_auc: float
     roc_auc: float
     parameters: int
@@ -105,46 +110,54 @@ def main() -> None:
     loop.keep_freed_memory(Recipe())
     for fold in given.folds:
         for system in given.only:
-            run = given.to / _plain(system) / str(fold)
-            if not (run / RESULT).is_file():
-                place = runs.Place(data / "audio", given.store, run, fleet.cores())
-                _judge(system, whole, folds, fold, place)
-    found = {system: _read(given.to / _plain(system)) for system in SYSTEMS}
+            if fold not in _found(system):
+                place = runs.Place(data / "audio", given.store, given.to / _plain(system) / str(fold), fleet.cores())
+                _keep(_judge(system, whole, folds, fold, place))
+    found = {system: _found(system) for system in SYSTEMS}
     _table({system: results for system, results in found.items() if results})
 
 
-def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> None:
-    """Train a system on four folds, judge it on the fifth, and keep what was found."""
-    plan = recipe.change(Recipe(), *BUDGET, *SYSTEMS[system])
+def _settings(system: str) -> tuple[str, ...]:
+    return (*BUDGET, *SYSTEMS[system])
+
+
+def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> Result:
+    """Train a system on four folds and judge it on the fifth."""
+    plan = recipe.change(Recipe(), *_settings(system))
     runs.gather(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     times = [time.monotonic()]
     net, scores = emotify.network(plan, whole, learn, judge, place, report=lambda _: times.append(time.monotonic()))
     macro = metrics.evaluate(whole.truth[judge], scores).macro
-    result = Result(
-        pr_auc=macro["PR-AUC"],
-        roc_auc=macro["ROC-AUC"],
+    return Result(
+        system=system,
+        fold=fold,
+        settings=" ".join(_settings(system)),
+        pr_auc=round(macro["PR-AUC"], 6),
+        roc_auc=round(macro["ROC-AUC"], 6),
         parameters=sum(parameter.numel() for parameter in net.parameters()),
-        seconds=float(min(np.diff(times)[1:-1], default=np.nan)),
+        seconds=round(float(min(np.diff(times)[1:-1], default=np.nan)), 3),
     )
-    half = place.run / f"{RESULT}.part"
-    half.write_text(json.dumps(vars(result)))
-    half.replace(place.run / RESULT)
-    print(f"{system}, fold {fold}: {result}", file=sys.stderr, flush=True)
+
+
+def _keep(result: Result) -> None:
+    """Add a line to what is known; a line is short enough to be written at once, whoever else writes."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(vars(result), ensure_ascii=False) + "\n")
+    print(f"{result.system}, fold {result.fold}: PR-AUC {result.pr_auc:.3f}", file=sys.stderr, flush=True)
+
+
+def _found(system: str) -> dict[int, Result]:
+    """What is known of a system as it is set now, by fold."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    results = [Result(**json.loads(line)) for line in lines]
+    settings = " ".join(_settings(system))
+    return {each.fold: each for each in results if (each.system, each.settings) == (system, settings)}
 
 
 def _plain(system: str) -> str:
     """A name for a folder."""
     return system.lower().replace(",", "").replace("ρ", "rho").replace(" ", "-")
-
-
-def _read(folder: Path) -> dict[int, Result]:
-    """What is finished, by fold."""
-    return {
-        fold: Result(**json.loads((folder / str(fold) / RESULT).read_text()))
-        for fold in range(FOLDS)
-        if (folder / str(fold) / RESULT).is_file()
-    }
 
 
 def _table(found: dict[str, dict[int, Result]]) -> None:
