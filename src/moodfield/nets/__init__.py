@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -36,13 +37,7 @@ NETS: dict[str, NetConfig] = {
     "vgg": VGGConfig(),
 }
 """name → config; files store the config, never the name"""
-_FAMILIES: tuple[NetConfig, ...] = (
-    CPResNetConfig(),
-    CPDenseNetConfig(),
-    PlainResNetConfig(),
-    CRNNConfig(),
-    VGGConfig(),
-)
+_FAMILIES: dict[str, type[NetConfig]] = {config.family: config for config in get_args(NetConfig)}
 
 
 def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) -> Net:
@@ -69,8 +64,7 @@ def register(name: str, config: NetConfig) -> None:
 
 def from_dict(values: Mapping[str, object]) -> NetConfig:
     """The config that a file states as plain values; refuses unknown families, numbers and values out of range."""
-    families: dict[str, type[NetConfig]] = {config.family: type(config) for config in _FAMILIES}
-    kind = errors.lookup(families, str(values.get("family")), what="family of networks")
+    kind = errors.lookup(_FAMILIES, str(values.get("family")), what="family of networks")
     if strangers := set(values) - set(vars(kind())):
         raise BadConfig(f"a {values['family']} has no {', '.join(map(repr, sorted(strangers)))}; it has {kind()}")
     try:

@@ -11,25 +11,35 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.checkpoint import checkpoint
 
-from moodfield.clips import Lengths
+from moodfield import receptive
+from moodfield.clips import AnyLength, Lengths, WholeTrack
 from moodfield.errors import BadConfig
+from moodfield.receptive import Layer
 
 Mels = Float[Tensor, "batch bands frames"]
 Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since a layer may change their number
-
+AnyMaps = Float[Tensor, "batch _channels _freq _time"]
+AnyNet = TypeVar("AnyNet", bound="Net")
 
 MOST_WIDTH = 4_096
 """most channels of a first stage: a stranger's card is not to fill the memory"""
-AnyMaps = Float[Tensor, "batch _channels _freq _time"]
-AnyNet = TypeVar("AnyNet", bound="Net")
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """The config of a network, as far as what it sees follows from it."""
+
+    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
+        """The layers that an output cell looks through along one axis, first to last."""
 
 
 class Net(nn.Module, ABC):
@@ -45,13 +55,32 @@ class Net(nn.Module, ABC):
     """whether training keeps only what enters each block, and computes the rest again for the gradients: less memory,
     about a third more work, the same result bit for bit"""
 
+    blocks: nn.Sequential
+    """what lies between its first layers and its last"""
+
+    def __init__(self, config: Layered, *, bands: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
+        super().__init__()
+        along_freq, along_time = config.layers("freq"), config.layers("time")
+        if bands != 1 and not receptive.outputs(along_freq, bands):
+            raise BadConfig(f"{bands} bands came, this network needs at least {receptive.least(along_freq)}")
+        seen = receptive.field(along_time)
+        self.lengths = lengths(receptive.least(along_time), seen.stride, seen.size, seen.start)
+        self.standardize = Standardize(bands)
+
     @abstractmethod
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits at every step of time, before they are pooled: a small receptive field makes them sharp."""
 
-    @abstractmethod
+    @torch.no_grad()
     def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
-        """Begin with these logits, and with features that change them by about so much."""
+        """Begin with these logits, and with features that change them by about so much.
+
+        The last layer starts from the mean; a batch norm from the spread too, which a linear layer has to learn.
+        """
+        *_, last = (module for module in self.modules() if isinstance(module, nn.BatchNorm2d | nn.Linear))
+        last.bias.copy_(mean)
+        if isinstance(last, nn.BatchNorm2d):
+            last.weight.copy_(spread)
 
     def forward(self, mels: Mels) -> Float[Tensor, "batch tags"]:
         """Logits of a clip: the mean of its map over time."""
@@ -64,6 +93,15 @@ class Net(nn.Module, ABC):
     def summarise(self, heard: Float[Tensor, "batch _channels time"]) -> Float[Tensor, "batch tags _time"]:
         """Logits over time of a whole track, from what was kept of all its clips."""
         return heard
+
+    def through(self, maps: AnyMaps) -> AnyMaps:
+        """The map after all blocks; to `recompute` is to keep what enters a block and forget what happens inside."""
+        for block in self.blocks:
+            if self.recompute and block.training and torch.is_grad_enabled():
+                maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_twice, block))
+            else:
+                maps = block(maps)
+        return maps
 
 
 class Standardize(nn.Module):
@@ -186,6 +224,12 @@ class ShakeShake(torch.autograd.Function):
         return first, gradient - first
 
 
+def stem(width: int, layer: Layer) -> nn.Sequential:
+    """The first convolution, with its norm and rectifier: the standardised mel becomes `width` channels."""
+    conv = nn.Conv2d(1, width, layer.kernel, layer.stride, layer.padding, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut, added and rectified; shaken, there are two such branches, mixed.
 
@@ -255,16 +299,6 @@ def _shaken(one: Maps, other: Maps) -> Maps:
     return mixed
 
 
-def through(blocks: nn.Sequential, maps: AnyMaps, *, recompute: bool) -> AnyMaps:
-    """The map after all blocks; to `recompute` is to keep what enters a block and forget what happens inside."""
-    for block in blocks:
-        if recompute and block.training and torch.is_grad_enabled():
-            maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_twice, block))
-        else:
-            maps = block(maps)
-    return maps
-
-
 def precisely(layer: nn.Module, array: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """What a last layer says in single precision at least, whatever the layers before it were computed in."""
     with torch.autocast(array.device.type, enabled=False):
@@ -287,11 +321,10 @@ def folded(net: AnyNet) -> AnyNet:
     for parent in copy.modules():
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                mean = norm.get_buffer("running_mean")
-                scale = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
-                bias = -mean if conv.bias is None else conv.bias - mean
-                conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
-                conv.bias = nn.Parameter(norm.bias + bias * scale)
+                heard = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, *heard, norm.eps, norm.weight, norm.bias
+                )
                 setattr(parent, name, nn.Identity())
     return copy
 

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moodfield import clips, receptive
+from moodfield.clips import WholeTrack
 from moodfield.errors import BadConfig
 from moodfield.nets import blocks
-from moodfield.nets.blocks import Mels, Net, Standardize
+from moodfield.nets.blocks import Mels, Net
 from moodfield.receptive import Layer
 
 CHANNELS = (1, 2, 2, 2)
@@ -60,14 +60,8 @@ class CRNN(Net):
     """
 
     def __init__(self, config: CRNNConfig, *, bands: int, tags: int) -> None:
-        super().__init__()
+        super().__init__(config, bands=bands, lengths=WholeTrack)
         self.config = config
-        along_freq, along_time = config.layers("freq"), config.layers("time")
-        if bands != 1 and not receptive.outputs(along_freq, bands):
-            raise BadConfig(f"{bands} bands came, this network needs at least {receptive.least(along_freq)}")
-        seen = receptive.field(along_time)
-        self.lengths = clips.WholeTrack(receptive.least(along_time), seen.stride, seen.size, seen.start)
-        self.standardize = Standardize(bands)
         self.blocks = nn.Sequential()
         inputs = 1
         for widths, pool in zip(CHANNELS, POOLS, strict=True):
@@ -84,7 +78,7 @@ class CRNN(Net):
 
     def hear(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """Features every 96 frames: for every channel the largest over frequency."""
-        largest = blocks.through(self.blocks, self.standardize(mels), recompute=self.recompute).amax(dim=2)
+        largest = self.through(self.standardize(mels)).amax(dim=2)
         return F.dropout(F.elu(largest), self.config.dropout, self.training)
 
     def summarise(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
@@ -96,8 +90,3 @@ class CRNN(Net):
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags 1"]:
         """Logits of what came, taken for the whole: one step of time."""
         return self.summarise(self.hear(mels))
-
-    @torch.no_grad()
-    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
-        """Begin with these logits: the last layer starts from their mean, and learns their spread."""
-        self.dense.bias.copy_(mean)

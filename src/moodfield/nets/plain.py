@@ -7,15 +7,13 @@ Knows nothing of: how it is trained, or what the tags mean.
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moodfield import clips, receptive
 from moodfield.errors import BadConfig
 from moodfield.nets import blocks
-from moodfield.nets.blocks import AnyMaps, Mels, Net, Standardize
+from moodfield.nets.blocks import AnyMaps, Mels, Net
 from moodfield.receptive import Layer
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -66,20 +64,10 @@ class PlainResNet(Net):
     """A vanilla ResNet for one channel; its last layer is linear, so it may as well come before the mean over time."""
 
     def __init__(self, config: PlainResNetConfig, *, bands: int, tags: int) -> None:
-        super().__init__()
+        super().__init__(config, bands=bands)
         self.config = config
-        if bands < 1:
-            raise BadConfig(f"{bands} bands came, at least 1 is needed")
-        along_time = config.layers("time")
-        seen = receptive.field(along_time)
-        self.lengths = clips.AnyLength(receptive.least(along_time), seen.stride, seen.size, seen.start)
-        self.standardize = Standardize(bands)
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, config.width, STEM.kernel, STEM.stride, STEM.padding, bias=False),
-            nn.BatchNorm2d(config.width),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(POOL.kernel, POOL.stride, POOL.padding),
-        )
+        self.stem = blocks.stem(config.width, STEM)
+        self.stem.append(nn.MaxPool2d(POOL.kernel, POOL.stride, POOL.padding))
         self.blocks = nn.Sequential()
         channels = config.width
         for convs in config.blocks:
@@ -92,15 +80,9 @@ class PlainResNet(Net):
 
     def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 32 frames: those of the features' mean over frequency."""
-        stem = self.stem(self.standardize(mels))
-        maps = blocks.through(self.blocks, stem, recompute=self.recompute)
+        maps = self.through(self.stem(self.standardize(mels)))
         features = blocks.precise(maps).mean(dim=2)
         return blocks.precisely(self.dense, features.transpose(1, 2)).transpose(1, 2)
-
-    @torch.no_grad()
-    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
-        """Begin with these logits: the last layer starts from their mean, and learns their spread."""
-        self.dense.bias.copy_(mean)
 
 
 class _Block(nn.Module):

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from moodfield import clips
+from moodfield.clips import FixedLength
 from moodfield.errors import BadConfig, BadModel
 from moodfield.nets import blocks
-from moodfield.nets.blocks import Mels, Net, Standardize
+from moodfield.nets.blocks import Mels, Net
 from moodfield.receptive import Layer
 
 CHANNELS = (1, 2, 2, 2, 1)
@@ -58,12 +57,11 @@ class VGG(Net):
     """Five convolutions with wide pools, then one linear layer."""
 
     def __init__(self, config: VGGConfig, *, bands: int, tags: int) -> None:
-        super().__init__()
         if bands != 96:
             raise BadConfig(f"{bands} bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'")
+        super().__init__(config, bands=bands)
         self.config = config
-        self.lengths = clips.FixedLength(config.frames, config.frames // 2)
-        self.standardize = Standardize(bands)
+        self.lengths = FixedLength(config.frames, config.frames // 2)
         self.bn_init = nn.BatchNorm2d(1)
         self.blocks = nn.Sequential()
         inputs = 1
@@ -80,13 +78,8 @@ class VGG(Net):
         """Logits of a window: one step of time."""
         if not SHORTEST <= mels.shape[2] <= LONGEST:
             raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
-        maps = blocks.through(self.blocks, self.bn_init(self.standardize(mels)), recompute=self.recompute)
+        maps = self.through(self.bn_init(self.standardize(mels)))
         return blocks.precisely(self.dense, self.dropout(maps.flatten(1))).unsqueeze(2)
-
-    @torch.no_grad()
-    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
-        """Begin with these logits: the last layer starts from their mean, and learns their spread."""
-        self.dense.bias.copy_(mean)
 
 
 def from_published(checkpoint: Mapping[str, object]) -> VGG:
