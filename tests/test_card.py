@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import time
 import tracemalloc
 from dataclasses import replace
@@ -281,7 +282,7 @@ def test_a_card_is_there_whole_or_not_at_all(folder, monkeypatch):
     def fail(_: int) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(card.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="the disk is full"):
         card.write(replace(GOOD, name="other"), folder)
     assert (folder / card.CARD).read_bytes() == before

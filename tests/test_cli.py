@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import models
 import moodfield
 from models import VOCABULARY, Exported
-from moodfield import cli, nets, tagger
+from moodfield import card, cli, nets, tagger
 from moodfield.errors import BadAudio
 from moodfield.tagger import Tagging
 
@@ -449,6 +449,8 @@ def test_a_model_is_shown_as_it_was_trained(cp_model, tmp_path):
     assert plot.exists()
     (read,) = lines(moodfield_("nets", "show", "cp_resnet", "--model", cp_model.folder, "--json").out)
     assert read["net"] == asdict(cp_model.net.config)
+    (read,) = lines(moodfield_("nets", "show", "--model", "default", "--json").out)
+    assert read["net"] == asdict(nets.from_dict(card.read(tagger.models()["default"]).net))
 
 
 @pytest.mark.parametrize(
@@ -461,7 +463,7 @@ def test_a_model_is_shown_as_it_was_trained(cp_model, tmp_path):
         (("cp_resnet", "--music", "x.ogg"), "x.ogg is to be drawn over, but no picture is named; add --plot"),
         (("cp_resnet", "--plot", "none/field.png"), "has no folder to be in; make"),
         (("cp_resnet", "--plot", "field.txt"), "call it something that ends in .png"),
-        (("cp_resnet", "--model", "none"), "none is no model folder"),
+        (("cp_resnet", "--model", "none"), "there is no model (nor a model folder) called 'none'; known: default"),
         (("--model", "none", "--rho-freq", "5"), "--rho-freq came, but none is trained as it is"),
     ],
 )

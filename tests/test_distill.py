@@ -63,7 +63,7 @@ def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Memb
     torch.manual_seed(0)
     net = nets.VGGConfig().build(bands=96, tags=56).eval()
     net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
-    plan = Recipe(net=net.config, mel=distill.TEACHER_MEL)
+    plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
     monkeypatch.setattr(distill, "_member", lambda _: member)
     (tmp_path / "teacher").mkdir()
@@ -84,7 +84,7 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     told = distill.truth(model, kept, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
     listener = Listener(member)
-    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), distill.TEACHER_MEL))
+    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
     np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)

@@ -309,17 +309,3 @@ def test_statistics_of_next_to_nothing_are_refused(tmp_path, frames):
     kept = Store(tmp_path, CONFIG)
     with pytest.raises(BadDataset, match="at least two frames"):
         kept.statistics(keep(kept, {"a": np.zeros((1, 16))} if frames else {}))
-
-
-# ---------------------------------------------------------------- small files
-
-
-def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.json"
-    store.replace(path, b"first")
-    with files_up_to(100), pytest.raises(OSError, match="File too large"):
-        store.replace(path, b"second" * 100)
-    assert path.read_bytes() == b"first"
-    store.replace(path, b"third")
-    assert path.read_bytes() == b"third"
-    assert list(tmp_path.iterdir()) == [path]

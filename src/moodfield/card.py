@@ -5,12 +5,12 @@ Knows nothing of: how weights are run, or how they were trained.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from moodfield import files
 from moodfield.clips import Lengths, WholeTrack
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
@@ -135,10 +135,4 @@ def dumps(card: Card) -> str:
 
 def write(card: Card, folder: str | Path) -> None:
     """Put a card into its folder; it is there whole or not at all."""
-    path, text = Path(folder) / CARD, dumps(card)
-    half = path.with_name(CARD + ".part")
-    with half.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    files.write(Path(folder) / CARD, dumps(card).encode())

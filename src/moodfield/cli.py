@@ -220,7 +220,7 @@ def show(
     rho_freq: Annotated[int | None, typer.Option(help="ρ along frequency, 0 … 22")] = None,
     rho_time: Annotated[int | None, typer.Option(help="ρ along time, 0 … 22")] = None,
     width: Annotated[int | None, typer.Option(help="channels of the first stage")] = None,
-    model: Annotated[Path | None, typer.Option(help="a model folder: its network, with its own weights")] = None,
+    model: Annotated[str | None, typer.Option(help="a model's name, folder or run: with what it has learned")] = None,
     plot: Annotated[Path | None, typer.Option(help="draw what the network sees: field.png")] = None,
     music: Annotated[Path | None, typer.Option(help="with --plot: over the middle of this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON object instead of words")] = False,
@@ -246,20 +246,23 @@ def show(
         _say(f"the picture is {plot}")
 
 
-def _candidate(name: str | None, model: Path | None, changes: dict[str, int]) -> "Candidate":
+def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> "Candidate":
     """The network that is meant: one of the list, or a model's."""
-    from moodfield import card
+    from moodfield import card, tagger
     from moodfield.nets import survey
 
     if model is None:
         if name is None:
-            raise typer.BadParameter("name a network of `moodfield nets`, or a model folder with --model")
+            raise typer.BadParameter("name a network of `moodfield nets`, or a model with --model")
         return survey.fresh(name, changes)
     if changes:
         came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise BadConfig(f"{came} came, but {model} is trained as it is; leave out the one or the other")
-    known = card.read(model)
-    return survey.trained(known.name, known.net, model / card.WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name)
+    folder = tagger.folder(model)
+    known = card.read(folder)
+    return survey.trained(
+        known.name, known.net, folder / card.WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name
+    )
 
 
 def _table(surveys: "dict[str, Survey]") -> "Table":

@@ -77,6 +77,10 @@ class MelConfig:
         return self.rate / self.hop
 
 
+ORGANISERS = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+"""the mel that the task's organisers made for their baseline"""
+
+
 def mel(waveform: Waveform, config: MelConfig) -> Mel:
     """The mel of a whole track; equal to its `stream`, bit for bit.
 
@@ -126,16 +130,28 @@ def a_weighting(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     return weights
 
 
+def edges_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
+    """0 Hz, the centre of every band, half the rate: a band reaches from one neighbour's centre to the other's.
+
+    Slaney's scale: 200/3 Hz per mel up to 1 kHz, then 27 mel for every factor of 6.4.
+    """
+    highest = config.rate / 2
+    top = 3 * highest / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
+    mels = np.linspace(0, top, config.bands + 2)
+    hz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
+    return np.minimum(hz, highest)
+
+
 def band_hz(config: MelConfig) -> Float64[np.ndarray, "bands"]:
     """Centre of every mel band in hertz, on Slaney's scale."""
-    return _edges_hz(config)[1:-1]
+    return edges_hz(config)[1:-1]
 
 
 @lru_cache(maxsize=8)
 def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     """Triangles of unit area, equally spaced on Slaney's mel scale from 0 Hz to half the rate."""
     hz = _bin_hz(config)
-    low, centre, high = (_edges_hz(config)[i : i + config.bands, None] for i in range(3))
+    low, centre, high = (edges_hz(config)[i : i + config.bands, None] for i in range(3))
     rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
     triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
     if not triangles.any(axis=1).all():
@@ -162,14 +178,6 @@ def _bands(values: Float32[np.ndarray, "frames freq"], config: MelConfig) -> Flo
 
 def _bin_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     return np.arange(config.window // 2 + 1) * (config.rate / config.window)
-
-
-def _edges_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
-    """The bands' `bands + 2` edges: 200/3 Hz per mel up to 1 kHz, then 27 mel for every factor of 6.4."""
-    highest = config.rate / 2
-    top = 3 * highest / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
-    mels = np.linspace(0, top, config.bands + 2)
-    return np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
 
 
 def _first_pass(

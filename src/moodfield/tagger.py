@@ -246,8 +246,7 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
 
     `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
     """
-    folders = [_folder(each) for each in what or ("default",)]
-    members = [_member(folder, threads) for folder in folders]
+    members = [_member(folder(each), threads) for each in what or ("default",)]
     for member in members:
         _try(member)
     return Tagger(members)
@@ -273,21 +272,21 @@ def models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{card.CARD}"))}
 
 
-def _folder(what: str | Path) -> Path:
-    """The model folder that is meant."""
+def folder(what: str | Path) -> Path:
+    """The model folder that is meant by a name, a folder or a finished run; refuses others like `load`."""
     path = Path(what)
-    for folder in (path, path / BEST):
-        if os.path.isfile(folder / card.CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
-            return folder
+    for place in (path, path / BEST):
+        if os.path.isfile(place / card.CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
+            return place
     if os.path.isdir(path):  # noqa: PTH112
         raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
 
 
-def _member(folder: Path, threads: int) -> Member:
+def _member(place: Path, threads: int) -> Member:
     """The model in a folder."""
-    found = card.read(folder)
-    return Member(found, OnnxEngine(*(folder / name for name in card.networks(found)), threads=threads))
+    found = card.read(place)
+    return Member(found, OnnxEngine(*(place / name for name in card.networks(found)), threads=threads))
 
 
 def _try(member: Member) -> None:

@@ -37,22 +37,30 @@ NETS: dict[str, NetConfig] = {
     "vgg": VGGConfig(),
 }
 """name → config; files store the config, never the name"""
+TAGS = 56
+"""moods and themes of MTG-Jamendo"""
 _FAMILIES: dict[str, type[NetConfig]] = {config.family: config for config in get_args(NetConfig)}
 
 
-def create(name: str, *, bands: int = 256, tags: int = 56, **changes: object) -> Net:
+def create(name: str, *, bands: int = 256, tags: int = TAGS, **changes: object) -> Net:
     """A fresh network of the registry, with some of its numbers changed: `create("fa_resnet", rho_freq=7)`.
 
     Refuses an unknown name, an unknown number, and numbers out of range.
     """
+    config = configure(name, changes)
+    if tags < 1:
+        raise BadConfig(f"{tags} tags came, at least 1 is needed")
+    net: Net = config.build(bands=bands, tags=tags)
+    return net
+
+
+def configure(name: str, changes: Mapping[str, object]) -> NetConfig:
+    """The numbers of a network of the registry, some of them changed; refuses what `create` refuses."""
     config = errors.lookup(NETS, name, what="network")
     numbers = [number for number in vars(config) if number != "family"]
     if unknown := set(changes) - set(numbers):
         raise BadConfig(f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(numbers)}")
-    if tags < 1:
-        raise BadConfig(f"{tags} tags came, at least 1 is needed")
-    net: Net = from_dict(asdict(config) | changes).build(bands=bands, tags=tags)
-    return net
+    return from_dict({**asdict(config), **changes})
 
 
 def register(name: str, config: NetConfig) -> None:
@@ -93,6 +101,7 @@ def published(path: str | Path) -> Net:
 
 __all__ = [
     "NETS",
+    "TAGS",
     "VGG",
     "CPDenseNetConfig",
     "CPResNet",
@@ -102,6 +111,7 @@ __all__ = [
     "NetConfig",
     "PlainResNetConfig",
     "VGGConfig",
+    "configure",
     "create",
     "from_dict",
     "published",

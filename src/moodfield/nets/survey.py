@@ -9,7 +9,7 @@ field is where the gradient of the cell lies (Luo et al., 2016).
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -152,7 +152,7 @@ class Candidate:
     """whether its weights have learned anything"""
 
 
-def of(config: NetConfig, made: MelConfig, *, tags: int = 56) -> Survey:
+def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> Survey:
     """The survey of a network on a mel of that config; nothing is computed, so it takes a moment for any size.
 
     Work is counted in every convolution and matrix product, those of recurrent layers too. A network that takes
@@ -187,16 +187,16 @@ def registered(name: str) -> Survey:
 def suitable(config: NetConfig) -> MelConfig:
     """The mel a network is usually for: the organisers' baseline has its own, all others the paper's (§2.1)."""
     if isinstance(config, VGGConfig):
-        return MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+        return mel.ORGANISERS
     return MelConfig()
 
 
 def fresh(name: str, changes: Mapping[str, int]) -> Candidate:
-    """A network of the registry with some of its numbers changed; refuses what `nets.create` refuses."""
-    config = errors.lookup(nets.NETS, name, what="network")
-    net = nets.create(name, bands=suitable(config).bands, **changes)
-    changed: NetConfig = replace(config, **changes)  # type: ignore[arg-type]
-    return Candidate(name, net, of(changed, suitable(config)), trained=False)
+    """A network of the registry with some of its numbers changed; refuses what `nets.configure` refuses."""
+    config = nets.configure(name, changes)
+    made = suitable(config)
+    net: Net = config.build(bands=made.bands, tags=nets.TAGS)
+    return Candidate(name, net, of(config, made), trained=False)
 
 
 def trained(
@@ -323,7 +323,7 @@ def hertz(value: float | int) -> str:
 
 def _hertz(made: MelConfig, bands: int) -> tuple[float, float]:
     """The interval that so many steps of the mel's scale make around 1 kHz, within 0 Hz and half the rate."""
-    scale = np.array([0.0, *mel.band_hz(made), made.rate / 2])
+    scale = mel.edges_hz(made)
     middle = np.interp(AROUND_HZ, scale, np.arange(len(scale)))
     low, high = np.interp([middle - bands / 2, middle + bands / 2], np.arange(len(scale)), scale)
     return float(low), float(high)

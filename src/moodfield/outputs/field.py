@@ -4,8 +4,6 @@ In: a network, and a piece of music or none. Out: one picture, with axes in seco
 Knows nothing of: how a network is built, trained or surveyed.
 """
 
-import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from moodfield import audio, mel, receptive
+from moodfield import audio, files, mel, receptive
 from moodfield.audio import Waveform
 from moodfield.errors import BadConfig
 from moodfield.mel import MelConfig
@@ -95,16 +93,9 @@ def write(path: Path, figure: Figure) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about letters of a name that the font lacks: they are boxes then
         figure.savefig(drawn, format=path.suffix[1:].lower(), facecolor="white")
-    half = path.with_name(path.name + ".part")
     try:
-        with half.open("wb") as file:
-            file.write(drawn.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
+        files.write(path, drawn.getvalue())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            half.unlink()
         raise BadConfig(f"the picture cannot be written to {path} ({error.strerror}); name another file") from error
 
 
@@ -219,7 +210,7 @@ class _View:
         return f"{self._hertz(bands)} and {self._lasts(int(np.ptp(columns)) + 1):.2f} s"
 
     def _hertz(self, bands: range) -> str:
-        scale = _scale(self.made)
+        scale = mel.edges_hz(self.made)
         return f"{survey.hertz(float(scale[bands.start]))} – {survey.hertz(float(scale[bands.stop + 1]))}"
 
     def _lasts(self, frames: int) -> float:
@@ -235,11 +226,6 @@ def _smooth(effect: Float32[np.ndarray, "freq time"]) -> Float64[np.ndarray, "fr
         curve = np.exp(-((np.arange(-reach, reach + 1) / deviation) ** 2) / 2)
         smooth = np.apply_along_axis(np.convolve, axis, smooth, curve / curve.sum(), mode="same")
     return np.asarray(smooth / smooth.sum())
-
-
-def _scale(made: MelConfig) -> Float64[np.ndarray, "freq"]:
-    """Hertz from the lower edge of the first band over all centres to the upper edge of the last."""
-    return np.array([0.0, *mel.band_hz(made), made.rate / 2])
 
 
 def _figure(candidate: Candidate, heard: Passage, view: _View) -> Figure:
@@ -297,7 +283,7 @@ def _axes(axes: Axes, made: MelConfig) -> None:
     """Seconds and hertz."""
     ticks = [hertz for hertz in TICKS_HZ if hertz < made.rate / 2]
     axes.set_yticks(
-        np.interp(ticks, _scale(made), np.arange(-1, made.bands + 1)), [survey.hertz(tick) for tick in ticks]
+        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.bands + 1)), [survey.hertz(tick) for tick in ticks]
     )
     axes.set_xlabel("seconds from the middle of the cell", color=INK)
     axes.tick_params(colors=INK, length=3)

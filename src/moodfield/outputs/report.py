@@ -5,12 +5,10 @@ Knows nothing of: taggers, audio, or who asked.
 """
 
 import base64
-import contextlib
 import hashlib
 import html
 import itertools
 import math
-import os
 import re
 import zlib
 from collections import Counter
@@ -21,6 +19,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float64
 
+from moodfield import files
 from moodfield.errors import BadConfig
 from moodfield.outputs import curves
 from moodfield.outputs.curves import Heard
@@ -89,16 +88,9 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
     if not path.parent.is_dir():
         raise BadConfig(f"the report was to be {path}, but {path.parent} is no folder; make it or name another one")
     text = page(heard, failed=failed, title=title)
-    half = path.with_name(path.name + ".part")
     try:
-        with half.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
+        files.write(path, text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            half.unlink()
         raise BadConfig(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
 
 

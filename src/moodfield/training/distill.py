@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from moodfield import audio, card, fleet, mel, metrics, nets, tagger, tags
+from moodfield import audio, card, files, fleet, mel, metrics, nets, tagger, tags
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, runs, store
+from moodfield.training import export, loop, runs
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
 from moodfield.training.loop import Epoch
@@ -32,14 +32,12 @@ from moodfield.training.runs import Heard, Place
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Store
 
-TEACHER_MEL = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
-"""what the organisers' baseline was trained on"""
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
 
-TEACHER_WINDOW = nets.VGGConfig().frames / TEACHER_MEL.frames_per_second
+TEACHER_WINDOW = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
 """seconds that a window of the teacher lasts"""
-TEACHER_STEP = (nets.VGGConfig().frames // 2) / TEACHER_MEL.frames_per_second
+TEACHER_STEP = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
 """seconds from one of its windows to the next"""
 STUDENT = Recipe(
     net=nets.CPResNetConfig(width=32, frequency_aware=True),
@@ -113,7 +111,7 @@ def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
         raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
     model = Path(folder) / f"teacher-{digest}" / "model"
     if not (model / card.CARD).is_file():
-        plan = Recipe(net=nets.VGGConfig(), mel=TEACHER_MEL)
+        plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
         described = export.describe(
             plan,
             net := nets.published(checkpoint),
@@ -275,12 +273,12 @@ def _listen(model: Path, work: tuple[Path, Path]) -> Path:
     if target.is_file():
         return target
     listener = Listener(_member(model))
-    for piece in mel.stream(partial(audio.blocks, source, rate=TEACHER_MEL.rate), TEACHER_MEL):
+    for piece in mel.stream(partial(audio.blocks, source, rate=mel.ORGANISERS.rate), mel.ORGANISERS):
         listener.push(piece)
     content = io.BytesIO()
     np.save(content, np.ascontiguousarray(listener.finish().T), allow_pickle=False)
     target.parent.mkdir(parents=True, exist_ok=True)
-    store.replace(target, content.getvalue())
+    files.write(target, content.getvalue())
     return target
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from moodfield import card, clips, tags
+from moodfield import card, clips, files, tags
 from moodfield.card import Card
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel
@@ -67,7 +67,8 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
-    save_file(weights, folder / card.WEIGHTS)
+    with files.whole(folder / card.WEIGHTS) as half:
+        save_file(weights, half)
     _export_onnx(net, described, folder)
     _compare(net, described, folder)
     return label(described, folder)
@@ -76,9 +77,9 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
 def label(described: Card, folder: str | Path) -> Card:
     """Write README and card of a folder that has weights and network already; the card, with checksums, comes back."""
     folder = Path(folder)
-    (folder / card.README).write_text(page(described), encoding="utf-8")
-    files = (card.WEIGHTS, *card.networks(described))
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    files.write(folder / card.README, page(described).encode())
+    names = (card.WEIGHTS, *card.networks(described))
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     checked = replace(described, sha256=sums)
     card.write(checked, folder)
     return checked
@@ -138,9 +139,8 @@ def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Pat
         )  # fmt: skip
     if program is None:
         raise BadModel("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
-    half = path.with_name(f"{path.name}.part")
-    program.save(half, external_data=False)
-    half.replace(path)
+    with files.whole(path) as half:
+        program.save(half, external_data=False)
 
 
 def _compare(net: Net, described: Card, folder: Path) -> None:

@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from moodfield import metrics
+from moodfield import files, metrics
 from moodfield.clips import FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
@@ -195,7 +194,7 @@ def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str)
     for name, wanted in claims.items():
         path = folder / name
         if not path.is_file():
-            store.replace(path, wanted.encode())
+            files.write(path, wanted.encode())
         elif _settled(name, path.read_text()) != _settled(name, wanted):
             raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
@@ -232,8 +231,8 @@ def _keep(folder: Path, net: Net, optimizer: torch.optim.Optimizer, done: Epoch)
     _save(folder / name, tensors)
     log = folder / LOG
     lines = log.read_text().splitlines()[: done.epoch - 1] if log.is_file() else []
-    store.replace(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
-    store.replace(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": name}).encode())
+    files.write(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
+    files.write(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": name}).encode())
     for old in folder.glob("resume-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -266,8 +265,5 @@ def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[i
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     """Tensors in one file, whole or not at all."""
-    half = path.with_name(f"{path.name}.part")
-    save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, half)
-    with half.open("rb") as file:
-        os.fsync(file.fileno())
-    half.replace(path)
+    with files.whole(path) as half:
+        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, half)

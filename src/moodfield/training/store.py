@@ -8,18 +8,15 @@ Everything lies under a digest of the mel's config, so mels of different configs
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64
 
-from moodfield import audio, fleet, mel
+from moodfield import audio, files, fleet, mel
 from moodfield.errors import BadDataset, MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
@@ -56,7 +53,7 @@ class Store:
         work = [(Path(music) / track.path, self._path(track)) for track in tracks]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
+            files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
             done = fleet.each(partial(_extract, self.config), work, jobs=jobs)
             for track, (_, result) in zip(tracks, done, strict=True):
                 yield track, result
@@ -79,7 +76,7 @@ class Store:
             kept = json.loads(path.read_text())
             return Statistics(np.array(kept["mean"]), np.array(kept["spread"]))
         found = _statistics(self.open(track) for track in tracks)
-        replace(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
+        files.write(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
         return found
 
     def _path(self, track: Track) -> Path:
@@ -98,7 +95,7 @@ def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
         stream = mel.stream(partial(audio.blocks, source, rate=config.rate), config)
         stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _whole(target) as file:
+        with files.whole(target) as half, half.open("wb") as file:
             # np.save would lose the end of a small mel on a full disk without a word
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
             file.write(stored.data)
@@ -120,23 +117,3 @@ def _statistics(mels: Iterator[StoredMel]) -> Statistics:
     if count < 2:
         raise BadDataset("statistics want at least two frames; give the training set tracks")
     return Statistics(mean, np.sqrt(squares / (count - 1)))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a small file, whole or not at all."""
-    with _whole(path) as file:
-        file.write(content)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name once it is complete, and is gone if that fails."""
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with half.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)

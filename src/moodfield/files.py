@@ -1,0 +1,32 @@
+"""A file that is there whole or not at all.
+
+In: a path, and what is to be there. Out: the complete file, or the one that was there before.
+Knows nothing of: what is in it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put these bytes at `path`; an `OSError` leaves what was there before."""
+    with whole(path) as half:
+        half.write_bytes(content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path`: a name beside it, of this process alone.
+
+    At the end what was written is brought to the disk and takes its name; if anything fails before, it is gone.
+    """
+    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield half
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)

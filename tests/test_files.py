@@ -1,0 +1,97 @@
+"""A file is there whole or not at all, whatever fails, and whoever writes."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from moodfield import files
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """As if the disk were full: no file grows beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "a.json"
+    files.write(path, b"first")
+    return path
+
+
+def test_a_file_is_replaced(path):
+    files.write(path, b"other")
+    assert path.read_bytes() == b"other"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(path):
+    with disk_of(100), pytest.raises(OSError, match="File too large"):
+        files.write(path, b"second" * 100)
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_whatever_fails_leaves_what_was_there(path, failure):
+    with pytest.raises(failure), files.whole(path) as half:  # noqa: PT012 - what is written before it fails matters
+        half.write_bytes(b"sec")
+        raise failure
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_it_is_on_the_disk_before_it_takes_its_name(path, monkeypatch):
+    synced = []
+
+    def fsync(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write(path, b"second")
+    assert synced == [(path.stat().st_ino, b"first")]
+
+
+def test_a_disk_that_fails_at_last_leaves_what_was_there(path, monkeypatch):
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.write(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_written_is_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "a"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_do_not_write_into_each_other(path):
+    program = f"import pathlib; from moodfield import files; files.write(pathlib.Path({str(path)!r}), b'theirs')"
+    with files.whole(path) as half:
+        half.write_bytes(b"ours")
+        subprocess.run([sys.executable, "-c", program], check=True)
+        assert path.read_bytes() == b"theirs"
+        assert half.read_bytes() == b"ours"
+    assert path.read_bytes() == b"ours"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.write(tmp_path / "none" / "a", b"first")
