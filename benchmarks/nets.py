@@ -137,12 +137,15 @@ def _training() -> None:
     print(
         "\nmoodfield's training keeps freed memory; the fifth column compares its step with the first row as it is.\n"
     )
-    for how, aware, unaware, repeats in (
-        ("moodfield", SYSTEMS[3], SYSTEMS[4], 4 * REPEATS),
-        ("straightforward", SYSTEMS[0], SYSTEMS[1], REPEATS),
+    steps.clear()
+    for aware, unaware, batch in (
+        (SYSTEMS[3], SYSTEMS[4], BATCH),
+        (SYSTEMS[3], SYSTEMS[4], Recipe().batch.size),
+        (SYSTEMS[0], SYSTEMS[1], BATCH),
     ):
-        both = _in_turns(dict(enumerate(steps[system] for system in (aware, unaware))), repeats=repeats)
-        print(f"FA step / CP step, {how}: {_ratio(both[0], both[1]):.3f}, median of {repeats} turns.\n")
+        both = _in_turns({system: _step(*system, batch) for system in (aware, unaware)}, repeats=2 * REPEATS)
+        ratio, how = _ratio(both[aware], both[unaware]), aware[1]
+        print(f"FA step / CP step, {how}, {batch} clips: {ratio:.3f}, median of {2 * REPEATS} turns.\n")
     macs = 3 * survey.of(nets.NETS["fa_resnet"], MelConfig(), tags=TAGS).gmac
     rate = 2 * macs / (np.median(times[1][SYSTEMS[3]]) / BATCH)
     peak = _matmul(torch.bfloat16)

@@ -15,7 +15,7 @@ from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
 from moodfield.errors import BadAudio, BadConfig
 
 BANDS = 20
-RHO_5 = AnyLength(least=17, stride=16, size=87, start=-31)
+RHO_5 = AnyLength(least=17, stride=16, size=87, start=-35)
 
 
 def noise(frames: int, bands: int = BANDS) -> np.ndarray:
@@ -299,6 +299,6 @@ def test_lengths_refuse_what_cannot_be():
     for frames, step in ((10, 0), (10, 11), (0, 0), (0, 1)):
         with pytest.raises(BadConfig, match="the step is between 1 and the window's frames"):
             FixedLength(frames, step)
-    assert AnyLength(17, 16, 87, -31) == RHO_5
+    assert AnyLength(17, 16, 87, -35) == RHO_5
     assert (RHO_5.kind, FixedLength(2, 1).kind) == ("any", "fixed")
     assert len({RHO_5, FixedLength(2, 1), FixedLength(2, 1)}) == 2
