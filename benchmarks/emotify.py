@@ -41,6 +41,7 @@ SETTINGS = (
     "schedule.final=3",
     "schedule.peak=1e-3",
     "schedule.floor=1e-5",
+    "averaging.every=0",
     "precision=bf16-mixed",
     "validate_every=40",
 )

@@ -36,6 +36,7 @@ BUDGET = (
     "schedule.final=6",
     "schedule.peak=1e-3",
     "schedule.floor=1e-5",
+    "averaging.every=0",
     "precision=bf16-mixed",
     "validate_every=80",
 )

@@ -22,8 +22,9 @@ from moodfield import nets
 from moodfield.errors import BadConfig, BadRun
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
-from moodfield.training import loop, recipe, schedule
+from moodfield.training import augment, loop, recipe, schedule
 from moodfield.training.augment import AugmentConfig
+from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
@@ -38,15 +39,17 @@ PLAN = Recipe(
     augment=AugmentConfig(roll_frames=3, mixup_alpha=0.1),
     loss=LossConfig(pos_weight=2.0),
     schedule=ScheduleConfig(warm_up=1, constant=12, decay=7, final=0, peak=1e-2, floor=1e-3),
+    averaging=AveragingConfig(every=0),
     validate_every=4,
 )
 SHORT = replace(
     PLAN,
     net=CPResNetConfig(width=4, rho_freq=3, rho_time=1, frequency_aware=True),
     schedule=ScheduleConfig(warm_up=0, constant=3, decay=0, final=0, peak=3e-3),
+    averaging=AveragingConfig(start=1, every=1, snapshots=2),
     validate_every=1,
 )
-"""three epochs, for tests that do not ask how well it learned"""
+"""three epochs, all of them averaged, for tests that do not ask how well it learned"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,7 +94,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     """Bit for bit: last and best weights, optimiser, log; and nothing left lying about."""
     for ours, theirs in (
         (last_weights(found), last_weights(wanted)),
-        (load_file(found / loop.BEST), load_file(wanted / loop.BEST)),
+        *((load_file(found / path.name), load_file(path)) for path in loop.snapshots(SHORT, wanted).values()),
     ):
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not ours[name].equal(theirs[name])] == []
@@ -186,16 +189,17 @@ def test_what_happened_before_in_the_process_does_not_matter(tmp_path, finished)
 
 def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkeypatch):
     drawn: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-    bent = loop._bent
+    mix = augment.mix
 
-    def watched(*given: object) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        found = list(bent(*given))
-        drawn.append((torch.initial_seed(), *found[0]))
-        return iter(found)
+    def watched(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        found = mix(*given)
+        drawn.append((torch.initial_seed(), *found))
+        return found
 
-    monkeypatch.setattr(loop, "_bent", watched)
+    monkeypatch.setattr(augment, "mix", watched)
     train(SHORT, tmp_path / "whole")
-    for one, two in ((0, 1), (1, 2), (0, 2)):
+    assert len(drawn) == 3 * 2, "two batches an epoch"
+    for one, two in ((0, 2), (2, 4), (0, 4)):
         assert drawn[one][0] != drawn[two][0], "torch's own draws, for dropout"
         assert not drawn[one][1].equal(drawn[two][1])
         assert not drawn[one][2].equal(drawn[two][2])
@@ -206,7 +210,7 @@ def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkey
     for _ in range(2):
         with pytest.raises(Killed):
             train(SHORT, tmp_path / "stopped", report=stop)
-    for before, again in zip(drawn[:2], drawn[3:], strict=True):
+    for before, again in zip(drawn[:4], drawn[6:], strict=True):
         assert before[0] == again[0]
         assert before[1].equal(again[1])
         assert before[2].equal(again[2])
@@ -258,6 +262,42 @@ def test_a_finished_run_is_not_trained_again(tmp_path, finished):
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
     wanted = load_file(finished / loop.BEST)
     assert all(value.equal(wanted[name]) for name, value in net.state_dict().items())
+
+
+# ---------------------------------------------------------------- averages
+
+
+def test_weights_are_averaged_beside_the_training(tmp_path, finished):
+    raw: list[dict[str, torch.Tensor]] = []
+    heard: list[Epoch] = []
+
+    def report(epoch: Epoch) -> None:
+        heard.append(epoch)
+        raw.append(last_weights(tmp_path))
+        assert {path.stem for path in tmp_path.glob("swa-*")} == {f"swa-{n}" for n in range(1, epoch.epoch + 1)[-2:]}
+
+    train(SHORT, tmp_path, report=report)
+    assert [each.averaged is not None for each in heard] == [True] * 3
+    mean = load_file(tmp_path / "swa-3.safetensors")
+    net = SHORT.net.build(bands=BANDS, tags=3)
+    for name, _ in net.named_parameters():
+        wanted = torch.stack([weights[f"net.{name}"] for weights in raw]).mean(dim=0)
+        torch.testing.assert_close(mean[name], wanted, atol=1e-7, rtol=1e-5)
+    assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
+    assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
+    loop.load(net, tmp_path / "swa-3.safetensors")
+    assert loop.validate(SHORT, net, JUDGE, VOCABULARY) == heard[-1].averaged
+    assert list(loop.snapshots(SHORT, tmp_path).items()) == [
+        (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
+    ]
+
+
+def test_averaging_does_not_change_what_is_learned(tmp_path, finished):
+    train(replace(SHORT, averaging=AveragingConfig(every=0)), tmp_path)
+    ours, theirs = last_weights(tmp_path), last_weights(finished)
+    assert ours.keys() == {name for name in theirs if not name.startswith("average.")} < theirs.keys()
+    assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+    assert [line | {"averaged": None} for line in log(finished)] == log(tmp_path)
 
 
 # ---------------------------------------------------------------- killed and resumed

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-import models
 import moodfield
 from moodfield import card, jamendo
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.nets import CPResNetConfig
 from moodfield.training import export, loop, recipe, runs
+from moodfield.training.batches import Material
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.runs import Place
@@ -25,6 +24,7 @@ PLAN = recipe.change(
     *("mel.rate=8000", "mel.window=256", "mel.overlap=0.5", "mel.bands=32"),
     *("batch.clip_seconds=1", "batch.size=4", "augment.roll_frames=3", "augment.mixup_alpha=0.1"),
     *("schedule.warm_up=0", "schedule.constant=3", "schedule.decay=1", "schedule.final=0", "schedule.peak=1e-2"),
+    "averaging.every=0",
 )
 TAGS = ("high", "low")
 HEADER = "\t".join(jamendo.HEADER)
@@ -129,18 +129,39 @@ def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export)
     assert replace(again, name="one", sha256={}) == replace(first, sha256={})
 
 
+def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
+    plan = recipe.change(PLAN, "averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
+    found = runs.train(plan, *splits, place, name="three")
+    run = moodfield.load(place.run)
+    assert [member.card for member in run.members] == [
+        card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
+    ]
+    assert run.members[0].card == found
+    assert found.figures["validation PR-AUC-macro"] != found.figures["validation PR-AUC-macro of this snapshot alone"]
+    assert "One of 3 snapshots" in found.summary
+    assert {member.card.thresholds for member in run.members} == {found.thresholds}
+    song = dataset / "music" / splits[1].tracks[0].path
+    alone = [moodfield.load(place.run / folder).tag(song).scores for folder in ("best", "swa-3", "swa-4")]
+    assert not np.allclose(alone[0], alone[2], atol=1e-4)
+    tagging = run.tag(song)
+    np.testing.assert_allclose(tagging.scores, np.mean(alone, axis=0), atol=1e-6)
+    assert tagging.model == "three"
+
+
 def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatch):
     seen: list[np.ndarray] = []
-    monkeypatch.setattr(
-        loop,
-        "train",
-        lambda plan, learn, *_, **__: seen.append(learn.truth.tracks()) or PLAN.net.build(bands=32, tags=2),
-    )
+    train = loop.train
+
+    def watched(plan: Recipe, learn: Material, *more: object, **named: object) -> object:
+        seen.append(learn.truth.tracks())
+        return train(plan, learn, *more, **named)
+
+    monkeypatch.setattr(loop, "train", watched)
     learn = with_track(splits[0], "train/missing.wav")
     soft = np.random.default_rng(0).random(learn.truth.shape, np.float32)
     runs.train(PLAN, learn, splits[1], place, name="soft", soft=soft)
     np.testing.assert_array_equal(seen[0], np.delete(soft, 3, axis=0), err_msg="without the row of the missing track")
-    runs.train(PLAN, learn, splits[1], place, name="hard")
+    runs.train(PLAN, learn, splits[1], replace(place, run=place.run.with_name("hard")), name="hard")
     np.testing.assert_array_equal(seen[1], np.delete(learn.truth, 3, axis=0))
 
 
@@ -212,24 +233,6 @@ def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
     assert found.origin == {"tags that no validation track has": "low"}
     assert np.isfinite(list(found.figures.values())).all()
     assert card.read(place.run / "best").thresholds == found.thresholds
-
-
-def test_a_model_says_where_it_comes_from(tmp_path, no_export):
-    torch.manual_seed(0)
-    net = models.network("cp_resnet")
-    found = runs.finish(
-        Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY, tmp_path, name="a", summary="b", licence="c",
-        thresholds=[0.1] * 5, origin={"d": "e"}, figures={"f": 1.0},
-    )  # fmt: skip
-    assert (found.name, found.summary, found.licence, found.origin, found.figures) == (
-        "a",
-        "b",
-        "c",
-        {"d": "e"},
-        {"f": 1.0},
-    )
-    assert found.thresholds == (0.1,) * 5
-    assert card.read(tmp_path / "best") == found
 
 
 def test_the_same_names_in_other_music_are_other_mels(tmp_path):

@@ -312,7 +312,8 @@ class _Progress:
     def trained(self, epoch: "Epoch") -> None:
         """An epoch is over."""
         judged = "" if epoch.score is None else f", validation {epoch.score:.4f}, best {epoch.best:.4f}"
-        line = f"epoch {epoch.epoch}: rate {epoch.rate:.3g}, loss {epoch.loss:.4f}{judged}"
+        mean = "" if epoch.averaged is None else f", averaged {epoch.averaged:.4f}"
+        line = f"epoch {epoch.epoch}: rate {epoch.rate:.3g}, loss {epoch.loss:.4f}{judged}{mean}"
         self._console.print(line, highlight=False)
         self._bars.update(self._epochs, completed=epoch.epoch)
 

@@ -23,8 +23,8 @@ from moodfield.errors import BadModel, MoodfieldError
 
 MODELS = Path(__file__).parent / "models"
 """the models that come with the package, a folder each"""
-BEST = "best"
-"""the model folder in a training run"""
+BEST, AVERAGES = "best", "swa-*"
+"""the model folders in a training run: its best epoch, and averages of its weights"""
 
 AnySource = TypeVar("AnySource", bound=Source)
 Map = Float32[np.ndarray, "tags time"]
@@ -52,7 +52,7 @@ class Tagging:
     duration: float
     """seconds of music heard"""
     model: str
-    """names of the models that were asked, joined by `+`"""
+    """names of the models that were asked, joined by `+`; the snapshots of a run have one name"""
     vocabulary: tuple[str, ...]
     """the tags, in the model's order"""
     themes: tuple[str, ...]
@@ -148,7 +148,7 @@ class Tagger:
         return Tagging(
             source=str(source) if not isinstance(source, Waveform) else "waveform",
             duration=duration,
-            model="+".join(member.card.name for member in self.members),
+            model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
             themes=self.themes,
             scores=_mean([_sigmoid(clips.pool(each)) for each in logits]),
@@ -244,9 +244,11 @@ class Listener:
 def load(*what: str | Path, threads: int = 0) -> Tagger:
     """A tagger of models by name, by folder or by training run; several are averaged; nothing means the bundled model.
 
+    A run is the mean of its snapshots.
+
     `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
     """
-    members = [_member(folder(each), threads) for each in what or ("default",)]
+    members = [_member(place, threads) for each in what or ("default",) for place in _folders(each)]
     for member in members:
         _try(member)
     return Tagger(members)
@@ -281,6 +283,15 @@ def folder(what: str | Path) -> Path:
     if os.path.isdir(path):  # noqa: PTH112
         raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
+
+
+def _folders(what: str | Path) -> list[Path]:
+    """The model folders that are meant: of a run, all its snapshots."""
+    first = folder(what)
+    if first == Path(what) or first.name != BEST:
+        return [first]
+    averages = [path.parent for path in Path(what).glob(f"{AVERAGES}/{card.CARD}")]
+    return [first, *sorted(averages, key=lambda path: (len(path.name), path.name))]
 
 
 def _member(place: Path, threads: int) -> Member:

@@ -25,6 +25,7 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, loop, runs
 from moodfield.training.augment import AugmentConfig
+from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
@@ -45,6 +46,7 @@ STUDENT = Recipe(
     batch=BatchConfig(clip_seconds=TEACHER_WINDOW),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
+    averaging=AveragingConfig(every=0),
     schedule=ScheduleConfig(warm_up=0, constant=3, decay=4, final=1, peak=1e-3, floor=3e-5),
     precision="bf16-mixed",
     validate_every=8,

@@ -12,35 +12,37 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import safetensors
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
-from moodfield import files, metrics
+from moodfield import files, metrics, tagger
 from moodfield.clips import FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
 from moodfield.nets import Net
 from moodfield.tagger import Member, Tagger
-from moodfield.training import augment, batches, export, recipe, schedule, store
+from moodfield.training import augment, averaging, batches, export, recipe, schedule, store
 from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.store import Statistics
 
 RECIPE, VOCABULARY, MATERIAL = "recipe.json", "vocabulary.json", "material.json"
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
-"""the files of a run"""
+SNAPSHOT, RESUMED = "swa-{}.safetensors", "resume-{}.safetensors"
+"""the files of a run; the last two have the epoch in their names"""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """settings of glibc's malloc, as malloc.h numbers them"""
 
@@ -55,10 +57,24 @@ class Epoch:
     """learning rate"""
     loss: float
     """mean over the batches"""
-    score: float | None
+    score: float | None = None
     """macro PR-AUC on the validation tracks, or mean Spearman with a teacher; none where it was not measured"""
-    best: float | None
+    best: float | None = None
     """the highest score so far; none before the first"""
+    averaged: float | None = None
+    """score of the mean of the weights over epochs; none where no mean was taken"""
+
+
+@dataclass(frozen=True)
+class _State:
+    """What epochs change, and a run that goes on wants back."""
+
+    net: Net
+    """the network"""
+    optimizer: torch.optim.Optimizer
+    """with a mean and a square for every weight"""
+    average: AveragedModel
+    """the mean of the network over epochs"""
 
 
 def train(
@@ -73,8 +89,9 @@ def train(
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    `report` hears of every epoch. Refuses a run of another recipe or vocabulary, clips shorter than the network takes,
-    and a loss that is no longer a number.
+    The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` hears of every epoch.
+    Refuses a run of another recipe or vocabulary, clips shorter than the network takes, and a loss that is no longer a
+    number.
     """
     folder = Path(run)
     net = _fresh(plan, statistics, len(vocabulary))
@@ -85,7 +102,8 @@ def train(
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
     model, tuned = fabric.setup(net, optimizer)
-    started, best = _resume(folder, net, optimizer)  # where the weights are by now, there the moments belong
+    state = _State(net, optimizer, AveragedModel(net))
+    started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
     fill = statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         rate = schedule.rate(plan.schedule, number)
@@ -95,22 +113,23 @@ def train(
         torch.manual_seed(int(generator.integers(2**63)))
         losses = []
         model.train()
-        for mels, truth in _bent(plan, learn, fill, generator):
+        for mels, truth in _rolled(plan, learn, fill, generator):
+            mixed, wanted = augment.mix(mels, truth, plan.augment, generator)
             tuned.zero_grad()
-            loss = loss_of(model(fabric.to_device(mels)).float(), fabric.to_device(truth))
+            loss = loss_of(model(fabric.to_device(mixed)).float(), fabric.to_device(wanted))
             fabric.backward(loss)
             tuned.step()
             losses.append(loss.item())
         mean_loss = float(np.mean(losses))
         if not math.isfinite(mean_loss):
             raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
-        last = number + 1 == plan.schedule.epochs
-        score = validate(plan, net, judge, vocabulary) if last or (number + 1) % plan.validate_every == 0 else None
-        if score is not None and (best is None or score > best or not math.isfinite(best)):
-            best = score
-            _save(folder / BEST, dict(net.state_dict()))
-        done = Epoch(number + 1, rate, mean_loss, score, best)
-        _keep(folder, net, optimizer, done)
+        if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
+            clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
+            with fabric.autocast():
+                averaging.take(state.average, net, (fabric.to_device(mels) for mels, _ in clips))
+        done = _judge(folder, plan, state, judge, vocabulary, Epoch(number + 1, rate, mean_loss, best=best))
+        best = done.best
+        _keep(folder, plan, state, done)
         report(done)
     load(net, folder / BEST)
     return net
@@ -134,14 +153,29 @@ def scores(tagger: Tagger, judge: Material) -> Float32[np.ndarray, "tracks tags"
     return np.stack([tagger.scores([store.pieces(kept)]) for kept in judge.mels])
 
 
-def _bent(
+def _judge(folder: Path, plan: Recipe, state: _State, judge: Material, vocabulary: Sequence[str], done: Epoch) -> Epoch:
+    """The epoch with the scores of its network and of the mean, where they are due; the weights that count are kept."""
+    score, best, averaged = None, done.best, None
+    if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
+        score = validate(plan, state.net, judge, vocabulary)
+        if best is None or score > best or not math.isfinite(best):
+            best = score
+            _save(folder / BEST, state.net.state_dict())
+    if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
+        mean = cast("Net", state.average.module)
+        averaged = validate(plan, mean, judge, vocabulary)
+        _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
+    return replace(done, score=score, best=best, averaged=averaged)
+
+
+def _rolled(
     plan: Recipe, learn: Material, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's batches, rolled and mixed up."""
+    """An epoch's batches, rolled in time."""
     for mels, truth in batches.epoch(
         learn, clip_frames=plan.clip_frames, size=plan.batch.size, fill=fill, generator=generator
     ):
-        yield augment.mix(augment.roll(mels, plan.augment, generator), truth, plan.augment, generator)
+        yield augment.roll(mels, plan.augment, generator), truth
 
 
 def load(net: Net, path: Path) -> None:
@@ -151,6 +185,13 @@ def load(net: Net, path: Path) -> None:
             net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise BadRun(f"{path} does not hold the weights of this network: {error}") from error
+
+
+def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
+    """The weights that a finished run speaks with: the best epoch and the last averages, each with a name."""
+    epochs = averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)
+    paths = (run / SNAPSHOT.format(epoch) for epoch in epochs)
+    return {tagger.BEST: run / BEST} | {path.stem: path for path in paths}
 
 
 def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
@@ -222,48 +263,57 @@ def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Te
     return squared
 
 
-def _keep(folder: Path, net: Net, optimizer: torch.optim.Optimizer, done: Epoch) -> None:
+def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch) -> None:
     """Everything needed to go on after this epoch; the small file is replaced last and makes it count."""
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
+    tensors = {f"net.{name}": value for name, value in state.net.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in values.items()}
-    name = f"resume-{done.epoch}.safetensors"
-    _save(folder / name, tensors)
+    if state.average.n_averaged:
+        tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
+    weights = RESUMED.format(done.epoch)
+    _save(folder / weights, tensors)
     log = folder / LOG
     lines = log.read_text().splitlines()[: done.epoch - 1] if log.is_file() else []
     files.write(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
-    files.write(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": name}).encode())
-    for old in folder.glob("resume-*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    files.write(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": weights}).encode())
+    kept = {
+        weights,
+        *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, done.epoch)),
+    }
+    for pattern in (SNAPSHOT, RESUMED):
+        for path in folder.glob(pattern.format("*")):
+            if path.name not in kept:
+                path.unlink()
 
 
-def _resume(folder: Path, net: Net, optimizer: torch.optim.Optimizer) -> tuple[int, float | None]:
+def _resume(folder: Path, state: _State) -> tuple[int, float | None]:
     """Take up the last whole epoch, if there is one: how many are done, and the best score."""
     path = folder / RESUME
     if not path.is_file():
         return 0, None
     done = json.loads(path.read_text())
-    parameters = list(net.parameters())
-    state: dict[int, dict[str, Any]] = {}
-    weights: dict[str, Float[Tensor, "..."]] = {}
+    parameters = list(state.net.parameters())
+    moments: dict[int, dict[str, Tensor]] = {}
+    kept: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}}
     with safetensors.safe_open(folder / done["weights"], framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
-            room, _, rest = name.partition(".")
-            if room == "net":
-                weights[rest] = file.get_tensor(name)
+            whose, _, key = name.partition(".")
+            value = file.get_tensor(name)
+            if whose == "adam":
+                index, _, key = key.partition(".")
+                if value.dim():  # fused Adam walks through memory: its moments must lie there just as their weights do
+                    value = torch.empty_like(parameters[int(index)]).copy_(value)
+                moments.setdefault(int(index), {})[key] = value
             else:
-                index, _, key = rest.partition(".")
-                kept = file.get_tensor(name)
-                if kept.dim():  # fused Adam walks through memory: its moments must lie there just as their weights do
-                    kept = torch.empty_like(parameters[int(index)]).copy_(kept)
-                state.setdefault(int(index), {})[key] = kept
-    net.load_state_dict(weights)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+                kept[whose][key] = value
+    state.net.load_state_dict(kept["net"])
+    if kept["average"]:
+        state.average.load_state_dict(kept["average"])
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     return int(done["epoch"]), done["best"]
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Tensors in one file, whole or not at all."""
     with files.whole(path) as half:
         save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, half)

@@ -16,7 +16,9 @@ from moodfield import errors
 from moodfield.errors import BadConfig
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
+from moodfield.training import averaging
 from moodfield.training.augment import AugmentConfig
+from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig
 from moodfield.training.schedule import ScheduleConfig
 
@@ -51,6 +53,8 @@ class Recipe:
     """what it is to learn"""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """learning rate by epoch (§2.2)"""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """weights averaged over epochs (§3.4)"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """number format of the training step; bf16-mixed is about twice as fast on processors that know it"""
     recompute: bool = False
@@ -65,6 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.validate_every < 1 or self.seed < 0:
             raise BadConfig("validate_every is at least 1, the seed at least 0")
+        averaging.epochs(self.averaging, self.schedule)  # which refuses what does not fit
 
     @property
     def clip_frames(self) -> int:

@@ -5,8 +5,8 @@ Knows nothing of: command lines, or where the truth came from.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def train(
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
-    """Train by a recipe on one split, judged by another, and leave the best network as a model folder in the run.
+    """Train by a recipe on one split, judged by another, and leave its snapshots as model folders in the run.
 
     `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
     run that was stopped goes on; one that is finished is only exported again. Refuses splits of different
@@ -80,24 +80,47 @@ def train(
     store = Store(place.mels, plan.mel)
     statistics = store.statistics(learn.take(kept).tracks)
     net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
-    scores = loop.predict(plan, net, judging, learn.vocabulary)
-    wanted = judging.truth.tracks() >= 0.5
-    chosen = np.clip(metrics.thresholds(wanted, scores), 0, 1)  # above 1 is never, above 0 is always
-    found = metrics.evaluate(wanted, scores, decisions=metrics.decide(scores, chosen), tags=learn.vocabulary)
+    summary = f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks."
+    return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
+
+
+def _export(
+    plan: Recipe, net: Net, judging: Material, vocabulary: Sequence[str], run: Path, *, name: str, summary: str
+) -> Card:
+    """Leave every snapshot as a model folder in the run, which `moodfield.load(run)` opens; the card of the best epoch.
+
+    The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
+    """
+    scores = {}
+    for snapshot, weights in loop.snapshots(plan, run).items():
+        loop.load(net, weights)
+        scores[snapshot] = loop.predict(plan, net, judging, vocabulary)
+    wanted, mean = judging.truth.tracks() >= 0.5, np.mean(list(scores.values()), axis=0)
+    chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
+    found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)
     figures = {f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)}
     if found.undefined:
         figures["tags without a validation track, left out of the means"] = float(len(found.undefined))
-    return finish(
+    if len(scores) > 1:
+        summary += f" One of {len(scores)} snapshots, whose mean the thresholds and figures belong to."
+    described = export.describe(
         plan,
         net,
-        learn.vocabulary,
-        place.run,
+        vocabulary,
         name=name,
-        summary=f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks.",
+        summary=summary,
+        licence="that of the data it was trained on; not stated",
         thresholds=chosen.tolist(),
         origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
         figures=figures,
     )
+    cards = {}
+    for snapshot, weights in loop.snapshots(plan, run).items():
+        loop.load(net, weights)
+        alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
+        own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
+        cards[snapshot] = export.export(net, replace(described, figures=figures | own), run / snapshot)
+    return cards[tagger.BEST]
 
 
 def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
@@ -132,31 +155,3 @@ def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Reci
     """The extracted mels of a split, and its truth."""
     store = Store(place.mels, plan.mel)
     return Material(tuple(store.open(track) for track in split.tracks), TrackTruth(truth))
-
-
-def finish(
-    plan: Recipe,
-    net: Net,
-    vocabulary: Sequence[str],
-    run: Path,
-    *,
-    name: str,
-    summary: str,
-    thresholds: Sequence[float],
-    licence: str = "that of the data it was trained on; not stated",
-    origin: Mapping[str, str] | None = None,
-    figures: Mapping[str, float] | None = None,
-) -> Card:
-    """Leave the network as the run's model folder, which `moodfield.load(run)` opens."""
-    described = export.describe(
-        plan,
-        net,
-        vocabulary,
-        name=name,
-        summary=summary,
-        licence=licence,
-        thresholds=thresholds,
-        origin=origin,
-        figures=figures,
-    )
-    return export.export(net, described, run / tagger.BEST)
