@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 READY := .venv/.ready
-BENCHMARKS ?= $(filter-out benchmarks/zoo.py, $(wildcard benchmarks/*.py))
+BENCHMARKS ?= $(filter-out benchmarks/zoo.py benchmarks/ablation.py, $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -52,3 +52,14 @@ def fa_model(tmp_path_factory: pytest.TempPathFactory) -> "Exported":
     import models
 
     return models.exported(tmp_path_factory.mktemp("models") / "fa", "fa_resnet", rho_freq=1, rho_time=7, seed=1)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two indexes, `train.tsv` and `validation.tsv`, with their `music`; not to be changed but by mels in `store`."""
+    import noises
+
+    folder = tmp_path_factory.mktemp("noises")
+    noises.write(folder, "train", 12, seed=1)
+    noises.write(folder, "validation", 8, seed=2)
+    return folder

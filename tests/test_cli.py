@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import models
 import moodfield
 from models import VOCABULARY, Exported
-from moodfield import card, cli, nets, tagger
+from moodfield import card, nets, tagger
+from moodfield.cli import front
 from moodfield.errors import BadAudio
 from moodfield.tagger import Tagging
 
@@ -32,7 +33,7 @@ class Answer:
 
 def moodfield_(*words: str | Path) -> Answer:
     """The command, run in this process."""
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    result = CliRunner().invoke(front.app, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Answer(result.exit_code, result.stdout, result.stderr)
@@ -486,7 +487,8 @@ def test_a_question_about_networks_that_is_written_wrong_ends_with_2(words):
 @pytest.mark.parametrize("words", [("nets", "--help"), ("nets", "show", "--help")])
 def test_help_about_networks_is_given_without_torch(words):
     """As a process, where torch has not come already."""
-    code = f"import sys\nfrom moodfield import cli\nsys.argv = {['moodfield', *words]!r}\ntry: cli.main()\nfinally: "
+    code = f"import sys; from moodfield.cli import front; sys.argv = {['moodfield', *words]!r}\n"
+    code += "try: front.main()\nfinally: "
     done = subprocess.run(
         [sys.executable, "-c", code + "assert not {'torch', 'matplotlib'} & set(sys.modules)"],
         capture_output=True, text=True, check=False,

@@ -72,6 +72,34 @@ def test_a_network_is_taken_whole_and_its_numbers_may_follow():
     assert recipe.change(vgg, "net=fa_resnet") == DEFAULT
 
 
+@pytest.mark.parametrize(("plan", "start"), [(DEFAULT, "fa_resnet"), (BUSY, "vgg")])
+def test_settings_lead_back_to_the_recipe(plan, start):
+    first, *shown = recipe.settings(plan)
+    assert (first.path, first.value) == ("net", plan.net.family)
+    words = [f"{each.path}={'none' if each.value is None else each.value}" for each in shown]
+    assert recipe.change(Recipe(), f"net={start}", *words) == plan
+
+
+@pytest.mark.parametrize("kind", [type(config) for config in (*NETS.values(), DEFAULT)])
+def test_what_a_number_means_is_what_stands_below_it(kind):
+    meanings = recipe._meanings(kind)
+    assert meanings.keys() == vars(kind()).keys()
+    assert meanings.get("seed", "every draw of the run").startswith("every draw of the run")
+    assert meanings.get("depth", "18, 34 or 50").startswith("18, 34 or 50")
+
+
+def test_a_recipe_is_read_from_a_file(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(recipe.dumps(BUSY))
+    assert recipe.read(path) == BUSY
+    for text, why in (("{", "cannot be read"), ("[1]", "holds a list"), ('{"sed": 1}', "did you mean seed")):
+        path.write_text(text)
+        with pytest.raises(BadConfig, match=why):
+            recipe.read(path)
+    with pytest.raises(BadConfig, match="No such file"):
+        recipe.read(tmp_path / "none.json")
+
+
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_every_network_survives_the_round_trip(name):
     plan = replace(DEFAULT, net=NETS[name])

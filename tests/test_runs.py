@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import moodfield
 from moodfield import card, jamendo
@@ -18,6 +17,7 @@ from moodfield.training.batches import Material
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.runs import Place
+from noises import TAGS
 
 PLAN = recipe.change(
     Recipe(net=CPResNetConfig(width=4, rho_freq=3, rho_time=1)),
@@ -26,36 +26,6 @@ PLAN = recipe.change(
     *("schedule.warm_up=0", "schedule.constant=3", "schedule.decay=1", "schedule.final=0", "schedule.peak=1e-2"),
     "averaging.every=0",
 )
-TAGS = ("high", "low")
-HEADER = "\t".join(jamendo.HEADER)
-
-
-def write(folder: Path, name: str, tracks: int, *, seed: int) -> Path:
-    """Wavs of high, low and mixed noise in a folder of `music`, and their index in the form of MTG-Jamendo."""
-    generator, lines = np.random.default_rng(seed), [HEADER]
-    (folder / "music" / name).mkdir(parents=True)
-    for number in range(tracks):
-        tags = [tag for tag, has in zip(TAGS, generator.random(2) < 0.6, strict=True) if has]
-        noise = generator.standard_normal(12_000)
-        high = np.diff(noise, prepend=0) * (3 if "high" in tags else 0.2)
-        low = np.cumsum(noise - noise.mean()) / 40 * (3 if "low" in tags else 0.2)
-        soundfile.write(folder / "music" / name / f"{number}.wav", 0.05 * np.clip(high + low, -15, 15), 8_000)
-        path = f"{name}/{number}.wav"
-        lines.append(
-            "\t".join([f"track_{seed}{number:03}", "a", "b", path, "1.5", *(f"mood/theme---{t}" for t in tags)])
-        )
-    index = folder / f"{name}.tsv"
-    index.write_text("\n".join(lines) + "\n")
-    return index
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two indexes and their music."""
-    folder = tmp_path_factory.mktemp("dataset")
-    write(folder, "train", 12, seed=1)
-    write(folder, "validation", 8, seed=2)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -569,7 +569,7 @@ ORACLES = ("scipy", "sklearn", "librosa", "pytest", "hypothesis", "beartype")
 
 
 def test_a_file_is_tagged_where_there_is_no_torch(cp_model, cp_tagger, song):
-    program = "from moodfield import cli; sys.argv[0] = 'moodfield'; cli.main()"
+    program = "from moodfield.cli import front; sys.argv[0] = 'moodfield'; front.main()"
     said = run(program, "tag", song, "--json", "--model", cp_model.folder, barred=(*TRAINING, *ORACLES, "av"))
     assert json.loads(said)["scores"] == pytest.approx(cp_tagger.tag(song).to_dict()["scores"], abs=1e-5)
 
@@ -581,7 +581,7 @@ def test_the_three_lines_work_where_there_is_no_torch(cp_model, song):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tag", "--help"]])
 def test_help_wants_none_of_the_heavy_guests(arguments):
-    program = "from moodfield import cli; sys.argv[0] = 'moodfield'; cli.main()"
+    program = "from moodfield.cli import front; sys.argv[0] = 'moodfield'; front.main()"
     heavy = ("onnxruntime", "numpy", "soundfile", "soxr", "jaxtyping")
     assert "moodfield" in run(program, *arguments, barred=(*TRAINING, *heavy))
 

@@ -4,7 +4,7 @@ In: nothing. Out: whatever the command says.
 Knows nothing of: commands.
 """
 
-from moodfield import cli
+from moodfield.cli import front
 
 if __name__ == "__main__":
-    cli.main()
+    front.main()

@@ -41,17 +41,17 @@ class MelConfig:
     """How a waveform becomes a mel (§2.1)."""
 
     rate: int = 44_100
-    """samples per second"""
+    """samples per second (§2.1)"""
     window: int = 2_048
-    """samples per frame"""
+    """samples per frame (§2.1)"""
     overlap: float = 0.75
-    """share of a window that the next one repeats; 0.25 for submissions 4 and 5"""
+    """share of a window that the next one repeats; 0.25 for submissions 4 and 5 (§2.1)"""
     bands: int = 256
-    """mel bands between 0 Hz and half the rate"""
+    """mel bands between 0 Hz and half the rate (§2.1)"""
     kind: Literal["perceptual", "plain"] = "perceptual"
-    """perceptual: A-weighted decibels, then mel (the paper); plain: mel, then decibels (the organisers' baseline)"""
+    """perceptual: A-weighted decibels, then mel (§2.1); plain: mel, then decibels (the organisers' baseline)"""
     floor_db: float = 80.0
-    """decibels below the loudest cell of the whole track at which silence begins; only for `perceptual`"""
+    """decibels below the loudest cell of a whole track at which silence begins, if `perceptual`: the authors' code"""
 
     def __post_init__(self) -> None:
         if self.kind not in ("perceptual", "plain"):

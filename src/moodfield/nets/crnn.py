@@ -29,13 +29,13 @@ class CRNNConfig:
     """The CRNN of Choi et al., for mels of 64 bands and more, as numbers (§4, submission 4)."""
 
     width: int = 64
-    """channels of the first convolution; the other three have twice as many"""
+    """channels of the first convolution; the other three have twice as many (Choi et al., 2017)"""
     hidden: int = 32
-    """units of each of the two recurrent layers"""
+    """units of each of the two recurrent layers (Choi et al., 2017)"""
     dropout: float = 0.1
-    """share of the features that training leaves out after every pooling"""
+    """share of the features that training leaves out after every pooling (Choi et al., 2017)"""
     dropout_summary: float = 0.3
-    """share of the summary that training leaves out before the last layer"""
+    """share of the summary that training leaves out before the last layer (Choi et al., 2017)"""
     family: Literal["crnn"] = "crnn"
     """what files call networks of this kind"""
 

@@ -24,7 +24,7 @@ class CPDenseNetConfig(RegularizedConfig):
     """CP-DenseNet as numbers (§3.4, submission 3); the paper gives none, all of them are *chosen by us*."""
 
     growth: int = 64
-    """channels that every dense layer adds"""
+    """channels that every dense layer adds; *chosen by us*, since the authors' DenseNet is unpublished"""
     family: Literal["cp_densenet"] = "cp_densenet"
     """what files call networks of this kind"""
 

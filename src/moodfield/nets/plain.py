@@ -27,9 +27,9 @@ class PlainResNetConfig:
     """A vanilla ResNet as numbers (§4, submission 5)."""
 
     depth: int = 34
-    """18, 34 or 50 layers; 34 was the best of them in validation"""
+    """18, 34 or 50 layers; 34 was the best of them in validation (§4.1)"""
     width: int = 64
-    """channels of the first stage; every stage has twice those of the one before"""
+    """channels of the first stage; every stage has twice those of the one before (He et al., 2016)"""
     family: Literal["plain"] = "plain"
     """what files call networks of this kind"""
 

@@ -22,13 +22,14 @@ class RegularizedConfig:
     """A receptive field as numbers (§3.1, §3.2)."""
 
     rho_freq: int = 5
-    """ρ along frequency, 0 … 22: how many of the block convolutions look beyond one cell; *chosen by us*, 5 to 7 fit"""
+    """ρ along frequency, 0 … 22: how many of the block convolutions look beyond one cell (§3.1); *chosen by us*, 5
+    to 7 fit"""
     rho_time: int = 5
-    """ρ along time, 0 … 22; matters less than along frequency"""
+    """ρ along time, 0 … 22; matters less than along frequency (§3.1); *chosen by us*"""
     width: int = 128
-    """channels of the stem"""
+    """channels of the stem; those of the authors' code"""
     frequency_aware: bool = False
-    """whether every convolution of the blocks also sees its position on the frequency axis"""
+    """whether every convolution of the blocks also sees its position on the frequency axis (§3.2)"""
 
     def __post_init__(self) -> None:
         receptive.kernels(self.rho_freq), receptive.kernels(self.rho_time)

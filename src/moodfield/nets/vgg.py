@@ -31,11 +31,11 @@ class VGGConfig:
     """The organisers' baseline as numbers (Table 1, VGG-ish)."""
 
     width: int = 64
-    """channels of the first and the last convolution; those between have twice as many"""
+    """channels of the first and the last convolution; those between have twice as many (the organisers' baseline)"""
     frames: int = 1_366
     """frames of a window, 1280 … 2559; 29.1 s of the organisers' mel"""
     dropout: float = 0.5
-    """share of the features that training leaves out before the last layer"""
+    """share of the features that training leaves out before the last layer (the organisers' baseline)"""
     family: Literal["vgg"] = "vgg"
     """what files call networks of this kind"""
 

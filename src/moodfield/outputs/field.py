@@ -4,10 +4,8 @@ In: a network, and a piece of music or none. Out: one picture, with axes in seco
 Knows nothing of: how a network is built, trained or surveyed.
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from moodfield import audio, files, mel, receptive
+from moodfield import audio, mel, receptive
 from moodfield.audio import Waveform
-from moodfield.errors import BadConfig
 from moodfield.mel import MelConfig
 from moodfield.nets import survey
 from moodfield.nets.survey import Candidate
+from moodfield.outputs import picture
+from moodfield.outputs.picture import FAINT, INK
 
-KINDS = (".png", ".svg", ".pdf")
-"""what a picture can be, by the ending of its name"""
 PASSAGE_SECONDS = 30
 """seconds of music that the effective field is measured on"""
 CLIPS = 8
@@ -38,13 +35,9 @@ SHARES = (0.5, 0.8, 0.95)
 SMOOTHED = 1 / 40
 """contours follow the effective field smoothed by a normal curve whose deviation is this share of the field"""
 TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
-LONGEST_NAME = 48
-"""letters of a name that a line has room for"""
 WARM = ("#b5123e", "#ee6a24", "#f9b83d")
 """colours of the shares, from the middle outwards"""
 THEORY = "#0b5fa5"
-INK = "#2b2b2b"
-FAINT = "#6f6f6f"
 
 Mel = Float32[np.ndarray, "bands frames"]
 
@@ -65,7 +58,7 @@ def draw(path: Path, candidate: Candidate, *, music: Path | None = None) -> None
     A network that has learned nothing gets weights drawn at random. Refuses a place where no picture can be with
     `BadConfig`, music that cannot be heard with `BadAudio`.
     """
-    check(path)
+    picture.check(path)
     heard = passage(music, candidate.survey.mel)
     clips = survey.excerpts(candidate.survey, heard.mel, CLIPS)
     generator = np.random.default_rng(0)
@@ -75,28 +68,7 @@ def draw(path: Path, candidate: Candidate, *, music: Path | None = None) -> None
     row, bands = survey.cell(config, "freq", made.bands, near=near)
     _, frames = survey.cell(config, "time", clips[0].shape[1])
     effect = survey.effective(net, clips, row=row, generator=generator)
-    write(path, _figure(candidate, heard, _View(made, effect, bands, frames)))
-
-
-def check(path: Path) -> None:
-    """Refuse a place where no picture can be, before anything is computed for it."""
-    if path.suffix.lower() not in KINDS:
-        raise BadConfig(f"the picture was to be {path}; call it something that ends in {', '.join(KINDS)}")
-    if not path.absolute().parent.is_dir():
-        raise BadConfig(f"the picture {path} has no folder to be in; make {path.absolute().parent} first")
-
-
-def write(path: Path, figure: Figure) -> None:
-    """Put a picture at `path`; it is there whole or not at all."""
-    check(path)
-    drawn = BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters of a name that the font lacks: they are boxes then
-        figure.savefig(drawn, format=path.suffix[1:].lower(), facecolor="white")
-    try:
-        files.write(path, drawn.getvalue())
-    except OSError as error:
-        raise BadConfig(f"the picture cannot be written to {path} ({error.strerror}); name another file") from error
+    picture.write(path, _figure(candidate, heard, _View(made, effect, bands, frames)))
 
 
 def passage(music: Path | None, config: MelConfig) -> Passage:
@@ -327,16 +299,10 @@ def _words(figure: Figure, candidate: Candidate, heard: Passage, view: _View) ->
     effect = f"{SHARES[-1]:.0%} of what moves it lies within {view.most()}".replace("%", " %")
     weights = "its own weights" if candidate.trained else "weights drawn at random"
     cell = f"energy of the gradient of a cell near {survey.hertz(survey.AROUND_HZ)}, mean of {CLIPS} clips"
-    aside = f"{_printable(heard.name)}; {weights}; {cell}"
+    aside = f"{picture.printable(heard.name)}; {weights}; {cell}"
     for line, height, size, weight, colour in (
-        (_printable(candidate.name) + rho, 0.945, 15, "bold", INK),
+        (picture.printable(candidate.name) + rho, 0.945, 15, "bold", INK),
         (f"{theory}; {effect}.", 0.905, 11, "normal", INK),
         (aside, 0.872, 9, "normal", FAINT),
     ):
         figure.text(0.07, height, line, fontsize=size, fontweight=weight, color=colour, parse_math=False)
-
-
-def _printable(name: str) -> str:
-    """A stranger's name, fit for a line of the picture: the end of a long one is what tells it from others."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"

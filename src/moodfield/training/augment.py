@@ -23,9 +23,9 @@ class AugmentConfig:
     """How far a batch is bent (§2.3)."""
 
     roll_frames: int = 50
-    """every clip is rolled in time by up to so many frames either way; 0 for none"""
+    """every clip is rolled in time by up to so many frames either way; 0 for none; that of the authors' code"""
     mixup_alpha: float = 0.3
-    """shape of the Beta distribution that shares are drawn from; 0 for no mix-up"""
+    """shape of the Beta distribution that shares are drawn from (§2.3), that of the authors' code; 0 for no mix-up"""
 
     def __post_init__(self) -> None:
         if self.roll_frames < 0 or not 0 <= self.mixup_alpha < math.inf:

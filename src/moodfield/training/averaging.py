@@ -24,9 +24,9 @@ class AveragingConfig:
     """the epoch, counted from 1, after which weights are averaged first; none: the one in which the decay ends, as
     *chosen by us*, since the paper is silent"""
     every: int = 3
-    """epochs from one average to the next; 0 for no averaging"""
+    """epochs from one average to the next (§3.4); 0 for no averaging"""
     snapshots: int = 4
-    """the last so many averages are kept beside the best epoch; predictions are the mean of all of them"""
+    """the last so many averages are kept beside the best epoch; predictions are the mean of all of them (§3.4)"""
 
     def __post_init__(self) -> None:
         if (self.start is not None and self.start < 1) or self.every < 0 or self.snapshots < 1:

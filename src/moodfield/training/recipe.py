@@ -4,10 +4,14 @@ In: settings. Out: one frozen value that says everything about a run before it s
 Knows nothing of: data, or how any setting is obeyed.
 """
 
+import ast
+import inspect
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -28,7 +32,8 @@ class LossConfig:
     """How far logits are from the truth."""
 
     kind: Literal["tags", "logits"] = "tags"
-    """tags: truth in 0 … 1, binary cross-entropy; logits: truth is a teacher's logits, squared error by their spread"""
+    """tags: truth in 0 … 1, binary cross-entropy; logits: truth is a teacher's logits, squared error by their spread;
+    *chosen by us*, since the paper is silent"""
     pos_weight: float = 10.0
     """weight of a present tag over an absent one, for `tags`; *inferred* from how the submissions are calibrated"""
 
@@ -56,13 +61,16 @@ class Recipe:
     averaging: AveragingConfig = field(default_factory=AveragingConfig)
     """weights averaged over epochs (§3.4)"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """number format of the training step; bf16-mixed is about twice as fast on processors that know it"""
+    """number format of the training step; bf16-mixed is about twice as fast on processors that know it; *chosen by
+    us*"""
     recompute: bool = False
-    """whether activations are computed again for the gradients instead of kept: less memory, more work, the same net"""
+    """whether activations are computed again for the gradients instead of kept: less memory, more work,
+    the same net; *chosen by us*"""
     validate_every: int = 1
-    """epochs from one validation to the next; the last epoch is always validated"""
+    """epochs from one validation to the next; the last epoch is always validated; *chosen by us*: §3.4
+    picks the best of all epochs"""
     seed: int = 42
-    """every draw of the run follows from it"""
+    """every draw of the run follows from it; that of the authors' code"""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -75,6 +83,23 @@ class Recipe:
     def clip_frames(self) -> int:
         """Frames of a training clip."""
         return int(self.batch.clip_seconds * self.mel.frames_per_second) + 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One number of a recipe, and what it means."""
+
+    path: str
+    """what `change` calls it"""
+    value: Any
+    """the number"""
+    meaning: str
+    """what it means, in which unit, and where it comes from"""
+
+
+def settings(recipe: Recipe) -> list[Setting]:
+    """Every number of a recipe, in the order of its rooms; the network's kind is `net`."""
+    return _settings(recipe, "")
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -92,10 +117,21 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         raise BadConfig(f"not a recipe: {faults}") from error
 
 
+def read(path: str | Path) -> Recipe:
+    """The recipe in a file, such as the `recipe.json` of a run."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadConfig(f"{path} cannot be read as a recipe: {error}") from error
+    if not isinstance(values, dict):
+        raise BadConfig(f"{path} holds a {type(values).__name__}, a recipe is an object of settings")
+    return from_dict(values)
+
+
 def change(recipe: Recipe, *settings: str) -> Recipe:
     """The recipe with settings of the form `a.b=v` changed: `change(recipe, "net.rho_freq=7", "seed=1")`.
 
-    `net=NAME` takes a whole network from the registry; its other numbers may follow.
+    `net=NAME` takes a whole network from the registry; its other numbers may follow. `none` is none.
     """
     values = to_dict(recipe)
     for setting in settings:
@@ -116,13 +152,37 @@ def change(recipe: Recipe, *settings: str) -> Recipe:
         if name not in place or isinstance(place[name], dict):
             known = [f"{room}.{each}" if room else each for room, each in _leaves(values)]
             raise BadConfig(f"a recipe has no setting {path!r}; {errors.suggest(path, known)}")
-        place[name] = value
+        place[name] = None if value == "none" else value
     return from_dict(values)
 
 
 def dumps(recipe: Recipe) -> str:
     """The recipe as JSON."""
     return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+def _settings(config: Any, room: str) -> list[Setting]:
+    found, meanings = [], _meanings(type(config))
+    for name, value in vars(config).items():
+        if is_dataclass(value):
+            if room + name == "net":
+                found.append(Setting("net", vars(value)["family"], meanings[name]))
+            found += _settings(value, f"{room}{name}.")
+        elif name != "family":
+            found.append(Setting(room + name, value, meanings[name]))
+    return found
+
+
+def _meanings(config: type) -> dict[str, str]:
+    """What stands below every attribute in the source: Python itself does not keep it."""
+    found = {}
+    for kind in reversed([each for each in config.__mro__ if is_dataclass(each)]):
+        [tree] = ast.parse(inspect.getsource(kind)).body
+        for attribute, below in pairwise(getattr(tree, "body", ())):
+            if isinstance(attribute, ast.AnnAssign) and isinstance(below, ast.Expr):
+                name, words = ast.unparse(attribute.target), ast.literal_eval(below.value)
+                found[name] = " ".join(words.split())
+    return found
 
 
 def _leaves(values: Mapping[str, Any], room: str = "") -> list[tuple[str, str]]:

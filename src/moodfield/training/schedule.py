@@ -15,17 +15,17 @@ class ScheduleConfig:
     """Warm-up, constant, linear decay, and a long end at the floor (§2.2)."""
 
     warm_up: int = 10
-    """epochs from the floor up to the peak"""
+    """epochs from the floor up to the peak (§2.2)"""
     constant: int = 60
-    """epochs at the peak"""
+    """epochs at the peak (§2.2)"""
     decay: int = 50
-    """epochs in which the rate falls in a straight line towards zero"""
+    """epochs in which the rate falls in a straight line towards zero (§2.2)"""
     final: int = 80
-    """epochs at the floor"""
+    """epochs at the floor (§2.2)"""
     peak: float = 1e-4
-    """the highest learning rate"""
+    """the highest learning rate (§2.2)"""
     floor: float = 1e-6
-    """the lowest learning rate"""
+    """the lowest learning rate (§2.2)"""
 
     def __post_init__(self) -> None:
         if min(self.warm_up, self.constant, self.decay, self.final) < 0 or self.epochs < 1:

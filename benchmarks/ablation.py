@@ -1,0 +1,167 @@
+"""What each part of the recipe is worth on Emotify: averages of weights, snapshots, seeds, pos_weight, mix-up.
+
+    MOODFIELD_DATA=… python benchmarks/ablation.py [--to runs/ablation] [--folds 0-4] [--only NAME …]
+
+Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is the
+paper's, scaled from 200 to 80 epochs, at a quarter of its width. What a variant did on a fold is a line of
+ablation.jsonl, kept beside this script: it is not trained again unless its settings changed or its line is deleted, and
+a run that was stopped goes on. Prints a Markdown table of what is finished, and what each part is worth.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import emotify
+from moodfield import fleet, metrics
+from moodfield.jamendo import Split
+from moodfield.training import loop, recipe, runs
+from moodfield.training.recipe import Recipe
+from moodfield.training.store import Store
+
+BASE = (
+    "net.width=32",
+    "mel.overlap=0.25",
+    "mel.bands=128",
+    "batch.clip_seconds=10",
+    "schedule.warm_up=4",
+    "schedule.constant=24",
+    "schedule.decay=20",
+    "schedule.final=32",
+    "schedule.peak=1e-3",
+    "schedule.floor=1e-5",
+    "precision=bf16-mixed",
+)
+"""what all share; each phase of the schedule has two fifths of its published epochs"""
+SEEDS = (42, 43, 44, 45, 46)
+VARIANTS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    "the recipe": ((), SEEDS),
+    "pos_weight 1": (("loss.pos_weight=1",), SEEDS[:1]),
+    "no mix-up": (("augment.mixup_alpha=0",), SEEDS[:1]),
+}
+"""name → what it changes, and the seeds it is trained with"""
+BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
+    "best epoch",
+    "last average of the weights",
+    "mean of the snapshots",
+    "mean of the seeds",
+)
+RESULTS = Path(__file__).with_suffix(".jsonl")
+SHARE = 1 / 3
+"""tracks judged for each one learned from"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    given = parser.parse_args()
+    data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
+    if not data.is_dir():
+        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
+    whole, folds = emotify.tracks(data)
+    loop.keep_freed_memory(Recipe())
+    for fold in given.folds:
+        for variant in given.only:
+            if fold not in _found(variant):
+                run = given.to / variant.replace(" ", "-") / str(fold)
+                place = runs.Place(data / "audio", given.store, run, fleet.cores())
+                scores = _judge(variant, whole, folds, fold, place)
+                emotify.keep(
+                    RESULTS, {"variant": variant, "fold": fold, "settings": _settings(variant), "scores": scores}
+                )
+                print(f"{variant}, fold {fold}: {scores}", file=sys.stderr, flush=True)
+    _table({variant: _found(variant) for variant in VARIANTS})
+
+
+def _settings(variant: str) -> str:
+    changes, seeds = VARIANTS[variant]
+    return " ".join([*BASE, *changes, *(f"seed={seed}" for seed in seeds)])
+
+
+def _judge(
+    variant: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place
+) -> dict[str, list[tuple[float, float]]]:
+    """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
+    changes, seeds = VARIANTS[variant]
+    judge, choose = (np.flatnonzero(folds == each % emotify.FOLDS) for each in (fold, fold + 1))
+    learn = np.setdiff1d(np.arange(len(folds)), [*judge, *choose])
+    truth, spoken = whole.truth.astype(np.float32), []
+    for seed in seeds:
+        plan = recipe.change(Recipe(), *BASE, *changes, f"seed={seed}")
+        own = replace(place, run=place.run / str(seed))
+        runs.gather(whole.tracks, plan, own)
+        learning, choosing, judging = (
+            runs.material(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
+        )
+        statistics = Store(own.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+        net = loop.train(plan, learning, choosing, statistics, whole.vocabulary, own.run)
+        said = []
+        for weights in loop.snapshots(plan, own.run).values():
+            loop.load(net, weights)
+            said.append(loop.predict(plan, net, judging, whole.vocabulary))
+        spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
+    found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}
+    if len(seeds) > 1:
+        found[SEEDS_MEAN] = [_score(whole.truth[judge], np.mean([each[SNAPSHOTS] for each in spoken], axis=0))]
+    return found
+
+
+def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    macro = metrics.evaluate(truth, scores).macro
+    return round(macro["PR-AUC"], 6), round(macro["ROC-AUC"], 6)
+
+
+def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
+    """What is known of a variant as it is set now, by fold: scores of all it can speak with, by seed."""
+    return {
+        line["fold"]: line["scores"]
+        for line in emotify.kept(RESULTS)
+        if (line["variant"], line["settings"]) == (variant, _settings(variant))
+    }
+
+
+def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) -> None:
+    print("## Parts of the recipe on Emotify, five folds\n")
+    print("| variant | what speaks | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|")
+    for variant, folds in found.items():
+        for kind in dict.fromkeys(kind for scores in folds.values() for kind in scores):
+            means = np.array([np.mean(scores[kind], axis=0) for scores in folds.values()])
+            pr_auc, roc_auc = emotify.spread(means[:, 0].tolist()), emotify.spread(means[:, 1].tolist())
+            print(f"| {variant} | {kind} | {pr_auc} | {roc_auc} | {len(VARIANTS[variant][1])} | {len(folds)} |")
+    print(
+        '\nAfter ± stands the spread over the folds, of the mean over the seeds; of "mean of the seeds", of their mean.'
+    )
+    print(f"What the differences in PR-AUC say, {emotify.INTERVALS}:\n")
+    first = {variant: {fold: _only_first(scores) for fold, scores in folds.items()} for variant, folds in found.items()}
+    recipe_ = "the recipe"
+    for one, other in (
+        ((found, recipe_, SWA), (found, recipe_, BEST)),
+        ((found, recipe_, SNAPSHOTS), (found, recipe_, BEST)),
+        ((found, recipe_, SNAPSHOTS), (found, recipe_, SWA)),
+        ((found, recipe_, SEEDS_MEAN), (found, recipe_, SNAPSHOTS)),
+        ((first, recipe_, SNAPSHOTS), (first, "pos_weight 1", SNAPSHOTS)),
+        ((first, recipe_, SNAPSHOTS), (first, "no mix-up", SNAPSHOTS)),
+    ):
+        names = [kind if one[1] == other[1] else f"{variant} ({kind})" for _, variant, kind in (one, other)]
+        both = sorted(one[0][one[1]].keys() & other[0][other[1]].keys())
+        if len(both) > 1:
+            values = [
+                [np.mean(known[variant][n][kind], axis=0)[0] for n in both] for known, variant, kind in (one, other)
+            ]
+            print(f"- {emotify.sentence(*names, np.subtract(*values).tolist(), share=SHARE)}")
+
+
+def _only_first(scores: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+    """Scores of the first seed alone, which all variants have."""
+    return {kind: each[:1] for kind, each in scores.items()}
+
+
+if __name__ == "__main__":
+    main()

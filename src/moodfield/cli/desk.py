@@ -1,0 +1,78 @@
+"""How the front desk speaks and refuses.
+
+In: what commands have to say. Out: lines on a terminal, and exit codes.
+Knows nothing of: what any command does.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from moodfield.errors import MoodfieldError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
+Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept between runs")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, instead of words")]
+
+
+class Desk(TyperGroup):
+    """What every command may end with: a refusal, or Ctrl-C, becomes one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except MoodfieldError as error:
+            say(str(error))
+            raise typer.Exit(1) from error
+        except ModuleNotFoundError as error:
+            say(f'this needs {error.name}, which is not installed: pip install "moodfield[train]"')
+            raise typer.Exit(1) from error
+        except BrokenPipeError:
+            raise  # whoever read has gone; typer ends quietly
+        except OSError as error:
+            say(f"{error.filename or 'a file'}: {error.strerror or error}; nothing else was lost")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            say("stopped; what was finished stays, and train and distill go on from there")
+            raise typer.Exit(130) from error
+
+
+class Listing(TyperGroup):
+    """Commands about many things; without a command, `list` is meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What was asked for; without a command, the list."""
+        bare = not args or (args[0].startswith("-") and args[0] != "--help")
+        return super().parse_args(ctx, ["list", *args] if bare else args)
+
+
+def console(*, stderr: bool) -> "Console":
+    """A terminal that may have colours and never breaks a line, on standard output or beside it."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True, emoji=False)
+
+
+def say(message: str) -> None:
+    """One line to whoever watches, never among the results."""
+    typer.echo(f"moodfield: {printable(' '.join(message.split()))}", err=True)
+
+
+def plain(text: str) -> str:
+    """A stranger's words for the table: whatever is in them is printed, and nothing in them is obeyed."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text without what would move the cursor, or could not be printed at all."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

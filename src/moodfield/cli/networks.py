@@ -1,0 +1,108 @@
+"""The commands about the networks of the zoo.
+
+In: names and numbers. Out: tables, words, pictures.
+Knows nothing of: how a network is surveyed or drawn.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodfield.cli import desk
+from moodfield.errors import BadConfig
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from moodfield.nets.survey import Candidate, Survey
+
+
+def networks(
+    *, as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False
+) -> None:
+    """List the networks: what they cost, and how much of the music one cell of their map sees."""
+    from moodfield import nets
+    from moodfield.nets import survey
+
+    surveys = {name: survey.registered(name) for name in nets.NETS}
+    if as_json:
+        for name, each in surveys.items():
+            typer.echo(json.dumps({"name": name, **each.to_dict()}))
+        return
+    console = desk.console(stderr=False)
+    console.print(_table(surveys))
+    console.print(
+        "\n[dim]GMAC: for 10 s of music; a cell of the map sees bands × frames; more: moodfield nets show NAME[/dim]"
+    )
+
+
+def show(
+    name: Annotated[str | None, typer.Argument(help="a network of the list; not needed with --model")] = None,
+    *,
+    rho_freq: Annotated[int | None, typer.Option(help="ρ along frequency, 0 … 22")] = None,
+    rho_time: Annotated[int | None, typer.Option(help="ρ along time, 0 … 22")] = None,
+    width: Annotated[int | None, typer.Option(help="channels of the first stage")] = None,
+    model: Annotated[str | None, typer.Option(help="a model's name, folder or run: with what it has learned")] = None,
+    plot: Annotated[Path | None, typer.Option(help="draw what the network sees: field.png")] = None,
+    music: Annotated[Path | None, typer.Option(help="with --plot: over the middle of this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON object instead of words")] = False,
+) -> None:
+    """Say what one network costs and sees, and draw it: its field in theory and in effect, over music."""
+    given = {"rho_freq": rho_freq, "rho_time": rho_time, "width": width}
+    if music and not plot:
+        raise BadConfig(f"{music} is to be drawn over, but no picture is named; add --plot field.png")
+    if plot:
+        from moodfield.outputs import field, picture
+
+        picture.check(plot)
+    found = _candidate(name, model, {key: value for key, value in given.items() if value is not None})
+    if as_json:
+        typer.echo(json.dumps({"name": found.name, **found.survey.to_dict()}))
+    else:
+        console = desk.console(stderr=False)
+        console.print(f"[bold]{desk.plain(found.name)}[/bold]", highlight=False)
+        for what, words in found.survey.to_words().items():
+            console.print(f"{what:<14} {desk.plain(words)}", highlight=False)
+    if plot:
+        field.draw(plot, found, music=music)
+        desk.say(f"the picture is {plot}")
+
+
+def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> "Candidate":
+    """The network that is meant: one of the list, or a model's."""
+    from moodfield import card, tagger
+    from moodfield.nets import survey
+
+    if model is None:
+        if name is None:
+            raise typer.BadParameter("name a network of `moodfield nets`, or a model with --model")
+        return survey.fresh(name, changes)
+    if changes:
+        came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
+        raise BadConfig(f"{came} came, but {model} is trained as it is; leave out the one or the other")
+    folder = tagger.folder(model)
+    known = card.read(folder)
+    return survey.trained(
+        known.name, known.net, folder / card.WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name
+    )
+
+
+def _table(surveys: "dict[str, Survey]") -> "Table":
+    """A row for every network."""
+    from rich.table import Table
+
+    from moodfield.nets import survey
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    for head in ("network", "parameters", "GMAC", "cell sees", "around 1 kHz", "seconds", "length"):
+        words = head in ("network", "around 1 kHz", "length")
+        table.add_column(head, justify="left" if words else "right", no_wrap=True)
+    for name, each in surveys.items():
+        low, high = each.hertz
+        table.add_row(
+            name, f"{each.parameters / 1e6:.2f} M", f"{each.gmac:.1f}", f"{each.freq.size} × {each.time.size}",
+            f"{survey.hertz(low)} – {survey.hertz(high)}", f"{each.seconds:.2f}", each.lengths.kind,
+        )  # fmt: skip
+    return table

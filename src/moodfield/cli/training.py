@@ -1,0 +1,222 @@
+"""The commands that train, and that show recipes and runs.
+
+In: datasets, settings, runs. Out: runs, and words and pictures about them.
+Knows nothing of: how anything is trained.
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodfield.cli import desk
+from moodfield.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from moodfield.training.history import History
+    from moodfield.training.loop import Epoch
+    from moodfield.training.recipe import Recipe
+
+
+def train(
+    index: Annotated[Path, typer.Argument(help="training tracks: a TSV in the form of MTG-Jamendo")],
+    *,
+    validation: Annotated[Path, typer.Option(help="validation tracks, in the same form")],
+    audio: Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below")],
+    to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    name: Annotated[str, typer.Option("--recipe", help="a recipe of the list, or a recipe.json")] = "fa_resnet",
+    tags: Annotated[Path | None, typer.Option(help="tags in their order; else those of the training TSV")] = None,
+    soft: Annotated[Path | None, typer.Option(help="soft truth for training: tracks × tags, .npy")] = None,
+    settings: desk.Settings = None,
+    store: desk.StoreFolder = Path(".cache/store"),
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write event files into the run")] = False,
+    called: Annotated[str, typer.Option("--name", help="what the model is to be called")] = "mine",
+    jobs: desk.Jobs = 0,
+) -> None:
+    """Train a network on a dataset, and leave it as a model folder in the run."""
+    from moodfield import fleet, jamendo
+    from moodfield.training import loop, recipe, runs, watch
+
+    vocabulary = jamendo.read_vocabulary(tags) if tags else None
+    plan = recipe.change(_recipe(name), *(settings or ()))
+    learn = jamendo.read(index, vocabulary=vocabulary)
+    judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
+    truth = runs.read_soft(soft) if soft else None
+    place = runs.Place(audio, store, to, jobs or fleet.cores())
+    loop.keep_freed_memory(plan)
+    with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
+        told = open_.enter_context(watch.tensorboard(to)) if tensorboard else lambda _: None
+
+        def report(epoch: "Epoch") -> None:
+            progress.trained(epoch)
+            told(epoch)
+
+        card = runs.train(plan, learn, judge, place, name=called, soft=truth, heard=progress.heard, report=report)
+    _figures(to, card.figures)
+
+
+def distill(
+    manifest: Annotated[Path, typer.Argument(help="which music, and which packages are held out: a TSV")],
+    *,
+    teacher: Annotated[Path, typer.Option(help="the organisers' published checkpoint, best_model.pth")],
+    music: Annotated[Path, typer.Option(help="the folder of the music")],
+    to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    settings: desk.Settings = None,
+    store: desk.StoreFolder = Path(".cache/store"),
+    jobs: desk.Jobs = 0,
+) -> None:
+    """Teach a small network the 56 moods and themes of a published one, on freely licensed music."""
+    from moodfield import fleet
+    from moodfield.training import distill as room
+    from moodfield.training import loop, recipe, runs
+
+    plan = recipe.change(room.STUDENT, *(settings or ()))
+    place = runs.Place(music, store, to, jobs or fleet.cores())
+    found = room.read_manifest(manifest)
+    tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
+    loop.keep_freed_memory(plan)
+    with Progress(tracks, plan.schedule.epochs) as progress:
+        card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
+    _figures(to, card.figures)
+
+
+def recipes(*, as_json: desk.AsJson = False) -> None:
+    """List the recipes."""
+    from moodfield import paper
+    from moodfield.training import recipe
+
+    if as_json:
+        for name, named in paper.RECIPES.items():
+            plain = {
+                "name": name,
+                "what": named.what,
+                "reasons": dict(named.reasons),
+                "recipe": recipe.to_dict(named.recipe),
+            }
+            typer.echo(json.dumps(plain, ensure_ascii=False))
+        return
+    table = _table("recipe", "what it trains", words=2)
+    for name, named in paper.RECIPES.items():
+        table.add_row(name, named.what)
+    console = desk.console(stderr=False)
+    console.print(table, soft_wrap=False)
+    console.print("\n[dim]every number of one: moodfield recipes show NAME; § is a section of the paper[/dim]")
+
+
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="a recipe of the list, or a recipe.json")],
+    *,
+    settings: desk.Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the recipe as train --recipe takes it")] = False,
+) -> None:
+    """Show every number of a recipe, what it means and where it comes from."""
+    from moodfield import paper
+    from moodfield.training import recipe
+
+    plan = recipe.change(_recipe(name), *(settings or ()))
+    if as_json:
+        typer.echo(recipe.dumps(plan), nl=False)
+        return
+    reasons = paper.RECIPES[name].reasons if name in paper.RECIPES else {}
+    because = {setting.partition("=")[0]: why for setting, why in reasons.items()}
+    because |= {setting.partition("=")[0]: "changed by you" for setting in settings or ()}
+    table = _table("setting", "value", "meaning, and where it comes from", words=3)
+    room = "net"
+    for each in recipe.settings(plan):
+        before, room = room, each.path.rpartition(".")[0] or ("net" if each.path == "net" else "")
+        if room != before:
+            table.add_row()
+        why = f"; here: {because[each.path]}" if each.path in because else ""
+        table.add_row(each.path, _value(each.value), desk.plain(each.meaning.replace("*", "") + why.replace("*", "")))
+    console = desk.console(stderr=False)
+    if name in paper.RECIPES:
+        console.print(f"[bold]{name}[/bold]: {paper.RECIPES[name].what}\n", highlight=False, soft_wrap=False)
+    console.print(table, soft_wrap=False)
+
+
+def show_runs(
+    folders: Annotated[list[Path], typer.Argument(help="runs, finished or not", show_default=False)],
+    *,
+    plot: Annotated[Path | None, typer.Option(help="draw how they went: curves.png")] = None,
+    as_json: desk.AsJson = False,
+) -> None:
+    """Show what runs came to, how they differ, and how they went."""
+    from moodfield.training import history
+
+    if plot:
+        from moodfield.outputs import learning, picture
+
+        picture.check(plot)
+    found = [history.read(folder) for folder in folders]
+    if as_json:
+        for each in found:
+            typer.echo(json.dumps(each.to_dict()))
+    else:
+        console = desk.console(stderr=False)
+        console.print(_came_to(found), soft_wrap=False)
+        if differ := history.apart(found):
+            console.print()
+            console.print(_differ(differ), soft_wrap=False)
+    if plot:
+        kinds = {each.plan.loss.kind for each in found}
+        measure = "macro PR-AUC" if kinds == {"tags"} else "score"
+        learning.draw(plot, {str(each.folder): each.epochs for each in found}, measure=measure)
+        desk.say(f"the picture is {plot}")
+
+
+def _came_to(histories: "list[History]") -> "Table":
+    """A row for every run, with its number."""
+    table = _table("", "run", "epochs", "loss", "best", "in epoch", "averaged", words=2)
+    for number, each in enumerate(histories, start=1):
+        last, best, mean = each.epochs[-1:], each.best, each.averaged
+        table.add_row(
+            str(number), desk.plain(str(each.folder)), f"{len(each.epochs)} of {each.plan.schedule.epochs}",
+            f"{last[0].loss:.4f}" if last else "–", f"{best.score:.4f}" if best else "–",
+            str(best.epoch) if best else "–", f"{mean.averaged:.4f}" if mean else "–",
+        )  # fmt: skip
+    return table
+
+
+def _differ(settings: dict[str, list[Any]]) -> "Table":
+    """A row for every setting in which runs differ, with a column for each run."""
+    runs = len(next(iter(settings.values())))
+    table = _table("differ in", *(str(number + 1) for number in range(runs)), words=1)
+    for path, values in settings.items():
+        table.add_row(path, *map(_value, values))
+    return table
+
+
+def _table(*heads: str, words: int) -> "Table":
+    """A plain table whose first columns are words, and the others numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index < words else "right", overflow="fold")
+    return table
+
+
+def _recipe(name: str) -> "Recipe":
+    """The recipe that is meant: one of the list, or one in a file."""
+    from moodfield import errors, paper
+    from moodfield.training import recipe
+
+    if name.endswith(".json"):
+        return recipe.read(name)
+    return errors.lookup(paper.RECIPES, name, what="recipe (nor a .json file)").recipe
+
+
+def _value(value: object) -> str:
+    """A number as `--set` takes it."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _figures(run: Path, figures: Any) -> None:
+    """What was measured, at the end of a run."""
+    for name, value in figures.items():
+        typer.echo(f"{name:<34} {value:.4f}")
+    typer.echo(f"the model is in {run}; try: moodfield tag --model {run} FILE")
