@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -329,40 +330,63 @@ def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
     assert allowed > 3 * 3, "every epoch writes some files"
 
 
-KILLED = """
-import sys
+NURSERY = """
+import os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 import test_loop
 from pathlib import Path
-test_loop.train(test_loop.SHORT, Path(sys.argv[2]), report=lambda epoch: print(epoch.epoch, flush=True))
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        test_loop.train(test_loop.SHORT, Path(line.strip()))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
+"""trains a run for every line, each in a process that begins with everything imported"""
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tmp_path, finished):
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path)]
+def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tmp_path, finished):
+    """It is killed again and again until it is whole, then another one is; at most the epoch under way is lost."""
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+    def epochs(run: Path) -> int:
+        return len(log(run)) if (run / loop.LOG).is_file() else 0
+
+    def born(run: Path) -> int:
+        nursery.stdin.write(f"{run}\n")
+        nursery.stdin.flush()
+        return int(nursery.stdout.readline())
+
+    began = time.monotonic()
+    born(tmp_path / "whole")
+    assert int(nursery.stdout.readline()) == 0
+    lasts = time.monotonic() - began
+    assert_same_run(tmp_path / "whole", finished)
     generator = np.random.default_rng(0)
-    epoch = max(path.stat().st_mtime for path in finished.iterdir()) - min(
-        path.stat().st_mtime for path in finished.iterdir()
-    )
-    kills = 0
-    for attempt in range(4):
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        if attempt:
-            child.stdout.readline()
+    kills = wholes = 0
+    while kills < 20 or not wholes:
+        run = tmp_path / str(wholes)
+        before = epochs(run)
+        child = born(run)
+        time.sleep(generator.uniform(0, 0.4 * lasts))
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        if int(nursery.stdout.readline()) == signal.SIGKILL:
+            kills += 1
+            assert epochs(run) >= before
         else:
-            while not (tmp_path / loop.RECIPE).is_file():
-                time.sleep(0.01)
-        time.sleep(generator.uniform(0, epoch / 2))
-        child.send_signal(signal.SIGKILL)
-        kills += child.wait() == -signal.SIGKILL
-        child.stdout.close()
-    assert kills
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert_same_run(tmp_path, finished)
-    assert [line["epoch"] for line in log(tmp_path)] == [1, 2, 3]
+            assert_same_run(run, finished)
+            wholes += 1
+    nursery.stdin.close()
+    assert nursery.wait() == 0
+    nursery.stdout.close()
 
 
 # ---------------------------------------------------------------- refusals

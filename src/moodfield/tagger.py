@@ -174,6 +174,16 @@ class Tagger:
             pooled.append(_sigmoid(clips.pool(listener.finish())))
         return _mean(pooled)
 
+    def scores_of_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
+        """Scores of a track of which only some excerpts are at hand, each heard by itself; for taggers of one model."""
+        [member] = self.members
+        maps = []
+        for excerpt in excerpts:
+            listener = Listener(member, clip_frames=self._clip_frames)
+            listener.push(excerpt)
+            maps.append(listener.finish())
+        return _sigmoid(clips.pool(np.concatenate(maps, axis=1)))
+
     def _listen(self, source: Source) -> tuple[Maps, Times, float]:
         """Every member's logits over time, the times of their steps, and the seconds heard."""
         heard: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}

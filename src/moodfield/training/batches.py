@@ -6,8 +6,9 @@ Knows nothing of: files, networks, augmentation.
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from moodfield.errors import BadConfig, BadDataset
 
 StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
+Thing = TypeVar("Thing")
 Row = Float32[np.ndarray, "tags"]
 
 
@@ -140,3 +142,12 @@ def epoch(
             clips[place, len(found) :] = fill
             rows.append(row)
         yield torch.from_numpy(clips).transpose(1, 2).contiguous(), torch.from_numpy(np.stack(rows))
+
+
+def ahead(made: Iterator[Thing]) -> Iterator[Thing]:
+    """The same things in the same order; while one is used, the next is made."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, made, None)
+        while (thing := coming.result()) is not None:
+            coming = pool.submit(next, made, None)
+            yield thing

@@ -22,7 +22,6 @@ import numpy as np
 import safetensors
 import torch
 from jaxtyping import Float32
-from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,10 +33,11 @@ from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
 from moodfield.nets import Net
 from moodfield.tagger import Member, Tagger
-from moodfield.training import augment, averaging, batches, export, recipe, schedule, store
+from moodfield.training import augment, averaging, batches, export, recipe, schedule, store, together
 from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.store import Statistics
+from moodfield.training.together import Team
 
 RECIPE, VOCABULARY, MATERIAL = "recipe.json", "vocabulary.json", "material.json"
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
@@ -75,6 +75,8 @@ class _State:
     """with a mean and a square for every weight"""
     average: AveragedModel
     """the mean of the network over epochs"""
+    team: Team
+    """the processes that have all of this in common"""
 
 
 def train(
@@ -90,19 +92,24 @@ def train(
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
     The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` hears of every epoch.
-    Refuses a run of another recipe or vocabulary, clips shorter than the network takes, and a loss that is no longer a
-    number.
+    Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
+    Refuses a run of another recipe or vocabulary, clips shorter than the network takes, batches that cannot be shared,
+    and a loss that is no longer a number.
     """
-    folder = Path(run)
+    folder, team = Path(run), together.gather(plan.precision)
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _claim(folder, plan, vocabulary, _digest(learn, statistics))
+    _check_shares(plan, learn, team)
+    if team.first:
+        _claim(folder, plan, vocabulary, _digest(learn, statistics))
+    team.wait()
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision=plan.precision)
-    model, tuned = fabric.setup(net, optimizer)
-    state = _State(net, optimizer, AveragedModel(net))
+    if team.size > 1:
+        together.share_norms(net)
+    model, tuned = team.fabric.setup(net, optimizer)
+    state = _State(net, optimizer, AveragedModel(net), team)
     started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
     fill = statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
@@ -110,42 +117,68 @@ def train(
         for group in tuned.param_groups:
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
-        torch.manual_seed(int(generator.integers(2**63)))
+        torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
         losses = []
         model.train()
-        for mels, truth in _rolled(plan, learn, fill, generator):
-            mixed, wanted = augment.mix(mels, truth, plan.augment, generator)
+        for mels, truth in batches.ahead(_mixed(plan, learn, fill, generator)):
             tuned.zero_grad()
-            loss = loss_of(model(fabric.to_device(mixed)).float(), fabric.to_device(wanted))
-            fabric.backward(loss)
+            loss = loss_of(model(team.part(mels)).float(), team.part(truth))
+            team.fabric.backward(loss)
             tuned.step()
-            losses.append(loss.item())
-        mean_loss = float(np.mean(losses))
+            losses.append(loss.detach().double())  # not asked for its value: a GPU would be waited for
+        mean_loss = team.mean(float(torch.stack(losses).mean()))
         if not math.isfinite(mean_loss):
             raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
         if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
             clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
-            with fabric.autocast():
-                averaging.take(state.average, net, (fabric.to_device(mels) for mels, _ in clips))
+            with team.fabric.autocast():
+                averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
         done = _judge(folder, plan, state, judge, vocabulary, Epoch(number + 1, rate, mean_loss, best=best))
         best = done.best
-        _keep(folder, plan, state, done)
-        report(done)
+        if team.first:
+            _keep(folder, plan, state, done)
+            report(done)
+    team.wait()
+    net = _fresh(plan, statistics, len(vocabulary))
     load(net, folder / BEST)
     return net
 
 
-def validate(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> float:
-    """How well a network judges whole tracks: macro PR-AUC, or the mean Spearman with a teacher's logits."""
-    found, truth = predict(plan, net, judge, vocabulary), judge.truth.tracks()
+def validate(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str], *, team: Team | None = None) -> float:
+    """How well a network judges tracks: macro PR-AUC, or the mean Spearman with a teacher's logits.
+
+    Of every track it hears what `validate_stride` leaves.
+    """
+    truth = judge.truth.tracks()
+    found = predict(plan, net, judge, vocabulary, stride=plan.validate_stride, team=team)
     if plan.loss.kind == "logits":
         return float(np.nanmean(metrics.spearman(truth, found)))
     return metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"]
 
 
-def predict(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str]) -> Float32[np.ndarray, "tracks tags"]:
-    """Scores of whole tracks, by the same code that tags songs."""
-    return scores(Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))]), judge)
+def predict(
+    plan: Recipe,
+    net: Net,
+    judge: Material,
+    vocabulary: Sequence[str],
+    *,
+    stride: float | None = None,
+    team: Team | None = None,
+) -> Float32[np.ndarray, "tracks tags"]:
+    """Scores of tracks, by the same code that tags songs; a team shares the tracks, and all of it has all scores.
+
+    With a `stride` one training clip in so many seconds is heard instead of the whole track.
+    """
+    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))])
+    found = np.zeros((len(judge.mels), len(vocabulary)), np.float32)
+    for track in team.own(len(found)) if team else range(len(found)):
+        mel = judge.mels[track]
+        if stride is None:
+            found[track] = tagger.scores([store.pieces(mel)])
+        else:
+            step = max(1, round(stride * plan.mel.frames_per_second))
+            found[track] = tagger.scores_of_excerpts(store.excerpts(mel, plan.clip_frames, step))
+    return team.total(found) if team else found
 
 
 def scores(tagger: Tagger, judge: Material) -> Float32[np.ndarray, "tracks tags"]:
@@ -153,18 +186,29 @@ def scores(tagger: Tagger, judge: Material) -> Float32[np.ndarray, "tracks tags"
     return np.stack([tagger.scores([store.pieces(kept)]) for kept in judge.mels])
 
 
+def _check_shares(plan: Recipe, learn: Material, team: Team) -> None:
+    """Every process is to have as many clips of a batch as the others."""
+    size = min(plan.batch.size, len(learn.truth))
+    if size % team.size:
+        raise BadConfig(
+            f"batches of {size} clips came for {team.size} processes; set batch.size to a multiple of {team.size}"
+        )
+
+
 def _judge(folder: Path, plan: Recipe, state: _State, judge: Material, vocabulary: Sequence[str], done: Epoch) -> Epoch:
     """The epoch with the scores of its network and of the mean, where they are due; the weights that count are kept."""
     score, best, averaged = None, done.best, None
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
-        score = validate(plan, state.net, judge, vocabulary)
+        score = validate(plan, state.net, judge, vocabulary, team=state.team)
         if best is None or score > best or not math.isfinite(best):
             best = score
-            _save(folder / BEST, state.net.state_dict())
+            if state.team.first:
+                _save(folder / BEST, state.net.state_dict())
     if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
         mean = cast("Net", state.average.module)
-        averaged = validate(plan, mean, judge, vocabulary)
-        _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
+        averaged = validate(plan, mean, judge, vocabulary, team=state.team)
+        if state.team.first:
+            _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
     return replace(done, score=score, best=best, averaged=averaged)
 
 
@@ -176,6 +220,14 @@ def _rolled(
         learn, clip_frames=plan.clip_frames, size=plan.batch.size, fill=fill, generator=generator
     ):
         yield augment.roll(mels, plan.augment, generator), truth
+
+
+def _mixed(
+    plan: Recipe, learn: Material, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch's batches, rolled in time and mixed up."""
+    for mels, truth in _rolled(plan, learn, fill, generator):
+        yield augment.mix(mels, truth, plan.augment, generator)
 
 
 def load(net: Net, path: Path) -> None:

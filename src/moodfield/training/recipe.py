@@ -69,6 +69,8 @@ class Recipe:
     validate_every: int = 1
     """epochs from one validation to the next; the last epoch is always validated; *chosen by us*: §3.4
     picks the best of all epochs"""
+    validate_stride: float | None = None
+    """seconds from one clip of a track that validation hears to the next; none: it hears everything; *chosen by us*"""
     seed: int = 42
     """every draw of the run follows from it; that of the authors' code"""
 
@@ -77,6 +79,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.validate_every < 1 or self.seed < 0:
             raise BadConfig("validate_every is at least 1, the seed at least 0")
+        if self.validate_stride is not None and not 0 < self.validate_stride < math.inf:
+            raise BadConfig(f"a validate_stride of {self.validate_stride} s came, it is above 0, or none")
         averaging.epochs(self.averaging, self.schedule)  # which refuses what does not fit
 
     @property

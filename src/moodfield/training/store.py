@@ -89,6 +89,12 @@ def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarra
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
 
 
+def excerpts(stored: StoredMel, frames: int, step: int) -> Iterator[Float32[np.ndarray, "bands frames"]]:
+    """Some frames out of every `step` of a stored mel; all of it if it has no more than that."""
+    for start in range(0, max(len(stored) - frames, 0) + 1, step):
+        yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
+
+
 def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
     source, target = work
     if not target.is_file():
