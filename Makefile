@@ -48,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,dev]"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,watch,cluster,dev]"
 	@touch $@
 
 test: $(READY)  ## format, lint, types, floors, tests

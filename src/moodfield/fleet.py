@@ -1,4 +1,4 @@
-"""One function over many things: here, or in processes.
+"""One function over many things: here, in processes, or on Ray.
 
 In: a function and things to do it to. Out: a result or an error for each, in order.
 Knows nothing of: what the function does.
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from moodfield.errors import Crashed, MoodfieldError
@@ -21,6 +22,15 @@ Result = TypeVar("Result")
 
 AHEAD = 4
 """things given to each process before the first of them is done"""
+TRIES = 3
+"""processes of a cluster that a thing may kill, each of which may have died of something else"""
+
+
+class Where(StrEnum):
+    """Where the work is done."""
+
+    HERE = "here"
+    RAY = "ray"
 
 
 def cores() -> int:
@@ -29,13 +39,17 @@ def cores() -> int:
 
 
 def each(
-    function: Callable[[Thing], Result], things: Iterable[Thing], *, jobs: int = 1
+    function: Callable[[Thing], Result], things: Iterable[Thing], *, jobs: int = 1, on: Where = Where.HERE
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
 
     With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. A thing
-    that kills its process comes as `Crashed`, and what was under way beside it is done again.
+    that kills its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
+    jobs as the cluster has cores, and whatever the things name must be found by all of its machines.
     """
+    if on is Where.RAY:
+        yield from _on_ray(function, things)
+        return
     if jobs <= 1:
         for thing in things:
             yield thing, _attempt(function, thing)
@@ -71,6 +85,42 @@ def each(
             yield settle()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_ray(
+    function: Callable[[Thing], Result], things: Iterable[Thing]
+) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
+    """The same on the cluster that RAY_ADDRESS names, or one of this machine alone."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    attempt: Any = ray.remote(max_retries=TRIES - 1)(_attempt)
+    shared = ray.put(function)
+    waiting: deque[tuple[Thing, Any]] = deque()
+
+    def settle() -> tuple[Thing, Result | MoodfieldError]:
+        thing, coming = waiting.popleft()
+        try:
+            return thing, ray.get(coming)
+        except ray.exceptions.RayTaskError:
+            raise  # a fault of the function
+        except ray.exceptions.RayError:
+            return thing, Crashed(
+                f"{TRIES} processes that worked on {thing} died of it; it may be damaged: leave it out"
+            )
+
+    try:
+        ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        for thing in things:
+            waiting.append((thing, attempt.remote(shared, thing)))
+            if len(waiting) >= ahead:
+                yield settle()
+        while waiting:
+            yield settle()
+    finally:
+        for _, coming in waiting:
+            ray.cancel(coming)
 
 
 def _attempt(function: Callable[[Thing], Result], thing: Thing) -> Result | MoodfieldError:

@@ -11,13 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from moodfield.errors import MoodfieldError
+from moodfield.fleet import Where
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXTRAS = {"ray": "cluster", "tensorboard": "watch"}
+"""guests that do not come with what training needs → the extra that brings them"""
+
 Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
+On = Annotated[Where, typer.Option("--on", help="where mels are made: processes here, or a Ray cluster")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept between runs")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, instead of words")]
 
@@ -33,7 +38,8 @@ class Desk(TyperGroup):
             say(str(error))
             raise typer.Exit(1) from error
         except ModuleNotFoundError as error:
-            say(f'this needs {error.name}, which is not installed: pip install "moodfield[train]"')
+            extra = EXTRAS.get(str(error.name).partition(".")[0], "train")
+            say(f'this needs {error.name}, which is not installed: pip install "moodfield[{extra}]"')
             raise typer.Exit(1) from error
         except BrokenPipeError:
             raise  # whoever read has gone; typer ends quietly

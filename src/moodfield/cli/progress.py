@@ -15,16 +15,29 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Two bars on a terminal, plain lines elsewhere: tracks heard, epochs trained."""
+    """Two bars on a terminal, lines of a table there and elsewhere: tracks heard, epochs trained.
+
+    Of several processes that train together only the first one is seen.
+    """
 
     def __init__(self, tracks: int, epochs: int) -> None:
         from rich import progress
 
-        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+        from moodfield.training import together
+
         self._console = desk.console(stderr=True)
-        self._bars = progress.Progress(*columns, progress.TimeRemainingColumn(), console=self._console)
-        self._tracks = self._bars.add_task("mels", total=tracks)
-        self._epochs = self._bars.add_task("epochs", total=epochs)
+        self._console.quiet = not together.first()
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[pace]}"),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._tracks = self._bars.add_task("mels", total=tracks, pace="")
+        self._epochs = self._bars.add_task("epochs", total=epochs, pace="")
+        self._said = False
 
     def __enter__(self) -> "Progress":
         self._bars.start()
@@ -38,11 +51,21 @@ class Progress:
         if error:
             self._console.print(f"left out: {error}", highlight=False, markup=False)
         self._bars.advance(self._tracks)
+        speed = self._bars.tasks[self._tracks].speed
+        self._bars.update(self._tracks, pace=f"{speed:.1f} a second" if speed else "")
 
     def trained(self, epoch: "Epoch") -> None:
         """An epoch is over."""
-        judged = "" if epoch.score is None else f", validation {epoch.score:.4f}, best {epoch.best:.4f}"
-        mean = "" if epoch.averaged is None else f", averaged {epoch.averaged:.4f}"
-        line = f"epoch {epoch.epoch}: rate {epoch.rate:.3g}, loss {epoch.loss:.4f}{judged}{mean}"
+        if not self._said:
+            self._console.print(
+                f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'score':>7}  {'best':>7}  {'averaged':>8}", style="bold"
+            )
+            self._said = True
+        score, best, averaged = (
+            f"{value:.4f}" if value is not None else "–" for value in (epoch.score, epoch.best, epoch.averaged)
+        )
+        line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {score:>7}  {best:>7}  {averaged:>8}"
         self._console.print(line, highlight=False)
         self._bars.update(self._epochs, completed=epoch.epoch)
+        speed = self._bars.tasks[self._epochs].speed
+        self._bars.update(self._epochs, pace=f"{1 / speed:.1f} s each" if speed else "")

@@ -13,6 +13,7 @@ import typer
 
 from moodfield.cli import desk
 from moodfield.cli.progress import Progress
+from moodfield.fleet import Where
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +37,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write event files into the run")] = False,
     called: Annotated[str, typer.Option("--name", help="what the model is to be called")] = "mine",
     jobs: desk.Jobs = 0,
+    on: desk.On = Where.HERE,
 ) -> None:
     """Train a network on a dataset, and leave it as a model folder in the run."""
     from moodfield import fleet, jamendo
@@ -46,7 +48,7 @@ def train(
     learn = jamendo.read(index, vocabulary=vocabulary)
     judge = jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
     truth = runs.read_soft(soft) if soft else None
-    place = runs.Place(audio, store, to, jobs or fleet.cores())
+    place = runs.Place(audio, store, to, jobs or fleet.cores(), on)
     loop.keep_freed_memory(plan)
     with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
         told = open_.enter_context(watch.tensorboard(to)) if tensorboard else lambda _: None
@@ -216,7 +218,11 @@ def _value(value: object) -> str:
 
 
 def _figures(run: Path, figures: Any) -> None:
-    """What was measured, at the end of a run."""
+    """What was measured, at the end of a run; said once, however many processes trained it."""
+    from moodfield.training import together
+
+    if not together.first():
+        return
     for name, value in figures.items():
         typer.echo(f"{name:<34} {value:.4f}")
     typer.echo(f"the model is in {run}; try: moodfield tag --model {run} FILE")

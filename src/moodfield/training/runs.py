@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import metrics, tagger
+from moodfield import card, metrics, tagger
 from moodfield.card import Card
 from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.fleet import Where
 from moodfield.jamendo import Split, Track
 from moodfield.nets import Net
-from moodfield.training import export, loop
+from moodfield.training import export, loop, together
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
+from moodfield.training.together import Team
 
 Heard = Callable[[Track, MoodfieldError | None], None]
 """told of every track when its mel is there, or why it is not"""
@@ -39,6 +41,8 @@ class Place:
     """the folder of the run"""
     jobs: int = 1
     """processes that extract mels"""
+    on: Where = Where.HERE
+    """where they do; on Ray there are as many as the cluster has cores"""
 
     @property
     def mels(self) -> Path:
@@ -61,9 +65,11 @@ def train(
     """Train by a recipe on one split, judged by another, and leave its snapshots as model folders in the run.
 
     `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
-    run that was stopped goes on; one that is finished is only exported again. Refuses splits of different
-    vocabularies, splits without readable tracks, validation without tags, and truth that does not fit.
+    run that was stopped goes on; one that is finished is only exported again. Several processes that torchrun started
+    share the work; the first one reports and writes. Refuses splits of different vocabularies, splits without readable
+    tracks, validation without tags, and truth that does not fit.
     """
+    team = together.gather(plan.precision)
     if learn.vocabulary != judge.vocabulary:
         raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
     truth = learn.truth.astype(np.float32) if soft is None else soft
@@ -71,8 +77,11 @@ def train(
         raise BadDataset(
             f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
-    kept = gather(learn.tracks, plan, place, heard=heard)
-    judged = gather(judge.tracks, plan, place, heard=heard)
+    if team.size > 1 and place.on is Where.HERE:
+        _extract_own(learn.tracks + judge.tracks, plan, place, team)
+    kept, judged = (
+        gather(split.tracks, plan, place, heard=heard if team.first else lambda *_: None) for split in (learn, judge)
+    )
     if not judge.truth[judged].any():
         raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
     learning = material(learn.take(kept), truth[kept], plan, place)
@@ -81,11 +90,27 @@ def train(
     statistics = store.statistics(learn.take(kept).tracks)
     net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
     summary = f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks."
-    return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
+    return _export(plan, net, judging, learn.vocabulary, place.run, team, name=name, summary=summary)
+
+
+def _extract_own(tracks: Sequence[Track], plan: Recipe, place: Place, team: Team) -> None:
+    """A team extracts every track once, each process its own; what fails is found, and reported, by `gather`."""
+    own = [tracks[row] for row in team.own(len(tracks))]
+    for _ in Store(place.mels, plan.mel).extract(own, place.music, jobs=max(1, place.jobs // team.size)):
+        pass
+    team.wait()
 
 
 def _export(
-    plan: Recipe, net: Net, judging: Material, vocabulary: Sequence[str], run: Path, *, name: str, summary: str
+    plan: Recipe,
+    net: Net,
+    judging: Material,
+    vocabulary: Sequence[str],
+    run: Path,
+    team: Team,
+    *,
+    name: str,
+    summary: str,
 ) -> Card:
     """Leave every snapshot as a model folder in the run, which `moodfield.load(run)` opens; the card of the best epoch.
 
@@ -94,7 +119,7 @@ def _export(
     scores = {}
     for snapshot, weights in loop.snapshots(plan, run).items():
         loop.load(net, weights)
-        scores[snapshot] = loop.predict(plan, net, judging, vocabulary)
+        scores[snapshot] = loop.predict(plan, net, judging, vocabulary, team=team)
     wanted, mean = judging.truth.tracks() >= 0.5, np.mean(list(scores.values()), axis=0)
     chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)
@@ -114,19 +139,21 @@ def _export(
         origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
         figures=figures,
     )
-    cards = {}
-    for snapshot, weights in loop.snapshots(plan, run).items():
+    for snapshot, weights in loop.snapshots(plan, run).items() if team.first else ():
         loop.load(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
-        cards[snapshot] = export.export(net, replace(described, figures=figures | own), run / snapshot)
-    return cards[tagger.BEST]
+        export.export(net, replace(described, figures=figures | own), run / snapshot)
+    team.wait()
+    return card.read(run / tagger.BEST)
 
 
 def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(Store(place.mels, plan.mel).extract(tracks, place.music, jobs=place.jobs)):
+    for row, (track, result) in enumerate(
+        Store(place.mels, plan.mel).extract(tracks, place.music, jobs=place.jobs, on=place.on)
+    ):
         failed = isinstance(result, MoodfieldError)
         heard(track, result if isinstance(result, MoodfieldError) else None)
         if failed:

@@ -18,6 +18,7 @@ from jaxtyping import Float16, Float32, Float64
 
 from moodfield import audio, files, fleet, mel
 from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.fleet import Where
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 
@@ -43,18 +44,18 @@ class Store:
         self.folder = Path(folder) / f"mel-{digest}"
 
     def extract(
-        self, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
+        self, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1, on: Where = Where.HERE
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
         It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all. Refuses a
         folder that cannot be written.
         """
-        work = [(Path(music) / track.path, self._path(track)) for track in tracks]
+        work = [((Path(music) / track.path).absolute(), self._path(track).absolute()) for track in tracks]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
-            done = fleet.each(partial(_extract, self.config), work, jobs=jobs)
+            done = fleet.each(partial(_extract, self.config), work, jobs=jobs, on=on)
             for track, (_, result) in zip(tracks, done, strict=True):
                 yield track, result
         except OSError as error:

@@ -1,0 +1,106 @@
+"""Ray: the same as processes, on a cluster of this machine; skipped, saying so, where Ray is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ray", reason='Ray is not installed: pip install "moodfield[cluster]"')
+HERE = Path(__file__).parent
+
+PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from functools import partial
+from pathlib import Path
+import test_fleet
+from moodfield import errors, fleet
+from moodfield.fleet import Where
+
+def told(results):
+    return [
+        [thing, type(result).__name__, str(result)] if isinstance(result, errors.MoodfieldError) else [thing, result]
+        for thing, result in results
+    ]
+
+log = Path(sys.argv[2]) / "log"
+taken = []
+def things():
+    for number in range(60):
+        taken.append(number)
+        yield number
+early = fleet.each(test_fleet.double, things(), on=Where.RAY)
+first = next(early)
+early.close()
+found = {
+    "plain": told(fleet.each(test_fleet.double, range(20), on=Where.RAY)),
+    "picky": told(fleet.each(test_fleet.picky, range(1, 6), on=Where.RAY)),
+    "deadly": told(fleet.each(partial(test_fleet.deadly, log, (3,), "exit"), range(6), on=Where.RAY)),
+    "tries": log.read_text().split().count("3"),
+    "taken": len(taken),
+    "first": first,
+}
+try:
+    list(fleet.each(test_fleet.faulty, range(4), on=Where.RAY))
+except ValueError as error:
+    found["faulty"] = str(error).splitlines()[-1]
+(Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray speaks on standard output, too
+"""
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONPATH": str(HERE)}
+
+
+@pytest.mark.slow
+def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(HERE), str(tmp_path)], capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["plain"] == [[number, 2 * number] for number in range(20)]
+    assert found["first"] == [0, 0]
+    assert found["taken"] < 60, "no more than are needed soon"
+    assert found["picky"][2] == [3, "BadAudio", "3 is silent"]
+    assert [each[1] for each in found["picky"] if each[0] != 3] == [1, 2, 4, 5]
+    assert found["deadly"][3][1] == "Crashed"
+    assert "3 processes that worked on 3 died of it" in found["deadly"][3][2]
+    assert [each for each in found["deadly"] if each[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
+    assert found["tries"] == 3
+    assert "a fault of the program" in found["faulty"]
+
+
+@pytest.mark.slow
+def test_mels_made_on_a_cluster_are_the_same(dataset, tmp_path, environment):
+    program = """
+import sys
+from pathlib import Path
+from moodfield import jamendo
+from moodfield.fleet import Where
+from moodfield.mel import MelConfig
+from moodfield.training.store import Store
+folder = Path(sys.argv[1])
+split = jamendo.read(folder / "train.tsv")
+config = MelConfig(rate=8000, window=256, overlap=0.5, bands=32)
+for on in Where:
+    found = list(Store(Path(sys.argv[2]) / on, config).extract(split.tracks, folder / "music", on=on))
+    print(len(found), all(result.is_file() for _, result in found))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(dataset), str(tmp_path)], capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["12 True"] * 2
+    here = sorted((tmp_path / "here").rglob("*.npy"))
+    for path in here:
+        other = tmp_path / "ray" / path.relative_to(tmp_path / "here")
+        np.testing.assert_array_equal(np.load(path), np.load(other))
+    assert len(here) == 12
