@@ -1,0 +1,114 @@
+"""What validation costs beside an epoch, and what it still knows when it hears one clip in so many seconds.
+
+    MOODFIELD_DATA=… python benchmarks/validation.py [--to runs/validation]
+
+A small FA-ResNet learns four folds of Emotify; after every epoch the fifth is judged whole and with each stride, each
+timed. Prints a Markdown table: cost, distance from the whole, and what the epoch that a stride would choose is worth.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file
+from scipy import stats
+
+import emotify
+from moodfield import fleet, metrics
+from moodfield.jamendo import Split
+from moodfield.training import loop, recipe, runs
+from moodfield.training.loop import Epoch
+from moodfield.training.recipe import Recipe
+from moodfield.training.store import Store
+
+STRIDES = (None, 10.0, 20.0, 30.0, 60.0)
+"""seconds from one clip of 10 s to the next; none: the whole track"""
+JAMENDO = (9_949, 3_802, 836_000)
+"""training tracks, validation tracks and their seconds in MTG-Jamendo's moods and themes, split 0"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path("runs/validation"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--folds", type=int, nargs="*", default=[0, 1])
+    given = parser.parse_args()
+    data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
+    if not data.is_dir():
+        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
+    whole, folds = emotify.tracks(data)
+    plan = recipe.change(Recipe(), *emotify.SETTINGS)
+    loop.keep_freed_memory(plan)
+    place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
+    runs.gather(whole.tracks, plan, place)
+    found = [_curves(plan, whole, folds, fold, place) for fold in given.folds]
+    _table(found, plan)
+
+
+def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> dict[str, np.ndarray]:
+    """Scores (epochs × strides), seconds of each validation, and seconds of every training epoch."""
+    learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    truth = whole.truth.astype(np.float32)
+    learning, judging = (runs.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge))
+    statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    net = plan.net.build(bands=plan.mel.bands, tags=len(whole.vocabulary))
+    scores, seconds, training = [], [], []
+    began = time.monotonic()
+
+    with tempfile.TemporaryDirectory() as run:
+
+        def report(epoch: Epoch) -> None:
+            nonlocal began
+            training.append(time.monotonic() - began)
+            kept = load_file(Path(run) / loop.RESUMED.format(epoch.epoch))
+            net.load_state_dict({name[4:]: value for name, value in kept.items() if name.startswith("net.")})
+            scores.append([])
+            seconds.append([])
+            for stride in STRIDES:
+                began = time.monotonic()
+                said = loop.predict(plan, net, judging, whole.vocabulary, stride=stride)
+                seconds[-1].append(time.monotonic() - began)
+                scores[-1].append(metrics.evaluate(whole.truth[judge], said).macro["PR-AUC"])
+            began = time.monotonic()
+
+        loop.train(plan, learning, judging, statistics, whole.vocabulary, Path(run) / ".", report=report)
+    return {"scores": np.array(scores), "seconds": np.array(seconds), "training": np.array(training[1:-1])}
+
+
+def _table(found: list[dict[str, np.ndarray]], plan: Recipe) -> None:
+    """One row for every stride."""
+    epoch = np.median(np.concatenate([each["training"] for each in found]))
+    print("## What validation costs and knows\n")
+    print(
+        f"{len(found)} folds of Emotify, {len(found[0]['scores'])} epochs each; "
+        f"a training epoch of 240 clips takes {epoch:.2f} s.\n"
+    )
+    print(
+        "| hears | seconds | share of a training epoch | apart from the whole | rank correlation over epochs "
+        "| lost by the choice |"
+    )
+    print("|---|---|---|---|---|---|")
+    for column, stride in enumerate(STRIDES):
+        seconds = np.median(np.concatenate([each["seconds"][:, column] for each in found]))
+        apart = np.mean([np.abs(each["scores"][:, column] - each["scores"][:, 0]).mean() for each in found])
+        alike = np.mean([stats.spearmanr(each["scores"][:, column], each["scores"][:, 0])[0] for each in found])
+        lost = np.mean(
+            [each["scores"][:, 0].max() - each["scores"][each["scores"][:, column].argmax(), 0] for each in found]
+        )
+        what = "everything" if stride is None else f"10 s of every {stride:.0f} s"
+        print(f"| {what} | {seconds:.2f} | {seconds / epoch:.0%} | {apart:.4f} | {alike:.3f} | {lost:.4f} |")
+    clips, heard = JAMENDO[0] / 240, JAMENDO[2] / (60 * 60)
+    whole = np.median(np.concatenate([each["seconds"][:, 0] for each in found]))
+    print(
+        f"\nMTG-Jamendo has {JAMENDO[0]:,} training tracks and {JAMENDO[2] / 3600:.0f} h of validation music: "
+        "hearing all of that"
+    )
+    print(f"would take {whole * heard / (epoch * clips):.1f} times as long as a training epoch.")
+
+
+if __name__ == "__main__":
+    main()
