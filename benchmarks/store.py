@@ -183,9 +183,8 @@ def _waiting(store: Store, tracks: list[Track]) -> None:
     print(
         f"A batch of {size} clips, rolled and mixed up, is made in {making * 1e3:.0f} ms; a step of the default recipe"
     )
-    print(
-        f"in bf16 takes {np.median(stepped[1:]):.2f} s and waits {share:.2%} of the time, as the next batch is made meanwhile."
-    )
+    print(f"in bf16 takes {np.median(stepped[1:]):.2f} s, and {share:.2%} of the time it waits for a batch, as")
+    print("the next one is made meanwhile.")
 
 
 def _step(net: nets.Net, optimizer: torch.optim.Optimizer, mels: torch.Tensor, truth: torch.Tensor) -> None:

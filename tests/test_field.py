@@ -19,7 +19,7 @@ from moodfield.audio import Waveform
 from moodfield.errors import BadAudio, BadConfig
 from moodfield.mel import MelConfig
 from moodfield.nets import survey
-from moodfield.outputs import field
+from moodfield.outputs import field, picture
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def candidate() -> survey.Candidate:
 def figures(monkeypatch) -> list[Figure]:
     """The pictures that would have been written."""
     caught: list[Figure] = []
-    monkeypatch.setattr(field, "write", lambda _path, figure: caught.append(figure))
+    monkeypatch.setattr(picture, "write", lambda _path, figure: caught.append(figure))
     return caught
 
 
@@ -66,9 +66,9 @@ def test_it_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(BadConfig, match=r"cannot be written to .*field.png \(No space left"):
-            field.write(tmp_path / "field.png", Figure())
+            picture.write(tmp_path / "field.png", Figure())
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("field.png", b"the last one")]
-    field.write(tmp_path / "field.png", Figure())
+    picture.write(tmp_path / "field.png", Figure())
     assert (tmp_path / "field.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -226,8 +226,8 @@ def test_music_that_cannot_be_heard_is_refused(tmp_path, candidate):
 )
 def test_a_stranger_s_name_is_printed_as_it_is(tmp_path, candidate, monkeypatch, name, shown):
     caught: list[Figure] = []
-    written = field.write
-    monkeypatch.setattr(field, "write", lambda path, figure: (caught.append(figure), written(path, figure)))
+    written = picture.write
+    monkeypatch.setattr(picture, "write", lambda path, figure: (caught.append(figure), written(path, figure)))
     field.draw(tmp_path / "x.png", candidate, music=models.save(tmp_path / f"{name}.wav", models.music(5)))
     assert (tmp_path / "x.png").stat().st_size > 50_000
     assert shown in words(caught[0])
