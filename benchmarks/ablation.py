@@ -19,7 +19,7 @@ import numpy as np
 import emotify
 from moodfield import fleet, metrics
 from moodfield.jamendo import Split
-from moodfield.training import loop, recipe, runs
+from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
 
@@ -105,7 +105,7 @@ def _judge(
         said = []
         for weights in loop.snapshots(plan, own.run).values():
             loop.load(net, weights)
-            said.append(loop.predict(plan, net, judging, whole.vocabulary))
+            said.append(validation.predict(plan, net, judging, whole.vocabulary))
         spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
     found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}
     if len(seeds) > 1:

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from moodfield import fleet, jamendo, metrics
 from moodfield.jamendo import Split
 from moodfield.nets import Net
-from moodfield.training import loop, recipe, runs
+from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
@@ -169,7 +169,7 @@ def network(
     judging = runs.material(whole.take(judge.tolist()), truth[judge], plan, place)
     statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run, report=report)
-    return net, loop.predict(plan, net, judging, whole.vocabulary)
+    return net, validation.predict(plan, net, judging, whole.vocabulary)
 
 
 def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

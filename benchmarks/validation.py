@@ -20,7 +20,7 @@ from scipy import stats
 import emotify
 from moodfield import fleet, metrics
 from moodfield.jamendo import Split
-from moodfield.training import loop, recipe, runs
+from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
@@ -70,7 +70,7 @@ def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: run
             seconds.append([])
             for stride in STRIDES:
                 began = time.monotonic()
-                said = loop.predict(plan, net, judging, whole.vocabulary, stride=stride)
+                said = validation.predict(plan, net, judging, whole.vocabulary, stride=stride)
                 seconds[-1].append(time.monotonic() - began)
                 scores[-1].append(metrics.evaluate(whole.truth[judge], said).macro["PR-AUC"])
             began = time.monotonic()

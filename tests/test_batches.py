@@ -1,5 +1,8 @@
 """Batches: every clip once an epoch, cut anywhere in its track with equal chance, each with its own truth."""
 
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +90,34 @@ def test_the_generator_decides_everything():
     assert [track for track, _ in first] != [track for track, _ in other]
     assert sorted(start for _, start in first) != sorted(start for _, start in other)
     assert [track for track, _ in first] != list(range(12)), "the order is drawn"
+
+
+def test_made_ahead_they_are_the_same_and_only_one_is_waiting():
+    made: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    for number in batches.ahead(numbers()):
+        deadline = time.monotonic() + 10
+        while len(made) < min(number + 2, 5) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert made == list(range(min(number + 2, 5)))
+    assert list(batches.ahead(numbers())) == list(range(5))
+    assert list(batches.ahead(iter(()))) == []
+
+
+def test_what_goes_wrong_ahead_is_heard_in_its_turn():
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    coming = batches.ahead(broken())
+    assert next(coming) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(coming)
 
 
 def test_values_are_those_stored():

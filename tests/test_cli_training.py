@@ -34,7 +34,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = moodfield_(*train(dataset, folder), "--tensorboard", "--name", "noises")
     assert answer.code == 0, answer.said
     rows = [line.split() for line in answer.said.splitlines() if line.strip()[:1].isdigit() or "rate" in line]
-    assert rows[0] == ["epoch", "rate", "loss", "score", "best", "averaged"]
+    assert rows[0] == ["epoch", "rate", "loss", "val-loss", "score", "best", "averaged"]
     assert [(row[0], row[1], row[-1] == "–") for row in rows[1:3]] == [
         ("1", "1.00e-04", True),
         ("2", "1.00e-04", False),
@@ -56,7 +56,12 @@ def test_event_files_are_written_when_asked_for(run):
 
     found = EventAccumulator(str(run / watch.FOLDER)).Reload()
     log = [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
-    for name, key in (("loss", "loss"), ("rate", "rate"), ("validation/network", "score")):
+    for name, key in (
+        ("loss", "loss"),
+        ("rate", "rate"),
+        ("validation/loss", "validation_loss"),
+        ("validation/network", "score"),
+    ):
         assert [(each.step, each.value) for each in found.Scalars(name)] == [
             (line["epoch"], pytest.approx(line[key])) for line in log
         ]

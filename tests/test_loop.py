@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 import models
-from moodfield import nets
+from moodfield import metrics, nets
 from moodfield.errors import BadConfig, BadRun
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
-from moodfield.training import augment, loop, recipe, schedule
+from moodfield.training import augment, loop, recipe, schedule, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
@@ -31,6 +31,8 @@ from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Statistics
+from moodfield.training.validation import Exam
+from test_store import files_up_to
 
 BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")
 PLAN = Recipe(
@@ -129,7 +131,12 @@ def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
     assert [each.rate for each in heard] == [schedule.rate(PLAN.schedule, epoch) for epoch in range(20)]
     assert heard[-1].loss < 0.8 * heard[0].loss
     assert heard[-1].best > 0.9 > 0.6 > judge.truth.tracks().mean(), "chance"
-    assert loop.validate(plan, net, judge, VOCABULARY) == heard[-1].best == max(each.score or 0 for each in heard)
+    assert heard[-1].best == max(each.score or 0 for each in heard)
+    found, truth = validation.predict(plan, net, judge, VOCABULARY).astype(np.float64), judge.truth.tracks()
+    assert metrics.evaluate(truth > 0, found).macro["PR-AUC"] == heard[-1].best
+    [kept] = [each.validation_loss for each in heard if each.score == heard[-1].best][:1]
+    assert kept == pytest.approx(-(2 * truth * np.log(found) + (1 - truth) * np.log(1 - found)).mean(), rel=1e-5)
+    assert [each.validation_loss is not None for each in heard] == [each.score is not None for each in heard]
     assert log(tmp_path) == [vars(each) for each in heard]
     assert [path.name for path in tmp_path.glob("resume-*")] == ["resume-20.safetensors"], "older ones are gone"
     assert recipe.from_dict(json.loads((tmp_path / loop.RECIPE).read_text())) == plan
@@ -149,7 +156,7 @@ def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
     net = train(plan, tmp_path, learn=learn, judge=judge, report=heard.append)
     assert heard[-1].best > 0.7, "rank correlation with the teacher"
     assert heard[-1].loss < 0.5
-    scores = loop.predict(plan, net, judge, VOCABULARY)
+    scores = validation.predict(plan, net, judge, VOCABULARY)
     np.testing.assert_allclose(np.log(scores / (1 - scores)).mean(axis=0), judge.truth.tracks().mean(axis=0), atol=1.0)
 
 
@@ -287,7 +294,7 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
     assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
     loop.load(net, tmp_path / "swa-3.safetensors")
-    assert loop.validate(SHORT, net, JUDGE, VOCABULARY) == heard[-1].averaged
+    assert Exam(SHORT, JUDGE, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
     assert list(loop.snapshots(SHORT, tmp_path).items()) == [
         (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
     ]
@@ -405,7 +412,7 @@ def test_a_run_of_another_vocabulary_is_refused(tmp_path, finished):
 
 
 def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadConfig, match="32 bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'"):
         train(replace(SHORT, net=VGGConfig()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -416,6 +423,23 @@ def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_pa
         train(plan, tmp_path)
     assert [line["epoch"] for line in log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
+
+
+@pytest.mark.parametrize("size", [500, 5_000])
+def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path, finished, size):
+    run, again = tmp_path / "run", pytest.raises(BadRun, match=r"cannot be kept in .*File too large.* start it again")
+    with ExitStack() as full, again:
+        train(SHORT, run, report=lambda _: full.enter_context(files_up_to(size)))
+    assert [line["epoch"] for line in log(run)] == [1]
+    assert not list(run.glob("*.part"))
+    train(SHORT, run)
+    assert_same_run(run, finished)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(BadRun, match=r"the run cannot be kept in .*run: .*File exists"):
+        train(SHORT, tmp_path / "run")
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])

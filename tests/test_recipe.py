@@ -195,6 +195,8 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_place(setting):
         ("loss.pos_weight=inf", "pos_weight of inf"),
         ("schedule.floor=1", "floor"),
         ("validate_every=0", "validate_every"),
+        ("validate_stride=0", "validate_stride of 0.0 s"),
+        ("validate_stride=inf", "validate_stride of inf s"),
         ("seed=-1", "seed"),
     ],
 )

@@ -9,10 +9,10 @@ import pytest
 
 import moodfield
 from moodfield import card, jamendo
-from moodfield.errors import BadAudio, BadConfig, BadDataset, BadRun, MoodfieldError
+from moodfield.errors import BadAudio, BadConfig, BadDataset, BadRun, MoodfieldError, MoodfieldWarning
 from moodfield.jamendo import Split, Track
 from moodfield.nets import CPResNetConfig
-from moodfield.training import export, loop, recipe, runs
+from moodfield.training import export, loop, recipe, runs, validation
 from moodfield.training.batches import Material
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
@@ -83,7 +83,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     loop.load(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
     material = runs.material(split, split.truth.astype(np.float32), PLAN, place)
-    wanted = loop.predict(PLAN, net, material, TAGS)
+    wanted = validation.predict(PLAN, net, material, TAGS)
     came = np.stack([tagger.tag(dataset / "music" / split.tracks[row].path).scores for row in rows])
     np.testing.assert_allclose(came, wanted, atol=5e-3, err_msg="stored mels have half precision")
 
@@ -179,6 +179,20 @@ def test_validation_without_tags_is_refused(splits, place):
     with pytest.raises(BadDataset, match="none of 8 validation tracks has a tag"):
         runs.train(PLAN, splits[0], bare, place, name="mine")
     assert not place.run.exists()
+
+
+def test_training_without_tags_is_refused(splits, place):
+    bare = Split(tuple(replace(track, tags=()) for track in splits[0].tracks), TAGS)
+    with pytest.raises(BadDataset, match="none of 12 training tracks has a tag"):
+        runs.train(PLAN, bare, splits[1], place, name="mine")
+    assert not place.run.exists()
+
+
+def test_a_tag_that_training_lacks_is_warned_of(splits, place, no_export):
+    learn = Split(tuple(replace(track, tags=tuple(set(track.tags) - {"low"})) for track in splits[0].tracks), TAGS)
+    plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
+    with pytest.warns(MoodfieldWarning, match="no training track has low: the network learns never to say so"):
+        runs.train(plan, learn, splits[1], place, name="mine")
 
 
 def test_a_store_that_cannot_be_written_is_refused(splits, place, tmp_path):

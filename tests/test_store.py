@@ -242,6 +242,31 @@ def test_a_missing_mel_is_refused(tmp_path):
         Store(tmp_path, CONFIG).open(track("a"))
 
 
+# ---------------------------------------------------------------- excerpts
+
+
+@pytest.mark.parametrize(
+    ("length", "frames", "step", "starts"),
+    [
+        (100, 10, 30, [10, 40, 70]),
+        (99, 10, 30, [10, 40, 70]),
+        (79, 10, 30, [10, 40]),
+        (50, 10, 10, [0, 10, 20, 30, 40]),
+        (50, 20, 10, [0, 10, 20, 30]),
+        (20, 10, 30, [5]),
+        (10, 10, 30, [0]),
+        (7, 10, 30, [0]),
+        (1, 10, 30, [0]),
+    ],
+)
+def test_excerpts_are_from_the_middle_of_every_step(length, frames, step, starts):
+    stored = np.arange(length * 2, dtype=np.float16).reshape(length, 2)
+    found = list(store.excerpts(stored, frames, step))
+    assert [int(each[0, 0]) // 2 for each in found] == starts
+    for start, each in zip(starts, found, strict=True):
+        np.testing.assert_array_equal(each, stored[start : start + frames].T)
+
+
 # ---------------------------------------------------------------- statistics
 
 

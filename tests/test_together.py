@@ -13,7 +13,7 @@ from torch import nn
 
 import test_loop
 from moodfield.nets import PlainResNetConfig
-from moodfield.training import loop, together
+from moodfield.training import loop, together, validation
 from moodfield.training.batches import Material, TrackTruth
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def train(folder: str) -> None:
     team = together.gather("32-true")
     net = PLAN.net.build(bands=test_loop.BANDS, tags=3)
     loop.load(net, Path(folder) / "run" / loop.BEST)
-    scores = loop.predict(PLAN, net, judge(), test_loop.VOCABULARY, team=team)
+    scores = validation.predict(PLAN, net, judge(), test_loop.VOCABULARY, team=team)
     np.save(Path(folder) / f"{team.rank}.npy", scores)
 
 
@@ -131,7 +131,7 @@ def test_two_processes_train_as_one(tmp_path):
     np.testing.assert_array_equal(first, second)
     net = PLAN.net.build(bands=test_loop.BANDS, tags=3)
     loop.load(net, tmp_path / "run" / loop.BEST)
-    np.testing.assert_array_equal(first, loop.predict(PLAN, net, judge(), test_loop.VOCABULARY))
+    np.testing.assert_array_equal(first, validation.predict(PLAN, net, judge(), test_loop.VOCABULARY))
     assert not list((tmp_path / "run").glob("*.part"))
 
 

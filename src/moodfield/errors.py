@@ -56,6 +56,10 @@ class UnknownName(MoodfieldError):
     """A name that is not in its table."""
 
 
+class MoodfieldWarning(UserWarning):
+    """What is not refused, but worth a second look."""
+
+
 def lookup(table: Mapping[str, T], name: str, *, what: str) -> T:
     """The value called `name`, or an `UnknownName` that offers the nearest names there are."""
     if name in table:

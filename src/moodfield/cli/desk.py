@@ -4,13 +4,14 @@ In: what commands have to say. Out: lines on a terminal, and exit codes.
 Knows nothing of: what any command does.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from moodfield.errors import MoodfieldError
+from moodfield.errors import MoodfieldError, MoodfieldWarning
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Desk(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _said  # type: ignore[assignment]
+                return super().invoke(ctx)
         except MoodfieldError as error:
             say(str(error))
             raise typer.Exit(1) from error
@@ -70,6 +73,12 @@ def console(*, stderr: bool) -> "Console":
 def say(message: str) -> None:
     """One line to whoever watches, never among the results."""
     typer.echo(f"moodfield: {printable(' '.join(message.split()))}", err=True)
+
+
+def _said(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Our own warnings are words for whoever watches; where in the code they arose is of no use to them."""
+    ours = issubclass(category, MoodfieldWarning)
+    say(str(message) if ours else warnings.formatwarning(message, category, filename, lineno))
 
 
 def plain(text: str) -> str:

@@ -58,14 +58,14 @@ class Progress:
         """An epoch is over."""
         if not self._said:
             self._console.print(
-                f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'score':>7}  {'best':>7}  {'averaged':>8}", style="bold"
+                f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}",
+                style="bold",
             )
             self._said = True
-        score, best, averaged = (
-            f"{value:.4f}" if value is not None else "–" for value in (epoch.score, epoch.best, epoch.averaged)
-        )
-        line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {score:>7}  {best:>7}  {averaged:>8}"
-        self._console.print(line, highlight=False)
+        marks = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
+        loss, score, best, averaged = (f"{value:.4f}" if value is not None else "–" for value in marks)
+        line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
+        self._console.print(f"{line}  {averaged:>8}", highlight=False)
         self._bars.update(self._epochs, completed=epoch.epoch)
         speed = self._bars.tasks[self._epochs].speed
         self._bars.update(self._epochs, pace=f"{1 / speed:.1f} s each" if speed else "")

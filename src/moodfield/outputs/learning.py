@@ -37,6 +37,10 @@ class Lesson(Protocol):
         """Mean training loss."""
 
     @property
+    def validation_loss(self) -> float | None:
+        """Mean validation loss, if it was measured."""
+
+    @property
     def score(self) -> float | None:
         """What the network reached in validation, if it was measured."""
 
@@ -62,11 +66,14 @@ def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> N
         colour = COLOURS[index % len(COLOURS)]
         at = [each.epoch for each in epochs]
         loss.plot(at, [each.loss for each in epochs], color=colour, linewidth=1.5)
+        heard = [(each.epoch, each.validation_loss) for each in epochs if each.validation_loss is not None]
+        if heard:
+            loss.plot(*zip(*heard, strict=True), color=colour, linewidth=1.2, linestyle=(0, (3, 1.5)))
         rate.plot(at, [each.rate for each in epochs], color=colour, linewidth=1.2)
         _scores(scores, epochs, colour)
     rate.set_yscale("log")
     loss.tick_params(labelbottom=False)
-    for axes, words in ((loss, "training loss"), (rate, "rate"), (scores, f"validation {measure}")):
+    for axes, words in ((loss, "loss"), (rate, "rate"), (scores, f"validation {measure}")):
         axes.set_ylabel(words, color=INK)
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -75,7 +82,7 @@ def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> N
         axes.set_axisbelow(True)
     for axes in (rate, scores):
         axes.set_xlabel("epoch", color=INK)
-    _legends(figure, scores, list(runs))
+    _legends(figure, loss, scores, list(runs))
     picture.write(path, figure)
 
 
@@ -92,14 +99,19 @@ def _scores(axes: Axes, epochs: Sequence[Lesson], colour: str) -> None:
         axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2.4, solid_capstyle="round", marker=alone)
 
 
-def _legends(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
-    """What lines mean, in the plot; whose they are, above it."""
+def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> None:
+    """What lines mean, in the plots; whose they are, above them."""
+    sides = [
+        Line2D([], [], color=INK, linewidth=1.5),
+        Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5))),
+    ]
+    loss.legend(sides, ["training, mixed up", "validation"], loc="upper right", fontsize=8.5, labelcolor=INK)
     kinds = [
         Line2D([], [], color=INK, linewidth=1, alpha=0.55),
         Line2D([], [], color=INK, linewidth=2.4),
         Line2D([], [], color=INK, marker="o", markeredgecolor="white", linestyle="none"),
     ]
-    axes.legend(
+    scores.legend(
         kinds, ["network", "average of its weights", "best epoch"], loc="lower right", fontsize=8.5, labelcolor=INK
     )
     runs = [Line2D([], [], color=COLOURS[index % len(COLOURS)], linewidth=3) for index in range(len(names))]

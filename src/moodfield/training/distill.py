@@ -23,7 +23,7 @@ from moodfield.errors import BadDataset, BadModel, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, runs
+from moodfield.training import export, loop, runs, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -176,7 +176,7 @@ def distill(
     preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
-    scores = [loop.scores(tagger.load(folder), each) for each in materials]
+    scores = [validation.scores(tagger.load(folder), each) for each in materials]
     thresholds = choose_thresholds(np.concatenate(scores))
     teachers = judge.truth.tracks()
     narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))

@@ -1,7 +1,7 @@
 """The training loop, top to bottom.
 
 In: a recipe, material to learn from and to be judged by, and a folder. Out: a run that can be read with one's eyes.
-Knows nothing of: where the material came from, or what becomes of the weights.
+Knows nothing of: where the material came from, how a network is judged, or what becomes of the weights.
 
 Every epoch draws from generators of its own, made from the seed and its number: a run that is killed and resumed goes
 on from its last whole epoch exactly as if nothing had happened.
@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,21 +24,20 @@ import safetensors
 import torch
 from jaxtyping import Float32
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from moodfield import files, metrics, tagger
+from moodfield import files, tagger
 from moodfield.clips import FixedLength
-from moodfield.engine import TorchEngine
 from moodfield.errors import BadConfig, BadRun
 from moodfield.nets import Net
-from moodfield.tagger import Member, Tagger
-from moodfield.training import augment, averaging, batches, export, recipe, schedule, store, together
+from moodfield.training import augment, averaging, batches, recipe, schedule, together
 from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.store import Statistics
 from moodfield.training.together import Team
+from moodfield.training.validation import Exam
 
 RECIPE, VOCABULARY, MATERIAL = "recipe.json", "vocabulary.json", "material.json"
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
@@ -63,6 +63,8 @@ class Epoch:
     """the highest score so far; none before the first"""
     averaged: float | None = None
     """score of the mean of the weights over epochs; none where no mean was taken"""
+    validation_loss: float | None = None
+    """of the network on the validation tracks; none where it was not measured"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def train(
     The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` hears of every epoch.
     Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
     Refuses a run of another recipe or vocabulary, clips shorter than the network takes, batches that cannot be shared,
-    and a loss that is no longer a number.
+    a loss that is no longer a number, and a folder that cannot be written: what the run had before is kept.
     """
     folder, team = Path(run), together.gather(plan.precision)
     net = _fresh(plan, statistics, len(vocabulary))
@@ -111,79 +113,31 @@ def train(
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
     started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
-    fill = statistics.mean.astype(np.float32)
+    exam, fill = Exam(plan, judge, tuple(vocabulary), loss_of, team), statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         rate = schedule.rate(plan.schedule, number)
         for group in tuned.param_groups:
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
         torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
-        losses = []
-        model.train()
-        for mels, truth in batches.ahead(_mixed(plan, learn, fill, generator)):
-            tuned.zero_grad()
-            loss = loss_of(model(team.part(mels)).float(), team.part(truth))
-            team.fabric.backward(loss)
-            tuned.step()
-            losses.append(loss.detach().double())  # not asked for its value: a GPU would be waited for
-        mean_loss = team.mean(float(torch.stack(losses).mean()))
-        if not math.isfinite(mean_loss):
-            raise BadRun(f"the loss became {mean_loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
+        loss = _learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator))
+        if not math.isfinite(loss):
+            raise BadRun(f"the loss became {loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
         if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
             clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
             with team.fabric.autocast():
                 averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
-        done = _judge(folder, plan, state, judge, vocabulary, Epoch(number + 1, rate, mean_loss, best=best))
+        with _writing(folder):
+            done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best))
+            if team.first:
+                _keep(folder, plan, state, done)
         best = done.best
         if team.first:
-            _keep(folder, plan, state, done)
             report(done)
     team.wait()
     net = _fresh(plan, statistics, len(vocabulary))
     load(net, folder / BEST)
     return net
-
-
-def validate(plan: Recipe, net: Net, judge: Material, vocabulary: Sequence[str], *, team: Team | None = None) -> float:
-    """How well a network judges tracks: macro PR-AUC, or the mean Spearman with a teacher's logits.
-
-    Of every track it hears what `validate_stride` leaves.
-    """
-    truth = judge.truth.tracks()
-    found = predict(plan, net, judge, vocabulary, stride=plan.validate_stride, team=team)
-    if plan.loss.kind == "logits":
-        return float(np.nanmean(metrics.spearman(truth, found)))
-    return metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"]
-
-
-def predict(
-    plan: Recipe,
-    net: Net,
-    judge: Material,
-    vocabulary: Sequence[str],
-    *,
-    stride: float | None = None,
-    team: Team | None = None,
-) -> Float32[np.ndarray, "tracks tags"]:
-    """Scores of tracks, by the same code that tags songs; a team shares the tracks, and all of it has all scores.
-
-    With a `stride` one training clip in so many seconds is heard instead of the whole track.
-    """
-    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))])
-    found = np.zeros((len(judge.mels), len(vocabulary)), np.float32)
-    for track in team.own(len(found)) if team else range(len(found)):
-        mel = judge.mels[track]
-        if stride is None:
-            found[track] = tagger.scores([store.pieces(mel)])
-        else:
-            step = max(1, round(stride * plan.mel.frames_per_second))
-            found[track] = tagger.scores_of_excerpts(store.excerpts(mel, plan.clip_frames, step))
-    return team.total(found) if team else found
-
-
-def scores(tagger: Tagger, judge: Material) -> Float32[np.ndarray, "tracks tags"]:
-    """What a tagger of one model says of whole tracks."""
-    return np.stack([tagger.scores([store.pieces(kept)]) for kept in judge.mels])
 
 
 def _check_shares(plan: Recipe, learn: Material, team: Team) -> None:
@@ -195,21 +149,40 @@ def _check_shares(plan: Recipe, learn: Material, team: Team) -> None:
         )
 
 
-def _judge(folder: Path, plan: Recipe, state: _State, judge: Material, vocabulary: Sequence[str], done: Epoch) -> Epoch:
-    """The epoch with the scores of its network and of the mean, where they are due; the weights that count are kept."""
-    score, best, averaged = None, done.best, None
+def _learn(
+    team: Team,
+    model: nn.Module,
+    tuned: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    drawn: Iterator[tuple[Tensor, Tensor]],
+) -> float:
+    """Learn from some batches; their mean loss."""
+    losses = []
+    model.train()
+    for mels, truth in batches.ahead(drawn):
+        tuned.zero_grad()
+        loss = loss_of(model(team.part(mels)).float(), team.part(truth))
+        team.fabric.backward(loss)
+        tuned.step()
+        losses.append(loss.detach().double())  # not asked for its value: a GPU would be waited for
+    return team.mean(float(torch.stack(losses).mean()))
+
+
+def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch) -> Epoch:
+    """The epoch with the marks of its network and of the mean, where they are due; the weights that count are kept."""
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
-        score = validate(plan, state.net, judge, vocabulary, team=state.team)
-        if best is None or score > best or not math.isfinite(best):
-            best = score
+        marks = exam(state.net)
+        done = replace(done, score=marks.score, validation_loss=marks.loss)
+        if done.best is None or marks.score > done.best or not math.isfinite(done.best):
+            done = replace(done, best=marks.score)
             if state.team.first:
                 _save(folder / BEST, state.net.state_dict())
     if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
         mean = cast("Net", state.average.module)
-        averaged = validate(plan, mean, judge, vocabulary, team=state.team)
+        done = replace(done, averaged=exam(mean).score)
         if state.team.first:
             _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
-    return replace(done, score=score, best=best, averaged=averaged)
+    return done
 
 
 def _rolled(
@@ -279,17 +252,27 @@ def _digest(learn: Material, statistics: Statistics) -> str:
 
 def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str) -> None:
     """Make the folder this recipe's, this vocabulary's and this material's, or see that it is."""
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadRun(f"{folder} cannot hold a run: {error.strerror}; name another folder") from error
-    claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
-    for name, wanted in claims.items():
-        path = folder / name
-        if not path.is_file():
-            files.write(path, wanted.encode())
-        elif _settled(name, path.read_text()) != _settled(name, wanted):
-            raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
+        claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
+        for name, wanted in claims.items():
+            path = folder / name
+            if not path.is_file():
+                files.write(path, wanted.encode())
+            elif _settled(name, path.read_text()) != _settled(name, wanted):
+                raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say what the disk refused; all that the run had before is still there."""
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BadRun(
+            f"the run cannot be kept in {folder}: {error}; make room or give it another folder, and start it again: "
+            "it goes on after its last whole epoch"
+        ) from error
 
 
 def _settled(name: str, text: str) -> object:

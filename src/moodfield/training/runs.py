@@ -5,6 +5,7 @@ Knows nothing of: command lines, or where the truth came from.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from jaxtyping import Float32
 
 from moodfield import card, metrics, tagger
 from moodfield.card import Card
-from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.errors import BadDataset, MoodfieldError, MoodfieldWarning
 from moodfield.fleet import Where
 from moodfield.jamendo import Split, Track
 from moodfield.nets import Net
-from moodfield.training import export, loop, together
+from moodfield.training import export, loop, together, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
@@ -67,7 +68,7 @@ def train(
     `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
     run that was stopped goes on; one that is finished is only exported again. Several processes that torchrun started
     share the work; the first one reports and writes. Refuses splits of different vocabularies, splits without readable
-    tracks, validation without tags, and truth that does not fit.
+    tracks or tags, and truth that does not fit.
     """
     team = together.gather(plan.precision)
     if learn.vocabulary != judge.vocabulary:
@@ -84,6 +85,8 @@ def train(
     )
     if not judge.truth[judged].any():
         raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
+    if plan.loss.kind == "tags" and team.first:
+        _look_for_tags(truth[kept], learn.vocabulary)
     learning = material(learn.take(kept), truth[kept], plan, place)
     judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
     store = Store(place.mels, plan.mel)
@@ -91,6 +94,20 @@ def train(
     net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
     summary = f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks."
     return _export(plan, net, judging, learn.vocabulary, place.run, team, name=name, summary=summary)
+
+
+def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
+    """Refuse truth without any tag, and warn of tags that no track has."""
+    absent = [tag for tag, column in zip(vocabulary, truth.T, strict=True) if not column.any()]
+    if len(absent) == len(vocabulary):
+        raise BadDataset(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
+    if absent:
+        warnings.warn(
+            f"no training track has {', '.join(absent)}: the network learns never to say so; "
+            "give it tracks that have, or tags without",
+            MoodfieldWarning,
+            stacklevel=3,
+        )
 
 
 def _extract_own(tracks: Sequence[Track], plan: Recipe, place: Place, team: Team) -> None:
@@ -119,7 +136,7 @@ def _export(
     scores = {}
     for snapshot, weights in loop.snapshots(plan, run).items():
         loop.load(net, weights)
-        scores[snapshot] = loop.predict(plan, net, judging, vocabulary, team=team)
+        scores[snapshot] = validation.predict(plan, net, judging, vocabulary, team=team)
     wanted, mean = judging.truth.tracks() >= 0.5, np.mean(list(scores.values()), axis=0)
     chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)

@@ -91,8 +91,9 @@ def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarra
 
 
 def excerpts(stored: StoredMel, frames: int, step: int) -> Iterator[Float32[np.ndarray, "bands frames"]]:
-    """Some frames out of every `step` of a stored mel; all of it if it has no more than that."""
-    for start in range(0, max(len(stored) - frames, 0) + 1, step):
+    """So many frames from the middle of every `step` of a stored mel; of a shorter one, from its own middle."""
+    first = max(0, min(step, len(stored)) - frames) // 2
+    for start in range(first, max(first + 1, len(stored) - frames + 1), step):
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
 
 

@@ -27,6 +27,7 @@ def tensorboard(run: str | Path) -> Iterator[Callable[[Epoch], None]]:
         for name, value in (
             ("rate", epoch.rate),
             ("loss", epoch.loss),
+            ("validation/loss", epoch.validation_loss),
             ("validation/network", epoch.score),
             ("validation/average", epoch.averaged),
         ):

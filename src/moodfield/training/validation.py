@@ -1,0 +1,90 @@
+"""What a network in training is worth.
+
+In: a recipe, a network, and tracks with their truth. Out: scores of the tracks, and marks for them.
+Knows nothing of: epochs, or what is done about it.
+
+Tracks are scored by the code that tags songs, whole or in clips far apart; several processes share them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from moodfield import metrics
+from moodfield.engine import TorchEngine
+from moodfield.nets import Net
+from moodfield.tagger import Member, Tagger
+from moodfield.training import export, store
+from moodfield.training.batches import Material
+from moodfield.training.recipe import Recipe
+from moodfield.training.together import Team
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a network came to."""
+
+    score: float
+    """macro PR-AUC, or mean Spearman with a teacher's logits"""
+    loss: float
+    """mean over the tracks"""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What every network of a run is asked."""
+
+    plan: Recipe
+    """which part of a track it hears, and what counts"""
+    tracks: Material
+    """the tracks and their truth"""
+    vocabulary: tuple[str, ...]
+    """the tags"""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """of logits and truth"""
+    team: Team | None = None
+    """processes that share the tracks, if any"""
+
+    def __call__(self, net: Net) -> Marks:
+        """Ask a network."""
+        truth = self.tracks.truth.tracks()
+        found = predict(self.plan, net, self.tracks, self.vocabulary, stride=self.plan.validate_stride, team=self.team)
+        logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
+        loss = float(self.loss(logits, torch.from_numpy(truth).double()))
+        if self.plan.loss.kind == "logits":
+            return Marks(float(np.nanmean(metrics.spearman(truth, found))), loss)
+        return Marks(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
+
+
+def predict(
+    plan: Recipe,
+    net: Net,
+    tracks: Material,
+    vocabulary: Sequence[str],
+    *,
+    stride: float | None = None,
+    team: Team | None = None,
+) -> Float32[np.ndarray, "tracks tags"]:
+    """Scores of tracks; a team shares them, and all of it has all scores.
+
+    With a `stride` one training clip in so many seconds is heard instead of the whole track.
+    """
+    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net))])
+    found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
+    for track in team.own(len(found)) if team else range(len(found)):
+        mel = tracks.mels[track]
+        if stride is None:
+            found[track] = tagger.scores([store.pieces(mel)])
+        else:
+            step = max(1, round(stride * plan.mel.frames_per_second))
+            found[track] = tagger.scores_of_excerpts(store.excerpts(mel, plan.clip_frames, step))
+    return team.total(found) if team else found
+
+
+def scores(tagger: Tagger, tracks: Material) -> Float32[np.ndarray, "tracks tags"]:
+    """What a tagger of one model says of whole tracks."""
+    return np.stack([tagger.scores([store.pieces(mel)]) for mel in tracks.mels])

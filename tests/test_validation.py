@@ -1,0 +1,100 @@
+"""Exams: marks are those of the scores, a stride hears what it says, and a stride as long as a clip hears it all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import models
+import test_loop
+from moodfield import metrics
+from moodfield.nets import Net
+from moodfield.training import loop, validation
+from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.recipe import LossConfig
+from moodfield.training.validation import Exam
+from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
+
+FRAMES = 3 * SHORT.clip_frames + 5
+
+
+@pytest.fixture
+def tracks() -> Material:
+    generator = np.random.default_rng(0)
+    drift = generator.standard_normal((6, FRAMES, BANDS)).cumsum(axis=1)
+    mels = tuple((20 + 5 * each).astype(np.float16) for each in drift)
+    return Material(mels, TrackTruth((generator.random((6, 3)) > 0.5).astype(np.float32)))
+
+
+@pytest.fixture
+def net(tracks: Material) -> Net:
+    """A network with an opinion: a new one says the same of everything."""
+    torch.manual_seed(3)
+    found = SHORT.net.build(bands=BANDS, tags=3)
+    found.standardize.fill(torch.from_numpy(STATISTICS.mean), torch.from_numpy(STATISTICS.spread))
+    models.stir(found)
+    with torch.no_grad():
+        found.train()(torch.from_numpy(np.stack(tracks.mels).astype(np.float32)).transpose(1, 2))
+    return found.eval()
+
+
+def logits(net: Net, mel: np.ndarray) -> np.ndarray:
+    """What the network itself says of some frames."""
+    with torch.no_grad():
+        return net(torch.from_numpy(np.ascontiguousarray(mel.T, np.float32))[None]).numpy()[0].astype(np.float64)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def test_marks_are_those_of_the_scores(net, tracks):
+    scores = validation.predict(SHORT, net, tracks, VOCABULARY).astype(np.float64)
+    assert scores.std(axis=0).min() > 1e-3, "it has an opinion"
+    truth = tracks.truth.tracks()
+    marks = Exam(SHORT, tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net)
+    assert marks.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
+    weight = SHORT.loss.pos_weight
+    wanted = -(weight * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean()
+    assert marks.loss == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_teacher_asks_for_ranks(net, tracks):
+    teacher = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
+    plan = replace(SHORT, loss=LossConfig(kind="logits"))
+    material = Material(tracks.mels, TrackTruth(teacher))
+    marks = Exam(plan, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
+    said = np.stack([logits(net, mel) for mel in tracks.mels])
+    ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(said.T, teacher.T, strict=True)]
+    assert marks.score == pytest.approx(np.mean(ranks))
+    assert marks.loss == pytest.approx(((said - teacher) ** 2).mean(), rel=1e-3)
+
+
+def test_a_stride_hears_the_middle_of_every_step(net, tracks):
+    clip, step = SHORT.clip_frames, 45
+    stride = step / SHORT.mel.frames_per_second
+    found = validation.predict(SHORT, net, tracks, VOCABULARY, stride=stride)
+    first = (step - clip) // 2
+    for mel, scores in zip(tracks.mels, found, strict=True):
+        heard = [logits(net, mel[start : start + clip]) for start in (first, first + step)]
+        np.testing.assert_allclose(scores, sigmoid(np.mean(heard, axis=0)), rtol=1e-5)
+    exam = Exam(replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))
+    assert exam(net).score == metrics.evaluate(tracks.truth.tracks() > 0.5, found).macro["PR-AUC"]
+    whole = validation.predict(SHORT, net, tracks, VOCABULARY)
+    assert np.abs(found - whole).max() > 1e-3, "that is not the whole track"
+
+
+def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
+    clips = Material(tuple(mel[: SHORT.clip_frames] for mel in JUDGE.mels), JUDGE.truth)
+    whole = validation.predict(SHORT, net, clips, VOCABULARY)
+    np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), whole)
+
+
+def test_a_run_is_judged_by_its_stride(tmp_path):
+    plan = replace(SHORT, validate_stride=2.0)
+    heard: list[loop.Epoch] = []
+    net = test_loop.train(plan, tmp_path, report=heard.append)
+    exam = Exam(plan, JUDGE, VOCABULARY, loop._loss(plan.loss, LEARN, net))
+    assert exam(net).score == heard[-1].best
