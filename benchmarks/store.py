@@ -38,7 +38,7 @@ from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
 
-FILES = 40
+FILES = 100
 """files that are used of what is given"""
 REPEATS = 3
 CLIPS = 2_000
