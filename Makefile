@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo music model clean help
+.PHONY: tag setup test bench zoo ablation music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -70,6 +70,10 @@ bench: $(READY)  ## every script in benchmarks/, one after the other, into bench
 zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes docs/zoo.md
 	.venv/bin/python -W ignore benchmarks/zoo.py > docs/zoo.part
 	@mv docs/zoo.part docs/zoo.md
+
+ablation: $(READY)  ## what each part of the recipe is worth on Emotify: hours, goes on where it was; writes docs/ablation.md
+	.venv/bin/python -W ignore benchmarks/ablation.py > docs/ablation.part
+	@mv docs/ablation.part docs/ablation.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
