@@ -58,8 +58,8 @@ HEAD = """# Parts of the recipe on real labels
 What averages of weights, snapshots, seeds, the weight of present tags and mix-up are worth on Emotify: 300 one-minute
 excerpts, nine emotions, macro averages over them. Networks are FA-ResNets with ρ 5 at a quarter of the published width.
 They learn by the paper's recipe scaled to 80 epochs (4 of warm-up, 24 constant, 20 of decay, 32 final), at a peak rate
-of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Five fixed folds: three are learned from, one chooses the best
-epoch, and the fifth is judged, five times in turn. `make ablation` makes this page; what each variant did on each fold
+of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Of five fixed folds three are learned from, one chooses the
+best epoch and the fifth is judged, in five turns. `make ablation` makes this page; what each variant did on each fold
 is in [ablation.jsonl](../benchmarks/ablation.jsonl).
 
 A *snapshot* is the best epoch or one of the last four averages of the weights (SWA, every third epoch after the decay);
