@@ -26,6 +26,7 @@ FEATURES = "features"
 NUMBERS = ("tensor(float)", 3)
 """type and number of axes of all of them, as ONNX Runtime calls them"""
 
+Precision = Literal["float32", "bfloat16"]
 Mels = Float32[np.ndarray, "batch bands frames"]
 Heard = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
@@ -93,7 +94,7 @@ class _Session:
 class TorchEngine:
     """A network in torch, in evaluation mode while it answers."""
 
-    def __init__(self, net: "Net", *, precision: Literal["float32", "bfloat16"] = "float32") -> None:
+    def __init__(self, net: "Net", *, precision: Precision = "float32") -> None:
         """Take the network as it is, or for bfloat16 a faster copy of what it is now.
 
         The copy has its batch norms folded into the convolutions, and computes in bfloat16: on processors that know it

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ from moodfield.errors import BadModel, MoodfieldError
 
 MODELS = Path(__file__).parent / "models"
 """the models that come with the package, a folder each"""
+TOGETHER = 8
+"""excerpts that a network hears at once"""
 BEST, AVERAGES = "best", "swa-*"
 """the model folders in a training run: its best epoch, and averages of its weights"""
 
@@ -175,13 +178,19 @@ class Tagger:
         return _mean(pooled)
 
     def scores_of_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
-        """Scores of a track of which only some excerpts are at hand, each heard by itself; for taggers of one model."""
+        """Scores of a track of which only some excerpts are at hand, all as long, each heard by itself.
+
+        For taggers of one model.
+        """
         [member] = self.members
-        maps = []
-        for excerpt in excerpts:
-            listener = Listener(member, clip_frames=self._clip_frames)
-            listener.push(excerpt)
-            maps.append(listener.finish())
+        maps, coming = [], iter(excerpts)
+        while batch := list(islice(coming, TOGETHER)):
+            cuts = [clips.cut(excerpt, member.card.lengths, clip_frames=self._clip_frames) for excerpt in batch]
+            heard = [
+                member.engine.over_time(np.stack([clip.mel for clip in together]))[:, :, together[0].keep]
+                for together in zip(*cuts, strict=True)
+            ]
+            maps += [_checked(member, each) for each in member.engine.summarise(np.concatenate(heard, axis=2))]
         return _sigmoid(clips.pool(np.concatenate(maps, axis=1)))
 
     def _listen(self, source: Source) -> tuple[Maps, Times, float]:
@@ -227,7 +236,7 @@ class Listener:
         heard = np.concatenate(self._maps, axis=1)
         if not isinstance(self._member.card.lengths, clips.WholeTrack):
             return heard
-        return self._checked(self._member.engine.summarise(heard[None])[0])
+        return _checked(self._member, self._member.engine.summarise(heard[None])[0])
 
     def seconds(self, steps: int) -> Float32[np.ndarray, "time"]:
         """When each of the steps is, from the start of the track."""
@@ -239,16 +248,7 @@ class Listener:
         for clip in ready:
             heard = self._member.engine.over_time(clip.mel[None])[0]
             whole = isinstance(self._member.card.lengths, clips.WholeTrack)
-            self._maps.append((heard if whole else self._checked(heard))[:, clip.keep])
-
-    def _checked(self, logits: Map) -> Map:
-        """The very same, if they can be logits."""
-        if logits.shape[0] != len(self._member.card.vocabulary) or not np.isfinite(logits).all():
-            raise BadModel(
-                f"the network of {self._member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
-                f"{len(self._member.card.vocabulary)} tags; its weights are damaged: get the model again"
-            )
-        return logits
+            self._maps.append((heard if whole else _checked(self._member, heard))[:, clip.keep])
 
 
 def load(*what: str | Path, threads: int = 0) -> Tagger:
@@ -308,6 +308,16 @@ def _member(place: Path, threads: int) -> Member:
     """The model in a folder."""
     found = card.read(place)
     return Member(found, OnnxEngine(*(place / name for name in card.networks(found)), threads=threads))
+
+
+def _checked(member: Member, logits: Map) -> Map:
+    """The very same, if they can be logits."""
+    if logits.shape[0] != len(member.card.vocabulary) or not np.isfinite(logits).all():
+        raise BadModel(
+            f"the network of {member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
+            f"{len(member.card.vocabulary)} tags; its weights are damaged: get the model again"
+        )
+    return logits
 
 
 def _try(member: Member) -> None:
