@@ -9,11 +9,11 @@ from scipy import stats
 
 import models
 import test_loop
-from moodfield import metrics
+from moodfield import mel, metrics, tagger
 from moodfield.nets import Net
 from moodfield.training import loop, validation
-from moodfield.training.batches import Material, TrackTruth
-from moodfield.training.recipe import LossConfig
+from moodfield.training.batches import BatchConfig, Material, TrackTruth
+from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.validation import Exam
 from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
 
@@ -40,10 +40,10 @@ def net(tracks: Material) -> Net:
     return found.eval()
 
 
-def logits(net: Net, mel: np.ndarray) -> np.ndarray:
+def logits(net: Net, stored: np.ndarray) -> np.ndarray:
     """What the network itself says of some frames."""
     with torch.no_grad():
-        return net(torch.from_numpy(np.ascontiguousarray(mel.T, np.float32))[None]).numpy()[0].astype(np.float64)
+        return net(torch.from_numpy(np.ascontiguousarray(stored.T, np.float32))[None]).numpy()[0].astype(np.float64)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_a_teacher_asks_for_ranks(net, tracks):
     plan = replace(SHORT, loss=LossConfig(kind="logits"))
     material = Material(tracks.mels, TrackTruth(teacher))
     marks = Exam(plan, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
-    said = np.stack([logits(net, mel) for mel in tracks.mels])
+    said = np.stack([logits(net, each) for each in tracks.mels])
     ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(said.T, teacher.T, strict=True)]
     assert marks.score == pytest.approx(np.mean(ranks))
     assert marks.loss == pytest.approx(((said - teacher) ** 2).mean(), rel=1e-3)
@@ -77,8 +77,8 @@ def test_a_stride_hears_the_middle_of_every_step(net, tracks):
     stride = step / SHORT.mel.frames_per_second
     found = validation.predict(SHORT, net, tracks, VOCABULARY, stride=stride)
     first = (step - clip) // 2
-    for mel, scores in zip(tracks.mels, found, strict=True):
-        heard = [logits(net, mel[start : start + clip]) for start in (first, first + step)]
+    for stored, scores in zip(tracks.mels, found, strict=True):
+        heard = [logits(net, stored[start : start + clip]) for start in (first, first + step)]
         np.testing.assert_allclose(scores, sigmoid(np.mean(heard, axis=0)), rtol=1e-5)
     exam = Exam(replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))
     assert exam(net).score == metrics.evaluate(tracks.truth.tracks() > 0.5, found).macro["PR-AUC"]
@@ -86,8 +86,42 @@ def test_a_stride_hears_the_middle_of_every_step(net, tracks):
     assert np.abs(found - whole).max() > 1e-3, "that is not the whole track"
 
 
+@pytest.mark.parametrize("name", ["fa_resnet", "crnn", "vgg"])
+def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
+    """More of them than are heard at once, a network that judges whole tracks, and one of fixed windows."""
+    network, config = models.network(name), models.mel_of(name)
+    stored = mel.mel(models.music(60, rate=config.rate), config).T.astype(np.float16)
+    plan = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
+    stride = 2.0
+    starts = range(0, len(stored) - plan.clip_frames + 1, round(stride * config.frames_per_second))
+    material = Material((stored,), TrackTruth(np.ones((1, 5), np.float32)))
+    alone = [
+        validation.predict(
+            plan, network, Material((stored[start : start + plan.clip_frames],), material.truth), models.VOCABULARY
+        )[0].astype(np.float64)
+        for start in starts
+    ]
+    assert len(alone) > tagger.TOGETHER
+    assert np.std(alone, axis=0).max() > 1e-3, "excerpts differ"
+    found = validation.predict(plan, network, material, models.VOCABULARY, stride=stride)
+    np.testing.assert_allclose(
+        found[0], sigmoid(np.mean(np.log(alone) - np.log1p(-np.array(alone)), axis=0)), rtol=1e-4
+    )
+
+
+def test_validation_is_as_precise_as_training(net, tracks):
+    """Not float32 in a recipe of bfloat16, and near it."""
+    quick, exact = (
+        Exam(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).loss
+        for precision in ("bf16-mixed", "32-true")
+    )
+    assert quick != exact
+    assert quick == pytest.approx(exact, rel=0.05)
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
+
+
 def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
-    clips = Material(tuple(mel[: SHORT.clip_frames] for mel in JUDGE.mels), JUDGE.truth)
+    clips = Material(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.truth)
     whole = validation.predict(SHORT, net, clips, VOCABULARY)
     np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), whole)
 
