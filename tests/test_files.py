@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,3 +96,18 @@ def test_two_processes_do_not_write_into_each_other(path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.write(tmp_path / "none" / "a", b"first")
+
+
+def test_halves_that_killed_processes_left_are_swept(path):
+    program = f"""if True:
+        import os, pathlib, signal
+        from moodfield import files
+        with files.whole(pathlib.Path({str(path)!r})) as half:
+            half.write_bytes(b"sec")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert len(list(path.parent.iterdir())) == 2
+    files.sweep(path.parent)
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == b"first"

@@ -102,8 +102,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not ours[name].equal(theirs[name])] == []
     assert log(found) == log(wanted)
-    names = {path.name for path in found.iterdir() if not path.name.endswith(".part")}
-    assert names == {path.name for path in wanted.iterdir()}
+    assert {path.name for path in found.iterdir()} == {path.name for path in wanted.iterdir()}
 
 
 class Killed(BaseException):
@@ -358,10 +357,6 @@ for line in sys.stdin:
 @pytest.mark.slow
 def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tmp_path, finished):
     """It is killed again and again until it is whole, then another one is; at most the epoch under way is lost."""
-    nursery = subprocess.Popen(
-        [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
 
     def epochs(run: Path) -> int:
         return len(log(run)) if (run / loop.LOG).is_file() else 0
@@ -371,29 +366,31 @@ def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tm
         nursery.stdin.flush()
         return int(nursery.stdout.readline())
 
-    began = time.monotonic()
-    born(tmp_path / "whole")
-    assert int(nursery.stdout.readline()) == 0
-    lasts = time.monotonic() - began
-    assert_same_run(tmp_path / "whole", finished)
-    generator = np.random.default_rng(0)
-    kills = wholes = 0
-    while kills < 20 or not wholes:
-        run = tmp_path / str(wholes)
-        before = epochs(run)
-        child = born(run)
-        time.sleep(generator.uniform(0, 0.4 * lasts))
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        if int(nursery.stdout.readline()) == signal.SIGKILL:
-            kills += 1
-            assert epochs(run) >= before
-        else:
-            assert_same_run(run, finished)
-            wholes += 1
-    nursery.stdin.close()
-    assert nursery.wait() == 0
-    nursery.stdout.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as nursery:  # fmt: skip
+        began = time.monotonic()
+        born(tmp_path / "whole")
+        assert int(nursery.stdout.readline()) == 0
+        lasts = time.monotonic() - began
+        assert_same_run(tmp_path / "whole", finished)
+        generator = np.random.default_rng(0)
+        kills = wholes = 0
+        while kills < 20 or not wholes:
+            run = tmp_path / str(wholes)
+            before = epochs(run)
+            child = born(run)
+            time.sleep(generator.uniform(0, 0.4 * lasts))
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            if int(nursery.stdout.readline()) == signal.SIGKILL:
+                kills += 1
+                assert epochs(run) >= before
+            else:
+                assert_same_run(run, finished)
+                wholes += 1
+    assert nursery.returncode == 0
 
 
 # ---------------------------------------------------------------- refusals

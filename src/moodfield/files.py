@@ -16,6 +16,12 @@ def write(path: Path, content: bytes) -> None:
         half.write_bytes(content)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the halves that killed processes left in a folder; for one that no other process writes to now."""
+    for half in folder.glob("*.part"):
+        half.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Where to write what is to be at `path`: a name beside it, of this process alone.

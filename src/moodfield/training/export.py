@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from moodfield import card, clips, files, tags
@@ -67,8 +67,7 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
-    with files.whole(folder / card.WEIGHTS) as half:
-        save_file(weights, half)
+    files.write(folder / card.WEIGHTS, save(weights))
     _export_onnx(net, described, folder)
     _compare(net, described, folder)
     return label(described, folder)

@@ -23,7 +23,7 @@ import numpy as np
 import safetensors
 import torch
 from jaxtyping import Float32
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -254,6 +254,7 @@ def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str)
     """Make the folder this recipe's, this vocabulary's and this material's, or see that it is."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        files.sweep(folder)
         claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
         for name, wanted in claims.items():
             path = folder / name
@@ -268,7 +269,7 @@ def _writing(folder: Path) -> Iterator[None]:
     """Say what the disk refused; all that the run had before is still there."""
     try:
         yield
-    except (OSError, safetensors.SafetensorError) as error:
+    except OSError as error:
         raise BadRun(
             f"the run cannot be kept in {folder}: {error}; make room or give it another folder, and start it again: "
             "it goes on after its last whole epoch"
@@ -350,5 +351,4 @@ def _resume(folder: Path, state: _State) -> tuple[int, float | None]:
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Tensors in one file, whole or not at all."""
-    with files.whole(path) as half:
-        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, half)
+    files.write(path, save({name: value.detach().contiguous().cpu() for name, value in tensors.items()}))
