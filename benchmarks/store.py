@@ -73,7 +73,7 @@ def _decoded(files: list[Path], folder: Path) -> list[Track]:
 
 def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     """Seconds for all tracks, in turns."""
-    jobs, seconds = fleet.cores(), sum(track.duration for track in tracks)
+    jobs, seconds = fleet.cores(), sum(track.seconds for track in tracks)
     ours, theirs, encoded = [], [], []
     for _ in range(REPEATS):
         shutil.rmtree(place / "ours", ignore_errors=True)

@@ -131,7 +131,8 @@ def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
     assert heard[-1].loss < 0.8 * heard[0].loss
     assert heard[-1].best > 0.9 > 0.6 > judge.truth.tracks().mean(), "chance"
     assert heard[-1].best == max(each.score or 0 for each in heard)
-    found, truth = validation.predict(plan, net, judge, VOCABULARY).astype(np.float64), judge.truth.tracks()
+    said = validation.predict(plan, net, judge, VOCABULARY, precision=validation.precision(plan))
+    found, truth = said.astype(np.float64), judge.truth.tracks()
     assert metrics.evaluate(truth > 0, found).macro["PR-AUC"] == heard[-1].best
     [kept] = [each.validation_loss for each in heard if each.score == heard[-1].best][:1]
     assert kept == pytest.approx(-(2 * truth * np.log(found) + (1 - truth) * np.log(1 - found)).mean(), rel=1e-5)

@@ -39,16 +39,22 @@ def cores() -> int:
 
 
 def each(
-    function: Callable[[Thing], Result], things: Iterable[Thing], *, jobs: int = 1, on: Where = Where.HERE
+    function: Callable[[Thing], Result],
+    things: Iterable[Thing],
+    *,
+    jobs: int = 1,
+    on: Where = Where.HERE,
+    with_gpu: bool = False,
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
 
     With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. A thing
     that kills its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
-    jobs as the cluster has cores, and whatever the things name must be found by all of its machines.
+    jobs as the cluster has cores, and whatever the things name must be found by all of its machines; `with_gpu` gives
+    each job a GPU, if the cluster has any.
     """
     if on is Where.RAY:
-        yield from _on_ray(function, things)
+        yield from _on_ray(function, things, with_gpu=with_gpu)
         return
     if jobs <= 1:
         for thing in things:
@@ -88,14 +94,15 @@ def each(
 
 
 def _on_ray(
-    function: Callable[[Thing], Result], things: Iterable[Thing]
+    function: Callable[[Thing], Result], things: Iterable[Thing], *, with_gpu: bool
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """The same on the cluster that RAY_ADDRESS names, or one of this machine alone."""
     import ray
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    attempt: Any = ray.remote(max_retries=TRIES - 1)(_attempt)
+    has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    attempt: Any = ray.remote(max_retries=TRIES - 1, num_gpus=int(with_gpu and has.get("GPU", 0) >= 1))(_attempt)
     shared = ray.put(function)
     waiting: deque[tuple[Thing, Any]] = deque()
 
@@ -111,7 +118,7 @@ def _on_ray(
             )
 
     try:
-        ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        ahead = AHEAD * max(1, int(has.get("CPU", 1)))
         for thing in things:
             waiting.append((thing, attempt.remote(shared, thing)))
             if len(waiting) >= ahead:

@@ -5,8 +5,8 @@ Knows nothing of: audio, mels, or what is done with a split.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,12 @@ from jaxtyping import Bool
 from moodfield import tags
 from moodfield.errors import BadDataset
 
+PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
+"""where the files of a dataset may be, below its folder"""
+LISTS = ("moodtheme_split.txt", "tags.txt")
+"""what a list of its tags may be called"""
+HELD_OUT = 5
+"""one in so many training tracks is for validation where there are only two splits"""
 HEADER = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 
 
@@ -54,6 +60,70 @@ class Split:
     def take(self, rows: Sequence[int]) -> "Split":
         """The split of some of the tracks, in the order of `rows`."""
         return Split(tuple(self.tracks[row] for row in rows), self.vocabulary)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits of one vocabulary, and the folder of their audio."""
+
+    name: str
+    """what its files are called"""
+    train: Split
+    """tracks to learn from"""
+    validation: Split
+    """tracks to choose by"""
+    test: Split
+    """tracks to be judged by, which nothing is chosen by"""
+    audio: Path
+    """the folder that the paths of tracks are below"""
+    note: str = ""
+    """what a reader of its scores must know, if anything"""
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def take(self, rows: Mapping[str, Sequence[int]]) -> "Dataset":
+        """The dataset of some of the tracks of every split, by its name."""
+        train, validation, test = (split.take(rows[part]) for part, split in self.splits.items())
+        return replace(self, train=train, validation=validation, test=test)
+
+
+def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
+    """The dataset in a folder: `NAME-train.tsv`, `NAME-validation.tsv`, `NAME-test.tsv`, tags and audio.
+
+    It takes a folder with these files, a clone of the MTG-Jamendo repository (moods and themes, split 0), or one that
+    has `mtg-jamendo/` in it. The tags are those of `moodtheme_split.txt` or `tags.txt`, else of the training tracks.
+    Audio is in `audio/`, `audio-low/`, or where `audio` says. Where there is no test split, the validation tracks are
+    the test, and every fifth track of the training split is for validation. Refuses a folder without a dataset.
+    """
+    folder = Path(folder)
+    places = [folder / each for each in PLACES]
+    indexes = [
+        path for place in places for name in ("autotagging_moodtheme", "*") for path in place.glob(f"{name}-train.tsv")
+    ]
+    if not indexes:
+        raise BadDataset(
+            f"no dataset is in {folder}: there is no file such as NAME-train.tsv; name the folder that has it"
+        )
+    index = indexes[0]
+    name = index.name.removesuffix("-train.tsv")
+    lists = [place / each for place in (index.parent, *places) for each in LISTS]
+    tags_of = next((read_vocabulary(path) for path in lists if path.is_file()), None)
+    train = read(index, vocabulary=tags_of)
+    validation = read(index.with_name(f"{name}-validation.tsv"), vocabulary=train.vocabulary)
+    own = index.with_name(f"{name}-test.tsv")
+    music = [Path(audio)] if audio else [place / each for place in places for each in ("audio", "audio-low")]
+    found = next((path for path in music if path.is_dir()), None)
+    if found is None:
+        raise BadDataset(f"no audio is in {', '.join(map(str, music))}; name its folder")
+    if own.is_file():
+        return Dataset(name, train, validation, read(own, vocabulary=train.vocabulary), found)
+    chosen = range(HELD_OUT // 2, len(train.tracks), HELD_OUT)
+    rest = [row for row in range(len(train.tracks)) if row not in chosen]
+    note = f"there is no {own.name}: the validation tracks are the test, and a {HELD_OUT}th of the others validates"
+    return Dataset(name, train.take(rest), train.take(chosen), validation, found, note)
 
 
 def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:

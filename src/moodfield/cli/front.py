@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield.cli import desk, hearing, networks, training
+from moodfield.cli import desk, hearing, networks, paper, training
 
 app = typer.Typer(
     cls=desk.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -42,6 +42,7 @@ def front(*, version: Annotated[bool, typer.Option("--version", help="say which 
 app.command()(hearing.tag)
 app.command()(training.train)
 app.command()(training.distill)
+app.command()(paper.reproduce)
 app.add_typer(zoo, name="nets")
 app.add_typer(recipes, name="recipes")
 recipes.command("list")(training.recipes)

@@ -38,6 +38,8 @@ class Progress:
         self._tracks = self._bars.add_task("mels", total=tracks, pace="")
         self._epochs = self._bars.add_task("epochs", total=epochs, pace="")
         self._said = False
+        self._network = ""
+        self._past: dict[str, int] = {}
 
     def __enter__(self) -> "Progress":
         self._bars.start()
@@ -54,8 +56,11 @@ class Progress:
         speed = self._bars.tasks[self._tracks].speed
         self._bars.update(self._tracks, pace=f"{speed:.1f} a second" if speed else "")
 
-    def trained(self, epoch: "Epoch") -> None:
-        """An epoch is over."""
+    def trained(self, epoch: "Epoch", network: str = "") -> None:
+        """An epoch is over, of one of several networks if they have names."""
+        if network and network != self._network:
+            self._console.print(f"network {network}", style="bold", highlight=False, markup=False)
+        self._network = network
         if not self._said:
             self._console.print(
                 f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}",
@@ -66,6 +71,14 @@ class Progress:
         loss, score, best, averaged = (f"{value:.4f}" if value is not None else "–" for value in marks)
         line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
         self._console.print(f"{line}  {averaged:>8}", highlight=False)
-        self._bars.update(self._epochs, completed=epoch.epoch)
+        self._count(network, epoch.epoch)
+
+    def done(self, network: str, epochs: int) -> None:
+        """All epochs of a network are over, now or before."""
+        self._count(network, epochs)
+
+    def _count(self, network: str, epochs: int) -> None:
+        self._past[network] = epochs
+        self._bars.update(self._epochs, completed=sum(self._past.values()))
         speed = self._bars.tasks[self._epochs].speed
         self._bars.update(self._epochs, pace=f"{1 / speed:.1f} s each" if speed else "")

@@ -54,13 +54,18 @@ class Exam:
         truth = self.tracks.truth.tracks()
         found = predict(
             self.plan, net, self.tracks, self.vocabulary, stride=self.plan.validate_stride, team=self.team,
-            precision="bfloat16" if self.plan.precision == "bf16-mixed" else "float32",
+            precision=precision(self.plan),
         )  # fmt: skip
         logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
         loss = float(self.loss(logits, torch.from_numpy(truth).double()))
         if self.plan.loss.kind == "logits":
             return Marks(float(np.nanmean(metrics.spearman(truth, found))), loss)
         return Marks(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
+
+
+def precision(plan: Recipe) -> Precision:
+    """The numbers that networks of a recipe are judged with: those that they are trained with."""
+    return "bfloat16" if plan.precision == "bf16-mixed" else "float32"
 
 
 def predict(

@@ -1,0 +1,307 @@
+"""The paper's results are made again, from audio to a row of Table 1.
+
+In: a submission of the paper, a dataset, a folder. Out: networks, the submission they make, and what it is worth.
+Knows nothing of: command lines, or how a network is trained.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from moodfield import files, fleet, metrics, paper
+from moodfield.errors import BadDataset, BadRun, MoodfieldError
+from moodfield.fleet import Where
+from moodfield.jamendo import Dataset, Split
+from moodfield.nets import survey
+from moodfield.training import loop, pace, recipe, runs, validation
+from moodfield.training.loop import Epoch
+from moodfield.training.pace import Cost, Pace
+from moodfield.training.recipe import Recipe
+from moodfield.training.runs import Heard, Place
+
+NETWORKS, PLAN, ROW, TRACKS = "networks", "plan.json", "row.json", "tracks.json"
+"""in the folder of a reproduction: runs, what was asked for, and what came of it; in that of the runs: whose music"""
+JUDGED = ("validation", "test")
+"""splits that every network is asked about; the first one chooses"""
+
+Scores = Float64[np.ndarray, "tracks tags"]
+Snapshots = Float32[np.ndarray, "_snapshots tracks tags"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network to be trained, asked, and kept."""
+
+    name: str
+    """of its folder"""
+    plan: Recipe
+    """everything decided before"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made of a dataset."""
+
+    title: str
+    """the submission, by its name in Table 1"""
+    networks: tuple[Network, ...]
+    """those whose mean it is"""
+    dataset: Dataset
+    """what they learn from and are asked about"""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all networks."""
+        return sum(each.plan.schedule.epochs for each in self.networks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: what tells this plan from another one."""
+        return {
+            "submission": self.title,
+            "dataset": self.dataset.name,
+            "tracks": {part: len(split.tracks) for part, split in self.dataset.splits.items()},
+            "networks": {each.name: recipe.to_dict(each.plan) for each in self.networks},
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """A submission as Table 1 would have it, and more."""
+
+    title: str
+    """the submission, by its name in Table 1"""
+    validation: float
+    """macro PR-AUC on the validation tracks, which the best epochs and the thresholds are chosen on"""
+    test: float
+    """macro PR-AUC on the test tracks"""
+    networks: dict[str, tuple[float, float]]
+    """the same of every network alone, by name"""
+    official: dict[str, float]
+    """all numbers of the task on the test tracks"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told how it goes."""
+
+    heard: Heard = lambda *_: None
+    """of every mel that is there, or why it is not"""
+    trained: Callable[[str, Epoch], None] = lambda *_: None
+    """of every epoch of a network that is trained here"""
+    done: Callable[[str, MoodfieldError | None], None] = lambda *_: None
+    """of every network that is finished, now or before, or why it is not"""
+
+
+def plan(
+    title: str, dataset: Dataset, *, scale: Literal["full", "small"] = "full", settings: Sequence[str] = ()
+) -> Plan:
+    """What a submission of the paper takes; `settings` change every network. Refuses unknown titles and settings."""
+    title, submission = paper.submission(title)
+    members = submission.members if scale == "full" else submission.members[: paper.SMALL_MEMBERS]
+    networks = []
+    for member in members:
+        plan = member.recipe if scale == "full" else paper.small(member.recipe)
+        networks.append(Network(member.name, recipe.change(plan, *settings)))
+    return Plan(title, tuple(networks), dataset)
+
+
+def cost(plan: Plan) -> Cost:
+    """What a plan takes on this machine alone: a step of one network of each family is timed, the others count by work."""
+    seconds = {part: sum(track.seconds for track in split.tracks) for part, split in plan.dataset.splits.items()}
+    tags, clips = len(plan.dataset.train.vocabulary), len(plan.dataset.train.tracks)
+    found = Cost(0, sum(pace.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
+    known: dict[tuple[object, ...], tuple[float, Pace]] = {}
+    for each in (network.plan for network in plan.networks):
+        family, work = (type(each.net), each.mel, each.precision), survey.of(each.net, each.mel, tags=tags).gmac
+        if family not in known:
+            known[family] = work, pace.measure(each, tags=tags)
+        own = pace.scaled(known[family][1], work / known[family][0])
+        asked = (seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.heard
+        found += pace.cost(each, own, clips=clips, judged=seconds["validation"])
+        found += Cost(asked * len(loop.snapshots(each, Path())), 0)
+    return found
+
+
+def make(
+    plan: Plan, folder: str | Path, *, store: str | Path, on: Where = Where.HERE, jobs: int = 1, told: Told
+) -> Row:
+    """Extract, train, average, score, and write; what is finished is not done again, and what was stopped goes on.
+
+    The folder has the submission to the task (of the test tracks, with thresholds chosen on the validation tracks), the
+    networks as runs, each of which is a tagger, too, and the row. Refuses a folder of another plan, and a dataset with
+    test tracks that cannot be read: a submission has a row for every one.
+    """
+    folder = Path(folder)
+    _claim(plan, folder)
+    constant = paper.SUBMISSIONS[plan.title].constant
+    if constant:
+        flat = {part: _constant(constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()}
+        return _write(plan, folder, flat, {})
+    place = Place(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
+    plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
+    said = train(plan.networks, plan.dataset, place, told=told)
+    scores = {part: np.stack([_mean(each[part]) for each in said.values()]) for part in JUDGED}
+    alone = zip(*([_area(plan.dataset, part, each) for each in scores[part]] for part in JUDGED), strict=True)
+    found = {part: _mean(scores[part]) for part in JUDGED}
+    return _write(plan, folder, found, dict(zip(said, alone, strict=True)))
+
+
+def train(
+    networks: Sequence[Network], dataset: Dataset, place: Place, *, told: Told
+) -> dict[str, dict[str, Snapshots]]:
+    """By name of a network, what its snapshots say of the validation and test tracks, the best epoch's first.
+
+    Runs are in the place's folder, a folder each; those that are finished are only read. On Ray networks are trained
+    side by side, each with a GPU if there are any. The dataset is one whose every track is `readable`.
+    """
+    waiting = []
+    for network in networks:
+        if all((place.run / network.name / f"{part}.npy").is_file() for part in JUDGED):  # the last is written last
+            told.done(network.name, None)
+        else:
+            waiting.append(network)
+    here = replace(place, jobs=1, on=Where.HERE)
+    if place.on is Where.RAY:
+        results = fleet.each(partial(_train, dataset, _absolute(here)), waiting, on=place.on, with_gpu=True)
+    else:
+        results = fleet.each(partial(_train, dataset, here, told=told), waiting)
+    failed = []
+    for network, result in results:
+        error = result if isinstance(result, MoodfieldError) else None
+        told.done(network.name, error)
+        failed += [f"{network.name}: {error}"] if error else []
+    if failed:
+        raise BadRun(
+            f"{len(failed)} of {len(networks)} networks could not be trained: {'; '.join(failed)}; the others are "
+            "kept, and the same command goes on from there"
+        )
+    return {each.name: {part: _read(place.run / each.name / f"{part}.npy") for part in JUDGED} for each in networks}
+
+
+def _train(dataset: Dataset, place: Place, network: Network, *, told: Told = Told()) -> None:
+    """Train a network and ask it; a process of a cluster does it with nobody to tell."""
+    own = replace(place, run=place.run / network.name)
+    runs.train(
+        network.plan, dataset.train, dataset.validation, own, name=network.name,
+        report=lambda epoch: told.trained(network.name, epoch),
+    )  # fmt: skip
+    net = network.plan.net.build(bands=network.plan.mel.bands, tags=len(dataset.train.vocabulary))
+    for part, split in _judged(dataset).items():
+        tracks = runs.material(split, split.truth.astype(np.float32), network.plan, own)
+        said = []
+        for weights in loop.snapshots(network.plan, own.run).values():
+            loop.load(net, weights)
+            said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
+        _keep(own.run / f"{part}.npy", np.stack(said))
+
+
+def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
+    """The dataset without the tracks that cannot be read, every mel being there for the networks.
+
+    Refuses test tracks that cannot be read: a submission has a row for every one. What was found is kept beside the
+    runs, and holds from then on.
+    """
+    path = place.run / TRACKS
+    if path.is_file():
+        return dataset.take(json.loads(path.read_text()))
+    rows = {part: list(range(len(split.tracks))) for part, split in dataset.splits.items()}
+    for plan in _of_each_mel(networks):
+        for part, split in dataset.splits.items():
+            found = runs.gather(split.take(rows[part]).tracks, plan, place, heard=heard)
+            if part == "test" and len(found) < len(split.tracks):
+                raise BadDataset(
+                    f"{len(split.tracks) - len(found)} of {len(split.tracks)} test tracks cannot be read, and a "
+                    "submission has a row for every one; mend them, or leave them out of the index"
+                )
+            rows[part] = [rows[part][each] for each in found]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, json.dumps(rows).encode())
+    return dataset.take(rows)
+
+
+def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, tuple[float, float]]) -> Row:
+    """The submission with thresholds chosen on the validation tracks, and its row."""
+    truth = {part: split.truth for part, split in _judged(plan.dataset).items()}
+    chosen = metrics.thresholds(truth["validation"], found["validation"])
+    decisions = metrics.decide(found["test"], chosen)
+    official = metrics.evaluate(truth["test"], found["test"], decisions=decisions, tags=plan.dataset.test.vocabulary)
+    row = Row(
+        title=plan.title,
+        validation=_area(plan.dataset, "validation", found["validation"]),
+        test=official.macro["PR-AUC"],
+        networks=alone,
+        official=official.to_dict(),
+    )
+    _keep(folder / "predictions.npy", found["test"])
+    _keep(folder / "decisions.npy", decisions)
+    files.write(folder / ROW, (json.dumps(asdict(row), indent=2) + "\n").encode())
+    return row
+
+
+def _mean(scores: np.ndarray) -> Scores:
+    """Of the first axis: snapshots of a network, or networks of a submission (§3.4)."""
+    return np.asarray(scores.mean(axis=0, dtype=np.float64))
+
+
+def _area(dataset: Dataset, part: str, scores: Scores) -> float:
+    """Macro PR-AUC on a split."""
+    return metrics.evaluate(dataset.splits[part].truth, scores).macro["PR-AUC"]
+
+
+def _constant(kind: Literal["popular", "random"], dataset: Dataset, split: Split) -> Scores:
+    """What a baseline says that has not heard the music."""
+    shape = split.truth.shape
+    if kind == "random":
+        return np.random.default_rng(paper.SEEDS[0]).random(shape)
+    commonest = int(dataset.train.truth.sum(axis=0).argmax())
+    return np.tile(np.arange(shape[1]) == commonest, (shape[0], 1)).astype(np.float64)
+
+
+def _claim(plan: Plan, folder: Path) -> None:
+    """Make the folder this plan's, or see that it is."""
+    path, wanted = folder / PLAN, plan.to_dict()
+    if path.is_file():
+        if json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
+            raise BadRun(f"{folder} holds a reproduction of another plan; give the same to go on, or another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def _judged(dataset: Dataset) -> dict[str, Split]:
+    return {part: dataset.splits[part] for part in JUDGED}
+
+
+def _of_each_mel(networks: Sequence[Network]) -> list[Recipe]:
+    """One recipe for every kind of mel that networks hear."""
+    return list({each.plan.mel: each.plan for each in networks}.values())
+
+
+def _absolute(place: Place) -> Place:
+    """The same for a process that runs in another folder."""
+    return replace(place, **{name: getattr(place, name).absolute() for name in ("music", "store", "run")})
+
+
+def _keep(path: Path, array: np.ndarray) -> None:
+    """An array in a file, whole or not at all."""
+    content = BytesIO()
+    np.save(content, array, allow_pickle=False)
+    files.write(path, content.getvalue())
+
+
+def _read(path: Path) -> Snapshots:
+    """What snapshots said; refuses a damaged file."""
+    try:
+        said: Snapshots = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadRun(
+            f"{path} cannot be read ({error}); delete it, and start again: the network is asked anew"
+        ) from error
+    return said
