@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation music model clean help
+.PHONY: tag setup test bench zoo ablation figure music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-BENCHMARKS ?= $(filter-out benchmarks/zoo.py benchmarks/ablation.py, $(wildcard benchmarks/*.py))
+BENCHMARKS ?= $(filter-out benchmarks/zoo.py benchmarks/ablation.py benchmarks/figure_1.py, $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -66,6 +66,10 @@ bench: $(READY)  ## every script in benchmarks/, one after the other, into bench
 	    >> benchmarks/results.part; \
 	done
 	@mv benchmarks/results.part benchmarks/results.md
+
+figure: $(READY)  ## Figure 1 in kind on Emotify: hours, goes on where it was; writes docs/figure-1.md
+	.venv/bin/python -W ignore benchmarks/figure_1.py > docs/figure-1.part
+	@mv docs/figure-1.part docs/figure-1.md
 
 zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes docs/zoo.md
 	.venv/bin/python -W ignore benchmarks/zoo.py > docs/zoo.part

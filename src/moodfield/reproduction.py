@@ -113,7 +113,7 @@ def plan(
 
 
 def cost(plan: Plan) -> Cost:
-    """What a plan takes on this machine alone: a step of one network of each family is timed, the others count by work."""
+    """What a plan takes on this machine alone: a step of one network of a family is timed, the others count by work."""
     seconds = {part: sum(track.seconds for track in split.tracks) for part, split in plan.dataset.splits.items()}
     tags, clips = len(plan.dataset.train.vocabulary), len(plan.dataset.train.tracks)
     found = Cost(0, sum(pace.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
@@ -148,7 +148,7 @@ def make(
     plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
     said = train(plan.networks, plan.dataset, place, told=told)
     scores = {part: np.stack([_mean(each[part]) for each in said.values()]) for part in JUDGED}
-    alone = zip(*([_area(plan.dataset, part, each) for each in scores[part]] for part in JUDGED), strict=True)
+    alone = zip(*([area(plan.dataset, part, each) for each in scores[part]] for part in JUDGED), strict=True)
     found = {part: _mean(scores[part]) for part in JUDGED}
     return _write(plan, folder, found, dict(zip(said, alone, strict=True)))
 
@@ -234,7 +234,7 @@ def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, 
     official = metrics.evaluate(truth["test"], found["test"], decisions=decisions, tags=plan.dataset.test.vocabulary)
     row = Row(
         title=plan.title,
-        validation=_area(plan.dataset, "validation", found["validation"]),
+        validation=area(plan.dataset, "validation", found["validation"]),
         test=official.macro["PR-AUC"],
         networks=alone,
         official=official.to_dict(),
@@ -250,7 +250,7 @@ def _mean(scores: np.ndarray) -> Scores:
     return np.asarray(scores.mean(axis=0, dtype=np.float64))
 
 
-def _area(dataset: Dataset, part: str, scores: Scores) -> float:
+def area(dataset: Dataset, part: str, scores: np.ndarray) -> float:
     """Macro PR-AUC on a split."""
     return metrics.evaluate(dataset.splits[part].truth, scores).macro["PR-AUC"]
 

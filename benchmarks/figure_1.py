@@ -1,0 +1,182 @@
+"""Figure 1 in kind, on Emotify: PR-AUC against the receptive field, with and without averages of the weights.
+
+    MOODFIELD_DATA=… python benchmarks/figure_1.py [--to runs/figure_1] [--folds 0-4]
+
+Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is that
+of CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. What a network did on a fold is a line of
+figure_1.jsonl, kept beside this script: it is not trained again unless its settings changed or its line is deleted, and
+a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs/figure-1.md of what is finished.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import ablation
+import emotify
+from moodfield import fleet, sweep
+from moodfield.jamendo import Dataset, Split
+from moodfield.outputs import figure_1
+from moodfield.outputs.figure_1 import Panel
+from moodfield.sweep import Point
+from moodfield.training import loop, runs
+from moodfield.training.recipe import Recipe
+
+SETTINGS = (
+    *(setting for setting in ablation.BASE if not setting.startswith("mel.bands")),
+    "validate_every=2",
+    "validate_stride=20",
+)
+"""what all share; the mel keeps its 256 bands, so that a field has the share of them that it has in the paper"""
+FREQ_AND_TIME = tuple((rho, rho) for rho in sweep.RHOS)
+FIXED = 4
+"""ρ along frequency where that along time is varied"""
+TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 9, 22))
+RESULTS = Path(__file__).with_suffix(".jsonl")
+PICTURE = Path(__file__).parent.parent / "docs" / "figure-1.png"
+SHARE = 1 / 3
+"""tracks judged for each one learned from"""
+HEAD = """# Figure 1 in kind
+
+The paper's Figure 1 shows PR-AUC on validation and test tracks against the receptive field of ResNets, each with and
+without averages of its weights. This is the same on Emotify: 300 one-minute excerpts, nine emotions. Networks are
+CP_ResNets at a quarter of the published width, on mels of 256 bands with a hop of 1,536 samples; they learn by the
+paper's recipe scaled to 80 epochs. Of five fixed folds three are learned from, one chooses the best epoch
+(*validation*) and the fifth is judged (*test*), in five turns. `make figure` makes this page; what each network did on
+each fold is in [figure_1.jsonl](../benchmarks/figure_1.jsonl).
+
+![PR-AUC against the receptive field](figure-1.png)
+
+Points are means over the folds, bars their standard errors, most of which is what folds differ by, not networks:
+sentences below compare fold by fold. Validation scores of best epochs flatter, since the epoch was chosen by them.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one network did on one fold."""
+
+    fold: int
+    point: Point
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path("runs/figure_1"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
+    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
+    given = parser.parse_args()
+    data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
+    if not given.page:
+        if not data.is_dir():
+            sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
+        loop.keep_freed_memory(Recipe())
+        whole, folds = emotify.tracks(data)
+        for fold in given.folds:
+            _train(_dataset(whole, folds, fold, data / "audio"), fold, given.to, given.store)
+    _page(_found())
+
+
+def _dataset(whole: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
+    """Three folds to learn from, the next one to choose by, this one to be judged by."""
+    judge, choose = (np.flatnonzero(folds == each % emotify.FOLDS) for each in (fold, fold + 1))
+    learn = np.setdiff1d(np.arange(len(folds)), [*judge, *choose])
+    return Dataset("emotify", *(whole.take(rows.tolist()) for rows in (learn, choose, judge)), audio)
+
+
+def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
+    """Every network of a fold that has no line yet."""
+    done = {(each.point.rho_freq, each.point.rho_time) for each in _found() if each.fold == fold}
+    for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
+        if field not in done:
+            place = runs.Place(dataset.audio, store, to / str(fold), fleet.cores())
+            [point] = sweep.train(sweep.networks([field], settings=SETTINGS), dataset, place)
+            emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
+            print(f"fold {fold}: {point}", file=sys.stderr, flush=True)
+
+
+def _found() -> list[Result]:
+    """What is known of networks as they are set now."""
+    found = []
+    for line in emotify.kept(RESULTS):
+        fold, settings = line.pop("fold"), line.pop("settings")
+        if settings == " ".join(SETTINGS):
+            found.append(Result(fold, Point(**line)))
+    return found
+
+
+def _page(found: list[Result]) -> None:
+    """The picture, the table, and what the differences say."""
+    panels = [
+        _panel("ρ along frequency and time", "receptive field, bands = frames", FREQ_AND_TIME, found, axis=0),
+        _panel(f"ρ along time alone, {FIXED} along frequency", "receptive field, frames", TIME_ALONE, found, axis=1),
+    ]
+    figure_1.draw(PICTURE, [panel for panel in panels if any(panel.scores.values())])
+    print(HEAD)
+    print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
+    print("|---|---|---|---|---|---|---|---|")
+    for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
+        if own := _of(field, found):
+            cells = [
+                emotify.spread([getattr(each.point, kind)[part] for each in own])
+                for part in ("validation", "test") for kind in ("network", "average")
+            ]  # fmt: skip
+            size = " × ".join(map(str, own[0].point.field))
+            print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(own)} |")
+    print(f"\nWhat the differences in PR-AUC on the test folds say, with SWA, {emotify.INTERVALS}:\n")
+    by_mean = {field: np.mean([each.point.average["test"] for each in _of(field, found)]) for field in FREQ_AND_TIME
+               if _of(field, found)}  # fmt: skip
+    if by_mean:
+        best = max(by_mean, key=lambda field: by_mean[field])
+        for field in by_mean:
+            if field != best:
+                _compare(f"ρ {best[0]}, the best of them,", f"ρ {field[0]}", best, field, found)
+    for field in TIME_ALONE:
+        if field != (FIXED, FIXED):
+            _compare(f"time ρ {FIXED}", f"time ρ {field[1]}", (FIXED, FIXED), field, found)
+    averaged = [each.point.average["test"] - each.point.network["test"] for each in found]
+    if averaged:
+        won = sum(each > 0 for each in averaged)
+        print(
+            f"\nThe average of the weights scores {np.mean(averaged):+.3f} above the best epoch on the test fold, and"
+        )
+        print(f"higher in {won} of {len(averaged)} networks, over all fields and folds.")
+
+
+def _panel(title: str, along: str, fields: Sequence[tuple[int, int]], found: list[Result], *, axis: int) -> Panel:
+    """Scores by the size of a field along one axis."""
+    scores: dict[tuple[str, bool], dict[int, list[float]]] = {}
+    ticks = {}
+    for field in sorted(fields):
+        for each in _of(field, found):
+            size = each.point.field[axis]
+            ticks[size] = f"{size}\nρ {field[axis]}"
+            for part in ("validation", "test"):
+                for averaged, known in ((False, each.point.network), (True, each.point.average)):
+                    scores.setdefault((part, averaged), {}).setdefault(size, []).append(known[part])
+    return Panel(title, along, scores, ticks)
+
+
+def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:
+    return sorted(
+        (each for each in found if (each.point.rho_freq, each.point.rho_time) == field), key=lambda each: each.fold
+    )
+
+
+def _compare(one: str, other: str, first: tuple[int, int], second: tuple[int, int], found: list[Result]) -> None:
+    """A sentence on two fields, on the folds that both have."""
+    known = [{each.fold: each.point.average["test"] for each in _of(field, found)} for field in (first, second)]
+    both = sorted(known[0].keys() & known[1].keys())
+    if len(both) > 1:
+        apart = [known[0][fold] - known[1][fold] for fold in both]
+        print(f"- {emotify.sentence(one, other, apart, share=SHARE)}")
+
+
+if __name__ == "__main__":
+    main()

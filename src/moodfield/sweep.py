@@ -1,0 +1,77 @@
+"""Networks with different receptive fields, compared as in Figure 1.
+
+In: values of ρ, a dataset, a folder of runs. Out: for every network, what it and the average of its weights are worth.
+Knows nothing of: command lines, pictures, or how a network is trained.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from moodfield import paper, receptive, reproduction
+from moodfield.jamendo import Dataset
+from moodfield.paper import Member
+from moodfield.reproduction import JUDGED, Network, Snapshots, Told
+from moodfield.training import recipe
+from moodfield.training.runs import Place
+
+KIND = "cp_resnet"
+"""the recipe whose fields are varied: plain ResNets with a regularized field (§3.1)"""
+RHOS = (0, 2, 4, 6, 9, 14, 22)
+"""from the smallest field to the largest; *chosen by us*: Figure 1 survives only as a picture"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one receptive field came to, trained once."""
+
+    rho_freq: int
+    """ρ along frequency"""
+    rho_time: int
+    """ρ along time"""
+    seed: int
+    """of the run"""
+    network: Mapping[str, float]
+    """macro PR-AUC of the best epoch, by split"""
+    average: Mapping[str, float]
+    """macro PR-AUC of the last average of its weights (SWA), by split; of the best epoch where there is no average"""
+
+    @property
+    def field(self) -> tuple[int, int]:
+        """What an output cell sees: bands and frames."""
+        freq, time = (receptive.field(receptive.regularized(rho)).size for rho in (self.rho_freq, self.rho_time))
+        return freq, time
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def networks(
+    fields: Iterable[tuple[int, int]], *, seeds: Sequence[int] = paper.SEEDS[:1], small: bool = False,
+    settings: Sequence[str] = (),
+) -> tuple[Network, ...]:  # fmt: skip
+    """One network for every ρ along frequency and time, and every seed; `settings` change all of them."""
+    found = []
+    for freq, time in fields:
+        for seed in seeds:
+            own = {f"net.rho_freq={freq}": "varied", f"net.rho_time={time}": "varied", f"seed={seed}": "varied"}
+            member = Member(KIND, own)
+            plan = paper.small(member.recipe) if small else member.recipe
+            found.append(Network(member.name, recipe.change(plan, *settings)))
+    return tuple(found)
+
+
+def train(wanted: Sequence[Network], dataset: Dataset, place: Place, *, told: Told | None = None) -> list[Point]:
+    """Train them all, or go on where it was stopped."""
+    told = told or Told()
+    dataset = reproduction.readable(wanted, dataset, place, heard=told.heard)
+    said = reproduction.train(wanted, dataset, place, told=told)
+    return [point(network, dataset, said[network.name]) for network in wanted]
+
+
+def point(network: Network, dataset: Dataset, said: Mapping[str, Snapshots]) -> Point:
+    """What a network is worth, from what its snapshots said: the best epoch comes first, the last average last."""
+    best, last = ({part: reproduction.area(dataset, part, said[part][which]) for part in JUDGED} for which in (0, -1))
+    net = network.plan.net
+    return Point(net.rho_freq, net.rho_time, network.plan.seed, best, last)  # type: ignore[union-attr]
