@@ -257,6 +257,13 @@ def test_spearman_reaches_its_ends():
     np.testing.assert_array_equal(metrics.spearman(scores, -scores), [-1, -1, -1])
 
 
+@given(problems())
+def test_ranks_are_those_of_scipy_from_0_to_1(problem):
+    _, scores = problem
+    wanted = (stats.rankdata(scores, axis=0) - 1) / (len(scores) - 1) if len(scores) > 1 else np.full(scores.shape, 0.5)
+    np.testing.assert_allclose(metrics.ranks(scores), wanted, rtol=0, atol=1e-14)
+
+
 # ---------------------------------------------------------------- what is refused
 
 GOOD = np.array([[True, False], [False, True], [True, True]])

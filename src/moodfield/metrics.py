@@ -130,7 +130,7 @@ def decide(scores: AnyArray, thresholds: AnyArray) -> Truth:
 
     Refuses scores that are not finite and thresholds that are NaN or not one per tag.
     """
-    scores, limits = _finite(scores, "scores"), np.asarray(thresholds)
+    scores, limits = finite(scores, "scores"), np.asarray(thresholds)
     if limits.shape != scores.shape[1:] or limits.dtype.kind not in "iuf" or np.isnan(limits).any():
         came, wanted = f"{limits.dtype} of shape {limits.shape}, {limits}", f"{scores.shape[1]} numbers, one per tag"
         raise BadScores(f"thresholds came as {came}; wanted {wanted}, none of them NaN; use +inf for never decided")
@@ -142,9 +142,25 @@ def spearman(a: AnyArray, b: AnyArray) -> PerTag:
 
     NaN where either column is constant. Refuses shapes that differ and values that are not finite.
     """
-    a = _finite(a, "a")
-    x, y = _centred_ranks(a), _centred_ranks(_finite(b, "b", like=a))
+    a = finite(a, "a")
+    x, y = _centred_ranks(a), _centred_ranks(finite(b, "b", like=a))
     return _ratio((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
+
+
+def ranks(scores: AnyArray) -> Scores:
+    """Where every track stands within its tag, from 0, the lowest, to 1; equal scores share their mean rank.
+
+    Takes tracks × tags, finite. A lone track, and every track of a constant column, stands at 0.5.
+    """
+    centred = _centred_ranks(finite(scores, "scores")).T
+    return 0.5 + centred / max(1, 2 * (len(centred) - 1))
+
+
+def finite(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Scores:
+    """Scores as float64, tracks × tags; refuses all but a matrix of finite numbers, of the shape of `like` if given."""
+    values = _matrix(values, what, like)
+    _refuse(~np.isfinite(values), values, what, "not finite; repair or drop the tracks that have them")
+    return values.astype(np.float64)
 
 
 class _Ranking(NamedTuple):
@@ -218,19 +234,13 @@ def _mean(values: PerTag) -> float:
 
 def _checked(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
     truth = _binary(truth, "truth")
-    return truth, _finite(scores, "scores", like=truth)
+    return truth, finite(scores, "scores", like=truth)
 
 
 def _binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Truth:
     values = _matrix(values, what, like)
     _refuse((values != 0) & (values != 1), values, what, "neither 0 nor 1; apply a threshold, or drop unknown tracks")
     return values.astype(bool)
-
-
-def _finite(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Scores:
-    values = _matrix(values, what, like)
-    _refuse(~np.isfinite(values), values, what, "not finite; repair or drop the tracks that have them")
-    return values.astype(np.float64)
 
 
 def _matrix(values: AnyArray, what: str, like: AnyArray | None) -> AnyArray:

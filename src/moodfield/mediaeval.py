@@ -1,0 +1,311 @@
+"""The task: submissions gathered, scored, compared.
+
+In: submissions and truth. Out: the official numbers with intervals, differences, predictions for a whole index.
+Knows nothing of: taggers, audio, or how a track is heard.
+
+The task is *Emotion and Theme Recognition in Music* of MediaEval; what a submission is, `submissions` knows.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from moodfield import jamendo, metrics, resampling, submissions, tags
+from moodfield.errors import BadConfig, BadDataset, BadScores, MoodfieldError, MoodfieldWarning
+from moodfield.jamendo import Track
+from moodfield.metrics import AnyArray, Report, Scores
+from moodfield.resampling import Difference, Interval, System
+from moodfield.submissions import Rows, Submission
+
+TUNED = 0.5
+"""share of tags with decisions as if tuned on the truth from which on this is no chance: it was none or all of them in
+the submissions of 2019, but for two tags here and there"""
+NAMED, FEW = 20, 5
+"""tracks that a refusal names, and tags that a warning names; there may be hundreds"""
+
+Hear = Callable[[Sequence[Track]], Iterable[tuple[Track, AnyArray | MoodfieldError]]]
+"""what is said of tracks, in their order: scores, one per tag, or why a track could not be heard"""
+Fill = Literal["mean", "zeros"]
+"""what stands for a track that could not be heard: the mean of all others, tag by tag, or nothing but 0"""
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What a submission is worth."""
+
+    report: Report
+    """the official numbers: macro, micro, and of every tag"""
+    tuned: tuple[str, ...]
+    """tags with just the decisions that thresholds make which are tuned on this very truth"""
+    intervals: Mapping[str, Interval]
+    """official name of a number → its interval; empty if none were asked for"""
+    tag_intervals: Mapping[str, tuple[Interval, ...]]
+    """name of a number → its interval for every tag"""
+    tracks: int
+    """how many were scored"""
+    rest: "Score | None" = None
+    """the same without the tracks that were to be left out"""
+
+    @property
+    def flattered(self) -> bool:
+        """Whether F, precision and recall flatter: their thresholds were tuned on the data that is scored."""
+        return len(self.tuned) >= TUNED * len(self.report.tags)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON, the official numbers first; None where a number is not defined."""
+        plain: dict[str, object] = {name: _plain(value) for name, value in self.report.to_dict().items()}
+        plain["tracks"] = self.tracks
+        plain["tuned_on_this_truth"] = list(self.tuned)
+        plain["undefined"] = list(self.report.undefined)
+        if self.intervals:
+            plain["intervals"] = {name: [*map(_plain, ends)] for name, ends in self.intervals.items()}
+        plain["tags"] = {
+            tag: {name: _plain(values[column]) for name, values in self.report.per_tag.items()}
+            | {f"{name}-interval": [*map(_plain, ends[column])] for name, ends in self.tag_intervals.items()}
+            for column, tag in enumerate(self.report.tags)
+        }
+        if self.rest:
+            plain["without_left_out"] = self.rest.to_dict()
+        return plain
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One submission beside another, on the same tracks."""
+
+    one: Report
+    """the numbers of the first"""
+    other: Report
+    """those of the second"""
+    differences: Mapping[str, Difference]
+    """official name of a number → how far the first is ahead"""
+    tag_differences: Mapping[str, tuple[Difference, ...]]
+    """name of a number → the same for every tag"""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON by official names; None where a number is not defined."""
+        one, other = self.one.to_dict(), self.other.to_dict()
+        plain: dict[str, object] = {
+            name: {"one": _plain(one[name]), "other": _plain(other[name])} | _difference(each)
+            for name, each in self.differences.items()
+        }
+        plain["tags"] = {
+            tag: {name: _difference(each[column]) for name, each in self.tag_differences.items()}
+            for column, tag in enumerate(self.one.tags)
+        }
+        return plain
+
+
+def score(
+    truth: AnyArray,
+    submission: Submission,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    leave_out: Rows | None = None,
+    resamples: int = 0,
+    seed: int = 0,
+) -> Score:
+    """What a submission is worth on truth, tracks × tags; with intervals from so many resamples, if any.
+
+    Every finite array is scored; `MoodfieldWarning` says where its numbers mean little. `leave_out` has the rows of
+    tracks that are not fair, such as those that were also trained on; the answer then has a `rest`.
+    """
+    _checked(truth, submission)
+    full = _score(truth, submission, vocabulary, resamples, seed)
+    _warn(submission, full.report.tags)
+    tuned = tuple(tag for tag, each in zip(full.report.tags, _tuned(truth, submission), strict=True) if each)
+    rest = None
+    if leave_out is not None and len(leave_out):
+        kept = without(len(truth), leave_out)
+        part = _score(np.asarray(truth)[kept], submission.take(kept), vocabulary, resamples, seed)
+        rest = replace(part, tuned=tuned)
+    return replace(full, tuned=tuned, rest=rest)
+
+
+def compare(
+    truth: AnyArray,
+    one: Submission,
+    other: Submission,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    leave_out: Rows | None = None,
+    resamples: int = resampling.RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """How far one submission is ahead of another: paired, on the same resamples, without the rows in `leave_out`."""
+    for each in (one, other):
+        _checked(truth, each)
+    kept = without(len(truth), np.array([], np.int64) if leave_out is None else leave_out)
+    systems = [_system(np.asarray(truth)[kept], each.take(kept), vocabulary) for each in (one, other)]
+    both = resampling.bootstrap(systems, resamples=resamples, generator=np.random.default_rng(seed))
+    ahead, tags_ahead = resampling.compare(*both), resampling.compare_tags(*both)
+    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead)
+
+
+def without(tracks: int, leave_out: Rows) -> Rows:
+    """The rows of an index that are left when some are left out; refuses rows that are not there, or all of them."""
+    strangers = [str(row) for row in leave_out if not 0 <= row < tracks]
+    if strangers:
+        named = ", ".join(strangers[:NAMED])
+        raise BadDataset(f"there are no rows {named} to leave out of {tracks} tracks; count rows from 0")
+    kept = np.setdiff1d(np.arange(tracks), leave_out)
+    if not len(kept):
+        raise BadDataset(f"all {tracks} tracks are left out; leave some in")
+    return kept
+
+
+def read_truth(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> tuple[AnyArray, tuple[str, ...] | None]:
+    """Truth, and the names of its tags as far as known: from a `.npy` file, or an index in MTG-Jamendo's form."""
+    if Path(path).suffix != ".npy":
+        split = jamendo.read(path, vocabulary=vocabulary)
+        return split.truth, split.vocabulary
+    truth = submissions.read_array(path)
+    official = tags.MOODS_AND_THEMES if truth.shape[1] == len(tags.MOODS_AND_THEMES) else None
+    return truth, tuple(vocabulary) if vocabulary else official
+
+
+def gather(
+    tracks: Sequence[Track],
+    hear: Hear,
+    *,
+    said: Sequence[str],
+    vocabulary: Sequence[str],
+    kept: Path | None,
+    model: str,
+    fill: Fill | None = None,
+    heard: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
+) -> Scores:
+    """The scores of all tracks of an index, tracks × tags in the order of `vocabulary`; `said` are the tags of `hear`.
+
+    What was heard is in the file `kept` at once; what is in it, of the same `model`, is not heard again. `heard` is
+    told of every track. In the end all tracks that could not be heard are refused together, unless `fill` says what
+    is to stand for them.
+    """
+    if missing := [tag for tag in vocabulary if tag not in said]:
+        raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
+    failed: list[str] = []
+    with closing(_Kept(kept, model)) as known:
+        for track, result in hear([track for track in tracks if track.id not in known.scores]):
+            if isinstance(result, MoodfieldError):
+                failed.append(f"{track.path}: {result}")
+            else:
+                known.add(track, result)
+            heard(track, result if isinstance(result, MoodfieldError) else None)
+        scores = known.scores
+    if failed and (fill is None or len(failed) == len(tracks)):
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise BadDataset(
+            f"{len(failed)} of {len(tracks)} tracks could not be heard, and a submission has all of them: "
+            f"{'; '.join(failed[:NAMED])}{more}; get these files again, or say what is to stand for them (fill)"
+        )
+    columns = [list(said).index(tag) for tag in vocabulary]
+    there = np.array([track.id in scores for track in tracks])
+    found = np.zeros((len(tracks), len(vocabulary)))
+    found[there] = np.array([scores[track.id] for track in tracks if track.id in scores])[:, columns]
+    if fill == "mean":
+        found[~there] = found[there].mean(axis=0)
+    return found
+
+
+class _Kept:
+    """The scores of tracks that were heard before, in a file that grows line by line."""
+
+    def __init__(self, path: Path | None, model: str) -> None:
+        self.scores: dict[str, list[float]] = {}
+        self._file = None
+        if path is None:
+            return
+        head = json.dumps({"model": model}).encode() + b"\n"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # a process was killed while it wrote
+        if lines and lines[0] != head:
+            raise BadConfig(f"{path} has scores of another model; remove it, or name another place")
+        try:
+            entries = [json.loads(line) for line in lines[1:]]
+            self.scores = {entry["track"]: entry["scores"] for entry in entries}
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadConfig(f"{path} has lines that are no scores ({error}); remove it") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(sum(map(len, lines)))
+        self._write(b"" if lines else head)
+
+    def add(self, track: Track, scores: AnyArray) -> None:
+        """Keep what was said of a track."""
+        self.scores[track.id] = np.asarray(scores, np.float64).tolist()
+        self._write(json.dumps({"track": track.id, "scores": self.scores[track.id]}).encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._file:
+            self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        if self._file:
+            self._file.write(line)
+            self._file.flush()
+
+
+def _score(
+    truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None, resamples: int, seed: int
+) -> Score:
+    if not resamples:
+        report = metrics.evaluate(truth, submission.predictions, decisions=submission.decisions, tags=vocabulary)
+        return Score(report, (), {}, {}, len(truth))
+    system = _system(truth, submission, vocabulary)
+    (found,) = resampling.bootstrap([system], resamples=resamples, generator=np.random.default_rng(seed))
+    return Score(found.report, (), resampling.intervals(found), resampling.tag_intervals(found), len(truth))
+
+
+def _system(truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None) -> System:
+    return System(truth, submission.predictions, decisions=submission.decisions, tags=vocabulary)
+
+
+def _checked(truth: AnyArray, submission: Submission) -> None:
+    """Refuse what is not about the tracks and tags of truth."""
+    metrics.finite(submission.predictions, f"predictions of {submission.name}", like=truth)
+    if submission.decisions is not None:
+        metrics.finite(submission.decisions, f"decisions of {submission.name}", like=truth)
+
+
+def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
+    """Tags with the very decisions of thresholds that were tuned on truth, in one way or the other.
+
+    Where all tracks have the same prediction no threshold could be tuned.
+    """
+    scores, decisions = submission.predictions, submission.decisions
+    if decisions is None:
+        return np.zeros(scores.shape[1], bool)
+    ways = [metrics.decide(scores, metrics.thresholds(truth, scores, criterion=way)) for way in ("f", "official")]
+    same = np.any([(way == decisions).all(axis=0) for way in ways], axis=0)
+    return np.asarray(same & (scores != scores[0]).any(axis=0))
+
+
+def _warn(submission: Submission, names: Sequence[str]) -> None:
+    """Say where numbers mean little."""
+    values = submission.predictions
+    if values.dtype == bool:
+        words = "are boolean: all decided tracks of a tag share one place, so areas say little beyond the decisions"
+        warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
+    constant = [name for name, column in zip(names, values.T, strict=True) if (column == column[0]).all()]
+    if constant:
+        named = ", ".join(constant[:FEW]) + (f" and {len(constant) - FEW} more" if len(constant) > FEW else "")
+        words = f"are the same for all tracks for {named}: ROC-AUC is then 0.5, PR-AUC the share of positives"
+        warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
+
+
+def _difference(each: Difference) -> dict[str, object]:
+    return {name: _plain(value) for name, value in each._asdict().items()}
+
+
+def _plain(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)

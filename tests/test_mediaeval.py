@@ -1,0 +1,322 @@
+"""The task's numbers are the published ones; what flatters is said; an index is gathered once, whatever happens."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from moodfield import jamendo, mediaeval, metrics, submissions
+from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
+from moodfield.jamendo import Track
+from moodfield.submissions import Submission
+
+TAGS = ("happy", "sad", "dark")
+SYSTEMS = ("1_shakefaresnet", "2_faresnet", "3_avg_ensemble", "4_crnn", "5_resnet34")
+
+
+def problem(tracks=300, seed=0):
+    drawn = np.random.default_rng(seed)
+    truth = drawn.random((tracks, 3)) < 0.2
+    return truth, 0.6 * drawn.random(truth.shape) + 0.2 * truth
+
+
+def submission(seed=0):
+    predictions = problem(seed=seed)[1]
+    return submissions.make(predictions, np.array([0.5, 0.55, 0.6]), TAGS)
+
+
+def rows(*numbers):
+    return np.array(numbers, np.int64)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def test_a_score_has_the_numbers_of_metrics_and_intervals_if_asked():
+    truth, predictions = problem()
+    found = mediaeval.score(truth, submission(), vocabulary=TAGS)
+    wanted = metrics.evaluate(truth, predictions, decisions=submission().decisions, tags=TAGS)
+    assert found.report.to_dict() == wanted.to_dict()
+    assert (found.intervals, found.tag_intervals, found.rest, found.tracks) == ({}, {}, None, 300)
+    sure = mediaeval.score(truth, submission(), vocabulary=TAGS, resamples=100)
+    assert sure.report.to_dict() == wanted.to_dict()
+    assert list(sure.intervals) == list(wanted.to_dict())
+    for name, (low, high) in sure.intervals.items():
+        assert low < wanted.to_dict()[name] < high
+    assert [len(each) for each in sure.tag_intervals.values()] == [3] * 5
+    assert sure.intervals == mediaeval.score(truth, submission(), resamples=100).intervals
+    assert sure.intervals != mediaeval.score(truth, submission(), resamples=100, seed=1).intervals
+
+
+def test_left_out_tracks_are_left_out_beside_the_official_numbers():
+    truth, predictions = problem()
+    found = mediaeval.score(truth, submission(), vocabulary=TAGS, leave_out=rows(5, 0, 5))
+    kept = np.r_[1:5, 6:300]
+    wanted = metrics.evaluate(truth[kept], predictions[kept], decisions=submission().decisions[kept])
+    assert found.report.to_dict() == mediaeval.score(truth, submission()).report.to_dict()
+    assert found.rest.report.to_dict() == wanted.to_dict()
+    assert (found.tracks, found.rest.tracks) == (300, 298)
+    assert mediaeval.score(truth, submission(), leave_out=rows()).rest is None
+
+
+@pytest.mark.parametrize("criterion", ["f", "official"])
+def test_thresholds_that_were_tuned_on_the_truth_are_noticed(criterion):
+    truth, predictions = problem()
+    elsewhere = metrics.thresholds(*problem(seed=1), criterion=criterion)
+    here = metrics.thresholds(truth, predictions, criterion=criterion)
+    honest = mediaeval.score(truth, submissions.make(predictions, elsewhere, TAGS), vocabulary=TAGS)
+    tuned = mediaeval.score(truth, submissions.make(predictions, here, TAGS), vocabulary=TAGS)
+    assert (honest.tuned, honest.flattered) == ((), False)
+    assert (tuned.tuned, tuned.flattered) == (TAGS, True)
+    mixed = mediaeval.score(truth, submissions.make(predictions, np.r_[here[:1], elsewhere[1:]], TAGS), vocabulary=TAGS)
+    assert (mixed.tuned, mixed.flattered) == (("happy",), False)
+    assert mediaeval.score(truth, Submission(predictions)).flattered is False
+
+
+def test_boolean_and_constant_predictions_are_scored_with_a_warning():
+    truth, _ = problem()
+    decisions = submission().decisions
+    with pytest.warns(MoodfieldWarning, match="predictions of it are boolean"):
+        found = mediaeval.score(truth, Submission(decisions, decisions, name="it"))
+    assert found.report.to_dict() == metrics.evaluate(truth, decisions, decisions=decisions).to_dict()
+    constant = problem()[1]
+    constant[:, 1] = 0.7
+    with pytest.warns(MoodfieldWarning, match=r"are the same for all tracks for sad: ROC-AUC is then 0\.5, PR-AUC"):
+        found = mediaeval.score(truth, Submission(constant), vocabulary=TAGS)
+    assert found.report.per_tag["ROC-AUC"][1] == 0.5
+    assert found.report.per_tag["PR-AUC"][1] == pytest.approx(truth[:, 1].mean())
+    with pytest.warns(MoodfieldWarning, match="for 0, 1, 2, 3, 4 and 51 more"):
+        mediaeval.score(np.eye(56), Submission(np.zeros((56, 56))))
+
+
+def test_plain_values_are_for_json():
+    truth, _ = problem()
+    truth[:, 1] = False
+    found = mediaeval.score(truth, submission(), vocabulary=TAGS, leave_out=rows(0), resamples=20)
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert list(plain)[:10] == list(found.report.to_dict())
+    assert plain["PR-AUC-macro"] == found.report.macro["PR-AUC"]  # every digit
+    assert plain["undefined"] == ["sad"]
+    assert plain["tags"]["sad"]["PR-AUC"] is None
+    assert plain["tags"]["sad"]["PR-AUC-interval"] == [None, None]
+    assert plain["tags"]["dark"]["F-score"] == found.report.per_tag["F-score"][2]
+    assert plain["intervals"]["recall-micro"] == list(found.intervals["recall-micro"])
+    assert plain["without_left_out"]["tracks"] == 299
+    assert plain["tuned_on_this_truth"] == []
+
+
+def test_what_does_not_fit_is_refused():
+    truth, _ = problem()
+    with pytest.raises(
+        BadScores, match=r"predictions of the submission came as .*\(300, 3\), to compare with .*\(299, 3\)"
+    ):
+        mediaeval.score(truth[:-1], submission())
+    other = Submission(submission().predictions, submission().decisions[:, :2], name="x")
+    with pytest.raises(BadScores, match="decisions of x"):
+        mediaeval.score(truth, other)
+    with pytest.raises(BadScores, match="decisions of x"):
+        mediaeval.compare(truth, submission(), other)
+    with pytest.raises(BadDataset, match="there are no rows 300, -1 to leave out of 300 tracks"):
+        mediaeval.score(truth, submission(), leave_out=rows(7, 300, -1))
+    with pytest.raises(BadDataset, match="all 300 tracks are left out"):
+        mediaeval.score(truth, submission(), leave_out=np.arange(300))
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def test_submissions_are_compared_on_the_same_tracks():
+    truth, predictions = problem()
+    worse = submissions.make(predictions[::-1], np.array([0.5, 0.55, 0.6]), TAGS)
+    found = mediaeval.compare(truth, submission(), worse, vocabulary=TAGS, resamples=200)
+    ahead = found.differences["PR-AUC-macro"]
+    assert ahead.value == pytest.approx(found.one.macro["PR-AUC"] - found.other.macro["PR-AUC"])
+    assert ahead.low > 0
+    assert ahead.p < 0.05
+    assert list(found.differences) == list(found.one.to_dict())
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain["PR-AUC-macro"] == {
+        "one": found.one.macro["PR-AUC"], "other": found.other.macro["PR-AUC"], **ahead._asdict()
+    }  # fmt: skip
+    assert plain["tags"]["sad"]["ROC-AUC"] == found.tag_differences["ROC-AUC"][1]._asdict()
+    fewer = mediaeval.compare(truth, submission(), worse, resamples=20, leave_out=np.arange(100))
+    assert (
+        fewer.one.macro
+        == metrics.evaluate(truth[100:], predictions[100:], decisions=submission().decisions[100:]).macro
+    )
+
+
+# ---------------------------------------------------------------- truth
+
+
+def test_truth_comes_from_an_array_or_an_index(tmp_path, data):
+    np.save(tmp_path / "truth.npy", np.eye(3, dtype=bool))
+    truth, names = mediaeval.read_truth(tmp_path / "truth.npy")
+    np.testing.assert_array_equal(truth, np.eye(3))
+    assert names is None
+    assert mediaeval.read_truth(tmp_path / "truth.npy", vocabulary=TAGS)[1] == TAGS
+    published, official = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
+    listed, alphabet = mediaeval.read_truth(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
+    np.testing.assert_array_equal(published, listed)
+    assert official == alphabet
+
+
+# ---------------------------------------------------------------- the published results
+
+
+def leaked(data):
+    """Rows of the test split whose very file is also in another split."""
+    folder = data / "mtg-jamendo"
+    sums = dict(
+        line.split()[::-1]
+        for line in (folder / "autotagging_moodtheme_audio-low_sha256_tracks.txt").read_text().splitlines()
+    )
+    split = {
+        part: [sums[track.path.replace(".mp3", ".low.mp3")] for track in tracks]
+        for part in ("train", "validation", "test")
+        for tracks in [jamendo.read(folder / f"autotagging_moodtheme-{part}.tsv").tracks]
+    }
+    elsewhere = {*split["train"], *split["validation"]}
+    return rows(*(row for row, checksum in enumerate(split["test"]) if checksum in elsewhere))
+
+
+@pytest.mark.golden
+def test_scores_without_the_leaked_tracks_stand_beside_the_official_ones(data):
+    truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
+    out = leaked(data)
+    assert len(out) == 3
+    found = mediaeval.score(truth, submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble"), leave_out=out)
+    kept = np.delete(np.arange(4_231), out)
+    read = submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble")
+    wanted = metrics.evaluate(truth[kept], read.predictions[kept], decisions=read.decisions[kept])
+    assert f"{found.report.macro['PR-AUC']:.6f}" == "0.154609"
+    assert found.rest.tracks == 4_228
+    assert found.rest.report.to_dict() == wanted.to_dict()
+    assert 0 < abs(found.rest.report.macro["PR-AUC"] - found.report.macro["PR-AUC"]) < 0.001
+
+
+@pytest.mark.golden
+def test_the_published_decisions_were_tuned_on_the_test_split(data):
+    truth, names = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
+    for system in SYSTEMS:
+        read = submissions.read(data / "mediaeval2019/CP-JKU" / system)
+        found = mediaeval.score(truth, read, vocabulary=names)
+        assert (len(found.tuned), found.flattered) == (56, True)
+        official = metrics.thresholds(truth, read.predictions, criterion="official")
+        np.testing.assert_array_equal(metrics.decide(read.predictions, official), read.decisions)
+
+
+@pytest.mark.golden
+def test_all_ten_published_numbers(data):
+    truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
+    with (data / "mediaeval2019/CP-JKU.tsv").open(encoding="utf-8") as file:
+        published = {line.pop(""): line for line in csv.DictReader(file, delimiter="\t")}
+    for system in SYSTEMS:
+        found = mediaeval.score(truth, submissions.read(data / "mediaeval2019/CP-JKU" / system))
+        assert {name: f"{value:.6f}" for name, value in found.report.to_dict().items()} == published[system]
+
+
+@pytest.mark.golden
+def test_the_first_two_submissions_cannot_be_told_apart_but_the_ensemble_can(data):
+    truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
+    one, two, three = (submissions.read(data / "mediaeval2019/CP-JKU" / system) for system in SYSTEMS[:3])
+    near = mediaeval.compare(truth, one, two, resamples=200).differences["PR-AUC-macro"]
+    far = mediaeval.compare(truth, three, one, resamples=200).differences["PR-AUC-macro"]
+    assert near.low < 0 < near.high
+    assert near.p > 0.05
+    assert far.low > 0
+    assert far.p < 0.05
+
+
+# ---------------------------------------------------------------- gathering
+
+
+class Ears:
+    """Hear tracks, some of which fail, and remember which were heard."""
+
+    def __init__(self, *deaf, stop=None):
+        self.deaf, self.stop, self.heard = deaf, stop, []
+
+    def __call__(self, tracks):
+        for track in tracks:
+            if track.id == self.stop:
+                raise KeyboardInterrupt
+            self.heard.append(track.id)
+            number = int(track.id)
+            scores = np.array([number / 100, 0.25, 1 / 3], np.float32)
+            yield track, BadAudio("missing", f"no {track.id}") if track.id in self.deaf else scores
+
+
+INDEX = [Track(str(n), f"{n}.mp3", 60.0, ()) for n in range(6)]
+
+
+def gather(ears, tmp_path, *, model="m", vocabulary=("dark", "happy"), **more):
+    return mediaeval.gather(
+        INDEX, ears, said=TAGS, vocabulary=vocabulary, kept=tmp_path / "new" / "kept.jsonl", model=model, **more
+    )
+
+
+def test_an_index_is_gathered_in_its_order_and_the_order_of_the_tags(tmp_path):
+    told = []
+    found = gather(Ears(), tmp_path, heard=lambda track, error: told.append((track.id, error)))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found[:, 1], np.float32(np.arange(6) / 100))
+    np.testing.assert_array_equal(found[:, 0], np.full(6, np.float32(1 / 3)))  # every digit
+    assert told == [(str(n), None) for n in range(6)]
+    nowhere = mediaeval.gather(INDEX, Ears(), said=TAGS, vocabulary=TAGS, kept=None, model="m")
+    np.testing.assert_array_equal(nowhere[:, [2, 0]], found)
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_what_was_heard_is_not_heard_again(tmp_path, cut):
+    with pytest.raises(KeyboardInterrupt):
+        gather(Ears(stop="3"), tmp_path)
+    kept = tmp_path / "new" / "kept.jsonl"
+    if cut:  # killed in the middle of a line
+        kept.write_bytes(kept.read_bytes()[:-cut])
+    ears = Ears()
+    found = gather(ears, tmp_path)
+    assert ears.heard == (["2"] if cut else []) + ["3", "4", "5"]
+    np.testing.assert_array_equal(found, gather(Ears(), tmp_path / "elsewhere"))
+    again = Ears()
+    gather(again, tmp_path)
+    assert again.heard == []
+
+
+def test_tracks_that_cannot_be_heard_are_refused_together_and_tried_again(tmp_path):
+    with pytest.raises(BadDataset, match=r"2 of 6 tracks could not be heard.*1\.mp3: no 1; 4\.mp3: no 4; get these"):
+        gather(Ears("1", "4"), tmp_path)
+    ears = Ears()
+    gather(ears, tmp_path)
+    assert ears.heard == ["1", "4"]
+
+
+def test_something_may_stand_for_tracks_that_cannot_be_heard(tmp_path):
+    mean = gather(Ears("1", "4"), tmp_path, fill="mean")
+    np.testing.assert_allclose(mean[[1, 4], 1], np.mean([0, 0.02, 0.03, 0.05]))
+    np.testing.assert_array_equal(gather(Ears("1", "4"), tmp_path, fill="zeros")[[1, 4]], np.zeros((2, 2)))
+    with pytest.raises(BadDataset, match="6 of 6 tracks"):
+        gather(Ears(*"012345"), tmp_path / "other", fill="mean")
+
+
+def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp_path):
+    gather(Ears(), tmp_path)
+    kept = tmp_path / "new" / "kept.jsonl"
+    before = kept.read_bytes()
+    with pytest.raises(BadConfig, match="has scores of another model"):
+        gather(Ears(), tmp_path, model="other")
+    assert kept.read_bytes() == before
+    kept.write_bytes(before + b"no json\n")
+    with pytest.raises(BadConfig, match="lines that are no scores"):
+        gather(Ears(), tmp_path)
+    kept.write_bytes(before + b'{"track": "7"}\n')
+    with pytest.raises(BadConfig, match="lines that are no scores"):
+        gather(Ears(), tmp_path)
+
+
+def test_a_model_without_the_tags_is_refused_before_anything_is_heard(tmp_path):
+    ears = Ears()
+    with pytest.raises(BadScores, match="the model has no scores for slow, epic"):
+        gather(ears, tmp_path, vocabulary=("slow", "happy", "epic"))
+    assert ears.heard == []
