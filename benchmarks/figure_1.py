@@ -11,7 +11,6 @@ a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ import emotify
 from moodfield import fleet, sweep
 from moodfield.jamendo import Dataset, Split
 from moodfield.outputs import figure_1
-from moodfield.outputs.figure_1 import Panel
 from moodfield.sweep import Point
 from moodfield.training import loop, runs
 from moodfield.training.recipe import Recipe
@@ -113,11 +111,13 @@ def _found() -> list[Result]:
 
 def _page(found: list[Result]) -> None:
     """The picture, the table, and what the differences say."""
-    panels = [
-        _panel("ρ along frequency and time", "receptive field, bands = frames", FREQ_AND_TIME, found, axis=0),
-        _panel(f"ρ along time alone, {FIXED} along frequency", "receptive field, frames", TIME_ALONE, found, axis=1),
-    ]
-    figure_1.draw(PICTURE, [panel for panel in panels if any(panel.scores.values())])
+    first, alone = (
+        [each.point for field in fields for each in _of(field, found)] for fields in (FREQ_AND_TIME, TIME_ALONE)
+    )
+    panels = [sweep.panel(first)] if first else []
+    if alone:
+        panels.append(sweep.panel(alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
+    figure_1.draw(PICTURE, panels)
     print(HEAD)
     print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
     print("|---|---|---|---|---|---|---|---|")
@@ -147,20 +147,6 @@ def _page(found: list[Result]) -> None:
             f"\nThe average of the weights scores {np.mean(averaged):+.3f} above the best epoch on the test fold, and"
         )
         print(f"higher in {won} of {len(averaged)} networks, over all fields and folds.")
-
-
-def _panel(title: str, along: str, fields: Sequence[tuple[int, int]], found: list[Result], *, axis: int) -> Panel:
-    """Scores by the size of a field along one axis."""
-    scores: dict[tuple[str, bool], dict[int, list[float]]] = {}
-    ticks = {}
-    for field in sorted(fields):
-        for each in _of(field, found):
-            size = each.point.field[axis]
-            ticks[size] = f"{size}\nρ {field[axis]}"
-            for part in ("validation", "test"):
-                for averaged, known in ((False, each.point.network), (True, each.point.average)):
-                    scores.setdefault((part, averaged), {}).setdefault(size, []).append(known[part])
-    return Panel(title, along, scores, ticks)
 
 
 def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:

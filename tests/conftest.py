@@ -63,3 +63,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noises.write(folder, "train", 12, seed=1)
     noises.write(folder, "validation", 8, seed=2)
     return folder
+
+
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model folders without the ONNX file, which takes seconds."""
+    from moodfield.training import export
+
+    monkeypatch.setattr(
+        export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network")
+    )
+    monkeypatch.setattr(export, "_compare", lambda *_: None)

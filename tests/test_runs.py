@@ -12,7 +12,7 @@ from moodfield import card, jamendo
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadRun, MoodfieldError, MoodfieldWarning
 from moodfield.jamendo import Split, Track
 from moodfield.nets import CPResNetConfig
-from moodfield.training import export, loop, recipe, runs, validation
+from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.batches import Material
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
@@ -37,15 +37,6 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 def place(dataset: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Place:
     """A run of its own, and mels that all tests share."""
     return Place(dataset / "music", dataset / "store", tmp_path / "run")
-
-
-@pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the ONNX file, which takes seconds."""
-    monkeypatch.setattr(
-        export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network")
-    )
-    monkeypatch.setattr(export, "_compare", lambda *_: None)
 
 
 def with_track(split: Split, path: str) -> Split:

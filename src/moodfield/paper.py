@@ -119,7 +119,7 @@ class Submission:
     constant: Literal["popular", "random"] | None = None
     """what it says of every track, if it has no networks"""
     published: str | None = None
-    """its predictions, in the folders of the task's repository"""
+    """its predictions, in the task's repository below `submissions`"""
 
 
 SEEDS = (42, 43, 44, 45, 46)
@@ -144,35 +144,35 @@ SUBMISSIONS: dict[str, Submission] = {
         0.1132,
         0.1480,
         _five("shake_fa_resnet"),
-        published="CP-JKU/1_shakefaresnet",
+        published="CP-JKU/1_shakefaresnet/predictions.npy",
     ),
     "FAResNet": Submission(
         "Submission 2: the same without Shake-Shake (§4.1); that they are five is *chosen by us*",
         0.1149,
         0.1463,
         _five("fa_resnet"),
-        published="CP-JKU/2_faresnet",
+        published="CP-JKU/2_faresnet/predictions.npy",
     ),
     "Avg_ensemble": Submission(
         "Submission 3: the mean of all networks of 1 and 2, a regularized ResNet and a DenseNet (§4.1)",
         0.1189,
         0.1546,
         (*_five("shake_fa_resnet"), *_five("fa_resnet"), Member("cp_resnet"), Member("cp_densenet")),
-        published="CP-JKU/3_avg_ensemble",
+        published="CP-JKU/3_avg_ensemble/predictions.npy",
     ),
     "ResNet34": Submission(
         "Submission 5: one ResNet-34 as it is for images (§4.1)",
         0.0924,
         0.1021,
         (Member("resnet34"),),
-        published="CP-JKU/5_resnet34",
+        published="CP-JKU/5_resnet34/predictions.npy",
     ),
     "CRNN": Submission(
         "Submission 4: convolutions, then a recurrent summary (§4.1)",
         0.0924,
         0.1172,
         (Member("crnn"),),
-        published="CP-JKU/4_crnn",
+        published="CP-JKU/4_crnn/predictions.npy",
     ),
     "CP_ResNet": Submission(
         "Not submitted: a single ResNet with a regularized receptive field (§4.1)",
@@ -181,14 +181,18 @@ SUBMISSIONS: dict[str, Submission] = {
         (Member("cp_resnet"),),
     ),
     "VGG-ish": Submission(
-        "The organisers' baseline (Table 1)", None, 0.1077, (Member("vgg"),), published="baseline/vggish"
+        "The organisers' baseline (Table 1)",
+        None,
+        0.1077,
+        (Member("vgg"),),
+        published="baseline/vggish_predictions.npy",
     ),
     "popular": Submission(
         "The commonest tag of the training tracks for every track (Table 1)",
         None,
         0.0319,
         constant="popular",
-        published="baseline/popular",
+        published="baseline/popular_predictions.npy",
     ),
     "random": Submission(
         "Scores drawn at random; not in the paper, *chosen by us* as the floor", None, None, constant="random"

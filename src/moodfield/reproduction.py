@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from moodfield import files, fleet, metrics, paper
+from moodfield import files, fleet, mediaeval, metrics, paper, resampling, submissions
 from moodfield.errors import BadDataset, BadRun, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
+from moodfield.resampling import Interval, System
 from moodfield.training import loop, pace, recipe, runs, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.pace import Cost, Pace
@@ -28,6 +29,12 @@ from moodfield.training.runs import Heard, Place
 
 NETWORKS, PLAN, ROW, TRACKS = "networks", "plan.json", "row.json", "tracks.json"
 """in the folder of a reproduction: runs, what was asked for, and what came of it; in that of the runs: whose music"""
+PUBLISHED = (
+    ("submissions", "src/groundtruth.npy"),
+    ("mediaeval2019", "mediaeval2019/groundtruth.npy"),
+    (".", "groundtruth.npy"),
+)
+"""where the published predictions may be, and the truth beside them; the first as in the task's repository"""
 JUDGED = ("validation", "test")
 """splits that every network is asked about; the first one chooses"""
 
@@ -81,6 +88,8 @@ class Row:
     """macro PR-AUC on the validation tracks, which the best epochs and the thresholds are chosen on"""
     test: float
     """macro PR-AUC on the test tracks"""
+    interval: Interval
+    """its 95 %, over tracks"""
     networks: dict[str, tuple[float, float]]
     """the same of every network alone, by name"""
     official: dict[str, float]
@@ -116,7 +125,7 @@ def cost(plan: Plan) -> Cost:
     """What a plan takes on this machine alone: a step of one network of a family is timed, the others count by work."""
     seconds = {part: sum(track.seconds for track in split.tracks) for part, split in plan.dataset.splits.items()}
     tags, clips = len(plan.dataset.train.vocabulary), len(plan.dataset.train.tracks)
-    found = Cost(0, sum(pace.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
+    found = Cost(0.0, sum(pace.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
     known: dict[tuple[object, ...], tuple[float, Pace]] = {}
     for each in (network.plan for network in plan.networks):
         family, work = (type(each.net), each.mel, each.precision), survey.of(each.net, each.mel, tags=tags).gmac
@@ -139,7 +148,7 @@ def make(
     test tracks that cannot be read: a submission has a row for every one.
     """
     folder = Path(folder)
-    _claim(plan, folder)
+    claim(plan, folder)
     constant = paper.SUBMISSIONS[plan.title].constant
     if constant:
         flat = {part: _constant(constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()}
@@ -202,6 +211,45 @@ def _train(dataset: Dataset, place: Place, network: Network, *, told: Told = Tol
         _keep(own.run / f"{part}.npy", np.stack(said))
 
 
+@dataclass(frozen=True)
+class Printed:
+    """A row of Table 1 and the published predictions it was made of, scored again."""
+
+    title: str
+    """as the paper has it"""
+    printed: float | None
+    """PR-AUC on the test tracks, as printed"""
+    found: float
+    """macro PR-AUC of the published predictions"""
+    interval: Interval
+    """95 %, over tracks"""
+
+    @property
+    def same(self) -> bool:
+        """Whether it is what was printed, digit for digit."""
+        return self.printed is not None and f"{self.found:.4f}" == f"{self.printed:.4f}"
+
+
+def table_1(folder: str | Path, *, resamples: int = resampling.RESAMPLES) -> list[Printed]:
+    """The test column of Table 1 from what was published, with intervals.
+
+    Takes a folder with `groundtruth.npy`, `CP-JKU/` and `baseline/` in it, one that has it as `mediaeval2019/`, or a
+    clone of the task's repository. Refuses a folder without any of them.
+    """
+    folder = Path(folder)
+    place, truth = next((known for known in PUBLISHED if (folder / known[1]).is_file()), ("", ""))
+    if not truth:
+        raise BadDataset(f"no groundtruth.npy of the task is in {folder}; name a clone of the task's repository")
+    wanted = submissions.read_array(folder / truth)
+    known = {title: each for title, each in paper.SUBMISSIONS.items() if each.published}
+    systems = [System(wanted, submissions.read_array(folder / place / str(each.published))) for each in known.values()]
+    drawn = resampling.bootstrap(systems, generator=np.random.default_rng(0), resamples=resamples)
+    return [
+        Printed(title, each.test, found.report.macro["PR-AUC"], resampling.intervals(found)["PR-AUC-macro"])
+        for (title, each), found in zip(known.items(), drawn, strict=True)
+    ]
+
+
 def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
     """The dataset without the tracks that cannot be read, every mel being there for the networks.
 
@@ -228,19 +276,20 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
 
 def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, tuple[float, float]]) -> Row:
     """The submission with thresholds chosen on the validation tracks, and its row."""
-    truth = {part: split.truth for part, split in _judged(plan.dataset).items()}
-    chosen = metrics.thresholds(truth["validation"], found["validation"])
-    decisions = metrics.decide(found["test"], chosen)
-    official = metrics.evaluate(truth["test"], found["test"], decisions=decisions, tags=plan.dataset.test.vocabulary)
+    vocabulary, truth = plan.dataset.test.vocabulary, plan.dataset.test.truth
+    thresholds = metrics.thresholds(plan.dataset.validation.truth, found["validation"])
+    made = submissions.make(found["test"], thresholds, vocabulary)
+    if plan.networks:  # what has no networks says the same of everything, and is no submission
+        submissions.write(made, folder, vocabulary=vocabulary)
+    score = mediaeval.score(truth, made, vocabulary=vocabulary, resamples=resampling.RESAMPLES)
     row = Row(
         title=plan.title,
         validation=area(plan.dataset, "validation", found["validation"]),
-        test=official.macro["PR-AUC"],
+        test=score.report.macro["PR-AUC"],
+        interval=score.intervals["PR-AUC-macro"],
         networks=alone,
-        official=official.to_dict(),
+        official=score.report.to_dict(),
     )
-    _keep(folder / "predictions.npy", found["test"])
-    _keep(folder / "decisions.npy", decisions)
     files.write(folder / ROW, (json.dumps(asdict(row), indent=2) + "\n").encode())
     return row
 
@@ -264,7 +313,7 @@ def _constant(kind: Literal["popular", "random"], dataset: Dataset, split: Split
     return np.tile(np.arange(shape[1]) == commonest, (shape[0], 1)).astype(np.float64)
 
 
-def _claim(plan: Plan, folder: Path) -> None:
+def claim(plan: Plan, folder: Path) -> None:
     """Make the folder this plan's, or see that it is."""
     path, wanted = folder / PLAN, plan.to_dict()
     if path.is_file():

@@ -6,12 +6,15 @@ Knows nothing of: command lines, pictures, or how a network is trained.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from moodfield import paper, receptive, reproduction
+from moodfield.fleet import Where
 from moodfield.jamendo import Dataset
+from moodfield.outputs.figure_1 import Panel
 from moodfield.paper import Member
-from moodfield.reproduction import JUDGED, Network, Snapshots, Told
+from moodfield.reproduction import JUDGED, Network, Plan, Snapshots, Told
 from moodfield.training import recipe
 from moodfield.training.runs import Place
 
@@ -62,6 +65,15 @@ def networks(
     return tuple(found)
 
 
+def make(
+    plan: Plan, folder: Path, *, store: str | Path, on: Where = Where.HERE, jobs: int = 1, told: Told
+) -> list[Point]:
+    """Train a plan's networks in a folder that is this plan's from then on; refuses that of another one."""
+    reproduction.claim(plan, folder)
+    place = Place(plan.dataset.audio, Path(store), folder / reproduction.NETWORKS, jobs, on)
+    return train(plan.networks, plan.dataset, place, told=told)
+
+
 def train(wanted: Sequence[Network], dataset: Dataset, place: Place, *, told: Told | None = None) -> list[Point]:
     """Train them all, or go on where it was stopped."""
     told = told or Told()
@@ -75,3 +87,19 @@ def point(network: Network, dataset: Dataset, said: Mapping[str, Snapshots]) -> 
     best, last = ({part: reproduction.area(dataset, part, said[part][which]) for part in JUDGED} for which in (0, -1))
     net = network.plan.net
     return Point(net.rho_freq, net.rho_time, network.plan.seed, best, last)  # type: ignore[union-attr]
+
+
+def panel(
+    points: Iterable[Point], *, title: str = "ρ along frequency and time", axis: Literal["freq", "time"] = "freq"
+) -> Panel:
+    """The points as they are drawn, against the size of their fields along one axis."""
+    scores: dict[tuple[str, bool], dict[int, list[float]]] = {}
+    ticks = {}
+    for each in sorted(points, key=lambda point: point.field):
+        size = each.field[0 if axis == "freq" else 1]
+        ticks[size] = f"{size}\nρ {each.rho_freq if axis == 'freq' else each.rho_time}"
+        for part in JUDGED:
+            for averaged, known in ((False, each.network), (True, each.average)):
+                scores.setdefault((part, averaged), {}).setdefault(size, []).append(known[part])
+    along = "bands = frames" if axis == "freq" else "frames"
+    return Panel(title, f"receptive field, {along}", scores, ticks)

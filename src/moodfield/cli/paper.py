@@ -5,6 +5,8 @@ Knows nothing of: how anything is trained or scored.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +19,15 @@ from moodfield.fleet import Where
 
 if TYPE_CHECKING:
     from moodfield.errors import MoodfieldError
-    from moodfield.reproduction import Plan, Row
+    from moodfield.reproduction import Plan, Row, Told
+    from moodfield.sweep import Point
+
+PICTURE = "figure-1.png"
+"""in the folder of a sweep"""
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="a submission of Table 1, such as ShakeFAResNet")],
+    name: Annotated[str, typer.Argument(help="a row of Table 1, such as ShakeFAResNet; or table1, or figure1")],
     *,
     data: Annotated[Path, typer.Option(help="the folder of the dataset: its TSVs, and its audio")],
     audio: Annotated[Path | None, typer.Option(help="the folder of the audio, if it is elsewhere")] = None,
@@ -34,33 +40,62 @@ def reproduce(
     on: desk.On = Where.HERE,
     as_json: desk.AsJson = False,
 ) -> None:
-    """Make a row of Table 1 again: extract, train, average, score; a stopped one goes on."""
-    from moodfield import fleet, jamendo, reproduction
-    from moodfield.training import loop
+    """Make a row of Table 1 again: extract, train, average, score; a stopped one goes on.
 
+    table1 scores the published predictions again: DATA is a clone of the task's repository. figure1 trains networks
+    with other and other receptive fields, and draws what they are worth.
+    """
+    from moodfield import fleet, jamendo, reproduction, sweep
+    from moodfield.reproduction import Plan
+
+    if name.casefold() == "table1":
+        _say_table(data, as_json=as_json)
+        return
     dataset = jamendo.find(data, audio=audio)
-    plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings or ())
+    if name.casefold() == "figure1":
+        fields = [(rho, rho) for rho in sweep.RHOS]
+        plan = Plan("figure1", sweep.networks(fields, small=small, settings=settings or ()), dataset)
+    else:
+        plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings or ())
     _say_plan(plan)
     if only_plan:
         return
-    folder = to or Path("runs") / plan.title
+    folder, jobs = to or Path("runs") / plan.title, jobs or fleet.cores()
+    with _told(plan) as told:
+        if plan.title == "figure1":
+            points = sweep.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+        else:
+            row = reproduction.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+    if plan.title == "figure1":
+        _say_points(points, folder, as_json=as_json)
+    elif as_json:
+        typer.echo(json.dumps(asdict(row)))
+    else:
+        _say_row(row, plan)
+        taggers = f"; its networks are taggers: moodfield tag --model {folder}/networks/NAME" if plan.networks else ""
+        desk.say(f"everything is in {folder}{taggers}")
+
+
+@contextmanager
+def _told(plan: "Plan") -> "Iterator[Told]":
+    """Bars and lines for as long as the work lasts."""
+    from moodfield.reproduction import Told
+    from moodfield.training import loop
+
     for network in plan.networks[:1]:
         loop.keep_freed_memory(network.plan)
-    tracks = len({each.plan.mel for each in plan.networks}) * sum(len(each.tracks) for each in dataset.splits.values())
+    mels = {each.plan.mel for each in plan.networks}
     epochs = {each.name: each.plan.schedule.epochs for each in plan.networks}
-    with Progress(tracks, plan.epochs) as progress:
+    if not plan.networks:
+        yield Told()
+        return
+    with Progress(len(mels) * sum(len(each.tracks) for each in plan.dataset.splits.values()), plan.epochs) as progress:
 
         def done(network: str, error: "MoodfieldError | None") -> None:
             if error is None:
                 progress.done(network, epochs[network])
 
-        told = reproduction.Told(progress.heard, lambda network, epoch: progress.trained(epoch, network), done)
-        row = reproduction.make(plan, folder, store=store, on=on, jobs=jobs or fleet.cores(), told=told)
-    if as_json:
-        typer.echo(json.dumps(asdict(row)))
-        return
-    _say_row(row, plan)
-    desk.say(f"the submission is in {folder}")
+        yield Told(progress.heard, lambda network, epoch: progress.trained(epoch, network), done)
 
 
 def _say_plan(plan: "Plan") -> None:
@@ -68,8 +103,11 @@ def _say_plan(plan: "Plan") -> None:
     from moodfield import paper, reproduction
 
     dataset = plan.dataset
+    what = (
+        paper.SUBMISSIONS[plan.title].what if plan.title in paper.SUBMISSIONS else "Figure 1: receptive fields (§3.1)"
+    )
     counts = ", ".join(f"{len(split.tracks)} for {part}" for part, split in dataset.splits.items())
-    desk.say(f"{plan.title}: {paper.SUBMISSIONS[plan.title].what}")
+    desk.say(f"{plan.title}: {what}")
     desk.say(f"{dataset.name}, {len(dataset.train.vocabulary)} tags; tracks: {counts}")
     if dataset.note:
         desk.say(f"note: {dataset.note}")
@@ -85,21 +123,56 @@ def _say_plan(plan: "Plan") -> None:
 
 def _say_row(row: "Row", plan: "Plan") -> None:
     """The row, below the paper's."""
-    from rich.table import Table
-
     from moodfield import paper
 
     published = paper.SUBMISSIONS[row.title]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head, side in (("macro PR-AUC", "left"), ("validation", "right"), ("test", "right")):
-        table.add_column(head, justify=side)  # type: ignore[arg-type]
-    table.add_row("the paper, on MTG-Jamendo", _short(published.validation), _short(published.test))
-    table.add_row(
-        f"[bold]this one, on {desk.plain(plan.dataset.name)}[/bold]", _short(row.validation), _short(row.test)
-    )
+    table = desk.table("macro PR-AUC", "validation", "test", "95 % of the test", words=1)
+    table.add_row("the paper, on MTG-Jamendo", _short(published.validation), _short(published.test), "")
+    own = f"[bold]here, on {desk.plain(plan.dataset.name)}[/bold]"
+    table.add_row(own, _short(row.validation), _short(row.test), _ends(row.interval))
     for network, (validation, test) in row.networks.items():
-        table.add_row(f"[dim]  {desk.plain(network)} alone[/dim]", _short(validation), _short(test))
+        table.add_row(f"[dim]  {desk.plain(network)} alone[/dim]", _short(validation), _short(test), "")
     desk.console(stderr=False).print(table)
+
+
+def _say_table(data: Path, *, as_json: bool) -> None:
+    """Table 1 from what was published."""
+    from moodfield import reproduction
+
+    rows = reproduction.table_1(data)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(asdict(row) | {"same": row.same}))
+        return
+    table = desk.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
+    for row in rows:
+        table.add_row(row.title, _short(row.printed), _short(row.found), _ends(row.interval))
+    desk.console(stderr=False).print(table)
+    apart = [row.title for row in rows if not row.same]
+    desk.say(f"other digits than printed: {', '.join(apart)}" if apart else "every row, digit for digit")
+
+
+def _say_points(points: "list[Point]", folder: Path, *, as_json: bool) -> None:
+    """What every receptive field is worth, and the picture."""
+    from moodfield import sweep
+    from moodfield.outputs import figure_1
+
+    figure_1.draw(folder / PICTURE, [sweep.panel(points)])
+    if as_json:
+        for point in points:
+            typer.echo(json.dumps(point.to_dict()))
+    else:
+        heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
+        table = desk.table(*heads, words=0)
+        for point in points:
+            scores = (known[part] for part in ("validation", "test") for known in (point.network, point.average))
+            table.add_row(str(point.rho_freq), str(point.field[0]), *map(_short, scores))
+        desk.console(stderr=False).print(table)
+    desk.say(f"the picture is {folder / PICTURE}")
+
+
+def _ends(interval: "tuple[float, float]") -> str:
+    return f"{interval[0]:.4f} – {interval[1]:.4f}"
 
 
 def _short(value: float | None) -> str:

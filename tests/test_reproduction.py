@@ -1,0 +1,263 @@
+"""A row of Table 1: planned, trained, averaged, scored, written; stopped, it goes on; on Ray it is the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import moodfield
+from moodfield import jamendo, metrics, paper, reproduction, submissions
+from moodfield.errors import BadDataset, BadRun, BadScores, MoodfieldError, UnknownName
+from moodfield.jamendo import Dataset
+from moodfield.reproduction import Told
+from moodfield.training import runs
+from noises import TAGS
+
+TINY = (
+    "net.width=4", "mel.rate=8000", "mel.window=256", "mel.overlap=0.5", "mel.bands=32", "batch.clip_seconds=1",
+    "batch.size=4", "augment.roll_frames=3", "schedule.warm_up=0", "schedule.constant=2", "schedule.decay=1",
+    "schedule.final=0", "averaging.start=1", "averaging.every=1", "averaging.snapshots=2",
+)  # fmt: skip
+"""three epochs of next to nothing"""
+
+
+@pytest.fixture(scope="module")
+def noises(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The little dataset, found in a folder as a user would have it."""
+    folder = tmp_path_factory.mktemp("noises")
+    for part in ("train", "validation"):
+        shutil.copy(dataset / f"{part}.tsv", folder / f"noises-{part}.tsv")
+    (folder / "tags.txt").write_text("\n".join(f"mood/theme---{tag}" for tag in TAGS))
+    return jamendo.find(folder, audio=dataset / "music")
+
+
+@pytest.fixture(scope="module")
+def tiny(noises: Dataset) -> reproduction.Plan:
+    return reproduction.plan("FAResNet", noises, scale="small", settings=TINY)
+
+
+def make(plan: reproduction.Plan, folder: Path, told: Told | None = None, **more: object) -> reproduction.Row:
+    return reproduction.make(plan, folder / "row", store=folder / "store", told=told or Told(), **more)
+
+
+def test_a_plan_says_what_will_be_trained(noises):
+    plan = reproduction.plan("shakefaresnet", noises)
+    assert plan.title == "ShakeFAResNet"
+    assert [(each.plan.net.rho_freq, each.plan.net.rho_time, each.plan.seed) for each in plan.networks] == [
+        (5, rho, seed) for rho, seed in zip(paper.TIME_RHOS, paper.SEEDS, strict=True)
+    ]
+    assert all(each.plan.net.shake and each.plan.net.width == 128 for each in plan.networks)
+    assert plan.epochs == 5 * 200
+    small = reproduction.plan("ShakeFAResNet", noises, scale="small", settings=["seed=7"])
+    assert len(small.networks) == 2
+    assert {(each.plan.net.width, each.plan.mel.overlap, each.plan.seed) for each in small.networks} == {(16, 0.25, 7)}
+    assert small.epochs == 2 * 10
+    assert len(reproduction.plan("Avg_ensemble", noises).networks) == 12
+    with pytest.raises(UnknownName, match="no submission called 'FResNet'; did you mean FAResNet"):
+        reproduction.plan("FResNet", noises)
+
+
+def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
+    heard, epochs, done = [], [], []
+    told = Told(
+        lambda track, error: heard.append((track.id, error)),
+        lambda name, epoch: epochs.append((name, epoch.epoch)),
+        lambda name, error: done.append((name, error)),
+    )
+    row = make(tiny, tmp_path, told)
+    names = [each.name for each in tiny.networks]
+    assert len(heard) == 20
+    assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
+    assert done == [(name, None) for name in names]
+    made = submissions.read(tmp_path / "row")
+    assert submissions.check(made, vocabulary=TAGS, rows=8) == []
+    said = {
+        part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
+        for part in reproduction.JUDGED
+    }
+    assert said["test"].shape == (2, 3, 8, 2), "networks, snapshots, tracks, tags"
+    assert np.unique(said["test"].reshape(6, -1), axis=0).shape[0] == 6, "all of them say something else"
+    mean = said["test"].mean(axis=(0, 1), dtype=np.float64)
+    np.testing.assert_allclose(made.predictions, mean, atol=1e-7)
+    chosen = metrics.thresholds(noises.validation.truth, said["validation"].mean(axis=(0, 1), dtype=np.float64))
+    np.testing.assert_array_equal(made.decisions, metrics.decide(made.predictions, chosen))
+    official = metrics.evaluate(noises.test.truth, made.predictions, decisions=made.decisions)
+    assert row.official == official.to_dict()
+    assert row.test == official.macro["PR-AUC"]
+    assert row.interval.low <= row.test <= row.interval.high
+    alone = metrics.evaluate(noises.test.truth, said["test"][1].mean(axis=0)).macro["PR-AUC"]
+    assert row.networks[names[1]][1] == pytest.approx(alone)
+    assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
+    assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
+
+
+class Stopped(Exception):
+    """The process ends here."""
+
+
+def test_what_is_finished_is_not_done_again(tiny, tmp_path, no_export):
+    whole = make(tiny, tmp_path / "whole")
+
+    def stop(name: str, epoch: object) -> None:
+        if name == tiny.networks[1].name and epoch.epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        make(tiny, tmp_path / "again", Told(trained=stop))
+    trained, done = [], []
+    told = Told(trained=lambda name, epoch: trained.append((name, epoch.epoch)), done=lambda name, _: done.append(name))
+    again = make(tiny, tmp_path / "again", told)
+    names = [each.name for each in tiny.networks]
+    assert trained == [(names[1], 3)]
+    assert done == names
+    assert again == whole
+    trained.clear()
+    shutil.rmtree(tmp_path / "again" / "store")
+    assert make(tiny, tmp_path / "again", told) == whole, "not even the mels are wanted"
+    assert trained == []
+    with pytest.raises(BadRun, match="holds a reproduction of another plan"):
+        make(replace(tiny, networks=tiny.networks[:1]), tmp_path / "again")
+
+
+def test_tracks_that_cannot_be_read_are_left_out_but_not_of_the_test(tiny, noises, tmp_path, no_export):
+    missing = replace(noises.train.tracks[1], id="gone", path="train/gone.wav")
+    train = jamendo.Split((missing, *noises.train.tracks), noises.train.vocabulary)
+    failed = []
+    told = Told(heard=lambda track, error: failed.append(track.id) if error else None)
+    one = replace(tiny, networks=tiny.networks[:1])
+    make(replace(one, dataset=replace(noises, train=train)), tmp_path / "train", told)
+    assert failed == ["gone"]
+    rows = json.loads((tmp_path / "train" / "row" / "networks" / "tracks.json").read_text())
+    assert rows["train"] == list(range(1, len(train.tracks)))
+    test = jamendo.Split((*noises.test.tracks, missing), noises.test.vocabulary)
+    with pytest.raises(BadDataset, match="1 of 9 test tracks cannot be read, and a submission has a row for every"):
+        make(replace(one, dataset=replace(noises, test=test)), tmp_path / "test")
+
+
+def test_a_network_that_fails_does_not_stop_the_others(tiny, tmp_path, no_export, monkeypatch):
+    train = runs.train
+
+    def fail(plan: object, *args: object, name: str, **more: object) -> object:
+        if name == tiny.networks[0].name:
+            raise BadRun("the loss became nan")
+        return train(plan, *args, name=name, **more)
+
+    monkeypatch.setattr(runs, "train", fail)
+    done: list[tuple[str, MoodfieldError | None]] = []
+    with pytest.raises(BadRun, match=r"1 of 2 networks could not be trained: fa_resnet.*became nan; the others"):
+        make(tiny, tmp_path, Told(done=lambda name, error: done.append((name, error))))
+    assert [(name, type(error)) for name, error in done] == [
+        (tiny.networks[0].name, BadRun), (tiny.networks[1].name, type(None))
+    ]  # fmt: skip
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("title", ["popular", "random"])
+def test_baselines_hear_nothing(noises, tmp_path, title):
+    plan = reproduction.plan(title, noises)
+    with pytest.warns(match="the same for all tracks") if title == "popular" else _nothing():
+        row = make(plan, tmp_path)
+    truth = noises.test.truth
+    if title == "popular":
+        assert row.test == pytest.approx(truth.mean(axis=0).mean())
+    assert row.networks == {}
+    assert not (tmp_path / "row" / "predictions.npy").exists()
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_a_cost_is_a_time_and_bytes(tiny, noises):
+    found = reproduction.cost(tiny)
+    music = sum(track.seconds for split in noises.splits.values() for track in split.tracks)
+    mels = 2 * 32 * music * 8_000 / 128
+    assert found.disk > mels
+    longer = replace(tiny, networks=tuple(
+        replace(each, plan=replace(each.plan, schedule=replace(each.plan.schedule, constant=2_000)))
+        for each in tiny.networks
+    ))  # fmt: skip
+    assert reproduction.cost(longer).seconds > 50 * found.seconds > 0
+
+
+@pytest.mark.golden
+def test_table_1_digit_for_digit(data):
+    rows = reproduction.table_1(data, resamples=20)
+    assert {row.title: f"{row.found:.4f}" for row in rows} == {
+        "ShakeFAResNet": "0.1480", "FAResNet": "0.1463", "Avg_ensemble": "0.1546", "ResNet34": "0.1021",
+        "CRNN": "0.1172", "VGG-ish": "0.1077", "popular": "0.0319",
+    }  # fmt: skip
+    assert all(row.same and row.interval.low < row.found < row.interval.high for row in rows)
+    assert reproduction.table_1(data / "mediaeval2019", resamples=1)[0].found == rows[0].found
+
+
+@pytest.mark.golden
+def test_table_1_from_a_clone_of_the_tasks_repository(data, tmp_path):
+    (tmp_path / "src").mkdir()
+    shutil.copy(data / "mediaeval2019" / "groundtruth.npy", tmp_path / "src")
+    shutil.copytree(data / "mediaeval2019", tmp_path / "submissions")
+    assert all(row.same for row in reproduction.table_1(tmp_path, resamples=1))
+
+
+def test_a_folder_without_the_task_is_refused(tmp_path):
+    with pytest.raises(BadDataset, match=r"no groundtruth\.npy of the task is in"):
+        reproduction.table_1(tmp_path)
+    np.save(tmp_path / "groundtruth.npy", np.ones((3, 56)))
+    with pytest.raises((BadScores, BadDataset), match=r"predictions\.npy"):
+        reproduction.table_1(tmp_path)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+assert len(ray.nodes()) == 2
+import test_reproduction
+from moodfield import jamendo, reproduction
+from moodfield.fleet import Where
+from moodfield.reproduction import Told
+folder = Path(sys.argv[2])
+dataset = jamendo.find(folder, audio=sys.argv[3])
+plan = reproduction.plan("FAResNet", dataset, scale="small", settings=test_reproduction.TINY)
+done = []
+told = Told(done=lambda name, error: done.append((name, error)))
+row = reproduction.make(plan, folder / "ray", store=folder / "store", on=Where.RAY, told=told)
+assert done == [(each.name, None) for each in plan.networks], done
+print(repr(row.test), repr(row.validation))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_networks_are_trained_side_by_side_on_a_cluster(tiny, noises, dataset, tmp_path, no_export):
+    pytest.importorskip("ray", reason='Ray is not installed: pip install "moodfield[cluster]"')
+    for part in ("train", "validation"):
+        shutil.copy(dataset / f"{part}.tsv", tmp_path / f"noises-{part}.tsv")
+    (tmp_path / "tags.txt").write_text("\n".join(TAGS))
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(here), str(tmp_path), str(dataset / "music")], capture_output=True,
+        text=True, check=False, env=os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    wanted = make(tiny, tmp_path / "here")
+    assert done.stdout.splitlines()[-1] == f"{wanted.test!r} {wanted.validation!r}"
+    name = tiny.networks[1].name
+    one, other = (np.load(tmp_path / place / "networks" / name / "test.npy") for place in ("ray", "here/row"))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    run = moodfield.load(tmp_path / "ray" / "networks" / name)
+    assert run.vocabulary == TAGS
