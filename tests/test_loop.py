@@ -44,6 +44,7 @@ PLAN = Recipe(
     schedule=ScheduleConfig(warm_up=1, constant=12, decay=7, final=0, peak=1e-2, floor=1e-3),
     averaging=AveragingConfig(every=0),
     validate_every=4,
+    validate_stride=None,
 )
 SHORT = replace(
     PLAN,

@@ -69,8 +69,9 @@ class Recipe:
     validate_every: int = 1
     """epochs from one validation to the next; the last epoch is always validated; *chosen by us*: §3.4
     picks the best of all epochs"""
-    validate_stride: float | None = None
-    """seconds from one clip of a track that validation hears to the next; none: it hears everything; *chosen by us*"""
+    validate_stride: float | None = 30.0
+    """seconds from one clip of a track that validation hears to the next; none: it hears everything; *chosen by us*, by
+    a measurement: the epoch chosen by 10 s of every 30 s was worth .002 less, at half the cost or a third"""
     seed: int = 42
     """every draw of the run follows from it; that of the authors' code"""
 
