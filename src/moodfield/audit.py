@@ -5,10 +5,12 @@ Knows nothing of: tables, pictures, or where a dataset comes from.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,22 @@ def scan(indexes: Sequence[str | Path]) -> tuple[list[Track], list[Fault]]:
     return tracks, faults
 
 
+def splits(indexes: Sequence[str | Path], *, vocabulary: Sequence[str] | None = None) -> dict[str, Split]:
+    """The splits of some indexes under short names, what their files are called after what all begin with.
+
+    They share one vocabulary: the one that is given, or the tags of all of them, by alphabet.
+    """
+    found = [jamendo.read(index, vocabulary=vocabulary) for index in indexes]
+    known = found[0].vocabulary if vocabulary else tuple(sorted({tag for each in found for tag in each.vocabulary}))
+    stems = [Path(index).stem for index in indexes]
+    pieces = zip(*(re.split("(?<=[-_])", stem) for stem in stems), strict=False)
+    shared = sum(len(each[0]) for each in takewhile(lambda each: len(set(each)) == 1, pieces))
+    names = [stem[shared:] or stem for stem in stems]
+    if len(set(names)) < len(names):
+        names = [str(index) for index in indexes]
+    return {name: Split(each.tracks, known) for name, each in zip(names, found, strict=True)}
+
+
 def check(
     tracks: Sequence[Track],
     folder: str | Path,
@@ -213,9 +231,9 @@ def stats(split: Split) -> Stats:
     )
 
 
-def together(truth: Bool[np.ndarray, "tracks tags"]) -> Int64[np.ndarray, "tags tags"]:
-    """How many tracks have both of two tags; along the diagonal, how many have the tag."""
-    counted = truth.astype(np.int64)
+def together(*truths: Bool[np.ndarray, "_tracks tags"]) -> Int64[np.ndarray, "tags tags"]:
+    """How many tracks of all of these have both of two tags; along the diagonal, how many have the tag."""
+    counted = np.concatenate(truths).astype(np.int64)
     return counted.T @ counted
 
 

@@ -16,6 +16,7 @@ from moodfield.fleet import Where
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 EXTRAS = {"ray": "cluster", "tensorboard": "watch"}
 """guests that do not come with what training needs → the extra that brings them"""
@@ -50,7 +51,7 @@ class Desk(TyperGroup):
             say(f"{error.filename or 'a file'}: {error.strerror or error}; nothing else was lost")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            say("stopped; what was finished stays, and train and distill go on from there")
+            say("stopped; what was finished stays, and train, distill and data download go on from there")
             raise typer.Exit(130) from error
 
 
@@ -68,6 +69,16 @@ def console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, soft_wrap=True, emoji=False)
+
+
+def table(*heads: str, words: int) -> "Table":
+    """A plain table whose first columns are words, and the others numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index < words else "right", overflow="fold")
+    return table
 
 
 def say(message: str) -> None:

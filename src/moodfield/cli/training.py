@@ -101,7 +101,7 @@ def recipes(*, as_json: desk.AsJson = False) -> None:
             }
             typer.echo(json.dumps(plain, ensure_ascii=False))
         return
-    table = _table("recipe", "what it trains", words=2)
+    table = desk.table("recipe", "what it trains", words=2)
     for name, named in paper.RECIPES.items():
         table.add_row(name, named.what)
     console = desk.console(stderr=False)
@@ -126,7 +126,7 @@ def show_recipe(
     reasons = paper.RECIPES[name].reasons if name in paper.RECIPES else {}
     because = {setting.partition("=")[0]: why for setting, why in reasons.items()}
     because |= {setting.partition("=")[0]: "changed by you" for setting in settings or ()}
-    table = _table("setting", "value", "meaning, and where it comes from", words=3)
+    table = desk.table("setting", "value", "meaning, and where it comes from", words=3)
     room = "net"
     for each in recipe.settings(plan):
         before, room = room, each.path.rpartition(".")[0] or ("net" if each.path == "net" else "")
@@ -172,7 +172,7 @@ def show_runs(
 
 def _came_to(histories: "list[History]") -> "Table":
     """A row for every run, with its number."""
-    table = _table("", "run", "epochs", "loss", "best", "in epoch", "averaged", words=2)
+    table = desk.table("", "run", "epochs", "loss", "best", "in epoch", "averaged", words=2)
     for number, each in enumerate(histories, start=1):
         last, best, mean = each.epochs[-1:], each.best, each.averaged
         table.add_row(
@@ -186,19 +186,9 @@ def _came_to(histories: "list[History]") -> "Table":
 def _differ(settings: dict[str, list[Any]]) -> "Table":
     """A row for every setting in which runs differ, with a column for each run."""
     runs = len(next(iter(settings.values())))
-    table = _table("differ in", *(str(number + 1) for number in range(runs)), words=1)
+    table = desk.table("differ in", *(str(number + 1) for number in range(runs)), words=1)
     for path, values in settings.items():
         table.add_row(path, *map(_value, values))
-    return table
-
-
-def _table(*heads: str, words: int) -> "Table":
-    """A plain table whose first columns are words, and the others numbers."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
-    for index, head in enumerate(heads):
-        table.add_column(head, justify="left" if index < words else "right", overflow="fold")
     return table
 
 
