@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -182,14 +181,13 @@ def test_so_many_tars_are_under_way_at_a_time(tmp_path, clone, server):
 
 
 def test_whoever_has_seen_enough_can_stop_and_go_on(tmp_path, clone, server):
-    started = time.monotonic()
+    """A server that is busy is not asked again once nobody wants the rest any more, and nobody waits for it."""
     server.always[at(NAMES[1])] = Manner(code=503)
-    coming = archive.fetch(
-        tmp_path / "to", lists=clone, mirrors=[server.address], jobs=1, patience=Patience(tries=9, pause=30.0)
-    )
+    patience = Patience(tries=6, pause=0.5)
+    coming = archive.fetch(tmp_path / "to", lists=clone, mirrors=[server.address], jobs=1, patience=patience)
     assert next(coming) == (NAMES[0], 4)
     coming.close()
-    assert time.monotonic() - started < 10
+    assert len(server.asked) <= 3
     server.always.clear()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
 

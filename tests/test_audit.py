@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import noises
 from moodfield import audio, audit, jamendo
 from moodfield.audit import Fault, Kind
-from moodfield.errors import BadAudio, BadConfig, BadDataset
+from moodfield.errors import BadAudio, BadConfig, BadDataset, Crashed
 from moodfield.jamendo import Split, Track
 
 
@@ -82,6 +83,7 @@ def test_nothing_is_wrong_with_what_is_right(place, tracks):
 def test_everything_that_is_wrong_is_said(place, tracks, jobs):
     listed, music = sums(place), place / "music" / "noise"
     (music / "0.wav").unlink()
+    del listed["noise/0.wav"]  # which is the smaller fault
     (music / "1.wav").write_bytes(b"RIFF, but no music")
     soundfile.write(music / "2.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 24_000), 8_000)
     soundfile.write(music / "3.wav", np.zeros(12_000), 8_000)
@@ -131,6 +133,17 @@ def test_a_file_that_may_not_be_read_stops_nothing(place, tracks, monkeypatch):
         (Kind.UNREADABLE, "Permission denied")
     }
     assert len(found) == len(tracks)
+
+
+def test_a_file_that_kills_its_process_is_said_to(place, tracks, monkeypatch):
+    def each(_: object, things: Iterable[object], **__: object) -> Iterator[tuple[object, Crashed]]:
+        yield from ((thing, Crashed("it died")) for thing in things)
+
+    monkeypatch.setattr(audit.fleet, "each", each)
+    found = faults(tracks, place)
+    assert [(fault.kind, fault.track, fault.message) for fault in found] == [
+        (Kind.UNREADABLE, track.id, "it died") for track in tracks
+    ]
 
 
 def test_music_in_low_bitrate_has_its_own_checksums(place, tracks):

@@ -204,6 +204,8 @@ def test_files_that_are_missing_are_left_out_and_said(place, indexes):
 
 
 def test_counts_are_shown_for_every_split_and_tag(place, indexes):
+    head, *rows = indexes[0].read_text().splitlines()
+    indexes[0].write_text("\n".join([head, *(f"{row}\tmood/theme---low" for row in rows)]))  # the most frequent one
     answer = moodfield_("data", "stats", *indexes, "--plot", place / "tags.png")
     assert answer.code == 0, answer.said
     first, second = answer.out.split("\n\n")
@@ -214,6 +216,7 @@ def test_counts_are_shown_for_every_split_and_tag(place, indexes):
     table = [line.split() for line in second.splitlines()]
     assert table[0] == ["tag", "train", "test", "all", "share"]
     assert {row[0]: list(map(int, row[1:3])) for row in table[1:]} == wanted
+    assert [row[0] for row in table[1:]] == ["low", "high"]
     assert [int(row[3]) for row in table[1:]] == sorted(map(sum, wanted.values()), reverse=True)
     assert (place / "tags.png").read_bytes().startswith(b"\x89PNG")
     found = lines(moodfield_("data", "stats", *indexes, "--json").out)

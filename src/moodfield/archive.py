@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from glob import escape
 from pathlib import Path, PurePosixPath
 
@@ -111,13 +112,13 @@ def fetch(
         raise BadConfig(f"{parts} parts and {jobs} jobs came; wanted at least one of each")
     stop = threading.Event()
 
-    def stopped_or(name: str) -> download.Told:
-        def seen(done: int, total: int | None) -> None:
-            if stop.is_set():
-                raise _Stopped
-            told(name, done, total)
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _Stopped
 
-        return seen
+    def seen(name: str, done: int, total: int | None) -> None:
+        pause(0.0)
+        told(name, done, total)
 
     def one(name: str, sha256: str) -> int:
         before = _remembered(to, name, sha256)
@@ -125,9 +126,8 @@ def fetch(
             return before
         tar = to / TARS / name
         addresses = [f"{base.rstrip('/')}/autotagging_moodtheme/{kind}/{name}" for base in bases]
-        seen = stopped_or(name)
-        download.fetch(tar, addresses, sha256=sha256, patience=patience, wait=stop.wait, told=seen)
-        unpacked = unpack(tar, to, found.tracks, on=lambda: seen(tar.stat().st_size, tar.stat().st_size))
+        download.fetch(tar, addresses, sha256=sha256, patience=patience, wait=pause, told=partial(seen, name))
+        unpacked = unpack(tar, to, found.tracks, on=partial(pause, 0.0))
         files.write(_memory(to, name), json.dumps({"sha256": sha256, "files": unpacked}).encode())
         if not keep_tars:
             tar.unlink()

@@ -78,9 +78,7 @@ def arrange(counts: Counts, tracks: int) -> list[int]:
     It follows the second eigenvector of the graph's Laplacian (Fiedler, 1975), whose edges are the logarithms of what
     is more than by chance.
     """
-    edges = np.log(np.clip(lift(counts, tracks), 1, STRONGEST))
-    np.fill_diagonal(edges, 0)
-    edges += 1e-3  # so that tags without company are in the graph, too
+    edges = np.log(np.clip(lift(counts, tracks), 1, STRONGEST)) + 1e-2  # so that tags without company belong, too
     weight = edges.sum(axis=1)
     laplacian = np.eye(len(edges)) - edges / np.sqrt(np.outer(weight, weight))
     vector = np.linalg.eigh(laplacian)[1][:, 1] / np.sqrt(weight)
