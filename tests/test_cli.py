@@ -331,7 +331,9 @@ def test_ctrl_c_is_one_line_and_130(tmp_path, model, jobs):
     os.killpg(program.pid, signal.SIGINT)
     out, said = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert said == "moodfield: stopped; what was finished stays, and train and distill go on from there\n"
+    assert (
+        said == "moodfield: stopped; what was finished stays, and train, distill and data download go on from there\n"
+    )
     assert all("scores" in line for line in lines(out))
 
 

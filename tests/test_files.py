@@ -111,3 +111,9 @@ def test_halves_that_killed_processes_left_are_swept(path):
     files.sweep(path.parent)
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == b"first"
+
+
+def test_the_checksum_of_a_file_is_the_one_that_is_published(path):
+    """FIPS 180-2, appendix B.1."""
+    path.write_bytes(b"abc")
+    assert files.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moodfield import jamendo, tags
 from moodfield.errors import BadDataset
@@ -153,6 +155,65 @@ def test_a_list_that_is_none_is_refused(tmp_path):
         jamendo.read_vocabulary(tmp_path / "tags.txt")
     with pytest.raises(BadDataset, match="cannot be read as a text file"):
         jamendo.read_vocabulary(tmp_path / "none.txt")
+
+
+# ---------------------------------------------------------------- files and checksums
+
+
+@pytest.mark.parametrize("there", ["24/3524.mp3", "24/3524.low.mp3", "audios/24/3524.mp3", "audios/24/3524.low.mp3"])
+def test_a_track_is_found_in_either_bitrate_here_or_in_the_layout_of_mirdata(tmp_path, there):
+    assert jamendo.locate(tmp_path, "24/3524.mp3") == tmp_path / "24/3524.mp3"  # nowhere
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).write_bytes(b"")
+    assert jamendo.locate(str(tmp_path), "24/3524.mp3") == tmp_path / there
+
+
+def test_the_file_that_the_index_names_goes_before_others(tmp_path):
+    for path in ("a.low.ogg", "audios/a.ogg", "a.ogg"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    assert jamendo.locate(tmp_path, "a.ogg") == tmp_path / "a.ogg"
+
+
+@given(st.text(max_size=20))
+def test_any_path_can_be_looked_for(path):
+    assert jamendo.locate("/nowhere", path) == Path("/nowhere", path)
+    assert isinstance(jamendo.sum_of(path, {"x": "y"}), str | None)
+
+
+def test_what_is_wrong_with_lines_comes_with_the_tracks_that_are_right(tmp_path):
+    path = index(tmp_path, LINES[0], "x", line("track_9", "9.mp3", "long", "mood/theme---angry"))
+    tracks, faults = jamendo.scan(path)
+    assert [track.tags for track in tracks] == [("sad", "dark"), ("angry",)]
+    assert faults == ["line 3 has 1 columns, 5 and one for every tag are wanted",
+                      "line 4: duration 'long' is not a number of seconds"]  # fmt: skip
+
+
+A, B = "a" * 64, "0123456789abcdef" * 4
+
+
+def test_a_list_of_checksums_is_read_as_the_dataset_and_as_sha256sum_write_it(tmp_path):
+    (tmp_path / "sums.txt").write_text(f"{A} 02/2.low.mp3\n{B}  1.mp3\n{A} *with space.mp3\n{A} 02/2.low.mp3\n")
+    sums = jamendo.read_sums(tmp_path / "sums.txt")
+    assert sums == {"02/2.low.mp3": A, "1.mp3": B, "with space.mp3": A}
+    assert next(iter(sums)) == "02/2.low.mp3"
+    assert jamendo.sum_of("02/2.mp3", sums) == A
+    assert jamendo.sum_of("1.mp3", sums) == B
+    assert jamendo.sum_of("3.mp3", sums) is None
+
+
+def test_a_list_of_checksums_that_is_none_is_refused_with_all_its_faults(tmp_path):
+    (tmp_path / "sums.txt").write_text(f"{A} a\n{A[1:]} b\n{A}\n{A.upper()} c\n{B} a\n\n")
+    with pytest.raises(BadDataset) as caught:
+        jamendo.read_sums(tmp_path / "sums.txt")
+    assert str(caught.value).split("checksums: ")[1].split("; ") == [
+        *(f"line {number} is not a SHA-256 and a path" for number in (2, 3, 4)),
+        "line 5: a comes with two checksums",
+        "line 6 is not a SHA-256 and a path",
+    ]
+    (tmp_path / "sums.txt").write_text("")
+    with pytest.raises(BadDataset, match="it is empty"):
+        jamendo.read_sums(tmp_path / "sums.txt")
 
 
 # ---------------------------------------------------------------- as published

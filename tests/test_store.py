@@ -207,6 +207,16 @@ def test_a_cut_mel_is_refused(tmp_path, music, tracks):
         kept.open(tracks[0])
 
 
+def test_music_in_low_bitrate_or_in_the_layout_of_mirdata_is_found(tmp_path, music, tracks):
+    for form in ("00/{}.low.wav", "audios/00/{}.wav"):
+        other = tmp_path / form.split("/")[0]
+        for number in range(4):
+            (other / form.format(number)).parent.mkdir(parents=True, exist_ok=True)
+            (other / form.format(number)).write_bytes((music / "00" / f"{number}.wav").read_bytes())
+        kept = Store(tmp_path / "mels" / form.split("/")[0], CONFIG)
+        assert all(isinstance(result, Path) for result in results(kept.extract(tracks, other)).values())
+
+
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """As if the disk were full: no file grows beyond `size` bytes."""

@@ -112,16 +112,15 @@ def blocks(source: Source, *, rate: int) -> Iterator[Float32[np.ndarray, "sample
     if not RATES[0] <= rate <= RATES[1]:
         raise BadConfig(f"rate={rate} came; wanted {RATES[0]} to {RATES[1]} samples per second, 44100 for instance")
     with ExitStack() as stack:
-        if isinstance(source, Waveform):
-            name, came, most = "the waveform", source.rate, len(source.samples)
-            decoded: Iterator[Mono] = (source.samples[start : start + BLOCK] for start in range(0, most, BLOCK))
-        else:
-            name, path = str(source), Path(source)
-            most = _size(path) * MOST_SAMPLES_PER_BYTE
-            came, decoded = _opened(path, stack)
-        if not RATES[0] <= came <= RATES[1]:
-            raise _bad("bad-rate", f"{name} with {came} samples per second")
-        yield from _resampled(_checked(decoded, name=name, rate=came, most=most), came, rate)
+        came, decoded = _decoded(source, stack)
+        yield from _resampled(decoded, came, rate)
+
+
+def seconds(source: Source) -> float:
+    """How long the music of `source` lasts: it is decoded, a header may say anything. Refuses as `blocks` does."""
+    with ExitStack() as stack:
+        rate, decoded = _decoded(source, stack)
+        return sum(map(len, decoded)) / rate
 
 
 def find(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -164,6 +163,20 @@ def _natural(path: Path) -> list[tuple[list[str | int], str]]:
 
 def _bad(reason: str, came: str) -> BadAudio:
     return BadAudio(reason, f"{came}: wanted {REASONS[reason]}")
+
+
+def _decoded(source: Source, stack: ExitStack) -> tuple[int, Iterator[Mono]]:
+    """The rate of `source` and its blocks, checked as they come; `stack` closes its file."""
+    if isinstance(source, Waveform):
+        name, rate, most = "the waveform", source.rate, len(source.samples)
+        decoded: Iterator[Mono] = (source.samples[start : start + BLOCK] for start in range(0, most, BLOCK))
+    else:
+        name, path = str(source), Path(source)
+        most = _size(path) * MOST_SAMPLES_PER_BYTE
+        rate, decoded = _opened(path, stack)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise _bad("bad-rate", f"{name} with {rate} samples per second")
+    return rate, _checked(decoded, name=name, rate=rate, most=most)
 
 
 class _DecoderError(Exception):

@@ -36,6 +36,10 @@ class BadDataset(MoodfieldError):
     """An index, a split or a truth matrix that cannot be used; all its faults at once."""
 
 
+class BadDownload(MoodfieldError):
+    """A file of the internet that cannot be had."""
+
+
 class BadModel(MoodfieldError):
     """A model folder or checkpoint that cannot be loaded."""
 

@@ -4,6 +4,7 @@ In: a path, and what is to be there. Out: the complete file, or the one that was
 Knows nothing of: what is in it.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,12 @@ def write(path: Path, content: bytes) -> None:
     """Put these bytes at `path`; an `OSError` leaves what was there before."""
     with whole(path) as half:
         half.write_bytes(content)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sweep(folder: Path) -> None:

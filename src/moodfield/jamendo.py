@@ -1,10 +1,12 @@
 """The MTG-Jamendo index: tracks, splits, truth.
 
-In: a TSV in the dataset's form. Out: its tracks in the order of the file, and their truth.
+In: a TSV in the dataset's form. Out: its tracks in the order of the file, their truth, their files and checksums.
 Knows nothing of: audio, mels, or what is done with a split.
 """
 
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +25,10 @@ LISTS = ("moodtheme_split.txt", "tags.txt")
 HELD_OUT = 5
 """one in so many training tracks is for validation where there are only two splits"""
 HEADER = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
+LOW = ".low"
+"""what the files of the dataset's low bitrate have before their suffix, though the index does not"""
+HOMES = ("", "audios")
+"""where below a folder the paths of tracks begin: there itself, or as mirdata has it"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,22 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     `vocabulary` gives the names and order of the tags; without it they are those of the file, by alphabet, which is the
     official order of the 56 moods and themes. Refuses with all faults of the file at once.
     """
+    tracks, faults = scan(path)
+    named = {tag for track in tracks for tag in track.tags if tag}
+    known = tuple(sorted(named)) if vocabulary is None else tags.vocabulary(vocabulary)
+    strangers = sorted(named - set(known))
+    if strangers:
+        faults.append(f"tags that are not in the vocabulary: {', '.join(strangers)}")
+    if not tracks:
+        faults.append("it lists no tracks")
+    if faults:
+        more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
+        raise BadDataset(f"{path} cannot be used: {'; '.join(faults[:20])}{more}")
+    return Split(tuple(tracks), known)
+
+
+def scan(path: str | Path) -> tuple[list[Track], list[str]]:
+    """The tracks of a TSV, whatever their tags, and what is wrong with its lines; refuses what is no such TSV."""
     lines = _lines(path)
     if lines[:1] and tuple(lines[0].split("\t")[:6]) == HEADER:
         lines = lines[1:]
@@ -155,17 +177,52 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
             faults.append(f"line {number}: path {cells[3]!r} leaves the folder of the dataset")
         seen.add(cells[0])
         tracks.append(Track(cells[0], cells[3], seconds, names))
-    named = {tag for track in tracks for tag in track.tags if tag}
-    known = tuple(sorted(named)) if vocabulary is None else tags.vocabulary(vocabulary)
-    strangers = sorted(named - set(known))
-    if strangers:
-        faults.append(f"tags that are not in the vocabulary: {', '.join(strangers)}")
-    if not tracks:
-        faults.append("it lists no tracks")
-    if faults:
+    return tracks, faults
+
+
+def locate(folder: str | Path, path: str) -> Path:
+    """The file of a track whose path in the index is this, below a folder of audio.
+
+    It may be there as the index names it, or in the dataset's low bitrate (`24/3524.low.mp3` for `24/3524.mp3`), and
+    the folder may be a `data_home` of mirdata. If it is nowhere, the path is that of the index.
+    """
+    for home in HOMES:
+        for form in (path, low(path)):
+            # Path.is_file would raise where it may not look; reading reports that better, file by file
+            if os.path.isfile(file := Path(folder, home, form)):  # noqa: PTH113
+                return file
+    return Path(folder, path)
+
+
+def low(path: str) -> str:
+    """What the dataset's low bitrate calls the file of this path: `24/3524.low.mp3` for `24/3524.mp3`."""
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122  (asked for every track and every home)
+    return stem + LOW + suffix
+
+
+def read_sums(path: str | Path) -> dict[str, str]:
+    """From file to SHA-256, as a list in the dataset's form (`SHA256 PATH`, a line a file) has them, in its order.
+
+    Refuses with all faults of the list at once.
+    """
+    sums: dict[str, str] = {}
+    faults = []
+    for number, line in enumerate(_lines(path), start=1):
+        digest, _, name = line.partition(" ")
+        name = name.lstrip(" *")  # as sha256sum writes it
+        if not re.fullmatch("[0-9a-f]{64}", digest) or not name:
+            faults.append(f"line {number} is not a SHA-256 and a path")
+        elif sums.setdefault(name, digest) != digest:
+            faults.append(f"line {number}: {name} comes with two checksums")
+    if faults or not sums:
         more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
-        raise BadDataset(f"{path} cannot be used: {'; '.join(faults[:20])}{more}")
-    return Split(tuple(tracks), known)
+        raise BadDataset(f"{path} is no list of checksums: {'; '.join(faults[:20]) or 'it is empty'}{more}")
+    return sums
+
+
+def sum_of(path: str, sums: Mapping[str, str]) -> str | None:
+    """The checksum that a list has for the track of this path, in whichever of its two bitrates."""
+    return sums.get(path) or sums.get(low(path))
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:

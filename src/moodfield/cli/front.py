@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from moodfield.cli import desk, hearing, networks, paper, training
+from moodfield.cli import data, desk, hearing, networks, paper, training
 
 app = typer.Typer(
     cls=desk.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="moodfield hears what a piece of music feels like.",
 )  # fmt: skip
+datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Datasets: fetched, checked, looked into.")
 runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Training runs: what they came to, how they went.")
 zoo, recipes = (
     typer.Typer(cls=desk.Listing, rich_markup_mode=None, help=words)
@@ -47,6 +48,11 @@ app.add_typer(zoo, name="nets")
 app.add_typer(recipes, name="recipes")
 recipes.command("list")(training.recipes)
 recipes.command("show")(training.show_recipe)
+app.add_typer(datasets, name="data")
+datasets.command()(data.download)
+datasets.command()(data.check)
+datasets.command()(data.audit)
+datasets.command()(data.stats)
 app.add_typer(runs, name="runs")
 runs.command("show")(training.show_runs)
 zoo.command("list")(networks.networks)

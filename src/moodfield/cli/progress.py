@@ -1,15 +1,19 @@
 """What is seen of work that takes long.
 
-In: tracks heard and epochs trained. Out: bars and lines on a terminal.
+In: tracks heard, epochs trained, bytes fetched. Out: bars and lines on a terminal.
 Knows nothing of: how the work is done.
 """
 
+import sys
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from moodfield.cli import desk
 from moodfield.errors import MoodfieldError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from moodfield.jamendo import Track
     from moodfield.training.loop import Epoch
 
@@ -82,3 +86,72 @@ class Progress:
         self._bars.update(self._epochs, completed=sum(self._past.values()))
         speed = self._bars.tasks[self._epochs].speed
         self._bars.update(self._epochs, pace=f"{1 / speed:.1f} s each" if speed else "")
+
+
+class Tracks:
+    """One bar on a terminal: tracks that were looked at."""
+
+    def __init__(self, what: str, tracks: int) -> None:
+        from rich import progress
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            console=desk.console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
+        )
+        self._bar = self._bars.add_task(what, total=tracks)
+
+    def __enter__(self) -> "Tracks":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def one(self) -> None:
+        """Another track was looked at."""
+        self._bars.advance(self._bar)
+
+
+class Tars:
+    """A bar on a terminal for every tar under way, told of from any thread."""
+
+    def __init__(self) -> None:
+        from rich import progress
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=desk.console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
+        )
+        self._lock = Lock()
+        self._under_way: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Tars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def told(self, name: str, done: int, total: int | None) -> None:
+        """So many bytes of a tar are here."""
+        with self._lock:
+            if name not in self._under_way:
+                self._under_way[name] = self._bars.add_task(name, total=total)
+        self._bars.update(self._under_way[name], completed=done, total=total)
+
+    def over(self, name: str) -> None:
+        """A tar is no longer under way."""
+        with self._lock:
+            if name in self._under_way:
+                self._bars.remove_task(self._under_way.pop(name))

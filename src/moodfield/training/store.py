@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Float32, Float64
 
-from moodfield import audio, files, fleet, mel
+from moodfield import audio, files, fleet, jamendo, mel
 from moodfield.errors import BadDataset, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Track
@@ -51,7 +51,7 @@ class Store:
         It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all. Refuses a
         folder that cannot be written.
         """
-        work = [((Path(music) / track.path).absolute(), self._path(track).absolute()) for track in tracks]
+        work = [(jamendo.locate(music, track.path).absolute(), self._path(track).absolute()) for track in tracks]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())

@@ -1,0 +1,271 @@
+"""The commands about datasets.
+
+In: names, indexes, folders of audio. Out: music, tables, JSON lines, pictures.
+Knows nothing of: how a dataset is fetched, checked or counted.
+"""
+
+import json
+from collections import Counter
+from itertools import chain, combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodfield.cli import desk, progress
+from moodfield.errors import MoodfieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.table import Table
+
+    from moodfield.audit import Stats, Twins
+    from moodfield.jamendo import Split
+
+Indexes = Annotated[list[Path], typer.Argument(help="TSVs in the form of MTG-Jamendo", show_default=False)]
+Audio = Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below, or mirdata's data_home")]
+Tags = Annotated[Path | None, typer.Option(help="tags in their order; else those of the TSVs")]
+Sums = Annotated[Path | None, typer.Option(help="a list of the tracks' SHA-256: …_sha256_tracks.txt")]
+Plot = Annotated[Path | None, typer.Option(help="draw which tags go together: tags.png")]
+
+
+def download(
+    dataset: Annotated[str, typer.Argument(help="moodtheme: the mood/theme subset of MTG-Jamendo")],
+    *,
+    to: Annotated[Path, typer.Option(help="the folder of the music; an unfinished one goes on")],
+    kind: Annotated[str, typer.Option(help="audio-low: mono, about 46 GB; audio: 320 kbit/s, 152 GB")] = "audio-low",
+    parts: Annotated[int | None, typer.Option(min=1, help="only the first so many of the 100 tars")] = None,
+    mirrors: Annotated[list[str] | None, typer.Option("--mirror", help="mtg-fast, mtg, or an address; several")] = None,
+    lists: Annotated[Path | None, typer.Option(help="a clone of the dataset's repository; else it is asked")] = None,
+    keep_tars: Annotated[bool, typer.Option("--keep-tars", help="keep tars that were unpacked")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="tars under way at a time")] = 4,
+    as_json: desk.AsJson = False,
+) -> None:
+    """Fetch a dataset, check every byte of it, and unpack it; what was fetched stays, also after Ctrl-C."""
+    from moodfield import archive, errors
+
+    errors.lookup({"moodtheme": archive}, dataset, what="dataset to download")
+    form = errors.lookup({each.value: each for each in archive.Kind}, kind, what="kind of audio")
+    files, failed = 0, 0
+    with progress.Tars() as bars:
+        coming = archive.fetch(
+            to, kind=form, parts=parts, lists=lists, mirrors=mirrors or tuple(archive.MIRRORS), jobs=jobs,
+            keep_tars=keep_tars, told=bars.told,
+        )  # fmt: skip
+        for tar, result in coming:
+            bars.over(tar)
+            failure = str(result) if isinstance(result, MoodfieldError) else ""
+            failed += bool(failure)
+            files += 0 if isinstance(result, MoodfieldError) else result
+            if as_json:
+                typer.echo(json.dumps({"tar": tar, **({"error": failure} if failure else {"files": result})}))
+            elif failure:
+                desk.say(failure)
+            else:
+                typer.echo(f"{tar}  {result} files")
+    desk.say(f"{files} files are in {to}" + (f"; {failed} tars failed, the same command tries again" if failed else ""))
+    if failed:
+        raise typer.Exit(3)
+
+
+def check(
+    indexes: Indexes,
+    *,
+    audio: Audio,
+    tags: Tags = None,
+    sums: Sums = None,
+    quick: Annotated[bool, typer.Option("--quick", help="do not decode: no durations, no damaged files")] = False,
+    tolerance: Annotated[float, typer.Option(min=0, help="seconds by which a duration may be wrong")] = 1.0,
+    jobs: desk.Jobs = 0,
+    as_json: desk.AsJson = False,
+) -> None:
+    """Say everything that is wrong with a dataset: lines, tags, missing and unreadable files, durations, checksums."""
+    from moodfield import audit as room
+    from moodfield import fleet, jamendo
+
+    vocabulary = jamendo.read_vocabulary(tags) if tags else None
+    listed = jamendo.read_sums(sums) if sums else None
+    tracks, faults = room.scan(indexes)
+    kinds: Counter[str] = Counter()
+    bad = set()
+    checked = room.check(
+        tracks, audio, vocabulary=vocabulary, sums=listed, tolerance=tolerance, decode=not quick,
+        jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 4)),
+    )  # fmt: skip
+    with progress.Tracks("tracks", len(tracks)) as bar:
+        for track, found in chain([(None, faults)], checked):
+            for fault in found:
+                if not kinds and not as_json:
+                    typer.echo(_line("fault", "track", "what"))
+                kinds[fault.kind] += 1
+                bad.add(fault.path)
+                typer.echo(json.dumps(fault.to_dict()) if as_json else _line(fault.kind, fault.track, fault.message))
+            if track:
+                bar.one()
+    if not kinds:
+        desk.say(f"nothing is wrong with {len(tracks)} tracks")
+        return
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    desk.say(f"{kinds.total()} faults of {len(bad)} files, in {len(tracks)} tracks: {counted}")
+    raise typer.Exit(3)
+
+
+def audit(
+    indexes: Indexes,
+    *,
+    sums: Sums = None,
+    audio: Annotated[Path | None, typer.Option(help="without --sums: the folder whose files are compared")] = None,
+    tags: Tags = None,
+    everything: Annotated[bool, typer.Option("--all", help="show every group, not only those across splits")] = False,
+    plot: Plot = None,
+    jobs: desk.Jobs = 0,
+    as_json: desk.AsJson = False,
+) -> None:
+    """Find tracks with the same audio within and across splits, with other tags too, and tags that are missing."""
+    from moodfield import audit as room
+    from moodfield import jamendo
+
+    if not sums and not audio:
+        raise typer.BadParameter("name a list of checksums with --sums, or the music with --audio")
+    _check_plot(plot)
+    splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
+    listed = jamendo.read_sums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
+    groups = room.twins(splits, listed)
+    if as_json:
+        for group in groups:
+            typer.echo(json.dumps(group.to_dict(), ensure_ascii=False))
+    else:
+        counted = {name: room.stats(split) for name, split in splits.items()}
+        console = desk.console(stderr=False)
+        console.print(_of_splits(counted), soft_wrap=False)
+        for name, each in counted.items():
+            if absent := [tag for tag, count in each.tags.items() if not count]:
+                console.print(f"no track of {name} has {desk.plain(', '.join(absent))}", highlight=False)
+        console.print()
+        if shown := [group for group in groups if everything or group.across]:
+            console.print(_of_twins(shown), soft_wrap=False)
+            console.print()
+        for words in _summary(groups, splits, listed):
+            console.print(desk.plain(words), highlight=False)
+    _plot(plot, splits)
+
+
+def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: desk.AsJson = False) -> None:
+    """Count what is in a dataset: tracks, hours, tags, and tags that go together."""
+    from moodfield import audit as room
+    from moodfield import jamendo
+
+    _check_plot(plot)
+    splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
+    counted = {name: room.stats(split) for name, split in splits.items()}
+    if as_json:
+        for name, each in counted.items():
+            typer.echo(json.dumps({"split": name, **each.to_dict()}, ensure_ascii=False))
+    else:
+        console = desk.console(stderr=False)
+        console.print(_of_splits(counted), soft_wrap=False)
+        console.print()
+        console.print(_of_tags(counted), soft_wrap=False)
+    _plot(plot, splits)
+
+
+def _line(kind: str, track: str, words: str) -> str:
+    """A fault as a line of the table."""
+    return desk.printable(f"{kind:<10}  {track or '–':<16}  {words}")
+
+
+def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str, str]:
+    """The checksums of the music itself; what cannot be read is said and left out."""
+    from moodfield import audit as room
+    from moodfield import fleet
+
+    tracks = [track for split in splits.values() for track in split.tracks]
+    found: dict[str, str] = {}
+    with progress.Tracks("checksums", len(tracks)) as bar:
+        for track, result in room.digests(tracks, audio, jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 100))):
+            bar.one()
+            if isinstance(result, MoodfieldError):
+                desk.say(f"left out: {result}")
+            else:
+                found[track.path] = result
+    return found
+
+
+def _summary(groups: "Sequence[Twins]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]") -> "Iterator[str]":
+    """What the groups come to, in sentences."""
+    from moodfield import audit as room
+
+    if not groups:
+        yield f"no two of {sum(len(split.tracks) for split in splits.values())} tracks have the same audio"
+        return
+    tracks, differ = sum(len(group.members) for group in groups), sum(group.differ for group in groups)
+    across = sum(group.across for group in groups)
+    within = Counter(group.members[0][0] for group in groups if not group.across)
+    yield f"{len(groups)} groups, {tracks} tracks: the same audio, byte for byte; {differ} groups have different tags"
+    yield f"within splits: {', '.join(f'{within[name]} in {name}' for name in splits)}; across: {across}"
+    listed = room.duplicates(sums)
+    if (files := sum(map(len, listed))) != tracks:
+        yield f"in the whole list of checksums: {len(listed)} groups, {files} files"
+    for one, other in combinations(splits, 2):
+        learned, judged = ([track.path for track in splits[name].tracks] for name in (one, other))
+        if rows := room.leaks(learned, judged, sums):
+            words = "track of {} is" if len(rows) == 1 else "tracks of {} are"
+            yield f"{len(rows)} {words.format(other)} in {one}, too: {', '.join(judged[row] for row in rows[:10])}"
+
+
+def _of_twins(groups: "Sequence[Twins]") -> "Table":
+    """A block of rows for every group."""
+    table = desk.table("same audio", "in", "tags", words=3)
+    for number, group in enumerate(groups):
+        if number:
+            table.add_row()
+        for split, track in group.members:
+            table.add_row(desk.plain(track.path), desk.plain(split), desk.plain(", ".join(track.tags)))
+    return table
+
+
+def _of_splits(counted: "Mapping[str, Stats]") -> "Table":
+    """A row for every split."""
+    table = desk.table("split", "tracks", "hours", "longest", "tags a track", "without tags", words=1)
+    for name, each in counted.items():
+        minutes, seconds = divmod(round(each.longest), 60)
+        table.add_row(
+            desk.plain(name), f"{each.tracks:,}", f"{each.seconds / 3600:,.1f}", f"{minutes}:{seconds:02}",
+            f"{each.tags_per_track:.2f}", f"{each.untagged:,}",
+        )  # fmt: skip
+    return table
+
+
+def _of_tags(counted: "Mapping[str, Stats]") -> "Table":
+    """A row for every tag, the most frequent first."""
+    several = len(counted) > 1
+    tracks = sum(each.tracks for each in counted.values())
+    of_all = Counter[str]()
+    for each in counted.values():
+        of_all.update(each.tags)
+    table = desk.table("tag", *map(desk.plain, counted), *(["all"] if several else []), "share", words=1)
+    for tag, count in of_all.most_common():
+        numbers = [each.tags[tag] for each in counted.values()] + ([count] if several else [])
+        table.add_row(desk.plain(tag), *(f"{number:,}" for number in numbers), f"{100 * count / tracks:.1f} %")
+    return table
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Refuse a place where no picture can be before anything is computed for it."""
+    if plot:
+        from moodfield.outputs import picture
+
+        picture.check(plot)
+
+
+def _plot(plot: Path | None, splits: "Mapping[str, Split]") -> None:
+    """Draw which tags go together in all splits, if a picture is wanted."""
+    if plot:
+        from moodfield import audit as room
+        from moodfield.outputs import cooccurrence
+
+        counts = room.together(*(split.truth for split in splits.values()))
+        vocabulary = next(iter(splits.values())).vocabulary
+        cooccurrence.draw(plot, counts, vocabulary, tracks=sum(len(split.tracks) for split in splits.values()))
+        desk.say(f"the picture is {plot}")

@@ -1,0 +1,236 @@
+"""A file of the internet becomes a file here, whole and checked.
+
+In: the addresses of a file, and its checksum. Out: the file under its name, or why it could not be had.
+Knows nothing of: what is in the file.
+
+What has come lies beside it as `NAME.part`, so that the next try, or the next run, goes on from there.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from moodfield import files
+from moodfield.errors import BadConfig, BadDownload
+
+if TYPE_CHECKING:
+    import httpx
+
+BLOCK = 2**18
+"""bytes read from the disk at a time"""
+MOST = 2**34
+"""bytes of a file whose size is not known; a server that sends more is not believed"""
+LONGEST_PAUSE = 60.0
+"""seconds between two tries"""
+BUSY = frozenset({408, 425, 429})
+"""answers that mean later, beside all from 500 on"""
+
+Told = Callable[[int, int | None], None]
+"""told of the bytes that are here, and of those that there will be if the server says it; may raise to stop"""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to go on with one address."""
+
+    tries: int = 6
+    """tries in a row that bring nothing new; then the next address is asked"""
+    pause: float = 1.0
+    """seconds before the second of them, doubled before every further one"""
+    silence: float = 30.0
+    """seconds without a byte after which a connection is given up"""
+
+    def __post_init__(self) -> None:
+        if self.tries < 1 or self.pause < 0 or self.silence <= 0:
+            raise BadConfig(f"{self} came; wanted tries of at least 1, a pause of at least 0 s, a silence above 0 s")
+
+
+def fetch(
+    path: Path,
+    addresses: Sequence[str],
+    *,
+    sha256: str,
+    size: int | None = None,
+    patience: Patience | None = None,
+    wait: Callable[[float], object] = time.sleep,
+    told: Told = lambda *_: None,
+) -> None:
+    """Put the file with this SHA-256, and these bytes if they are known, at `path`, from the first address that has it.
+
+    A file that is there and right is not fetched again; one that is wrong is replaced. Cut connections and busy servers
+    are tried again after `wait` seconds, from the byte that was reached if the server can. What a server sends is
+    hashed as it comes, and takes its name only if the checksum is right; what is wrong is thrown away. Refuses with
+    `BadDownload`, which says what became of every address, also when the disk is full; what has come is then kept.
+    """
+    strange = [address for address in addresses if not address.startswith(("https://", "http://"))]
+    if strange or not addresses:
+        raise BadConfig(f"{', '.join(strange) or 'nothing'} came as address of {path.name}; wanted https:// or http://")
+    try:
+        if path.is_file() and files.sha256(path) == sha256:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(f"{path.name}.part")
+        with half.open("a+b") as file:
+            _keep_others_out(file, path)
+            part = _Part(file, sha256, size)
+            faults = _from_any(addresses, part, patience or Patience(), wait, told)
+            file.flush()
+            os.fsync(file.fileno())
+        if not faults:
+            half.replace(path)
+            return
+        if not part.size:
+            half.unlink()
+    except OSError as error:
+        why = error.strerror or error
+        raise BadDownload(f"{path} cannot be written: {why}; what has come is kept: make room and try again") from error
+    kept = f"the first {part.size:,} bytes are kept, try again later" if part.size else "name another mirror"
+    raise BadDownload(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
+
+
+class _Part:
+    """What has come of a file, on disk, with its digest."""
+
+    def __init__(self, file: IO[bytes], sha256: str, size: int | None) -> None:
+        self._file, self._sha256, self.wanted = file, sha256, size
+        self._digest, self.size = hashlib.sha256(), 0
+        file.seek(0)
+        while block := file.read(BLOCK):
+            self._count(block)
+
+    @property
+    def right(self) -> bool:
+        """Whether this is the whole file, and the one that was wanted."""
+        return self._digest.hexdigest() == self._sha256
+
+    def add(self, block: bytes) -> None:
+        """What came next; the file was opened to append."""
+        self._file.write(block)
+        self._count(block)
+
+    def empty(self) -> None:
+        """Throw everything away."""
+        self._file.truncate(0)
+        self._digest, self.size = hashlib.sha256(), 0
+
+    def _count(self, block: bytes) -> None:
+        self._digest.update(block)
+        self.size += len(block)
+
+
+class _Again(Exception):
+    """A try failed; the next one may not."""
+
+
+class _Elsewhere(Exception):
+    """An address will not do."""
+
+
+def _from_any(
+    addresses: Sequence[str], part: _Part, patience: Patience, wait: Callable[[float], object], told: Told
+) -> list[str]:
+    """Fill the part from one address after the other; what was wrong with all of them, or nothing."""
+    import httpx
+
+    if part.right:
+        return []
+    faults = []
+    with httpx.Client(follow_redirects=True, timeout=patience.silence) as client:
+        for address in addresses:
+            try:
+                _from_one(client, address, part, patience, wait, told)
+            except _Elsewhere as error:
+                faults.append(f"{address} {error}")
+            else:
+                return []
+    return faults
+
+
+def _from_one(
+    client: "httpx.Client",
+    address: str,
+    part: _Part,
+    patience: Patience,
+    wait: Callable[[float], object],
+    told: Told,
+) -> None:
+    """Fill the part from one address, in as many tries as bring something new."""
+    import httpx
+
+    idle, furthest = 0, part.size
+    while True:
+        try:
+            _receive(client, address, part, told)
+            break
+        except (_Again, httpx.RequestError) as error:
+            # more than ever before: a server that knows no ranges and cuts here and there would else go on for ever
+            idle = 0 if part.size > furthest else idle + 1
+            furthest = max(furthest, part.size)
+            if idle >= patience.tries:
+                raise _Elsewhere(f"failed {idle} times in a row: {error or type(error).__name__}") from error
+        except httpx.InvalidURL as error:
+            raise _Elsewhere(f"is no address: {error}") from error
+        wait(min(patience.pause * 2 ** max(0, idle - 1), LONGEST_PAUSE))
+    if not part.right:
+        part.empty()
+        raise _Elsewhere("sent a file with another checksum, which was thrown away")
+
+
+def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> None:
+    """One try: ask for what is missing, and add what comes."""
+    headers = {"Accept-Encoding": "identity"}  # a range of something compressed could not be put together
+    if part.size:
+        headers["Range"] = f"bytes={part.size}-"
+    with client.stream("GET", address, headers=headers) as answer:
+        code, (first, total) = answer.status_code, _extent(answer.headers)
+        if code == 416:  # more is here than there is there
+            part.empty()
+            raise _Again("cannot go on from what is here")
+        if code in BUSY or code >= 500:
+            raise _Again(f"answered {code}")
+        if code not in (200, 206):
+            raise _Elsewhere(f"answered {code}")
+        if part.wanted is not None and total is not None and total != part.wanted:
+            raise _Elsewhere(f"has {total:,} bytes, {part.wanted:,} were wanted")
+        if first != part.size:  # it knows no ranges, or sends another one
+            part.empty()
+            if code == 206:
+                raise _Again("sent a range that was not asked for")
+        most = MOST if part.wanted is None else part.wanted
+        for block in answer.iter_bytes():  # as they come: gathered ones would be lost with the connection
+            if part.size + len(block) > most:
+                part.empty()
+                raise _Elsewhere(f"sends more than {most:,} bytes")
+            part.add(block)
+            told(part.size, total or part.wanted)
+    whole = total or part.wanted
+    if whole is not None and part.size < whole:
+        raise _Again(f"sent {part.size:,} of {whole:,} bytes")
+
+
+def _extent(headers: "httpx.Headers") -> tuple[int, int | None]:
+    """The first byte of what an answer brings, and the bytes of the whole file if the server says them."""
+    span = headers.get("Content-Range", "")
+    if span.startswith("bytes "):
+        first, total = span[6:].partition("-")[0], span.rpartition("/")[2]
+        return int(first) if first.isdigit() else 0, int(total) if total.isdigit() else None
+    length = headers.get("Content-Length", "")
+    plain = headers.get("Content-Encoding", "identity") == "identity"
+    return 0, int(length) if length.isdigit() and plain else None
+
+
+def _keep_others_out(file: IO[bytes], path: Path) -> None:
+    """Two processes that add to one part would spoil it; where there are no locks they have to agree otherwise."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BadDownload(f"{path} is being fetched by another process; wait for it, or end it") from error

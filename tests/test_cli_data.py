@@ -1,0 +1,260 @@
+"""The commands about datasets: what is printed where, and with which exit code they end."""
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import noises
+from moodfield import jamendo
+from servers import Manner, serving
+from test_archive import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
+from test_cli import lines, moodfield_, started
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Two splits of noises, one of which has a track of the other, with a list of checksums."""
+    noises.write(tmp_path, "noise-train", 5, seed=1)
+    noises.write(tmp_path, "noise-test", 4, seed=2)
+    music = tmp_path / "music"
+    (music / "noise-test" / "3.wav").write_bytes((music / "noise-train" / "1.wav").read_bytes())
+    (music / "noise-train" / "4.wav").write_bytes((music / "noise-train" / "0.wav").read_bytes())
+    sums = {path.relative_to(music): hashlib.sha256(path.read_bytes()).hexdigest() for path in music.rglob("*.wav")}
+    (tmp_path / "sums.txt").write_text("".join(f"{digest} {path}\n" for path, digest in sums.items()))
+    return tmp_path
+
+
+@pytest.fixture
+def indexes(place: Path) -> tuple[Path, Path]:
+    return place / "noise-train.tsv", place / "noise-test.tsv"
+
+
+# ---------------------------------------------------------------- download
+
+
+def download(to: Path, lists: Path, address: str, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("data", "download", "moodtheme", "--to", to, "--lists", lists, "--mirror", address, *more)
+
+
+def test_a_dataset_is_fetched_and_then_nothing_is_wrong_with_it(tmp_path, clone):  # noqa: F811
+    to = tmp_path / "to"
+    with serving(**{at(name): content for name, content in TARS.items()}) as server:
+        answer = moodfield_(*download(to, clone, server.address, "--parts", "2"))
+        assert answer.code == 0, answer.said
+        assert sorted(answer.out.splitlines()) == [f"{name}  4 files" for name in NAMES[:2]]
+        assert answer.said.splitlines()[-1] == f"moodfield: 8 files are in {to}"
+        answer = moodfield_(*download(to, clone, server.address, "--json", "--keep-tars", "--jobs", "1"))
+        assert lines(answer.out) == [{"tar": name, "files": 4} for name in NAMES]
+        assert len(server.asked) == 3
+    assert (to / "tars" / NAMES[2]).is_file()
+    index = tmp_path / "index.tsv"
+    rows = ["\t".join(["t" + path[3:-8], "a", "b", path.replace(".low", ""), "1"]) for path in TRACKS]
+    index.write_text("\n".join([noises.HEADER, *rows]) + "\n")
+    sums = to / "autotagging_moodtheme_audio-low_sha256_tracks.txt"
+    answer = moodfield_("data", "check", index, "--audio", to, "--sums", sums, "--quick")
+    assert (answer.code, answer.out) == (0, ""), answer.said
+
+
+def test_tars_that_fail_are_said_and_the_exit_code_tells(tmp_path, clone):  # noqa: F811
+    with serving(**{at(name): content for name, content in TARS.items()}) as server:
+        server.always[at(NAMES[1])] = Manner(code=404)
+        answer = moodfield_(*download(tmp_path / "to", clone, server.address))
+        assert answer.code == 3
+        assert sorted(answer.out.splitlines()) == [f"{NAMES[0]}  4 files", f"{NAMES[2]}  4 files"]
+        assert f"moodfield: {NAMES[1]} could not be fetched: {server.address}/" in answer.said
+        assert "8 files are in" in answer.said
+        assert "1 tars failed, the same command tries again" in answer.said
+        answer = moodfield_(*download(tmp_path / "to", clone, server.address, "--json"))
+        assert answer.code == 3
+        found = {each["tar"]: each for each in lines(answer.out)}
+        assert found[NAMES[0]] == {"tar": NAMES[0], "files": 4}
+        assert "answered 404" in found[NAMES[1]]["error"]
+
+
+def test_what_cannot_be_fetched_is_refused(tmp_path, clone):  # noqa: F811
+    for more, words in (
+        (("--kind", "audio-lo"), "there is no kind of audio called 'audio-lo'; did you mean audio-low"),
+        (("--mirror", "mtg-fats"), "did you mean mtg-fast"),
+        (("--kind", "audio"), "has no autotagging_moodtheme_audio_sha256_tars.txt"),
+    ):
+        answer = moodfield_(*download(tmp_path / "to", clone, "http://127.0.0.1:9", *more))
+        assert answer.code == 1
+        assert words in answer.said
+    answer = moodfield_("data", "download", "mood", "--to", tmp_path)
+    assert answer.code == 1
+    assert "there is no dataset to download called 'mood'; did you mean moodtheme?" in answer.said
+    assert moodfield_("data", "download", "moodtheme").code == 2
+    assert moodfield_("data", "download", "moodtheme", "--to", tmp_path, "--parts", "0").code == 2
+
+
+def test_a_download_can_be_interrupted_and_goes_on(tmp_path, clone):  # noqa: F811
+    with serving(**{at(name): content for name, content in TARS.items()}) as server:
+        server.always[at(NAMES[1])] = Manner(code=503)
+        command = started(*download(tmp_path / "to", clone, server.address))
+        began = time.monotonic()
+        while len(server.asked) < 4 and time.monotonic() - began < 30:
+            time.sleep(0.05)
+        os.kill(command.pid, signal.SIGINT)
+        _, said = command.communicate(timeout=30)
+        assert command.returncode == 130
+        assert "data download go on from there" in said
+        server.always.clear()
+        server.asked.clear()
+        assert moodfield_(*download(tmp_path / "to", clone, server.address)).code == 0
+        assert [asked.path for asked in server.asked] == [at(NAMES[1])]
+
+
+# ---------------------------------------------------------------- check
+
+
+def test_nothing_wrong_is_said_in_one_line(place, indexes):
+    answer = moodfield_("data", "check", *indexes, "--audio", place / "music", "--sums", place / "sums.txt")
+    assert (answer.code, answer.out) == (0, "")
+    assert "moodfield: nothing is wrong with 9 tracks" in answer.said
+
+
+def test_every_fault_is_a_line_and_an_object(place, indexes):
+    (place / "music" / "noise-train" / "0.wav").unlink()
+    (place / "music" / "noise-test" / "0.wav").write_bytes(b"no music")
+    (place / "tags.txt").write_text("low\nhigh\n")
+    with indexes[1].open("a") as index:
+        index.write("x\n")
+    given = ("data", "check", *indexes, "--audio", place / "music", "--tags", place / "tags.txt", "--jobs", "1")
+    answer = moodfield_(*given)
+    assert answer.code == 3
+    table = [line.split(maxsplit=2) for line in answer.out.splitlines()]
+    assert table[0] == ["fault", "track", "what"]
+    assert table[1] == ["index", "–", "line 6 has 1 columns, 5 and one for every tag are wanted"]
+    assert table[2] == ["missing", "track_1000", f"{place}/music/noise-train/0.wav does not exist"]
+    assert table[3][:2] == ["unreadable", "track_2000"]
+    assert len(table) == 4
+    assert "moodfield: 3 faults of 3 files, in 9 tracks: 1 index, 1 missing, 1 unreadable" in answer.said
+    found = lines(moodfield_(*given, "--json").out)
+    assert [each["kind"] for each in found] == ["index", "missing", "unreadable"]
+    assert set(found[1]) == {"kind", "track", "path", "message"}
+    (place / "tags.txt").write_text("low\n")
+    found = lines(moodfield_(*given, "--json", "--quick").out)
+    assert {each["kind"] for each in found} == {"index", "missing", "tag"}
+
+
+def test_a_tolerance_is_kept(place, indexes):
+    text = indexes[0].read_text().replace("\t1.5\t", "\t3.2\t").replace("\t1.5\n", "\t3.2\n")
+    indexes[0].write_text(text)
+    given = ("data", "check", indexes[0], "--audio", place / "music", "--json", "--jobs", "1")
+    assert {each["kind"] for each in lines(moodfield_(*given).out)} == {"duration"}
+    assert moodfield_(*given, "--tolerance", "2").code == 0
+    assert moodfield_(*given, "--tolerance", "-1").code == 2
+
+
+def test_what_cannot_be_checked_is_refused(place, indexes):
+    for given in (
+        (*indexes, "--audio", place / "none"),
+        (place / "sums.txt", "--audio", place / "music"),
+        (*indexes, "--audio", place / "music", "--sums", indexes[0]),
+    ):
+        assert moodfield_("data", "check", *given).code == 1
+    assert moodfield_("data", "check", *indexes).code == 2
+
+
+# ---------------------------------------------------------------- audit and stats
+
+
+@pytest.mark.parametrize("by", ["--sums", "--audio"])
+def test_the_same_audio_is_shown_across_splits_and_counted_everywhere(place, indexes, by):
+    given = ("data", "audit", *indexes, by, place / {"--sums": "sums.txt", "--audio": "music"}[by])
+    answer = moodfield_(*given)
+    assert answer.code == 0, answer.said
+    assert [line.split()[:2] for line in answer.out.splitlines() if ".wav " in line and "too" not in line] == [
+        ["noise-train/1.wav", "train"], ["noise-test/3.wav", "test"],
+    ]  # fmt: skip
+    assert "2 groups, 4 tracks: the same audio, byte for byte; " in answer.out
+    assert "within splits: 1 in train, 0 in test; across: 1" in answer.out
+    assert "1 track of test is in train, too: noise-test/3.wav" in answer.out
+    everything = moodfield_(*given, "--all").out
+    assert "noise-train/4.wav" in everything
+    assert "noise-train/4.wav" not in answer.out
+    found = lines(moodfield_(*given, "--json").out)
+    assert [(each["across"], [track["path"] for track in each["tracks"]]) for each in found] == [
+        (False, ["noise-train/0.wav", "noise-train/4.wav"]),
+        (True, ["noise-train/1.wav", "noise-test/3.wav"]),
+    ]
+
+
+def test_tags_that_are_missing_are_said(place, indexes):
+    (place / "tags.txt").write_text("low\nhigh\nepic\n")
+    given = ("data", "audit", *indexes, "--tags", place / "tags.txt")
+    answer = moodfield_(*given, "--sums", place / "sums.txt")
+    assert "no track of train has epic" in answer.out
+    assert "no track of test has epic" in answer.out
+    (place / "other.txt").write_text(f"{'a' * 64} noise-test/0.wav\n")
+    assert "no two of 9 tracks have the same audio" in moodfield_(*given, "--sums", place / "other.txt").out
+    assert moodfield_(*given).code == 2
+
+
+def test_files_that_are_missing_are_left_out_and_said(place, indexes):
+    (place / "music" / "noise-train" / "1.wav").unlink()
+    answer = moodfield_("data", "audit", *indexes, "--audio", place / "music")
+    assert answer.code == 0
+    assert "moodfield: left out: " in answer.said
+    assert "1 groups, 2 tracks" in answer.out
+
+
+def test_counts_are_shown_for_every_split_and_tag(place, indexes):
+    head, *rows = indexes[0].read_text().splitlines()
+    indexes[0].write_text("\n".join([head, *(f"{row}\tmood/theme---low" for row in rows)]))  # the most frequent one
+    answer = moodfield_("data", "stats", *indexes, "--plot", place / "tags.png")
+    assert answer.code == 0, answer.said
+    first, second = answer.out.split("\n\n")
+    rows = [line.split() for line in first.splitlines()]
+    assert [row[:2] for row in rows[1:]] == [["train", "5"], ["test", "4"]]
+    splits = [jamendo.read(index) for index in indexes]
+    wanted = {tag: [int(split.truth[:, row].sum()) for split in splits] for row, tag in enumerate(noises.TAGS)}
+    table = [line.split() for line in second.splitlines()]
+    assert table[0] == ["tag", "train", "test", "all", "share"]
+    assert {row[0]: list(map(int, row[1:3])) for row in table[1:]} == wanted
+    assert [row[0] for row in table[1:]] == ["low", "high"]
+    assert [int(row[3]) for row in table[1:]] == sorted(map(sum, wanted.values()), reverse=True)
+    assert (place / "tags.png").read_bytes().startswith(b"\x89PNG")
+    found = lines(moodfield_("data", "stats", *indexes, "--json").out)
+    assert [each["split"] for each in found] == ["train", "test"]
+    assert {tag: [each["tags"][tag] for each in found] for tag in noises.TAGS} == wanted
+    assert "all" not in moodfield_("data", "stats", indexes[0]).out
+
+
+def test_splits_are_called_by_what_tells_them_apart(place, tmp_path):
+    def names(*indexes: Path) -> list[str]:
+        return [each["split"] for each in lines(moodfield_("data", "stats", *indexes, "--json").out)]
+
+    text = (place / "noise-train.tsv").read_text()
+    (place / "other").mkdir()
+    for name in ("noise.tsv", "noise-small-train.tsv", "other/noise.tsv"):
+        (place / name).write_text(text)
+    assert names(place / "noise-train.tsv") == ["noise-train"]
+    assert names(place / "noise-train.tsv", place / "noise-small-train.tsv") == ["train", "small-train"]
+    assert names(place / "noise.tsv", place / "noise-train.tsv") == ["noise", "noise-train"]
+    assert names(place / "noise.tsv", place / "other/noise.tsv") == [
+        str(place / "noise.tsv"),
+        str(place / "other/noise.tsv"),
+    ]
+
+
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_counted(place, indexes):
+    for command in (("stats",), ("audit", "--sums", place / "sums.txt")):
+        answer = moodfield_("data", *command, *indexes, "--plot", place / "none" / "tags.png")
+        assert (answer.code, answer.out) == (1, "")
+
+
+@pytest.mark.golden
+def test_the_official_split_is_audited(data):
+    folder = data / "mtg-jamendo"
+    indexes = [folder / f"autotagging_moodtheme-{name}.tsv" for name in ("train", "validation", "test")]
+    sums = folder / "autotagging_moodtheme_audio-low_sha256_tracks.txt"
+    out = moodfield_("data", "audit", *indexes, "--sums", sums).out
+    assert "116 groups, 241 tracks: the same audio, byte for byte; 96 groups have different tags" in out
+    assert "within splits: 80 in train, 18 in validation, 14 in test; across: 4" in out
+    assert "in the whole list of checksums: 117 groups, 243 files" in out
+    assert "3 tracks of test are in train, too: 35/24835.mp3, 36/24836.mp3, 37/24837.mp3" in out
