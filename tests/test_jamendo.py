@@ -266,3 +266,72 @@ def test_emotify_is_read_with_its_own_vocabulary(data):
     assert judge.truth.any(axis=0).all()
     assert not {track.id for track in learn.tracks} & {track.id for track in judge.tracks}
     assert all((data / "emotify" / "audio" / track.path).is_file() for track in learn.tracks + judge.tracks)
+
+
+def dataset(folder: Path, name: str, **parts: int) -> Path:
+    """Indexes with so many tracks each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count in parts.items():
+        lines = [line(f"{part}_{row}", f"{part}/{row}.mp3") for row in range(count)]
+        (folder / f"{name}-{part}.tsv").write_text("\n".join([HEADER, *lines]) + "\n")
+    return folder
+
+
+def ids(split: Split) -> list[str]:
+    return [track.id for track in split.tracks]
+
+
+def test_a_dataset_is_found_in_a_folder(tmp_path):
+    dataset(tmp_path, "mine", train=3, validation=2, test=4)
+    (tmp_path / "tags.txt").write_text("mood/theme---sad\nmood/theme---happy\n")
+    (tmp_path / "audio-low").mkdir()
+    found = jamendo.find(tmp_path)
+    assert {part: len(split.tracks) for part, split in found.splits.items()} == {"train": 3, "validation": 2, "test": 4}
+    assert all(split.vocabulary == ("sad", "happy") for split in found.splits.values())
+    assert (found.name, found.audio, found.note) == ("mine", tmp_path / "audio-low", "")
+    some = found.take({"train": [2, 0], "validation": [1], "test": []})
+    assert ids(some.train) == ["train_2", "train_0"]
+    assert (ids(some.validation), ids(some.test)) == (["validation_1"], [])
+    (tmp_path / "audio").mkdir()
+    assert jamendo.find(tmp_path).audio == tmp_path / "audio"
+    assert jamendo.find(tmp_path, audio=tmp_path / "audio-low").audio == tmp_path / "audio-low"
+
+
+def test_of_a_clone_the_moods_and_themes_are_meant(tmp_path):
+    place = tmp_path / "data" / "splits" / "split-0"
+    for name in ("autotagging", "autotagging_genre", "autotagging_moodtheme"):
+        dataset(place, name, train=2, validation=1, test=1)
+    (tmp_path / "data" / "tags").mkdir()
+    (tmp_path / "data" / "tags" / "moodtheme_split.txt").write_text("mood/theme---happy\nmood/theme---sad\n")
+    found = jamendo.find(tmp_path, audio=tmp_path)
+    assert (found.name, found.train.vocabulary) == ("autotagging_moodtheme", ("happy", "sad"))
+
+
+def test_without_a_test_split_nothing_is_judged_by_what_chose_it(tmp_path):
+    dataset(tmp_path, "two", train=11, validation=3)
+    found = jamendo.find(tmp_path, audio=tmp_path)
+    assert ids(found.test) == ["validation_0", "validation_1", "validation_2"]
+    assert ids(found.validation) == ["train_2", "train_7"]
+    assert sorted(ids(found.train) + ids(found.validation)) == sorted(f"train_{row}" for row in range(11))
+    assert "no two-test.tsv: the validation tracks are the test" in found.note
+
+
+def test_a_folder_without_a_dataset_or_audio_is_refused(tmp_path):
+    with pytest.raises(BadDataset, match=r"no dataset is in .*NAME-train\.tsv"):
+        jamendo.find(tmp_path)
+    dataset(tmp_path, "mine", train=1, validation=1, test=1)
+    with pytest.raises(BadDataset, match=r"no audio is in .*audio.*name its folder"):
+        jamendo.find(tmp_path)
+    with pytest.raises(BadDataset, match=r"no audio is in .*elsewhere"):
+        jamendo.find(tmp_path, audio=tmp_path / "elsewhere")
+
+
+@pytest.mark.golden
+def test_published_datasets_are_found(data):
+    found = jamendo.find(data, audio=data)
+    assert {part: len(split.tracks) for part, split in found.splits.items()} == {
+        "train": 9_949, "validation": 3_802, "test": 4_231
+    }  # fmt: skip
+    emotify = jamendo.find(data / "emotify")
+    assert emotify.audio == data / "emotify" / "audio"
+    assert [len(split.tracks) for split in emotify.splits.values()] == [192, 48, 60]

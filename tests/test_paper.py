@@ -5,6 +5,7 @@ import re
 import pytest
 
 from moodfield import paper
+from moodfield.errors import UnknownName
 from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
@@ -53,3 +54,47 @@ def test_a_recipe_trains_its_network_on_clips_that_it_takes(name):
     net = plan.net.build(bands=plan.mel.bands, tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
     assert recipe.from_dict(recipe.to_dict(plan)) == plan
+
+
+def test_table_1_as_printed():
+    printed = {title: (each.validation, each.test) for title, each in paper.SUBMISSIONS.items() if each.test}
+    assert printed == {
+        "ShakeFAResNet": (0.1132, 0.1480), "FAResNet": (0.1149, 0.1463), "Avg_ensemble": (0.1189, 0.1546),
+        "ResNet34": (0.0924, 0.1021), "CRNN": (0.0924, 0.1172), "CP_ResNet": (0.1097, 0.1325),
+        "VGG-ish": (None, 0.1077), "popular": (None, 0.0319),
+    }  # fmt: skip
+    assert all(SOURCE.search(each.what) or "Table 1" in each.what for each in paper.SUBMISSIONS.values())
+
+
+def test_members_differ_as_section_4_1_says():
+    """Five networks with other seeds and fields over time, one field over frequency; the third has all of them."""
+    shaken, plain, every = (paper.SUBMISSIONS[title].members for title in ("ShakeFAResNet", "FAResNet", "Avg_ensemble"))
+    for members in (shaken, plain):
+        recipes = [member.recipe for member in members]
+        assert len(recipes) == 5
+        assert len({each.seed for each in recipes}) == len({each.net.rho_time for each in recipes}) == 5
+        assert {(each.net.rho_freq, each.net.frequency_aware) for each in recipes} == {(5, True)}
+        assert all(SOURCE.search(why) for member in members for why in member.reasons.values())
+    assert {each.recipe.net.shake for each in shaken} == {True}
+    assert every == (*shaken, *plain, *every[10:])
+    assert [each.kind for each in every[10:]] == ["cp_resnet", "cp_densenet"]
+    for submission in paper.SUBMISSIONS.values():
+        names = [member.name for member in submission.members]
+        assert len(set(names)) == len(names)
+        assert bool(names) != bool(submission.constant)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_small_scale_fits_every_network(name):
+    plan, full = paper.small(paper.RECIPES[name].recipe), paper.RECIPES[name].recipe
+    assert plan.schedule.epochs == 10
+    assert plan.net.width == 16
+    assert plan.mel == full.mel or plan.mel.overlap == 0.25
+    net = plan.net.build(bands=plan.mel.bands, tags=3)
+    assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
+
+
+def test_submissions_are_known_in_any_case():
+    assert paper.submission("avg_ENSEMBLE")[0] == "Avg_ensemble"
+    with pytest.raises(UnknownName, match="did you mean CRNN"):
+        paper.submission("CRN")
