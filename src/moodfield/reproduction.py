@@ -39,7 +39,8 @@ JUDGED = ("validation", "test")
 """splits that every network is asked about; the first one chooses"""
 
 Scores = Float64[np.ndarray, "tracks tags"]
-Snapshots = Float32[np.ndarray, "_snapshots tracks tags"]
+Snapshots = Float32[np.ndarray, "_ tracks tags"]
+"""what the snapshots of a network say, one after the other"""
 
 
 @dataclass(frozen=True)
