@@ -4,6 +4,8 @@ In: tracks heard and epochs trained. Out: bars and lines on a terminal.
 Knows nothing of: how the work is done.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from moodfield.cli import desk
@@ -12,6 +14,17 @@ from moodfield.errors import MoodfieldError
 if TYPE_CHECKING:
     from moodfield.jamendo import Track
     from moodfield.training.loop import Epoch
+
+
+@contextmanager
+def hearing(tracks: int) -> "Iterator[Callable[[Track, MoodfieldError | None], None]]":
+    """A bar on a terminal, to be told of every track that was heard."""
+    from rich import progress
+
+    columns = (progress.TextColumn("tracks"), progress.BarColumn(), progress.MofNCompleteColumn())
+    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=desk.console(stderr=True)) as bar:
+        task = bar.add_task("tracks", total=tracks)
+        yield lambda track, error: bar.advance(task)
 
 
 class Progress:
