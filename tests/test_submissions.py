@@ -258,6 +258,8 @@ def test_decisions_and_thresholds():
     assert one_fault(replace(submission, decisions=turned, thresholds={})) == (
         "no threshold makes these decisions of the predictions for 'film'"
     )
+    mixed = dict(sorted(submission.thresholds.items()))
+    assert one_fault(replace(submission, thresholds=mixed)).startswith("thresholds list the tags in another order")
     tied = submission.predictions.copy()
     tied[lowest, 3] = tied[highest, 3]  # one is decided, the other is not
     assert "for 'film'" in one_fault(replace(submission, predictions=tied, thresholds={}))

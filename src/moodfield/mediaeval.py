@@ -293,7 +293,10 @@ def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
 
 def _warn(submission: Submission, names: Sequence[str]) -> None:
     """Say where numbers mean little."""
-    values = submission.predictions
+    values, listed = submission.predictions, list(submission.thresholds)
+    if sorted(listed) == sorted(names) and listed != list(names):
+        words = "list the tags in another order than the truth: its columns may be, too"
+        warnings.warn(f"thresholds of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
     if values.dtype == bool:
         words = "are boolean: all decided tracks of a tag share one place, so areas say little beyond the decisions"
         warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)

@@ -56,7 +56,7 @@ class Submission:
         return replace(self, predictions=self.predictions[rows], decisions=decisions)
 
 
-def make(predictions: Scores, thresholds: PerTag, vocabulary: Sequence[str]) -> Submission:
+def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -> Submission:
     """A submission of predictions, tracks × tags, and of one threshold per tag, which its decisions lie above."""
     limits = dict(zip(vocabulary, np.asarray(thresholds, np.float64).tolist(), strict=True))
     return Submission(predictions, metrics.decide(predictions, thresholds), limits)
@@ -219,6 +219,8 @@ def _bad_decisions(submission: Submission, vocabulary: Sequence[str], wanted: tu
         yield f"there are no thresholds for {_some(missing)}"
     if strangers:
         yield f"there are thresholds for {_some(strangers)}, which are no tags of the task"
+    if limits and not missing and not strangers and list(limits) != list(vocabulary):
+        yield "thresholds list the tags in another order than the task: are the columns in the order of its tags?"
     if values is None:
         yield f"there are no decisions: put them beside the predictions, as {DECISIONS}"
         return
