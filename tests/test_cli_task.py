@@ -238,6 +238,18 @@ def test_a_submission_in_order_and_one_that_is_not(small):
     assert "predictions have 5 columns; there are 56 tags" in official.out
 
 
+def test_the_order_of_an_index_is_known_and_its_tags_may_be_untold(small):
+    shared = ("submission", "check", "--tags", small / "tags.txt", "--index")
+    order = sorted(range(120), key=lambda row: f"{row}.wav")
+    made = submissions.make(np.load(small / "test-good.npy")[order], np.full(5, 0.4), TAGS)
+    submissions.write(made, small / "sorted", vocabulary=TAGS)
+    assert "rows seem to be sorted by path" in moodfield_(*shared, small / "test.tsv", small / "sorted").out
+    untold = "\n".join("\t".join(line.split("\t")[:5]) for line in (small / "test.tsv").read_text().splitlines())
+    (small / "untold.tsv").write_text(untold.replace("DURATION", "DURATION\tTAGS"))
+    assert moodfield_(*shared, small / "untold.tsv", small / "sorted").out.endswith(": in order\n")
+    assert "there are 120 tracks" in moodfield_(*shared, small / "untold.tsv", small / "validation-good").out
+
+
 # ---------------------------------------------------------------- ensembles
 
 

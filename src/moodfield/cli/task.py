@@ -353,9 +353,8 @@ def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) ->
         console.print(table)
         console.print(f"\nOf {len(found.one.tags)} tags, about {len(found.one.tags) / 20:.0f} have p < 0.05 by chance.")
     first = found.differences["PR-AUC-macro"]
-    better = (
-        "1 is ahead of 2" if first.low > 0 else "2 is ahead of 1" if first.high < 0 else "1 and 2 cannot be told apart"
-    )
+    better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
+    better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
     console.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
 
 
