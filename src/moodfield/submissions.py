@@ -252,9 +252,9 @@ def _bad_columns(predictions: Scores, truth: Truth, vocabulary: Sequence[str]) -
     if len(pairs):
         first, second = map(int, pairs[gain[tuple(pairs.T)].argmax()])
         yield (
-            f"{len(np.unique(pairs))} columns would fit far better elsewhere: exchanged, {vocabulary[first]!r} and "
-            f"{vocabulary[second]!r} would have ROC-AUC {fit[first, second]:.2f} and {fit[second, first]:.2f}, not "
-            f"{own[first]:.2f} and {own[second]:.2f}; are the columns in the order of the tags?"
+            f"columns would fit far better in each other's place: {vocabulary[first]!r} and {vocabulary[second]!r} "
+            f"would have ROC-AUC {fit[first, second]:.2f} and {fit[second, first]:.2f}, not {own[first]:.2f} and "
+            f"{own[second]:.2f}; are they in the order of the tags?"
         )
 
 
