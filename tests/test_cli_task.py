@@ -28,7 +28,7 @@ def small(tmp_path) -> Path:
     """Truth, an index with the same truth, two submissions and their likes for validation, in a folder."""
     drawn = np.random.default_rng(0)
     (tmp_path / "tags.txt").write_text("".join(f"mood/theme---{tag}\n" for tag in TAGS))
-    for part, tracks in (("test", 120), ("validation", 100)):
+    for part, tracks in (("test", 400), ("validation", 100)):
         truth = drawn.random((tracks, 5)) < 0.3
         np.save(tmp_path / f"{part}.npy", truth)
         for name, gain in (("good", 0.4), ("bad", 0.1)):
@@ -168,10 +168,10 @@ def test_left_out_rows_stand_beside_the_official_numbers(small):
     (small / "rows.txt").write_text("3\n7\n")
     shared = ("evaluate", small / "test-good", "--truth", small / "test.npy", "--intervals", 0)
     table = moodfield_(*shared, "--leave-out", small / "rows.txt").out
-    assert "120 tracks" in table
-    assert "118 tracks" in table
+    assert "400 tracks" in table
+    assert "398 tracks" in table
     found, _ = answered(*shared, "--leave-out", small / "rows.txt")
-    kept = np.delete(np.arange(120), [3, 7])
+    kept = np.delete(np.arange(400), [3, 7])
     wanted = metrics.evaluate(np.load(small / "test.npy")[kept], np.load(small / "test-good.npy")[kept])
     assert found["without_left_out"]["PR-AUC-micro"] == wanted.micro["PR-AUC"]
 
@@ -228,7 +228,7 @@ def test_a_submission_in_order_and_one_that_is_not(small):
     assert (good.code, good.out) == (0, f"{small / 'test-good'}: in order\n")
     wrong = moodfield_(*shared, small / "test-good", "--truth", small / "validation.npy")
     assert wrong.code == 1
-    assert wrong.out.splitlines()[0].endswith(": predictions have 120 rows; there are 100 tracks")
+    assert wrong.out.splitlines()[0].endswith(": predictions have 400 rows; there are 100 tracks")
     told = moodfield_(*shared, small / "test-good.npy", "--json")
     assert told.code == 1
     assert json.loads(told.out)["faults"] == [
@@ -240,14 +240,14 @@ def test_a_submission_in_order_and_one_that_is_not(small):
 
 def test_the_order_of_an_index_is_known_and_its_tags_may_be_untold(small):
     shared = ("submission", "check", "--tags", small / "tags.txt", "--index")
-    order = sorted(range(120), key=lambda row: f"{row}.wav")
+    order = sorted(range(400), key=lambda row: f"{row}.wav")
     made = submissions.make(np.load(small / "test-good.npy")[order], np.full(5, 0.4), TAGS)
     submissions.write(made, small / "sorted", vocabulary=TAGS)
     assert "rows seem to be sorted by path" in moodfield_(*shared, small / "test.tsv", small / "sorted").out
     untold = "\n".join("\t".join(line.split("\t")[:5]) for line in (small / "test.tsv").read_text().splitlines())
     (small / "untold.tsv").write_text(untold.replace("DURATION", "DURATION\tTAGS"))
     assert moodfield_(*shared, small / "untold.tsv", small / "sorted").out.endswith(": in order\n")
-    assert "there are 120 tracks" in moodfield_(*shared, small / "untold.tsv", small / "validation-good").out
+    assert "there are 400 tracks" in moodfield_(*shared, small / "untold.tsv", small / "validation-good").out
 
 
 # ---------------------------------------------------------------- ensembles

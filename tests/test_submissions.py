@@ -70,6 +70,13 @@ def test_what_is_written_is_read(tmp_path, vocabulary):
     assert first.startswith("dark\t" if vocabulary == TAGS else "mood/theme---advertising\t")
 
 
+def test_what_does_not_fit_makes_no_submission():
+    with pytest.raises(BadScores, match="wanted 4 numbers"):
+        submissions.make(scores()[1], np.full(3, 0.5), TAGS)
+    with pytest.raises(BadScores, match="3 tags came for 4 columns"):
+        submissions.make(scores()[1], np.full(4, 0.5), TAGS[:3])
+
+
 def test_a_file_of_predictions_is_a_submission_without_decisions(tmp_path):
     np.save(tmp_path / "p.npy", np.eye(3))
     found = submissions.read(tmp_path / "p.npy")

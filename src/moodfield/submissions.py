@@ -58,8 +58,10 @@ class Submission:
 
 def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -> Submission:
     """A submission of predictions, tracks × tags, and of one threshold per tag, which its decisions lie above."""
-    limits = dict(zip(vocabulary, np.asarray(thresholds, np.float64).tolist(), strict=True))
-    return Submission(predictions, metrics.decide(predictions, thresholds), limits)
+    decisions = metrics.decide(predictions, thresholds)
+    if len(vocabulary) != len(thresholds):
+        raise BadScores(f"{len(vocabulary)} tags came for {len(thresholds)} columns of predictions; give one for each")
+    return Submission(predictions, decisions, dict(zip(vocabulary, map(float, thresholds), strict=True)))
 
 
 def read(place: str | Path) -> Submission:
