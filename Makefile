@@ -8,11 +8,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure music model clean help
+.PHONY: tag setup test bench zoo ablation figure ensembles music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-BENCHMARKS ?= $(filter-out benchmarks/zoo.py benchmarks/ablation.py benchmarks/figure_1.py, $(wildcard benchmarks/*.py))
+PAGES := zoo ablation figure_1 ensembles
+BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -78,6 +79,10 @@ zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on wher
 ablation: $(READY)  ## what each part of the recipe is worth on Emotify: hours, goes on where it was; writes docs/ablation.md
 	.venv/bin/python -W ignore benchmarks/ablation.py > docs/ablation.part
 	@mv docs/ablation.part docs/ablation.md
+
+ensembles: $(READY)  ## what means of public systems are worth on the test split: minutes; writes docs/ensembles.md
+	.venv/bin/python -W ignore benchmarks/ensembles.py > docs/ensembles.part
+	@mv docs/ensembles.part docs/ensembles.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.

@@ -145,6 +145,14 @@ def test_what_cannot_be_averaged_is_refused():
             ensemble.mean([member, member], weights=weights)
     with pytest.raises(BadConfig, match="rounds=0"):
         ensemble.greedy(member > 0, [member], rounds=0)
+    with pytest.raises(BadScores, match="no positives for any tag"):
+        ensemble.greedy(member > 1, [member])
+
+
+def test_tags_without_positives_do_not_count():
+    truth, members = systems(2)
+    found = ensemble.greedy(truth & [True, False, True], members, rounds=6)
+    assert found == ensemble.greedy(truth[:, [0, 2]], [each[:, [0, 2]] for each in members], rounds=6)
 
 
 def test_an_unknown_kind_of_mean_is_refused(monkeypatch):

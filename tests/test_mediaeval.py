@@ -57,6 +57,7 @@ def test_left_out_tracks_are_left_out_beside_the_official_numbers():
     assert found.report.to_dict() == mediaeval.score(truth, submission()).report.to_dict()
     assert found.rest.report.to_dict() == wanted.to_dict()
     assert (found.tracks, found.rest.tracks) == (300, 298)
+    assert found.rest.report.tags == TAGS
     assert mediaeval.score(truth, submission(), leave_out=rows()).rest is None
 
 
@@ -72,6 +73,8 @@ def test_thresholds_that_were_tuned_on_the_truth_are_noticed(criterion):
     mixed = mediaeval.score(truth, submissions.make(predictions, np.r_[here[:1], elsewhere[1:]], TAGS), vocabulary=TAGS)
     assert (mixed.tuned, mixed.flattered) == (("happy",), False)
     assert mediaeval.score(truth, Submission(predictions)).flattered is False
+    with pytest.warns(MoodfieldWarning, match="the same for all tracks"):  # which no threshold can tell apart
+        assert mediaeval.score(truth, Submission(0 * predictions, truth < 0)).tuned == ()
 
 
 def test_boolean_and_constant_predictions_are_scored_with_a_warning():
@@ -221,8 +224,8 @@ def test_all_ten_published_numbers(data):
 def test_the_first_two_submissions_cannot_be_told_apart_but_the_ensemble_can(data):
     truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
     one, two, three = (submissions.read(data / "mediaeval2019/CP-JKU" / system) for system in SYSTEMS[:3])
-    near = mediaeval.compare(truth, one, two, resamples=200).differences["PR-AUC-macro"]
-    far = mediaeval.compare(truth, three, one, resamples=200).differences["PR-AUC-macro"]
+    near = mediaeval.compare(truth, one, two, resamples=100).differences["PR-AUC-macro"]
+    far = mediaeval.compare(truth, three, one, resamples=100).differences["PR-AUC-macro"]
     assert near.low < 0 < near.high
     assert near.p > 0.05
     assert far.low > 0
@@ -280,8 +283,16 @@ def test_what_was_heard_is_not_heard_again(tmp_path, cut):
     assert ears.heard == (["2"] if cut else []) + ["3", "4", "5"]
     np.testing.assert_array_equal(found, gather(Ears(), tmp_path / "elsewhere"))
     again = Ears()
-    gather(again, tmp_path)
+    told = []
+    gather(again, tmp_path, heard=lambda track, error: told.append(track.id))
     assert again.heard == []
+    assert told == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_what_was_heard_is_on_the_disk_at_once(tmp_path):
+    kept, sizes = tmp_path / "new" / "kept.jsonl", []
+    gather(Ears(), tmp_path, heard=lambda track, error: sizes.append(len(kept.read_bytes().splitlines())))
+    assert sizes == [2, 3, 4, 5, 6, 7]
 
 
 def test_tracks_that_cannot_be_heard_are_refused_together_and_tried_again(tmp_path):

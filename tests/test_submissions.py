@@ -70,6 +70,13 @@ def test_what_is_written_is_read(tmp_path, vocabulary):
     assert first.startswith("dark\t" if vocabulary == TAGS else "mood/theme---advertising\t")
 
 
+def test_what_does_not_fit_makes_no_submission():
+    with pytest.raises(BadScores, match="wanted 4 numbers"):
+        submissions.make(scores()[1], np.full(3, 0.5), TAGS)
+    with pytest.raises(BadScores, match="3 tags came for 4 columns"):
+        submissions.make(scores()[1], np.full(4, 0.5), TAGS[:3])
+
+
 def test_a_file_of_predictions_is_a_submission_without_decisions(tmp_path):
     np.save(tmp_path / "p.npy", np.eye(3))
     found = submissions.read(tmp_path / "p.npy")
@@ -258,6 +265,8 @@ def test_decisions_and_thresholds():
     assert one_fault(replace(submission, decisions=turned, thresholds={})) == (
         "no threshold makes these decisions of the predictions for 'film'"
     )
+    mixed = dict(sorted(submission.thresholds.items()))
+    assert one_fault(replace(submission, thresholds=mixed)).startswith("thresholds list the tags in another order")
     tied = submission.predictions.copy()
     tied[lowest, 3] = tied[highest, 3]  # one is decided, the other is not
     assert "for 'film'" in one_fault(replace(submission, predictions=tied, thresholds={}))
@@ -291,9 +300,8 @@ def test_columns_in_another_order_are_noticed_beside_truth():
     fault = one_fault(Submission(swapped, swapped > 0.5), truth=truth)
     own, better = metrics.roc_auc(truth, swapped), metrics.roc_auc(truth, predictions)
     assert fault == (
-        "2 columns would fit far better elsewhere: exchanged, 'sad' and 'film' would have ROC-AUC "
-        f"{better[1]:.2f} and {better[3]:.2f}, not {own[1]:.2f} and {own[3]:.2f}; are the columns in the order of the "
-        "tags?"
+        "columns would fit far better in each other's place: 'sad' and 'film' would have ROC-AUC "
+        f"{better[1]:.2f} and {better[3]:.2f}, not {own[1]:.2f} and {own[3]:.2f}; are they in the order of the tags?"
     )
     assert faults(Submission(swapped, swapped > 0.5)) == []  # without truth nothing can be known
 
@@ -354,7 +362,7 @@ def test_published_columns_that_are_exchanged_are_mostly_noticed(data):
         order[pair] = order[pair[::-1]]
         turned = replace(submission, predictions=submission.predictions[:, order], decisions=None)
         found = submissions.check(turned, vocabulary=split.vocabulary, truth=split.truth)
-        noticed += any("would fit far better elsewhere" in fault for fault in found)
+        noticed += any("would fit far better" in fault for fault in found)
     assert noticed >= 7
 
 

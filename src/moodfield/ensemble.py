@@ -43,9 +43,7 @@ def mean(members: Sequence[AnyArray], *, weights: Sequence[float] | None = None,
     and how common the tag is, so numbers over all pairs of track and tag (micro) then say little.
     """
     views = [_seen(scores, of) for scores in _checked(members)]
-    shares = _shares(weights, len(members))
-    together = sum(share * view for share, view in zip(shares, views, strict=True))
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * together)) if of == "logits" else together, np.float64)
+    return _together(views, _shares(weights, len(members)), of)
 
 
 def greedy(truth: AnyArray, members: Sequence[AnyArray], *, rounds: int = ROUNDS, of: Of = "scores") -> Selection:
@@ -58,17 +56,30 @@ def greedy(truth: AnyArray, members: Sequence[AnyArray], *, rounds: int = ROUNDS
     if rounds < 1:
         raise BadConfig(f"rounds={rounds}; at least one is needed, and {ROUNDS} weigh finely")
     views = [_seen(scores, of) for scores in _checked(members)]
-    total, drawn, path = np.zeros_like(views[0]), [], []
+    drawn: list[int] = []
+    path: list[float] = []
     for _ in range(rounds):
-        # The mean ranks like the sum, and so does the sigmoid of the mean logit.
-        found = [metrics.evaluate(truth, total + view).macro["PR-AUC"] for view in views]
-        best = int(np.argmax(found))
-        total += views[best]
-        drawn.append(best)
-        path.append(found[best])
+        counts = np.bincount(drawn, minlength=len(views)) + np.eye(len(views))  # a row for every member drawn next
+        found = [_worth(truth, _together(views, row / row.sum(), of)) for row in counts]
+        drawn.append(int(np.argmax(found)))
+        path.append(max(found))
     count = int(np.argmax(path)) + 1
     shares = np.bincount(drawn[:count], minlength=len(members)) / count
     return Selection(tuple(shares.tolist()), tuple(drawn[:count]), path[count - 1])
+
+
+def _together(views: Sequence[Scores], shares: Float64[np.ndarray, "_"], of: Of) -> Scores:
+    """The mean of what is averaged, as scores again."""
+    mean = np.asarray(sum(share * view for share, view in zip(shares, views, strict=True)))
+    return 0.5 * (1 + np.tanh(0.5 * mean)) if of == "logits" else mean
+
+
+def _worth(truth: AnyArray, scores: Scores) -> float:
+    """Macro PR-AUC, without all that a report has besides."""
+    values = metrics.average_precision(truth, scores)
+    if (defined := values[~np.isnan(values)]).size:
+        return float(defined.mean())
+    raise BadScores("the truth has no positives for any tag, so nothing can be chosen by it; give that of validation")
 
 
 def _seen(scores: Scores, of: Of) -> Float64[np.ndarray, "tracks tags"]:

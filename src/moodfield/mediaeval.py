@@ -192,6 +192,9 @@ def gather(
         raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
     failed: list[str] = []
     with closing(_Kept(kept, model)) as known:
+        for track in tracks:
+            if track.id in known.scores:
+                heard(track, None)
         for track, result in hear([track for track in tracks if track.id not in known.scores]):
             if isinstance(result, MoodfieldError):
                 failed.append(f"{track.path}: {result}")
@@ -234,7 +237,7 @@ class _Kept:
         except (ValueError, KeyError, TypeError) as error:
             raise BadConfig(f"{path} has lines that are no scores ({error}); remove it") from error
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(sum(map(len, lines)))
         self._write(b"" if lines else head)
 
@@ -251,7 +254,6 @@ class _Kept:
     def _write(self, line: bytes) -> None:
         if self._file:
             self._file.write(line)
-            self._file.flush()
 
 
 def _score(
@@ -291,7 +293,10 @@ def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
 
 def _warn(submission: Submission, names: Sequence[str]) -> None:
     """Say where numbers mean little."""
-    values = submission.predictions
+    values, listed = submission.predictions, list(submission.thresholds)
+    if sorted(listed) == sorted(names) and listed != list(names):
+        words = "list the tags in another order than the truth: its columns may be, too"
+        warnings.warn(f"thresholds of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
     if values.dtype == bool:
         words = "are boolean: all decided tracks of a tag share one place, so areas say little beyond the decisions"
         warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)

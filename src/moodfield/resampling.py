@@ -56,7 +56,8 @@ class Difference(NamedTuple):
     high: float
     """upper end of its interval"""
     p: float
-    """two-sided, in 0 … 1: how rarely resamples, centred like the interval, put the other system ahead"""
+    """two-sided, in 0 … 1: how rarely resamples, centred like the interval, put the other system ahead; below 0.05,
+    but for rounding, where the interval excludes 0"""
 
 
 class System:

@@ -56,10 +56,12 @@ class Submission:
         return replace(self, predictions=self.predictions[rows], decisions=decisions)
 
 
-def make(predictions: Scores, thresholds: PerTag, vocabulary: Sequence[str]) -> Submission:
+def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -> Submission:
     """A submission of predictions, tracks × tags, and of one threshold per tag, which its decisions lie above."""
-    limits = dict(zip(vocabulary, np.asarray(thresholds, np.float64).tolist(), strict=True))
-    return Submission(predictions, metrics.decide(predictions, thresholds), limits)
+    decisions = metrics.decide(predictions, thresholds)
+    if len(vocabulary) != len(thresholds):
+        raise BadScores(f"{len(vocabulary)} tags came for {len(thresholds)} columns of predictions; give one for each")
+    return Submission(predictions, decisions, dict(zip(vocabulary, map(float, thresholds), strict=True)))
 
 
 def read(place: str | Path) -> Submission:
@@ -104,6 +106,13 @@ def read_thresholds(path: str | Path) -> dict[str, float]:
     return found
 
 
+def limits(thresholds: Mapping[str, float], vocabulary: Sequence[str]) -> PerTag:
+    """Thresholds in the order of the tags; refuses if one is missing."""
+    if missing := [repr(tag) for tag in vocabulary if tag not in thresholds]:
+        raise BadDataset(f"there are no thresholds for {_some(missing)}; give one for every tag")
+    return np.array([thresholds[tag] for tag in vocabulary], np.float64)
+
+
 def read_rows(path: str | Path) -> Rows:
     """Rows of an index, counted from 0: whole numbers in a text file, one a line, or in a `.npy` file."""
     if Path(path).suffix == ".npy":
@@ -127,16 +136,21 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     if faults or not submission.thresholds:
         raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
     form = f"{CATEGORY}{tags.SEPARATOR}" if tuple(vocabulary) == tags.MOODS_AND_THEMES else ""
-    limits = "".join(f"{form}{tag}\t{float(submission.thresholds[tag])!r}\n" for tag in vocabulary)
+    lines = "".join(f"{form}{tag}\t{float(submission.thresholds[tag])!r}\n" for tag in vocabulary)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # what was entered first takes its place last
         half = {name: stack.enter_context(files.whole(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)}
         for name, values in ((PREDICTIONS, submission.predictions), (DECISIONS, submission.decisions)):
-            with half[name].open("wb") as file:
-                np.save(file, np.asarray(values), allow_pickle=False)
-        half[THRESHOLDS].write_text(limits, encoding="utf-8")
+            _save(half[name], values)
+        half[THRESHOLDS].write_text(lines, encoding="utf-8")
         (folder / PREDICTIONS).unlink(missing_ok=True)
+
+
+def write_array(path: str | Path, values: AnyArray) -> None:
+    """Put numbers into a `.npy` file; it is there whole or not at all."""
+    with files.whole(Path(path)) as half:
+        _save(half, values)
 
 
 def check(
@@ -207,6 +221,8 @@ def _bad_decisions(submission: Submission, vocabulary: Sequence[str], wanted: tu
         yield f"there are no thresholds for {_some(missing)}"
     if strangers:
         yield f"there are thresholds for {_some(strangers)}, which are no tags of the task"
+    if limits and not missing and not strangers and list(limits) != list(vocabulary):
+        yield "thresholds list the tags in another order than the task: are the columns in the order of its tags?"
     if values is None:
         yield f"there are no decisions: put them beside the predictions, as {DECISIONS}"
         return
@@ -238,9 +254,9 @@ def _bad_columns(predictions: Scores, truth: Truth, vocabulary: Sequence[str]) -
     if len(pairs):
         first, second = map(int, pairs[gain[tuple(pairs.T)].argmax()])
         yield (
-            f"{len(np.unique(pairs))} columns would fit far better elsewhere: exchanged, {vocabulary[first]!r} and "
-            f"{vocabulary[second]!r} would have ROC-AUC {fit[first, second]:.2f} and {fit[second, first]:.2f}, not "
-            f"{own[first]:.2f} and {own[second]:.2f}; are the columns in the order of the tags?"
+            f"columns would fit far better in each other's place: {vocabulary[first]!r} and {vocabulary[second]!r} "
+            f"would have ROC-AUC {fit[first, second]:.2f} and {fit[second, first]:.2f}, not {own[first]:.2f} and "
+            f"{own[second]:.2f}; are they in the order of the tags?"
         )
 
 
@@ -272,6 +288,11 @@ def _fit(predictions: Scores, truth: Truth) -> Float64[np.ndarray, "tags tags"]:
 
 def _macro(predictions: Scores, truth: Truth) -> float:
     return metrics.evaluate(truth, predictions).macro["ROC-AUC"]
+
+
+def _save(path: Path, values: AnyArray | None) -> None:
+    with path.open("wb") as file:  # a name alone would get a suffix
+        np.save(file, np.asarray(values), allow_pickle=False)
 
 
 def _mapped(path: str | Path) -> AnyArray:

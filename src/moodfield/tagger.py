@@ -4,6 +4,7 @@ In: audio; model names or folders. Out: scores, decisions, and the mood over tim
 Knows nothing of: tables, pages, or how a model came to be.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,6 +139,12 @@ class Tagger:
         thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
         self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
         self._clip_frames = clip_frames
+
+    @property
+    def digest(self) -> str:
+        """What tells this tagger from others: a checksum of its models' cards, which vouch for their weights."""
+        cards = "".join(card.dumps(member.card) for member in self.members)
+        return hashlib.sha256(cards.encode()).hexdigest()
 
     def tag(self, source: Source) -> Tagging:
         """Listen to one file or waveform; refuses what cannot be heard with `BadAudio`.

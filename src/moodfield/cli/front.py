@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield.cli import data, desk, hearing, networks, paper, training
+from moodfield.cli import data, desk, hearing, networks, paper, task, training
 
 app = typer.Typer(
     cls=desk.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -16,6 +16,7 @@ app = typer.Typer(
 )  # fmt: skip
 datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Datasets: fetched, checked, looked into.")
 runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Training runs: what they came to, how they went.")
+submission = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submissions to the task.")
 zoo, recipes = (
     typer.Typer(cls=desk.Listing, rich_markup_mode=None, help=words)
     for words in (
@@ -57,3 +58,9 @@ app.add_typer(runs, name="runs")
 runs.command("show")(training.show_runs)
 zoo.command("list")(networks.networks)
 zoo.command("show")(networks.show)
+app.command()(task.evaluate)
+app.command()(task.compare)
+app.command()(task.submit)
+app.command()(task.ensemble)
+app.add_typer(submission, name="submission")
+submission.command("check")(task.check)
