@@ -209,7 +209,7 @@ def test_a_spoilt_part_does_not_spoil_the_file(tmp_path, server):
 def test_a_wrong_file_that_was_there_stays_until_there_is_a_right_one(tmp_path, server):
     (tmp_path / "song").write_bytes(b"old")
     server.always["song"] = Manner(code=404)
-    assert "answered 404; name another mirror" in refusal(tmp_path / "song", server)
+    assert "answered 404; try again later, or name another source" in refusal(tmp_path / "song", server)
     assert (tmp_path / "song").read_bytes() == b"old"
 
 
@@ -221,7 +221,7 @@ def test_what_became_of_every_mirror_is_said(tmp_path, server):
         assert message == (
             f"song could not be fetched: {empty.address}/song answered 404; "
             f"{wrong.address}/song sent a file with another checksum, which was thrown away; "
-            f"{server.address}/song failed 3 times in a row: answered 503; name another mirror"
+            f"{server.address}/song failed 3 times in a row: answered 503; try again later, or name another source"
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -19,6 +20,8 @@ from jaxtyping import Bool, Int64
 from moodfield import audio, files, fleet, jamendo, tags
 from moodfield.errors import BadAudio, BadConfig, BadDataset, MoodfieldError
 from moodfield.jamendo import Split, Track
+
+Thing = TypeVar("Thing")
 
 TOLERANCE = 1.0
 """seconds by which the music may be longer or shorter than the index says: codecs pad, and the index rounds"""
@@ -193,11 +196,8 @@ def duplicates(sums: Mapping[str, str], paths: Iterable[str] | None = None) -> l
     `sums` is from path to SHA-256, as `jamendo.read_sums` has it; `paths`, as indexes write them, are those that count,
     all of the list without it.
     """
-    groups: dict[str, list[str]] = {}
-    for path in sums if paths is None else paths:
-        if (sha256 := jamendo.sum_of(path, sums)) is not None:
-            groups.setdefault(sha256, []).append(path)
-    return [tuple(group) for group in groups.values() if len(group) > 1]
+    counted = sums if paths is None else paths
+    return [tuple(group) for group in _alike(((path, path) for path in counted), sums).values()]
 
 
 def leaks(train: Iterable[str], test: Sequence[str], sums: Mapping[str, str]) -> list[int]:
@@ -211,12 +211,8 @@ def leaks(train: Iterable[str], test: Sequence[str], sums: Mapping[str, str]) ->
 
 def twins(splits: Mapping[str, Split], sums: Mapping[str, str]) -> list[Twins]:
     """The groups of tracks, of all splits together, that have the same audio."""
-    groups: dict[str, list[tuple[str, Track]]] = {}
-    for name, split in splits.items():
-        for track in split.tracks:
-            if (sha256 := jamendo.sum_of(track.path, sums)) is not None:
-                groups.setdefault(sha256, []).append((name, track))
-    return [Twins(sha256, tuple(group)) for sha256, group in groups.items() if len(group) > 1]
+    members = ((track.path, (name, track)) for name, split in splits.items() for track in split.tracks)
+    return [Twins(sha256, tuple(group)) for sha256, group in _alike(members, sums).items()]
 
 
 def stats(split: Split) -> Stats:
@@ -235,6 +231,15 @@ def together(*truths: Bool[np.ndarray, "_tracks tags"]) -> Int64[np.ndarray, "ta
     """How many tracks of all of these have both of two tags; along the diagonal, how many have the tag."""
     counted = np.concatenate(truths).astype(np.int64)
     return counted.T @ counted
+
+
+def _alike(things: Iterable[tuple[str, Thing]], sums: Mapping[str, str]) -> dict[str, list[Thing]]:
+    """Things with their paths, in groups of more than one that have the same checksum."""
+    groups: dict[str, list[Thing]] = {}
+    for path, thing in things:
+        if (sha256 := jamendo.sum_of(path, sums)) is not None:
+            groups.setdefault(sha256, []).append(thing)
+    return {sha256: group for sha256, group in groups.items() if len(group) > 1}
 
 
 def _work(track: Track, folder: str | Path, sums: Mapping[str, str] | None) -> _Work:

@@ -38,7 +38,7 @@ Told = Callable[[int, int | None], None]
 class Patience:
     """How long to go on with one address."""
 
-    tries: int = 6
+    tries: int = 5
     """tries in a row that bring nothing new; then the next address is asked"""
     pause: float = 1.0
     """seconds before the second of them, doubled before every further one"""
@@ -89,7 +89,11 @@ def fetch(
     except OSError as error:
         why = error.strerror or error
         raise BadDownload(f"{path} cannot be written: {why}; what has come is kept: make room and try again") from error
-    kept = f"the first {part.size:,} bytes are kept, try again later" if part.size else "name another mirror"
+    kept = (
+        f"the first {part.size:,} bytes are kept, try again later"
+        if part.size
+        else "try again later, or name another source"
+    )
     raise BadDownload(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
 
 

@@ -47,7 +47,7 @@ def download(
 
     errors.lookup({"moodtheme": archive}, dataset, what="dataset to download")
     form = errors.lookup({each.value: each for each in archive.Kind}, kind, what="kind of audio")
-    files, failed = 0, 0
+    done: list[int | MoodfieldError] = []
     with progress.Tars() as bars:
         coming = archive.fetch(
             to, kind=form, parts=parts, lists=lists, mirrors=mirrors or tuple(archive.MIRRORS), jobs=jobs,
@@ -55,16 +55,18 @@ def download(
         )  # fmt: skip
         for tar, result in coming:
             bars.over(tar)
-            failure = str(result) if isinstance(result, MoodfieldError) else ""
-            failed += bool(failure)
-            files += 0 if isinstance(result, MoodfieldError) else result
+            done.append(result)
             if as_json:
-                typer.echo(json.dumps({"tar": tar, **({"error": failure} if failure else {"files": result})}))
-            elif failure:
-                desk.say(failure)
+                came = {"error": str(result)} if isinstance(result, MoodfieldError) else {"files": result}
+                typer.echo(json.dumps({"tar": tar, **came}))
+            elif isinstance(result, MoodfieldError):
+                desk.say(str(result))
             else:
                 typer.echo(f"{tar}  {result} files")
-    desk.say(f"{files} files are in {to}" + (f"; {failed} tars failed, the same command tries again" if failed else ""))
+    failed = sum(isinstance(result, MoodfieldError) for result in done)
+    files = sum(result for result in done if not isinstance(result, MoodfieldError))
+    again = f"; {failed} of {len(done)} tars failed, the same command tries again" if failed else ""
+    desk.say(f"{files} files are in {to}{again}")
     if failed:
         raise typer.Exit(3)
 

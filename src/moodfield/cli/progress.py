@@ -160,7 +160,8 @@ class Tars:
         """So many bytes of a tar are here."""
         with self._lock:
             if name not in self._under_way:
-                self._under_way[name] = self._bars.add_task(name, total=total)
+                short = name.rpartition("_")[2].removesuffix(".tar")  # a line has to hold more than a name
+                self._under_way[name] = self._bars.add_task(short, total=total)
         self._bars.update(self._under_way[name], completed=done, total=total)
 
     def over(self, name: str) -> None:
