@@ -92,15 +92,20 @@ def main() -> None:
     _table(found, rest, chosen, validation=validation)
     print()
     single, mean, *others = chosen
-    _verdicts(found, [(mean, single), *((name, mean) for name in others)])
+    ahead = _verdicts(found, [(mean, single), *((name, mean) for name in others)])[1:]
+    print(f"\n{sum(ahead) or 'None'} of the other {len(ahead)} ways is ahead of the plain mean of scores.")
     print("\n## Plain means across systems\n")
     print(
-        "All weigh the same, and nothing is chosen on data. The best of these rows must not be picked by its own\n"
-        "number; the last one needs no picking.\n"
+        f"All weigh the same. *{BEST}* stands in most rows because it was the best of 2019 by its number on this very\n"
+        "test split, and the best of these rows must not be picked by its own; the last one needs no picking.\n"
     )
     _table(found, rest, across)
     print()
-    _verdicts(found, [(name, BEST) for name in across])
+    ahead = _verdicts(found, [(name, BEST) for name in across])
+    higher = sum(found[name].report.macro["PR-AUC"] > found[BEST].report.macro["PR-AUC"] for name in across)
+    print(
+        f"\n{higher} of {len(ahead)} means have a higher number than *{BEST}*, {sum(ahead) or 'none'} is ahead of it."
+    )
 
 
 def _chosen(
@@ -176,14 +181,17 @@ def _difference(found: Mapping[str, Resampled], one: str, other: str) -> Differe
     return resampling.compare(found[one], found[other])[NUMBER]
 
 
-def _verdicts(found: Mapping[str, Resampled], pairs: Sequence[tuple[str, str]]) -> None:
-    """What differences say, and how sure that is where so many are looked at."""
+def _verdicts(found: Mapping[str, Resampled], pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Say what differences say, and how sure that is where so many are looked at; which are ahead."""
+    ahead = []
     each = [_difference(found, one, other) for one, other in pairs]
     for (one, other), difference, p in zip(pairs, each, _holm([one.p for one in each]), strict=True):
         way = "is ahead of" if difference.value > 0 else "is behind"
+        ahead.append(p < 0.05 and difference.value > 0)
         what = way if p < 0.05 else "cannot be told apart from"
         ends = f"{difference.low:+.4f} … {difference.high:+.4f}"
         print(f"- *{one}* {what} *{other}*: {difference.value:+.4f} ({ends}; p = {p:.3f}).")
+    return ahead
 
 
 def _holm(values: Sequence[float]) -> list[float]:
