@@ -277,6 +277,13 @@ def dataset(folder: Path, name: str, **parts: int) -> Path:
     return folder
 
 
+def with_audio(folder: Path, suffix: str = ".mp3") -> Path:
+    """A folder of audio that has at least one of the tracks."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / f"1{suffix}").touch()
+    return folder
+
+
 def ids(split: Split) -> list[str]:
     return [track.id for track in split.tracks]
 
@@ -284,7 +291,8 @@ def ids(split: Split) -> list[str]:
 def test_a_dataset_is_found_in_a_folder(tmp_path):
     dataset(tmp_path, "mine", train=3, validation=2, test=4)
     (tmp_path / "tags.txt").write_text("mood/theme---sad\nmood/theme---happy\n")
-    (tmp_path / "audio-low").mkdir()
+    with_audio(tmp_path / "audio-low", ".low.mp3")
+    (tmp_path / "audio").mkdir()
     found = jamendo.find(tmp_path)
     assert {part: len(split.tracks) for part, split in found.splits.items()} == {"train": 3, "validation": 2, "test": 4}
     assert all(split.vocabulary == ("sad", "happy") for split in found.splits.values())
@@ -292,7 +300,7 @@ def test_a_dataset_is_found_in_a_folder(tmp_path):
     some = found.take({"train": [2, 0], "validation": [1], "test": []})
     assert ids(some.train) == ["train_2", "train_0"]
     assert (ids(some.validation), ids(some.test)) == (["validation_1"], [])
-    (tmp_path / "audio").mkdir()
+    with_audio(tmp_path / "audio")
     assert jamendo.find(tmp_path).audio == tmp_path / "audio"
     assert jamendo.find(tmp_path, audio=tmp_path / "audio-low").audio == tmp_path / "audio-low"
 
@@ -303,13 +311,15 @@ def test_of_a_clone_the_moods_and_themes_are_meant(tmp_path):
         dataset(place, name, train=2, validation=1, test=1)
     (tmp_path / "data" / "tags").mkdir()
     (tmp_path / "data" / "tags" / "moodtheme_split.txt").write_text("mood/theme---happy\nmood/theme---sad\n")
-    found = jamendo.find(tmp_path, audio=tmp_path)
+    with_audio(tmp_path)
+    found = jamendo.find(tmp_path)
+    assert found.audio == tmp_path
     assert (found.name, found.train.vocabulary) == ("autotagging_moodtheme", ("happy", "sad"))
 
 
 def test_without_a_test_split_nothing_is_judged_by_what_chose_it(tmp_path):
-    dataset(tmp_path, "two", train=11, validation=3)
-    found = jamendo.find(tmp_path, audio=tmp_path)
+    with_audio(dataset(tmp_path, "two", train=11, validation=3))
+    found = jamendo.find(tmp_path)
     assert ids(found.test) == ["validation_0", "validation_1", "validation_2"]
     assert ids(found.validation) == ["train_2", "train_7"]
     assert sorted(ids(found.train) + ids(found.validation)) == sorted(f"train_{row}" for row in range(11))
@@ -320,15 +330,18 @@ def test_a_folder_without_a_dataset_or_audio_is_refused(tmp_path):
     with pytest.raises(BadDataset, match=r"no dataset is in .*NAME-train\.tsv"):
         jamendo.find(tmp_path)
     dataset(tmp_path, "mine", train=1, validation=1, test=1)
-    with pytest.raises(BadDataset, match=r"no audio is in .*audio.*name its folder"):
+    with pytest.raises(BadDataset, match=r"no training track is in .*audio.*name the audio's folder"):
         jamendo.find(tmp_path)
-    with pytest.raises(BadDataset, match=r"no audio is in .*elsewhere"):
+    with pytest.raises(BadDataset, match=r"no training track is in .*elsewhere"):
         jamendo.find(tmp_path, audio=tmp_path / "elsewhere")
 
 
 @pytest.mark.golden
-def test_published_datasets_are_found(data):
-    found = jamendo.find(data, audio=data)
+def test_published_datasets_are_found(data, tmp_path):
+    with_audio(tmp_path)
+    (tmp_path / "48").mkdir()
+    (tmp_path / "48" / "948.low.mp3").touch()
+    found = jamendo.find(data, audio=tmp_path)
     assert {part: len(split.tracks) for part, split in found.splits.items()} == {
         "train": 9_949, "validation": 3_802, "test": 4_231
     }  # fmt: skip

@@ -20,6 +20,8 @@ from moodfield.errors import BadDataset
 
 PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
 """where the files of a dataset may be, below its folder"""
+AUDIO = ("audio", "audio-low", ".")
+"""where its audio may be, below its folder"""
 LISTS = ("moodtheme_split.txt", "tags.txt")
 """what a list of its tags may be called"""
 HELD_OUT = 5
@@ -101,8 +103,9 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
 
     It takes a folder with these files, a clone of the MTG-Jamendo repository (moods and themes, split 0), or one that
     has `mtg-jamendo/` in it. The tags are those of `moodtheme_split.txt` or `tags.txt`, else of the training tracks.
-    Audio is in `audio/`, `audio-low/`, or where `audio` says. Where there is no test split, the validation tracks are
-    the test, and every fifth track of the training split is for validation. Refuses a folder without a dataset.
+    Audio is in `audio/`, in `audio-low/`, beside the files themselves, or where `audio` says. Where there is no test
+    split, the validation tracks are the test, and every fifth track of the training split is for validation. Refuses a
+    folder without a dataset, or without audio.
     """
     folder = Path(folder)
     places = [folder / each for each in PLACES]
@@ -120,10 +123,12 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
     train = read(index, vocabulary=tags_of)
     validation = read(index.with_name(f"{name}-validation.tsv"), vocabulary=train.vocabulary)
     own = index.with_name(f"{name}-test.tsv")
-    music = [Path(audio)] if audio else [place / each for place in places for each in ("audio", "audio-low")]
-    found = next((path for path in music if path.is_dir()), None)
+    music = [Path(audio)] if audio else [place / each for place in (folder, index.parent) for each in AUDIO]
+    found = next((place for place in music if any(locate(place, track.path).is_file() for track in train.tracks)), None)
     if found is None:
-        raise BadDataset(f"no audio is in {', '.join(map(str, music))}; name its folder")
+        raise BadDataset(
+            f"no training track is in {', '.join(map(str, dict.fromkeys(music)))}; name the audio's folder"
+        )
     if own.is_file():
         return Dataset(name, train, validation, read(own, vocabulary=train.vocabulary), found)
     chosen = range(HELD_OUT // 2, len(train.tracks), HELD_OUT)
