@@ -358,6 +358,17 @@ def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(hear
     np.testing.assert_allclose(found[3], found[:3].mean(axis=0))
 
 
+def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model, tmp_path):
+    (heard / "music" / "1.wav").write_bytes(b"broken")
+    assert submit(heard, cp_model).code == 1
+    other = models.varied(cp_model, tmp_path / "other", name="other")
+    answer = moodfield_(
+        "submit", "--model", other, "--index", heard / "index.tsv", "--audio", heard / "music", "--to", heard / "mine"
+    )
+    assert answer.code == 1
+    assert "mine.scores.jsonl has scores of another model" in answer.said
+
+
 def test_a_model_is_scored_on_an_index_and_its_music(heard, cp_model):
     words = ("evaluate", "--model", cp_model.folder, "--audio", heard / "music", "--jobs", 1)
     found, _ = answered(*words, "--index", heard / "index.tsv", "--keep", heard / "kept.jsonl", "--intervals", 0)
