@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moodfield import ensemble, jamendo, metrics, resampling, submissions
+from moodfield import ensemble, mediaeval, metrics, resampling, submissions
 from moodfield.resampling import Difference, Resampled, System
 
 NETWORKS = {
@@ -57,7 +57,11 @@ def main() -> None:
     if not (data / "lileonardo2021").is_dir():
         sys.exit("the published predictions are not here: set MOODFIELD_DATA to the folder that holds lileonardo2021/")
     truth = submissions.read_array(data / "mediaeval2019/groundtruth.npy")
-    leaked = _leaked(data / "mtg-jamendo")
+    *learned, index = (
+        data / f"mtg-jamendo/autotagging_moodtheme-{part}.tsv" for part in ("train", "validation", "test")
+    )
+    sums = data / "mtg-jamendo/autotagging_moodtheme_audio-low_sha256_tracks.txt"
+    leaked = mediaeval.leaked(index, learned, sums)
     networks = {name: data / "lileonardo2021" / folder for name, folder in NETWORKS.items()}
     test = {name: submissions.read_array(folder / "test-last-swa-outputs.npy") for name, folder in networks.items()}
     test |= {
@@ -146,19 +150,6 @@ def _across(test: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "all ten": list(test),
     }
     return {name: ensemble.mean([test[each] for each in members]) for name, members in groups.items()}
-
-
-def _leaked(folder: Path) -> np.ndarray:
-    """Rows of the test split whose very file is also in another split."""
-    lines = (folder / "autotagging_moodtheme_audio-low_sha256_tracks.txt").read_text().splitlines()
-    sums = {path: checksum for checksum, path in map(str.split, lines)}
-    split = {
-        part: [sums[track.path.replace(".mp3", ".low.mp3")] for track in read.tracks]
-        for part in ("train", "validation", "test")
-        for read in [jamendo.read(folder / f"autotagging_moodtheme-{part}.tsv")]
-    }
-    elsewhere = {*split["train"], *split["validation"]}
-    return np.array([row for row, checksum in enumerate(split["test"]) if checksum in elsewhere])
 
 
 def _table(

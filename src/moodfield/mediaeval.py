@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
-from moodfield import jamendo, metrics, resampling, submissions, tags
+from moodfield import audit, jamendo, metrics, resampling, submissions, tags
 from moodfield.errors import BadConfig, BadDataset, BadScores, MoodfieldError, MoodfieldWarning
 from moodfield.jamendo import Track
 from moodfield.metrics import AnyArray, Report, Scores
@@ -159,6 +160,12 @@ def without(tracks: int, leave_out: Rows) -> Rows:
     if not len(kept):
         raise BadDataset(f"all {tracks} tracks are left out; leave some in")
     return kept
+
+
+def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -> Rows:
+    """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums."""
+    judged, *others = ([track.path for track in jamendo.read(path).tracks] for path in (index, *learned))
+    return np.array(audit.leaks(chain(*others), judged, jamendo.read_sums(sums)), np.int64)
 
 
 def read_truth(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> tuple[AnyArray, tuple[str, ...] | None]:

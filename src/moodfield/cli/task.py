@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from moodfield.mediaeval import Comparison, Score
     from moodfield.metrics import AnyArray
     from moodfield.resampling import Difference
-    from moodfield.submissions import Submission
+    from moodfield.submissions import Rows, Submission
 
 
 class Fill(StrEnum):
@@ -48,6 +48,10 @@ Index = Annotated[Path, typer.Option(help="the tracks: a TSV in the form of MTG-
 Audio = Annotated[Path, typer.Option(help="the folder that the paths in the TSV are below")]
 TagList = Annotated[Path | None, typer.Option("--tags", help="the tags in their order, one a line")]
 LeaveOut = Annotated[Path | None, typer.Option(help="rows of tracks to leave out, from 0: text, one a line, or .npy")]
+Learned = Annotated[
+    list[Path] | None, typer.Option(help="instead: TSVs whose tracks were learned from; the same audio is left out")
+]
+Sums = Annotated[Path | None, typer.Option(help="with --learned: a list of the tracks' SHA-256")]
 Intervals = Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals; 0: none")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 PerTag = Annotated[bool, typer.Option("--per-tag", help="a row for every tag too (always in JSON)")]
@@ -71,6 +75,8 @@ def evaluate(
     keep: Annotated[Path | None, typer.Option(help="with --model: where scores are kept: scores.jsonl")] = None,
     tags: TagList = None,
     leave_out: LeaveOut = None,
+    learned: Learned = None,
+    sums: Sums = None,
     intervals: Intervals = 1_000,
     seed: Seed = 0,
     per_tag: PerTag = False,
@@ -95,12 +101,23 @@ def evaluate(
         given = replace(given, decisions=submissions.read_array(decisions))
     if thresholds or tune_truth:
         given = _decided(given, thresholds or "f", known, names, tune_truth, tune_predictions)
-    rows = submissions.read_rows(leave_out) if leave_out else None
+    rows = _left_out(truth, leave_out, learned, sums)
     found = mediaeval.score(known, given, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
     else:
         _show(found, given.name, per_tag=per_tag)
+
+
+def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, sums: Path | None) -> "Rows | None":
+    """The rows that are not fair, if any are named or can be found."""
+    from moodfield import mediaeval, submissions
+
+    if learned is None and sums is None:
+        return submissions.read_rows(leave_out) if leave_out else None
+    if not learned or not sums or leave_out or truth.suffix == ".npy":
+        raise typer.BadParameter("--learned and --sums go together, with a TSV as --truth and without --leave-out")
+    return mediaeval.leaked(truth, learned, sums)
 
 
 def compare(
@@ -110,6 +127,8 @@ def compare(
     truth: TruthFile,
     tags: TagList = None,
     leave_out: LeaveOut = None,
+    learned: Learned = None,
+    sums: Sums = None,
     intervals: Annotated[int, typer.Option(min=1, help="resamples")] = 1_000,
     seed: Seed = 0,
     per_tag: PerTag = False,
@@ -119,7 +138,7 @@ def compare(
     from moodfield import mediaeval, submissions
 
     known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
-    rows = submissions.read_rows(leave_out) if leave_out else None
+    rows = _left_out(truth, leave_out, learned, sums)
     both = submissions.read(one), submissions.read(other)
     found = mediaeval.compare(known, *both, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
     if as_json:
