@@ -176,6 +176,29 @@ def test_left_out_rows_stand_beside_the_official_numbers(small):
     assert found["without_left_out"]["PR-AUC-micro"] == wanted.micro["PR-AUC"]
 
 
+def test_tracks_that_were_learned_from_are_found_and_left_out(small, tmp_path):
+    (tmp_path / "learned.tsv").write_text("\n".join(map("\t".join, [HEADER, ("x", "a", "b", "x.mp3", "1", "happy")])))
+    lines = [f"{row % 399:064x} {row}.wav" for row in range(400)]
+    (tmp_path / "sums.txt").write_text("\n".join([*lines, f"{0:064x} x.mp3"]))
+    shared = (
+        "evaluate",
+        small / "test-good",
+        "--truth",
+        small / "test.tsv",
+        "--tags",
+        small / "tags.txt",
+        "--intervals",
+        0,
+    )
+    given = ("--learned", tmp_path / "learned.tsv", "--sums", tmp_path / "sums.txt")
+    found, _ = answered(*shared, *given)
+    (tmp_path / "rows.txt").write_text("0\n399\n")
+    assert found == answered(*shared, "--leave-out", tmp_path / "rows.txt")[0]
+    assert found["without_left_out"]["tracks"] == 398
+    for odd in (given[:2], given[2:], (*given, "--leave-out", tmp_path / "rows.txt")):
+        assert moodfield_(*shared, *odd).code == 2
+
+
 @pytest.mark.parametrize(
     "words", [(), ("test-good", "--predictions", "test-good.npy"), ("--model", "default"), ("--audio", "music")]
 )

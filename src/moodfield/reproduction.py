@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -259,7 +260,10 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
     """
     path = place.run / TRACKS
     if path.is_file():
-        return dataset.take(json.loads(path.read_text()))
+        kept = dataset.take(json.loads(path.read_text()))
+        for track in chain(*(split.tracks for split in kept.splits.values())):
+            heard(track, None)
+        return kept
     rows = {part: list(range(len(split.tracks))) for part, split in dataset.splits.items()}
     for plan in _of_each_mel(networks):
         for part, split in dataset.splits.items():
