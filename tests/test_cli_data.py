@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pty
 import signal
 import time
 from pathlib import Path
@@ -139,6 +140,19 @@ def test_every_fault_is_a_line_and_an_object(place, indexes):
     (place / "tags.txt").write_text("low\n")
     found = lines(moodfield_(*given, "--json", "--quick").out)
     assert {each["kind"] for each in found} == {"index", "missing", "tag"}
+
+
+def test_results_go_where_they_are_sent_while_a_terminal_shows_bars(place, indexes):
+    """A bar on a terminal takes over what is printed there; what goes to a file or a program is not for it."""
+    terminal, end = pty.openpty()
+    (place / "music" / "noise-train" / "0.wav").unlink()
+    given = ("data", "check", *indexes, "--audio", place / "music", "--json", "--jobs", "1")
+    command = started(*given, stderr=end)
+    out, _ = command.communicate(timeout=60)
+    os.close(end)
+    assert [each["kind"] for each in lines(out)] == ["missing"]
+    assert b"9/9" in os.read(terminal, 1_000_000)
+    os.close(terminal)
 
 
 def test_a_tolerance_is_kept(place, indexes):

@@ -58,11 +58,11 @@ def download(
             done.append(result)
             if as_json:
                 came = {"error": str(result)} if isinstance(result, MoodfieldError) else {"files": result}
-                typer.echo(json.dumps({"tar": tar, **came}))
+                desk.result(json.dumps({"tar": tar, **came}))
             elif isinstance(result, MoodfieldError):
                 desk.say(str(result))
             else:
-                typer.echo(f"{tar}  {result} files")
+                desk.result(f"{tar}  {result} files")
     failed = sum(isinstance(result, MoodfieldError) for result in done)
     files = sum(result for result in done if not isinstance(result, MoodfieldError))
     again = f"; {failed} of {len(done)} tars failed, the same command tries again" if failed else ""
@@ -99,10 +99,10 @@ def check(
         for track, found in chain([(None, faults)], checked):
             for fault in found:
                 if not kinds and not as_json:
-                    typer.echo(_line("fault", "track", "what"))
+                    desk.result(_line("fault", "track", "what"))
                 kinds[fault.kind] += 1
                 bad.add(fault.path)
-                typer.echo(json.dumps(fault.to_dict()) if as_json else _line(fault.kind, fault.track, fault.message))
+                desk.result(json.dumps(fault.to_dict()) if as_json else _line(fault.kind, fault.track, fault.message))
             if track:
                 bar.one()
     if not kinds:

@@ -86,6 +86,11 @@ def say(message: str) -> None:
     typer.echo(f"moodfield: {printable(' '.join(message.split()))}", err=True)
 
 
+def result(line: str) -> None:
+    """One line of results; above the bars, if a terminal shows both."""
+    print(line, flush=True)  # not typer.echo, which would write through the bars
+
+
 def _said(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     """Our own warnings are words for whoever watches; where in the code they arose is of no use to them."""
     ours = issubclass(category, MoodfieldWarning)
