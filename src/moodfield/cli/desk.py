@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-EXTRAS = {"ray": "cluster", "tensorboard": "watch"}
-"""guests that do not come with what training needs → the extra that brings them"""
+EXTRAS = {"ray": "cluster", "tensorboard": "watch", "httpx": "data"}
+"""guests → the smallest extra that brings them, if it is not `train`"""
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
