@@ -4,8 +4,8 @@
 
 Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is the
 paper's, scaled from 200 to 80 epochs, at a quarter of its width. What a variant did on a fold is a line of
-ablation.jsonl, kept beside this script: it is not trained again unless its settings changed or its line is deleted, and
-a run that was stopped goes on. Prints a Markdown table of what is finished, and what each part is worth.
+ablation.jsonl, kept beside this script: it is not trained again unless its line is deleted, and its run with it; a run
+that was stopped goes on. Prints a Markdown table of what is finished, and what each part is worth.
 """
 
 import argparse

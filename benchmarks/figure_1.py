@@ -4,11 +4,13 @@
 
 Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is that
 of CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. What a network did on a fold is a line of
-figure_1.jsonl, kept beside this script: it is not trained again unless its settings changed or its line is deleted, and
-a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs/figure-1.md of what is finished.
+figure_1.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and its run
+are deleted; a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs/figure-1.md of what is
+finished.
 """
 
 import argparse
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -51,7 +53,8 @@ each fold is in [figure_1.jsonl](../benchmarks/figure_1.jsonl).
 ![PR-AUC against the receptive field](figure-1.png)
 
 Points are means over the folds, bars their standard errors, most of which is what folds differ by, not networks:
-sentences below compare fold by fold. Validation scores of best epochs flatter, since the epoch was chosen by them.
+sentences below compare fold by fold. After ± in the table stands the standard deviation over the folds. Validation
+scores of best epochs flatter, since the epoch was chosen by them.
 """
 
 
@@ -93,7 +96,8 @@ def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
     done = {(each.point.rho_freq, each.point.rho_time) for each in _found() if each.fold == fold}
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if field not in done:
-            place = runs.Place(dataset.audio, store, to / str(fold), fleet.cores())
+            settings = hashlib.sha256(" ".join(SETTINGS).encode()).hexdigest()[:8]
+            place = runs.Place(dataset.audio, store, to / settings / str(fold), fleet.cores())
             [point] = sweep.train(sweep.networks([field], settings=SETTINGS), dataset, place)
             emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
             print(f"fold {fold}: {point}", file=sys.stderr, flush=True)
@@ -117,7 +121,8 @@ def _page(found: list[Result]) -> None:
     panels = [sweep.panel(first)] if first else []
     if alone:
         panels.append(sweep.panel(alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
-    figure_1.draw(PICTURE, panels)
+    if panels:
+        figure_1.draw(PICTURE, panels)
     print(HEAD)
     print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
     print("|---|---|---|---|---|---|---|---|")
@@ -129,24 +134,25 @@ def _page(found: list[Result]) -> None:
             ]  # fmt: skip
             size = " × ".join(map(str, own[0].point.field))
             print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(own)} |")
-    print(f"\nWhat the differences in PR-AUC on the test folds say, with SWA, {emotify.INTERVALS}:\n")
-    by_mean = {field: np.mean([each.point.average["test"] for each in _of(field, found)]) for field in FREQ_AND_TIME
-               if _of(field, found)}  # fmt: skip
-    if by_mean:
-        best = max(by_mean, key=lambda field: by_mean[field])
-        for field in by_mean:
-            if field != best:
-                _compare(f"ρ {best[0]}, the best of them,", f"ρ {field[0]}", best, field, found)
+    print(f"\nWhat the differences in PR-AUC on the test folds say, with SWA, {emotify.INTERVALS},")
+    print("without correction for how many they are. The best field is the one with the best mean on validation:\n")
+    chosen: dict[tuple[int, int], float] = {}
+    for field in FREQ_AND_TIME:
+        if own := _of(field, found):
+            chosen[field] = float(np.mean([each.point.average["validation"] for each in own]))
+    best = max(chosen, key=lambda field: chosen[field], default=None)
+    for field in chosen:
+        if best and field != best:
+            _compare(f"ρ {best[0]}, the best on validation,", f"ρ {field[0]}", best, field, found)
     for field in TIME_ALONE:
         if field != (FIXED, FIXED):
             _compare(f"time ρ {FIXED}", f"time ρ {field[1]}", (FIXED, FIXED), field, found)
-    averaged = [each.point.average["test"] - each.point.network["test"] for each in found]
-    if averaged:
-        won = sum(each > 0 for each in averaged)
-        print(
-            f"\nThe average of the weights scores {np.mean(averaged):+.3f} above the best epoch on the test fold, and"
-        )
-        print(f"higher in {won} of {len(averaged)} networks, over all fields and folds.")
+    gained: dict[int, list[float]] = {}
+    for each in found:
+        gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.network["test"])
+    if len(gained) > 1:
+        means = [float(np.mean(each)) for each in gained.values()]
+        print(f"- {emotify.sentence('SWA, mean over all fields,', 'the best epoch', means, share=SHARE)}")
 
 
 def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:

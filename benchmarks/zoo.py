@@ -4,7 +4,7 @@
 
 Nothing is chosen on the fold that is scored: every network is judged once, after its last epoch. Networks have a
 quarter of their published width. What a system did on a fold is a line of zoo.jsonl, kept beside this script: it is not
-trained again unless its settings changed or its line is deleted, and a run that was stopped goes on. Prints a Markdown
+trained again unless its line is deleted, and its run with it; a run that was stopped goes on. Prints a Markdown
 table of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
 """
 

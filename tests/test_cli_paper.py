@@ -34,6 +34,7 @@ def test_a_row_is_made_beside_the_papers(folder, tmp_path, no_export):
     assert "note: there is no noises-test.tsv" in answer.said
     assert "of computing on this machine" in answer.said
     assert "network cp_resnet" in answer.said
+    assert "here, on noises (small, net.width=4" in answer.out
     rows = [line.split() for line in answer.out.splitlines()]
     assert rows[1][-2:] == ["0.1097", "0.1325"]
     made = json.loads((tmp_path / "row" / "row.json").read_text())
@@ -44,6 +45,12 @@ def test_a_row_is_made_beside_the_papers(folder, tmp_path, no_export):
     other = moodfield_(*given, "--small", *SET, "--set", "seed=1")
     assert other.code == 1
     assert "holds a reproduction of another plan" in other.said
+
+
+def test_one_process_reproduces(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    answer = moodfield_("reproduce", "CRNN", "--data", folder, "--to", tmp_path / "row", "--small")
+    assert (answer.code, "side by side with --on ray" in answer.said) == (1, True)
 
 
 def test_a_plan_is_said_and_nothing_is_done(folder, tmp_path):

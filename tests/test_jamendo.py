@@ -305,6 +305,13 @@ def test_a_dataset_is_found_in_a_folder(tmp_path):
     assert jamendo.find(tmp_path, audio=tmp_path / "audio-low").audio == tmp_path / "audio-low"
 
 
+def test_of_several_datasets_none_is_guessed(tmp_path):
+    for name in ("zebra", "apple"):
+        dataset(tmp_path, name, train=1, validation=1, test=1)
+    with pytest.raises(BadDataset, match=r"2 are: apple-train\.tsv, zebra-train\.tsv; name a folder with one"):
+        jamendo.find(tmp_path)
+
+
 def test_of_a_clone_the_moods_and_themes_are_meant(tmp_path):
     place = tmp_path / "data" / "splits" / "split-0"
     for name in ("autotagging", "autotagging_genre", "autotagging_moodtheme"):
@@ -327,7 +334,7 @@ def test_without_a_test_split_nothing_is_judged_by_what_chose_it(tmp_path):
 
 
 def test_a_folder_without_a_dataset_or_audio_is_refused(tmp_path):
-    with pytest.raises(BadDataset, match=r"no dataset is in .*NAME-train\.tsv"):
+    with pytest.raises(BadDataset, match=r"such as NAME-train\.tsv is wanted in .*; none is"):
         jamendo.find(tmp_path)
     dataset(tmp_path, "mine", train=1, validation=1, test=1)
     with pytest.raises(BadDataset, match=r"no training track is in .*audio.*name the audio's folder"):

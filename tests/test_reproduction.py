@@ -16,7 +16,8 @@ from moodfield import jamendo, metrics, paper, reproduction, submissions
 from moodfield.errors import BadDataset, BadRun, BadScores, MoodfieldError, UnknownName
 from moodfield.jamendo import Dataset
 from moodfield.reproduction import Told
-from moodfield.training import runs
+from moodfield.training import pace, runs
+from moodfield.training.runs import Place
 from noises import TAGS
 
 TINY = (
@@ -94,7 +95,11 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert row.test == official.macro["PR-AUC"]
     assert row.interval.low <= row.test <= row.interval.high
     alone = metrics.evaluate(noises.test.truth, said["test"][1].mean(axis=0)).macro["PR-AUC"]
-    assert row.networks[names[1]][1] == pytest.approx(alone)
+    assert row.networks[f"{names[1]}, mean of snapshots"][1] == pytest.approx(alone)
+    best = metrics.evaluate(noises.validation.truth, said["validation"][0][0]).macro["PR-AUC"]
+    assert row.networks[f"{names[0]}, best epoch"][0] == pytest.approx(best)
+    assert (row.dataset, row.changes) == ("noises", ("small", *TINY))
+    assert "no noises-test.tsv" in row.note
     assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
     assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
 
@@ -125,6 +130,54 @@ def test_what_is_finished_is_not_done_again(tiny, tmp_path, no_export):
     assert trained == []
     with pytest.raises(BadRun, match="holds a reproduction of another plan"):
         make(replace(tiny, networks=tiny.networks[:1]), tmp_path / "again")
+
+
+def test_a_row_without_a_star_is_the_best_epoch(noises, tmp_path, no_export):
+    plan = reproduction.plan("CP_ResNet", noises, scale="small", settings=TINY)
+    row = make(plan, tmp_path)
+    said = np.load(tmp_path / "row" / "networks" / "cp_resnet" / "test.npy")
+    assert row.test == metrics.evaluate(noises.test.truth, said[0]).macro["PR-AUC"]
+    np.testing.assert_array_equal(submissions.read(tmp_path / "row").predictions, said[0])
+
+
+def test_mels_that_are_gone_are_made_again_while_a_network_waits(tiny, tmp_path, no_export):
+    whole = make(tiny, tmp_path / "whole")
+
+    def stop(name: str, _: object) -> None:
+        if name == tiny.networks[1].name:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        make(tiny, tmp_path / "again", Told(trained=stop))
+    shutil.rmtree(tmp_path / "again" / "store")
+    heard = []
+    assert make(tiny, tmp_path / "again", Told(heard=lambda track, _: heard.append(track.id))) == whole
+    assert len(heard) == 20
+
+
+def test_another_dataset_or_recipe_is_refused(tiny, noises, tmp_path, no_export):
+    one = replace(tiny, networks=tiny.networks[:1])
+    make(one, tmp_path)
+    turned = jamendo.Split(noises.test.tracks[::-1], noises.test.vocabulary)
+    with pytest.raises(BadRun, match="another plan, or of a dataset that has changed"):
+        make(replace(one, dataset=replace(noises, test=turned)), tmp_path)
+    [network] = one.networks
+    again = replace(network, plan=replace(network.plan, recompute=True))
+    make(replace(one, networks=(again,)), tmp_path)
+    other = replace(network, plan=replace(network.plan, seed=5))
+    place = Place(noises.audio, tmp_path / "store", tmp_path / "row" / "networks")
+    with pytest.raises(BadRun, match="holds a run of another recipe"):
+        reproduction.train([other], noises, place, told=Told())
+
+
+def test_a_row_is_made_even_of_what_cannot_be_submitted(tiny, tmp_path, no_export, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise BadScores("every tag is decided")
+
+    monkeypatch.setattr(submissions, "write", refuse)
+    with pytest.warns(match="every tag is decided; the row is made all the same"):
+        row = make(replace(tiny, networks=tiny.networks[:1]), tmp_path)
+    assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
 
 
 def test_tracks_that_cannot_be_read_are_left_out_but_not_of_the_test(tiny, noises, tmp_path, no_export):
@@ -178,16 +231,29 @@ def _nothing():
     return contextlib.nullcontext()
 
 
-def test_a_cost_is_a_time_and_bytes(tiny, noises):
-    found = reproduction.cost(tiny)
+def test_a_cost_is_counted(tiny, noises, monkeypatch):
+    """10 clips an epoch for 3 epochs, each with an average; both are judged by 2 tracks of 1.5 s, in clips of 1 s."""
+    plan = replace(tiny.networks[0].plan, validate_stride=None)
+    known = pace.Pace(learned=1.0, heard=0.1, weights=100)
+    wanted = 3 * 10 + 3 * 10 / 2 + (3 + 3) * 3 * 0.1
+    found = pace.cost(plan, known, clips=10, judged=3.0)
+    assert (found.seconds, found.disk) == (pytest.approx(wanted), 20 * 100)
+    rarely = replace(plan, validate_stride=3.0, averaging=replace(plan.averaging, every=0))
+    assert pace.cost(rarely, known, clips=10, judged=3.0).seconds == pytest.approx(3 * 10 + 3 * 0.1)
+    assert pace.mels(plan, 10.0) == 10 * 8_000 // 128 * 32 * 2
+    monkeypatch.setattr(pace, "measure", lambda *_, **__: known)
+    one = reproduction.cost(replace(tiny, networks=tiny.networks[:1]))
+    asked = (2 * 3.0 + 12.0) * 0.1 * 3
+    own = pace.cost(tiny.networks[0].plan, known, clips=10, judged=3.0)
     music = sum(track.seconds for split in noises.splits.values() for track in split.tracks)
-    mels = 2 * 32 * music * 8_000 / 128
-    assert found.disk > mels
-    longer = replace(tiny, networks=tuple(
-        replace(each, plan=replace(each.plan, schedule=replace(each.plan.schedule, constant=2_000)))
-        for each in tiny.networks
-    ))  # fmt: skip
-    assert reproduction.cost(longer).seconds > 50 * found.seconds > 0
+    assert (one.seconds, one.disk) == (pytest.approx(own.seconds + asked), own.disk + pace.mels(plan, music))
+    assert reproduction.cost(tiny).seconds > 1.9 * one.seconds, "a wider field is more work"
+
+
+def test_a_pace_is_measured(tiny):
+    found = pace.measure(tiny.networks[0].plan, tags=2)
+    assert found.learned > 0 < found.heard
+    assert found.weights > 4 * 1_000
 
 
 @pytest.mark.golden

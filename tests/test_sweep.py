@@ -5,11 +5,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from moodfield import jamendo, metrics, reproduction, sweep
+from moodfield.errors import BadRun
 from moodfield.jamendo import Dataset, Split, Track
 from moodfield.outputs import figure_1, picture
 from moodfield.reproduction import Told
 from moodfield.sweep import Point
-from test_reproduction import TINY, noises  # noqa: F401 - a fixture
+from moodfield.training.runs import Place
+from test_reproduction import LEAST, TINY, noises  # noqa: F401 - a fixture
 
 TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
 
@@ -61,12 +63,17 @@ def test_networks_are_trained_and_scored_and_not_again(noises, tmp_path, no_expo
     assert points[1].average["test"] == metrics.evaluate(dataset.test.truth, said[-1]).macro["PR-AUC"]
     assert sweep.make(plan, tmp_path, store=tmp_path / "store", told=told) == points
     assert len(epochs) == 6
+    other = reproduction.Plan("figure1", sweep.networks([(0, 0), (1, 3)], small=True, settings=LEAST), dataset)
+    with pytest.raises(BadRun, match="another plan"):
+        sweep.make(other, tmp_path, store=tmp_path / "store", told=told)
+    with pytest.raises(BadRun, match="holds a run of another recipe"):
+        sweep.train(other.networks, dataset, Place(dataset.audio, tmp_path / "store", tmp_path / "networks"))
 
 
 POINTS = [
-    Point(rho, rho, seed, {"validation": 0.3 + rho / 100 + seed, "test": 0.4}, {"validation": 0.5, "test": 0.6 + seed})
+    Point(rho, rho, seed, {"validation": 0.3 + rho / 100 + more, "test": 0.4}, {"validation": 0.5, "test": 0.6 + more})
     for rho in (9, 2)
-    for seed in (0.0, 0.1)
+    for seed, more in enumerate((0.0, 0.1))
 ]
 
 
@@ -82,10 +89,10 @@ def test_points_are_drawn_against_the_size_of_their_fields(tmp_path, monkeypatch
     lines = {line.get_color() + line.get_linestyle(): line for line in axes.lines if len(line.get_xdata()) == 2}
     assert len(lines) == 4, "two splits, with and without averages"
     thick = lines[figure_1.COLOURS["test"] + "-"]
-    np.testing.assert_allclose(thick.get_ydata(), [0.65, 0.65])
-    np.testing.assert_allclose(thick.get_xdata(), [39, 199], rtol=0.03)
+    np.testing.assert_allclose(thick.get_ydata(orig=False), [0.65, 0.65])
+    np.testing.assert_allclose(thick.get_xdata(orig=False), [39, 199], rtol=0.03)
     thin = lines[figure_1.COLOURS["validation"] + "--"]
-    np.testing.assert_allclose(thin.get_ydata(), [0.37, 0.44])
+    np.testing.assert_allclose(thin.get_ydata(orig=False), [0.37, 0.44])
 
 
 def test_time_alone_and_single_runs_are_drawn_too(tmp_path):

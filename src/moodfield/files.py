@@ -6,6 +6,7 @@ Knows nothing of: what is in it.
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,11 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path`: a name beside it, of this process alone.
+    """Where to write what is to be at `path`: a name beside it that nobody else has, on this machine or another.
 
     At the end what was written is brought to the disk and takes its name; if anything fails before, it is gone.
     """
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    half = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield half
         with half.open("rb") as file:

@@ -22,6 +22,8 @@ PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
 """where the files of a dataset may be, below its folder"""
 AUDIO = ("audio", "audio-low", ".")
 """where its audio may be, below its folder"""
+MOODS = "autotagging_moodtheme-"
+"""how the files of the moods and themes begin, in a clone that has other tags, too"""
 LISTS = ("moodtheme_split.txt", "tags.txt")
 """what a list of its tags may be called"""
 HELD_OUT = 5
@@ -109,14 +111,12 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
     """
     folder = Path(folder)
     places = [folder / each for each in PLACES]
-    indexes = [
-        path for place in places for name in ("autotagging_moodtheme", "*") for path in place.glob(f"{name}-train.tsv")
-    ]
-    if not indexes:
-        raise BadDataset(
-            f"no dataset is in {folder}: there is no file such as NAME-train.tsv; name the folder that has it"
-        )
-    index = indexes[0]
+    indexes = [path for place in places for path in sorted(place.glob("*-train.tsv"))]
+    meant = [path for path in indexes if path.name.startswith(MOODS)] or indexes
+    if len({path.resolve() for path in meant}) != 1:
+        came = f"{len(meant)} are: {', '.join(path.name for path in meant)}" if meant else "none is"
+        raise BadDataset(f"one file such as NAME-train.tsv is wanted in {folder}; {came}; name a folder with one")
+    index = meant[0]
     name = index.name.removesuffix("-train.tsv")
     lists = [place / each for place in (index.parent, *places) for each in LISTS]
     tags_of = next((read_vocabulary(path) for path in lists if path.is_file()), None)
@@ -133,7 +133,10 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
         return Dataset(name, train, validation, read(own, vocabulary=train.vocabulary), found)
     chosen = range(HELD_OUT // 2, len(train.tracks), HELD_OUT)
     rest = [row for row in range(len(train.tracks)) if row not in chosen]
-    note = f"there is no {own.name}: the validation tracks are the test, and a {HELD_OUT}th of the others validates"
+    note = (
+        f"there is no {own.name}: the validation tracks are the test, and every {HELD_OUT}th of the others validates, "
+        "whoever its artist is"
+    )
     return Dataset(name, train.take(rest), train.take(chosen), validation, found, note)
 
 

@@ -74,6 +74,7 @@ RECIPES: dict[str, Named] = {
             "mel.kind=plain": OWN_MEL,
             "batch.clip_seconds=29.13": "the 1,366 frames that the organisers' baseline takes",
             "batch.size=32": "that of the organisers' baseline",
+            "averaging.every=0": PLAIN,
             "augment.roll_frames=0": PLAIN,
             "augment.mixup_alpha=0": PLAIN,
             "loss.pos_weight=1": PLAIN,
@@ -118,6 +119,9 @@ class Submission:
     """its networks"""
     constant: Literal["popular", "random"] | None = None
     """what it says of every track, if it has no networks"""
+    starred: bool = False
+    """whether Table 1 marks it as an ensemble of networks and snapshots; without the mark a network speaks with its
+    best epoch alone, as *inferred*"""
     published: str | None = None
     """its predictions, in the task's repository below `submissions`"""
 
@@ -144,6 +148,7 @@ SUBMISSIONS: dict[str, Submission] = {
         0.1132,
         0.1480,
         _five("shake_fa_resnet"),
+        starred=True,
         published="CP-JKU/1_shakefaresnet/predictions.npy",
     ),
     "FAResNet": Submission(
@@ -151,6 +156,7 @@ SUBMISSIONS: dict[str, Submission] = {
         0.1149,
         0.1463,
         _five("fa_resnet"),
+        starred=True,
         published="CP-JKU/2_faresnet/predictions.npy",
     ),
     "Avg_ensemble": Submission(
@@ -158,6 +164,7 @@ SUBMISSIONS: dict[str, Submission] = {
         0.1189,
         0.1546,
         (*_five("shake_fa_resnet"), *_five("fa_resnet"), Member("cp_resnet"), Member("cp_densenet")),
+        starred=True,
         published="CP-JKU/3_avg_ensemble/predictions.npy",
     ),
     "ResNet34": Submission(

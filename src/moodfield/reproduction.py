@@ -4,7 +4,9 @@ In: a submission of the paper, a dataset, a folder. Out: networks, the submissio
 Knows nothing of: command lines, or how a network is trained.
 """
 
+import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,12 +19,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield import files, fleet, mediaeval, metrics, paper, resampling, submissions
-from moodfield.errors import BadDataset, BadRun, MoodfieldError
+from moodfield.errors import BadDataset, BadRun, BadScores, MoodfieldError, MoodfieldWarning
 from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
 from moodfield.resampling import Interval, System
-from moodfield.training import loop, pace, recipe, runs, validation
+from moodfield.training import loop, pace, recipe, runs, together, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.pace import Cost, Pace
 from moodfield.training.recipe import Recipe
@@ -53,6 +55,10 @@ class Network:
     plan: Recipe
     """everything decided before"""
 
+    def __str__(self) -> str:
+        """Its name, where words are wanted."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -64,6 +70,8 @@ class Plan:
     """those whose mean it is"""
     dataset: Dataset
     """what they learn from and are asked about"""
+    changes: tuple[str, ...] = ()
+    """how it differs from what the paper did: `small`, and settings"""
 
     @property
     def epochs(self) -> int:
@@ -74,8 +82,7 @@ class Plan:
         """Plain values: what tells this plan from another one."""
         return {
             "submission": self.title,
-            "dataset": self.dataset.name,
-            "tracks": {part: len(split.tracks) for part, split in self.dataset.splits.items()},
+            "dataset": {part: _digest(split) for part, split in self.dataset.splits.items()},
             "networks": {each.name: recipe.to_dict(each.plan) for each in self.networks},
         }
 
@@ -86,6 +93,12 @@ class Row:
 
     title: str
     """the submission, by its name in Table 1"""
+    dataset: str
+    """the dataset"""
+    note: str
+    """what a reader must know of the dataset, if anything"""
+    changes: tuple[str, ...]
+    """how it differs from what the paper did: `small`, and settings"""
     validation: float
     """macro PR-AUC on the validation tracks, which the best epochs and the thresholds are chosen on"""
     test: float
@@ -93,7 +106,7 @@ class Row:
     interval: Interval
     """its 95 %, over tracks"""
     networks: dict[str, tuple[float, float]]
-    """the same of every network alone, by name"""
+    """both of every network alone: the mean of its snapshots, and its best epoch"""
     official: dict[str, float]
     """all numbers of the task on the test tracks"""
 
@@ -120,7 +133,7 @@ def plan(
     for member in members:
         plan = member.recipe if scale == "full" else paper.small(member.recipe)
         networks.append(Network(member.name, recipe.change(plan, *settings)))
-    return Plan(title, tuple(networks), dataset)
+    return Plan(title, tuple(networks), dataset, (*(("small",) if scale == "small" else ()), *settings))
 
 
 def cost(plan: Plan) -> Cost:
@@ -134,7 +147,7 @@ def cost(plan: Plan) -> Cost:
         if family not in known:
             known[family] = work, pace.measure(each, tags=tags)
         own = pace.scaled(known[family][1], work / known[family][0])
-        asked = (seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.heard
+        asked = (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.heard  # once for its card
         found += pace.cost(each, own, clips=clips, judged=seconds["validation"])
         found += Cost(asked * len(loop.snapshots(each, Path())), 0)
     return found
@@ -151,17 +164,24 @@ def make(
     """
     folder = Path(folder)
     claim(plan, folder)
-    constant = paper.SUBMISSIONS[plan.title].constant
-    if constant:
-        flat = {part: _constant(constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()}
+    known = paper.SUBMISSIONS[plan.title]
+    if known.constant:
+        flat = {part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()}
         return _write(plan, folder, flat, {})
     place = Place(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
     plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
     said = train(plan.networks, plan.dataset, place, told=told)
-    scores = {part: np.stack([_mean(each[part]) for each in said.values()]) for part in JUDGED}
-    alone = zip(*([area(plan.dataset, part, each) for each in scores[part]] for part in JUDGED), strict=True)
-    found = {part: _mean(scores[part]) for part in JUDGED}
-    return _write(plan, folder, found, dict(zip(said, alone, strict=True)))
+    alone = {
+        f"{name}, {way}": (
+            area(plan.dataset, "validation", of(each["validation"])),
+            area(plan.dataset, "test", of(each["test"])),
+        )
+        for name, each in said.items()
+        for way, of in (("mean of snapshots", _mean), ("best epoch", _best))
+    }
+    speaks = _mean if known.starred else _best
+    found = {part: _mean(np.stack([speaks(each[part]) for each in said.values()])) for part in JUDGED}
+    return _write(plan, folder, found, alone)
 
 
 def train(
@@ -172,12 +192,10 @@ def train(
     Runs are in the place's folder, a folder each; those that are finished are only read. On Ray networks are trained
     side by side, each with a GPU if there are any. The dataset is one whose every track is `readable`.
     """
-    waiting = []
+    waiting = _waiting(networks, place)
     for network in networks:
-        if all((place.run / network.name / f"{part}.npy").is_file() for part in JUDGED):  # the last is written last
+        if network not in waiting:
             told.done(network.name, None)
-        else:
-            waiting.append(network)
     here = replace(place, jobs=1, on=Where.HERE)
     if place.on is Where.RAY:
         results = fleet.each(partial(_train, dataset, _absolute(here)), waiting, on=place.on, with_gpu=True)
@@ -204,6 +222,7 @@ def _train(dataset: Dataset, place: Place, network: Network, *, told: Told = Tol
         report=lambda epoch: told.trained(network.name, epoch),
     )  # fmt: skip
     net = network.plan.net.build(bands=network.plan.mel.bands, tags=len(dataset.train.vocabulary))
+    together.gather(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():
         tracks = runs.material(split, split.truth.astype(np.float32), network.plan, own)
         said = []
@@ -211,6 +230,18 @@ def _train(dataset: Dataset, place: Place, network: Network, *, told: Told = Tol
             loop.load(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
         _keep(own.run / f"{part}.npy", np.stack(said))
+
+
+def _waiting(networks: Sequence[Network], place: Place) -> list[Network]:
+    """Those that have not been asked everything; a run of another recipe does not count, and is refused later."""
+    return [each for each in networks if not _finished(place.run / each.name, each.plan)]
+
+
+def _finished(run: Path, plan: Recipe) -> bool:
+    """Whether a run of this recipe was asked everything: its last answers are written last."""
+    if not all((run / f"{part}.npy").is_file() for part in JUDGED):
+        return False
+    return recipe.settled(recipe.to_dict(recipe.read(run / loop.RECIPE))) == recipe.settled(recipe.to_dict(plan))
 
 
 @dataclass(frozen=True)
@@ -259,19 +290,22 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
     runs, and holds from then on.
     """
     path = place.run / TRACKS
-    if path.is_file():
-        kept = dataset.take(json.loads(path.read_text()))
+    before = json.loads(path.read_text()) if path.is_file() else None
+    if before and not _waiting(networks, place):
+        kept = dataset.take(before)
         for track in chain(*(split.tracks for split in kept.splits.values())):
             heard(track, None)
         return kept
-    rows = {part: list(range(len(split.tracks))) for part, split in dataset.splits.items()}
+    rows = before or {part: list(range(len(split.tracks))) for part, split in dataset.splits.items()}
     for plan in _of_each_mel(networks):
         for part, split in dataset.splits.items():
             found = runs.gather(split.take(rows[part]).tracks, plan, place, heard=heard)
-            if part == "test" and len(found) < len(split.tracks):
+            lost = len(rows[part]) - len(found)
+            if lost and (before or part == "test"):
+                why = "that could be before" if before else "and a submission has a row for every one"
                 raise BadDataset(
-                    f"{len(split.tracks) - len(found)} of {len(split.tracks)} test tracks cannot be read, and a "
-                    "submission has a row for every one; mend them, or leave them out of the index"
+                    f"{lost} of {len(rows[part])} {part} tracks cannot be read, {why}; mend them, or leave them out of "
+                    "the index and begin in another folder"
                 )
             rows[part] = [rows[part][each] for each in found]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,11 +318,12 @@ def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, 
     vocabulary, truth = plan.dataset.test.vocabulary, plan.dataset.test.truth
     thresholds = metrics.thresholds(plan.dataset.validation.truth, found["validation"])
     made = submissions.make(found["test"], thresholds, vocabulary)
-    if plan.networks:  # what has no networks says the same of everything, and is no submission
-        submissions.write(made, folder, vocabulary=vocabulary)
     score = mediaeval.score(truth, made, vocabulary=vocabulary, resamples=resampling.RESAMPLES)
     row = Row(
         title=plan.title,
+        dataset=plan.dataset.name,
+        note=plan.dataset.note,
+        changes=plan.changes,
         validation=area(plan.dataset, "validation", found["validation"]),
         test=score.report.macro["PR-AUC"],
         interval=score.intervals["PR-AUC-macro"],
@@ -296,12 +331,22 @@ def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, 
         official=score.report.to_dict(),
     )
     files.write(folder / ROW, (json.dumps(asdict(row), indent=2) + "\n").encode())
+    if plan.networks:  # what has no networks says the same of everything, and is no submission
+        try:
+            submissions.write(made, folder, vocabulary=vocabulary)
+        except BadScores as error:
+            warnings.warn(f"{error}; the row is made all the same", MoodfieldWarning, stacklevel=2)
     return row
 
 
 def _mean(scores: np.ndarray) -> Scores:
     """Of the first axis: snapshots of a network, or networks of a submission (§3.4)."""
     return np.asarray(scores.mean(axis=0, dtype=np.float64))
+
+
+def _best(scores: Snapshots) -> Scores:
+    """Of the best epoch, which is the first of the snapshots."""
+    return scores[0].astype(np.float64)
 
 
 def area(dataset: Dataset, part: str, scores: np.ndarray) -> float:
@@ -321,12 +366,25 @@ def _constant(kind: Literal["popular", "random"], dataset: Dataset, split: Split
 def claim(plan: Plan, folder: Path) -> None:
     """Make the folder this plan's, or see that it is."""
     path, wanted = folder / PLAN, plan.to_dict()
-    if path.is_file():
-        if json.loads(path.read_text()) != json.loads(json.dumps(wanted)):
-            raise BadRun(f"{folder} holds a reproduction of another plan; give the same to go on, or another folder")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
+    elif _settled(json.loads(path.read_text())) != _settled(wanted):
+        raise BadRun(
+            f"{folder} holds a reproduction of another plan, or of a dataset that has changed; give the same to go on, "
+            "or another folder"
+        )
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """What a plan decides."""
+    return {**values, "networks": {name: recipe.settled(each) for name, each in values["networks"].items()}}
+
+
+def _digest(split: Split) -> str:
+    """What tells a split from any other: its tracks, its vocabulary, and their truth, in their order."""
+    facts = [split.vocabulary, [(track.path, track.tags) for track in split.tracks]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _judged(dataset: Dataset) -> dict[str, Split]:

@@ -1,7 +1,7 @@
 """Networks with different receptive fields, compared as in Figure 1.
 
 In: values of ρ, a dataset, a folder of runs. Out: for every network, what it and the average of its weights are worth.
-Knows nothing of: command lines, pictures, or how a network is trained.
+Knows nothing of: command lines, how a network is trained, or how a picture is drawn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -15,6 +15,7 @@ import typer
 
 from moodfield.cli import desk
 from moodfield.cli.progress import Progress
+from moodfield.errors import BadConfig
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def reproduce(
     """
     from moodfield import fleet, jamendo, reproduction, sweep
     from moodfield.reproduction import Plan
+    from moodfield.training import loop, together
 
     if name.casefold() == "table1":
         _say_table(data, as_json=as_json)
@@ -57,10 +59,16 @@ def reproduce(
         plan = Plan("figure1", sweep.networks(fields, small=small, settings=settings or ()), dataset)
     else:
         plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings or ())
+    if together.several():
+        raise BadConfig("several processes came; reproduce trains its networks by itself: side by side with --on ray")
+    folder, jobs = to or Path("runs") / plan.title, jobs or fleet.cores()
+    if not only_plan:
+        reproduction.claim(plan, folder)
+    for network in plan.networks[:1]:
+        loop.keep_freed_memory(network.plan)
     _say_plan(plan)
     if only_plan:
         return
-    folder, jobs = to or Path("runs") / plan.title, jobs or fleet.cores()
     with _told(plan) as told:
         if plan.title == "figure1":
             points = sweep.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
@@ -71,7 +79,7 @@ def reproduce(
     elif as_json:
         typer.echo(json.dumps(asdict(row)))
     else:
-        _say_row(row, plan)
+        _say_row(row)
         taggers = f"; its networks are taggers: moodfield tag --model {folder}/networks/NAME" if plan.networks else ""
         desk.say(f"everything is in {folder}{taggers}")
 
@@ -80,10 +88,7 @@ def reproduce(
 def _told(plan: "Plan") -> "Iterator[Told]":
     """Bars and lines for as long as the work lasts."""
     from moodfield.reproduction import Told
-    from moodfield.training import loop
 
-    for network in plan.networks[:1]:
-        loop.keep_freed_memory(network.plan)
     mels = {each.plan.mel for each in plan.networks}
     epochs = {each.name: each.plan.schedule.epochs for each in plan.networks}
     if not plan.networks:
@@ -121,18 +126,21 @@ def _say_plan(plan: "Plan") -> None:
         )
 
 
-def _say_row(row: "Row", plan: "Plan") -> None:
+def _say_row(row: "Row") -> None:
     """The row, below the paper's."""
     from moodfield import paper
 
     published = paper.SUBMISSIONS[row.title]
     table = desk.table("macro PR-AUC", "validation", "test", "95 % of the test", words=1)
     table.add_row("the paper, on MTG-Jamendo", _short(published.validation), _short(published.test), "")
-    own = f"[bold]here, on {desk.plain(plan.dataset.name)}[/bold]"
+    how = f" ({', '.join(row.changes)})" if row.changes else ""
+    own = f"[bold]here, on {desk.plain(row.dataset + how)}[/bold]"
     table.add_row(own, _short(row.validation), _short(row.test), _ends(row.interval))
     for network, (validation, test) in row.networks.items():
-        table.add_row(f"[dim]  {desk.plain(network)} alone[/dim]", _short(validation), _short(test), "")
+        table.add_row(f"[dim]  {desk.plain(network)}[/dim]", _short(validation), _short(test), "")
     desk.console(stderr=False).print(table)
+    if row.note:
+        desk.say(f"note: {row.note}")
 
 
 def _say_table(data: Path, *, as_json: bool) -> None:

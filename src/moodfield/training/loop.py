@@ -112,7 +112,8 @@ def train(
         together.share_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
-    started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
+    with _writing(folder):
+        started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
     exam, fill = Exam(plan, judge, tuple(vocabulary), loss_of, team), statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         rate = schedule.rate(plan.schedule, number)
@@ -120,7 +121,12 @@ def train(
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
         torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
-        loss = _learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator))
+        try:
+            loss = _learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator))
+        except torch.OutOfMemoryError as error:
+            raise BadRun(
+                f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
+            ) from error
         if not math.isfinite(loss):
             raise BadRun(f"the loss became {loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
         if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
@@ -130,7 +136,7 @@ def train(
         with _writing(folder):
             done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best))
             if team.first:
-                _keep(folder, plan, state, done)
+                _keep(folder, plan, state, done, better=done.best != best)
         best = done.best
         if team.first:
             report(done)
@@ -175,8 +181,6 @@ def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch) -
         done = replace(done, score=marks.score, validation_loss=marks.loss)
         if done.best is None or marks.score > done.best or not math.isfinite(done.best):
             done = replace(done, best=marks.score)
-            if state.team.first:
-                _save(folder / BEST, state.net.state_dict())
     if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
         mean = cast("Net", state.average.module)
         done = replace(done, averaged=exam(mean).score)
@@ -277,9 +281,9 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _settled(name: str, text: str) -> object:
-    """What a file of a run decides; a recipe from before some setting existed has its default."""
+    """What a file of a run decides."""
     values = json.loads(text)
-    return replace(recipe.from_dict(values), recompute=False) if name == RECIPE else values
+    return recipe.settled(values) if name == RECIPE else values
 
 
 def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
@@ -299,8 +303,8 @@ def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Te
     return squared
 
 
-def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch) -> None:
-    """Everything needed to go on after this epoch; the small file is replaced last and makes it count."""
+def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: bool) -> None:
+    """Everything needed to go on after this epoch; the small file makes it count, and only then may it be the best."""
     tensors = {f"net.{name}": value for name, value in state.net.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in values.items()}
@@ -311,7 +315,10 @@ def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch) -> None:
     log = folder / LOG
     lines = log.read_text().splitlines()[: done.epoch - 1] if log.is_file() else []
     files.write(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
-    files.write(folder / RESUME, json.dumps({"epoch": done.epoch, "best": done.best, "weights": weights}).encode())
+    counts = {"epoch": done.epoch, "best": done.best, "better": better, "weights": weights}
+    files.write(folder / RESUME, json.dumps(counts).encode())
+    if better:
+        _save(folder / BEST, state.net.state_dict())
     kept = {
         weights,
         *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, done.epoch)),
@@ -346,6 +353,8 @@ def _resume(folder: Path, state: _State) -> tuple[int, float | None]:
     if kept["average"]:
         state.average.load_state_dict(kept["average"])
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    if done.get("better") and state.team.first:  # it may have been killed before it kept the best
+        _save(folder / BEST, state.net.state_dict())
     return int(done["epoch"]), done["best"]
 
 

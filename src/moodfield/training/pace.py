@@ -17,7 +17,7 @@ from moodfield.training import averaging, together, validation
 from moodfield.training.recipe import Recipe
 
 CLIPS = 2
-"""in a batch that is timed: enough for batch norms, and quick"""
+"""in a batch that a processor is timed with: enough for batch norms, and quick; a GPU gets a whole one"""
 COPIES = 20
 """of the weights that a finished run keeps: snapshots, their model folders, and what it would go on with"""
 
@@ -56,8 +56,9 @@ def measure(plan: Recipe, *, tags: int) -> Pace:
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     model, tuned = team.fabric.setup(net, optimizer)
-    mels = team.fabric.to_device(torch.randn(CLIPS, plan.mel.bands, plan.clip_frames))
-    truth = team.fabric.to_device(torch.zeros(CLIPS, tags))
+    count = CLIPS if team.fabric.device.type == "cpu" else plan.batch.size
+    mels = team.fabric.to_device(torch.randn(count, plan.mel.bands, plan.clip_frames))
+    truth = team.fabric.to_device(torch.zeros(count, tags))
 
     def learn() -> float:
         tuned.zero_grad()
@@ -66,9 +67,9 @@ def measure(plan: Recipe, *, tags: int) -> Pace:
         tuned.step()
         return float(loss.detach())
 
-    learned = _timed(learn) / CLIPS
+    learned = _timed(learn) / count
     engine, clips = TorchEngine(net, precision=validation.precision(plan)), mels.cpu().numpy()
-    heard = _timed(lambda: engine.over_time(clips)) / CLIPS
+    heard = _timed(lambda: engine.over_time(clips)) / count
     return Pace(learned, heard, sum(value.numel() * value.element_size() for value in net.state_dict().values()))
 
 

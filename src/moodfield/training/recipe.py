@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -120,6 +120,11 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise BadConfig(f"not a recipe: {faults}") from error
+
+
+def settled(values: Mapping[str, Any]) -> Recipe:
+    """What plain values decide: a setting from after they were written has its default, and `recompute` no say."""
+    return replace(from_dict(values), recompute=False)
 
 
 def read(path: str | Path) -> Recipe:

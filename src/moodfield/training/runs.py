@@ -134,6 +134,7 @@ def _export(
     The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
     """
     scores = {}
+    team.fabric.to_device(net)
     for snapshot, weights in loop.snapshots(plan, run).items():
         loop.load(net, weights)
         scores[snapshot] = validation.predict(plan, net, judging, vocabulary, team=team)

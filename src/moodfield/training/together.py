@@ -88,6 +88,11 @@ def gather(precision: Any) -> Team:
     return Team(fabric)
 
 
+def several() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
 def first() -> bool:
     """Whether this process is the one that speaks, before there is a team."""
     return int(os.environ.get("RANK", 0)) == 0
