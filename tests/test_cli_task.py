@@ -347,6 +347,17 @@ def test_a_model_makes_a_submission(heard, cp_model):
     assert f"moodfield submission check {heard / 'mine'}" in answer.out
 
 
+def test_music_is_heard_where_the_dataset_has_it(heard, cp_model):
+    assert submit(heard, cp_model).code == 0
+    wanted = submissions.read(heard / "mine").predictions
+    (heard / "music" / "audios").mkdir()
+    (heard / "music" / "0.wav").rename(heard / "music" / "0.low.wav")
+    (heard / "music" / "1.wav").rename(heard / "music" / "audios" / "1.low.wav")
+    answer = submit(heard, cp_model)
+    assert answer.code == 0, answer.said
+    np.testing.assert_array_equal(submissions.read(heard / "mine").predictions, wanted)
+
+
 def test_tags_may_be_fewer_and_in_another_order_and_thresholds_others(heard, cp_model):
     (heard / "limits.txt").write_text("sad\t0.1\nfilm\t0.2\nhappy\t0.3\n[dark]\t0.999\n")
     answer = submit(heard, cp_model, "--tags", heard / "tags.txt", "--thresholds", heard / "limits.txt")

@@ -267,7 +267,7 @@ def _heard(
     split = jamendo.read(index, vocabulary=names or asked.vocabulary)
 
     def hear(tracks: "Sequence[Track]") -> "Iterator[tuple[Track, AnyArray | MoodfieldError]]":
-        files = [audio / track.path for track in tracks]
+        files = [jamendo.locate(audio, track.path) for track in tracks]
         results = tagger.tag_files(files, *(model or ()), jobs=jobs or fleet.cores()) if files else ()
         for track, (_, result) in zip(tracks, results, strict=True):
             yield track, result if isinstance(result, MoodfieldError) else result.scores
