@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -401,6 +402,19 @@ def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model,
     )
     assert answer.code == 1
     assert "mine.scores.jsonl has scores of another model" in answer.said
+
+
+def test_scores_of_one_folder_of_music_are_not_taken_for_those_of_another(heard, cp_model, monkeypatch):
+    (heard / "music" / "1.wav").write_bytes(b"broken")
+    assert submit(heard, cp_model).code == 1
+    shutil.copytree(heard / "music", heard / "other")
+    models.save(heard / "other" / "1.wav", models.music(2))
+    answer = submit(heard, cp_model, "--audio", heard / "other")
+    assert answer.code == 1
+    assert "music in another folder" in answer.said
+    monkeypatch.chdir(heard)
+    models.save(heard / "music" / "1.wav", models.music(2))
+    assert submit(heard, cp_model, "--audio", "music").code == 0  # the same folder by another name
 
 
 def test_a_model_is_scored_on_an_index_and_its_music(heard, cp_model):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -314,9 +315,23 @@ def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp
     kept.write_bytes(before + b"no json\n")
     with pytest.raises(BadConfig, match="lines that are no scores"):
         gather(Ears(), tmp_path)
-    kept.write_bytes(before + b'{"track": "7"}\n')
-    with pytest.raises(BadConfig, match="lines that are no scores"):
-        gather(Ears(), tmp_path)
+    for scores in ("", ', "scores": [0.5]', ', "scores": [0.5, NaN, 0.5]', f', "scores": [0, 1, {10**400}]'):
+        kept.write_bytes(before + b'{"track": "0"' + scores.encode() + b"}\n")
+        with pytest.raises(BadConfig, match="lines that are no scores"):
+            gather(Ears(), tmp_path)
+
+
+@pytest.mark.parametrize("other", ["id", "path", "music"])
+def test_scores_of_other_tracks_or_other_music_are_left_alone(tmp_path, other):
+    gather(Ears(), tmp_path, music="/here")
+    index = [replace(track, **{other: f"{track.id}9"}) for track in INDEX] if other != "music" else INDEX
+    ears, kept = Ears(), tmp_path / "new" / "kept.jsonl"
+    with pytest.raises(BadConfig, match="of other tracks, or of music in another folder"):
+        mediaeval.gather(
+            index, ears, said=TAGS, vocabulary=TAGS, kept=kept, model="m",
+            music="/there" if other == "music" else "/here",
+        )  # fmt: skip
+    assert ears.heard == []
 
 
 def test_a_model_without_the_tags_is_refused_before_anything_is_heard(tmp_path):

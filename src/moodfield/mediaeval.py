@@ -6,6 +6,7 @@ Knows nothing of: taggers, audio, or how a track is heard.
 The task is *Emotion and Theme Recognition in Music* of MediaEval; what a submission is, `submissions` knows.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -186,19 +187,22 @@ def gather(
     vocabulary: Sequence[str],
     kept: Path | None,
     model: str,
+    music: str = "",
     fill: Fill | None = None,
     heard: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
 ) -> Scores:
     """The scores of all tracks of an index, tracks × tags in the order of `vocabulary`; `said` are the tags of `hear`.
 
-    What was heard is in the file `kept` at once; what is in it, of the same `model`, is not heard again. `heard` is
-    told of every track. In the end all tracks that could not be heard are refused together, unless `fill` says what
+    What was heard is in the file `kept` at once. What is in it is not heard again; it is refused if it is of another
+    `model`, of other tracks, or of `music` of another name, such as the folder it lies in. `heard` is told of every
+    track. In the end all tracks that could not be heard are refused together, unless `fill` says what
     is to stand for them.
     """
     if missing := [tag for tag in vocabulary if tag not in said]:
         raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
     failed: list[str] = []
-    with closing(_Kept(kept, model)) as known:
+    index = hashlib.sha256(json.dumps([(track.id, track.path) for track in tracks]).encode()).hexdigest()
+    with closing(_Kept(kept, {"model": model, "index": index, "music": music}, len(said))) as known:
         for track in tracks:
             if track.id in known.scores:
                 heard(track, None)
@@ -227,21 +231,24 @@ def gather(
 class _Kept:
     """The scores of tracks that were heard before, in a file that grows line by line."""
 
-    def __init__(self, path: Path | None, model: str) -> None:
-        self.scores: dict[str, list[float]] = {}
+    def __init__(self, path: Path | None, source: Mapping[str, str], count: int) -> None:
+        self.scores: dict[str, AnyArray] = {}
         self._file = None
         if path is None:
             return
-        head = json.dumps({"model": model}).encode() + b"\n"
+        head = json.dumps(source).encode() + b"\n"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()  # a process was killed while it wrote
         if lines and lines[0] != head:
-            raise BadConfig(f"{path} has scores of another model; remove it, or name another place")
+            words = "has scores of another model, of other tracks, or of music in another folder"
+            raise BadConfig(f"{path} {words}; remove it, or name another place")
         try:
             entries = [json.loads(line) for line in lines[1:]]
-            self.scores = {entry["track"]: entry["scores"] for entry in entries}
-        except (ValueError, KeyError, TypeError) as error:
+            self.scores = {entry["track"]: np.array(entry["scores"], np.float64) for entry in entries}
+            if any(row.shape != (count,) or not np.isfinite(row).all() for row in self.scores.values()):
+                raise ValueError(f"every track wants {count} finite numbers")
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise BadConfig(f"{path} has lines that are no scores ({error}); remove it") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
@@ -250,8 +257,8 @@ class _Kept:
 
     def add(self, track: Track, scores: AnyArray) -> None:
         """Keep what was said of a track."""
-        self.scores[track.id] = np.asarray(scores, np.float64).tolist()
-        self._write(json.dumps({"track": track.id, "scores": self.scores[track.id]}).encode() + b"\n")
+        self.scores[track.id] = np.asarray(scores, np.float64)
+        self._write(json.dumps({"track": track.id, "scores": self.scores[track.id].tolist()}).encode() + b"\n")
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -275,7 +275,7 @@ def _heard(
     with progress.hearing(len(split.tracks)) as heard:
         scores = mediaeval.gather(
             split.tracks, hear, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
-            fill=fill.value if fill else None, heard=heard,
+            music=str(audio.resolve()), fill=fill.value if fill else None, heard=heard,
         )  # fmt: skip
     own = dict(zip(asked.vocabulary, asked.thresholds.tolist(), strict=True))
     made = submissions.make(scores, submissions.limits(own, split.vocabulary), split.vocabulary)
