@@ -243,6 +243,31 @@ def test_submissions_side_by_side(small):
     assert same.out.splitlines()[-1] == "By macro PR-AUC, 1 and 2 cannot be told apart."
 
 
+def test_tags_on_too_few_tracks_are_named_and_not_counted(small):
+    truth = np.load(small / "test.npy")
+    truth[:, 2:4] = np.arange(400)[:, None] < [3, 0]
+    np.save(small / "rare.npy", truth)
+    words = ("compare", small / "test-good", small / "test-bad", "--truth", small / "rare.npy", "--intervals", 20)
+    answer = moodfield_(*words, "--per-tag", "--tags", small / "tags.txt")
+    assert "Of 3 tags, about 0 have p < 0.05 by chance." in answer.out
+    assert "On too few tracks for an interval and p: sad\n" in answer.out
+    sad = next(line.split() for line in answer.out.splitlines() if line.startswith("sad"))
+    assert (sad[3][0] in "+-", sad[4:]) == (True, ["–", "–"])
+    found, _ = answered(*words)
+    assert found["too_rare_for_intervals"] == ["2"]
+    assert found["tags"]["2"]["PR-AUC"]["p"] is None
+    shared = ("evaluate", small / "test-good", "--tags", small / "tags.txt", "--intervals", 20)
+    assert (
+        "On too few tracks for intervals of their own: sad\n" in moodfield_(*shared, "--truth", small / "rare.npy").out
+    )
+    np.save(small / "rare.npy", np.arange(400)[:, None] < np.full(5, 3))
+    assert moodfield_(*words).out.splitlines()[-1].endswith("nothing can be told: there are too few tracks.")
+    row = next(
+        line for line in moodfield_(*shared, "--truth", small / "rare.npy").out.splitlines() if "F-score" in line
+    )
+    assert row.split()[2::2] == ["–", "–"]
+
+
 # ---------------------------------------------------------------- submission check
 
 

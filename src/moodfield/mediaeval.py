@@ -52,6 +52,8 @@ class Score:
     """name of a number → its interval for every tag"""
     tracks: int
     """how many were scored"""
+    rare: tuple[str, ...] = ()
+    """tags on too few tracks for intervals, if any were asked for"""
     rest: "Score | None" = None
     """the same without the tracks that were to be left out"""
 
@@ -68,6 +70,7 @@ class Score:
         plain["undefined"] = list(self.report.undefined)
         if self.intervals:
             plain["intervals"] = {name: [*map(_plain, ends)] for name, ends in self.intervals.items()}
+            plain["too_rare_for_intervals"] = list(self.rare)
         plain["tags"] = {
             tag: {name: _plain(values[column]) for name, values in self.report.per_tag.items()}
             | {f"{name}-interval": [*map(_plain, ends[column])] for name, ends in self.tag_intervals.items()}
@@ -90,6 +93,8 @@ class Comparison:
     """official name of a number → how far the first is ahead"""
     tag_differences: Mapping[str, tuple[Difference, ...]]
     """name of a number → the same for every tag"""
+    rare: tuple[str, ...]
+    """tags on too few tracks for intervals and p"""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON by official names; None where a number is not defined."""
@@ -102,6 +107,7 @@ class Comparison:
             tag: {name: _difference(each[column]) for name, each in self.tag_differences.items()}
             for column, tag in enumerate(self.one.tags)
         }
+        plain["too_rare_for_intervals"] = list(self.rare)
         return plain
 
 
@@ -148,7 +154,7 @@ def compare(
     systems = [_system(np.asarray(truth)[kept], each.take(kept), vocabulary) for each in (one, other)]
     both = resampling.bootstrap(systems, resamples=resamples, generator=np.random.default_rng(seed))
     ahead, tags_ahead = resampling.compare(*both), resampling.compare_tags(*both)
-    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead)
+    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead, both[0].rare)
 
 
 def without(tracks: int, leave_out: Rows) -> Rows:
@@ -278,7 +284,8 @@ def _score(
         return Score(report, (), {}, {}, len(truth))
     system = _system(truth, submission, vocabulary)
     (found,) = resampling.bootstrap([system], resamples=resamples, generator=np.random.default_rng(seed))
-    return Score(found.report, (), resampling.intervals(found), resampling.tag_intervals(found), len(truth))
+    sure, tags_sure = resampling.intervals(found), resampling.tag_intervals(found)
+    return Score(found.report, (), sure, tags_sure, len(truth), found.rare)
 
 
 def _system(truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None) -> System:

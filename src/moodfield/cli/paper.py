@@ -5,6 +5,7 @@ Knows nothing of: how anything is trained or scored.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -172,7 +173,7 @@ def _say_points(points: "list[Point]", folder: Path, *, as_json: bool) -> None:
 
 
 def _ends(interval: "tuple[float, float]") -> str:
-    return f"{interval[0]:.4f} – {interval[1]:.4f}"
+    return "–" if math.isnan(interval[0]) else f"{interval[0]:.4f} – {interval[1]:.4f}"
 
 
 def _short(value: float | None) -> str:

@@ -346,6 +346,8 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         )
     if score.report.undefined:
         console.print(f"\nWithout positives, and in no macro mean: {desk.plain(', '.join(score.report.undefined))}")
+    if score.intervals and score.rare:
+        console.print(f"\nOn too few tracks for intervals of their own: {desk.plain(', '.join(score.rare))}")
     if per_tag:
         console.print()
         table = _table("tag", *score.report.per_tag)
@@ -370,21 +372,28 @@ def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) ->
         for tag, first, second, each in zip(found.one.tags, *values, strict=True):
             table.add_row(desk.plain(tag), _four(first), _four(second), *_ahead(each))
         console.print(table)
-        console.print(f"\nOf {len(found.one.tags)} tags, about {len(found.one.tags) / 20:.0f} have p < 0.05 by chance.")
+        tested = sum(not math.isnan(each.p) for each in found.tag_differences["PR-AUC"])
+        console.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
+        if found.rare:
+            console.print(f"On too few tracks for an interval and p: {desk.plain(', '.join(found.rare))}")
     first = found.differences["PR-AUC-macro"]
     better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
     better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
+    better = "nothing can be told: there are too few tracks" if math.isnan(first.p) else better
     console.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
 
 
 def _ahead(each: "Difference") -> tuple[str, str, str]:
     if math.isnan(each.value):
         return "–", "–", "–"
+    if math.isnan(each.p):
+        return f"{each.value:+.4f}", "–", "–"
     return f"{each.value:+.4f}", f"{each.low:+.4f} … {each.high:+.4f}", f"{each.p:.3f}"
 
 
 def _span(ends: Iterable[float]) -> str:
-    return " … ".join(map(_four, ends))
+    low, high = ends
+    return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
 
 
 def _four(value: float) -> str:
