@@ -174,7 +174,7 @@ def intervals(resampled: Resampled) -> dict[str, Interval]:
     numbers do. NaN with fewer than `TRACKS` tracks, or `ENOUGH` with positives or with negatives.
     """
     observed = resampled.report.to_dict()
-    known = _known(resampled.to_dict(), resampled.many)
+    known = _known(resampled.to_dict(), enough=resampled.many)
     return {name: _interval(values, observed[name]) for name, values in known.items()}
 
 
@@ -182,7 +182,7 @@ def tag_intervals(resampled: Resampled) -> dict[str, tuple[Interval, ...]]:
     """The same for every tag, by the name of the number; NaN where it is not defined, or the tag is `rare`."""
     return {
         name: tuple(map(_interval, values.T, resampled.report.per_tag[name]))
-        for name, values in _known(resampled.per_tag, resampled.enough).items()
+        for name, values in _known(resampled.per_tag, enough=resampled.enough).items()
     }
 
 
@@ -192,14 +192,14 @@ def compare(one: Resampled, other: Resampled) -> dict[str, Difference]:
     Both must come from the same `bootstrap`, or from equal generators: the test is paired, resample by resample.
     Interval and p are NaN where `intervals` are.
     """
-    a, b = _known(one.to_dict(), one.many), _known(other.to_dict(), other.many)
+    a, b = _known(one.to_dict(), enough=one.many), _known(other.to_dict(), enough=other.many)
     observed, beside = one.report.to_dict(), other.report.to_dict()
     return {name: _difference(a[name] - b[name], observed[name] - beside[name]) for name in a if name in b}
 
 
 def compare_tags(one: Resampled, other: Resampled) -> dict[str, tuple[Difference, ...]]:
     """The same for every tag, by the name of the number; with dozens of tags some look different by chance."""
-    a, b = _known(one.per_tag, one.enough), _known(other.per_tag, other.enough)
+    a, b = _known(one.per_tag, enough=one.enough), _known(other.per_tag, enough=other.enough)
     observed, beside = one.report.per_tag, other.report.per_tag
     return {
         name: tuple(map(_difference, (a[name] - b[name]).T, observed[name] - beside[name])) for name in a if name in b
@@ -284,7 +284,7 @@ def _mean(values: ManyPerTag) -> Many:
     return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
 
 
-def _known(values: Mapping[str, AnyArray], enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
+def _known(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
     """The values of resamples, NaN where too few tracks are behind them to say how sure they are."""
     return {name: np.where(enough, each, np.nan) for name, each in values.items()}
 
