@@ -196,6 +196,10 @@ def test_tracks_that_were_learned_from_are_found_and_left_out(small, tmp_path):
     (tmp_path / "rows.txt").write_text("0\n399\n")
     assert found == answered(*shared, "--leave-out", tmp_path / "rows.txt")[0]
     assert found["without_left_out"]["tracks"] == 398
+    assert moodfield_(*shared, *given).said.startswith("moodfield: 2 leaks: tracks of ")
+    (tmp_path / "sums.txt").write_text("\n".join([*lines, f"{999:064x} x.mp3"]))
+    nothing = moodfield_(*shared, *given)
+    assert (nothing.code, "0 leaks: tracks of" in nothing.said, nothing.out.count("400 tracks")) == (0, True, 1)
     for odd in (given[:2], given[2:], (*given, "--leave-out", tmp_path / "rows.txt")):
         assert moodfield_(*shared, *odd).code == 2
 

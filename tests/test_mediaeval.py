@@ -9,7 +9,7 @@ import pytest
 
 from moodfield import mediaeval, metrics, submissions
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
-from moodfield.jamendo import Track
+from moodfield.jamendo import HEADER, Track
 from moodfield.submissions import Submission
 
 TAGS = ("happy", "sad", "dark")
@@ -76,6 +76,25 @@ def test_thresholds_that_were_tuned_on_the_truth_are_noticed(criterion):
     assert mediaeval.score(truth, Submission(predictions)).flattered is False
     with pytest.warns(MoodfieldWarning, match="the same for all tracks"):  # which no threshold can tell apart
         assert mediaeval.score(truth, Submission(0 * predictions, truth < 0)).tuned == ()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_tags_that_no_threshold_can_be_tuned_on_accuse_nobody(everywhere):
+    """Of ten tags seven have no positives, or nothing else; never or always deciding them is no tuning."""
+    drawn = np.random.default_rng(0)
+    truth = drawn.random((200, 10)) < 0.3
+    predictions = 0.7 * drawn.random(truth.shape) + 0.3 * truth
+    truth[:, :7] = everywhere
+    predictions[:, :7] = 0.1 * drawn.random((200, 7)) + 0.9 * everywhere
+    fixed = submissions.make(predictions, np.full(10, 0.5), list("abcdefghij"))
+    assert fixed.decisions[:, :7].all() == fixed.decisions[:, :7].any() == everywhere
+    found = mediaeval.score(truth, fixed)
+    assert (found.tuned, found.tunable, found.flattered) == ((), 3, False)
+    tuned = submissions.make(predictions, metrics.thresholds(truth, predictions), list("abcdefghij"))
+    found = mediaeval.score(truth, tuned)
+    assert (found.tuned, found.flattered) == (("7", "8", "9"), True)
+    nowhere = mediaeval.score(truth[:, :7], submissions.make(predictions[:, :7], np.full(7, 0.5), list("abcdefg")))
+    assert (nowhere.tunable, nowhere.flattered) == (0, False)
 
 
 def test_boolean_and_constant_predictions_are_scored_with_a_warning():
@@ -176,6 +195,23 @@ def leaked(data):
     )
     sums = data / "mtg-jamendo/autotagging_moodtheme_audio-low_sha256_tracks.txt"
     return mediaeval.leaked(test, learned, sums)
+
+
+def test_a_list_that_lacks_checksums_does_not_pass_for_one_without_leaks(tmp_path):
+    for name in ("test", "train"):
+        lines = [list(HEADER), *([f"{name}{n}", "a", "b", f"{name}/{n}.mp3", "60", "happy"] for n in range(3))]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(map("\t".join, lines)))
+    index, learned, sums = tmp_path / "test.tsv", [tmp_path / "train.tsv"], tmp_path / "sums.txt"
+    known = [f"{n:064x} test/{n}.mp3" for n in range(3)] + [f"{n + 2:064x} train/{n}.mp3" for n in range(3)]
+    sums.write_text("\n".join(known))
+    assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+    sums.write_text("\n".join(known[1:]))
+    with pytest.warns(MoodfieldWarning, match=r"sums\.txt has no checksum for 1 of 6 tracks"):
+        assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+    for part, name in ((known[:3], "train"), (known[3:], "test")):
+        sums.write_text("\n".join(part))
+        with pytest.raises(BadDataset, match=rf"no checksum for any track of \S*{name}\.tsv; name the list"):
+            mediaeval.leaked(index, learned, sums)
 
 
 @pytest.mark.golden

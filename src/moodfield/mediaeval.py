@@ -60,7 +60,12 @@ class Score:
     @property
     def flattered(self) -> bool:
         """Whether F, precision and recall flatter: their thresholds were tuned on the data that is scored."""
-        return len(self.tuned) >= TUNED * len(self.report.tags)
+        return bool(self.tuned) and len(self.tuned) >= TUNED * self.tunable
+
+    @property
+    def tunable(self) -> int:
+        """How many tags have both positives and negatives, so that a threshold can be tuned by them."""
+        return len(self.report.tags) - len(self.report.undefined) - len(self.report.ubiquitous)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON, the official numbers first; None where a number is not defined."""
@@ -170,9 +175,25 @@ def without(tracks: int, leave_out: Rows) -> Rows:
 
 
 def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -> Rows:
-    """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums."""
-    judged, *others = ([track.path for track in jamendo.read(path).tracks] for path in (index, *learned))
-    return np.array(audit.leaks(chain(*others), judged, jamendo.read_sums(sums)), np.int64)
+    """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums.
+
+    Refuses a list that has none of the tracks of an index, and warns if it lacks some: they are then known by path.
+    """
+    listed, faults, lacking = jamendo.read_sums(sums), [], 0
+    paths: list[list[str]] = []
+    for each in (index, *learned):
+        paths.append([track.path for track in jamendo.read(each).tracks])
+        missing = sum(jamendo.sum_of(path, listed) is None for path in paths[-1])
+        lacking += missing
+        if missing == len(paths[-1]):
+            faults.append(str(each))
+    if faults:
+        raise BadDataset(f"{sums} has no checksum for any track of {', '.join(faults)}; name the list of their files")
+    if lacking:
+        words = f"{sums} has no checksum for {lacking:,} of {sum(map(len, paths)):,} tracks"
+        warnings.warn(f"{words}: the same audio under another path is not found", MoodfieldWarning, stacklevel=2)
+    judged, *others = paths
+    return np.array(audit.leaks(chain(*others), judged, listed), np.int64)
 
 
 def read_truth(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> tuple[AnyArray, tuple[str, ...] | None]:
@@ -302,14 +323,15 @@ def _checked(truth: AnyArray, submission: Submission) -> None:
 def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
     """Tags with the very decisions of thresholds that were tuned on truth, in one way or the other.
 
-    Where all tracks have the same prediction no threshold could be tuned.
+    Where all tracks have the same prediction, or the same truth, no threshold could be tuned: deciding none, or all, of
+    them says nothing.
     """
     scores, decisions = submission.predictions, submission.decisions
     if decisions is None:
         return np.zeros(scores.shape[1], bool)
     ways = [metrics.decide(scores, metrics.thresholds(truth, scores, criterion=way)) for way in ("f", "official")]
     same = np.any([(way == decisions).all(axis=0) for way in ways], axis=0)
-    return np.asarray(same & (scores != scores[0]).any(axis=0))
+    return np.asarray(same & (scores != scores[0]).any(axis=0) & (truth != truth[0]).any(axis=0))
 
 
 def _warn(submission: Submission, names: Sequence[str]) -> None:

@@ -117,7 +117,9 @@ def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, s
         return submissions.read_rows(leave_out) if leave_out else None
     if not learned or not sums or leave_out or truth.suffix == ".npy":
         raise typer.BadParameter("--learned and --sums go together, with a TSV as --truth and without --leave-out")
-    return mediaeval.leaked(truth, learned, sums)
+    rows = mediaeval.leaked(truth, learned, sums)
+    desk.say(f"{len(rows)} leaks: tracks of {truth} whose audio was also learned from")
+    return rows
 
 
 def compare(
@@ -340,7 +342,7 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         console.print(table)
     if score.flattered:
         console.print(
-            f"\nThe decisions for {len(score.tuned)} of {len(score.report.tags)} tags are those of thresholds tuned on "
+            f"\nThe decisions for {len(score.tuned)} of {score.tunable} tags are those of thresholds tuned on "
             "this very truth: F, precision and recall flatter.",
             highlight=False,
         )
