@@ -326,6 +326,16 @@ def test_an_ensemble_chosen_on_validation(small):
     assert f"validation PR-AUC-macro {chosen.score:.4f}" in answer.out
 
 
+def test_weights_are_given_or_chosen_but_never_dropped(small):
+    answer = moodfield_(
+        "ensemble", small / "test-good.npy", small / "test-bad.npy", "--weights", "5,1", "--greedy",
+        "--validation-truth", small / "validation.npy", "--validation", small / "validation-good.npy",
+        "--validation", small / "validation-bad.npy", "--to", small / "mean.npy",
+    )  # fmt: skip
+    assert (answer.code, "--greedy chooses others; leave one of them out" in answer.said) == (1, True)
+    assert not (small / "mean.npy").exists()
+
+
 def test_a_mean_of_predictions_needs_no_validation(small):
     words = ("ensemble", small / "test-good", small / "test-bad.npy")
     assert moodfield_(*words, "--weights", "3,1", "--to", small / "mean.npy").code == 0

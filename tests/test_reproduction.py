@@ -92,10 +92,11 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     official = metrics.evaluate(noises.test.truth, made.predictions, decisions=made.decisions)
     assert row.official == official.to_dict()
     assert row.test == official.macro["PR-AUC"]
-    assert row.interval.low <= row.test <= row.interval.high
+    assert np.isnan(row.interval).all(), "eight tracks are too few"
     alone = metrics.evaluate(noises.test.truth, said["test"][1].mean(axis=0)).macro["PR-AUC"]
     assert row.networks[names[1]][1] == pytest.approx(alone)
-    assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
+    written = json.loads((tmp_path / "row" / "row.json").read_text())
+    assert (written["test"], written["interval"]) == (row.test, [None, None])
     assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
 
 

@@ -5,6 +5,7 @@ Knows nothing of: command lines, or how a network is trained.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -91,11 +92,15 @@ class Row:
     test: float
     """macro PR-AUC on the test tracks"""
     interval: Interval
-    """its 95 %, over tracks"""
+    """its 95 %, over tracks; NaN where these are too few"""
     networks: dict[str, tuple[float, float]]
     """the same of every network alone, by name"""
     official: dict[str, float]
     """all numbers of the task on the test tracks"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None where there is no interval."""
+        return asdict(self) | {"interval": [None if math.isnan(end) else end for end in self.interval]}
 
 
 @dataclass(frozen=True)
@@ -295,7 +300,7 @@ def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, 
         networks=alone,
         official=score.report.to_dict(),
     )
-    files.write(folder / ROW, (json.dumps(asdict(row), indent=2) + "\n").encode())
+    files.write(folder / ROW, (json.dumps(row.to_dict(), indent=2) + "\n").encode())
     return row
 
 

@@ -70,7 +70,7 @@ def reproduce(
     if plan.title == "figure1":
         _say_points(points, folder, as_json=as_json)
     elif as_json:
-        typer.echo(json.dumps(asdict(row)))
+        typer.echo(json.dumps(row.to_dict()))
     else:
         _say_row(row, plan)
         taggers = f"; its networks are taggers: moodfield tag --model {folder}/networks/NAME" if plan.networks else ""

@@ -223,6 +223,8 @@ def ensemble(
     from moodfield import mediaeval, metrics, submissions
 
     folder = to.suffix != ".npy"
+    if weights and greedy:
+        raise BadConfig(f"--weights {weights} are given and --greedy chooses others; leave one of them out")
     if (folder or greedy) and (truth is None or len(validation or ()) != len(members)):
         raise BadConfig(
             "weights and thresholds are chosen on validation: give --validation-truth, and --validation once for every "
