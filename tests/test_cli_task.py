@@ -291,6 +291,14 @@ def test_a_submission_in_order_and_one_that_is_not(small):
     assert "predictions have 5 columns; there are 56 tags" in official.out
 
 
+def test_a_truth_of_other_tags_is_refused_in_a_sentence(small):
+    np.save(small / "wide.npy", np.eye(400, 6) > 0)
+    answer = moodfield_(
+        "submission", "check", small / "test-good", "--truth", small / "wide.npy", "--tags", small / "tags.txt"
+    )
+    assert (answer.code, "to compare with shape (400, 5)" in answer.said) == (1, True)
+
+
 def test_the_order_of_an_index_is_known_and_its_tags_may_be_untold(small):
     shared = ("submission", "check", "--tags", small / "tags.txt", "--index")
     order = sorted(range(400), key=lambda row: f"{row}.wav")
