@@ -307,7 +307,8 @@ def _difference(values: Many, observed: float) -> Difference:
     centred = _centred(values, float(observed))
     rarer = min((centred <= 0).sum(), (centred >= 0).sum())
     p = min(1.0, 2 * (float(rarer) + 1) / (len(centred) + 1)) if centred.size else np.nan
-    return Difference(float(observed), *_ends(centred).tolist(), p)
+    low, high = _ends(centred).tolist()
+    return Difference(float(observed), low, high, p)
 
 
 def _ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
