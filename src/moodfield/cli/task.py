@@ -18,8 +18,6 @@ from moodfield.cli import desk, progress
 from moodfield.errors import BadConfig, MoodfieldError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from moodfield.jamendo import Split, Track
     from moodfield.mediaeval import Comparison, Score
     from moodfield.metrics import AnyArray
@@ -333,7 +331,7 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         report, sure = part.report, part.intervals
         console.print()
         ends = ["95 % interval"] if sure else []
-        table = _table(what, "macro", *ends, "micro", *ends)
+        table = desk.table(what, "macro", *ends, "micro", *ends, words=1)
         for number in report.micro:
             cells: list[str] = []
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
@@ -354,7 +352,7 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         console.print(f"\nOn too few tracks for intervals of their own: {desk.plain(', '.join(score.rare))}")
     if per_tag:
         console.print()
-        table = _table("tag", *score.report.per_tag)
+        table = desk.table("tag", *score.report.per_tag, words=1)
         for column, tag in enumerate(score.report.tags):
             table.add_row(desk.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
         console.print(table)
@@ -364,14 +362,14 @@ def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) ->
     """Both systems' numbers as a table, and a sentence on the number that counts."""
     console = desk.console(stderr=False)
     console.print(f"1: {desk.plain(one)}\n2: {desk.plain(other)}\n", highlight=False)
-    table = _table("", "1", "2", "1 − 2", "95 % interval", "p")
+    table = desk.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
     a, b = found.one.to_dict(), found.other.to_dict()
     for name, each in found.differences.items():
         table.add_row(name, _four(a[name]), _four(b[name]), *_ahead(each))
     console.print(table)
     if per_tag:
         console.print()
-        table = _table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p")
+        table = desk.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
         values = found.one.per_tag["PR-AUC"], found.other.per_tag["PR-AUC"], found.tag_differences["PR-AUC"]
         for tag, first, second, each in zip(found.one.tags, *values, strict=True):
             table.add_row(desk.plain(tag), _four(first), _four(second), *_ahead(each))
@@ -388,10 +386,8 @@ def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) ->
 
 
 def _ahead(each: "Difference") -> tuple[str, str, str]:
-    if math.isnan(each.value):
-        return "–", "–", "–"
     if math.isnan(each.p):
-        return f"{each.value:+.4f}", "–", "–"
+        return "–" if math.isnan(each.value) else f"{each.value:+.4f}", "–", "–"
     return f"{each.value:+.4f}", f"{each.low:+.4f} … {each.high:+.4f}", f"{each.p:.3f}"
 
 
@@ -402,14 +398,3 @@ def _span(ends: Iterable[float]) -> str:
 
 def _four(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _table(first: str, *heads: str) -> "Table":
-    """A plain table of words, then numbers."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
-    table.add_column(first, no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    return table
