@@ -89,6 +89,9 @@ def test_table_1_is_said_digit_for_digit(data, monkeypatch):
 
 
 def test_what_is_not_there_is_refused(tmp_path):
-    for name, said in (("table1", r"no groundtruth.npy of the task"), ("FAResNet", "one file such as NAME-train.tsv is wanted in")):
+    for name, said in (
+        ("table1", r"no groundtruth.npy of the task"),
+        ("FAResNet", "one file such as NAME-train.tsv is wanted in"),
+    ):
         answer = moodfield_("reproduce", name, "--data", tmp_path)
         assert (answer.code, said in answer.said) == (1, True), answer.said

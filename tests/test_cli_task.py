@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,10 @@ def test_tracks_that_were_learned_from_are_found_and_left_out(small, tmp_path):
     (tmp_path / "rows.txt").write_text("0\n399\n")
     assert found == answered(*shared, "--leave-out", tmp_path / "rows.txt")[0]
     assert found["without_left_out"]["tracks"] == 398
+    assert moodfield_(*shared, *given).said.startswith("moodfield: 2 leaks: tracks of ")
+    (tmp_path / "sums.txt").write_text("\n".join([*lines, f"{999:064x} x.mp3"]))
+    nothing = moodfield_(*shared, *given)
+    assert (nothing.code, "0 leaks: tracks of" in nothing.said, nothing.out.count("400 tracks")) == (0, True, 1)
     for odd in (given[:2], given[2:], (*given, "--leave-out", tmp_path / "rows.txt")):
         assert moodfield_(*shared, *odd).code == 2
 
@@ -242,6 +247,31 @@ def test_submissions_side_by_side(small):
     assert same.out.splitlines()[-1] == "By macro PR-AUC, 1 and 2 cannot be told apart."
 
 
+def test_tags_on_too_few_tracks_are_named_and_not_counted(small):
+    truth = np.load(small / "test.npy")
+    truth[:, 2:4] = np.arange(400)[:, None] < [3, 0]
+    np.save(small / "rare.npy", truth)
+    words = ("compare", small / "test-good", small / "test-bad", "--truth", small / "rare.npy", "--intervals", 20)
+    answer = moodfield_(*words, "--per-tag", "--tags", small / "tags.txt")
+    assert "Of 3 tags, about 0 have p < 0.05 by chance." in answer.out
+    assert "On too few tracks for an interval and p: sad\n" in answer.out
+    sad = next(line.split() for line in answer.out.splitlines() if line.startswith("sad"))
+    assert (sad[3][0] in "+-", sad[4:]) == (True, ["–", "–"])
+    found, _ = answered(*words)
+    assert found["too_rare_for_intervals"] == ["2"]
+    assert found["tags"]["2"]["PR-AUC"]["p"] is None
+    shared = ("evaluate", small / "test-good", "--tags", small / "tags.txt", "--intervals", 20)
+    assert (
+        "On too few tracks for intervals of their own: sad\n" in moodfield_(*shared, "--truth", small / "rare.npy").out
+    )
+    np.save(small / "rare.npy", np.arange(400)[:, None] < np.full(5, 3))
+    assert moodfield_(*words).out.splitlines()[-1].endswith("nothing can be told: there are too few tracks.")
+    row = next(
+        line for line in moodfield_(*shared, "--truth", small / "rare.npy").out.splitlines() if "F-score" in line
+    )
+    assert row.split()[2::2] == ["–", "–"]
+
+
 # ---------------------------------------------------------------- submission check
 
 
@@ -259,6 +289,14 @@ def test_a_submission_in_order_and_one_that_is_not(small):
     ]
     official = moodfield_("submission", "check", small / "test-good")
     assert "predictions have 5 columns; there are 56 tags" in official.out
+
+
+def test_a_truth_of_other_tags_is_refused_in_a_sentence(small):
+    np.save(small / "wide.npy", np.eye(400, 6) > 0)
+    answer = moodfield_(
+        "submission", "check", small / "test-good", "--truth", small / "wide.npy", "--tags", small / "tags.txt"
+    )
+    assert (answer.code, "to compare with shape (400, 5)" in answer.said) == (1, True)
 
 
 def test_the_order_of_an_index_is_known_and_its_tags_may_be_untold(small):
@@ -294,6 +332,16 @@ def test_an_ensemble_chosen_on_validation(small):
     np.testing.assert_array_equal(found.decisions, metrics.decide(found.predictions, limits))
     assert answer.out.splitlines()[0] == f"{chosen.weights[0]:.3f}  {small / 'test-good'}"
     assert f"validation PR-AUC-macro {chosen.score:.4f}" in answer.out
+
+
+def test_weights_are_given_or_chosen_but_never_dropped(small):
+    answer = moodfield_(
+        "ensemble", small / "test-good.npy", small / "test-bad.npy", "--weights", "5,1", "--greedy",
+        "--validation-truth", small / "validation.npy", "--validation", small / "validation-good.npy",
+        "--validation", small / "validation-bad.npy", "--to", small / "mean.npy",
+    )  # fmt: skip
+    assert (answer.code, "--greedy chooses others; leave one of them out" in answer.said) == (1, True)
+    assert not (small / "mean.npy").exists()
 
 
 def test_a_mean_of_predictions_needs_no_validation(small):
@@ -347,6 +395,17 @@ def test_a_model_makes_a_submission(heard, cp_model):
     assert f"moodfield submission check {heard / 'mine'}" in answer.out
 
 
+def test_music_is_heard_where_the_dataset_has_it(heard, cp_model):
+    assert submit(heard, cp_model).code == 0
+    wanted = submissions.read(heard / "mine").predictions
+    (heard / "music" / "audios").mkdir()
+    (heard / "music" / "0.wav").rename(heard / "music" / "0.low.wav")
+    (heard / "music" / "1.wav").rename(heard / "music" / "audios" / "1.low.wav")
+    answer = submit(heard, cp_model)
+    assert answer.code == 0, answer.said
+    np.testing.assert_array_equal(submissions.read(heard / "mine").predictions, wanted)
+
+
 def test_tags_may_be_fewer_and_in_another_order_and_thresholds_others(heard, cp_model):
     (heard / "limits.txt").write_text("sad\t0.1\nfilm\t0.2\nhappy\t0.3\n[dark]\t0.999\n")
     answer = submit(heard, cp_model, "--tags", heard / "tags.txt", "--thresholds", heard / "limits.txt")
@@ -390,6 +449,19 @@ def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model,
     )
     assert answer.code == 1
     assert "mine.scores.jsonl has scores of another model" in answer.said
+
+
+def test_scores_of_one_folder_of_music_are_not_taken_for_those_of_another(heard, cp_model, monkeypatch):
+    (heard / "music" / "1.wav").write_bytes(b"broken")
+    assert submit(heard, cp_model).code == 1
+    shutil.copytree(heard / "music", heard / "other")
+    models.save(heard / "other" / "1.wav", models.music(2))
+    answer = submit(heard, cp_model, "--audio", heard / "other")
+    assert answer.code == 1
+    assert "music in another folder" in answer.said
+    monkeypatch.chdir(heard)
+    models.save(heard / "music" / "1.wav", models.music(2))
+    assert submit(heard, cp_model, "--audio", "music").code == 0  # the same folder by another name
 
 
 def test_a_model_is_scored_on_an_index_and_its_music(heard, cp_model):

@@ -36,6 +36,17 @@ def test_scores_are_averaged_as_they_are():
     np.testing.assert_allclose(weighted, np.average(members, axis=0, weights=(1.0, 2.0, 5.0)), rtol=1e-14)
 
 
+@pytest.mark.parametrize("of", KINDS)
+def test_a_mean_never_leaves_the_range_of_its_members(of):
+    member = np.array([[0.0, 0.1], [0.3, 0.7], [1.0, 1.0]])
+    for count in (2, 9, 11, 18, 49):  # of which some sum to more than 1 after rounding
+        for weights in (None, np.random.default_rng(count).random(count).tolist()):
+            found = ensemble.mean([member] * count, weights=weights, of=of)
+            np.testing.assert_array_equal(found.clip(0, 1), found)
+            if of == "scores":
+                np.testing.assert_array_equal(found, member)
+
+
 def test_logits_are_averaged_before_the_sigmoid():
     _, members = systems()
     wanted = special.expit(np.average(special.logit(members), axis=0, weights=(3.0, 0.0, 1.0)))

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from moodfield import mediaeval, metrics, submissions
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
-from moodfield.jamendo import Track
+from moodfield.jamendo import HEADER, Track
 from moodfield.submissions import Submission
 
 TAGS = ("happy", "sad", "dark")
@@ -75,6 +76,25 @@ def test_thresholds_that_were_tuned_on_the_truth_are_noticed(criterion):
     assert mediaeval.score(truth, Submission(predictions)).flattered is False
     with pytest.warns(MoodfieldWarning, match="the same for all tracks"):  # which no threshold can tell apart
         assert mediaeval.score(truth, Submission(0 * predictions, truth < 0)).tuned == ()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_tags_that_no_threshold_can_be_tuned_on_accuse_nobody(everywhere):
+    """Of ten tags seven have no positives, or nothing else; never or always deciding them is no tuning."""
+    drawn = np.random.default_rng(0)
+    truth = drawn.random((200, 10)) < 0.3
+    predictions = 0.7 * drawn.random(truth.shape) + 0.3 * truth
+    truth[:, :7] = everywhere
+    predictions[:, :7] = 0.1 * drawn.random((200, 7)) + 0.9 * everywhere
+    fixed = submissions.make(predictions, np.full(10, 0.5), list("abcdefghij"))
+    assert fixed.decisions[:, :7].all() == fixed.decisions[:, :7].any() == everywhere
+    found = mediaeval.score(truth, fixed)
+    assert (found.tuned, found.tunable, found.flattered) == ((), 3, False)
+    tuned = submissions.make(predictions, metrics.thresholds(truth, predictions), list("abcdefghij"))
+    found = mediaeval.score(truth, tuned)
+    assert (found.tuned, found.flattered) == (("7", "8", "9"), True)
+    nowhere = mediaeval.score(truth[:, :7], submissions.make(predictions[:, :7], np.full(7, 0.5), list("abcdefg")))
+    assert (nowhere.tunable, nowhere.flattered) == (0, False)
 
 
 def test_boolean_and_constant_predictions_are_scored_with_a_warning():
@@ -175,6 +195,23 @@ def leaked(data):
     )
     sums = data / "mtg-jamendo/autotagging_moodtheme_audio-low_sha256_tracks.txt"
     return mediaeval.leaked(test, learned, sums)
+
+
+def test_a_list_that_lacks_checksums_does_not_pass_for_one_without_leaks(tmp_path):
+    for name in ("test", "train"):
+        lines = [list(HEADER), *([f"{name}{n}", "a", "b", f"{name}/{n}.mp3", "60", "happy"] for n in range(3))]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(map("\t".join, lines)))
+    index, learned, sums = tmp_path / "test.tsv", [tmp_path / "train.tsv"], tmp_path / "sums.txt"
+    known = [f"{n:064x} test/{n}.mp3" for n in range(3)] + [f"{n + 2:064x} train/{n}.mp3" for n in range(3)]
+    sums.write_text("\n".join(known))
+    assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+    sums.write_text("\n".join(known[1:]))
+    with pytest.warns(MoodfieldWarning, match=r"sums\.txt has no checksum for 1 of 6 tracks"):
+        assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+    for part, name in ((known[:3], "train"), (known[3:], "test")):
+        sums.write_text("\n".join(part))
+        with pytest.raises(BadDataset, match=rf"no checksum for any track of \S*{name}\.tsv; name the list"):
+            mediaeval.leaked(index, learned, sums)
 
 
 @pytest.mark.golden
@@ -314,9 +351,23 @@ def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp
     kept.write_bytes(before + b"no json\n")
     with pytest.raises(BadConfig, match="lines that are no scores"):
         gather(Ears(), tmp_path)
-    kept.write_bytes(before + b'{"track": "7"}\n')
-    with pytest.raises(BadConfig, match="lines that are no scores"):
-        gather(Ears(), tmp_path)
+    for scores in ("", ', "scores": [0.5]', ', "scores": [0.5, NaN, 0.5]', f', "scores": [0, 1, {10**400}]'):
+        kept.write_bytes(before + b'{"track": "0"' + scores.encode() + b"}\n")
+        with pytest.raises(BadConfig, match="lines that are no scores"):
+            gather(Ears(), tmp_path)
+
+
+@pytest.mark.parametrize("other", ["id", "path", "music"])
+def test_scores_of_other_tracks_or_other_music_are_left_alone(tmp_path, other):
+    gather(Ears(), tmp_path, music="/here")
+    index = [replace(track, **{other: f"{track.id}9"}) for track in INDEX] if other != "music" else INDEX
+    ears, kept = Ears(), tmp_path / "new" / "kept.jsonl"
+    with pytest.raises(BadConfig, match="of other tracks, or of music in another folder"):
+        mediaeval.gather(
+            index, ears, said=TAGS, vocabulary=TAGS, kept=kept, model="m",
+            music="/there" if other == "music" else "/here",
+        )  # fmt: skip
+    assert ears.heard == []
 
 
 def test_a_model_without_the_tags_is_refused_before_anything_is_heard(tmp_path):

@@ -93,14 +93,15 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     official = metrics.evaluate(noises.test.truth, made.predictions, decisions=made.decisions)
     assert row.official == official.to_dict()
     assert row.test == official.macro["PR-AUC"]
-    assert row.interval.low <= row.test <= row.interval.high
+    assert np.isnan(row.interval).all(), "eight tracks are too few"
     alone = metrics.evaluate(noises.test.truth, said["test"][1].mean(axis=0)).macro["PR-AUC"]
     assert row.networks[f"{names[1]}, mean of snapshots"][1] == pytest.approx(alone)
     best = metrics.evaluate(noises.validation.truth, said["validation"][0][0]).macro["PR-AUC"]
     assert row.networks[f"{names[0]}, best epoch"][0] == pytest.approx(best)
     assert (row.dataset, row.changes) == ("noises", ("small", *TINY))
     assert "no noises-test.tsv" in row.note
-    assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
+    written = json.loads((tmp_path / "row" / "row.json").read_text())
+    assert (written["test"], written["interval"]) == (row.test, [None, None])
     assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
 
 
@@ -123,10 +124,10 @@ def test_what_is_finished_is_not_done_again(tiny, tmp_path, no_export):
     names = [each.name for each in tiny.networks]
     assert trained == [(names[1], 3)]
     assert done == names
-    assert again == whole
+    assert again.to_dict() == whole.to_dict()
     trained.clear()
     shutil.rmtree(tmp_path / "again" / "store")
-    assert make(tiny, tmp_path / "again", told) == whole, "not even the mels are wanted"
+    assert make(tiny, tmp_path / "again", told).to_dict() == whole.to_dict(), "not even the mels are wanted"
     assert trained == []
     with pytest.raises(BadRun, match="holds a reproduction of another plan"):
         make(replace(tiny, networks=tiny.networks[:1]), tmp_path / "again")
@@ -151,7 +152,8 @@ def test_mels_that_are_gone_are_made_again_while_a_network_waits(tiny, tmp_path,
         make(tiny, tmp_path / "again", Told(trained=stop))
     shutil.rmtree(tmp_path / "again" / "store")
     heard = []
-    assert make(tiny, tmp_path / "again", Told(heard=lambda track, _: heard.append(track.id))) == whole
+    again = make(tiny, tmp_path / "again", Told(heard=lambda track, _: heard.append(track.id)))
+    assert again.to_dict() == whole.to_dict()
     assert len(heard) == 20
 
 
@@ -168,16 +170,6 @@ def test_another_dataset_or_recipe_is_refused(tiny, noises, tmp_path, no_export)
     place = Place(noises.audio, tmp_path / "store", tmp_path / "row" / "networks")
     with pytest.raises(BadRun, match="holds a run of another recipe"):
         reproduction.train([other], noises, place, told=Told())
-
-
-def test_a_row_is_made_even_of_what_cannot_be_submitted(tiny, tmp_path, no_export, monkeypatch):
-    def refuse(*_: object, **__: object) -> None:
-        raise BadScores("every tag is decided")
-
-    monkeypatch.setattr(submissions, "write", refuse)
-    with pytest.warns(match="every tag is decided; the row is made all the same"):
-        row = make(replace(tiny, networks=tiny.networks[:1]), tmp_path)
-    assert json.loads((tmp_path / "row" / "row.json").read_text())["test"] == row.test
 
 
 def test_tracks_that_cannot_be_read_are_left_out_but_not_of_the_test(tiny, noises, tmp_path, no_export):

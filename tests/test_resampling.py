@@ -195,6 +195,71 @@ def test_intervals_of_tags_are_those_of_their_columns():
         assert resampling.tag_intervals(found)["ROC-AUC"][tag] == resampling.intervals(alone)["ROC-AUC-macro"]
 
 
+def rare_problem(positives, tracks=300):
+    """One tag with so many positives, and a system that knows nothing."""
+    truth = np.arange(tracks)[:, None] < positives
+    return truth, np.random.default_rng(positives).random((tracks, 1))
+
+
+@pytest.mark.parametrize(
+    ("positives", "tracks", "enough"),
+    [(1, 4_231, False), (4, 300, False), (296, 300, False), (9, 19, False), (5, 300, True), (295, 300, True)]
+)  # fmt: skip
+def test_on_too_few_tracks_there_are_no_intervals_and_no_p(positives, tracks, enough):
+    truth, scores = rare_problem(positives, tracks)
+    systems = [System(truth, each, decisions=each > 0.5, tags=("rare",)) for each in (scores, scores[::-1])]
+    both = resampling.bootstrap(systems, generator=generator(), resamples=40)
+    assert both[0].rare == (() if enough else ("rare",))
+    for found in (resampling.intervals(both[0]), {k: v[0] for k, v in resampling.tag_intervals(both[0]).items()}):
+        assert all(np.isfinite(ends).all() == enough == np.isfinite(ends).any() for ends in found.values())
+    for found in (resampling.compare(*both), {k: v[0] for k, v in resampling.compare_tags(*both).items()}):
+        for each in found.values():
+            assert np.isfinite(each.value)
+            assert [np.isnan(end) for end in each[1:]] == [not enough] * 3
+
+
+def test_a_rare_tag_takes_nothing_from_the_others():
+    truth, scores = random_problem(200, 3)
+    truth[:, 1] = np.arange(200) < 4
+    (found,) = resampling.bootstrap([System(truth, scores)], generator=generator(), resamples=20)
+    assert found.rare == ("1",)
+    assert [bool(np.isnan(ends).any()) for ends in resampling.tag_intervals(found)["PR-AUC"]] == [False, True, False]
+    assert np.isfinite(resampling.intervals(found)["PR-AUC-macro"]).all()
+    truth[:, 1] = False  # which has no numbers at all, and is named as undefined
+    (found,) = resampling.bootstrap([System(truth, scores)], generator=generator(), resamples=20)
+    assert found.rare == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("positives", [1, 2, 3, 5, 30])
+def test_systems_that_know_nothing_rarely_differ_for_any_tag(positives):
+    found = 0
+    for seed in range(60):
+        truth, _ = rare_problem(positives)
+        systems = [System(truth, each) for each in generator(seed).random((2, 300, 1))]
+        both = resampling.bootstrap(systems, generator=generator(seed + 999), resamples=200)
+        found += resampling.compare_tags(*both)["ROC-AUC"][0].p < 0.05
+    assert found <= 60 * 0.12
+
+
+def test_an_interval_is_cut_at_the_ends_of_its_number():
+    drawn = np.random.default_rng(0)
+    cut = 0
+    for _ in range(20):
+        truth = np.arange(300)[:, None] < 5
+        scores = drawn.random((300, 1))
+        (found,) = resampling.bootstrap(
+            [System(truth, scores, decisions=scores > 0.95)], generator=generator(), resamples=100
+        )
+        ends = np.array([*resampling.intervals(found).values()])
+        assert ((ends >= 0) & (ends <= 1)).all()
+        cut += (ends == 0).sum()
+    assert cut
+    worst = System(truth, -scores * truth, decisions=scores > 2)
+    both = resampling.bootstrap([worst, System(truth, truth * 1.0)], generator=generator(), resamples=100)
+    assert resampling.compare(*both)["PR-AUC-macro"].low < -0.5  # a difference has its own ends
+
+
 @pytest.mark.slow
 def test_intervals_hold_the_expected_number_of_other_tracks():
     """Of 50 data sets, about 95 % of the intervals hold the mean of all of them."""

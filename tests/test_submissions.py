@@ -143,7 +143,40 @@ def test_a_faulty_submission_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("threshold", [-1.0, 0.1, 2.0])
+def test_what_is_only_odd_is_written_and_noticed(tmp_path, threshold):
+    odd = submissions.make(np.full((2, 4), 0.5), np.full(4, threshold), TAGS)
+    submissions.write(odd, tmp_path, vocabulary=TAGS)
+    constant, decided = faults(submissions.read(tmp_path))
+    assert constant.startswith("predictions are the same for every track for 'happy', 'sad', 'dark', 'film'")
+    assert decided == f"{'no' if threshold > 1 else 'every'} tag is decided, for all tracks"
+
+
 # ---------------------------------------------------------------- files that cannot be trusted
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'shape': (1,",
+        f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({'-' * 9_000}1, 1), }}",
+        f"{{'descr': '<f8', 'fortran_order': False, 'shape': {'(' * 4_000}{')' * 4_000}, }}",
+        f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**70}, 1), }}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (True, True), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 1), }",
+        "{'descr': [('a', '<f8')] * 3, 'fortran_order': False, 'shape': (1, 1), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1), 'more': 1}",
+        "\0", "", "{}", "1",
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_headers_that_were_made_to_harm_are_refused(tmp_path, header):
+    content = header.encode() + b"\n"
+    path = tmp_path / "p.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + bytes(8))
+    for read in (submissions.read_array, submissions.read_rows):
+        with pytest.raises(BadScores, match=r"p\.npy cannot be read as an array"):
+            read(path)
 
 
 def test_files_that_are_no_matrix_of_numbers_are_refused(tmp_path):
@@ -200,6 +233,9 @@ def test_rows_are_read_from_text_and_arrays(tmp_path):
     np.testing.assert_array_equal(submissions.read_rows(tmp_path / "rows.npy"), [7, 12])
     (tmp_path / "rows.txt").write_text("7\n-1\ntrack_3\n")
     with pytest.raises(BadDataset, match="has '-1', 'track_3'"):
+        submissions.read_rows(tmp_path / "rows.txt")
+    (tmp_path / "rows.txt").write_text("7\n99999999999999999999\n")
+    with pytest.raises(BadDataset, match="has '99999999999999999999'"):
         submissions.read_rows(tmp_path / "rows.txt")
     np.save(tmp_path / "rows.npy", np.array([0.5]))
     with pytest.raises(BadScores, match="a list of whole numbers"):
@@ -282,7 +318,7 @@ def test_all_faults_come_at_once():
 
 
 def test_a_fault_names_few_of_many():
-    fault = submissions.check(Submission(np.zeros((3, 56)), None), vocabulary=tags.MOODS_AND_THEMES)[0]
+    fault = submissions.check(Submission(np.zeros((3, 56)), None), vocabulary=tags.MOODS_AND_THEMES)[1]
     assert "'action', 'adventure', 'advertising', 'background', 'ballad' and 51 more" in fault
 
 
@@ -323,6 +359,15 @@ def test_rows_in_no_order_are_noticed_beside_truth():
     assert "which is chance: are rows in the order of the index?" in one_fault(
         Submission(turned, turned > 0.5), truth=truth, tracks=tracks_of(1_000)
     )
+
+
+def test_a_truth_that_is_none_is_refused():
+    truth, _ = scores()
+    with pytest.raises(BadScores, match=r"truth came as bool of shape \(200, 3\), to compare with shape \(200, 4\)"):
+        faults(made(), truth=truth[:, :3])
+    for value in (0.5, np.nan):
+        with pytest.raises(BadScores, match=r"values of truth \(the first: .* at track 3, tag 1\) are neither 0 nor 1"):
+            faults(made(), truth=with_value(truth.astype(float), value, (3, 1)))
 
 
 def test_tags_without_positives_do_not_disturb():

@@ -71,6 +71,7 @@ def greedy(truth: AnyArray, members: Sequence[AnyArray], *, rounds: int = ROUNDS
 def _together(views: Sequence[Scores], shares: Float64[np.ndarray, "_"], of: Of) -> Scores:
     """The mean of what is averaged, as scores again."""
     mean = np.asarray(sum(share * view for share, view in zip(shares, views, strict=True)))
+    mean = np.clip(mean, np.min(views, axis=0), np.max(views, axis=0))  # rounding may take it a digit beyond
     return 0.5 * (1 + np.tanh(0.5 * mean)) if of == "logits" else mean
 
 

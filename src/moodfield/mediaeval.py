@@ -6,6 +6,7 @@ Knows nothing of: taggers, audio, or how a track is heard.
 The task is *Emotion and Theme Recognition in Music* of MediaEval; what a submission is, `submissions` knows.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,13 +52,20 @@ class Score:
     """name of a number → its interval for every tag"""
     tracks: int
     """how many were scored"""
+    rare: tuple[str, ...] = ()
+    """tags on too few tracks for intervals, if any were asked for"""
     rest: "Score | None" = None
     """the same without the tracks that were to be left out"""
 
     @property
     def flattered(self) -> bool:
         """Whether F, precision and recall flatter: their thresholds were tuned on the data that is scored."""
-        return len(self.tuned) >= TUNED * len(self.report.tags)
+        return bool(self.tuned) and len(self.tuned) >= TUNED * self.tunable
+
+    @property
+    def tunable(self) -> int:
+        """How many tags have both positives and negatives, so that a threshold can be tuned by them."""
+        return len(self.report.tags) - len(self.report.undefined) - len(self.report.ubiquitous)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON, the official numbers first; None where a number is not defined."""
@@ -67,6 +75,7 @@ class Score:
         plain["undefined"] = list(self.report.undefined)
         if self.intervals:
             plain["intervals"] = {name: [*map(_plain, ends)] for name, ends in self.intervals.items()}
+            plain["too_rare_for_intervals"] = list(self.rare)
         plain["tags"] = {
             tag: {name: _plain(values[column]) for name, values in self.report.per_tag.items()}
             | {f"{name}-interval": [*map(_plain, ends[column])] for name, ends in self.tag_intervals.items()}
@@ -89,6 +98,8 @@ class Comparison:
     """official name of a number → how far the first is ahead"""
     tag_differences: Mapping[str, tuple[Difference, ...]]
     """name of a number → the same for every tag"""
+    rare: tuple[str, ...]
+    """tags on too few tracks for intervals and p"""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON by official names; None where a number is not defined."""
@@ -101,6 +112,7 @@ class Comparison:
             tag: {name: _difference(each[column]) for name, each in self.tag_differences.items()}
             for column, tag in enumerate(self.one.tags)
         }
+        plain["too_rare_for_intervals"] = list(self.rare)
         return plain
 
 
@@ -147,7 +159,7 @@ def compare(
     systems = [_system(np.asarray(truth)[kept], each.take(kept), vocabulary) for each in (one, other)]
     both = resampling.bootstrap(systems, resamples=resamples, generator=np.random.default_rng(seed))
     ahead, tags_ahead = resampling.compare(*both), resampling.compare_tags(*both)
-    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead)
+    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead, both[0].rare)
 
 
 def without(tracks: int, leave_out: Rows) -> Rows:
@@ -163,9 +175,25 @@ def without(tracks: int, leave_out: Rows) -> Rows:
 
 
 def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -> Rows:
-    """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums."""
-    judged, *others = ([track.path for track in jamendo.read(path).tracks] for path in (index, *learned))
-    return np.array(audit.leaks(chain(*others), judged, jamendo.read_sums(sums)), np.int64)
+    """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums.
+
+    Refuses a list that has none of the tracks of an index, and warns if it lacks some: they are then known by path.
+    """
+    listed, faults, lacking = jamendo.read_sums(sums), [], 0
+    paths: list[list[str]] = []
+    for each in (index, *learned):
+        paths.append([track.path for track in jamendo.read(each).tracks])
+        missing = sum(jamendo.sum_of(path, listed) is None for path in paths[-1])
+        lacking += missing
+        if missing == len(paths[-1]):
+            faults.append(str(each))
+    if faults:
+        raise BadDataset(f"{sums} has no checksum for any track of {', '.join(faults)}; name the list of their files")
+    if lacking:
+        words = f"{sums} has no checksum for {lacking:,} of {sum(map(len, paths)):,} tracks"
+        warnings.warn(f"{words}: the same audio under another path is not found", MoodfieldWarning, stacklevel=2)
+    judged, *others = paths
+    return np.array(audit.leaks(chain(*others), judged, listed), np.int64)
 
 
 def read_truth(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> tuple[AnyArray, tuple[str, ...] | None]:
@@ -186,19 +214,22 @@ def gather(
     vocabulary: Sequence[str],
     kept: Path | None,
     model: str,
+    music: str = "",
     fill: Fill | None = None,
     heard: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
 ) -> Scores:
     """The scores of all tracks of an index, tracks × tags in the order of `vocabulary`; `said` are the tags of `hear`.
 
-    What was heard is in the file `kept` at once; what is in it, of the same `model`, is not heard again. `heard` is
-    told of every track. In the end all tracks that could not be heard are refused together, unless `fill` says what
+    What was heard is in the file `kept` at once. What is in it is not heard again; it is refused if it is of another
+    `model`, of other tracks, or of `music` of another name, such as the folder it lies in. `heard` is told of every
+    track. In the end all tracks that could not be heard are refused together, unless `fill` says what
     is to stand for them.
     """
     if missing := [tag for tag in vocabulary if tag not in said]:
         raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
     failed: list[str] = []
-    with closing(_Kept(kept, model)) as known:
+    index = hashlib.sha256(json.dumps([(track.id, track.path) for track in tracks]).encode()).hexdigest()
+    with closing(_Kept(kept, {"model": model, "index": index, "music": music}, len(said))) as known:
         for track in tracks:
             if track.id in known.scores:
                 heard(track, None)
@@ -227,21 +258,24 @@ def gather(
 class _Kept:
     """The scores of tracks that were heard before, in a file that grows line by line."""
 
-    def __init__(self, path: Path | None, model: str) -> None:
-        self.scores: dict[str, list[float]] = {}
+    def __init__(self, path: Path | None, source: Mapping[str, str], count: int) -> None:
+        self.scores: dict[str, AnyArray] = {}
         self._file = None
         if path is None:
             return
-        head = json.dumps({"model": model}).encode() + b"\n"
+        head = json.dumps(source).encode() + b"\n"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()  # a process was killed while it wrote
         if lines and lines[0] != head:
-            raise BadConfig(f"{path} has scores of another model; remove it, or name another place")
+            words = "has scores of another model, of other tracks, or of music in another folder"
+            raise BadConfig(f"{path} {words}; remove it, or name another place")
         try:
             entries = [json.loads(line) for line in lines[1:]]
-            self.scores = {entry["track"]: entry["scores"] for entry in entries}
-        except (ValueError, KeyError, TypeError) as error:
+            self.scores = {entry["track"]: np.array(entry["scores"], np.float64) for entry in entries}
+            if any(row.shape != (count,) or not np.isfinite(row).all() for row in self.scores.values()):
+                raise ValueError(f"every track wants {count} finite numbers")
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise BadConfig(f"{path} has lines that are no scores ({error}); remove it") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
@@ -250,8 +284,8 @@ class _Kept:
 
     def add(self, track: Track, scores: AnyArray) -> None:
         """Keep what was said of a track."""
-        self.scores[track.id] = np.asarray(scores, np.float64).tolist()
-        self._write(json.dumps({"track": track.id, "scores": self.scores[track.id]}).encode() + b"\n")
+        self.scores[track.id] = np.asarray(scores, np.float64)
+        self._write(json.dumps({"track": track.id, "scores": self.scores[track.id].tolist()}).encode() + b"\n")
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -271,7 +305,8 @@ def _score(
         return Score(report, (), {}, {}, len(truth))
     system = _system(truth, submission, vocabulary)
     (found,) = resampling.bootstrap([system], resamples=resamples, generator=np.random.default_rng(seed))
-    return Score(found.report, (), resampling.intervals(found), resampling.tag_intervals(found), len(truth))
+    sure, tags_sure = resampling.intervals(found), resampling.tag_intervals(found)
+    return Score(found.report, (), sure, tags_sure, len(truth), found.rare)
 
 
 def _system(truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None) -> System:
@@ -288,14 +323,15 @@ def _checked(truth: AnyArray, submission: Submission) -> None:
 def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
     """Tags with the very decisions of thresholds that were tuned on truth, in one way or the other.
 
-    Where all tracks have the same prediction no threshold could be tuned.
+    Where all tracks have the same prediction, or the same truth, no threshold could be tuned: deciding none, or all, of
+    them says nothing.
     """
     scores, decisions = submission.predictions, submission.decisions
     if decisions is None:
         return np.zeros(scores.shape[1], bool)
     ways = [metrics.decide(scores, metrics.thresholds(truth, scores, criterion=way)) for way in ("f", "official")]
     same = np.any([(way == decisions).all(axis=0) for way in ways], axis=0)
-    return np.asarray(same & (scores != scores[0]).any(axis=0))
+    return np.asarray(same & (scores != scores[0]).any(axis=0) & (truth != truth[0]).any(axis=0))
 
 
 def _warn(submission: Submission, names: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ def evaluate(
         raise BadScores(f"{len(names)} tag names for {truth.shape[1]} columns of truth; give one name per column")
     arrays = [truth, scores]
     if decisions is not None:
-        arrays.append(_binary(decisions, "decisions", like=truth))
+        arrays.append(binary(decisions, "decisions", like=truth))
     positives = truth.sum(axis=0)
     per_tag = {name: np.where(positives > 0, values, np.nan) for name, values in _numbers(*arrays).items()}
     pooled = _numbers(*(array.reshape(-1, 1) for array in arrays))
@@ -163,6 +163,13 @@ def finite(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Scor
     return values.astype(np.float64)
 
 
+def binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Truth:
+    """Truth as bool, tracks × tags; refuses all but a matrix of 0 and 1, of the shape of `like` if given."""
+    values = _matrix(values, what, like)
+    _refuse((values != 0) & (values != 1), values, what, "neither 0 nor 1; apply a threshold, or drop unknown tracks")
+    return values.astype(bool)
+
+
 class _Ranking(NamedTuple):
     """Every tag's tracks from the highest score to the lowest, tags first so that a tag lies in one piece."""
 
@@ -233,14 +240,8 @@ def _mean(values: PerTag) -> float:
 
 
 def _checked(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
-    truth = _binary(truth, "truth")
+    truth = binary(truth, "truth")
     return truth, finite(scores, "scores", like=truth)
-
-
-def _binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Truth:
-    values = _matrix(values, what, like)
-    _refuse((values != 0) & (values != 1), values, what, "neither 0 nor 1; apply a threshold, or drop unknown tracks")
-    return values.astype(bool)
 
 
 def _matrix(values: AnyArray, what: str, like: AnyArray | None) -> AnyArray:

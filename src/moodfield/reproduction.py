@@ -6,7 +6,7 @@ Knows nothing of: command lines, or how a network is trained.
 
 import hashlib
 import json
-import warnings
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield import files, fleet, mediaeval, metrics, paper, resampling, submissions
-from moodfield.errors import BadDataset, BadRun, BadScores, MoodfieldError, MoodfieldWarning
+from moodfield.errors import BadDataset, BadRun, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
@@ -104,11 +104,15 @@ class Row:
     test: float
     """macro PR-AUC on the test tracks"""
     interval: Interval
-    """its 95 %, over tracks"""
+    """its 95 %, over tracks; NaN where these are too few"""
     networks: dict[str, tuple[float, float]]
     """both of every network alone: the mean of its snapshots, and its best epoch"""
     official: dict[str, float]
     """all numbers of the task on the test tracks"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None where there is no interval."""
+        return asdict(self) | {"interval": [None if math.isnan(end) else end for end in self.interval]}
 
 
 @dataclass(frozen=True)
@@ -330,12 +334,9 @@ def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, 
         networks=alone,
         official=score.report.to_dict(),
     )
-    files.write(folder / ROW, (json.dumps(asdict(row), indent=2) + "\n").encode())
+    files.write(folder / ROW, (json.dumps(row.to_dict(), indent=2) + "\n").encode())
     if plan.networks:  # what has no networks says the same of everything, and is no submission
-        try:
-            submissions.write(made, folder, vocabulary=vocabulary)
-        except BadScores as error:
-            warnings.warn(f"{error}; the row is made all the same", MoodfieldWarning, stacklevel=2)
+        submissions.write(made, folder, vocabulary=vocabulary)
     return row
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -31,6 +32,10 @@ CHANCE = 0.55
 FAR = 0.2
 """ROC-AUC that two columns must gain together, if exchanged, for their order to be in question; *chosen by us*: none
 in ten published submissions gain as much, and most pairs that were exchanged on purpose do"""
+BROKEN = (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, TokenError)
+"""what NumPy raises for a file that is no array, or whose header was made to harm: it reads the header as Python"""
+DIGITS = 18
+"""more make no row, and may not fit into 64 bits"""
 NAMED = 5
 """things that one fault names; there may be hundreds"""
 
@@ -121,18 +126,20 @@ def read_rows(path: str | Path) -> Rows:
             raise BadScores(f"{path} holds {found.dtype} of shape {found.shape}; a list of whole numbers is wanted")
         return found.astype(np.int64)
     lines = [line.strip() for line in _lines(path) if line.strip()]
-    if faults := [repr(line) for line in lines if not line.isdecimal()]:
+    if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > DIGITS]:
         raise BadDataset(f"{path} wants one row a line, counted from 0, and has {_some(faults)}")
     return np.array(lines, np.int64)
 
 
 def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[str]) -> None:
-    """Put a submission with decisions and thresholds into a folder, in the official form; refuses one with faults.
+    """Put a submission with decisions and thresholds into a folder, in the official form; refuses one of another form.
+
+    What is only odd, such as a tag that has the same prediction for all tracks, is written: it is for `check` to say.
 
     Its predictions take their place last, and old ones go first: a folder without them is no submission, and they are
     never seen beside the decisions of another one.
     """
-    faults = check(submission, vocabulary=vocabulary)
+    faults = _malformed(submission, vocabulary, (len(submission.predictions), len(vocabulary)))
     if faults or not submission.thresholds:
         raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
     form = f"{CATEGORY}{tags.SEPARATOR}" if tuple(vocabulary) == tags.MOODS_AND_THEMES else ""
@@ -168,15 +175,35 @@ def check(
     """
     rows = len(tracks) or (rows if truth is None else len(truth)) or len(submission.predictions)
     wanted = rows, len(vocabulary)
-    faults = [*_misshapen("predictions", submission.predictions, wanted)]
-    if faults:
-        return [*faults, *_misshapen("decisions", submission.decisions, wanted)]
-    faults += _bad_predictions(submission.predictions, vocabulary)
-    faults += _bad_decisions(submission, vocabulary, wanted)
-    if truth is not None and np.isfinite(submission.predictions).all():
-        predictions, truth = metrics.finite(submission.predictions, "predictions"), np.asarray(truth, bool)
-        faults += [*_bad_columns(predictions, truth, vocabulary), *_bad_rows(predictions, truth, tracks)]
+    faults = _malformed(submission, vocabulary, wanted)
+    if submission.predictions.shape != wanted:
+        return faults
+    faults += _odd(submission, vocabulary)
+    if truth is not None:
+        truth = metrics.binary(truth, "truth", like=submission.predictions)
+        if np.isfinite(submission.predictions).all():
+            predictions = metrics.finite(submission.predictions, "predictions")
+            faults += [*_bad_columns(predictions, truth, vocabulary), *_bad_rows(predictions, truth, tracks)]
     return faults
+
+
+def _malformed(submission: Submission, vocabulary: Sequence[str], wanted: tuple[int, int]) -> list[str]:
+    """What is not of the official form."""
+    if faults := [*_misshapen("predictions", submission.predictions, wanted)]:
+        return [*faults, *_misshapen("decisions", submission.decisions, wanted)]
+    return [*_bad_predictions(submission.predictions, vocabulary), *_bad_decisions(submission, vocabulary, wanted)]
+
+
+def _odd(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
+    """What has the official form, and is hardly meant, though an index of few tracks may come to it."""
+    values, decisions = submission.predictions, submission.decisions
+    if len(values) > 1 and (constant := (values == values[0]).all(axis=0)).any():
+        named = _some(_where(constant, vocabulary))
+        yield f"predictions are the same for every track for {named}: they cannot rank anything"
+    if decisions is None or decisions.shape != values.shape or decisions.dtype != bool:
+        return
+    if decisions.all() or not decisions.any():
+        yield f"{'every' if decisions.any() else 'no'} tag is decided, for all tracks"
 
 
 def _misshapen(what: str, values: AnyArray | None, wanted: tuple[int, int]) -> Iterator[str]:
@@ -206,9 +233,6 @@ def _bad_predictions(values: AnyArray, vocabulary: Sequence[str]) -> Iterator[st
     if (outside := (finite < 0) | (finite > 1)).any():
         ends = f"{finite.min():.4g} … {finite.max():.4g}"
         yield f"{outside.sum():,} predictions are outside 0 … 1 (they span {ends}): apply the sigmoid"
-    if len(values) > 1 and (constant := (values == values[0]).all(axis=0)).any():
-        named = _some(_where(constant, vocabulary))
-        yield f"predictions are the same for every track for {named}: they cannot rank anything"
 
 
 def _bad_decisions(submission: Submission, vocabulary: Sequence[str], wanted: tuple[int, int]) -> Iterator[str]:
@@ -231,8 +255,6 @@ def _bad_decisions(submission: Submission, vocabulary: Sequence[str], wanted: tu
         yield f"decisions are {values.dtype}; the task wants bool"
     if values.shape != wanted or values.dtype != bool:
         return
-    if values.all() or not values.any():
-        yield f"{'every' if values.any() else 'no'} tag is decided, for all tracks"
     if limits and not missing:
         apart = (submission.predictions > np.array([limits[tag] for tag in vocabulary])) != values
         if apart.any():
@@ -298,7 +320,7 @@ def _save(path: Path, values: AnyArray | None) -> None:
 def _mapped(path: str | Path) -> AnyArray:
     try:
         return np.lib.format.open_memmap(path, mode="r")  # of this format alone, without objects, as long as it says
-    except (OSError, ValueError, EOFError) as error:
+    except BROKEN as error:
         raise BadScores(f"{path} cannot be read as an array ({error}); save it with numpy.save") from error
 
 

@@ -5,6 +5,7 @@ Knows nothing of: how anything is trained or scored.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -77,7 +78,7 @@ def reproduce(
     if plan.title == "figure1":
         _say_points(points, folder, as_json=as_json)
     elif as_json:
-        typer.echo(json.dumps(asdict(row)))
+        typer.echo(json.dumps(row.to_dict()))
     else:
         _say_row(row)
         taggers = f"; its networks are taggers: moodfield tag --model {folder}/networks/NAME" if plan.networks else ""
@@ -180,7 +181,7 @@ def _say_points(points: "list[Point]", folder: Path, *, as_json: bool) -> None:
 
 
 def _ends(interval: "tuple[float, float]") -> str:
-    return f"{interval[0]:.4f} – {interval[1]:.4f}"
+    return "–" if math.isnan(interval[0]) else f"{interval[0]:.4f} – {interval[1]:.4f}"
 
 
 def _short(value: float | None) -> str:

@@ -18,8 +18,6 @@ from moodfield.cli import desk, progress
 from moodfield.errors import BadConfig, MoodfieldError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from moodfield.jamendo import Split, Track
     from moodfield.mediaeval import Comparison, Score
     from moodfield.metrics import AnyArray
@@ -117,7 +115,9 @@ def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, s
         return submissions.read_rows(leave_out) if leave_out else None
     if not learned or not sums or leave_out or truth.suffix == ".npy":
         raise typer.BadParameter("--learned and --sums go together, with a TSV as --truth and without --leave-out")
-    return mediaeval.leaked(truth, learned, sums)
+    rows = mediaeval.leaked(truth, learned, sums)
+    desk.say(f"{len(rows)} leaks: tracks of {truth} whose audio was also learned from")
+    return rows
 
 
 def compare(
@@ -221,6 +221,8 @@ def ensemble(
     from moodfield import mediaeval, metrics, submissions
 
     folder = to.suffix != ".npy"
+    if weights and greedy:
+        raise BadConfig(f"--weights {weights} are given and --greedy chooses others; leave one of them out")
     if (folder or greedy) and (truth is None or len(validation or ()) != len(members)):
         raise BadConfig(
             "weights and thresholds are chosen on validation: give --validation-truth, and --validation once for every "
@@ -267,7 +269,7 @@ def _heard(
     split = jamendo.read(index, vocabulary=names or asked.vocabulary)
 
     def hear(tracks: "Sequence[Track]") -> "Iterator[tuple[Track, AnyArray | MoodfieldError]]":
-        files = [audio / track.path for track in tracks]
+        files = [jamendo.locate(audio, track.path) for track in tracks]
         results = tagger.tag_files(files, *(model or ()), jobs=jobs or fleet.cores()) if files else ()
         for track, (_, result) in zip(tracks, results, strict=True):
             yield track, result if isinstance(result, MoodfieldError) else result.scores
@@ -275,7 +277,7 @@ def _heard(
     with progress.hearing(len(split.tracks)) as heard:
         scores = mediaeval.gather(
             split.tracks, hear, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
-            fill=fill.value if fill else None, heard=heard,
+            music=str(audio.resolve()), fill=fill.value if fill else None, heard=heard,
         )  # fmt: skip
     own = dict(zip(asked.vocabulary, asked.thresholds.tolist(), strict=True))
     made = submissions.make(scores, submissions.limits(own, split.vocabulary), split.vocabulary)
@@ -329,7 +331,7 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         report, sure = part.report, part.intervals
         console.print()
         ends = ["95 % interval"] if sure else []
-        table = _table(what, "macro", *ends, "micro", *ends)
+        table = desk.table(what, "macro", *ends, "micro", *ends, words=1)
         for number in report.micro:
             cells: list[str] = []
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
@@ -340,15 +342,17 @@ def _show(score: "Score", name: str, *, per_tag: bool) -> None:
         console.print(table)
     if score.flattered:
         console.print(
-            f"\nThe decisions for {len(score.tuned)} of {len(score.report.tags)} tags are those of thresholds tuned on "
+            f"\nThe decisions for {len(score.tuned)} of {score.tunable} tags are those of thresholds tuned on "
             "this very truth: F, precision and recall flatter.",
             highlight=False,
         )
     if score.report.undefined:
         console.print(f"\nWithout positives, and in no macro mean: {desk.plain(', '.join(score.report.undefined))}")
+    if score.intervals and score.rare:
+        console.print(f"\nOn too few tracks for intervals of their own: {desk.plain(', '.join(score.rare))}")
     if per_tag:
         console.print()
-        table = _table("tag", *score.report.per_tag)
+        table = desk.table("tag", *score.report.per_tag, words=1)
         for column, tag in enumerate(score.report.tags):
             table.add_row(desk.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
         console.print(table)
@@ -358,45 +362,39 @@ def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) ->
     """Both systems' numbers as a table, and a sentence on the number that counts."""
     console = desk.console(stderr=False)
     console.print(f"1: {desk.plain(one)}\n2: {desk.plain(other)}\n", highlight=False)
-    table = _table("", "1", "2", "1 − 2", "95 % interval", "p")
+    table = desk.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
     a, b = found.one.to_dict(), found.other.to_dict()
     for name, each in found.differences.items():
         table.add_row(name, _four(a[name]), _four(b[name]), *_ahead(each))
     console.print(table)
     if per_tag:
         console.print()
-        table = _table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p")
+        table = desk.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
         values = found.one.per_tag["PR-AUC"], found.other.per_tag["PR-AUC"], found.tag_differences["PR-AUC"]
         for tag, first, second, each in zip(found.one.tags, *values, strict=True):
             table.add_row(desk.plain(tag), _four(first), _four(second), *_ahead(each))
         console.print(table)
-        console.print(f"\nOf {len(found.one.tags)} tags, about {len(found.one.tags) / 20:.0f} have p < 0.05 by chance.")
+        tested = sum(not math.isnan(each.p) for each in found.tag_differences["PR-AUC"])
+        console.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
+        if found.rare:
+            console.print(f"On too few tracks for an interval and p: {desk.plain(', '.join(found.rare))}")
     first = found.differences["PR-AUC-macro"]
     better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
     better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
+    better = "nothing can be told: there are too few tracks" if math.isnan(first.p) else better
     console.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
 
 
 def _ahead(each: "Difference") -> tuple[str, str, str]:
-    if math.isnan(each.value):
-        return "–", "–", "–"
+    if math.isnan(each.p):
+        return "–" if math.isnan(each.value) else f"{each.value:+.4f}", "–", "–"
     return f"{each.value:+.4f}", f"{each.low:+.4f} … {each.high:+.4f}", f"{each.p:.3f}"
 
 
 def _span(ends: Iterable[float]) -> str:
-    return " … ".join(map(_four, ends))
+    low, high = ends
+    return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
 
 
 def _four(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _table(first: str, *heads: str) -> "Table":
-    """A plain table of words, then numbers."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
-    table.add_column(first, no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    return table
