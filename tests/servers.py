@@ -40,6 +40,8 @@ class Manner:
     """seconds of silence before the body"""
     to: str = ""
     """where to look instead"""
+    says: tuple[tuple[str, str], ...] = ()
+    """headers that are sent instead of the true ones"""
 
 
 @dataclass  # mutable: a server is told what to do, and remembers what it did
@@ -91,10 +93,10 @@ class _Handler(BaseHTTPRequestHandler):
         length, body = len(body), body[: manner.cut]
         self.server_state.asked.append(Asked(self.path.lstrip("/"), start, len(body)))
         self.send_response(code)
-        if span:
-            self.send_header("Content-Range", span)
-        if manner.length:
-            self.send_header("Content-Length", str(length))
+        true = {"Content-Range": span, "Content-Length": str(length) if manner.length else ""}
+        for name, words in (true | dict(manner.says)).items():
+            if words:
+                self.send_header(name, words)
         self.end_headers()
         time.sleep(manner.stall)
         self.wfile.write(body)

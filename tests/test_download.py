@@ -185,6 +185,26 @@ def test_a_mirror_with_a_wrong_file_is_left_for_the_next(tmp_path, server):
     assert tidy(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Manner(says=(("Content-Range", "bytes \u00b2-1/2"),)),
+        Manner(says=(("Content-Range", f"bytes 0-1/{'9' * 5_000}"),)),
+        Manner(says=(("Content-Range", f"bytes {'9' * 5_000}-1/2"),)),
+        Manner(says=(("Content-Length", "9" * 5_000),)),
+        Manner(to=f"http://{'a' * 70}.com/"),
+        Manner(to="http://[/"),
+        Manner(to="ftp://a/b"),
+    ],
+)
+def test_whatever_a_server_says_of_itself_the_next_mirror_helps(tmp_path, server, lie):
+    with serving(song=FILE) as first:
+        first.always["song"] = replace(lie, flip=7)
+        fetch(tmp_path / "song", first, server)
+        assert first.asked
+    assert tidy(tmp_path)
+
+
 # ---------------------------------------------------------------- refused
 
 

@@ -8,6 +8,7 @@ What has come lies beside it as `NAME.part`, so that the next try, or the next r
 
 import hashlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ LONGEST_PAUSE = 60.0
 """seconds between two tries"""
 BUSY = frozenset({408, 425, 429})
 """answers that mean later, beside all from 500 on"""
+
+SPAN = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+"""what a range says of itself: its first byte, and the bytes of the whole"""
 
 Told = Callable[[int, int | None], None]
 """told of the bytes that are here, and of those that there will be if the server says it; may raise to stop"""
@@ -177,8 +181,8 @@ def _from_one(
             furthest = max(furthest, part.size)
             if idle >= patience.tries:
                 raise _Elsewhere(f"failed {idle} times in a row: {error or type(error).__name__}") from error
-        except httpx.InvalidURL as error:
-            raise _Elsewhere(f"is no address: {error}") from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise _Elsewhere(f"is no address, or leads to none: {error}") from error
         wait(min(patience.pause * 2 ** max(0, idle - 1), LONGEST_PAUSE))
     if not part.right:
         part.empty()
@@ -219,13 +223,12 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
 
 def _extent(headers: "httpx.Headers") -> tuple[int, int | None]:
     """The first byte of what an answer brings, and the bytes of the whole file if the server says them."""
-    span = headers.get("Content-Range", "")
-    if span.startswith("bytes "):
-        first, total = span[6:].partition("-")[0], span.rpartition("/")[2]
-        return int(first) if first.isdigit() else 0, int(total) if total.isdigit() else None
+    if span := headers.get("Content-Range"):
+        said = SPAN.fullmatch(span)
+        return (int(said[1]), None if said[2] == "*" else int(said[2])) if said else (0, None)
     length = headers.get("Content-Length", "")
     plain = headers.get("Content-Encoding", "identity") == "identity"
-    return 0, int(length) if length.isdigit() and plain else None
+    return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) and plain else None
 
 
 def _keep_others_out(file: IO[bytes], path: Path) -> None:
