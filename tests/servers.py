@@ -78,7 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
         if manner.to:
             self.send_response(302)
             self.send_header("Location", manner.to)
+            for name, words in manner.says:
+                self.send_header(name, words)
             self.end_headers()
+            self.wfile.write(body or b"")
         else:
             self.send_error(manner.code or 404)
 

@@ -1,5 +1,6 @@
 """Files of the internet: whole and right or not there at all, whatever the server does."""
 
+import gzip
 import hashlib
 import multiprocessing
 import resource
@@ -203,6 +204,30 @@ def test_whatever_a_server_says_of_itself_the_next_mirror_helps(tmp_path, server
         fetch(tmp_path / "song", first, server)
         assert first.asked
     assert tidy(tmp_path)
+
+
+@pytest.mark.parametrize("packed", ["gzip", "GZIP", "gzip, gzip", "deflate"])
+def test_what_comes_compressed_is_never_unpacked(tmp_path, server, packed):
+    """It was not asked for, and some bytes can hold gigabytes."""
+    server.files["bomb"] = gzip.compress(gzip.compress(FILE))
+    server.always["bomb"] = Manner(says=(("Content-Encoding", packed),))
+    told: list[int] = []
+    message = refusal(tmp_path / "song", server, name="bomb", told=lambda done, _: told.append(done))
+    assert f"sends it as {packed.lower()}, which was not asked for" in message
+    assert told == []
+
+
+def test_what_a_redirection_brings_is_not_read(tmp_path, server):
+    server.files["old"] = b"no gzip at all"
+    server.behave("old", Manner(to="/song", says=(("Content-Encoding", "gzip"), ("Content-Length", "14"))))
+    fetch(tmp_path / "song", server, name="old")
+    assert tidy(tmp_path)
+
+
+def test_a_circle_of_redirections_ends(tmp_path, server):
+    server.always["old"] = Manner(to="/old")
+    assert "leads on more than 20 times" in refusal(tmp_path / "song", server, name="old")
+    assert len(server.asked) == 21
 
 
 # ---------------------------------------------------------------- refused

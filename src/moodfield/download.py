@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -26,6 +27,8 @@ BLOCK = 2**18
 """bytes read from the disk at a time"""
 MOST = 2**34
 """bytes of a file whose size is not known; a server that sends more is not believed"""
+MOST_REDIRECTIONS = 20
+"""in a row"""
 LONGEST_PAUSE = 60.0
 """seconds between two tries"""
 BUSY = frozenset({408, 425, 429})
@@ -148,7 +151,7 @@ def _from_any(
     if part.right:
         return []
     faults = []
-    with httpx.Client(follow_redirects=True, timeout=patience.silence) as client:
+    with httpx.Client(timeout=patience.silence) as client:
         for address in addresses:
             try:
                 _from_one(client, address, part, patience, wait, told)
@@ -194,7 +197,7 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
     headers = {"Accept-Encoding": "identity"}  # a range of something compressed could not be put together
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
-    with client.stream("GET", address, headers=headers) as answer:
+    with closing(_answer(client, client.build_request("GET", address, headers=headers))) as answer:
         code, (first, total) = answer.status_code, _extent(answer.headers)
         if code == 416:  # more is here than there is there
             part.empty()
@@ -203,6 +206,8 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
             raise _Again(f"answered {code}")
         if code not in (200, 206):
             raise _Elsewhere(f"answered {code}")
+        if (packed := answer.headers.get("Content-Encoding", "identity").lower()) != "identity":
+            raise _Elsewhere(f"sends it as {packed}, which was not asked for")  # some bytes can hold gigabytes
         if part.wanted is not None and total is not None and total != part.wanted:
             raise _Elsewhere(f"has {total:,} bytes, {part.wanted:,} were wanted")
         if first != part.size:  # it knows no ranges, or sends another one
@@ -210,7 +215,7 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
             if code == 206:
                 raise _Again("sent a range that was not asked for")
         most = MOST if part.wanted is None else part.wanted
-        for block in answer.iter_bytes():  # as they come: gathered ones would be lost with the connection
+        for block in answer.iter_raw():  # as they come: gathered ones would be lost with the connection
             if part.size + len(block) > most:
                 part.empty()
                 raise _Elsewhere(f"sends more than {most:,} bytes")
@@ -221,14 +226,24 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
         raise _Again(f"sent {part.size:,} of {whole:,} bytes")
 
 
+def _answer(client: "httpx.Client", request: "httpx.Request") -> "httpx.Response":
+    """The answer to a request, whose body is still to come; of redirections the body is never read."""
+    for _ in range(MOST_REDIRECTIONS + 1):
+        answer = client.send(request, stream=True)
+        if answer.next_request is None:
+            return answer
+        answer.close()
+        request = answer.next_request
+    raise _Elsewhere(f"leads on more than {MOST_REDIRECTIONS} times")
+
+
 def _extent(headers: "httpx.Headers") -> tuple[int, int | None]:
     """The first byte of what an answer brings, and the bytes of the whole file if the server says them."""
     if span := headers.get("Content-Range"):
         said = SPAN.fullmatch(span)
         return (int(said[1]), None if said[2] == "*" else int(said[2])) if said else (0, None)
     length = headers.get("Content-Length", "")
-    plain = headers.get("Content-Encoding", "identity") == "identity"
-    return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) and plain else None
+    return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None
 
 
 def _keep_others_out(file: IO[bytes], path: Path) -> None:
