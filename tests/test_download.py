@@ -230,6 +230,43 @@ def test_a_circle_of_redirections_ends(tmp_path, server):
     assert len(server.asked) == 21
 
 
+@pytest.mark.parametrize("spoilt", [b"?" + FILE[1:2_000_000], b"waste", bytes(len(FILE) - 1)])
+@pytest.mark.parametrize("size", [None, len(FILE)])
+def test_a_spoilt_part_is_not_blamed_on_the_server(tmp_path, server, spoilt, size):
+    """What was kept is hashed again: a byte that the disk lost is noticed, and all is fetched once more."""
+    (tmp_path / "song.part").write_bytes(spoilt)
+    assert fetch(tmp_path / "song", server, size=size, patience=Patience(tries=1)) == []
+    assert tidy(tmp_path)
+    assert [each.start for each in server.asked] == [len(spoilt), None]
+
+
+def test_a_spoilt_part_and_a_wrong_server_are_asked_twice_and_no_more(tmp_path, server):
+    (tmp_path / "song.part").write_bytes(b"waste")
+    server.always["song"] = Manner(flip=2_000_000)
+    assert "another checksum, which was thrown away" in refusal(tmp_path / "song", server)
+    assert list(tmp_path.iterdir()) == []
+    assert [each.start for each in server.asked] == [5, None]
+
+
+def test_what_a_bad_mirror_left_is_not_blamed_on_the_next(tmp_path, server):
+    with serving(song=FILE) as first:
+        first.behave("song", Manner(flip=7, cut=1_000_000), Manner(code=404))
+        fetch(tmp_path / "song", first, server)
+    assert tidy(tmp_path)
+    assert [each.start for each in server.asked] == [1_000_000, None]
+
+
+def test_a_server_that_promises_more_than_there_is_has_sent_it_all(tmp_path, server):
+    server.always["song"] = Manner(says=(("Content-Length", str(len(FILE) + 1)),))
+    assert fetch(tmp_path / "song", server) == []
+    assert tidy(tmp_path)
+    (tmp_path / "song").rename(tmp_path / "song.part")
+    (tmp_path / "song.part").write_bytes(FILE[:-9])
+    server.always["song"] = Manner(says=(("Content-Range", f"bytes {len(FILE) - 9}-{len(FILE)}/{len(FILE) + 1}"),))
+    assert fetch(tmp_path / "song", server) == []
+    assert tidy(tmp_path)
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -240,15 +277,6 @@ def test_a_flipped_byte_never_gets_the_name(tmp_path, server, flip):
     assert "another checksum, which was thrown away" in message
     assert list(tmp_path.iterdir()) == []
     assert len(server.asked) == 1
-
-
-def test_a_spoilt_part_does_not_spoil_the_file(tmp_path, server):
-    """What was kept is hashed again: a byte that the disk lost is noticed, and the next run is right."""
-    (tmp_path / "song.part").write_bytes(b"?" + FILE[1:2_000_000])
-    assert "another checksum" in refusal(tmp_path / "song", server)
-    assert list(tmp_path.iterdir()) == []
-    fetch(tmp_path / "song", server)
-    assert tidy(tmp_path)
 
 
 def test_a_wrong_file_that_was_there_stays_until_there_is_a_right_one(tmp_path, server):

@@ -109,6 +109,8 @@ class _Part:
 
     def __init__(self, file: IO[bytes], sha256: str, size: int | None) -> None:
         self._file, self._sha256, self.wanted = file, sha256, size
+        self.inherited = False
+        """whether its first bytes are of an earlier run, or of another address"""
         self._digest, self.size = hashlib.sha256(), 0
         file.seek(0)
         while block := file.read(BLOCK):
@@ -127,7 +129,7 @@ class _Part:
     def empty(self) -> None:
         """Throw everything away."""
         self._file.truncate(0)
-        self._digest, self.size = hashlib.sha256(), 0
+        self._digest, self.size, self.inherited = hashlib.sha256(), 0, False
 
     def _count(self, block: bytes) -> None:
         self._digest.update(block)
@@ -173,12 +175,14 @@ def _from_one(
     """Fill the part from one address, in as many tries as bring something new."""
     import httpx
 
-    idle, furthest = 0, part.size
+    idle, furthest, part.inherited = 0, part.size, part.size > 0
     while True:
         try:
             _receive(client, address, part, told)
             break
         except (_Again, httpx.RequestError) as error:
+            if part.right:  # whatever else was said to come
+                return
             # more than ever before: a server that knows no ranges and cuts here and there would else go on for ever
             idle = 0 if part.size > furthest else idle + 1
             furthest = max(furthest, part.size)
@@ -187,9 +191,15 @@ def _from_one(
         except (httpx.InvalidURL, UnicodeError) as error:
             raise _Elsewhere(f"is no address, or leads to none: {error}") from error
         wait(min(patience.pause * 2 ** max(0, idle - 1), LONGEST_PAUSE))
-    if not part.right:
-        part.empty()
+    if part.right:
+        return
+    inherited = part.inherited
+    part.empty()
+    if not inherited:
         raise _Elsewhere("sent a file with another checksum, which was thrown away")
+    _from_one(
+        client, address, part, patience, wait, told
+    )  # what was wrong may have been here before: once more, from 0
 
 
 def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> None:
