@@ -229,6 +229,31 @@ def test_a_killed_process_goes_on_and_leaves_no_halves(tmp_path, clone, server):
     assert [asked.path for asked in server.asked] == [at(NAMES[2])]
 
 
+def test_two_runs_in_one_folder_do_not_take_each_others_tars(tmp_path, clone, server, monkeypatch):
+    """The second comes while the first unpacks: it refuses truly, and spoils nothing."""
+    extract, second = archive._extract, []
+
+    def slowly(packed: tarfile.TarFile, *what: object) -> None:
+        monkeypatch.setattr(archive, "_extract", extract)
+        second.append(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
+        extract(packed, *what)
+
+    monkeypatch.setattr(archive, "_extract", slowly)
+    assert fetch(tmp_path / "to", clone, server, parts=1) == {NAMES[0]: 4}
+    assert "is being fetched by another process" in str(second[0])
+    assert music(tmp_path / "to") == {path: content for path, content in TRACKS.items() if path.startswith("00/")}
+    assert len(server.asked) == 1
+
+
+def test_a_tar_that_vanishes_is_not_said_to_want_room(tmp_path, clone, server, monkeypatch):
+    def gone(*_: object, on: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(archive, "unpack", gone)
+    message = str(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
+    assert message.endswith("No such file or directory; what is whole stays: mend that and try again")
+
+
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """As if the disk were full: no file grows beyond `size` bytes."""

@@ -1,5 +1,6 @@
 """Files of the internet: whole and right or not there at all, whatever the server does."""
 
+import fcntl
 import gzip
 import hashlib
 import multiprocessing
@@ -376,8 +377,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, server):
 
 
 def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
-    with path.open("a+b") as file:
-        download._keep_others_out(file, path)
+    with download.alone(path):
         ready.set()
         done.wait(20)
 
@@ -385,7 +385,7 @@ def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multipr
 def test_two_processes_do_not_write_one_part(tmp_path, server):
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "song.part", ready, done))
+    other = context.Process(target=_hold, args=(tmp_path / "song", ready, done))
     other.start()
     assert ready.wait(20)
     assert "is being fetched by another process" in refusal(tmp_path / "song", server)
@@ -394,6 +394,47 @@ def test_two_processes_do_not_write_one_part(tmp_path, server):
     other.join(20)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
+
+
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path, server):
+    (tmp_path / "song.lock").touch()
+    fetch(tmp_path / "song", server)
+    assert tidy(tmp_path)
+
+
+def test_nobody_comes_between_the_last_byte_and_the_name(tmp_path, server, monkeypatch):
+    replaced, second = Path.replace, []
+
+    def late(half: Path, path: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replaced)
+        second.append(refusal(path, server))
+        return replaced(half, path)
+
+    monkeypatch.setattr(Path, "replace", late)
+    fetch(tmp_path / "song", server)
+    assert "is being fetched by another process" in second[0]
+    assert tidy(tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_a_lock_that_was_just_taken_away_keeps_nobody_out_and_is_taken_anew(tmp_path, monkeypatch):
+    """Whoever had it left between our opening and our locking."""
+    flock = fcntl.flock
+
+    def late(file: object, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / "song.lock").unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with download.alone(tmp_path / "song"), pytest.raises(BadDownload), download.alone(tmp_path / "song"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_only_asked_for_where_there_is_none(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(FileNotFoundError(2, "No such file")))
+    assert "cannot be written: No such file; what has come is kept: mend that" in refusal(tmp_path / "song", server)
 
 
 def test_it_can_be_stopped_at_any_block_and_goes_on(tmp_path, server):

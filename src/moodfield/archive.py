@@ -124,6 +124,12 @@ def fetch(
         before = _remembered(to, name, sha256)
         if before is not None:
             return before
+        with download.alone(
+            to / TARS / name.removesuffix(".tar")
+        ):  # from the first byte to the end, or another run takes the tar away
+            return _remembered(to, name, sha256) or afresh(name, sha256)
+
+    def afresh(name: str, sha256: str) -> int:
         tar = to / TARS / name
         addresses = [f"{base.rstrip('/')}/autotagging_moodtheme/{kind}/{name}" for base in bases]
         download.fetch(tar, addresses, sha256=sha256, patience=patience, wait=pause, told=partial(seen, name))
@@ -202,8 +208,7 @@ def _came_to(done: "Future[int]", name: str) -> int | MoodfieldError:
     except MoodfieldError as error:
         return error
     except OSError as error:
-        why = error.strerror or error
-        return BadDownload(f"{name} cannot be unpacked: {why}; what is whole stays: make room and try again")
+        return BadDownload(f"{name} cannot be unpacked: {download.remedy(error, 'what is whole stays')}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -276,7 +281,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sh
     """Write one file, if it is the right one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for half in target.parent.glob(f"{escape(target.name)}.*.part"):  # of a process that was killed
-        half.unlink()
+        half.unlink(missing_ok=True)
     source, digest = archive.extractfile(member), hashlib.sha256()
     with files.whole(target) as half, half.open("wb") as file:
         while source and (block := source.read(download.BLOCK)):

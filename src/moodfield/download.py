@@ -6,13 +6,14 @@ Knows nothing of: what is in the file.
 What has come lies beside it as `NAME.part`, so that the next try, or the next run, goes on from there.
 """
 
+import errno
 import hashlib
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -31,6 +32,8 @@ MOST_REDIRECTIONS = 20
 """in a row"""
 LONGEST_PAUSE = 60.0
 """seconds between two tries"""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""what a disk says that has no room"""
 BUSY = frozenset({408, 425, 429})
 """answers that mean later, beside all from 500 on"""
 
@@ -78,30 +81,65 @@ def fetch(
     if strange or not addresses:
         raise BadConfig(f"{', '.join(strange) or 'nothing'} came as address of {path.name}; wanted https:// or http://")
     try:
-        if path.is_file() and files.sha256(path) == sha256:
+        if _is_there(path, sha256):
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f"{path.name}.part")
-        with half.open("a+b") as file:
-            _keep_others_out(file, path)
-            part = _Part(file, sha256, size)
-            faults = _from_any(addresses, part, patience or Patience(), wait, told)
-            file.flush()
-            os.fsync(file.fileno())
-        if not faults:
-            half.replace(path)
-            return
-        if not part.size:
-            half.unlink()
+        with alone(path):
+            if _is_there(path, sha256):  # another process was faster
+                return
+            with half.open("a+b") as file:
+                part = _Part(file, sha256, size)
+                faults = _from_any(addresses, part, patience or Patience(), wait, told)
+                file.flush()
+                os.fsync(file.fileno())
+            if not faults:
+                half.replace(path)
+                return
+            if not part.size:
+                half.unlink()
     except OSError as error:
-        why = error.strerror or error
-        raise BadDownload(f"{path} cannot be written: {why}; what has come is kept: make room and try again") from error
+        raise BadDownload(f"{path} cannot be written: {remedy(error, 'what has come is kept')}") from error
     kept = (
         f"the first {part.size:,} bytes are kept, try again later"
         if part.size
         else "try again later, or name another source"
     )
     raise BadDownload(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else works on `path` meanwhile: refuses with `BadDownload` if another process, or thread, is inside.
+
+    It holds `NAME.lock` beside it, which a killed process may leave and which then holds nobody up. Where there are no
+    such locks they have to agree otherwise.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    lock = path.with_name(f"{path.name}.lock")
+    while True:
+        with lock.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadDownload(f"{path} is being fetched by another process; wait for it, or end it") from error
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # whoever had it took it away since it was opened
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def remedy(error: OSError, kept: str) -> str:
+    """Why something could not be written, what is kept, and what helps."""
+    what = "make room" if error.errno in FULL else "mend that"
+    return f"{error.strerror or error}; {kept}: {what} and try again"
 
 
 class _Part:
@@ -142,6 +180,11 @@ class _Again(Exception):
 
 class _Elsewhere(Exception):
     """An address will not do."""
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    """Whether the right file is there."""
+    return path.is_file() and files.sha256(path) == sha256
 
 
 def _from_any(
@@ -254,15 +297,3 @@ def _extent(headers: "httpx.Headers") -> tuple[int, int | None]:
         return (int(said[1]), None if said[2] == "*" else int(said[2])) if said else (0, None)
     length = headers.get("Content-Length", "")
     return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None
-
-
-def _keep_others_out(file: IO[bytes], path: Path) -> None:
-    """Two processes that add to one part would spoil it; where there are no locks they have to agree otherwise."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BadDownload(f"{path} is being fetched by another process; wait for it, or end it") from error
