@@ -435,6 +435,27 @@ def test_what_is_no_whole_tar_is_refused(tmp_path, content):
     assert all(TRACKS[path] == found for path, found in music(tmp_path / "to").items())
 
 
+def header(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+@pytest.mark.parametrize("size", [2**20 + 1, 2**40, 2**62])
+def test_a_header_that_claims_more_than_memory_is_refused(tmp_path, kind, size):
+    (tmp_path / "x.tar").write_bytes(header(kind, size) + bytes(1_024))
+    with pytest.raises(BadDataset, match=r"a header of [\d,]+ bytes came, at most 1,048,576 are believed"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
+@pytest.mark.parametrize(("kind", "words"), [(b"x", b"12 path=abc\n"), (b"L", b"abc\0")])
+def test_a_chain_of_headers_is_refused(tmp_path, kind, words):
+    (tmp_path / "x.tar").write_bytes((header(kind, len(words)) + words.ljust(512, b"\0")) * 3_000)
+    with pytest.raises(BadDataset, match="is no whole tar"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
 SMALL = tar(member("00", b"", type=tarfile.DIRTYPE), member("00/a.mp3", b"a" * 600), member("00/" + "b" * 120, b"b"))
 
 

@@ -61,8 +61,13 @@ MOST_OF_TRACK = 2**29
 """bytes of one file in a tar; the longest track of the dataset, 78 minutes at 320 kbit/s, has 190 MB"""
 MOST_OF_TAR = 2**34
 """bytes of all files in a tar; those of the dataset have 1.5 GB on average"""
+MOST_OF_HEADER = 2**20
+"""bytes that say more of one file, such as a long name"""
 MOST_MEMBERS = 100_000
 """files and folders in a tar"""
+
+HEADERS = (b"x", b"g", b"X", b"L", b"K")
+"""the types of what only says more of the next file"""
 
 Told = Callable[[str, int, int | None], None]
 """told, from any thread, of a tar, its bytes that are here, and those that there will be if the server says it"""
@@ -184,7 +189,9 @@ def unpack(
     anything but files and folders that belong below `to`, or too much; and a file with another checksum.
     """
     try:
-        with tarfile.open(tar, "r:") as archive:  # not compressed: nothing in it is larger than what was fetched
+        with tarfile.open(
+            tar, "r:", tarinfo=_Member
+        ) as archive:  # not compressed: nothing in it is larger than what was fetched
             members, faults = _examined(archive, to, tracks)
             if faults:
                 more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
@@ -192,9 +199,23 @@ def unpack(
             for member in members:
                 on()
                 _extract(archive, member, to / member.name, tracks.get(member.name))
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise BadDataset(f"{tar.name} is no whole tar: {error}; get another copy of it") from error
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise BadDataset(
+            f"{tar.name} is no whole tar: {error or type(error).__name__}; get another copy of it"
+        ) from error
     return {member.name: member.size for member in members}
+
+
+class _Member(tarfile.TarInfo):
+    """What a tar says of one thing in it; headers that would fill the memory are not read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """As `tarfile` calls it for every header, before it reads what belongs to it."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in HEADERS and found.size > MOST_OF_HEADER:
+            raise tarfile.ReadError(f"a header of {found.size:,} bytes came, at most {MOST_OF_HEADER:,} are believed")
+        return found
 
 
 class _Stopped(Exception):
