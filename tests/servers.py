@@ -38,6 +38,8 @@ class Manner:
     """whether the length is said"""
     stall: float = 0.0
     """seconds of silence before the body"""
+    drip: float = 0.0
+    """seconds before every byte"""
     to: str = ""
     """where to look instead"""
     says: tuple[tuple[str, str], ...] = ()
@@ -102,7 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, words)
         self.end_headers()
         time.sleep(manner.stall)
-        self.wfile.write(body)
+        for byte in body if manner.drip else ():
+            self.wfile.write(bytes([byte]))
+            time.sleep(manner.drip)
+        self.wfile.write(b"" if manner.drip else body)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:

@@ -286,6 +286,9 @@ def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, ser
     monkeypatch.setattr(archive, "REPOSITORY", server.address)
     monkeypatch.setattr(archive, "PINNED", {path: sha256(content) for path, content in repository.items()})
     assert fetch(tmp_path / "to", None, server) == dict.fromkeys(NAMES, 4)
+    with monkeypatch.context() as patched, pytest.raises(BadDownload, match="sends more than 100 bytes"):
+        patched.setattr(archive, "MOST_OF_LIST", 100)
+        fetch(tmp_path / "third", None, server)
     server.files["data/download/autotagging_moodtheme_audio-low_sha256_tars.txt"] += b"more"
     with pytest.raises(BadDownload, match="another checksum"):
         fetch(tmp_path / "other", None, server)

@@ -149,7 +149,7 @@ def test_ranges_may_come_in_pieces(tmp_path, server):
 
 
 def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(tmp_path, server):
-    server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=10), Manner(code=503))
+    server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=1_000_000), Manner(code=503))
     assert fetch(tmp_path / "song", server, patience=Patience(tries=4, pause=2.0)) == [2, 4, 8, 2, 2]
     assert tidy(tmp_path)
     server.always["song"] = Manner(code=503)
@@ -268,6 +268,15 @@ def test_a_server_that_promises_more_than_there_is_has_sent_it_all(tmp_path, ser
     assert tidy(tmp_path)
 
 
+@pytest.mark.parametrize("manner", [Manner(cut=1), Manner(drip=0.02)])
+def test_a_mirror_that_drips_is_left_for_the_next(tmp_path, server, manner):
+    with serving(song=FILE) as first:
+        first.behave("song", *[manner] * 9)
+        fetch(tmp_path / "song", first, server, patience=Patience(tries=3, silence=0.3))
+        assert len(first.asked) == 3
+    assert tidy(tmp_path)
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -332,11 +341,10 @@ def test_a_file_of_another_size_is_not_even_begun(tmp_path, server):
     assert tidy(tmp_path)
 
 
-def test_a_server_that_says_no_length_is_believed_no_further_than_the_size(tmp_path, server, monkeypatch):
+def test_a_server_that_says_no_length_is_believed_no_further_than_the_size(tmp_path, server):
     server.always["song"] = Manner(length=False)
     assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, size=1_000_000)
-    monkeypatch.setattr(download, "MOST", 1_000_000)
-    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server)
+    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, most=1_000_000)
     assert list(tmp_path.iterdir()) == []
 
 

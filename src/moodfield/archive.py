@@ -57,6 +57,8 @@ MIRRORS: Mapping[str, str] = {
 """where the tars are: a mirror in Finland, and the organisers' own server, which is slow"""
 TARS = "tars"
 """the folder, below that of the music, of tars under way and of what is remembered of those that were unpacked"""
+MOST_OF_LIST = 2**24
+"""bytes of a list or an index; the longest has 1.6 MB"""
 MOST_OF_TRACK = 2**29
 """bytes of one file in a tar; the longest track of the dataset, 78 minutes at 320 kbit/s, has 190 MB"""
 MOST_OF_TAR = 2**34
@@ -164,7 +166,8 @@ def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patienc
         if "sha256" in name and f"_{kind}_" not in name:
             continue
         if lists is None:
-            download.fetch(to / name, [f"{REPOSITORY}/{path}"], sha256=sha256, patience=patience)
+            address = f"{REPOSITORY}/{path}"
+            download.fetch(to / name, [address], sha256=sha256, most=MOST_OF_LIST, patience=patience)
         elif source := next((each for each in (lists / path, lists / name) if each.is_file()), None):
             _copy(source, to / name)
     tars, tracks = (to / f"autotagging_moodtheme_{kind}_sha256_{what}.txt" for what in ("tars", "tracks"))

@@ -30,6 +30,10 @@ MOST = 2**34
 """bytes of a file whose size is not known; a server that sends more is not believed"""
 MOST_REDIRECTIONS = 20
 """in a row"""
+LEAST = 1_000_000
+"""bytes that tries in a row must bring together, or the next address is asked"""
+SLOWEST = 1_000
+"""bytes a second below which a connection is given up"""
 LONGEST_PAUSE = 60.0
 """seconds between two tries"""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -49,11 +53,11 @@ class Patience:
     """How long to go on with one address."""
 
     tries: int = 5
-    """tries in a row that bring nothing new; then the next address is asked"""
+    """tries in a row that bring less than a megabyte; then the next address is asked"""
     pause: float = 1.0
     """seconds before the second of them, doubled before every further one"""
     silence: float = 30.0
-    """seconds without a byte after which a connection is given up"""
+    """seconds without a byte, or with hardly any, after which a connection is given up"""
 
     def __post_init__(self) -> None:
         if self.tries < 1 or self.pause < 0 or self.silence <= 0:
@@ -66,16 +70,18 @@ def fetch(
     *,
     sha256: str,
     size: int | None = None,
+    most: int = MOST,
     patience: Patience | None = None,
     wait: Callable[[float], object] = time.sleep,
     told: Told = lambda *_: None,
 ) -> None:
     """Put the file with this SHA-256, and these bytes if they are known, at `path`, from the first address that has it.
 
-    A file that is there and right is not fetched again; one that is wrong is replaced. Cut connections and busy servers
-    are tried again after `wait` seconds, from the byte that was reached if the server can. What a server sends is
-    hashed as it comes, and takes its name only if the checksum is right; what is wrong is thrown away. Refuses with
-    `BadDownload`, which says what became of every address, also when the disk is full; what has come is then kept.
+    Where they are not known, no more than `most` are believed. A file that is there and right is not fetched again;
+    one that is wrong is replaced. Cut connections and busy servers are tried again after `wait` seconds, from the
+    byte that was reached if the server can. What a server sends is hashed as it comes, and takes its name only if
+    the checksum is right; what is wrong is thrown away. Refuses with `BadDownload`, which says what became of every
+    address, also when the disk is full; what has come is then kept.
     """
     strange = [address for address in addresses if not address.startswith(("https://", "http://"))]
     if strange or not addresses:
@@ -88,7 +94,7 @@ def fetch(
             if _is_there(path, sha256):  # another process was faster
                 return
             with half.open("a+b") as file:
-                part = _Part(file, sha256, size)
+                part = _Part(file, sha256, size, most)
                 faults = _from_any(addresses, part, patience or Patience(), wait, told)
                 file.flush()
                 os.fsync(file.fileno())
@@ -145,8 +151,9 @@ def remedy(error: OSError, kept: str) -> str:
 class _Part:
     """What has come of a file, on disk, with its digest."""
 
-    def __init__(self, file: IO[bytes], sha256: str, size: int | None) -> None:
+    def __init__(self, file: IO[bytes], sha256: str, size: int | None, most: int) -> None:
         self._file, self._sha256, self.wanted = file, sha256, size
+        self.most = most if size is None else size
         self.inherited = False
         """whether its first bytes are of an earlier run, or of another address"""
         self._digest, self.size = hashlib.sha256(), 0
@@ -221,14 +228,14 @@ def _from_one(
     idle, furthest, part.inherited = 0, part.size, part.size > 0
     while True:
         try:
-            _receive(client, address, part, told)
+            _receive(client, address, part, patience.silence, told)
             break
         except (_Again, httpx.RequestError) as error:
             if part.right:  # whatever else was said to come
                 return
             # more than ever before: a server that knows no ranges and cuts here and there would else go on for ever
-            idle = 0 if part.size > furthest else idle + 1
-            furthest = max(furthest, part.size)
+            idle = 0 if part.size >= furthest + LEAST else idle + 1
+            furthest = furthest if idle else part.size
             if idle >= patience.tries:
                 raise _Elsewhere(f"failed {idle} times in a row: {error or type(error).__name__}") from error
         except (httpx.InvalidURL, UnicodeError) as error:
@@ -245,7 +252,7 @@ def _from_one(
     )  # what was wrong may have been here before: once more, from 0
 
 
-def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> None:
+def _receive(client: "httpx.Client", address: str, part: _Part, silence: float, told: Told) -> None:
     """One try: ask for what is missing, and add what comes."""
     headers = {"Accept-Encoding": "identity"}  # a range of something compressed could not be put together
     if part.size:
@@ -267,13 +274,17 @@ def _receive(client: "httpx.Client", address: str, part: _Part, told: Told) -> N
             part.empty()
             if code == 206:
                 raise _Again("sent a range that was not asked for")
-        most = MOST if part.wanted is None else part.wanted
+        since, had = time.monotonic(), part.size
         for block in answer.iter_raw():  # as they come: gathered ones would be lost with the connection
-            if part.size + len(block) > most:
+            if part.size + len(block) > part.most:
                 part.empty()
-                raise _Elsewhere(f"sends more than {most:,} bytes")
+                raise _Elsewhere(f"sends more than {part.most:,} bytes")
             part.add(block)
             told(part.size, total or part.wanted)
+            if (now := time.monotonic()) - since >= silence:  # a byte now and then is no better than none
+                if part.size - had < SLOWEST * silence:
+                    raise _Again(f"brings less than {SLOWEST:,} bytes a second")
+                since, had = now, part.size
     whole = total or part.wanted
     if whole is not None and part.size < whole:
         raise _Again(f"sent {part.size:,} of {whole:,} bytes")
