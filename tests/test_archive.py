@@ -286,9 +286,10 @@ def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, ser
     monkeypatch.setattr(archive, "REPOSITORY", server.address)
     monkeypatch.setattr(archive, "PINNED", {path: sha256(content) for path, content in repository.items()})
     assert fetch(tmp_path / "to", None, server) == dict.fromkeys(NAMES, 4)
-    with monkeypatch.context() as patched, pytest.raises(BadDownload, match="sends more than 100 bytes"):
+    with monkeypatch.context() as patched:
         patched.setattr(archive, "MOST_OF_LIST", 100)
-        fetch(tmp_path / "third", None, server)
+        with pytest.raises(BadDownload, match="sends more than 100 bytes"):
+            fetch(tmp_path / "third", None, server)
     server.files["data/download/autotagging_moodtheme_audio-low_sha256_tars.txt"] += b"more"
     with pytest.raises(BadDownload, match="another checksum"):
         fetch(tmp_path / "other", None, server)
@@ -368,6 +369,20 @@ def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, 
     with pytest.raises(BadDataset, match="was not unpacked"):
         archive.unpack(tmp_path / "x.tar", tmp_path / "deep" / "to", {})
     assert [path.name for path in tmp_path.rglob("*")] == ["x.tar"]
+
+
+@pytest.mark.parametrize("other", ["a/./é.mp3", "a//é.mp3", "A/É.mp3", "a/e\u0301.mp3"])
+def test_names_that_some_disk_holds_for_one_come_twice(tmp_path, other):
+    (tmp_path / "x.tar").write_bytes(tar(member("a/é.mp3"), member(other)))
+    with pytest.raises(BadDataset, match="comes twice"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
+@pytest.mark.parametrize("name", ["Tars/x.json", "autotagging_moodtheme-test.tsv", "a/" + "x" * 256, "a/b.mp3.7.part"])
+def test_names_that_are_ours_or_no_disk_takes_are_refused(tmp_path, name):
+    (tmp_path / "x.tar").write_bytes(tar(member(name)))
+    with pytest.raises(BadDataset, match="is no name of a track"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 def test_all_that_is_wrong_with_a_tar_is_said_at_once(tmp_path):

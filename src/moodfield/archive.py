@@ -11,6 +11,7 @@ import hashlib
 import json
 import tarfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -271,9 +272,9 @@ def _examined(archive: tarfile.TarFile, to: Path, tracks: Mapping[str, str]) -> 
         elif member.isreg():
             if tracks and member.name not in tracks:
                 faults.append(f"{member.name!r} is not in the list of tracks")
-            if member.name in names:
+            if (name := _folded(member.name)) in names:
                 faults.append(f"{member.name!r} comes twice")
-            names.add(member.name)
+            names.add(name)
             regular.append(member)
             total += member.size
     if not regular and not faults:
@@ -290,7 +291,10 @@ def _fault(member: tarfile.TarInfo, to: Path) -> str:
         return "is neither a file nor a folder"
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or ":" in member.name:
         return "leaves the folder"
-    if not member.name.isprintable() or not parts or parts[0] == TARS or parts[-1].startswith("."):
+    ours = {each.rpartition("/")[2] for each in PINNED}
+    if not member.name.isprintable() or not parts or parts[0].casefold() == TARS or parts[-1].startswith("."):
+        return "is no name of a track"
+    if _folded(member.name) in ours or member.name.endswith(".part") or any(len(p.encode()) > 255 for p in parts):
         return "is no name of a track"
     if not 0 <= member.size <= MOST_OF_TRACK:
         return f"has {member.size:,} bytes, at most {MOST_OF_TRACK:,} are believed"
@@ -299,6 +303,11 @@ def _fault(member: tarfile.TarInfo, to: Path) -> str:
     except tarfile.FilterError as error:
         return f"is refused: {error}"
     return ""
+
+
+def _folded(name: str) -> str:
+    """What a name is to a disk that tells neither case nor forms of letters apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(PurePosixPath(name))).casefold())
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sha256: str | None) -> None:
