@@ -45,5 +45,4 @@ def write(path: Path, figure: Figure) -> None:
 def printable(name: str) -> str:
     """A stranger's name, fit for a line of the picture: the end of a long one is what tells it from others."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    short = text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
-    return short.replace("$", r"\$")  # or it would be read as a formula
+    return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
