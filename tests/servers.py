@@ -38,8 +38,12 @@ class Manner:
     """whether the length is said"""
     stall: float = 0.0
     """seconds of silence before the body"""
+    drip: float = 0.0
+    """seconds before every byte"""
     to: str = ""
     """where to look instead"""
+    says: tuple[tuple[str, str], ...] = ()
+    """headers that are sent instead of the true ones"""
 
 
 @dataclass  # mutable: a server is told what to do, and remembers what it did
@@ -76,7 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
         if manner.to:
             self.send_response(302)
             self.send_header("Location", manner.to)
+            for name, words in manner.says:
+                self.send_header(name, words)
             self.end_headers()
+            self.wfile.write(body or b"")
         else:
             self.send_error(manner.code or 404)
 
@@ -91,13 +98,16 @@ class _Handler(BaseHTTPRequestHandler):
         length, body = len(body), body[: manner.cut]
         self.server_state.asked.append(Asked(self.path.lstrip("/"), start, len(body)))
         self.send_response(code)
-        if span:
-            self.send_header("Content-Range", span)
-        if manner.length:
-            self.send_header("Content-Length", str(length))
+        true = {"Content-Range": span, "Content-Length": str(length) if manner.length else ""}
+        for name, words in (true | dict(manner.says)).items():
+            if words:
+                self.send_header(name, words)
         self.end_headers()
         time.sleep(manner.stall)
-        self.wfile.write(body)
+        for byte in body if manner.drip else ():
+            self.wfile.write(bytes([byte]))
+            time.sleep(manner.drip)
+        self.wfile.write(b"" if manner.drip else body)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:

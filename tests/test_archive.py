@@ -229,6 +229,31 @@ def test_a_killed_process_goes_on_and_leaves_no_halves(tmp_path, clone, server):
     assert [asked.path for asked in server.asked] == [at(NAMES[2])]
 
 
+def test_two_runs_in_one_folder_do_not_take_each_others_tars(tmp_path, clone, server, monkeypatch):
+    """The second comes while the first unpacks: it refuses truly, and spoils nothing."""
+    extract, second = archive._extract, []
+
+    def slowly(packed: tarfile.TarFile, *what: object) -> None:
+        monkeypatch.setattr(archive, "_extract", extract)
+        second.append(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
+        extract(packed, *what)
+
+    monkeypatch.setattr(archive, "_extract", slowly)
+    assert fetch(tmp_path / "to", clone, server, parts=1) == {NAMES[0]: 4}
+    assert "is being fetched by another process" in str(second[0])
+    assert music(tmp_path / "to") == {path: content for path, content in TRACKS.items() if path.startswith("00/")}
+    assert len(server.asked) == 1
+
+
+def test_a_tar_that_vanishes_is_not_said_to_want_room(tmp_path, clone, server, monkeypatch):
+    def gone(*_: object, on: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(archive, "unpack", gone)
+    message = str(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
+    assert message.endswith("No such file or directory; what is whole stays: mend that and try again")
+
+
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """As if the disk were full: no file grows beyond `size` bytes."""
@@ -261,6 +286,10 @@ def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, ser
     monkeypatch.setattr(archive, "REPOSITORY", server.address)
     monkeypatch.setattr(archive, "PINNED", {path: sha256(content) for path, content in repository.items()})
     assert fetch(tmp_path / "to", None, server) == dict.fromkeys(NAMES, 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(archive, "MOST_OF_LIST", 100)
+        with pytest.raises(BadDownload, match="sends more than 100 bytes"):
+            fetch(tmp_path / "third", None, server)
     server.files["data/download/autotagging_moodtheme_audio-low_sha256_tars.txt"] += b"more"
     with pytest.raises(BadDownload, match="another checksum"):
         fetch(tmp_path / "other", None, server)
@@ -342,6 +371,20 @@ def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, 
     assert [path.name for path in tmp_path.rglob("*")] == ["x.tar"]
 
 
+@pytest.mark.parametrize("other", ["a/./é.mp3", "a//é.mp3", "A/É.mp3", "a/e\u0301.mp3"])
+def test_names_that_some_disk_holds_for_one_come_twice(tmp_path, other):
+    (tmp_path / "x.tar").write_bytes(tar(member("a/é.mp3"), member(other)))
+    with pytest.raises(BadDataset, match="comes twice"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
+@pytest.mark.parametrize("name", ["Tars/x.json", "autotagging_moodtheme-test.tsv", "a/" + "x" * 256, "a/b.mp3.7.part"])
+def test_names_that_are_ours_or_no_disk_takes_are_refused(tmp_path, name):
+    (tmp_path / "x.tar").write_bytes(tar(member(name)))
+    with pytest.raises(BadDataset, match="is no name of a track"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
 def test_all_that_is_wrong_with_a_tar_is_said_at_once(tmp_path):
     content = b"music"
     twice = [member("00/a.mp3"), member("00/a.mp3")]
@@ -408,6 +451,27 @@ def test_what_is_no_whole_tar_is_refused(tmp_path, content):
     with pytest.raises(BadDataset, match="get another copy"):
         archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert all(TRACKS[path] == found for path, found in music(tmp_path / "to").items())
+
+
+def header(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+@pytest.mark.parametrize("size", [2**20 + 1, 2**40, 2**62])
+def test_a_header_that_claims_more_than_memory_is_refused(tmp_path, kind, size):
+    (tmp_path / "x.tar").write_bytes(header(kind, size) + bytes(1_024))
+    with pytest.raises(BadDataset, match=r"a header of [\d,]+ bytes came, at most 1,048,576 are believed"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
+
+
+@pytest.mark.parametrize(("kind", "words"), [(b"x", b"12 path=abc\n"), (b"L", b"abc\0")])
+def test_a_chain_of_headers_is_refused(tmp_path, kind, words):
+    (tmp_path / "x.tar").write_bytes((header(kind, len(words)) + words.ljust(512, b"\0")) * 3_000)
+    with pytest.raises(BadDataset, match="is no whole tar"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 SMALL = tar(member("00", b"", type=tarfile.DIRTYPE), member("00/a.mp3", b"a" * 600), member("00/" + "b" * 120, b"b"))

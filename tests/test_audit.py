@@ -70,6 +70,25 @@ def test_a_duration_of_what_is_no_music_is_refused(tmp_path):
             audio.seconds(path)
 
 
+def test_the_same_path_or_id_again_is_a_fault(tmp_path):
+    header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n"
+    one, two = tmp_path / "one.tsv", tmp_path / "two.tsv"
+    one.write_text(header + "t1\ta\tb\t1.mp3\t60\tx\nt2\ta\tb\t1.mp3\t60\tx\n")
+    two.write_text(header + "t1\ta\tb\t3.mp3\t60\tx\nt4\ta\tb\t1.mp3\t60\tx\n")
+    found, wrong = audit.scan([one, two, one])
+    assert [(fault.track, fault.message) for fault in wrong] == [
+        ("t2", f"{one} lists it twice"),
+        ("t1", f"{one} has another track of this id"),
+        ("t4", f"{two} lists it as well as {one}"),
+    ]
+    assert [track.path for track in found] == ["1.mp3", "3.mp3"]
+
+
+def test_a_path_that_can_be_none_has_no_digest_and_stops_no_other(tmp_path):
+    [(_, found)] = audit.digests([Track("t", "a\x00b.mp3", 60.0, ())], tmp_path)
+    assert isinstance(found, BadAudio)
+
+
 # ---------------------------------------------------------------- check
 
 

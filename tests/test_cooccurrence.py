@@ -120,3 +120,8 @@ def test_the_moods_of_the_dataset_have_the_neighbours_they_should(data: Path):
     at = dict(zip(split.vocabulary, place.tolist(), strict=True))
     assert abs(at["trailer"] - at["epic"]) < 5
     assert abs(at["happy"] - at["sad"]) > 28
+
+
+def test_a_name_is_never_read_as_a_formula(tmp_path):
+    cooccurrence.draw(tmp_path / "x.png", np.full((2, 2), 3), ["$x_{$", "a$"], tracks=5)
+    assert (tmp_path / "x.png").is_file()

@@ -1,5 +1,7 @@
 """Files of the internet: whole and right or not there at all, whatever the server does."""
 
+import fcntl
+import gzip
 import hashlib
 import multiprocessing
 import resource
@@ -147,7 +149,7 @@ def test_ranges_may_come_in_pieces(tmp_path, server):
 
 
 def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(tmp_path, server):
-    server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=10), Manner(code=503))
+    server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=1_000_000), Manner(code=503))
     assert fetch(tmp_path / "song", server, patience=Patience(tries=4, pause=2.0)) == [2, 4, 8, 2, 2]
     assert tidy(tmp_path)
     server.always["song"] = Manner(code=503)
@@ -185,6 +187,96 @@ def test_a_mirror_with_a_wrong_file_is_left_for_the_next(tmp_path, server):
     assert tidy(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Manner(says=(("Content-Range", "bytes \u00b2-1/2"),)),
+        Manner(says=(("Content-Range", f"bytes 0-1/{'9' * 5_000}"),)),
+        Manner(says=(("Content-Range", f"bytes {'9' * 5_000}-1/2"),)),
+        Manner(says=(("Content-Length", "9" * 5_000),)),
+        Manner(to=f"http://{'a' * 70}.com/"),
+        Manner(to="http://[/"),
+        Manner(to="ftp://a/b"),
+    ],
+)
+def test_whatever_a_server_says_of_itself_the_next_mirror_helps(tmp_path, server, lie):
+    with serving(song=FILE) as first:
+        first.always["song"] = replace(lie, flip=7)
+        fetch(tmp_path / "song", first, server)
+        assert first.asked
+    assert tidy(tmp_path)
+
+
+@pytest.mark.parametrize("packed", ["gzip", "GZIP", "gzip, gzip", "deflate"])
+def test_what_comes_compressed_is_never_unpacked(tmp_path, server, packed):
+    """It was not asked for, and some bytes can hold gigabytes."""
+    server.files["bomb"] = gzip.compress(gzip.compress(FILE))
+    server.always["bomb"] = Manner(says=(("Content-Encoding", packed),))
+    told: list[int] = []
+    message = refusal(tmp_path / "song", server, name="bomb", told=lambda done, _: told.append(done))
+    assert f"sends it as {packed.lower()}, which was not asked for" in message
+    assert told == []
+
+
+def test_what_a_redirection_brings_is_not_read(tmp_path, server):
+    server.files["old"] = b"no gzip at all"
+    server.behave("old", Manner(to="/song", says=(("Content-Encoding", "gzip"), ("Content-Length", "14"))))
+    fetch(tmp_path / "song", server, name="old")
+    assert tidy(tmp_path)
+
+
+def test_a_circle_of_redirections_ends(tmp_path, server):
+    server.always["old"] = Manner(to="/old")
+    assert "leads on more than 20 times" in refusal(tmp_path / "song", server, name="old")
+    assert len(server.asked) == 21
+
+
+@pytest.mark.parametrize("spoilt", [b"?" + FILE[1:2_000_000], b"waste", bytes(len(FILE) - 1)])
+@pytest.mark.parametrize("size", [None, len(FILE)])
+def test_a_spoilt_part_is_not_blamed_on_the_server(tmp_path, server, spoilt, size):
+    """What was kept is hashed again: a byte that the disk lost is noticed, and all is fetched once more."""
+    (tmp_path / "song.part").write_bytes(spoilt)
+    assert fetch(tmp_path / "song", server, size=size, patience=Patience(tries=1)) == []
+    assert tidy(tmp_path)
+    assert [each.start for each in server.asked] == [len(spoilt), None]
+
+
+def test_a_spoilt_part_and_a_wrong_server_are_asked_twice_and_no_more(tmp_path, server):
+    (tmp_path / "song.part").write_bytes(b"waste")
+    server.always["song"] = Manner(flip=2_000_000)
+    assert "another checksum, which was thrown away" in refusal(tmp_path / "song", server)
+    assert list(tmp_path.iterdir()) == []
+    assert [each.start for each in server.asked] == [5, None]
+
+
+def test_what_a_bad_mirror_left_is_not_blamed_on_the_next(tmp_path, server):
+    with serving(song=FILE) as first:
+        first.behave("song", Manner(flip=7, cut=1_000_000), Manner(code=404))
+        fetch(tmp_path / "song", first, server)
+    assert tidy(tmp_path)
+    assert [each.start for each in server.asked] == [1_000_000, None]
+
+
+def test_a_server_that_promises_more_than_there_is_has_sent_it_all(tmp_path, server):
+    server.always["song"] = Manner(says=(("Content-Length", str(len(FILE) + 1)),))
+    assert fetch(tmp_path / "song", server) == []
+    assert tidy(tmp_path)
+    (tmp_path / "song").rename(tmp_path / "song.part")
+    (tmp_path / "song.part").write_bytes(FILE[:-9])
+    server.always["song"] = Manner(says=(("Content-Range", f"bytes {len(FILE) - 9}-{len(FILE)}/{len(FILE) + 1}"),))
+    assert fetch(tmp_path / "song", server) == []
+    assert tidy(tmp_path)
+
+
+@pytest.mark.parametrize("manner", [Manner(cut=1), Manner(drip=0.02)])
+def test_a_mirror_that_drips_is_left_for_the_next(tmp_path, server, manner):
+    with serving(song=FILE) as first:
+        first.behave("song", *[manner] * 9)
+        fetch(tmp_path / "song", first, server, patience=Patience(tries=3, silence=0.3))
+        assert len(first.asked) == 3
+    assert tidy(tmp_path)
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -195,15 +287,6 @@ def test_a_flipped_byte_never_gets_the_name(tmp_path, server, flip):
     assert "another checksum, which was thrown away" in message
     assert list(tmp_path.iterdir()) == []
     assert len(server.asked) == 1
-
-
-def test_a_spoilt_part_does_not_spoil_the_file(tmp_path, server):
-    """What was kept is hashed again: a byte that the disk lost is noticed, and the next run is right."""
-    (tmp_path / "song.part").write_bytes(b"?" + FILE[1:2_000_000])
-    assert "another checksum" in refusal(tmp_path / "song", server)
-    assert list(tmp_path.iterdir()) == []
-    fetch(tmp_path / "song", server)
-    assert tidy(tmp_path)
 
 
 def test_a_wrong_file_that_was_there_stays_until_there_is_a_right_one(tmp_path, server):
@@ -258,11 +341,10 @@ def test_a_file_of_another_size_is_not_even_begun(tmp_path, server):
     assert tidy(tmp_path)
 
 
-def test_a_server_that_says_no_length_is_believed_no_further_than_the_size(tmp_path, server, monkeypatch):
+def test_a_server_that_says_no_length_is_believed_no_further_than_the_size(tmp_path, server):
     server.always["song"] = Manner(length=False)
     assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, size=1_000_000)
-    monkeypatch.setattr(download, "MOST", 1_000_000)
-    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server)
+    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, most=1_000_000)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,8 +385,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, server):
 
 
 def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
-    with path.open("a+b") as file:
-        download._keep_others_out(file, path)
+    with download.alone(path):
         ready.set()
         done.wait(20)
 
@@ -312,7 +393,7 @@ def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multipr
 def test_two_processes_do_not_write_one_part(tmp_path, server):
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "song.part", ready, done))
+    other = context.Process(target=_hold, args=(tmp_path / "song", ready, done))
     other.start()
     assert ready.wait(20)
     assert "is being fetched by another process" in refusal(tmp_path / "song", server)
@@ -321,6 +402,47 @@ def test_two_processes_do_not_write_one_part(tmp_path, server):
     other.join(20)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
+
+
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path, server):
+    (tmp_path / "song.lock").touch()
+    fetch(tmp_path / "song", server)
+    assert tidy(tmp_path)
+
+
+def test_nobody_comes_between_the_last_byte_and_the_name(tmp_path, server, monkeypatch):
+    replaced, second = Path.replace, []
+
+    def late(half: Path, path: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replaced)
+        second.append(refusal(path, server))
+        return replaced(half, path)
+
+    monkeypatch.setattr(Path, "replace", late)
+    fetch(tmp_path / "song", server)
+    assert "is being fetched by another process" in second[0]
+    assert tidy(tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_a_lock_that_was_just_taken_away_keeps_nobody_out_and_is_taken_anew(tmp_path, monkeypatch):
+    """Whoever had it left between our opening and our locking."""
+    flock = fcntl.flock
+
+    def late(file: object, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / "song.lock").unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with download.alone(tmp_path / "song"), pytest.raises(BadDownload), download.alone(tmp_path / "song"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_only_asked_for_where_there_is_none(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(FileNotFoundError(2, "No such file")))
+    assert "cannot be written: No such file; what has come is kept: mend that" in refusal(tmp_path / "song", server)
 
 
 def test_it_can_be_stopped_at_any_block_and_goes_on(tmp_path, server):

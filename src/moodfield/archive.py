@@ -11,6 +11,7 @@ import hashlib
 import json
 import tarfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -57,12 +58,19 @@ MIRRORS: Mapping[str, str] = {
 """where the tars are: a mirror in Finland, and the organisers' own server, which is slow"""
 TARS = "tars"
 """the folder, below that of the music, of tars under way and of what is remembered of those that were unpacked"""
+MOST_OF_LIST = 2**24
+"""bytes of a list or an index; the longest has 1.6 MB"""
 MOST_OF_TRACK = 2**29
 """bytes of one file in a tar; the longest track of the dataset, 78 minutes at 320 kbit/s, has 190 MB"""
 MOST_OF_TAR = 2**34
 """bytes of all files in a tar; those of the dataset have 1.5 GB on average"""
+MOST_OF_HEADER = 2**20
+"""bytes that say more of one file, such as a long name"""
 MOST_MEMBERS = 100_000
 """files and folders in a tar"""
+
+HEADERS = (b"x", b"g", b"X", b"L", b"K")
+"""the types of what only says more of the next file"""
 
 Told = Callable[[str, int, int | None], None]
 """told, from any thread, of a tar, its bytes that are here, and those that there will be if the server says it"""
@@ -124,6 +132,12 @@ def fetch(
         before = _remembered(to, name, sha256)
         if before is not None:
             return before
+        with download.alone(
+            to / TARS / name.removesuffix(".tar")
+        ):  # from the first byte to the end, or another run takes the tar away
+            return _remembered(to, name, sha256) or afresh(name, sha256)
+
+    def afresh(name: str, sha256: str) -> int:
         tar = to / TARS / name
         addresses = [f"{base.rstrip('/')}/autotagging_moodtheme/{kind}/{name}" for base in bases]
         download.fetch(tar, addresses, sha256=sha256, patience=patience, wait=pause, told=partial(seen, name))
@@ -153,7 +167,8 @@ def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patienc
         if "sha256" in name and f"_{kind}_" not in name:
             continue
         if lists is None:
-            download.fetch(to / name, [f"{REPOSITORY}/{path}"], sha256=sha256, patience=patience)
+            address = f"{REPOSITORY}/{path}"
+            download.fetch(to / name, [address], sha256=sha256, most=MOST_OF_LIST, patience=patience)
         elif source := next((each for each in (lists / path, lists / name) if each.is_file()), None):
             _copy(source, to / name)
     tars, tracks = (to / f"autotagging_moodtheme_{kind}_sha256_{what}.txt" for what in ("tars", "tracks"))
@@ -178,7 +193,9 @@ def unpack(
     anything but files and folders that belong below `to`, or too much; and a file with another checksum.
     """
     try:
-        with tarfile.open(tar, "r:") as archive:  # not compressed: nothing in it is larger than what was fetched
+        with tarfile.open(
+            tar, "r:", tarinfo=_Member
+        ) as archive:  # not compressed: nothing in it is larger than what was fetched
             members, faults = _examined(archive, to, tracks)
             if faults:
                 more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
@@ -186,9 +203,23 @@ def unpack(
             for member in members:
                 on()
                 _extract(archive, member, to / member.name, tracks.get(member.name))
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise BadDataset(f"{tar.name} is no whole tar: {error}; get another copy of it") from error
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise BadDataset(
+            f"{tar.name} is no whole tar: {error or type(error).__name__}; get another copy of it"
+        ) from error
     return {member.name: member.size for member in members}
+
+
+class _Member(tarfile.TarInfo):
+    """What a tar says of one thing in it; headers that would fill the memory are not read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """As `tarfile` calls it for every header, before it reads what belongs to it."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in HEADERS and found.size > MOST_OF_HEADER:
+            raise tarfile.ReadError(f"a header of {found.size:,} bytes came, at most {MOST_OF_HEADER:,} are believed")
+        return found
 
 
 class _Stopped(Exception):
@@ -202,8 +233,7 @@ def _came_to(done: "Future[int]", name: str) -> int | MoodfieldError:
     except MoodfieldError as error:
         return error
     except OSError as error:
-        why = error.strerror or error
-        return BadDownload(f"{name} cannot be unpacked: {why}; what is whole stays: make room and try again")
+        return BadDownload(f"{name} cannot be unpacked: {download.remedy(error, 'what is whole stays')}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -242,9 +272,9 @@ def _examined(archive: tarfile.TarFile, to: Path, tracks: Mapping[str, str]) -> 
         elif member.isreg():
             if tracks and member.name not in tracks:
                 faults.append(f"{member.name!r} is not in the list of tracks")
-            if member.name in names:
+            if (name := _folded(member.name)) in names:
                 faults.append(f"{member.name!r} comes twice")
-            names.add(member.name)
+            names.add(name)
             regular.append(member)
             total += member.size
     if not regular and not faults:
@@ -261,7 +291,10 @@ def _fault(member: tarfile.TarInfo, to: Path) -> str:
         return "is neither a file nor a folder"
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or ":" in member.name:
         return "leaves the folder"
-    if not member.name.isprintable() or not parts or parts[0] == TARS or parts[-1].startswith("."):
+    ours = {each.rpartition("/")[2] for each in PINNED}
+    if not member.name.isprintable() or not parts or parts[0].casefold() == TARS or parts[-1].startswith("."):
+        return "is no name of a track"
+    if _folded(member.name) in ours or member.name.endswith(".part") or any(len(p.encode()) > 255 for p in parts):
         return "is no name of a track"
     if not 0 <= member.size <= MOST_OF_TRACK:
         return f"has {member.size:,} bytes, at most {MOST_OF_TRACK:,} are believed"
@@ -272,11 +305,16 @@ def _fault(member: tarfile.TarInfo, to: Path) -> str:
     return ""
 
 
+def _folded(name: str) -> str:
+    """What a name is to a disk that tells neither case nor forms of letters apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(PurePosixPath(name))).casefold())
+
+
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sha256: str | None) -> None:
     """Write one file, if it is the right one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for half in target.parent.glob(f"{escape(target.name)}.*.part"):  # of a process that was killed
-        half.unlink()
+        half.unlink(missing_ok=True)
     source, digest = archive.extractfile(member), hashlib.sha256()
     with files.whole(target) as half, half.open("wb") as file:
         while source and (block := source.read(download.BLOCK)):

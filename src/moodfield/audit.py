@@ -119,16 +119,22 @@ def scan(indexes: Sequence[str | Path]) -> tuple[list[Track], list[Fault]]:
     """The tracks of some indexes, and what is wrong with their lines; a track belongs into one of them only."""
     tracks: list[Track] = []
     faults: list[Fault] = []
-    of: dict[str, str | Path] = {}
-    for index in indexes:
+    paths: dict[str, str | Path] = {}
+    ids: dict[str, str | Path] = {}
+    for index in dict.fromkeys(indexes):
         found, wrong = jamendo.scan(index)
         faults += [Fault(Kind.INDEX, "", str(index), each) for each in wrong]
         for track in found:
-            if of.setdefault(track.path, index) != index:
-                words = f"{index} lists it as well as {of[track.path]}"
+            home, namesake = paths.get(track.path), ids.setdefault(track.id, index)
+            if home is not None:
+                words = f"{index} lists it {'twice' if home == index else f'as well as {home}'}"
                 faults.append(Fault(Kind.INDEX, track.id, track.path, words))
-            else:
-                tracks.append(track)
+                continue
+            if namesake != index:
+                words = f"{namesake} has another track of this id"
+                faults.append(Fault(Kind.INDEX, track.id, track.path, words))
+            paths[track.path] = index
+            tracks.append(track)
     return tracks, faults
 
 
@@ -283,5 +289,6 @@ def _fault(kind: Kind, track: Track, message: str) -> Fault:
 def _digest(file: Path) -> str:
     try:
         return files.sha256(file)
-    except OSError as error:
-        raise BadAudio("unreadable", f"{file} cannot be read: {error.strerror}; check its name") from error
+    except (OSError, ValueError) as error:  # the latter of a name that can be none
+        why = getattr(error, "strerror", None) or error
+        raise BadAudio("unreadable", f"{str(file)!r} cannot be read: {why}; check its name") from error

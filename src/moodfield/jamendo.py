@@ -247,6 +247,8 @@ def _seconds(cell: str) -> float:
 
 def _lines(path: str | Path) -> list[str]:
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise BadDataset(f"{path} cannot be read as a text file: {error}") from error
+    # not splitlines, which also parts at what may stand in a name
+    return text.removesuffix("\n").split("\n") if text else []

@@ -116,8 +116,8 @@ def _names(axes: Axes, tags: Sequence[str]) -> None:
     places = np.arange(len(tags))
     axes.set(xlim=(-0.5, len(tags) - 0.5), ylim=(len(tags) - 0.5, -0.5), xticks=places, yticks=places)
     size = 8 if len(tags) > WORDS_IN_CELLS else 10
-    axes.set_xticklabels(tags, rotation=90, fontsize=size, color=INK)
-    axes.set_yticklabels(tags, fontsize=size, color=INK)
+    axes.set_xticklabels(tags, rotation=90, fontsize=size, color=INK, parse_math=False)  # a tag is no formula
+    axes.set_yticklabels(tags, fontsize=size, color=INK, parse_math=False)
     axes.tick_params(length=0, pad=4, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(color="#f0f0f0", linewidth=0.7)
     axes.set_axisbelow(True)
