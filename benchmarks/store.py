@@ -3,7 +3,8 @@
     python benchmarks/store.py [MUSIC]          default: Emotify in MOODFIELD_DATA
 
 Extraction is given decoded audio (float32 wav files at the mel's rate), so that only mels are compared; both write
-float16 arrays. The step that may wait is that of the default recipe in bf16.
+float16 arrays. Processes begin anew and load what they need, so this module itself loads nothing heavy. The step that
+may wait is that of the default recipe in bf16.
 """
 # ruff: noqa: E402
 
@@ -22,21 +23,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import librosa
 import numpy as np
 import soundfile
-import torch
-from torch.nn import functional
 
-import mel as librosas
-from moodfield import audio, fleet, nets
+from moodfield import audio, fleet
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
-from moodfield.training import augment, batches, loop, recipe
-from moodfield.training.batches import Material, TrackTruth
-from moodfield.training.recipe import Recipe
 from moodfield.training.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from moodfield.nets import Net
 
 FILES = 100
 """files that are used of what is given"""
@@ -114,12 +114,18 @@ def _librosa(tracks: list[Track], place: Path, jobs: int) -> None:
 
 
 def _librosa_one(work: tuple[Path, Path]) -> None:
+    import librosa
+
+    import mel as librosas
+
     samples, _ = librosa.load(work[0], sr=MelConfig().rate)
     np.save(work[1], librosas.chain(samples, MelConfig()).T.astype(np.float16))
 
 
 def _clips(store: Store, tracks: list[Track]) -> None:
     """Random clips of 10 s, as float32, from memory and from the disk, by one thread and by several."""
+    from moodfield.training.recipe import Recipe
+
     frames = Recipe().clip_frames
     mels = [store.open(track) for track in tracks]
     generator = np.random.default_rng(0)
@@ -155,6 +161,13 @@ def _settle(store: Store, tracks: list[Track], *, cold: bool) -> None:
 
 def _waiting(store: Store, tracks: list[Track]) -> None:
     """Time in which a step of the default recipe waits for its batch."""
+    import torch
+
+    from moodfield import nets
+    from moodfield.training import augment, batches, loop, recipe
+    from moodfield.training.batches import Material, TrackTruth
+    from moodfield.training.recipe import Recipe
+
     plan = recipe.change(Recipe(), "precision=bf16-mixed", f"schedule.constant={STEPS}")
     loop.keep_freed_memory(plan)
     generator, size = np.random.default_rng(0), plan.batch.size
@@ -164,7 +177,7 @@ def _waiting(store: Store, tracks: list[Track]) -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     fill = np.zeros(plan.mel.bands, np.float32)
 
-    def made() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def made() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
         drawn = batches.epoch(material, clip_frames=plan.clip_frames, size=size, fill=fill, generator=generator)
         for mels, truth in drawn:
             yield augment.mix(augment.roll(mels, plan.augment, generator), truth, plan.augment, generator)
@@ -187,7 +200,10 @@ def _waiting(store: Store, tracks: list[Track]) -> None:
     print("the next one is made meanwhile.")
 
 
-def _step(net: nets.Net, optimizer: torch.optim.Optimizer, mels: torch.Tensor, truth: torch.Tensor) -> None:
+def _step(net: "Net", optimizer: "torch.optim.Optimizer", mels: "torch.Tensor", truth: "torch.Tensor") -> None:
+    import torch
+    from torch.nn import functional
+
     optimizer.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         logits = net(mels)
