@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moodfield import sweep
+from moodfield import published, sweep
 from noises import TAGS
 from test_cli import moodfield_
 from test_reproduction import LEAST
@@ -75,9 +75,7 @@ def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
 
 @pytest.mark.golden
 def test_table_1_is_said_digit_for_digit(data, monkeypatch):
-    from moodfield import reproduction
-
-    monkeypatch.setattr(reproduction, "table_1", lambda folder, real=reproduction.table_1: real(folder, resamples=5))
+    monkeypatch.setattr(published, "table_1", lambda folder, real=published.table_1: real(folder, resamples=5))
     answer = moodfield_("reproduce", "Table1", "--data", data)
     assert answer.code == 0, answer.said
     assert "every row, digit for digit" in answer.said

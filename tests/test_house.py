@@ -18,7 +18,7 @@ FUNCTION_LINES = 50
 """lines of code: no docstring, blank line or comment"""
 AXES = set("batch channels bands frames clips tracks tags samples freq time".split())
 BINS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
-ABOVE_TRAINING = {"paper", "reproduction", "sweep"}
+ABOVE_TRAINING = {"paper", "published", "reproduction", "sweep"}
 """rooms beside the ground floor that stand above `training`, and so may need torch"""
 GUESTS = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx".split())
 """heavy packages that the ground floor must be able to do without"""

@@ -23,7 +23,7 @@ from moodfield.errors import BadDataset, BadRun, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
-from moodfield.resampling import Interval, System
+from moodfield.resampling import Interval
 from moodfield.training import loop, pace, recipe, runs, together, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.pace import Cost, Pace
@@ -32,12 +32,6 @@ from moodfield.training.runs import Heard, Place
 
 NETWORKS, PLAN, ROW, TRACKS = "networks", "plan.json", "row.json", "tracks.json"
 """in the folder of a reproduction: runs, what was asked for, and what came of it; in that of the runs: whose music"""
-PUBLISHED = (
-    ("submissions", "src/groundtruth.npy"),
-    ("mediaeval2019", "mediaeval2019/groundtruth.npy"),
-    (".", "groundtruth.npy"),
-)
-"""where the published predictions may be, and the truth beside them; the first as in the task's repository"""
 JUDGED = ("validation", "test")
 """splits that every network is asked about; the first one chooses"""
 
@@ -246,45 +240,6 @@ def _finished(run: Path, plan: Recipe) -> bool:
     if not all((run / f"{part}.npy").is_file() for part in JUDGED):
         return False
     return recipe.settled(recipe.to_dict(recipe.read(run / loop.RECIPE))) == recipe.settled(recipe.to_dict(plan))
-
-
-@dataclass(frozen=True)
-class Printed:
-    """A row of Table 1 and the published predictions it was made of, scored again."""
-
-    title: str
-    """as the paper has it"""
-    printed: float | None
-    """PR-AUC on the test tracks, as printed"""
-    found: float
-    """macro PR-AUC of the published predictions"""
-    interval: Interval
-    """95 %, over tracks"""
-
-    @property
-    def same(self) -> bool:
-        """Whether it is what was printed, digit for digit."""
-        return self.printed is not None and f"{self.found:.4f}" == f"{self.printed:.4f}"
-
-
-def table_1(folder: str | Path, *, resamples: int = resampling.RESAMPLES) -> list[Printed]:
-    """The test column of Table 1 from what was published, with intervals.
-
-    Takes a folder with `groundtruth.npy`, `CP-JKU/` and `baseline/` in it, one that has it as `mediaeval2019/`, or a
-    clone of the task's repository. Refuses a folder without any of them.
-    """
-    folder = Path(folder)
-    place, truth = next((known for known in PUBLISHED if (folder / known[1]).is_file()), ("", ""))
-    if not truth:
-        raise BadDataset(f"no groundtruth.npy of the task is in {folder}; name a clone of the task's repository")
-    wanted = submissions.read_array(folder / truth)
-    known = {title: each for title, each in paper.SUBMISSIONS.items() if each.published}
-    systems = [System(wanted, submissions.read_array(folder / place / str(each.published))) for each in known.values()]
-    drawn = resampling.bootstrap(systems, generator=np.random.default_rng(0), resamples=resamples)
-    return [
-        Printed(title, each.test, found.report.macro["PR-AUC"], resampling.intervals(found)["PR-AUC-macro"])
-        for (title, each), found in zip(known.items(), drawn, strict=True)
-    ]
 
 
 def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:

@@ -146,9 +146,9 @@ def _say_row(row: "Row") -> None:
 
 def _say_table(data: Path, *, as_json: bool) -> None:
     """Table 1 from what was published."""
-    from moodfield import reproduction
+    from moodfield import published
 
-    rows = reproduction.table_1(data)
+    rows = published.table_1(data)
     if as_json:
         for row in rows:
             typer.echo(json.dumps(asdict(row) | {"same": row.same}))

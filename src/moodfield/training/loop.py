@@ -121,14 +121,8 @@ def train(
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
         torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
-        try:
-            loss = _learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator))
-        except torch.OutOfMemoryError as error:
-            raise BadRun(
-                f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
-            ) from error
-        if not math.isfinite(loss):
-            raise BadRun(f"the loss became {loss} in epoch {number + 1}; lower schedule.peak, or train in 32-true")
+        with _learning(plan):
+            loss = _finite(_learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator)), number + 1)
         if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
             clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
             with team.fabric.autocast():
@@ -153,6 +147,24 @@ def _check_shares(plan: Recipe, learn: Material, team: Team) -> None:
         raise BadConfig(
             f"batches of {size} clips came for {team.size} processes; set batch.size to a multiple of {team.size}"
         )
+
+
+@contextmanager
+def _learning(plan: Recipe) -> Iterator[None]:
+    """Say what to do when a device has too little memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BadRun(
+            f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
+        ) from error
+
+
+def _finite(loss: float, epoch: int) -> float:
+    """The very same; an epoch whose loss is no number does not count."""
+    if not math.isfinite(loss):
+        raise BadRun(f"the loss became {loss} in epoch {epoch}; lower schedule.peak, or train in 32-true")
+    return loss
 
 
 def _learn(
