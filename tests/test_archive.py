@@ -3,14 +3,13 @@
 import hashlib
 import io
 import json
-import resource
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from disks import files_up_to
 from moodfield import archive, jamendo
 from moodfield.archive import Kind
 from moodfield.download import Patience
@@ -252,17 +252,6 @@ def test_a_tar_that_vanishes_is_not_said_to_want_room(tmp_path, clone, server, m
     monkeypatch.setattr(archive, "unpack", gone)
     message = str(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
     assert message.endswith("No such file or directory; what is whole stays: mend that and try again")
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """As if the disk were full: no file grows beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_said_of_every_tar_and_what_is_whole_stays(tmp_path, clone, server):

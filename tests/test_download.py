@@ -4,9 +4,7 @@ import fcntl
 import gzip
 import hashlib
 import multiprocessing
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from disks import files_up_to
 from moodfield import download
 from moodfield.download import Patience
 from moodfield.errors import BadConfig, BadDownload
@@ -353,17 +352,6 @@ def test_a_cut_that_only_the_size_betrays_is_taken_up(tmp_path, server):
     fetch(tmp_path / "song", server, size=len(FILE))
     assert tidy(tmp_path)
     assert [each.start for each in server.asked] == [None, 1_000_000]
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """As if the disk were full: no file grows beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_refused_and_what_has_come_is_kept(tmp_path, server):

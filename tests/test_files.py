@@ -2,27 +2,14 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
+from disks import files_up_to
 from moodfield import files
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """As if the disk were full: no file grows beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def test_a_file_is_replaced(path):
 
 
 def test_a_full_disk_leaves_what_was_there(path):
-    with disk_of(100), pytest.raises(OSError, match="File too large"):
+    with files_up_to(100), pytest.raises(OSError, match="File too large"):
         files.write(path, b"second" * 100)
     assert path.read_bytes() == b"first"
     assert list(path.parent.iterdir()) == [path]

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import models
+from disks import files_up_to
 from moodfield import metrics, nets
 from moodfield.errors import BadConfig, BadRun
 from moodfield.mel import MelConfig
@@ -32,7 +33,6 @@ from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Statistics
 from moodfield.training.validation import Exam
-from test_store import files_up_to
 
 BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")
 PLAN = Recipe(

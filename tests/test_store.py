@@ -1,12 +1,10 @@
 """Mels on disk: whole or not at all, written once, the same however they came to be; exact statistics."""
 
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from disks import files_up_to
 from moodfield import audio, mel
 from moodfield.errors import BadAudio, BadDataset, MoodfieldError
 from moodfield.jamendo import Track
@@ -215,17 +214,6 @@ def test_music_in_low_bitrate_or_in_the_layout_of_mirdata_is_found(tmp_path, mus
             (other / form.format(number)).write_bytes((music / "00" / f"{number}.wav").read_bytes())
         kept = Store(tmp_path / "mels" / form.split("/")[0], CONFIG)
         assert all(isinstance(result, Path) for result in results(kept.extract(tracks, other)).values())
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """As if the disk were full: no file grows beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_refused_and_left_tidy(tmp_path, music, tracks):
