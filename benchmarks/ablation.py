@@ -103,8 +103,7 @@ def _judge(
 ) -> dict[str, list[tuple[float, float]]]:
     """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
     changes, seeds = VARIANTS[variant]
-    judge, choose = (np.flatnonzero(folds == each % emotify.FOLDS) for each in (fold, fold + 1))
-    learn = np.setdiff1d(np.arange(len(folds)), [*judge, *choose])
+    learn, choose, judge = emotify.thirds(folds, fold)
     truth, spoken = whole.truth.astype(np.float32), []
     for seed in seeds:
         plan = recipe.change(Recipe(), *BASE, *changes, f"seed={seed}")

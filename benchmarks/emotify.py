@@ -105,6 +105,12 @@ def tracks(data: Path) -> tuple[Split, np.ndarray]:
     return whole, np.array([fold[track.id] for track in whole.tracks])
 
 
+def thirds(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of three folds to learn from, of the next one to choose by, and of this one to be judged by."""
+    judge, choose = (np.flatnonzero(folds == each % FOLDS) for each in (fold, fold + 1))
+    return np.setdiff1d(np.arange(len(folds)), [*judge, *choose]), choose, judge
+
+
 def keep(path: Path, result: Mapping[str, Any]) -> None:
     """Add a line to a file of results; a line is short enough to be written at once, whoever else writes."""
     with path.open("a") as file:

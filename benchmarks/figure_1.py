@@ -39,8 +39,6 @@ FIXED = 4
 TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 9, 22))
 RESULTS = Path(__file__).with_suffix(".jsonl")
 PICTURE = Path(__file__).parent.parent / "docs" / "figure-1.png"
-SHARE = 1 / 3
-"""tracks judged for each one learned from"""
 HEAD = """# Figure 1 in kind
 
 The paper's Figure 1 shows PR-AUC on validation and test tracks against the receptive field of ResNets, each with and
@@ -86,9 +84,7 @@ def main() -> None:
 
 def _dataset(whole: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
     """Three folds to learn from, the next one to choose by, this one to be judged by."""
-    judge, choose = (np.flatnonzero(folds == each % emotify.FOLDS) for each in (fold, fold + 1))
-    learn = np.setdiff1d(np.arange(len(folds)), [*judge, *choose])
-    return Dataset("emotify", *(whole.take(rows.tolist()) for rows in (learn, choose, judge)), audio)
+    return Dataset("emotify", *(whole.take(rows.tolist()) for rows in emotify.thirds(folds, fold)), audio)
 
 
 def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
@@ -152,7 +148,7 @@ def _page(found: list[Result]) -> None:
         gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.network["test"])
     if len(gained) > 1:
         means = [float(np.mean(each)) for each in gained.values()]
-        print(f"- {emotify.sentence('SWA, mean over all fields,', 'the best epoch', means, share=SHARE)}")
+        print(f"- {emotify.sentence('SWA, mean over all fields,', 'the best epoch', means, share=ablation.SHARE)}")
 
 
 def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:
@@ -167,7 +163,7 @@ def _compare(one: str, other: str, first: tuple[int, int], second: tuple[int, in
     both = sorted(known[0].keys() & known[1].keys())
     if len(both) > 1:
         apart = [known[0][fold] - known[1][fold] for fold in both]
-        print(f"- {emotify.sentence(one, other, apart, share=SHARE)}")
+        print(f"- {emotify.sentence(one, other, apart, share=ablation.SHARE)}")
 
 
 if __name__ == "__main__":

@@ -132,9 +132,8 @@ def fetch(
         before = _remembered(to, name, sha256)
         if before is not None:
             return before
-        with download.alone(
-            to / TARS / name.removesuffix(".tar")
-        ):  # from the first byte to the end, or another run takes the tar away
+        # from the first byte to the end, or another run takes the tar away
+        with download.alone(to / TARS / name.removesuffix(".tar")):
             return _remembered(to, name, sha256) or afresh(name, sha256)
 
     def afresh(name: str, sha256: str) -> int:
@@ -193,13 +192,11 @@ def unpack(
     anything but files and folders that belong below `to`, or too much; and a file with another checksum.
     """
     try:
-        with tarfile.open(
-            tar, "r:", tarinfo=_Member
-        ) as archive:  # not compressed: nothing in it is larger than what was fetched
+        # not compressed: nothing in it is larger than what was fetched
+        with tarfile.open(tar, "r:", tarinfo=_Member) as archive:
             members, faults = _examined(archive, to, tracks)
             if faults:
-                more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
-                raise BadDataset(f"{tar.name} was not unpacked: {'; '.join(faults[:20])}{more}; get another copy of it")
+                raise BadDataset(f"{tar.name} was not unpacked: {errors.listed(faults)}; get another copy of it")
             for member in members:
                 on()
                 _extract(archive, member, to / member.name, tracks.get(member.name))

@@ -4,13 +4,12 @@ In: a model folder. Out: everything needed to use its weights, checked.
 Knows nothing of: how weights are run, or how they were trained.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from moodfield import files
+from moodfield import errors, files
 from moodfield.clips import Lengths, WholeTrack
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
@@ -25,8 +24,6 @@ FORMAT = 1
 """version of the card's form; a card of another one is refused, loudly"""
 MOST_BYTES = 2**20
 """length of the longest card; one of a thousand tags has a tenth of that"""
-MOST_FAULTS = 20
-"""faults of a card that are listed; a file that is something else has thousands"""
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,7 @@ def read(folder: str | Path) -> Card:
         if Path(name).name != name:
             raise BadModel(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
         try:
-            with (folder / name).open("rb") as file:
-                came = hashlib.file_digest(file, "sha256").hexdigest()
+            came = files.sha256(folder / name)
         except (OSError, ValueError) as error:  # ValueError: no file can be called that
             raise BadModel(f"{folder / name} cannot be read ({error}); get the model again") from error
         if came != wanted:
@@ -120,8 +116,7 @@ def loads(text: str | bytes, *, name: str = "the card") -> Card:
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         faults = [f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in told]
-        more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
-        raise BadModel(f"{name} is not a model card: {'; '.join(faults[:MOST_FAULTS])}{more}") from error
+        raise BadModel(f"{name} is not a model card: {errors.listed(faults)}") from error
     except BadConfig as error:
         raise BadModel(f"{name} is not a model card: {error}") from error
 

@@ -247,9 +247,8 @@ def _from_one(
     part.empty()
     if not inherited:
         raise _Elsewhere("sent a file with another checksum, which was thrown away")
-    _from_one(
-        client, address, part, patience, wait, told
-    )  # what was wrong may have been here before: once more, from 0
+    # what was wrong may have been here before: once more, from 0
+    _from_one(client, address, part, patience, wait, told)
 
 
 def _receive(client: "httpx.Client", address: str, part: _Part, silence: float, told: Told) -> None:

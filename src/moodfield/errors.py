@@ -5,7 +5,7 @@ Knows nothing of: audio, networks, or anything else that can go wrong.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -69,6 +69,16 @@ def lookup(table: Mapping[str, T], name: str, *, what: str) -> T:
     if name in table:
         return table[name]
     raise UnknownName(f"there is no {what} called {name!r}; {suggest(name, table)}")
+
+
+MOST_FAULTS = 20
+"""faults that one refusal lists; a file that is something else has thousands"""
+
+
+def listed(faults: Sequence[str]) -> str:
+    """Faults in one line, the first of them if they are very many."""
+    more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
+    return "; ".join(faults[:MOST_FAULTS]) + more
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

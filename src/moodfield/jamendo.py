@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from moodfield import tags
+from moodfield import errors, tags
 from moodfield.errors import BadDataset
 
 PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
@@ -155,8 +155,7 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     if not tracks:
         faults.append("it lists no tracks")
     if faults:
-        more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
-        raise BadDataset(f"{path} cannot be used: {'; '.join(faults[:20])}{more}")
+        raise BadDataset(f"{path} cannot be used: {errors.listed(faults)}")
     return Split(tuple(tracks), known)
 
 
@@ -223,8 +222,7 @@ def read_sums(path: str | Path) -> dict[str, str]:
         elif sums.setdefault(name, digest) != digest:
             faults.append(f"line {number}: {name} comes with two checksums")
     if faults or not sums:
-        more = f"; and {len(faults) - 20} more faults" if len(faults) > 20 else ""
-        raise BadDataset(f"{path} is no list of checksums: {'; '.join(faults[:20]) or 'it is empty'}{more}")
+        raise BadDataset(f"{path} is no list of checksums: {errors.listed(faults) or 'it is empty'}")
     return sums
 
 

@@ -118,9 +118,9 @@ def thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "of
         value = np.where((below <= middle) & (middle < above), middle, below)  # between adjacent floats lies none
         value = np.where(cut == end, -np.inf, value)
     else:
-        precision, recall = found / decided, _ratio(found, positives)
+        precision, recall = found / decided, ratio(found, positives)
         # Operation by operation as in the script, because rounding decides between equal candidates.
-        f = np.where(between, _ratio(2 * precision * recall, precision + recall, empty=0.0), -1.0)
+        f = np.where(between, ratio(2 * precision * recall, precision + recall, empty=0.0), -1.0)
         value = ranking.scores[row, end - np.argmax(f[:, ::-1], axis=1)]
     return np.where(positives[:, 0] > 0, value, np.inf)
 
@@ -144,7 +144,7 @@ def spearman(a: AnyArray, b: AnyArray) -> PerTag:
     """
     a = finite(a, "a")
     x, y = _centred_ranks(a), _centred_ranks(finite(b, "b", like=a))
-    return _ratio((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
+    return ratio((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
 
 
 def ranks(scores: AnyArray) -> Scores:
@@ -168,6 +168,12 @@ def binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Trut
     values = _matrix(values, what, like)
     _refuse((values != 0) & (values != 1), values, what, "neither 0 nor 1; apply a threshold, or drop unknown tracks")
     return values.astype(bool)
+
+
+def ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
+    """One over the other, place by place; `empty` where there is nothing below."""
+    out = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
+    return np.asarray(np.divide(above, below, out=out, where=below != 0))
 
 
 class _Ranking(NamedTuple):
@@ -197,7 +203,7 @@ def _ties(ordered: Float64[np.ndarray, "tags tracks"]) -> tuple[AnyArray, AnyArr
 
 def _precision_area(ranking: _Ranking) -> PerTag:
     found = np.take_along_axis(np.cumsum(ranking.hits, axis=1), ranking.last, axis=1)
-    return _ratio((found / (ranking.last + 1) * ranking.hits).sum(axis=1), ranking.hits.sum(axis=1))
+    return ratio((found / (ranking.last + 1) * ranking.hits).sum(axis=1), ranking.hits.sum(axis=1))
 
 
 def _roc_area(ranking: _Ranking) -> PerTag:
@@ -205,7 +211,7 @@ def _roc_area(ranking: _Ranking) -> PerTag:
     pairs = positives * (ranking.hits.shape[1] - positives)
     # Twice the negatives ahead of the positives, ties half: whole numbers, so nothing is rounded before the division.
     ahead = ((ranking.first + ranking.last) * ranking.hits).sum(axis=1) - positives * (positives - 1)
-    return _ratio(2 * pairs - ahead, 2 * pairs)
+    return ratio(2 * pairs - ahead, 2 * pairs)
 
 
 def _numbers(truth: Truth, scores: Scores, decisions: Truth | None = None) -> dict[str, PerTag]:
@@ -213,9 +219,9 @@ def _numbers(truth: Truth, scores: Scores, decisions: Truth | None = None) -> di
     numbers = {"PR-AUC": _precision_area(ranking), "ROC-AUC": _roc_area(ranking)}
     if decisions is not None:
         right, decided, positives = (truth & decisions).sum(axis=0), decisions.sum(axis=0), truth.sum(axis=0)
-        numbers["F-score"] = _ratio(2 * right, decided + positives, empty=0.0)
-        numbers["precision"] = _ratio(right, decided, empty=0.0)
-        numbers["recall"] = _ratio(right, positives, empty=0.0)
+        numbers["F-score"] = ratio(2 * right, decided + positives, empty=0.0)
+        numbers["precision"] = ratio(right, decided, empty=0.0)
+        numbers["recall"] = ratio(right, positives, empty=0.0)
     return numbers
 
 
@@ -227,11 +233,6 @@ def _centred_ranks(values: Scores) -> Float64[np.ndarray, "tags tracks"]:
     ranks = np.empty_like(columns)
     np.put_along_axis(ranks, order, first + last - (columns.shape[1] - 1.0), axis=1)
     return ranks
-
-
-def _ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
-    out = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
-    return np.asarray(np.divide(above, below, out=out, where=below != 0))
 
 
 def _mean(values: PerTag) -> float:

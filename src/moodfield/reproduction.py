@@ -239,7 +239,7 @@ def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
     if not all((run / f"{part}.npy").is_file() for part in JUDGED):
         return False
-    return recipe.settled(recipe.to_dict(recipe.read(run / loop.RECIPE))) == recipe.settled(recipe.to_dict(plan))
+    return recipe.settled(recipe.read(run / loop.RECIPE)) == recipe.settled(plan)
 
 
 def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
@@ -334,7 +334,10 @@ def claim(plan: Plan, folder: Path) -> None:
 
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
     """What a plan decides."""
-    return {**values, "networks": {name: recipe.settled(each) for name, each in values["networks"].items()}}
+    return {
+        **values,
+        "networks": {name: recipe.settled(recipe.from_dict(each)) for name, each in values["networks"].items()},
+    }
 
 
 def _digest(split: Split) -> str:

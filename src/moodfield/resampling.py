@@ -238,11 +238,11 @@ def _areas(ranking: _Ranking, weights: Weights) -> tuple[Many, Many]:
     found = np.add.reduceat(weights[ranking.hits], ranking.first, axis=0).astype(np.int64)
     so_far = np.cumsum(found, axis=0)
     positives, total = so_far[-1], before[-1]
-    precision = _ratio(so_far, through, empty=0.0)  # of a run that weighs nothing, which then counts for nothing
+    precision = metrics.ratio(so_far, through, empty=0.0)  # of a run that weighs nothing, which then counts for nothing
     # Twice the negatives ahead of the positives, ties half: whole numbers, so nothing is rounded before the division.
     ahead = (found * (above + through - 2 * so_far + found)).sum(axis=0)
     pairs = 2 * positives * (total - positives)
-    return _ratio((found * precision).sum(axis=0), positives), _ratio(pairs - ahead, pairs)
+    return metrics.ratio((found * precision).sum(axis=0), positives), metrics.ratio(pairs - ahead, pairs)
 
 
 def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
@@ -259,9 +259,9 @@ def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
 def _decided(positives: AnyArray, decided: AnyArray, right: AnyArray) -> dict[str, AnyArray]:
     """The numbers of decisions, from how many there are of each kind."""
     return {
-        "F-score": _ratio(2 * right, decided + positives, empty=0.0),
-        "precision": _ratio(right, decided, empty=0.0),
-        "recall": _ratio(right, positives, empty=0.0),
+        "F-score": metrics.ratio(2 * right, decided + positives, empty=0.0),
+        "precision": metrics.ratio(right, decided, empty=0.0),
+        "recall": metrics.ratio(right, positives, empty=0.0),
     }
 
 
@@ -281,7 +281,7 @@ def _joined(system: System, numbers: Sequence[tuple[dict[str, AnyArray], dict[st
 def _mean(values: ManyPerTag) -> Many:
     """The mean of every row over the tags that are defined in it."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
+    return metrics.ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
 
 
 def _known(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
@@ -309,8 +309,3 @@ def _difference(values: Many, observed: float) -> Difference:
     p = min(1.0, 2 * (float(rarer) + 1) / (len(centred) + 1)) if centred.size else np.nan
     low, high = _ends(centred).tolist()
     return Difference(float(observed), low, high, p)
-
-
-def _ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
-    out = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
-    return np.asarray(np.divide(above, below, out=out, where=below != 0))

@@ -5,8 +5,6 @@ Knows nothing of: how the work is done.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -18,17 +16,6 @@ if TYPE_CHECKING:
 
     from moodfield.jamendo import Track
     from moodfield.training.loop import Epoch
-
-
-@contextmanager
-def hearing(tracks: int) -> "Iterator[Callable[[Track, MoodfieldError | None], None]]":
-    """A bar on a terminal, to be told of every track that was heard."""
-    from rich import progress
-
-    columns = (progress.TextColumn("tracks"), progress.BarColumn(), progress.MofNCompleteColumn())
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=desk.console(stderr=True)) as bar:
-        task = bar.add_task("tracks", total=tracks)
-        yield lambda track, error: bar.advance(task)
 
 
 class Progress:

@@ -274,10 +274,10 @@ def _heard(
         for track, (_, result) in zip(tracks, results, strict=True):
             yield track, result if isinstance(result, MoodfieldError) else result.scores
 
-    with progress.hearing(len(split.tracks)) as heard:
+    with progress.Tracks("tracks", len(split.tracks)) as bar:
         scores = mediaeval.gather(
             split.tracks, hear, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
-            music=str(audio.resolve()), fill=fill.value if fill else None, heard=heard,
+            music=str(audio.resolve()), fill=fill.value if fill else None, heard=lambda *_: bar.one(),
         )  # fmt: skip
     own = dict(zip(asked.vocabulary, asked.thresholds.tolist(), strict=True))
     made = submissions.make(scores, submissions.limits(own, split.vocabulary), split.vocabulary)

@@ -4,7 +4,6 @@ In: a trained network, its recipe and what is known about it. Out: weights, one 
 Knows nothing of: how the network was trained.
 """
 
-import hashlib
 import logging
 import math
 import warnings
@@ -78,7 +77,7 @@ def label(described: Card, folder: str | Path) -> Card:
     folder = Path(folder)
     files.write(folder / card.README, page(described).encode())
     names = (card.WEIGHTS, *card.networks(described))
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    sums = {name: files.sha256(folder / name) for name in names}
     checked = replace(described, sha256=sums)
     card.write(checked, folder)
     return checked

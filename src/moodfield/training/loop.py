@@ -293,9 +293,9 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _settled(name: str, text: str) -> object:
-    """What a file of a run decides."""
+    """What a file of a run decides; a recipe from before some setting existed has its default."""
     values = json.loads(text)
-    return recipe.settled(values) if name == RECIPE else values
+    return recipe.settled(recipe.from_dict(values)) if name == RECIPE else values
 
 
 def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
