@@ -183,12 +183,13 @@ def make(
 
 
 def train(
-    networks: Sequence[Network], dataset: Dataset, place: Place, *, told: Told
+    networks: Sequence[Network], dataset: Dataset, place: Place, *, told: Told, folders: bool = True
 ) -> dict[str, dict[str, Snapshots]]:
     """By name of a network, what its snapshots say of the validation and test tracks, the best epoch's first.
 
     Runs are in the place's folder, a folder each; those that are finished are only read. On Ray networks are trained
-    side by side, each with a GPU if there are any. The dataset is one whose every track is `readable`.
+    side by side, each with a GPU if there are any. The dataset is one whose every track is `readable`. Without
+    `folders` runs keep weights alone, and no model folders.
     """
     waiting = _waiting(networks, place)
     for network in networks:
@@ -196,9 +197,11 @@ def train(
             told.done(network.name, None)
     here = replace(place, jobs=1, on=Where.HERE)
     if place.on is Where.RAY:
-        results = fleet.each(partial(_train, dataset, _absolute(here)), waiting, on=place.on, with_gpu=True)
+        results = fleet.each(
+            partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.on, with_gpu=True
+        )
     else:
-        results = fleet.each(partial(_train, dataset, here, told=told), waiting)
+        results = fleet.each(partial(_train, dataset, here, folders=folders, told=told), waiting)
     failed = []
     for network, result in results:
         error = result if isinstance(result, MoodfieldError) else None
@@ -212,13 +215,11 @@ def train(
     return {each.name: {part: _read(place.run / each.name / f"{part}.npy") for part in JUDGED} for each in networks}
 
 
-def _train(dataset: Dataset, place: Place, network: Network, *, told: Told = Told()) -> None:
+def _train(dataset: Dataset, place: Place, network: Network, *, folders: bool, told: Told = Told()) -> None:
     """Train a network and ask it; a process of a cluster does it with nobody to tell."""
     own = replace(place, run=place.run / network.name)
-    runs.train(
-        network.plan, dataset.train, dataset.validation, own, name=network.name,
-        report=lambda epoch: told.trained(network.name, epoch),
-    )  # fmt: skip
+    learn = partial(runs.train, name=network.name) if folders else runs.weights
+    learn(network.plan, dataset.train, dataset.validation, own, report=lambda epoch: told.trained(network.name, epoch))
     net = network.plan.net.build(bands=network.plan.mel.bands, tags=len(dataset.train.vocabulary))
     together.gather(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():

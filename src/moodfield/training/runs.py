@@ -70,6 +70,23 @@ def train(
     share the work; the first one reports and writes. Refuses splits of different vocabularies, splits without readable
     tracks or tags, and truth that does not fit.
     """
+    net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
+    tracks = len(learning.mels), len(judging.mels)
+    summary = "Trained on {} tracks; thresholds chosen on {} validation tracks.".format(*tracks)
+    return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
+
+
+def weights(
+    plan: Recipe,
+    learn: Split,
+    judge: Split,
+    place: Place,
+    *,
+    soft: Float32[np.ndarray, "tracks tags"] | None = None,
+    heard: Heard = lambda *_: None,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> tuple[Net, Material, Material]:
+    """As `train`, without model folders; the network of the best epoch, and what it learned from and was judged by."""
     team = together.gather(plan.precision)
     if learn.vocabulary != judge.vocabulary:
         raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
@@ -89,11 +106,9 @@ def train(
         _look_for_tags(truth[kept], learn.vocabulary)
     learning = material(learn.take(kept), truth[kept], plan, place)
     judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
-    store = Store(place.mels, plan.mel)
-    statistics = store.statistics(learn.take(kept).tracks)
+    statistics = Store(place.mels, plan.mel).statistics(learn.take(kept).tracks)
     net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
-    summary = f"Trained on {len(kept)} tracks; thresholds chosen on {len(judged)} validation tracks."
-    return _export(plan, net, judging, learn.vocabulary, place.run, team, name=name, summary=summary)
+    return net, learning, judging
 
 
 def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
@@ -124,7 +139,6 @@ def _export(
     judging: Material,
     vocabulary: Sequence[str],
     run: Path,
-    team: Team,
     *,
     name: str,
     summary: str,
@@ -133,7 +147,7 @@ def _export(
 
     The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
     """
-    scores = {}
+    scores, team = {}, together.gather(plan.precision)
     team.fabric.to_device(net)
     for snapshot, weights in loop.snapshots(plan, run).items():
         loop.load(net, weights)
