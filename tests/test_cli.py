@@ -497,3 +497,48 @@ def test_help_about_networks_is_given_without_torch(words):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: moodfield nets" in done.stdout
+
+
+# ---------------------------------------------------------------- models
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "list"]])
+def test_the_models_are_listed(words):
+    answer = moodfield_(*words)
+    assert answer.code == 0
+    assert "default" in answer.out
+    plain = json.loads(moodfield_(*words, "--json").out)
+    assert (plain["name"], plain["tags"]) == ("default", 56)
+
+
+def test_a_card_is_shown_as_a_page_and_as_it_is(cp_model):
+    page = moodfield_("models", "show", cp_model.folder)
+    assert page.code == 0
+    assert "CC0-1.0" in page.out
+    assert card.loads(moodfield_("models", "show", cp_model.folder, "--json").out) == cp_model.card
+
+
+def test_a_model_is_verified(cp_model):
+    answer = moodfield_("models", "verify", cp_model.folder)
+    assert answer.code == 0
+    assert cp_model.card.sha256[card.NETWORK][:16] in answer.out
+    assert "5 logits" in answer.out
+    assert json.loads(moodfield_("models", "verify", cp_model.folder, "--json").out)["holds"] is True
+
+
+def test_a_model_that_is_not_what_it_was_ends_with_1(cp_model, tmp_path):
+    shifted = tuple(logit + 0.1 for logit in cp_model.card.proof)
+    folder = models.varied(cp_model, tmp_path / "other", proof=shifted)
+    answer = moodfield_("models", "verify", folder, "--json")
+    assert answer.code == 1
+    assert json.loads(answer.out)["holds"] is False
+    assert "says 0.1 else than when it was made" in answer.said
+    (folder / card.NETWORK).write_bytes(b"something else")
+    broken = moodfield_("models", "verify", folder)
+    assert (broken.code, broken.out) == (1, "")
+    assert "is damaged" in broken.said
+
+
+@pytest.mark.parametrize("words", [["models", "show", "defualt"], ["models", "verify", "/nowhere"]])
+def test_an_unknown_model_is_neither_shown_nor_verified(words):
+    assert moodfield_(*words).code == 1

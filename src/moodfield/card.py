@@ -4,6 +4,7 @@ In: a model folder. Out: everything needed to use its weights, checked.
 Knows nothing of: how weights are run, or how they were trained.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class Card:
     """where the weights come from: data, teacher, command"""
     figures: Mapping[str, float] = field(default_factory=dict)
     """what was measured, by the name of the measure"""
+    proof: tuple[float, ...] = ()
+    """logits for the made-up piece of `proof.music`, before any calibration; empty: not remembered"""
     sha256: Mapping[str, str] = field(default_factory=dict)
     """checksums of the files beside the card"""
     format: int = FORMAT
@@ -69,6 +72,8 @@ class Card:
             faults.append(f"it has {len(self.thresholds)} thresholds for {len(self.vocabulary)} tags")
         if any(threshold != threshold for threshold in self.thresholds):
             faults.append("a threshold is not a number")
+        if self.proof and (len(self.proof) != len(self.vocabulary) or not all(map(math.isfinite, self.proof))):
+            faults.append(f"its proof is {len(self.proof)} logits, maybe not finite, for {len(self.vocabulary)} tags")
         if strangers := set(self.themes) - set(self.vocabulary):
             faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
         if faults:

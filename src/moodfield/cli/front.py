@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield.cli import data, desk, hearing, networks, paper, task, training
+from moodfield.cli import data, desk, hearing, models, networks, paper, task, training
 
 app = typer.Typer(
     cls=desk.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -17,11 +17,12 @@ app = typer.Typer(
 datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Datasets: fetched, checked, looked into.")
 runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Training runs: what they came to, how they went.")
 submission = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submissions to the task.")
-zoo, recipes = (
+zoo, recipes, shelf = (
     typer.Typer(cls=desk.Listing, rich_markup_mode=None, help=words)
     for words in (
         "The networks: what they cost, what they see; or a list.",
         "Recipes by name: every number of one, what it means and where it comes from; or a list.",
+        "Models: what one says about itself, and whether it is what it was; or a list.",
     )
 )
 
@@ -49,6 +50,10 @@ app.add_typer(zoo, name="nets")
 app.add_typer(recipes, name="recipes")
 recipes.command("list")(training.recipes)
 recipes.command("show")(training.show_recipe)
+app.add_typer(shelf, name="models")
+shelf.command("list")(models.models)
+shelf.command("show")(models.show)
+shelf.command("verify")(models.verify)
 app.add_typer(datasets, name="data")
 datasets.command()(data.download)
 datasets.command()(data.check)

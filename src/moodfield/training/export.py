@@ -17,11 +17,12 @@ from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from moodfield import card, clips, files, tags
+from moodfield import card, clips, files, proof, tags
 from moodfield.card import Card
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel
 from moodfield.nets import Net, blocks
+from moodfield.tagger import Member
 from moodfield.training.recipe import Recipe
 
 AGREE = 1e-4
@@ -60,7 +61,7 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     """Write a model folder: weights, network, README, and last the card, which makes it count.
 
     The ONNX file is run on several lengths and compared with torch before it is believed. The card comes back with the
-    checksums of the files.
+    checksums of the files, and with what the network says of the made-up piece by which it can be checked elsewhere.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     files.write(folder / card.WEIGHTS, save(weights))
     _export_onnx(net, described, folder)
     _compare(net, described, folder)
-    return label(described, folder)
+    return label(_remember(described, folder), folder)
 
 
 def label(described: Card, folder: str | Path) -> Card:
@@ -156,6 +157,13 @@ def _compare(net: Net, described: Card, folder: Path) -> None:
                 f"{folder / card.NETWORK} is {apart:.2g} away from torch for clips of {frames} frames; "
                 "it was not exported well"
             )
+
+
+def _remember(described: Card, folder: Path) -> Card:
+    """The card with the network's answer to `proof.music`."""
+    engine = OnnxEngine(*(folder / name for name in card.networks(described)), threads=1)
+    logits = proof.answer(Member(described, engine))
+    return replace(described, proof=tuple(float(f"{logit:.7g}") for logit in logits))
 
 
 def _examples(described: Card) -> list[int]:
