@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure ensembles music model clean help
+.PHONY: tag setup test bench zoo ablation figure ensembles students music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles
+PAGES := zoo ablation figure_1 ensembles students
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
@@ -83,6 +83,10 @@ ablation: $(READY)  ## what each part of the recipe is worth on Emotify: hours, 
 ensembles: $(READY)  ## what means of public systems are worth on the test split: minutes; writes docs/ensembles.md
 	.venv/bin/python -W ignore benchmarks/ensembles.py > docs/ensembles.part
 	@mv docs/ensembles.part docs/ensembles.md
+
+students: $(READY) music  ## what the bundled model should be, one thing varied at a time: hours, goes on where it was; writes docs/students.md
+	.venv/bin/python -W ignore benchmarks/students.py > docs/students.part
+	@mv docs/students.part docs/students.md
 
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.

@@ -31,7 +31,7 @@ from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.runs import Heard, Place
 from moodfield.training.schedule import ScheduleConfig
-from moodfield.training.store import Store
+from moodfield.training.store import Statistics, Store
 
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
@@ -145,6 +145,40 @@ def truth(model: Path, tracks: Sequence[Track], student: MelConfig) -> WindowTru
     return WindowTruth(windows, step=TEACHER_STEP * student.frames_per_second)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns, and what it is judged by."""
+
+    learn: Material
+    """mels of the training packages, and what the teacher said of their windows"""
+    judge: Material
+    """the same of the packages held out"""
+    learned: tuple[Track, ...]
+    """the tracks of `learn`, in its order"""
+    judged: tuple[Track, ...]
+    """the tracks of `judge`, in its order"""
+    statistics: Statistics
+    """of the mels of `learn`"""
+
+
+def lesson(
+    plan: Recipe, found: Music, checkpoint: str | Path, place: Place, *, heard: Heard = lambda *_: None
+) -> Lesson:
+    """Let the teacher, and the student's mel, hear all music once and for good; what cannot be heard is left out."""
+    model = teacher(checkpoint, place.mels)
+    mels = Store(place.mels, plan.mel)
+    kept, materials = [], []
+    for split in (found.train, found.heldout):
+        for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):
+            heard(track, result if isinstance(result, MoodfieldError) else None)
+        rows = runs.gather(split.tracks, plan, place, heard=heard)
+        tracks = split.take([row for row in rows if _opinion(model, split.tracks[row]).is_file()]).tracks
+        kept.append(tracks)
+        materials.append(Material(tuple(map(mels.open, tracks)), truth(model, tracks, plan.mel)))
+    (learn, judge), (learned, judged) = materials, kept
+    return Lesson(learn, judge, learned, judged, mels.statistics(learned))
+
+
 def distill(
     plan: Recipe,
     found: Music,
@@ -160,25 +194,15 @@ def distill(
     it; what the training packages alone would have chosen is among the figures. What was done is not done again when
     the command is repeated.
     """
-    model = teacher(checkpoint, place.mels)
-    mels = Store(place.mels, plan.mel)
-    kept, materials = [], []
-    for split in (found.train, found.heldout):
-        for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):
-            heard(track, result if isinstance(result, MoodfieldError) else None)
-        rows = runs.gather(split.tracks, plan, place, heard=heard)
-        tracks = split.take([row for row in rows if _opinion(model, split.tracks[row]).is_file()]).tracks
-        kept.append(tracks)
-        materials.append(Material(tuple(map(mels.open, tracks)), truth(model, tracks, plan.mel)))
-    learn, judge = materials
+    given = lesson(plan, found, checkpoint, place, heard=heard)
     vocabulary = found.train.vocabulary
-    net = loop.train(plan, learn, judge, mels.statistics(kept[0]), vocabulary, place.run, report=report)
+    net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
-    scores = [validation.scores(tagger.load(folder), each) for each in materials]
+    scores = [validation.scores(tagger.load(folder), each) for each in (given.learn, given.judge)]
     thresholds = choose_thresholds(np.concatenate(scores))
-    teachers = judge.truth.tracks()
+    teachers = given.judge.truth.tracks()
     narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))
     figures = agreement(teachers, scores[1], thresholds)
     decisions = [name for name in narrow if "share" in name or "used" in name]
@@ -186,8 +210,8 @@ def distill(
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
-        "learned from": _packages(found, kept[0]),
-        "held out": _packages(found, kept[1]),
+        "learned from": _packages(found, given.learned),
+        "held out": _packages(found, given.judged),
         "thresholds": "chosen on all of this music, by the scores alone",
     }
     return export.label(replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures), folder)

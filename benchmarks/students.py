@@ -1,0 +1,240 @@
+"""Which student makes the best bundled model: one thing varied at a time, three seeds each.
+
+    MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42-44] [--only NAME …]
+
+Students learn what the organisers' network says of free music (`make music`), about thirty thousand windows each, and
+are judged by packages held out whole, and by what people felt about Emotify, which none learned from. What a student
+came to is a line of students.jsonl, kept beside this script: it is not trained again unless its settings changed, or
+its line and its run are deleted; a run that was stopped goes on. Prints the page docs/students.md of what is finished.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from scipy import stats
+
+import emotify
+import people
+from moodfield import fleet, metrics
+from moodfield.jamendo import Split
+from moodfield.nets import Net
+from moodfield.training import distill, loop, recipe, runs, validation
+from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.distill import Lesson
+from moodfield.training.recipe import Recipe
+from moodfield.training.store import Store
+
+HERE = Path(__file__).parent
+BASE = (
+    "net.width=32",
+    "mel.overlap=0.25",
+    "schedule.constant=2",
+    "schedule.decay=2",
+    "schedule.final=2",
+    "averaging.every=1",
+    "averaging.snapshots=1",
+    "validate_every=6",
+)
+"""what all share, beside `distill.STUDENT`; an epoch has every window once"""
+FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "frequency-awareness": {"without": ("net.frequency_aware=false",)},
+        "receptive field": {"ρ 2": ("net.rho_freq=2", "net.rho_time=2"), "ρ 9": ("net.rho_freq=9", "net.rho_time=9")},
+        "width": {"64 channels": ("net.width=64",)},
+        "hop": {"512 samples": ("mel.overlap=0.75",)},
+        "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
+    }
+)
+"""factor → its other levels, each with what it changes"""
+BASE_NAME = "base"
+SEEDS = (42, 43, 44)
+MEASURES = ("median tag", "worst tag", "mean tag", "PR-AUC", "people")
+"""what is known of every network"""
+RESULTS = Path(__file__).with_suffix(".jsonl")
+HEAD = """# Students
+
+What the bundled model should be, decided one thing at a time. Every student hears the free music of 19 Debian packages
+(24.7 h), learns what the organisers' VGG-ish network says of its windows, and is judged by seven packages held out
+whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag;
+PR-AUC against what the teacher itself would decide; and, by the tags-to-emotions map of `benchmarks/people.py`, rank
+correlation with what people felt about 300 excerpts of Emotify, within genre. Nothing learned from Emotify.
+
+The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; six epochs of all windows (about
+33,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
+deviation over seeds. `make students` makes this page, and [students.jsonl](../benchmarks/students.jsonl) has each run.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one student came to."""
+
+    variant: str
+    seed: int
+    network: Mapping[str, float]
+    """after its last epoch"""
+    average: Mapping[str, float]
+    """with the mean of its weights over the last epochs"""
+    settings: str
+    """what it was trained with"""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Whom students are judged by, beside the held-out packages."""
+
+    excerpts: Split
+    """those of Emotify, as tracks with no tag"""
+    audio: Path
+    """the folder of their files"""
+    felt: people.People
+    """what people felt about them"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path("runs/students"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--music", type=Path, default=Path(".cache/music"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--only", nargs="*", default=list(variants()), choices=list(variants()))
+    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
+    given = parser.parse_args()
+    if not given.page:
+        home = Path(os.environ.get("MOODFIELD_DATA", ""))
+        checkpoint = home / "vggish" / "best_model.pth"
+        if not (home / "emotify").is_dir() or not checkpoint.is_file():
+            sys.exit("set MOODFIELD_DATA to the folder that holds emotify/ and vggish/best_model.pth")
+        loop.keep_freed_memory(Recipe())
+        found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+        judges = _judges(home / "emotify", found.train.vocabulary)
+        for seed in given.seeds:
+            for variant in given.only:
+                _train(variant, seed, found, checkpoint, judges, runs.Place(given.music, given.store, given.to))
+    _page(_found())
+
+
+def variants() -> dict[str, tuple[str, ...]]:
+    """Every student that is trained, with what it changes."""
+    changed = {f"{factor}: {level}": own for factor, levels in FACTORS.items() for level, own in levels.items()}
+    return {BASE_NAME: ()} | changed
+
+
+def _settings(variant: str) -> str:
+    return " ".join((*BASE, *variants()[variant]))
+
+
+def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
+    whole, _ = emotify.tracks(data)
+    ids = [int(track.id.removeprefix("track_")) for track in whole.tracks]
+    return Judges(Split(whole.tracks, vocabulary), data / "audio", people.read(data, ids))
+
+
+def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: runs.Place) -> None:
+    """Train a student that has no line yet, and write its line."""
+    if any((each.variant, each.seed) == (variant, seed) for each in _found()):
+        return
+    plan = recipe.change(distill.STUDENT, *_settings(variant).split(), f"seed={seed}")
+    name = variant.replace(": ", "-").replace(" ", "-")
+    own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())
+    given = distill.lesson(plan, found, checkpoint, own)
+    vocabulary = found.train.vocabulary
+    loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, own.run)
+    excerpts = _excerpts(plan, judges, own)
+    net = plan.net.build(bands=plan.mel.bands, tags=len(vocabulary))
+    best, average = loop.snapshots(plan, own.run).values()
+    measured = {
+        "network": _measure(plan, net, best, given, excerpts, judges, vocabulary),
+        "average": _measure(plan, net, average, given, excerpts, judges, vocabulary),
+    }
+    emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, "settings": _settings(variant)})
+    print(f"{variant}, seed {seed}: {measured}", file=sys.stderr, flush=True)
+
+
+def _excerpts(plan: Recipe, judges: Judges, place: runs.Place) -> Material:
+    """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
+    heard = runs.Place(judges.audio, place.store, place.run, place.jobs)
+    runs.gather(judges.excerpts.tracks, plan, heard)
+    mels = Store(heard.mels, plan.mel)
+    nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
+    return Material(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
+
+
+def _measure(
+    plan: Recipe,
+    net: Net,
+    weights: Path,
+    given: Lesson,
+    excerpts: Material,
+    judges: Judges,
+    vocabulary: tuple[str, ...],
+) -> dict[str, float]:
+    """What some weights are worth: by the teacher on held-out packages, and by people."""
+    loop.load(net, weights)
+    scores = validation.predict(plan, net, given.judge, vocabulary)
+    wanted = given.judge.truth.tracks()
+    ranks = metrics.spearman(wanted, scores)
+    chosen = distill.choose_thresholds(_scores(np.concatenate([given.learn.truth.tracks(), wanted])))
+    decided = metrics.decide(_scores(wanted), chosen)
+    felt = people.emotions(people.logits_of(validation.predict(plan, net, excerpts, vocabulary)), vocabulary)
+    values = (
+        np.median(ranks), ranks.min(), ranks.mean(), metrics.evaluate(decided, scores).macro["PR-AUC"],
+        people.agreement(felt, judges.felt).mean(),
+    )  # fmt: skip
+    return {name: round(float(value), 5) for name, value in zip(MEASURES, values, strict=True)}
+
+
+def _scores(logits: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def _found() -> list[Result]:
+    """What is known of students as they are set now."""
+    lines = (Result(**line) for line in emotify.kept(RESULTS))
+    return [each for each in lines if each.variant in variants() and each.settings == _settings(each.variant)]
+
+
+def _page(found: list[Result]) -> None:
+    """The table, and what the differences say."""
+    print(HEAD)
+    print(f"| student | {' | '.join(MEASURES)} | seeds |\n|---|{'---|' * (len(MEASURES) + 1)}")
+    for variant in variants():
+        own = [each for each in found if each.variant == variant]
+        if own:
+            _row(variant, [each.average for each in own])
+        if own and variant == BASE_NAME:
+            _row("base, without SWA", [each.network for each in own])
+    base = {each.seed: each for each in found if each.variant == BASE_NAME}
+    print(
+        "\nDifferences from the base with the same seed, mean tag, with 95 % intervals over seeds (Student's t), which"
+    )
+    print("say how much of them luck of the seed could be, on these held-out packages; those are as few as they are.\n")
+    for variant in variants():
+        own = {each.seed: each.average for each in found if each.variant == variant and each.seed in base}
+        if variant != BASE_NAME and len(own) > 1:
+            _compare(variant, [own[seed]["mean tag"] - base[seed].average["mean tag"] for seed in own])
+    if len(base) > 1:
+        gained = [each.average["mean tag"] - each.network["mean tag"] for each in base.values()]
+        _compare("SWA over the last epoch", gained)
+
+
+def _row(name: str, values: list[Mapping[str, float]]) -> None:
+    cells = [emotify.spread([each[measure] for each in values]) for measure in MEASURES]
+    print(f"| {name} | {' | '.join(cells)} | {len(values)} |")
+
+
+def _compare(name: str, apart: list[float]) -> None:
+    mean, count = float(np.mean(apart)), len(apart)
+    half = float(stats.t.ppf(0.975, count - 1) * np.std(apart, ddof=1) / np.sqrt(count))
+    told = "cannot be told apart from the base" if abs(mean) <= half else "better" if mean > 0 else "worse"
+    print(f"- {name}: {mean:+.4f} ({mean - half:+.4f} … {mean + half:+.4f}); {told}.")
+
+
+if __name__ == "__main__":
+    main()
