@@ -267,3 +267,14 @@ def test_a_caller_that_stops_early_leaves_no_processes(fault):
         with pytest.raises(KeyError):
             results.throw(KeyError)
     assert not multiprocessing.active_children()
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    """Its processes import it again, ask for processes themselves, and die: no thing is to blame."""
+    script = tmp_path / "script.py"
+    script.write_text("from moodfield import fleet\nprint(list(fleet.each(abs, range(50), jobs=2)))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "if __name__" in done.stderr.splitlines()[-1]
+    assert "Crashed" not in done.stderr

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from moodfield.errors import Crashed, MoodfieldError
+from moodfield.errors import BadConfig, Crashed, MoodfieldError
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -48,8 +48,9 @@ def each(
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
 
-    With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. A thing
-    that kills its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
+    With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. Refuses
+    with `BadConfig` when none can be started, as for a script without `if __name__ == "__main__":`. A thing that kills
+    its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
     jobs as the cluster has cores, and whatever the things name must be found by all of its machines; `with_gpu` gives
     each job a GPU, if the cluster has any.
     """
@@ -138,8 +139,15 @@ def _attempt(function: Callable[[Thing], Result], thing: Thing) -> Result | Mood
 
 
 def _alone(function: Callable[[Thing], Result], thing: Thing) -> Result | MoodfieldError:
-    """The result of a thing in a process of its own, which it may kill."""
+    """The result of a thing in a process of its own, which it may kill; refuses where no process can live at all."""
     with _pool(1) as pool:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise BadConfig(
+                "several jobs were wanted, but no process could be started for them; a script that asks for them does "
+                'so under `if __name__ == "__main__":` (each process imports it again), or wants jobs=1'
+            ) from error
         try:
             return pool.submit(_attempt, function, thing).result()
         except BrokenProcessPool:
