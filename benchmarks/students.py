@@ -42,6 +42,8 @@ BASE = (
     "validate_every=6",
 )
 """what all share, beside `distill.STUDENT`; an epoch has every window once"""
+SPEED = "speed"
+"""a speed at which the music is learned from, too; no setting of a recipe, but of what it is fed"""
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "frequency-awareness": {"without": ("net.frequency_aware=false",)},
@@ -49,6 +51,13 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "width": {"64 channels": ("net.width=64",)},
         "hop": {"512 samples": ("mel.overlap=0.75",)},
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
+        "twice as long": {
+            "12 epochs": ("schedule.constant=4", "schedule.decay=4", "schedule.final=4", "validate_every=12"),
+            "4 epochs at 3 speeds": (
+                *("schedule.constant=1", "schedule.decay=2", "schedule.final=1", "validate_every=4"),
+                *(f"{SPEED}=0.9", f"{SPEED}=1.1"),
+            ),
+        },
     }
 )
 """factor → its other levels, each with what it changes"""
@@ -140,10 +149,12 @@ def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judg
     """Train a student that has no line yet, and write its line."""
     if any((each.variant, each.seed) == (variant, seed) for each in _found()):
         return
-    plan = recipe.change(distill.STUDENT, *_settings(variant).split(), f"seed={seed}")
+    settings = _settings(variant).split()
+    plan = recipe.change(distill.STUDENT, *(each for each in settings if not each.startswith(SPEED)), f"seed={seed}")
+    speeds = [float(each.partition("=")[2]) for each in settings if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())
-    given = distill.lesson(plan, found, checkpoint, own)
+    given = distill.lesson(plan, found, checkpoint, own, speeds=speeds)
     vocabulary = found.train.vocabulary
     loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, own.run)
     excerpts = _excerpts(plan, judges, own)

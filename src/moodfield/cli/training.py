@@ -67,6 +67,9 @@ def distill(
     teacher: Annotated[Path, typer.Option(help="the organisers' published checkpoint, best_model.pth")],
     music: Annotated[Path, typer.Option(help="the folder of the music")],
     to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    speeds: Annotated[
+        list[float] | None, typer.Option("--speed", help="learn from the music at this speed, too")
+    ] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
@@ -79,10 +82,12 @@ def distill(
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
-    tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
+    tracks = 2 * (len(found.train.tracks) * (1 + len(speeds or ())) + len(found.heldout.tracks))
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
-        card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
+        card = room.distill(
+            plan, found, teacher, place, speeds=speeds or (), heard=progress.heard, report=progress.trained
+        )
     _figures(to, card.figures)
 
 

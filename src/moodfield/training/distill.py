@@ -23,7 +23,7 @@ from moodfield.errors import BadDataset, BadModel, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, runs, validation
+from moodfield.training import export, loop, perform, runs, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -162,13 +162,22 @@ class Lesson:
 
 
 def lesson(
-    plan: Recipe, found: Music, checkpoint: str | Path, place: Place, *, heard: Heard = lambda *_: None
+    plan: Recipe,
+    found: Music,
+    checkpoint: str | Path,
+    place: Place,
+    *,
+    speeds: Sequence[float] = (),
+    heard: Heard = lambda *_: None,
 ) -> Lesson:
-    """Let the teacher, and the student's mel, hear all music once and for good; what cannot be heard is left out."""
+    """Let the teacher, and the student's mel, hear all music once and for good; what cannot be heard is left out.
+
+    Music to learn from is also heard at other `speeds`: more music, with a truth of its own.
+    """
     model = teacher(checkpoint, place.mels)
     mels = Store(place.mels, plan.mel)
     kept, materials = [], []
-    for split in (found.train, found.heldout):
+    for split in (_also_at(speeds, found.train, place), found.heldout):
         for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):
             heard(track, result if isinstance(result, MoodfieldError) else None)
         rows = runs.gather(split.tracks, plan, place, heard=heard)
@@ -185,6 +194,7 @@ def distill(
     checkpoint: str | Path,
     place: Place,
     *,
+    speeds: Sequence[float] = (),
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
@@ -194,7 +204,7 @@ def distill(
     it; what the training packages alone would have chosen is among the figures. What was done is not done again when
     the command is repeated.
     """
-    given = lesson(plan, found, checkpoint, place, heard=heard)
+    given = lesson(plan, found, checkpoint, place, speeds=speeds, heard=heard)
     vocabulary = found.train.vocabulary
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
@@ -210,19 +220,31 @@ def distill(
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
-        "learned from": _packages(found, given.learned),
+        "learned from": _packages(found, given.learned) + _speeds(speeds),
         "held out": _packages(found, given.judged),
         "thresholds": "chosen on all of this music, by the scores alone",
     }
     return export.label(replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures), folder)
 
 
+def _also_at(speeds: Sequence[float], split: Split, place: Place) -> Split:
+    """A split whose tracks come at other speeds, too; those that cannot be read will be missed later, and reported."""
+    played = [track for speed in speeds for track, _ in perform.play(split.tracks, place.music, speed, jobs=place.jobs)]
+    return replace(split, tracks=(*split.tracks, *played))
+
+
 def _packages(found: Music, tracks: Sequence[Track]) -> str:
-    """How many tracks of which packages, with their licences."""
+    """How many tracks of which packages, with their licences; a track that came at several speeds counts once."""
+    own = {track.id for split in (found.train, found.heldout) for track in split.tracks}
+    tracks = [track for track in tracks if track.id in own]
     count = Counter(track.path.partition("/")[0] for track in tracks)
     hours = sum(track.seconds for track in tracks) / 3600
     each = "; ".join(f"{package} {number} ({found.licences[package]})" for package, number in count.items())
     return f"{len(tracks)} tracks, {hours:.1f} h, of Debian packages: {each}"
+
+
+def _speeds(speeds: Sequence[float]) -> str:
+    return f"; as it is, and at {', '.join(f'{speed:g}' for speed in speeds)} times its speed" if speeds else ""
 
 
 def choose_thresholds(scores: Float32[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:

@@ -1,0 +1,63 @@
+"""Music at another speed: pitch and tempo by the same ratio, once, and whole or not at all."""
+
+import numpy as np
+import pytest
+
+import models
+from moodfield import audio
+from moodfield.audio import Waveform
+from moodfield.errors import BadAudio, BadConfig
+from moodfield.jamendo import Track
+from moodfield.training import perform
+
+PITCH = 440.0
+
+
+@pytest.fixture
+def tone(tmp_path) -> Track:
+    """Four seconds of one pitch that becomes louder step by step."""
+    time = np.arange(4 * 44_100) / 44_100
+    samples = (0.1 * (1 + time.astype(int)) * np.sin(2 * np.pi * PITCH * time)).astype(np.float32)
+    (tmp_path / "songs").mkdir()
+    models.save(tmp_path / "songs" / "tone.flac", Waveform(samples, 44_100))
+    return Track("songs/tone.flac", "songs/tone.flac", 4.0, ())
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
+def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
+    [(track, path)] = perform.play([tone], tmp_path, speed)
+    assert path == tmp_path / track.path
+    assert track == perform.at(speed, [tone])[0]
+    assert track.id != tone.id
+    heard = audio.read(path, rate=perform.RATE).samples
+    assert len(heard) / perform.RATE == pytest.approx(4 / speed, abs=0.01) == pytest.approx(track.seconds, abs=0.01)
+    spectrum = np.abs(np.fft.rfft(heard))
+    assert spectrum.argmax() * perform.RATE / len(heard) == pytest.approx(PITCH * speed, rel=0.01)
+    quarters = [part.std() for part in np.array_split(heard, 4)]
+    np.testing.assert_allclose(quarters, 0.1 * np.arange(1, 5) / 2**0.5, rtol=0.03)  # as loud as before, in order
+
+
+def test_music_is_played_once_and_what_fails_stops_nothing(tmp_path, tone):
+    tracks = [replace_path(tone, "songs/none.flac"), tone]
+    (_, failed), (_, path) = perform.play(tracks, tmp_path, 0.9)
+    assert isinstance(failed, BadAudio)
+    before = path.stat().st_mtime_ns
+    assert [result for _, result in perform.play(tracks, tmp_path, 0.9)][1] == path
+    assert path.stat().st_mtime_ns == before
+    assert [each.name for each in path.parent.iterdir()] == ["tone.flac.wav"]  # no halves, none of what failed
+
+
+def test_what_is_too_loud_is_clipped_and_never_wraps(tmp_path):
+    models.save(tmp_path / "loud.wav", Waveform(np.full(44_100, 0.999, np.float32), 44_100))
+    [(_, path)] = perform.play([Track("loud", "loud.wav", 1.0, ())], tmp_path, 0.5)
+    assert audio.read(path, rate=perform.RATE).samples[2_000:-2_000].min() > 0.9
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.4, 1.0, 2.5, float("nan")])
+def test_speeds_that_make_no_music_are_refused(tone, speed):
+    with pytest.raises(BadConfig, match="wanted is"):
+        perform.at(speed, [tone])
+
+
+def replace_path(track: Track, path: str) -> Track:
+    return Track(path, path, track.seconds, track.tags)
