@@ -1,20 +1,22 @@
 """Distillation: what music there is, what a teacher says of it, and what a student is told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import models
 from moodfield import audio, card, mel, nets, tagger, tags
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadDataset, BadModel
+from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import distill, export, recipe
+from moodfield.training import distill, export, recipe, runs
 from moodfield.training.recipe import Recipe
 
 HEADER = "\t".join(distill.COLUMNS)
@@ -97,6 +99,52 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     assert len(before) == 2
     assert all(isinstance(result, Path) for _, result in distill.listen(model, kept, tmp_path / "nowhere"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.fixture
+def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
+    """Teaches a tiny student on music of two packages, one of which is held out."""
+    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    rows = []
+    for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
+        (tmp_path / package).mkdir()
+        for number in range(count):
+            models.save(tmp_path / package / f"{number}.wav", models.music(31, seed=number))
+            rows.append(f"{split}\t{package}\t{number}.wav\t31.0\tCC0-1.0")
+    found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
+    plan = recipe.change(
+        distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.overlap=0.25", "mel.bands=32",
+        "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.every=1",
+        "averaging.snapshots=1", "validate_every=3", "precision=32-true",
+    )  # fmt: skip
+
+    def teach(run: str, **how: object) -> card.Card:
+        own = plan if (seed := how.pop("seed", None)) is None else recipe.change(plan, f"seed={seed}")
+        return distill.distill(own, found, "any", runs.Place(tmp_path, tmp_path / "store", tmp_path / run), **how)
+
+    return teach
+
+
+@pytest.mark.slow
+def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_path, pupil):
+    first = pupil("first", speeds=(0.9,))
+    assert first.figures["held-out tracks"] == 2
+    assert first.origin["learned from"] == (
+        "3 tracks, 0.0 h, of Debian packages: songs 3 (CC0-1.0); as it is, and at 0.9 times its speed"
+    )
+    assert first.origin["held out"] == "2 tracks, 0.0 h, of Debian packages: tunes 2 (CC0-1.0)"
+    weights = load_file(tmp_path / "first" / "best" / card.WEIGHTS)
+    average = load_file(tmp_path / "first" / "swa-3.safetensors")
+    assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
+    last = load_file(tmp_path / "first" / "best.safetensors")
+    assert any(not torch.equal(weights[name], last[name]) for name in last)
+    whole = pupil("whole", measured=tmp_path / "first")
+    assert whole.figures == first.figures
+    assert whole.origin["learned from"].startswith("5 tracks")
+    assert whole.origin["held out"].endswith("whose figures these are")
+    assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
+    with pytest.raises(BadRun, match="another recipe"):
+        pupil("other", measured=tmp_path / "first", seed=7)
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():

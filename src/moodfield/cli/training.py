@@ -70,6 +70,9 @@ def distill(
     speeds: Annotated[
         list[float] | None, typer.Option("--speed", help="learn from the music at this speed, too")
     ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="learn from held-out music, too; the figures stay those of this run")
+    ] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
@@ -82,12 +85,15 @@ def distill(
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
-    tracks = 2 * (len(found.train.tracks) * (1 + len(speeds or ())) + len(found.heldout.tracks))
+    judged = len(found.heldout.tracks)
+    learned = len(found.train.tracks) + (judged if measured else 0)
+    tracks = 2 * (learned * (1 + len(speeds or ())) + judged)
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(
-            plan, found, teacher, place, speeds=speeds or (), heard=progress.heard, report=progress.trained
-        )
+            plan, found, teacher, place, speeds=speeds or (), measured=measured, heard=progress.heard,
+            report=progress.trained,
+        )  # fmt: skip
     _figures(to, card.figures)
 
 

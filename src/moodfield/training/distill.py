@@ -19,11 +19,11 @@ from jaxtyping import Float32, Float64, Int64
 
 from moodfield import audio, card, files, fleet, mel, metrics, nets, tagger, tags
 from moodfield.card import Card
-from moodfield.errors import BadDataset, BadModel, MoodfieldError
+from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, perform, runs, validation
+from moodfield.training import export, loop, perform, recipe, runs, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -51,9 +51,10 @@ STUDENT = Recipe(
     precision="bf16-mixed",
     validate_every=8,
 )
-"""the recipe of the bundled model; judged only after its last epoch, so its weights owe nothing to held-out music"""
+"""the recipe of the bundled model; its last weights count, so they owe nothing to held-out music"""
 RAREST, COMMONEST = 0.01, 0.22
 """share of the tracks that every tag is decided for: at least and at most"""
+HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
 FEW = 4
 """tags of a track beyond which each one more counts as a fault when thresholds are chosen"""
 NOTHING = 8
@@ -195,36 +196,64 @@ def distill(
     place: Place,
     *,
     speeds: Sequence[float] = (),
+    measured: Path | None = None,
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
     """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
 
-    The held-out packages measure it. Thresholds need no truth, only music of many kinds, so they are chosen on all of
-    it; what the training packages alone would have chosen is among the figures. What was done is not done again when
-    the command is repeated.
+    The student is the last average of its weights or, if the recipe takes none, the network of the best validated epoch
+    (`STUDENT` validates only the last); so it owes nothing to the held-out packages, which measure it. Thresholds need
+    no truth, only music of many kinds, so they are chosen on all of it; what the training packages alone would have
+    chosen is among the figures.
+
+    With `measured`, a finished run of the same recipe, the student learns from the held-out packages, too, and its
+    figures stay those of that run. What was done is not done again when the command is repeated.
     """
-    given = lesson(plan, found, checkpoint, place, speeds=speeds, heard=heard)
+    before = _figures_of(measured, plan) if measured else None
+    music = replace(found, train=_both(found)) if measured else found
+    given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
     vocabulary = found.train.vocabulary
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
+    loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
     preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
     scores = [validation.scores(tagger.load(folder), each) for each in (given.learn, given.judge)]
-    thresholds = choose_thresholds(np.concatenate(scores))
-    teachers = given.judge.truth.tracks()
-    narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))
-    figures = agreement(teachers, scores[1], thresholds)
-    decisions = [name for name in narrow if "share" in name or "used" in name]
-    figures |= {f"{name}, thresholds of the training packages": narrow[name] for name in decisions}
+    thresholds = choose_thresholds(scores[0] if measured else np.concatenate(scores))
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
         "learned from": _packages(found, given.learned) + _speeds(speeds),
-        "held out": _packages(found, given.judged),
+        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
         "thresholds": "chosen on all of this music, by the scores alone",
     }
+    figures = before or _figures(given, scores, thresholds)
     return export.label(replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures), folder)
+
+
+def _figures(
+    given: Lesson, scores: Sequence[Float32[np.ndarray, "_ tags"]], thresholds: np.ndarray
+) -> dict[str, float]:
+    """What the held-out packages say of a student that never heard them."""
+    teachers = given.judge.truth.tracks()
+    narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))
+    decisions = [name for name in narrow if "share" in name or "used" in name]
+    return agreement(teachers, scores[1], thresholds) | {
+        f"{name}, thresholds of the training packages": narrow[name] for name in decisions
+    }
+
+
+def _figures_of(measured: Path, plan: Recipe) -> dict[str, float]:
+    """The figures of a run that learned by the same recipe from the training packages alone."""
+    learned = recipe.read(measured / loop.RECIPE)
+    if learned != plan:
+        raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
+    return dict(card.read(measured / tagger.BEST).figures)
+
+
+def _both(found: Music) -> Split:
+    return replace(found.train, tracks=found.train.tracks + found.heldout.tracks)
 
 
 def _also_at(speeds: Sequence[float], split: Split, place: Place) -> Split:
