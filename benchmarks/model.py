@@ -1,0 +1,214 @@
+"""The bundled model, measured: by its teacher on packages held out, track by track, by people, and by the clock.
+
+    MOODFIELD_DATA=… python benchmarks/model.py [MODEL] [--run runs/model]
+
+MODEL must not have learned from the held-out packages of music/manifest.tsv, if its figures are to mean anything: for
+the bundled model that is the run its figures come from, not the one that then learned from everything. Prints the page
+docs/model.md. Needs the music of `make music`; the teacher's checkpoint and Emotify are used if they are there.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+import people
+from moodfield import audio, fleet, mel, metrics, tagger
+from moodfield.errors import MoodfieldError
+from moodfield.jamendo import Track
+from moodfield.tagger import Tagging
+from moodfield.training import distill, history
+from moodfield.training.runs import Place
+
+HERE = Path(__file__).parent
+SHOWN = 10
+"""tracks where student and teacher agree best, and as many where they agree least"""
+SONGS, SHORTEST, LONGEST = 3, 200, 280
+"""how many songs are timed, and their least and most seconds: songs of about four minutes"""
+REPEATS = 3
+"""times that a song is heard; the fastest counts"""
+GOAL = 150
+"""seconds of music that one core is to hear in a second, from file to tags"""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Held-out music as student and teacher hear it, a row a track."""
+
+    tracks: tuple[Track, ...]
+    taggings: tuple[Tagging, ...]
+    """the student's"""
+    teacher: np.ndarray
+    """the teacher's logits, tracks × tags"""
+    teacher_decided: np.ndarray
+    """what the teacher would decide by thresholds chosen in the same way, tracks × tags"""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The student's, tracks × tags."""
+        return np.stack([each.scores for each in self.taggings])
+
+    @property
+    def decided(self) -> np.ndarray:
+        """What the student decides, tracks × tags."""
+        return np.stack([each.scores > each.thresholds for each in self.taggings])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="default")
+    parser.add_argument("--run", type=Path, help="the run it comes from, for its learning curve")
+    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--music", type=Path, default=Path(".cache/music"))
+    given = parser.parse_args()
+    checkpoint = Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
+    if not checkpoint.is_file():
+        sys.exit("the teacher is not here: set MOODFIELD_DATA to the folder that holds vggish/best_model.pth")
+    found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+    heard = _hear(given.model, found, checkpoint, Place(given.music, given.store, Path(), fleet.cores()))
+    print("# The bundled model, measured\n")
+    print(f"On {len(heard.tracks)} tracks of packages that it did not learn from, by `benchmarks/model.py`. What it is")
+    print("and what it may be used for is in [its card](../src/moodfield/models/default/README.md); why it is built")
+    print("as it is, in [students](students.md); what its scores mean, in [calibration](calibration.md).\n")
+    _agreement(heard)
+    _decisions(heard)
+    _examples(heard)
+    if given.run:
+        _curve(given.run)
+    _speed(given.model, heard.tracks, given.music)
+
+
+def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> Heard:
+    """Held-out tracks that both could hear."""
+    own = distill.teacher(checkpoint, place.mels)
+    logits = {}
+    for split in (found.train, found.heldout):
+        tracks = [
+            track
+            for track, result in distill.listen(own, split.tracks, place.music, jobs=place.jobs)
+            if not isinstance(result, MoodfieldError)
+        ]
+        rows = distill.truth(own, tracks, mel.ORGANISERS).tracks()
+        logits |= dict(zip(tracks, rows, strict=True))
+    thresholds = distill.choose_thresholds(_scores(np.stack(list(logits.values()))))
+    heldout = [track for track in found.heldout.tracks if track in logits]
+    paths = [place.music / track.path for track in heldout]
+    taggings = [tagging for _, tagging in tagger.tag_files(paths, model, jobs=place.jobs)]
+    teacher = np.stack([logits[track] for track in heldout])
+    return Heard(tuple(heldout), tuple(taggings), teacher, metrics.decide(_scores(teacher), thresholds))
+
+
+def _agreement(heard: Heard) -> None:
+    """By tag and by package."""
+    ranks = metrics.spearman(heard.teacher, heard.scores)
+    areas = metrics.evaluate(heard.teacher_decided, heard.scores).per_tag["PR-AUC"]
+    vocabulary = heard.taggings[0].vocabulary
+    print("## Agreement with the teacher\n")
+    print(f"Rank correlation (Spearman) over tracks: median tag {np.median(ranks):.3f}, worst {ranks.min():.3f}, mean")
+    print(
+        f"{ranks.mean():.3f}. PR-AUC against what the teacher would decide: {np.nanmean(areas):.3f}, mean over tags.\n"
+    )
+    print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
+    for tag in np.argsort(-ranks, kind="stable"):
+        counts = heard.teacher_decided[:, tag].sum(), heard.decided[:, tag].sum()
+        print(f"| {vocabulary[tag]} | {ranks[tag]:.3f} | {areas[tag]:.3f} | {counts[0]} | {counts[1]} |")
+    print("\n| package | tracks | Spearman, median tag | shared of the tags that either decides |\n|---|---|---|---|")
+    packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
+    both, either = heard.teacher_decided & heard.decided, heard.teacher_decided | heard.decided
+    for package in dict.fromkeys(packages.tolist()):
+        rows = packages == package
+        inside = np.nanmedian(metrics.spearman(heard.teacher[rows], heard.scores[rows]))
+        print(f"| {package} | {rows.sum()} | {inside:.3f} | {both[rows].sum() / either[rows].sum():.0%} |")
+
+
+def _decisions(heard: Heard) -> None:
+    decided, vocabulary = heard.decided, heard.taggings[0].vocabulary
+    each = decided.sum(axis=1)
+    print("\n## Decisions\n\n| | measured | goal |\n|---|---|---|")
+    print(f"| tracks with one to five tags | {((each >= 1) & (each <= 5)).mean():.0%} | at least 80 % |")
+    print(f"| tracks without a tag | {(each == 0).mean():.1%} | at most 5 % |")
+    print(f"| different tags used | {decided.any(axis=0).sum()} | at least 30 |")
+    common = decided.mean(axis=0)
+    print(f"| tracks with the commonest tag, {vocabulary[common.argmax()]} | {common.max():.0%} | at most 30 % |")
+
+
+def _examples(heard: Heard) -> None:
+    """The tracks where student and teacher decide alike, and those where they do not."""
+    both, either = heard.teacher_decided & heard.decided, heard.teacher_decided | heard.decided
+    shared = both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)
+    closeness = shared + 1e-3 * metrics.spearman(
+        _standard(heard.teacher).T, _standard(people.logits_of(heard.scores)).T
+    )
+    order = np.argsort(-closeness, kind="stable")
+    vocabulary = heard.taggings[0].vocabulary
+    for title, rows in (("Ten good ones", order[:SHOWN]), ("Ten bad ones", order[-SHOWN:])):
+        print(f"\n## {title}\n\n| track | the model | its teacher |\n|---|---|---|")
+        for row in rows:
+            package, _, path = heard.tracks[row].path.partition("/")
+            wanted = ", ".join(tag for tag, is_in in zip(vocabulary, heard.teacher_decided[row], strict=True) if is_in)
+            own = ", ".join(heard.taggings[row].decided)
+            print(f"| {Path(path).stem.replace('_', ' ')} ({package}) | {own or '–'} | {wanted or '–'} |")
+
+
+def _curve(run: Path) -> None:
+    """How the student came to it."""
+    epochs = [each for each in history.read(run).epochs if each.score is not None or each.averaged is not None]
+    print("\n## Learning curve\n\nMean Spearman over tags, by a clip in every 30 s of the held-out tracks.\n")
+    print("| epoch | network | mean of weights |\n|---|---|---|")
+    for each in epochs:
+        cells = ("–" if value is None else f"{value:.3f}" for value in (each.score, each.averaged))
+        print(f"| {each.epoch} | {' | '.join(cells)} |")
+
+
+def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
+    """From file to tags on one core, with the floor: nothing can be heard that is not decoded."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    one = tagger.load(model, threads=1)
+    [member] = one.members
+    print(
+        f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the floor.\n"
+    )
+    print("| song | decode s | + mel s | + network s | × real time | × decoding |\n|---|---|---|---|---|---|")
+    songs = [music / track.path for track in tracks if SHORTEST <= track.seconds <= LONGEST][:SONGS]
+    for song in songs:
+        rate, seconds = soundfile.info(song).samplerate, soundfile.info(song).duration
+
+        def pieces(song: Path = song) -> list[mel.Mel]:
+            return list(mel.stream(lambda: audio.blocks(song, rate=member.card.mel.rate), member.card.mel))
+
+        decode = _fastest(lambda song=song, rate=rate: [len(block) for block in audio.blocks(song, rate=rate)])
+        mels = _fastest(pieces)
+        whole = _fastest(lambda song=song: one.tag(song))
+        print(
+            f"| {song.stem}, {seconds:.0f} s | {decode:.2f} | {mels:.2f} | {whole:.2f} | {seconds / whole:.0f} | "
+            f"{whole / decode:.2f} |"
+        )
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _scores(logits: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def _standard(logits: np.ndarray) -> np.ndarray:
+    """In standard deviations from the mean over tracks, so that common tags do not rule every track."""
+    return np.asarray((logits - logits.mean(axis=0)) / logits.std(axis=0))
+
+
+if __name__ == "__main__":
+    main()
