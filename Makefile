@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure ensembles music model clean help
+.PHONY: tag setup test bench zoo ablation figure ensembles calibration music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles
+PAGES := zoo ablation figure_1 ensembles calibration
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
@@ -84,6 +84,10 @@ ensembles: $(READY)  ## what means of public systems are worth on the test split
 	.venv/bin/python -W ignore benchmarks/ensembles.py > docs/ensembles.part
 	@mv docs/ensembles.part docs/ensembles.md
 
+calibration: $(READY)  ## what scores mean: calibrations of the published baseline; a minute; writes docs/calibration.md
+	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part
+	@mv docs/calibration.part docs/calibration.md
+
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
 define unpack
@@ -115,9 +119,11 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 
 # The bundled model again, from music and teacher to folder; what was done already is not done again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
+SAID := $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy)
 model: $(READY) music  ## the bundled model: TEACHER=best_model.pth, the organisers' published checkpoint
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
-	.venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --to runs/default
+	.venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --to runs/default \
+	  $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 	mkdir -p src/moodfield/models/default
 	cp runs/default/best/* src/moodfield/models/default/
 

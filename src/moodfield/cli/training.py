@@ -13,6 +13,7 @@ import typer
 
 from moodfield.cli import desk
 from moodfield.cli.progress import Progress
+from moodfield.errors import BadConfig
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ def distill(
     teacher: Annotated[Path, typer.Option(help="the organisers' published checkpoint, best_model.pth")],
     music: Annotated[Path, typer.Option(help="the folder of the music")],
     to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
@@ -76,13 +81,18 @@ def distill(
     from moodfield.training import distill as room
     from moodfield.training import loop, recipe, runs
 
+    if (predictions is None) != (splits is None):
+        raise BadConfig(
+            "scores are calibrated with both --predictions and --splits, and not without; give both or none"
+        )
+    judged = room.judge(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
     tracks = 2 * (len(found.train.tracks) + len(found.heldout.tracks))
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
-        card = room.distill(plan, found, teacher, place, heard=progress.heard, report=progress.trained)
+        card = room.distill(plan, found, teacher, place, judged=judged, heard=progress.heard, report=progress.trained)
     _figures(to, card.figures)
 
 

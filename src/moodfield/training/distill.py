@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from moodfield import audio, card, files, fleet, mel, metrics, nets, tagger, tags
+from moodfield import audio, calibration, card, files, fleet, jamendo, mel, metrics, nets, submissions, tagger, tags
+from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, MoodfieldError
 from moodfield.jamendo import Split, Track
@@ -69,6 +70,30 @@ LICENCE = (
     "Apache-2.0 for these weights. The teacher is published in an Apache-2.0 repository; it learned from MTG-Jamendo, "
     "whose metadata is CC BY-NC-SA 4.0: who uses the weights commercially should judge that for themselves."
 )
+
+
+SEED = 0
+"""of the two halves by which a calibration is fitted and measured"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
+
+    calibration: Calibration
+    """by one half of the tracks, whole artists"""
+    priors: tuple[float, ...]
+    """share of the tracks the teacher learned from that has each tag"""
+    figures: Mapping[str, float]
+    """what scores are worth on the other half, as they are and calibrated"""
+    origin: str
+    """where all this comes from, in words"""
+
+    def tell(self, described: Card) -> Card:
+        """The card with all of this, and the same decisions."""
+        found = card.calibrated(described, self.calibration, priors=self.priors)
+        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
+        return replace(found, origin=origin, figures=figures | dict(self.figures))
 
 
 @dataclass(frozen=True)
@@ -127,6 +152,40 @@ def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
     return model
 
 
+def judge(predictions: str | Path, splits: str | Path) -> Judged:
+    """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
+
+    `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
+    """
+    train, test = (
+        jamendo.read(Path(splits) / f"{jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
+        for part in ("train", "test")
+    )
+    scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
+    found = calibration.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
+    other = ~found.learned
+    truth, raw = test.truth[other], scores[other]
+    kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
+    figures = {
+        f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
+        for what, measure in (
+            ("Brier score", calibration.brier),
+            ("expected calibration error", calibration.expected_calibration_error),
+        )
+        for kind, each in kinds.items()
+    }
+    origin = (
+        f"fitted to the teacher's published predictions for {found.learned.sum()} test tracks of MTG-Jamendo, whole "
+        f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks"
+    )
+    return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
+
+
+def calibrate(folder: str | Path, judged: Judged) -> Card:
+    """Write what scores mean into the card of a model folder; weights and decisions stay what they are."""
+    return export.label(judged.tell(card.read(folder)), folder)
+
+
 def listen(
     model: Path, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
@@ -151,14 +210,15 @@ def distill(
     checkpoint: str | Path,
     place: Place,
     *,
+    judged: Judged | None = None,
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
     """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
 
     The held-out packages measure it. Thresholds need no truth, only music of many kinds, so they are chosen on all of
-    it; what the training packages alone would have chosen is among the figures. What was done is not done again when
-    the command is repeated.
+    it; what the training packages alone would have chosen is among the figures. What the teacher's scores mean, if it
+    was `judged`, holds for its student. What was done is not done again when the command is repeated.
     """
     model = teacher(checkpoint, place.mels)
     mels = Store(place.mels, plan.mel)
@@ -170,15 +230,15 @@ def distill(
         tracks = split.take([row for row in rows if _opinion(model, split.tracks[row]).is_file()]).tracks
         kept.append(tracks)
         materials.append(Material(tuple(map(mels.open, tracks)), truth(model, tracks, plan.mel)))
-    learn, judge = materials
+    learn, heldout = materials
     vocabulary = found.train.vocabulary
-    net = loop.train(plan, learn, judge, mels.statistics(kept[0]), vocabulary, place.run, report=report)
+    net = loop.train(plan, learn, heldout, mels.statistics(kept[0]), vocabulary, place.run, report=report)
     preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
     scores = [validation.scores(tagger.load(folder), each) for each in materials]
     thresholds = choose_thresholds(np.concatenate(scores))
-    teachers = judge.truth.tracks()
+    teachers = heldout.truth.tracks()
     narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))
     figures = agreement(teachers, scores[1], thresholds)
     decisions = [name for name in narrow if "share" in name or "used" in name]
@@ -190,7 +250,8 @@ def distill(
         "held out": _packages(found, kept[1]),
         "thresholds": "chosen on all of this music, by the scores alone",
     }
-    return export.label(replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures), folder)
+    described = replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures)
+    return export.label(judged.tell(described) if judged else described, folder)
 
 
 def _packages(found: Music, tracks: Sequence[Track]) -> str:
