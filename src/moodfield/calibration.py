@@ -97,7 +97,7 @@ def fit_half(
     Truth and scores, in 0 … 1, are tracks × tags. `groups` has the artist of every track, or whatever makes tracks
     alike: no group is in both halves, nor in two of the parts by which the strength is chosen.
     """
-    truth, scores, groups = np.asarray(truth), np.asarray(scores), np.asarray(groups)
+    (truth, scores), groups = _probable(truth, scores), np.asarray(groups)
     learned = apart(groups, 2, generator=generator) == 0
     parts = apart(groups[learned], FOLDS, generator=generator)
     strength = choose(truth[learned], scores[learned], parts)
@@ -143,18 +143,20 @@ def choose(
 ) -> Strength:
     """The strength that does best on each part of the tracks in turn, fitted on the others, by log loss.
 
-    `parts` has the part of every track, as `apart` makes them.
+    `strengths` go from the freest to the most alike, and it is the last that is not worse than the best by more than a
+    standard error over the parts: what tags have of their own must show. `parts` are made by `apart`.
     """
     truth, scores = np.asarray(truth), np.asarray(scores)
-    losses = []
-    for strength in strengths:
-        lost = 0.0
-        for part in np.unique(parts):
+    names = np.unique(parts)
+    losses = np.zeros((len(strengths), len(names)))
+    for row, strength in enumerate(strengths):
+        for column, part in enumerate(names):
             held = parts == part
             known = fit(truth[~held], scores[~held], strength=strength)
-            lost += held.sum() * log_loss(truth[held], known.scores(logit(scores[held]))).mean()
-        losses.append(lost)
-    return strengths[int(np.argmin(losses))]
+            losses[row, column] = log_loss(truth[held], known.scores(logit(scores[held]))).mean()
+    worse = losses - losses[np.argmin(losses.mean(axis=1))]
+    near = worse.mean(axis=1) <= worse.std(axis=1, ddof=1) / np.sqrt(len(names))
+    return strengths[int(np.flatnonzero(near)[-1])]
 
 
 def apart(groups: Sequence[str] | AnyArray, count: int, *, generator: np.random.Generator) -> Parts:
