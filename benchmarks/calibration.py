@@ -30,8 +30,8 @@ far can a score be taken for a probability, and what makes it one? `make calibra
 [calibration.py](../benchmarks/calibration.py).
 
 The tracks are cut into halves, whole artists in one half, since the tracks of an artist are alike ({artists} artists;
-one alone has {most} tracks). Every method is fitted on the first half ({learned:,} tracks) and measured once on the other
-({other:,}). All numbers are means over the tags.
+one alone has {most} tracks). Every method is fitted on the first half ({learned:,} tracks) and measured once on the
+other ({other:,}). All numbers are means over the tags.
 
 - **Brier score**: mean square of what a score is off the truth. **Log loss**: mean surprise at the truth, in nats.
 - **ECE**, the expected calibration error: {bins} groups of equally many tracks by score (tracks with equal scores stay
@@ -167,8 +167,8 @@ def _strength(found: calibration.Halved) -> str:
         for strength in (found.strength.slopes, found.strength.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration.FOLDS} parts of whole artists, nothing freer had a log loss better by a\n"
-        f"standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
+        f"Inside the first half, in {calibration.FOLDS} parts of whole artists, nothing freer had a log loss better by\n"
+        f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
         f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."
     )
 
@@ -187,8 +187,8 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
             sums.setdefault(name, []).append(values)
     print(
         f"Means over {count} other cuts into halves by artist, and in how many of them a method beats the scores\n"
-        f"*{RAW}*, so that the order above is not the luck of one cut.\n*{HELD}* is missing: its strength would have to be chosen "
-        "each time.\n\n| method | Brier score | better in | log loss | better in | ECE | better in |\n"
+        f"*{RAW}*, so that the order above is not the luck of one cut.\n*{HELD}* is missing: its strength "
+        "would have to be chosen each time.\n\n| method | Brier score | better in | log loss | better in | ECE | better in |\n"
         "|---|---|---|---|---|---|---|"
     )
     raw = np.array(sums[RAW])
@@ -203,8 +203,8 @@ def _tags(truth: np.ndarray, raw: np.ndarray, held: np.ndarray, vocabulary: Sequ
     errors = [calibration.expected_calibration_error(truth, each) for each in (raw, held)]
     order = np.argsort(errors[1])
     print(
-        f"The five best and the five worst calibrated tags. Of all {len(vocabulary)}, {(gained > 0).sum()} have a better\n"
-        "Brier score than before.\n\n| tag | mean score | share found | training share | ECE | before |\n"
+        f"The five best and the five worst calibrated tags. Of all {len(vocabulary)}, {(gained > 0).sum()} have a\n"
+        "better Brier score than before.\n\n| tag | mean score | share found | training share | ECE | before |\n"
         "|---|---|---|---|---|---|"
     )
     for tag in [*order[:5], *order[-5:]]:
@@ -217,17 +217,18 @@ def _words(test: jamendo.Split, train: jamendo.Split, artists: np.ndarray) -> st
     first = test.vocabulary[int(np.argmax(apart))]
     tag = test.vocabulary.index(first)
     owners = np.unique(artists[test.truth[:, tag]], return_counts=True)[1]
+    factor = np.exp(np.median(apart))
     most, here, there = owners.max(), test.priors[tag], train.priors[tag]
     return f"""
 ## What this shows, and what it does not
 
 - Tags differ more between artists than an offset of their own can learn from one half. *{first}* is the tag of
   {there:.2%} of the training tracks and of {here:.2%} of the test tracks, and {most} of these
-  {owners.sum()} are by one artist; in the median tag the two shares are a factor of {np.exp(np.median(apart)):.2f} apart.
-  Offsets and curves of a tag's own repeat what the artists of the first half happened to be, and on others they are worse
-  than no calibration.
-- What can be learned is how sure the network is of itself in general. That helps where scores are low, and is little: by
-  tag, the error is still mostly that of shares which differ between artists, far above what chance makes.
+  {owners.sum()} are by one artist; in the median tag the two shares are a factor of {factor:.2f} apart. Offsets and curves
+  of a tag's own repeat what the artists of the first half happened to be, and on others they are worse than no
+  calibration.
+- What can be learned is how sure the network is of itself in general. That helps where scores are low, and is little:
+  by tag, the error is still mostly that of shares which differ between artists, far above what chance makes.
 - A calibrated score is the share of MTG-Jamendo's tracks scoring like this whose people gave them the tag. People there
   give a track the tags they think of; many that fit are left out, so these probabilities are low. Other music has
   other shares.
@@ -251,10 +252,9 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
     said, found = ways[HELD].mean(axis=0), truth.mean(axis=0)
     far = np.abs(np.log(np.maximum(found, 1e-4) / said))
     for place, tag in enumerate(np.argsort(-far)[:5]):
-        by_tag.annotate(
-            vocabulary[tag], (said[tag], found[tag]), textcoords="offset points", xytext=(6, 4 - 10 * (place % 2)), fontsize=8,
-            color=picture.INK,
-        )  # fmt: skip
+        side = (6, 4 - 10 * (place % 2))
+        at = said[tag], found[tag]
+        by_tag.annotate(vocabulary[tag], at, textcoords="offset points", xytext=side, fontsize=8, color=picture.INK)
     for axes, title in ((pooled, "all pairs of track and tag, 20 groups"), (by_tag, "a point for every tag")):
         ends = [4e-4, 0.4]
         axes.plot(ends, ends, color=picture.FAINT, linewidth=0.8, linestyle="--", zorder=0)
