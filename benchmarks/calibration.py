@@ -167,7 +167,8 @@ def _strength(found: calibration.Halved) -> str:
         for strength in (found.strength.slopes, found.strength.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration.FOLDS} parts of whole artists, nothing freer had a log loss better by\n"
+        f"Inside the first half, in {calibration.FOLDS} parts of whole artists, nothing freer had a log loss better "
+        "by\n"
         f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
         f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."
     )
@@ -188,7 +189,8 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
     print(
         f"Means over {count} other cuts into halves by artist, and in how many of them a method beats the scores\n"
         f"*{RAW}*, so that the order above is not the luck of one cut.\n*{HELD}* is missing: its strength "
-        "would have to be chosen each time.\n\n| method | Brier score | better in | log loss | better in | ECE | better in |\n"
+        "would have to be chosen each time.\n\n"
+        "| method | Brier score | better in | log loss | better in | ECE | better in |\n"
         "|---|---|---|---|---|---|---|"
     )
     raw = np.array(sums[RAW])
@@ -218,13 +220,13 @@ def _words(test: jamendo.Split, train: jamendo.Split, artists: np.ndarray) -> st
     tag = test.vocabulary.index(first)
     owners = np.unique(artists[test.truth[:, tag]], return_counts=True)[1]
     factor = np.exp(np.median(apart))
-    most, here, there = owners.max(), test.priors[tag], train.priors[tag]
+    most, owned, here, there = owners.max(), owners.sum(), test.priors[tag], train.priors[tag]
     return f"""
 ## What this shows, and what it does not
 
 - Tags differ more between artists than an offset of their own can learn from one half. *{first}* is the tag of
   {there:.2%} of the training tracks and of {here:.2%} of the test tracks, and {most} of these
-  {owners.sum()} are by one artist; in the median tag the two shares are a factor of {factor:.2f} apart. Offsets and curves
+  {owned} are by one artist; in the median tag the two shares are a factor of {factor:.2f} apart. Offsets and curves
   of a tag's own repeat what the artists of the first half happened to be, and on others they are worse than no
   calibration.
 - What can be learned is how sure the network is of itself in general. That helps where scores are low, and is little:
