@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure ensembles students music model clean help
+.PHONY: tag setup test bench zoo ablation figure ensembles calibration students music model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles students
+PAGES := zoo ablation figure_1 ensembles calibration students
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
@@ -88,6 +88,10 @@ students: $(READY) music  ## what the bundled model should be, one thing varied 
 	.venv/bin/python -W ignore benchmarks/students.py > docs/students.part
 	@mv docs/students.part docs/students.md
 
+calibration: $(READY)  ## what scores mean: calibrations of the published baseline; a minute; writes docs/calibration.md
+	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part
+	@mv docs/calibration.part docs/calibration.md
+
 # $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
 # Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
 define unpack
@@ -119,9 +123,11 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 
 # The bundled model again, from music and teacher to folder; what was done already is not done again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
+SAID := $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy)
 model: $(READY) music  ## the bundled model: TEACHER=best_model.pth, the organisers' published checkpoint
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
-	.venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --to runs/default
+	.venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --to runs/default \
+	  $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 	mkdir -p src/moodfield/models/default
 	cp runs/default/best/* src/moodfield/models/default/
 

@@ -9,11 +9,13 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodfield import card
+from moodfield import calibration, card
+from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.errors import BadModel
@@ -62,6 +64,46 @@ def test_a_card_comes_back_as_it_was():
 def test_cards_for_fixed_lengths_and_plain_mels_come_back():
     fixed = replace(GOOD, lengths=FixedLength(1_366, 683), mel=MelConfig(12_000, 512, 0.5, 96, "plain"))
     assert card.loads(card.dumps(fixed)) == fixed
+
+
+CALIBRATED = replace(GOOD, calibration=Calibration((0.5, 0.0, 1.5), (-1.0, 0.0, 2.0)), priors=(0.0, 0.01, 1.0))
+
+
+def test_a_calibration_and_priors_come_back_and_older_cards_have_none():
+    assert card.loads(card.dumps(CALIBRATED)) == CALIBRATED
+    older = {key: value for key, value in STATED.items() if key not in ("calibration", "priors")}
+    back = card.loads(json.dumps(older))
+    assert back == GOOD
+    assert (back.calibration, back.priors) == (None, None)
+
+
+@pytest.mark.parametrize("before", [None, Calibration((0.5, 2.0, 1.0), (1.0, -1.0, 0.0))])
+def test_a_card_that_is_calibrated_decides_the_same(before):
+    described = replace(GOOD, thresholds=(0.3, 1e-6, math.inf), calibration=before)
+    known = Calibration((0.7, 0.1, 1.5), (-0.5, 0.25, 3.0))
+    found = card.calibrated(described, known, priors=(0.1, 0.2, 0.3))
+    assert (found.calibration, found.priors) == (known, (0.1, 0.2, 0.3))
+    assert found.thresholds[2] == math.inf
+    logits = np.random.default_rng(0).normal(0, 8, (500, 3))
+    old = (before.scores(logits) if before else calibration.sigmoid(logits)) > np.array(described.thresholds)
+    np.testing.assert_array_equal(known.scores(logits) > np.array(found.thresholds), old)
+    assert old[:, 1].any()
+    assert not old[:, 0].all()
+    back = card.calibrated(found, Calibration((1.0,) * 3, (0.0,) * 3))
+    if before is None:
+        np.testing.assert_allclose(back.thresholds, described.thresholds)
+
+
+def test_always_stays_always_and_never_never():
+    ends = replace(GOOD, thresholds=(-math.inf, 0.0, 1.0))
+    assert card.calibrated(ends, Calibration((0.1,) * 3, (5.0,) * 3)).thresholds == (-math.inf, 0.0, 1.0)
+
+
+def test_a_slope_of_nothing_cannot_carry_a_decision():
+    with pytest.raises(BadModel, match="'tiny' could not decide it"):
+        card.calibrated(GOOD, Calibration((1.0, 0.0, 1.0), (0.0,) * 3))
+    with pytest.raises(BadModel, match="it calibrates 2 tags of 3"):
+        replace(GOOD, calibration=Calibration((1.0,) * 2, (0.0,) * 2))
 
 
 thresholds = st.floats(allow_nan=False)
@@ -113,6 +155,8 @@ def test_a_missing_field_is_refused(name):
         ({"net": {"layers": [1, 2]}}, "net.layers"),
         ({"thresholds": [0.5, "high", 0.5]}, "thresholds.1: Input should be a valid number"),
         ({"thresholds": None}, "thresholds: Input should be a valid "),
+        ({"calibration": {"slopes": [1, 1, -1], "offsets": [0, 0, 0]}}, "no slope below 0"),
+        ({"calibration": {"slopes": [1, 1, "NaN"], "offsets": [0, 0, 0]}}, "all finite"),
         ({"mel": STATED["mel"] | {"rate": 10}}, "rate < 1000"),
         ({"mel": STATED["mel"] | {"window": 10**18}}, "beyond"),
         ({"mel": STATED["mel"] | {"bands": 10**18}}, "beyond"),
@@ -137,6 +181,10 @@ def test_unknown_fields_and_wrong_values_are_refused_by_name(values, said):
         ({"vocabulary": [], "thresholds": [], "themes": []}, "its vocabulary is empty"),
         ({"themes": ["film", "game", "epic"]}, "its themes epic, game are not in its vocabulary"),
         ({"thresholds": [0.5]}, "it has 1 thresholds for 3 tags"),
+        ({"calibration": {"slopes": [1, 1], "offsets": [0, 0]}}, "it calibrates 2 tags of 3"),
+        ({"priors": [0.1]}, "it has 1 priors for 3 tags"),
+        ({"priors": [0.1, 1.1, 0.2]}, "a prior is not in 0 … 1"),
+        ({"priors": [0.1, "NaN", 0.2]}, "a prior is not in 0 … 1"),
         ({"thresholds": [0.5] * 4}, "it has 4 thresholds for 3 tags"),
         ({"thresholds": [0.5, "NaN", 0.5]}, "a threshold is not a number"),
         ({"thresholds": [0.5, math.nan, 0.5]}, "a threshold is not a number"),

@@ -40,12 +40,14 @@ def refusal(path: Path, **more: object) -> str:
 
 def test_an_index_is_read_in_the_order_of_its_file(tmp_path):
     split = jamendo.read(index(tmp_path, *LINES))
-    assert split.tracks[0] == Track("track_0000002", "02/2.mp3", 200.5, ("sad", "dark"))
+    assert split.tracks[0] == Track("track_0000002", "02/2.mp3", 200.5, ("sad", "dark"), "artist_1")
     assert [track.id for track in split.tracks] == ["track_0000002", "track_0000001", "track_0000003"]
     assert split.tracks[2].tags == ("dark",)  # said twice, meant once
     assert split.vocabulary == ("dark", "happy", "sad")
     np.testing.assert_array_equal(split.truth, [[True, False, True], [False, True, False], [True, False, False]])
     assert split.truth.dtype == bool
+    np.testing.assert_allclose(split.priors, [2 / 3, 1 / 3, 1 / 3])
+    assert [track.artist for track in split.tracks] == ["artist_1", "artist_1", "artist_2"]
 
 
 def test_a_vocabulary_may_be_given_in_its_own_order(tmp_path):

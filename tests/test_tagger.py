@@ -22,6 +22,7 @@ import moodfield
 from models import MEL, RATE, THRESHOLDS, VOCABULARY, Exported
 from moodfield import audio, card, mel, tagger, tags
 from moodfield.audio import Waveform
+from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadAudio, BadModel, UnknownName
@@ -462,11 +463,14 @@ def test_a_model_that_cannot_be_used_is_refused_once(songs, tmp_path, jobs):
 # ---------------------------------------------------------------- what is said
 
 
-def said(scores: list[float], thresholds: list[float], themes: tuple[str, ...] = ()) -> Tagging:
+def said(
+    scores: list[float], thresholds: list[float], themes: tuple[str, ...] = (), priors: list[float] | None = None
+) -> Tagging:
     vocabulary = tuple(f"tag {n}" for n in range(len(scores)))
     over_time = OverTime(np.zeros(1, np.float32), np.array(scores, np.float32)[:, None])
     levels = np.array(scores, np.float32), np.array(thresholds, np.float32)
-    return Tagging("x.ogg", 61.25, "tiny", vocabulary, themes, *levels, over_time)
+    known = None if priors is None else np.array(priors, np.float32)
+    return Tagging("x.ogg", 61.25, "tiny", vocabulary, themes, *levels, over_time, priors=known)
 
 
 def test_a_tag_is_decided_above_its_threshold_and_not_at_it():
@@ -481,6 +485,68 @@ def test_the_clearest_comes_first():
     assert tagging.decided == ("tag 1", "tag 3", "tag 0", "tag 2")
     assert tagging.moods == ("tag 3", "tag 0", "tag 2")
     assert tagging.top(2) == [("tag 2", pytest.approx(0.99)), ("tag 1", pytest.approx(0.9))]
+
+
+def test_evidence_is_how_much_likelier_a_tag_is_than_in_any_music():
+    tagging = said([0.5, 0.2, 0.01], [0.1, 0.1, 0.1], priors=[0.5, 0.01, 0.02])
+    np.testing.assert_allclose(tagging.evidence, [0, np.log(99 / 4), np.log(49 / 99)], rtol=1e-5, atol=1e-7)
+    assert [tag for tag, _ in tagging.top(2)] == ["tag 0", "tag 1"]
+    assert tagging.top(3, by="evidence") == [
+        ("tag 1", pytest.approx(0.2)), ("tag 0", pytest.approx(0.5)), ("tag 2", pytest.approx(0.01)),
+    ]  # fmt: skip
+    assert tagging.decided == ("tag 0", "tag 1")  # by thresholds, as ever
+    plain = json.loads(json.dumps(tagging.to_dict(), allow_nan=False))
+    np.testing.assert_allclose(list(plain["evidence"].values()), tagging.evidence, rtol=1e-5, atol=1e-7)
+
+
+def test_without_priors_evidence_is_over_thresholds():
+    tagging = said([0.5, 0.2], [0.5, 0.01])
+    np.testing.assert_allclose(tagging.evidence, [0, np.log(99 / 4)], rtol=1e-5, atol=1e-7)
+    assert [tag for tag, _ in tagging.top(2, by="evidence")] == ["tag 1", "tag 0"]
+    assert "evidence" not in tagging.to_dict()
+
+
+def test_evidence_of_what_is_never_and_always_is_still_a_number():
+    tagging = said([0.0, 1.0, 0.5, 0.0], [0.5] * 4, priors=[0.5, 0.5, 0.0, 0.0])
+    assert [tag for tag, _ in tagging.top(2, by="evidence")] == ["tag 1", "tag 2"]
+    json.dumps(tagging.to_dict(), allow_nan=False)
+
+
+SCALED = Calibration((0.5, 0.8, 1.0, 1.5, 2.0), (-1.0, 0.5, 0.0, 0.3, -0.2))
+PRIORS = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+@pytest.fixture
+def calibrated(cp_model: Exported, tmp_path: Path) -> Path:
+    stated = card.calibrated(cp_model.card, SCALED, priors=PRIORS)
+    changes = {"calibration": SCALED, "priors": PRIORS, "thresholds": stated.thresholds}
+    return models.varied(cp_model, tmp_path / "calibrated", **changes)
+
+
+def test_a_card_that_calibrates_changes_scores_and_no_decision(cp_model, cp_tagger, calibrated, song):
+    before, found = cp_tagger.tag(song), tagger.load(calibrated, threads=1)
+    tagging = found.tag(song)
+    logits = whole(cp_model, song)
+    slopes, offsets = np.array(SCALED.slopes)[:, None], np.array(SCALED.offsets)[:, None]
+    np.testing.assert_allclose(tagging.scores, sigmoid((slopes * logits + offsets).mean(axis=1)), atol=1e-5)
+    np.testing.assert_allclose(tagging.over_time.scores, sigmoid(slopes * logits + offsets), atol=1e-5)
+    np.testing.assert_allclose(logit(tagging.over_time.scores).mean(axis=1), logit(tagging.scores), atol=1e-3)
+    assert np.abs(tagging.scores - before.scores).max() > 0.05
+    assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
+    np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
+    made = mel.mel(audio.read(song, rate=RATE), MEL)
+    np.testing.assert_allclose(found.scores([[made]]), tagging.scores, atol=1e-6)
+    np.testing.assert_allclose(found.scores_of_excerpts([made]), tagging.scores, atol=1e-5)
+    assert before.priors is None
+
+
+def test_priors_are_those_on_which_models_agree(cp_model, calibrated, song):
+    assert tagger.load(cp_model.folder, calibrated, threads=1).priors is None
+    both = tagger.load(calibrated, calibrated, threads=1)
+    np.testing.assert_array_equal(both.priors, np.float32(PRIORS))
+    mixed = tagger.load(cp_model.folder, calibrated, threads=1).tag(song)
+    alone = [tagger.load(each, threads=1).tag(song).scores for each in (cp_model.folder, calibrated)]
+    np.testing.assert_allclose(mixed.scores, np.mean(alone, axis=0), atol=1e-6)
 
 
 levels = st.floats(0, 1, width=32) | st.sampled_from([-np.inf, np.inf])

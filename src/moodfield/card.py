@@ -6,11 +6,14 @@ Knows nothing of: how weights are run, or how they were trained.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from moodfield import errors, files
+import numpy as np
+
+from moodfield import calibration, errors, files
+from moodfield.calibration import Calibration
 from moodfield.clips import Lengths, WholeTrack
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
@@ -51,6 +54,10 @@ class Card:
     """the network as numbers"""
     thresholds: tuple[float, ...]
     """a tag is decided when its score is above this, in 0 … 1; infinite: never decided"""
+    calibration: Calibration | None = None
+    """what turns logits into scores; without one, the sigmoid alone"""
+    priors: tuple[float, ...] | None = None
+    """share of the music that was learned from which has each tag, in 0 … 1, if it is known"""
     origin: Mapping[str, str] = field(default_factory=dict)
     """where the weights come from: data, teacher, command"""
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +81,12 @@ class Card:
             faults.append("a threshold is not a number")
         if self.proof and (len(self.proof) != len(self.vocabulary) or not all(map(math.isfinite, self.proof))):
             faults.append(f"its proof is {len(self.proof)} logits, maybe not finite, for {len(self.vocabulary)} tags")
+        if self.calibration and len(self.calibration.slopes) != len(self.vocabulary):
+            faults.append(f"it calibrates {len(self.calibration.slopes)} tags of {len(self.vocabulary)}")
+        if self.priors is not None and len(self.priors) != len(self.vocabulary):
+            faults.append(f"it has {len(self.priors)} priors for {len(self.vocabulary)} tags")
+        if not all(0 <= prior <= 1 for prior in self.priors or ()):
+            faults.append("a prior is not in 0 … 1")
         if strangers := set(self.themes) - set(self.vocabulary):
             faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
         if faults:
@@ -83,6 +96,21 @@ class Card:
 def networks(card: Card) -> tuple[str, ...]:
     """The files of a model's network, in the order in which they hear."""
     return (NETWORK, SUMMARY) if isinstance(card.lengths, WholeTrack) else (NETWORK,)
+
+
+def calibrated(described: Card, known: Calibration, *, priors: tuple[float, ...] | None = None) -> Card:
+    """The card with this calibration in place of its own, if any, and the thresholds that then decide the same.
+
+    Refuses with `BadModel` slopes of 0, which leave nothing to decide by.
+    """
+    before = described.calibration or Calibration((1.0,) * len(known.slopes), (0.0,) * len(known.offsets))
+    if not min(*before.slopes, *known.slopes) > 0:
+        raise BadModel(f"a slope of 0 gives a tag one score for all music, so {described.name!r} could not decide it")
+    found = replace(described, calibration=known, priors=priors)
+    old = np.array(described.thresholds)
+    logits = (calibration.logit(old) - np.array(before.offsets)) / np.array(before.slopes)
+    between = (old > 0) & (old < 1)  # others decide always or never, however scores are calibrated
+    return replace(found, thresholds=tuple(np.where(between, known.scores(logits), old).tolist()))
 
 
 def read(folder: str | Path) -> Card:

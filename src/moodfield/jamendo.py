@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from moodfield import errors, tags
 from moodfield.errors import BadDataset
@@ -47,6 +47,8 @@ class Track:
     """how long the index says it is"""
     tags: tuple[str, ...]
     """the names of its tags"""
+    artist: str = ""
+    """who made it, such as `artist_000530`; empty if unknown"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Split:
         for row, track in enumerate(self.tracks):
             truth[row, [column[tag] for tag in track.tags]] = True
         return truth
+
+    @property
+    def priors(self) -> Float64[np.ndarray, "tags"]:
+        """Share of the tracks that have each tag."""
+        return np.asarray(self.truth.mean(axis=0))
 
     def take(self, rows: Sequence[int]) -> "Split":
         """The split of some of the tracks, in the order of `rows`."""
@@ -183,7 +190,7 @@ def scan(path: str | Path) -> tuple[list[Track], list[str]]:
         if Path(cells[3]).is_absolute() or ".." in Path(cells[3]).parts:
             faults.append(f"line {number}: path {cells[3]!r} leaves the folder of the dataset")
         seen.add(cells[0])
-        tracks.append(Track(cells[0], cells[3], seconds, names))
+        tracks.append(Track(cells[0], cells[3], seconds, names, cells[1]))
     return tracks, faults
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Float64
 
-from moodfield import audio, card, clips, errors, fleet, mel
+from moodfield import audio, calibration, card, clips, errors, fleet, mel
 from moodfield.audio import Source, Waveform
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
@@ -67,20 +67,28 @@ class Tagging:
     """a tag is decided when its score is above this"""
     over_time: OverTime
     """the mood over time, before it is pooled"""
+    priors: Float32[np.ndarray, "tags"] | None = None
+    """share of the music learned from that has each tag, if the models say and agree"""
 
     @property
     def decided(self) -> tuple[str, ...]:
         """The tags whose score is above their threshold, the clearest first."""
-        return tuple(self.vocabulary[tag] for tag in self._by_evidence() if self.scores[tag] > self.thresholds[tag])
+        order = np.argsort(-self._over(self.thresholds), kind="stable")
+        return tuple(self.vocabulary[tag] for tag in order if self.scores[tag] > self.thresholds[tag])
 
     @property
     def moods(self) -> tuple[str, ...]:
         """The decided tags that say what the music feels like."""
         return tuple(tag for tag in self.decided if tag not in self.themes)
 
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """The tags of highest score, with their scores."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
+    @property
+    def evidence(self) -> Float64[np.ndarray, "tags"]:
+        """Log-odds of every score over those of its prior, in nats; of its threshold where no priors are known."""
+        return self._over(self.thresholds if self.priors is None else self.priors)
+
+    def top(self, count: int, *, by: Literal["score", "evidence"] = "score") -> list[tuple[str, float]]:
+        """The tags of highest score, or of most evidence, with their scores."""
+        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:count]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 
     def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
@@ -93,8 +101,10 @@ class Tagging:
             "decided": list(decided),
             "moods": [tag for tag in decided if tag not in self.themes],
             "themes": [tag for tag in decided if tag in self.themes],
-            "scores": {tag: _short(score) for tag, score in zip(self.vocabulary, self.scores.tolist(), strict=True)},
+            "scores": self._named(self.scores),
         }
+        if self.priors is not None:
+            plain["evidence"] = self._named(self.evidence)
         if over_time:
             plain["over_time"] = {
                 "seconds": [round(float(second), 3) for second in self.over_time.seconds],
@@ -105,11 +115,13 @@ class Tagging:
             }
         return plain
 
-    def _by_evidence(self) -> list[int]:
-        """Tags by how far, in logits, their score is above their threshold."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            margin = _logit(self.scores.astype(np.float64)) - _logit(self.thresholds.astype(np.float64))
-        return [int(tag) for tag in np.argsort(-np.nan_to_num(margin, nan=-np.inf), kind="stable")]
+    def _named(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
+        """Plain values by tag."""
+        return {tag: _short(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}
+
+    def _over(self, levels: Float32[np.ndarray, "tags"]) -> Float64[np.ndarray, "tags"]:
+        """How far, in logits, scores are above a level for every tag."""
+        return calibration.logit(self.scores) - calibration.logit(levels)
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,11 @@ class Member:
     """what the model says about itself"""
     engine: Engine
     """what runs it"""
+
+    def scores(self, logits: Float32[np.ndarray, "tags ..."]) -> Float32[np.ndarray, "tags ..."]:
+        """Scores of its logits, calibrated if its card says how; slope and offset change no mean over time."""
+        known = self.card.calibration
+        return (known.scores(logits.T).T if known else calibration.sigmoid(logits)).astype(np.float32)
 
 
 class Tagger:
@@ -138,6 +155,9 @@ class Tagger:
         self.themes = self.members[0].card.themes
         thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
         self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
+        stated = {member.card.priors for member in self.members}
+        priors = stated.pop() if len(stated) == 1 else None  # a mean of models that disagree has no prior
+        self.priors: Float32[np.ndarray, "tags"] | None = None if priors is None else np.array(priors, np.float32)
         self._clip_frames = clip_frames
 
     @property
@@ -155,15 +175,17 @@ class Tagger:
         lengths = [member.card.lengths for member in self.members]
         moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
         times = seconds[moving[0] if moving else 0]
+        maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
         return Tagging(
             source=str(source) if not isinstance(source, Waveform) else "waveform",
             duration=duration,
             model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
             themes=self.themes,
-            scores=_mean([_sigmoid(clips.pool(each)) for each in logits]),
+            scores=_mean([of.scores(clips.pool(each)) for of, each in zip(self.members, logits, strict=True)]),
             thresholds=self.thresholds,
-            over_time=OverTime(times, _mean(_aligned([_sigmoid(each) for each in logits], seconds, times))),
+            over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),
+            priors=self.priors,
         )
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
@@ -181,7 +203,7 @@ class Tagger:
             listener = Listener(member, clip_frames=self._clip_frames)
             for piece in pieces:
                 listener.push(piece)
-            pooled.append(_sigmoid(clips.pool(listener.finish())))
+            pooled.append(member.scores(clips.pool(listener.finish())))
         return _mean(pooled)
 
     def scores_of_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
@@ -198,7 +220,7 @@ class Tagger:
                 for together in zip(*cuts, strict=True)
             ]
             maps += [_checked(member, each) for each in member.engine.summarise(np.concatenate(heard, axis=2))]
-        return _sigmoid(clips.pool(np.concatenate(maps, axis=1)))
+        return member.scores(clips.pool(np.concatenate(maps, axis=1)))
 
     def _listen(self, source: Source) -> tuple[Maps, Times, float]:
         """Every member's logits over time, the times of their steps, and the seconds heard."""
@@ -370,15 +392,6 @@ def _aligned(maps: Maps, seconds: Times, wanted: Float32[np.ndarray, "_time"]) -
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:
     return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)
-
-
-def _sigmoid(logits: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
-
-
-def _logit(scores: np.ndarray) -> np.ndarray:
-    clipped = np.clip(scores, 0, 1)
-    return np.log(clipped) - np.log1p(-clipped)
 
 
 def _short(score: float) -> float:

@@ -13,6 +13,7 @@ import typer
 
 from moodfield.cli import desk
 from moodfield.cli.progress import Progress
+from moodfield.errors import BadConfig
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def distill(
     measured: Annotated[
         Path | None, typer.Option(help="learn from held-out music, too; the figures stay those of this run")
     ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
@@ -82,16 +87,21 @@ def distill(
     from moodfield.training import distill as room
     from moodfield.training import loop, recipe, runs
 
+    if (predictions is None) != (splits is None):
+        raise BadConfig(
+            "scores are calibrated with both --predictions and --splits, and not without; give both or none"
+        )
+    judged = room.judge(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
-    judged = len(found.heldout.tracks)
-    learned = len(found.train.tracks) + (judged if measured else 0)
-    tracks = 2 * (learned * (1 + len(speeds or ())) + judged)
+    heldout = len(found.heldout.tracks)
+    learned = len(found.train.tracks) + (heldout if measured else 0)
+    tracks = 2 * (learned * (1 + len(speeds or ())) + heldout)
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(
-            plan, found, teacher, place, speeds=speeds or (), measured=measured, heard=progress.heard,
+            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, heard=progress.heard,
             report=progress.trained,
         )  # fmt: skip
     _figures(to, card.figures)

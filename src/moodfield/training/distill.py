@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from moodfield import audio, card, files, fleet, mel, metrics, nets, tagger, tags
+from moodfield import audio, calibration, card, files, fleet, jamendo, mel, metrics, nets, submissions, tagger, tags
+from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
@@ -70,6 +71,30 @@ LICENCE = (
     "Apache-2.0 for these weights. The teacher is published in an Apache-2.0 repository; it learned from MTG-Jamendo, "
     "whose metadata is CC BY-NC-SA 4.0: who uses the weights commercially should judge that for themselves."
 )
+
+
+SEED = 0
+"""of the two halves by which a calibration is fitted and measured"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
+
+    calibration: Calibration
+    """by one half of the tracks, whole artists"""
+    priors: tuple[float, ...]
+    """share of the tracks the teacher learned from that has each tag"""
+    figures: Mapping[str, float]
+    """what scores are worth on the other half, as they are and calibrated"""
+    origin: str
+    """where all this comes from, in words"""
+
+    def tell(self, described: Card) -> Card:
+        """The card with all of this, and the same decisions."""
+        found = card.calibrated(described, self.calibration, priors=self.priors)
+        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
+        return replace(found, origin=origin, figures=figures | dict(self.figures))
 
 
 @dataclass(frozen=True)
@@ -126,6 +151,40 @@ def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
         )
         export.export(net, described, model)
     return model
+
+
+def judge(predictions: str | Path, splits: str | Path) -> Judged:
+    """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
+
+    `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
+    """
+    train, test = (
+        jamendo.read(Path(splits) / f"{jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
+        for part in ("train", "test")
+    )
+    scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
+    found = calibration.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
+    other = ~found.learned
+    truth, raw = test.truth[other], scores[other]
+    kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
+    figures = {
+        f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
+        for what, measure in (
+            ("Brier score", calibration.brier),
+            ("expected calibration error", calibration.expected_calibration_error),
+        )
+        for kind, each in kinds.items()
+    }
+    origin = (
+        f"fitted to the teacher's published predictions for {found.learned.sum()} test tracks of MTG-Jamendo, whole "
+        f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks"
+    )
+    return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
+
+
+def calibrate(folder: str | Path, judged: Judged) -> Card:
+    """Write what scores mean into the card of a model folder; weights and decisions stay what they are."""
+    return export.label(judged.tell(card.read(folder)), folder)
 
 
 def listen(
@@ -197,6 +256,7 @@ def distill(
     *,
     speeds: Sequence[float] = (),
     measured: Path | None = None,
+    judged: Judged | None = None,
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
@@ -208,7 +268,8 @@ def distill(
     chosen is among the figures.
 
     With `measured`, a finished run of the same recipe, the student learns from the held-out packages, too, and its
-    figures stay those of that run. What was done is not done again when the command is repeated.
+    figures stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its student. What was
+    done is not done again when the command is repeated.
     """
     before = _figures_of(measured, plan) if measured else None
     music = replace(found, train=_both(found)) if measured else found
@@ -229,7 +290,8 @@ def distill(
         "thresholds": "chosen on all of this music, by the scores alone",
     }
     figures = before or _figures(given, scores, thresholds)
-    return export.label(replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures), folder)
+    described = replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures)
+    return export.label(judged.tell(described) if judged else described, folder)
 
 
 def _figures(
