@@ -113,7 +113,7 @@ $(NOTICE):
 
 # The training music: package by package, every file checked, leftovers removed.
 PACKAGES = $(sort $(shell tail -n +2 music/manifest.tsv | cut -f 2))
-music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music of music/manifest.tsv (4.7 GB of packages)
+music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music of music/manifest.tsv (6.5 GB of packages)
 
 .cache/music/.complete/%: music/manifest.tsv music/unpack.py
 	$(call unpack,$*)
