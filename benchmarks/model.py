@@ -22,7 +22,7 @@ import people
 from moodfield import audio, fleet, mel, metrics, tagger
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
-from moodfield.tagger import Tagging
+from moodfield.tagging import Tagging
 from moodfield.training import distill, history
 from moodfield.training.runs import Place
 

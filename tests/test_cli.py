@@ -19,7 +19,7 @@ from models import VOCABULARY, Exported
 from moodfield import card, nets, tagger
 from moodfield.cli import front
 from moodfield.errors import BadAudio
-from moodfield.tagger import Tagging
+from moodfield.tagging import Tagging
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 
 from moodfield.errors import BadConfig
 from moodfield.outputs import curves, report
-from moodfield.tagger import OverTime, Tagging
+from moodfield.tagging import OverTime, Tagging
 from moodfield.tags import MOODS_AND_THEMES, THEMES
 
 VOID = {"meta", "link", "input"}

@@ -26,7 +26,8 @@ from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadAudio, BadModel, UnknownName
-from moodfield.tagger import Member, OverTime, Tagger, Tagging
+from moodfield.tagger import Member, Tagger
+from moodfield.tagging import OverTime, Tagging
 
 SECONDS = 20.3
 

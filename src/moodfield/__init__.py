@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moodfield.nets import create
-    from moodfield.tagger import Tagger, Tagging, load
+    from moodfield.tagger import Tagger, load
+    from moodfield.tagging import Tagging
 
 __version__ = "0.1.0"
 __all__ = ["Tagger", "Tagging", "create", "load"]
 
-_ROOMS = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagger", "create": "nets"}
+_ROOMS = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "create": "nets"}
 """where the names at the front door live; their rooms are entered when they are asked for"""
 
 

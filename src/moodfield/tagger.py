@@ -5,23 +5,23 @@ Knows nothing of: tables, pages, or how a model came to be.
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float32
 
 from moodfield import audio, calibration, card, clips, errors, fleet, mel
 from moodfield.audio import Source, Waveform
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.errors import BadModel, MoodfieldError
+from moodfield.tagging import OverTime, Tagging
 
 MODELS = Path(__file__).parent / "models"
 """the models that come with the package, a folder each"""
@@ -35,93 +35,6 @@ Map = Float32[np.ndarray, "tags time"]
 Pieces = Iterable[Float32[np.ndarray, "_bands _frames"]]
 Maps = list[Float32[np.ndarray, "tags _time"]]  # with underscores, since members may differ in bands and steps of time
 Times = list[Float32[np.ndarray, "_time"]]
-
-
-@dataclass(frozen=True, eq=False)
-class OverTime:
-    """What each moment of a track feels like."""
-
-    seconds: Float32[np.ndarray, "time"]
-    """the middle of what each step hears, from the start of the track"""
-    scores: Map
-    """scores in 0 … 1 of every tag at every step"""
-
-
-@dataclass(frozen=True, eq=False)
-class Tagging:
-    """What a piece of music feels like, according to a tagger."""
-
-    source: str
-    """path of the file, or what else it was"""
-    duration: float
-    """seconds of music heard"""
-    model: str
-    """names of the models that were asked, joined by `+`; the snapshots of a run have one name"""
-    vocabulary: tuple[str, ...]
-    """the tags, in the model's order"""
-    themes: tuple[str, ...]
-    """those of the tags that are themes: what music is for or about"""
-    scores: Float32[np.ndarray, "tags"]
-    """score of every tag in 0 … 1"""
-    thresholds: Float32[np.ndarray, "tags"]
-    """a tag is decided when its score is above this"""
-    over_time: OverTime
-    """the mood over time, before it is pooled"""
-    priors: Float32[np.ndarray, "tags"] | None = None
-    """share of the music learned from that has each tag, if the models say and agree"""
-
-    @property
-    def decided(self) -> tuple[str, ...]:
-        """The tags whose score is above their threshold, the clearest first."""
-        order = np.argsort(-self._over(self.thresholds), kind="stable")
-        return tuple(self.vocabulary[tag] for tag in order if self.scores[tag] > self.thresholds[tag])
-
-    @property
-    def moods(self) -> tuple[str, ...]:
-        """The decided tags that say what the music feels like."""
-        return tuple(tag for tag in self.decided if tag not in self.themes)
-
-    @property
-    def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """Log-odds of every score over those of its prior, in nats; of its threshold where no priors are known."""
-        return self._over(self.thresholds if self.priors is None else self.priors)
-
-    def top(self, count: int, *, by: Literal["score", "evidence"] = "score") -> list[tuple[str, float]]:
-        """The tags of highest score, or of most evidence, with their scores."""
-        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:count]
-        return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
-
-    def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
-        """Plain values for JSON, scores by tag; with the map over time if asked."""
-        decided = self.decided
-        plain: dict[str, object] = {
-            "source": self.source,
-            "duration": round(self.duration, 3),
-            "model": self.model,
-            "decided": list(decided),
-            "moods": [tag for tag in decided if tag not in self.themes],
-            "themes": [tag for tag in decided if tag in self.themes],
-            "scores": self._named(self.scores),
-        }
-        if self.priors is not None:
-            plain["evidence"] = self._named(self.evidence)
-        if over_time:
-            plain["over_time"] = {
-                "seconds": [round(float(second), 3) for second in self.over_time.seconds],
-                "scores": {
-                    tag: [_short(score) for score in row]
-                    for tag, row in zip(self.vocabulary, self.over_time.scores.tolist(), strict=True)
-                },
-            }
-        return plain
-
-    def _named(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
-        """Plain values by tag."""
-        return {tag: _short(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}
-
-    def _over(self, levels: Float32[np.ndarray, "tags"]) -> Float64[np.ndarray, "tags"]:
-        """How far, in logits, scores are above a level for every tag."""
-        return calibration.logit(self.scores) - calibration.logit(levels)
 
 
 @dataclass(frozen=True)
@@ -392,8 +305,3 @@ def _aligned(maps: Maps, seconds: Times, wanted: Float32[np.ndarray, "_time"]) -
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:
     return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)
-
-
-def _short(score: float) -> float:
-    """Six significant digits: more than the weights hold."""
-    return float(f"{score:.6g}") if math.isfinite(score) else float(score)

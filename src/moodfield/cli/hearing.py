@@ -14,7 +14,7 @@ from moodfield.cli import desk
 from moodfield.errors import BadAudio, BadConfig, MoodfieldError
 
 if TYPE_CHECKING:
-    from moodfield.tagger import Tagging
+    from moodfield.tagging import Tagging
 
 Sources = Annotated[list[Path], typer.Argument(help="music files, and folders of them", show_default=False)]
 

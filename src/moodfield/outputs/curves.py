@@ -31,7 +31,7 @@ class Moments(Protocol):
 
 @runtime_checkable
 class Heard(Protocol):
-    """What these rooms want to know of a track; `tagger.Tagging` knows it."""
+    """What these rooms want to know of a track; `tagging.Tagging` knows it."""
 
     @property
     def source(self) -> str:
