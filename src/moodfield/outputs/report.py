@@ -21,8 +21,8 @@ from jaxtyping import Float64
 
 from moodfield import files
 from moodfield.errors import BadConfig
-from moodfield.outputs import curves
-from moodfield.outputs.curves import Heard
+from moodfield.outputs import album, curves
+from moodfield.outputs.curves import Heard, Stretch
 
 TITLE = "What the music feels like"
 TOP = 5
@@ -37,8 +37,20 @@ COLUMNS = 160
 """steps of a curve over time; longer maps are averaged"""
 MOMENTS = 20
 """spans of a track that tell their scores when pointed at"""
+BARS = 200
+"""bars of a waveform"""
+STEPS = 96
+"""spans of a ribbon of moods"""
+SMOOTH = 5
+"""spans that a ribbon averages, so that it can be read"""
 STRIPES = 48
 """spans of a track in the list of all tracks"""
+MOST = 4
+"""tags of a ribbon that are named in one line, with their share of the time"""
+KEYS = 9
+"""clearest moods that explain the colours of the map"""
+WIDE, NARROW = (600, 680, 760, 880), (280, 330, 400, 520, 680)
+"""pixels that the map may measure across, beside a key or on a large page, and on a phone"""
 HEIGHT = 60
 """units of a curve; half of them is the threshold"""
 TICKS = 4
@@ -95,7 +107,7 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
 
 
 def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
-    """The page itself: HTML that asks for no other file, about 12 kB a track."""
+    """The page itself: HTML that asks for no other file, about 16 kB a track."""
     names = _names([each.source for each in heard])
     marks = [
         mark
@@ -115,6 +127,7 @@ def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str
         f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>{_safe(title)}</title>',
         f'<style>{style}</style></head><body>{CLIP}<main class="{layout}">',
         _header(heard, failed, title),
+        _map(heard, names),
         _overview(heard),
         _contents(heard, names),
         *(_card(each, name, number, scale) for number, (each, name) in enumerate(zip(heard, names, strict=True))),
@@ -138,12 +151,50 @@ def _header(heard: Sequence[Heard], failed: Mapping[str, str], title: str) -> st
         '<p class="legend"><svg viewBox="0 0 60 30" aria-hidden="true" style="--h:168"><path class="low" '
         'd="M0 30V27C12 27 14 4 28 4S44 24 60 24V30z"/>'
         '<path class="high" d="M12.4 15C15 9 19 4 28 4S37 9 40.8 15z"/><path class="line" d="M0 15H60"/></svg>'
-        "<span>Every tag has its own threshold. A track gets the tags that score above theirs, the clearest first. "
-        "Curves follow the music: halfway up is the tag’s threshold, and strong colour is above it. Colours are "
-        "families of moods.</span></p>"
+        "<span>Every tag has its own threshold. A track gets the tags that score above theirs, the clearest first; "
+        "<em>themes</em>, what music is for or about, are in italics. Curves follow the music: halfway up is the tag’s "
+        "threshold, and strong colour is above it. Colours are families of moods.</span></p>"
     )
     lines = "".join(f"<li>{fact}</li>" for fact in facts)
     return f'<header><h1>{_safe(title)}</h1><ul class="facts">{lines}</ul>{legend if heard else ""}</header>'
+
+
+def _map(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
+    """Every track at its place among the others."""
+    places = album.lay_out(heard)
+    if places is None:
+        return ""
+    many, titles = len(heard) > MANY, [name for name, _ in names]
+    unnamed: list[str | None] = [None] * len(heard)
+    wide = unnamed if many else album.sides(places, titles, widths=WIDE, type_size=13, longest=180)
+    narrow = unnamed if many else album.sides(places, titles, widths=NARROW, type_size=12, longest=120)
+    moods = [_first_mood(each) for each in heard]
+    dots = "".join(
+        f'<li style="left:{_percent(x, 1)};top:{_percent(y, 1)};--h:{_hue(mood)}"><a href="#t{number}" class="'
+        f'{"" if mood in each.decided else "ring "}{_side("w", at, x)} {_side("n", below, x)}"><span><bdi>{_safe(name)}'
+        f"</bdi> <small>{_few(each) or NOTHING}</small></span></a></li>"
+        for number, (each, name, mood, at, below, x, y) in enumerate(
+            zip(heard, titles, moods, wide, narrow, places.right.tolist(), places.down.tolist(), strict=True)
+        )
+    )
+    ends = zip(
+        ("up", "left", "down", "right"),
+        (places.upward.high, places.across.low, places.upward.low, places.across.high),
+        strict=True,
+    )
+    words = "".join(f'<p class="{end}">{_safe(", ".join(tags))}</p>' for end, tags in ends if tags)
+    counts = Counter(moods)
+    key = "".join(
+        f'<li style="--h:{_hue(mood)}">{_safe(mood)} <span class="number">{counts[mood]}</span></li>'
+        for mood in sorted(counts, key=lambda mood: (-counts[mood], mood))[:KEYS]
+    )
+    return (
+        '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is a track. Tracks that '
+        'feel alike are near each other; the words say what changes on the way.</p><a class="skip" href="#all">Past the '
+        f'map</a><div class="map"><div class="plane">{words}<ol class="places{" crowd" if many else ""}">{dots}</ol></div>'
+        f'<div class="key"><h3>Clearest mood</h3><ul>{key}</ul><p class="quiet">A ring: no mood is above its threshold.'
+        "</p></div></div></section>"
+    )
 
 
 def _overview(heard: Sequence[Heard]) -> str:
@@ -160,7 +211,7 @@ def _overview(heard: Sequence[Heard]) -> str:
             f'<span class="bar" aria-hidden="true"></span><span class="number">{counts[tag]}</span></li>'
             for tag in sorted(wanted, key=lambda tag: (-counts[tag], tag))[:COUNTS]
         )
-        columns.append(f'<div><h3>{what}</h3><ol class="bars">{lines}</ol></div>' if lines else "")
+        columns.append(f'<div><h3>{what}</h3><ol class="bars {what.lower()}-named">{lines}</ol></div>' if lines else "")
     body = "".join(columns) or f'<p class="quiet">{NOTHING}</p>'
     return (
         '<section aria-labelledby="all"><h2 id="all">Altogether</h2><p class="quiet">How many of the '
@@ -177,14 +228,14 @@ def _contents(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
         '<span role="status" class="quiet"></span></label>'
     )
     lines = "".join(
-        f'<li><a href="#t{number}"><bdi>{_safe(name)}</bdi></a>{_ribbon(each)}<span class="few">'
-        + (", ".join(f'<span style="--h:{_hue(tag)}">{_safe(tag)}</span>' for tag in each.decided[:FEW]) or "–")
+        f'<li><a href="#t{number}"><bdi>{_safe(name)}</bdi></a>{_list_ribbon(each)}<span class="few">'
+        + (_few(each) or "–")
         + f'</span><span class="number">{_clock(each.duration)}</span></li>'
         for number, (each, (name, _)) in enumerate(zip(heard, names, strict=True))
     )
     return (
         f'<section aria-labelledby="tracks"><h2 id="tracks">Track by track</h2><p class="quiet">A stripe has the '
-        f"colour of the clearest tag at each moment.</p>{find if len(heard) >= FINDABLE else ''}"
+        f"colour of the clearest mood at each moment.</p>{find if len(heard) >= FINDABLE else ''}"
         f'<ol class="contents">{lines}</ol></section>'
     )
 
@@ -195,9 +246,65 @@ def _card(each: Heard, name: tuple[str, str], number: int, scale: float) -> str:
     return (
         f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}"><bdi>'
         f'{_safe(name[0])}</bdi></h3><p>{folder}<span class="number">{_clock(each.duration)}</span></p>'
-        f'{_chips(each)}</div><div class="inside"><div><h4>Highest scores</h4>{_bars(each, scale)}</div>'
+        f'{_chips(each)}</div>{_hear(each)}<div class="inside"><div><h4>Highest scores</h4>{_bars(each, scale)}</div>'
         f"<div><h4>Over time</h4>{_over_time(each, number)}</div></div></article>"
     )
+
+
+def _hear(each: Heard) -> str:
+    """The waveform, with what is clearest at each moment under it."""
+    lanes, most = [], ""
+    for what, tags in _kinds(each).items():
+        stretches = curves.stretches(each, tags, STEPS, width=SMOOTH)
+        if stretches:
+            lanes.append(_lane(each, what, stretches))
+            most = most or _most(each, what, stretches)
+    return (
+        f'<div class="hear">{_waveform(each)}{"".join(lanes)}{_ticks(each)}<input type="range" min="0" '
+        f'max="{STEPS - 1}" value="0" aria-label="Moment of the track" hidden></div><p class="now quiet">{most}</p>'
+    )
+
+
+def _waveform(each: Heard) -> str:
+    """The outline of the music as bars around a middle line."""
+    swings = curves.outline(each, BARS)
+    if swings is None:
+        return ""
+    halves = np.maximum(np.rint(100 * swings), 1).astype(int)
+    bars = "".join(f"m1 {before + half}v-{2 * half}" for before, half in itertools.pairwise([0, *halves.tolist()]))
+    return (
+        f'<svg class="wave" viewBox="-.5 -104 {BARS} 208" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="M-1 0{bars}"/></svg>'
+    )
+
+
+def _lane(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
+    """A ribbon of the clearest mood, or theme, with its name wherever that fits."""
+    said = "".join(
+        f'<li style="--h:{_hue(each.vocabulary[stretch.tag])};grid-column:{stretch.first + 1}/{stretch.end + 1}" '
+        f'title="{_said(each, stretch)}"><span>{_safe(each.vocabulary[stretch.tag])}</span></li>'
+        for stretch in stretches
+    )
+    return (
+        f'<div class="lane {what.lower()}-lane"><h4>{what}</h4>{_ribbon(each, stretches, STEPS)}'
+        f'<ol aria-label="Clearest {what.lower()} over time">{said}</ol></div>'
+    )
+
+
+def _said(each: Heard, stretch: Stretch) -> str:
+    """A stretch in words."""
+    first, end = (_clock(curves.span(each) * step / STEPS) for step in (stretch.first, stretch.end))
+    clear = "above" if all(stretch.clear) else "partly above" if any(stretch.clear) else "below"
+    return f"{first} – {end} {_safe(each.vocabulary[stretch.tag])}, {clear} its threshold"
+
+
+def _most(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
+    """How much of the time which tag is the clearest."""
+    counts: Counter[int] = Counter()
+    for stretch in stretches:
+        counts[stretch.tag] += len(stretch.clear)
+    most = ", ".join(f"{_safe(each.vocabulary[tag])} {count / STEPS:.0%}" for tag, count in counts.most_common(MOST))
+    return f"Clearest {what.lower()} of the time: {most}{', others' if len(counts) > MOST else ''}"
 
 
 def _chips(each: Heard) -> str:
@@ -227,7 +334,7 @@ def _bars(each: Heard, scale: float) -> str:
         faint = "" if name in each.decided else ' class="faint"'
         lines.append(
             f'<li{faint} style="--h:{_hue(name)};--w:{_percent(score, scale)}" title="{_short(score)}, {rule}">'
-            f'<span class="tag">{_safe(name)}</span><span class="bar" role="img" aria-label="{rule}">{mark}</span>'
+            f'<span class="{_kind(each, name)}">{_safe(name)}</span><span class="bar" role="img" aria-label="{rule}">{mark}</span>'
             f'<span class="number">{_short(score)}</span></li>'
         )
     return f'<ol class="bars">{"".join(lines)}</ol>'
@@ -239,12 +346,18 @@ def _over_time(each: Heard, number: int) -> str:
     at = np.linspace(0, span, COLUMNS + 1)
     heights = curves.relative(each, tags, curves.averaged(each, tags, at, window=span / min(steps, COLUMNS)))
     rows = "".join(_row(each, tag, height, f"c{number}-{tag}") for tag, height in zip(tags, heights, strict=True))
+    return f'<div class="flow">{_ticks(each)}{rows}{_moments(each, tags)}</div>'
+
+
+def _ticks(each: Heard) -> str:
+    """The labels of the time axis."""
+    span = curves.span(each)
     between = next((seconds for seconds in INTERVALS if span / seconds <= TICKS), 3600 * math.ceil(span / TICKS / 3600))
-    ticks = "".join(
+    labels = "".join(
         f'<span style="left:{_percent(second, span)}">{_clock(second)}</span>'
         for second in np.arange(0, 0.95 * span, between).tolist()
     )
-    return f'<div class="flow"><div class="ticks" aria-hidden="true">{ticks}</div>{rows}{_moments(each, tags)}</div>'
+    return f'<div class="ticks" aria-hidden="true">{labels}</div>'
 
 
 def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) -> str:
@@ -256,7 +369,7 @@ def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) ->
     label = f"{_safe(name)}: above its threshold for {np.mean(curve > 0.5):.0%} of the time, clearest at {clearest}"
     kind = "row" if name in each.decided else "row faint"
     return (
-        f'<div class="{kind}" style="--h:{_hue(name)}"><span class="tag" aria-hidden="true">{_safe(name)}</span>'
+        f'<div class="{kind}" style="--h:{_hue(name)}"><span class="{_kind(each, name)}" aria-hidden="true">{_safe(name)}</span>'
         f'<svg viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f'<g class="low"><path id="{key}" d="M0 {HEIGHT}V{heights[0]}l{steps}V{HEIGHT}z"/></g>'
         f'<use class="high" href="#{key}"/><path class="line" d="M0 {HEIGHT // 2}H{COLUMNS}"/></svg></div>'
@@ -266,7 +379,7 @@ def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) ->
 def _moments(each: Heard, tags: list[int]) -> str:
     """What the curves say at each moment, for who points at it."""
     count = min(len(each.over_time.seconds), MOMENTS)
-    edges, scores = _spans(each, tags, count)
+    edges, scores = curves.spans(each, tags, count)
     signs = np.where(curves.relative(each, tags, scores) > 0.5, "●", "○")
     told = "".join(
         f'<rect x="{moment}" width="1" height="1"><title>{_clock(edges[moment])} – {_clock(edges[moment + 1])}'
@@ -280,27 +393,26 @@ def _moments(each: Heard, tags: list[int]) -> str:
     return f'<svg class="told" viewBox="0 0 {count} 1" preserveAspectRatio="none" aria-hidden="true">{told}</svg>'
 
 
-def _ribbon(each: Heard) -> str:
-    """The clearest tag of each moment as a stripe of its colour."""
-    tags = curves.clearest(each, ROWS)
-    heights = curves.relative(each, tags, _spans(each, tags, STRIPES)[1])
-    looks = zip((_hue(each.vocabulary[tags[row]]) for row in heights.argmax(axis=0)), heights.max(axis=0), strict=True)
-    stripes, x = [], 0
-    for (hue, kind), run in itertools.groupby((hue, "high" if height > 0.5 else "low") for hue, height in looks):
-        width = len(list(run))
-        stripes.append(f'<rect x="{x}" width="{width}" height="1" class="{kind}" style="--h:{hue}"/>')
-        x += width
+def _list_ribbon(each: Heard) -> str:
+    """The ribbon of a track in the list of all."""
+    tags = next((tags for tags in _kinds(each).values() if tags), [])
+    return _ribbon(each, curves.stretches(each, tags, STRIPES, width=2), STRIPES)
+
+
+def _ribbon(each: Heard, stretches: Sequence[Stretch], steps: int) -> str:
+    """The clearest tag of each moment as a stripe of its colour: strong and tall where it is above its threshold."""
+    stripes = []
+    for stretch in stretches:
+        x, hue = stretch.first, _hue(each.vocabulary[stretch.tag])
+        for clear, run in itertools.groupby(stretch.clear):
+            width = len(list(run))
+            look = 'height="8" class="high"' if clear else 'y="3" height="5" class="low"'
+            stripes.append(f'<rect x="{x}" width="{width}" {look} style="--h:{hue}"/>')
+            x += width
     return (
-        f'<svg class="ribbon" viewBox="0 0 {STRIPES} 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<svg class="ribbon" viewBox="0 0 {steps} 8" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(stripes)}</svg>"
     )
-
-
-def _spans(each: Heard, tags: list[int], count: int) -> tuple[list[float], curves.Curves]:
-    """The ends of so many equal spans of a track, in seconds, and the mean scores in them."""
-    edges = np.linspace(0, curves.span(each), count + 1)
-    scores = curves.averaged(each, tags, (edges[1:] + edges[:-1]) / 2, window=float(edges[1]))
-    return edges.tolist(), scores
 
 
 def _failures(failed: Mapping[str, str]) -> str:
@@ -326,6 +438,34 @@ def _names(sources: Sequence[str]) -> list[tuple[str, str]]:
         (ENDING.sub("", path.name) or str(path), "/".join(path.parent.parts[max(shared - 1, 0) :][-2:]).lstrip("/"))
         for path in paths
     ]
+
+
+def _kinds(each: Heard) -> dict[str, list[int]]:
+    """The tags that say what the music feels like, and those that say what it is for."""
+    themes = [tag for tag, name in enumerate(each.vocabulary) if name in each.themes]
+    return {"Moods": [tag for tag in range(len(each.vocabulary)) if tag not in themes], "Themes": themes}
+
+
+def _kind(each: Heard, name: str) -> str:
+    return "tag theme" if name in each.themes else "tag"
+
+
+def _few(each: Heard) -> str:
+    """The first decided tags in their colours."""
+    return ", ".join(
+        f'<span class="{_kind(each, tag)}" style="--h:{_hue(tag)}">{_safe(tag)}</span>' for tag in each.decided[:FEW]
+    )
+
+
+def _first_mood(each: Heard) -> str:
+    """The clearest mood; the clearest tag if there are no moods."""
+    tags = [each.vocabulary[tag] for tag in curves.clearest(each, len(each.vocabulary))]
+    return next((tag for tag in tags if tag not in each.themes), tags[0])
+
+
+def _side(page: str, side: str | None, x: float) -> str:
+    """Where the name of a dot stands on a wide or a narrow page; one that fits nowhere waits until it is asked for."""
+    return f"{page}-{side}" if side else f"{page}-{'right' if x < 0.5 else 'left'} {page}-waits"
 
 
 def _safe(text: str) -> str:
