@@ -18,8 +18,8 @@ FEWEST = 3
 """tracks that a map needs"""
 SHAPE = 1.5
 """width of a map for each unit of its height"""
-MARGIN = 0.08
-"""share of the height that is kept free on every side"""
+MARGINS = (0.18, 0.08)
+"""what is kept free left and right, and above and below, in heights of the map; names need more room across"""
 TELLING = 0.5
 """logits; a tag that differs by much more between tracks counts as much as others, one that differs by less counts less"""
 ALIKE = 0.05
@@ -167,7 +167,7 @@ def _directions(
 def _framed(places: Float64[np.ndarray, "tracks 2"]) -> tuple[Coordinate, Coordinate]:
     """Places in 0 … 1 of the width and of the height, both directions at one scale, the middle in the middle."""
     least, most = places.min(axis=0), places.max(axis=0)
-    room = np.array([SHAPE, 1]) - 2 * MARGIN
+    room = np.array([SHAPE, 1]) - 2 * np.array(MARGINS)
     scale = 1 / max(float(((most - least) / room).max()), ALIKE)
     right, up = ((places - (least + most) / 2) * scale / [SHAPE, 1] + 0.5).T
     return right, up

@@ -87,6 +87,8 @@ CLIP = (
 NONE: Mapping[str, str] = MappingProxyType({})
 ENDING = re.compile(r"(?<=.)\.\w{1,5}$")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+DEEP = frozenset(tag for family in FAMILIES.values() for tag in family.split()[1::2])
+"""tags that are drawn a shade deeper beside others of their family"""
 HUES = MappingProxyType({tag: hue for hue, family in FAMILIES.items() for tag in family.split()})
 
 
@@ -107,7 +109,7 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
 
 
 def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
-    """The page itself: HTML that asks for no other file, about 16 kB a track."""
+    """The page itself: HTML that asks for no other file, about 20 kB a track."""
     names = _names([each.source for each in heard])
     marks = [
         mark
@@ -260,7 +262,7 @@ def _hear(each: Heard) -> str:
             lanes.append(_lane(each, what, stretches))
             most = most or _most(each, what, stretches)
     return (
-        f'<div class="hear">{_waveform(each)}{"".join(lanes)}{_ticks(each)}<input type="range" min="0" '
+        f'<div class="hear">{_ticks(each)}{_waveform(each)}{"".join(lanes)}<input type="range" min="0" '
         f'max="{STEPS - 1}" value="0" aria-label="Moment of the track" hidden></div><p class="now quiet">{most}</p>'
     )
 
@@ -303,8 +305,9 @@ def _most(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
     counts: Counter[int] = Counter()
     for stretch in stretches:
         counts[stretch.tag] += len(stretch.clear)
-    most = ", ".join(f"{_safe(each.vocabulary[tag])} {count / STEPS:.0%}" for tag, count in counts.most_common(MOST))
-    return f"Clearest {what.lower()} of the time: {most}{', others' if len(counts) > MOST else ''}"
+    (first, share), *rest = ((_safe(each.vocabulary[tag]), count / STEPS) for tag, count in counts.most_common(MOST))
+    others = [f"{tag} {share:.0%}" for tag, share in rest] + ["others"] * (len(counts) > MOST)
+    return ", ".join([f"Clearest {what.lower().rstrip('s')}: {first} for {share:.0%} of the time", *others])
 
 
 def _chips(each: Heard) -> str:
@@ -403,11 +406,12 @@ def _ribbon(each: Heard, stretches: Sequence[Stretch], steps: int) -> str:
     """The clearest tag of each moment as a stripe of its colour: strong and tall where it is above its threshold."""
     stripes = []
     for stretch in stretches:
-        x, hue = stretch.first, _hue(each.vocabulary[stretch.tag])
+        name, x = each.vocabulary[stretch.tag], stretch.first
         for clear, run in itertools.groupby(stretch.clear):
             width = len(list(run))
-            look = 'height="8" class="high"' if clear else 'y="3" height="5" class="low"'
-            stripes.append(f'<rect x="{x}" width="{width}" {look} style="--h:{hue}"/>')
+            look = 'height="8" class="high' if clear else 'y="3" height="5" class="low'
+            shade = " deep" if _deep(name) else ""
+            stripes.append(f'<rect x="{x}" width="{width}" {look}{shade}" style="--h:{_hue(name)}"/>')
             x += width
     return (
         f'<svg class="ribbon" viewBox="0 0 {steps} 8" preserveAspectRatio="none" aria-hidden="true">'
@@ -501,3 +505,7 @@ def _length(seconds: float) -> str:
 
 def _hue(tag: str) -> int:
     return HUES.get(tag.casefold(), zlib.crc32(tag.encode("utf-8", "replace")) % 360)
+
+
+def _deep(tag: str) -> bool:
+    return tag.casefold() in DEEP
