@@ -86,7 +86,7 @@ def lay_out(heard: Sequence[Heard]) -> Album | None:
 
 
 def sides(
-    album: Album, names: Sequence[str], *, widths: Sequence[int], type_size: float, longest: float
+    album: Album, names: Sequence[str], *, widths: Sequence[int], type_size: int, longest: int
 ) -> list[str | None]:
     """On which of the `SIDES` of its dot each name can stand without touching another name, a dot or the frame.
 
@@ -94,7 +94,7 @@ def sides(
     `type_size` pixels and cut where they are longer than `longest` pixels. Nothing for a name that fits nowhere. The
     loneliest dots choose first.
     """
-    frames = [(width, width / SHAPE) for width in widths]
+    frames = [(float(width), width / SHAPE) for width in widths]
     centres = [np.stack([album.right * width, album.down * height], axis=1) for width, height in frames]
     taken = [np.concatenate([each - DOT, each + DOT], axis=1) for each in centres]
     distance = np.hypot(*(centres[0][:, None] - centres[0]).T) + np.diag(np.full(len(names), np.inf))
