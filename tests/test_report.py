@@ -17,7 +17,7 @@ import pytest
 
 from moodfield.envelope import Envelope
 from moodfield.errors import BadConfig
-from moodfield.outputs import curves, report
+from moodfield.outputs import curves, report, sheet
 from moodfield.tagger import OverTime, Tagging
 from moodfield.tags import MOODS_AND_THEMES, THEMES
 
@@ -155,7 +155,7 @@ def test_drawings_are_well_formed() -> None:
     page = report.page([heard(), heard(steps=20), heard(steps=1, duration=1.0)])
     kinds = [drawing.get("class", drawing.get("role")) for drawing in svgs(page)]
     assert kinds.count("ribbon") == 3 * kinds.count("told") == 3 * kinds.count("wave") == 9
-    assert kinds.count("img") == 3 * report.ROWS
+    assert kinds.count("img") == 3 * sheet.ROWS
     for drawing in svgs(page):
         _, _, width, height = map(float, (drawing.get("viewBox") or "0 0 0 0").split())
         for rect in drawing.iter("rect"):
@@ -164,7 +164,7 @@ def test_drawings_are_well_formed() -> None:
             swung = re.fullmatch(r"M-1 0((?:m1 \d+v-\d+)+)", path.get("d", ""))
             if swung:
                 moves = np.array([int(step) for step in re.findall(r"-?\d+", swung[1])]).reshape(-1, 3)
-                assert len(moves) == report.BARS
+                assert len(moves) == sheet.BARS
                 ends = np.cumsum(moves[:, 1] + moves[:, 2])
                 assert (ends >= -100).all()
                 assert (2 * ends == moves[:, 2]).all(), "every bar is as high above the middle as below"
@@ -189,7 +189,7 @@ HEADINGS = {f"h{level}" for level in range(1, 7)}
 def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
     track = heard()
     track = replace(track, thresholds=np.where(np.arange(56) % 7, np.float32(1), track.scores * np.float32(0.6)))
-    assert 2 < len(track.decided) <= report.CHIPS
+    assert 2 < len(track.decided) <= sheet.CHIPS
     (card,) = cards(report.page([track]))
     moods, themes = (
         re.findall(r"<li[^>]*>(.*?)</li>", re.findall(rf'aria-label="{what}">(.*?)</ul>', card)[0])
@@ -198,14 +198,14 @@ def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
     assert moods == list(track.moods)
     assert themes == [tag for tag in track.decided if tag in track.themes]
     rows = re.findall(r'aria-label="(\w+): above', card)
-    assert rows[: len(track.decided)] == list(track.decided[: report.ROWS])
+    assert rows[: len(track.decided)] == list(track.decided[: sheet.ROWS])
 
 
 def test_many_decided_tags_are_all_named() -> None:
     track = replace(heard(), thresholds=np.full(56, 1e-5, np.float32))
     assert len(track.decided) == 56
     (card,) = cards(report.page([track]))
-    assert f"{56 - report.CHIPS} more" in card
+    assert f"{56 - sheet.CHIPS} more" in card
     shown = re.findall(r"<li style[^>]*>(\w+)</li>", card)
     assert sorted([*shown, *re.findall(r"<p>([\w, ]+)</p>", card)[0].split(", ")]) == sorted(track.vocabulary)
 
@@ -214,7 +214,7 @@ def test_a_track_without_moods_says_so() -> None:
     track = replace(heard(), thresholds=np.full(56, np.inf, np.float32))
     page = report.page([track])
     assert page.count("No tag is above its threshold.") == 2
-    assert page.count("never decided") == 2 * report.TOP
+    assert page.count("never decided") == 2 * sheet.TOP
     assert 'class="high" style' not in page, "no stripe is clear"
     assert "above its threshold for 0% of the time" in page
 
@@ -247,12 +247,12 @@ def test_any_length_is_drawn(steps: int, duration: float) -> None:
     read = Reader(page)
     ticks = re.findall(r'left:([\d.]+)%">([\d:]+)<', page[page.index('class="flow"') :])
     assert ticks[0] == ("0", "0:00")
-    assert len(ticks) <= report.TICKS + 1
+    assert len(ticks) <= sheet.TICKS + 1
     places = [float(place) for place, _ in ticks]
     assert places == sorted(set(places))
     told = [text for text in read.texts("title") if "–" in text]
-    assert len(told) == min(steps, report.MOMENTS)
-    assert all(len(text.splitlines()) == 1 + report.ROWS for text in told)
+    assert len(told) == min(steps, sheet.MOMENTS)
+    assert all(len(text.splitlines()) == 1 + sheet.ROWS for text in told)
     assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", page)
 
 
@@ -349,7 +349,7 @@ def test_the_ribbon_says_what_is_clearest_when() -> None:
     assert said["themes"] == [("1", "97", "0:00 – 1:00 a, above its threshold", "a")]
     (_, first, mood, b), (second, end, other, c) = said["moods"]
     assert (first, end, b, c) == (second, "97", "b", "c")
-    assert abs(int(first) - 49) <= report.SMOOTH
+    assert abs(int(first) - 49) <= sheet.SMOOTH
     assert mood.endswith("b, above its threshold") or mood.endswith("b, partly above its threshold")
     assert other.endswith("c, below its threshold")
     assert "Clearest mood: b for 5" in card

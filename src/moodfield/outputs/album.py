@@ -21,7 +21,7 @@ SHAPE = 1.5
 MARGINS = (0.18, 0.08)
 """what is kept free left and right, and above and below, in heights of the map; names need more room across"""
 TELLING = 0.5
-"""logits; a tag that differs by much more between tracks counts as much as others, one that differs by less counts less"""
+"""logits; a tag that differs by much more between tracks counts as others, one that differs by less, less"""
 ALIKE = 0.05
 """the map never makes a smaller distance than this as large as its frame: what hardly differs stays in the middle"""
 WORDS = 2
@@ -36,7 +36,7 @@ DOT = 7.0
 """pixels from the middle of a dot that its name keeps free"""
 
 Coordinate = Float64[np.ndarray, "tracks"]
-Boxes = Float64[np.ndarray, "_boxes 4"]
+Boxes = Float64[np.ndarray, "_names 4"]
 """left, top, right and bottom of each"""
 
 
@@ -100,7 +100,7 @@ def sides(
     distance = np.hypot(*(centres[0][:, None] - centres[0]).T) + np.diag(np.full(len(names), np.inf))
     found: list[str | None] = [None] * len(names)
     for track in np.argsort(-distance.min(axis=0), kind="stable").tolist():
-        size = min(_ems(names[track]) * type_size, longest), 1.25 * type_size
+        size = float(min(_ems(names[track]) * type_size, longest)), 1.25 * type_size
         for side in SIDES:
             boxes = [_beside(centre[track], side, size) for centre in centres]
             if all(_free(*each) for each in zip(boxes, taken, frames, strict=True)):
@@ -188,6 +188,6 @@ def _beside(centre: Float64[np.ndarray, "2"], side: str, size: tuple[float, floa
 
 def _free(box: Float64[np.ndarray, "4"], taken: Boxes, frame: tuple[float, float]) -> bool:
     """Whether a box lies in the frame and touches nothing."""
-    apart: Bool[np.ndarray, "_boxes 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
+    apart: Bool[np.ndarray, "_names 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
     inside = box[0] >= 0 and box[1] >= 0 and box[2] <= frame[0] and box[3] <= frame[1]
     return bool(inside and apart.any(axis=1).all())

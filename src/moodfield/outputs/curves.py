@@ -178,7 +178,7 @@ def stretches(heard: Heard, tags: Sequence[int], count: int, *, width: int) -> l
 
 
 def outline(heard: Heard, count: int) -> Float64[np.ndarray, "time"] | None:
-    """How far the waveform swings in each of so many equal spans, the mean of its peaks there, as a share of the most."""
+    """How far the waveform swings in each of so many equal spans, the mean of its peaks, as a share of the most."""
     if heard.envelope is None or not len(heard.envelope.peaks):
         return None
     peaks = np.nan_to_num(heard.envelope.peaks.astype(np.float64))
