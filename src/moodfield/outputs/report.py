@@ -64,7 +64,8 @@ def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>{wording.safe(title)}</title>',
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>'
+        f"{wording.safe(title)}</title>",
         f'<style>{style}</style></head><body>{sheet.CLIP}<main class="{layout}">',
         _header(heard, failed, title),
         _map(heard, names),
@@ -110,8 +111,10 @@ def _map(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
     narrow = unnamed if many else album.sides(places, titles, widths=NARROW, type_size=12, longest=120)
     moods = [_first_mood(each) for each in heard]
     dots = "".join(
-        f'<li style="left:{wording.percent(x, 1)};top:{wording.percent(y, 1)};--h:{wording.hue(mood)}"><a href="#t{number}" class="'
-        f'{"" if mood in each.decided else "ring "}{_side("w", at, x)} {_side("n", below, x)}"><span><bdi>{wording.safe(name)}'
+        f'<li style="left:{wording.percent(x, 1)};top:{wording.percent(y, 1)};--h:'
+        f'{wording.hue(mood)}"><a href="#t{number}" class="'
+        f'{"" if mood in each.decided else "ring "}{_side("w", at, x)} {_side("n", below, x)}"><span'
+        f"><bdi>{wording.safe(name)}"
         f"</bdi> <small>{wording.few(each) or wording.NOTHING}</small></span></a></li>"
         for number, (each, name, mood, at, below, x, y) in enumerate(
             zip(heard, titles, moods, wide, narrow, places.right.tolist(), places.down.tolist(), strict=True)
@@ -129,9 +132,12 @@ def _map(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
         for mood in sorted(counts, key=lambda mood: (-counts[mood], mood))[:KEYS]
     )
     return (
-        '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is a track. Tracks that '
-        'feel alike are near each other; the words say what changes on the way.</p><a class="skip" href="#all">Past the '
-        f'map</a><div class="map"><div class="plane">{words}<ol class="places{" crowd" if many else ""}">{dots}</ol></div>'
+        '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is'
+        " a track. Tracks that "
+        'feel alike are near each other; the words say what changes on the way.</p><a class="skip" '
+        'href="#all">Past the '
+        f'map</a><div class="map"><div class="plane">{words}<ol class="places'
+        f'{" crowd" if many else ""}">{dots}</ol></div>'
         f'<div class="key"><h3>Clearest mood</h3><ul>{key}</ul><p class="quiet">A ring: no mood is above its threshold.'
         "</p></div></div></section>"
     )
@@ -147,7 +153,8 @@ def _overview(heard: Sequence[Heard]) -> str:
     columns = []
     for what, wanted in (("Moods", counts.keys() - themes), ("Themes", counts.keys() & themes)):
         lines = "".join(
-            f'<li style="--h:{wording.hue(tag)};--w:{wording.percent(counts[tag], most)}"><span class="tag">{wording.safe(tag)}</span>'
+            f'<li style="--h:{wording.hue(tag)};--w:{wording.percent(counts[tag], most)}"><span class="t'
+            f'ag">{wording.safe(tag)}</span>'
             f'<span class="bar" aria-hidden="true"></span><span class="number">{counts[tag]}</span></li>'
             for tag in sorted(wanted, key=lambda tag: (-counts[tag], tag))[:COUNTS]
         )
@@ -185,7 +192,8 @@ def _failures(failed: Mapping[str, str]) -> str:
     if not failed:
         return ""
     lines = "".join(
-        f"<li><bdi>{wording.safe(source)}</bdi><p><bdi>{wording.safe(reason.removeprefix(source).lstrip(': '))}</bdi></p></li>"
+        f"<li><bdi>{wording.safe(source)}</bdi><p><bdi>"
+        f"{wording.safe(reason.removeprefix(source).lstrip(': '))}</bdi></p></li>"
         for source, reason in failed.items()
     )
     return f'<section id="failed" aria-labelledby="not"><h2 id="not">Not heard</h2><ul>{lines}</ul></section>'

@@ -95,7 +95,8 @@ def _waveform(each: Heard) -> str:
 def _lane(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
     """A ribbon of the clearest mood, or theme, with its name wherever that fits."""
     said = "".join(
-        f'<li style="--h:{wording.hue(each.vocabulary[stretch.tag])};grid-column:{stretch.first + 1}/{stretch.end + 1}" '
+        f'<li style="--h:{wording.hue(each.vocabulary[stretch.tag])};grid-column:{stretch.first + 1}'
+        f'/{stretch.end + 1}" '
         f'title="{_said(each, stretch)}"><span>{wording.safe(each.vocabulary[stretch.tag])}</span></li>'
         for stretch in stretches
     )
@@ -152,8 +153,10 @@ def _bars(each: Heard, scale: float) -> str:
         rule = "never decided" if threshold is None else f"threshold {wording.short(threshold)}"
         faint = "" if name in each.decided else ' class="faint"'
         lines.append(
-            f'<li{faint} style="--h:{wording.hue(name)};--w:{wording.percent(score, scale)}" title="{wording.short(score)}, {rule}">'
-            f'<span class="{wording.kind(each, name)}">{wording.safe(name)}</span><span class="bar" role="img" aria-label="{rule}">{mark}</span>'
+            f'<li{faint} style="--h:{wording.hue(name)};--w:{wording.percent(score, scale)}" title="'
+            f'{wording.short(score)}, {rule}">'
+            f'<span class="{wording.kind(each, name)}">{wording.safe(name)}</span><span class="bar" role'
+            f'="img" aria-label="{rule}">{mark}</span>'
             f'<span class="number">{wording.short(score)}</span></li>'
         )
     return f'<ol class="bars">{"".join(lines)}</ol>'
@@ -190,7 +193,8 @@ def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) ->
     )
     kind = "row" if name in each.decided else "row faint"
     return (
-        f'<div class="{kind}" style="--h:{wording.hue(name)}"><span class="{wording.kind(each, name)}" aria-hidden="true">{wording.safe(name)}</span>'
+        f'<div class="{kind}" style="--h:{wording.hue(name)}"><span class="'
+        f'{wording.kind(each, name)}" aria-hidden="true">{wording.safe(name)}</span>'
         f'<svg viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f'<g class="low"><path id="{key}" d="M0 {HEIGHT}V{heights[0]}l{steps}V{HEIGHT}z"/></g>'
         f'<use class="high" href="#{key}"/><path class="line" d="M0 {HEIGHT // 2}H{COLUMNS}"/></svg></div>'
@@ -203,7 +207,8 @@ def _moments(each: Heard, tags: list[int]) -> str:
     edges, scores = curves.spans(each, tags, count)
     signs = np.where(curves.relative(each, tags, scores) > 0.5, "●", "○")
     told = "".join(
-        f'<rect x="{moment}" width="1" height="1"><title>{wording.clock(edges[moment])} – {wording.clock(edges[moment + 1])}'
+        f'<rect x="{moment}" width="1" height="1"><title>{wording.clock(edges[moment])} – '
+        f"{wording.clock(edges[moment + 1])}"
         + "".join(
             f"\n{signs[row, moment]} {wording.safe(each.vocabulary[tag])} {wording.short(float(scores[row, moment]))}"
             for row, tag in enumerate(tags)
