@@ -36,7 +36,7 @@ DOT = 7.0
 """pixels from the middle of a dot that its name keeps free"""
 
 Coordinate = Float64[np.ndarray, "tracks"]
-Boxes = Float64[np.ndarray, "_names 4"]
+Boxes = Float64[np.ndarray, "_tracks 4"]
 """left, top, right and bottom of each"""
 
 
@@ -188,6 +188,6 @@ def _beside(centre: Float64[np.ndarray, "2"], side: str, size: tuple[float, floa
 
 def _free(box: Float64[np.ndarray, "4"], taken: Boxes, frame: tuple[float, float]) -> bool:
     """Whether a box lies in the frame and touches nothing."""
-    apart: Bool[np.ndarray, "_names 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
+    apart: Bool[np.ndarray, "_tracks 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
     inside = box[0] >= 0 and box[1] >= 0 and box[2] <= frame[0] and box[3] <= frame[1]
     return bool(inside and apart.any(axis=1).all())
