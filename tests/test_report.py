@@ -1,6 +1,7 @@
 """A page for people: whole, self-contained, and safe whatever the files are called."""
 
 import hashlib
+import itertools
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moodfield.envelope import Envelope
 from moodfield.errors import BadConfig
-from moodfield.outputs import curves, report
+from moodfield.outputs import curves, report, sheet
 from moodfield.tagging import OverTime, Tagging
 from moodfield.tags import MOODS_AND_THEMES, THEMES
 
@@ -30,6 +32,7 @@ def heard(
     rng = np.random.default_rng(seed)
     logits = np.cumsum(rng.normal(size=(56, steps)), axis=1) / np.sqrt(steps) + rng.normal(-3, 1, size=(56, 1))
     scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    count = int(np.ceil(duration * 20))
     return Tagging(
         source=source,
         duration=duration,
@@ -39,6 +42,7 @@ def heard(
         scores=scores.mean(axis=1),
         thresholds=np.sort(rng.uniform(0.02, 0.3, 56).astype(np.float32)),
         over_time=OverTime(((np.arange(steps) + 0.5) * duration / steps).astype(np.float32), scores),
+        envelope=Envelope(0.05, rng.uniform(size=count).astype(np.float32)),
     )
 
 
@@ -108,7 +112,7 @@ def test_every_track_and_every_failure_is_there() -> None:
     ids = [has["id"] for _, has, _ in read.found if "id" in has]
     assert len(ids) == len(set(ids))
     links = {has["href"] for _, has, _ in read.found if "href" in has} - {"data:,"}
-    assert links == {f"#{each}" for each in ids if each and re.match(r"t\d|c\d|failed", each)}
+    assert links == {f"#{each}" for each in ids if each and re.match(r"t\d|c\d|failed|all", each)}
 
 
 def test_the_page_asks_for_nothing() -> None:
@@ -150,13 +154,20 @@ def test_hostile_names_are_only_text() -> None:
 def test_drawings_are_well_formed() -> None:
     page = report.page([heard(), heard(steps=20), heard(steps=1, duration=1.0)])
     kinds = [drawing.get("class", drawing.get("role")) for drawing in svgs(page)]
-    assert kinds.count("ribbon") == kinds.count("told") == 3
-    assert kinds.count("img") == 3 * report.ROWS
+    assert kinds.count("ribbon") == 3 * kinds.count("told") == 3 * kinds.count("wave") == 9
+    assert kinds.count("img") == 3 * sheet.ROWS
     for drawing in svgs(page):
         _, _, width, height = map(float, (drawing.get("viewBox") or "0 0 0 0").split())
         for rect in drawing.iter("rect"):
             assert 0 <= float(rect.get("x", "-1")) <= width - float(rect.get("width", "inf"))
         for path in drawing.iter("path"):
+            swung = re.fullmatch(r"M-1 0((?:m1 \d+v-\d+)+)", path.get("d", ""))
+            if swung:
+                moves = np.array([int(step) for step in re.findall(r"-?\d+", swung[1])]).reshape(-1, 3)
+                assert len(moves) == sheet.BARS
+                ends = np.cumsum(moves[:, 1] + moves[:, 2])
+                assert (ends >= -100).all()
+                assert (2 * ends == moves[:, 2]).all(), "every bar is as high above the middle as below"
             drawn = re.fullmatch(r"M0 60V(\d+)l([-\d ]+)V60z", path.get("d", ""))
             if drawn:
                 steps = [int(step) for step in re.findall(r"-?\d+", drawn[2])]
@@ -178,7 +189,7 @@ HEADINGS = {f"h{level}" for level in range(1, 7)}
 def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
     track = heard()
     track = replace(track, thresholds=np.where(np.arange(56) % 7, np.float32(1), track.scores * np.float32(0.6)))
-    assert 2 < len(track.decided) <= report.CHIPS
+    assert 2 < len(track.decided) <= sheet.CHIPS
     (card,) = cards(report.page([track]))
     moods, themes = (
         re.findall(r"<li[^>]*>(.*?)</li>", re.findall(rf'aria-label="{what}">(.*?)</ul>', card)[0])
@@ -187,14 +198,14 @@ def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
     assert moods == list(track.moods)
     assert themes == [tag for tag in track.decided if tag in track.themes]
     rows = re.findall(r'aria-label="(\w+): above', card)
-    assert rows[: len(track.decided)] == list(track.decided[: report.ROWS])
+    assert rows[: len(track.decided)] == list(track.decided[: sheet.ROWS])
 
 
 def test_many_decided_tags_are_all_named() -> None:
     track = replace(heard(), thresholds=np.full(56, 1e-5, np.float32))
     assert len(track.decided) == 56
     (card,) = cards(report.page([track]))
-    assert f"{56 - report.CHIPS} more" in card
+    assert f"{56 - sheet.CHIPS} more" in card
     shown = re.findall(r"<li style[^>]*>(\w+)</li>", card)
     assert sorted([*shown, *re.findall(r"<p>([\w, ]+)</p>", card)[0].split(", ")]) == sorted(track.vocabulary)
 
@@ -203,7 +214,7 @@ def test_a_track_without_moods_says_so() -> None:
     track = replace(heard(), thresholds=np.full(56, np.inf, np.float32))
     page = report.page([track])
     assert page.count("No tag is above its threshold.") == 2
-    assert page.count("never decided") == 2 * report.TOP
+    assert page.count("never decided") == 2 * sheet.TOP
     assert 'class="high" style' not in page, "no stripe is clear"
     assert "above its threshold for 0% of the time" in page
 
@@ -211,7 +222,9 @@ def test_a_track_without_moods_says_so() -> None:
 def test_the_highest_scores_stand_beside_their_thresholds() -> None:
     track = small([0.8, 0.1, 0.4], [0.5, 0.2, 0.4], [[0.8], [0.1], [0.4]])
     (card,) = cards(report.page([track]))
-    bars = re.findall(r'--w:([\d.]+)%" title="([\d.]+), threshold ([\d.]+)".*?tag">(\w).*?left:([\d.]+)%', card)
+    bars = re.findall(
+        r'--w:([\d.]+)%" title="([\d.]+), threshold ([\d.]+)".*?class="tag[^>]*>(\w).*?left:([\d.]+)%', card
+    )
     assert bars == [
         ("100", "0.80", "0.50", "a", "62.5"),
         ("50", "0.40", "0.40", "c", "50"),
@@ -232,14 +245,14 @@ def test_any_length_is_drawn(steps: int, duration: float) -> None:
     track = heard(steps=steps, duration=duration)
     page = report.page([track])
     read = Reader(page)
-    ticks = re.findall(r'left:([\d.]+)%">([\d:]+)<', page)
+    ticks = re.findall(r'left:([\d.]+)%">([\d:]+)<', page[page.index('class="flow"') :])
     assert ticks[0] == ("0", "0:00")
-    assert len(ticks) <= report.TICKS + 1
+    assert len(ticks) <= sheet.TICKS + 1
     places = [float(place) for place, _ in ticks]
     assert places == sorted(set(places))
     told = [text for text in read.texts("title") if "–" in text]
-    assert len(told) == min(steps, report.MOMENTS)
-    assert all(len(text.splitlines()) == 1 + report.ROWS for text in told)
+    assert len(told) == min(steps, sheet.MOMENTS)
+    assert all(len(text.splitlines()) == 1 + sheet.ROWS for text in told)
     assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", page)
 
 
@@ -268,7 +281,7 @@ def test_a_vocabulary_from_elsewhere_has_colours() -> None:
 def test_a_track_is_small_however_long() -> None:
     one = len(report.page([heard(steps=12_860, duration=7_201.0)]).encode())
     tracks = [heard(f"/music/{n}.ogg", steps=3_000, duration=1_700.0, seed=n) for n in range(21)]
-    assert (len(report.page(tracks).encode()) - one) / 20 < 15_000
+    assert (len(report.page(tracks).encode()) - one) / 20 < 25_000
 
 
 def test_many_tracks_can_be_searched() -> None:
@@ -326,7 +339,88 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_ribbon_says_what_is_clearest_when() -> None:
+    rows = [[0.9] * 8, [0.6] * 4 + [0.1] * 4, [0.2] * 4 + [0.4] * 4]  # a theme, then two moods, one never above
+    (card,) = cards(report.page([small([0.9, 0.4, 0.3], [0.5] * 3, rows)]))
+    lanes = dict(re.findall(r'<ol aria-label="Clearest (\w+) over time">(.*?)</ol>', card))
+    said = {
+        what: re.findall(r'grid-column:(\d+)/(\d+)" title="(.*?)"><span>(\w)<', lane) for what, lane in lanes.items()
+    }
+    assert said["themes"] == [("1", "97", "0:00 – 1:00 a, above its threshold", "a")]
+    (_, first, mood, b), (second, end, other, c) = said["moods"]
+    assert (first, end, b, c) == (second, "97", "b", "c")
+    assert abs(int(first) - 49) <= sheet.SMOOTH
+    assert mood.endswith("b, above its threshold") or mood.endswith("b, partly above its threshold")
+    assert other.endswith("c, below its threshold")
+    assert "Clearest mood: b for 5" in card
+    stripes = re.findall(r'<rect x="\d+" width="\d+" (?:y="3" )?height="(\d)" class="(\w+)', card)
+    assert set(stripes) == {("8", "high"), ("5", "low")}
+
+
+def test_moods_and_themes_are_told_apart_everywhere() -> None:
+    track = replace(heard(), thresholds=np.full(56, 1e-5, np.float32))
+    page = report.page([track] * 3)
+    named = re.findall(r'<span class="(tag[^"]*)"[^>]*>(\w+)</span>', page[page.index('id="tracks"') :])
+    assert {name for _, name in named} & THEMES
+    assert all((kind == "tag theme") == (name in THEMES) for kind, name in named)
+    assert len(cards(page)) == 3
+    assert all("Clearest moods over time" in card and "Clearest themes over time" in card for card in cards(page))
+
+
+def test_without_samples_there_is_no_waveform() -> None:
+    page = report.page([replace(heard(), envelope=None)])
+    assert 'class="wave"' not in page
+    assert "Clearest moods over time" in page
+
+
+def test_every_track_is_a_link_on_the_map() -> None:
+    tracks = [heard(f"/music/Track {n}.ogg", seed=n, steps=4) for n in range(5)]
+    tracks[3] = replace(tracks[3], thresholds=np.full(56, 0.999, np.float32))
+    places = re.findall(
+        r'<li style="left:([\d.]+)%;top:([\d.]+)%;.*?href="#t(\d)" class="(.*?)".*?<bdi>(.*?)<', report.page(tracks)
+    )
+    assert [(number, name) for _, _, number, _, name in places] == [(str(n), f"Track {n}") for n in range(5)]
+    assert ["ring" in kinds for *_, kinds, _ in places] == [not track.moods for track in tracks]
+    assert 'class="map"' not in report.page(tracks[:2])
+
+
+def test_a_crowd_has_no_names_on_the_map() -> None:
+    few, many = (report.page([heard(steps=1, seed=n) for n in range(count)]) for count in (5, report.MANY + 1))
+    assert 'class="places"' in few
+    assert 'class="places crowd"' in many
+    assert many.count("w-waits n-waits") + many.count("-waits n-") >= report.MANY + 1
+    assert len(re.findall(r'href="#t\d+" class="[^"]*w-waits[^"]*n-waits', many)) == report.MANY + 1
+
+
 # The curves
+
+
+def test_an_outline_is_the_mean_of_its_peaks() -> None:
+    peaks = np.array([0.2, 0.4, 0.8, np.nan], np.float32)
+    track = replace(small([0.5], [0.5], [[0.5]]), envelope=Envelope(15.0, peaks))
+    found = curves.outline(track, 2)
+    assert found is not None
+    np.testing.assert_allclose(found, [0.75, 1], atol=1e-6)
+    np.testing.assert_allclose(curves.outline(track, 8)[2:6], [0.5, 0.5, 1, 1], atol=1e-6)  # type: ignore[index]
+    silent = curves.outline(replace(track, envelope=Envelope(15.0, np.zeros(4, np.float32))), 3)
+    assert silent is not None
+    assert not silent.any()
+
+
+def test_stretches_fill_the_track() -> None:
+    track = heard(seed=5)
+    found = curves.stretches(track, range(56), 96, width=5)
+    assert [each.first for each in found] == [0, *(each.end for each in found[:-1])]
+    assert found[-1].end == 96
+    assert all(one.tag != other.tag for one, other in itertools.pairwise(found))
+    assert len(found) <= len(curves.stretches(track, range(56), 96, width=1))
+
+
+def test_what_is_never_decided_is_followed_only_alone() -> None:
+    track = small([0.9, 0.1], [np.inf, 0.5], [[0.9, 0.9], [0.1, 0.1]])
+    assert [each.tag for each in curves.stretches(track, [0, 1], 4, width=1)] == [1]
+    assert [each.tag for each in curves.stretches(track, [0], 4, width=1)] == [0]
+    assert curves.stretches(track, [], 4, width=1) == []
 
 
 def test_averages_are_exact() -> None:

@@ -209,6 +209,17 @@ def test_paths_and_waveforms_are_the_same_music(cp_tagger, song):
     np.testing.assert_array_equal(cp_tagger.tag(song).scores, from_path.scores)  # and again
 
 
+def test_the_waveform_has_an_outline(cp_tagger, song):
+    """Made in the first of two passes, once, and no part of the plain values."""
+    waveform = audio.read(song, rate=RATE)
+    tagging, envelope = cp_tagger.tag(song), cp_tagger.tag(waveform).envelope
+    span = round(tagging.envelope.seconds * RATE)
+    wanted = [min(1, abs(waveform.samples[at : at + span]).max()) for at in range(0, len(waveform.samples), span)]
+    np.testing.assert_array_equal(tagging.envelope.peaks, np.float32(wanted))
+    np.testing.assert_array_equal(envelope.peaks, tagging.envelope.peaks)
+    assert "envelope" not in tagging.to_dict(over_time=True)
+
+
 def test_another_rate_is_the_same_music(cp_tagger):
     times = [np.arange(12 * rate) / rate for rate in (RATE, 2 * RATE)]
     tones = [np.float32(0.3) * np.sin(2 * np.pi * 440 * time).astype(np.float32) for time in times]

@@ -16,10 +16,11 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, clips, errors, fleet, mel
+from moodfield import audio, calibration, card, clips, envelope, errors, fleet, mel
 from moodfield.audio import Source, Waveform
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
+from moodfield.envelope import Envelope
 from moodfield.errors import BadModel, MoodfieldError
 from moodfield.tagging import OverTime, Tagging
 
@@ -84,7 +85,7 @@ class Tagger:
 
         Memory does not grow with the length of the music.
         """
-        logits, seconds, duration = self._listen(source)
+        logits, seconds, duration, outline = self._listen(source)
         lengths = [member.card.lengths for member in self.members]
         moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
         times = seconds[moving[0] if moving else 0]
@@ -99,6 +100,7 @@ class Tagger:
             thresholds=self.thresholds,
             over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),
             priors=self.priors,
+            envelope=outline,
         )
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
@@ -135,10 +137,10 @@ class Tagger:
             maps += [_checked(member, each) for each in member.engine.summarise(np.concatenate(heard, axis=2))]
         return member.scores(clips.pool(np.concatenate(maps, axis=1)))
 
-    def _listen(self, source: Source) -> tuple[Maps, Times, float]:
-        """Every member's logits over time, the times of their steps, and the seconds heard."""
+    def _listen(self, source: Source) -> tuple[Maps, Times, float, Envelope | None]:
+        """Every member's logits over time, the times of their steps, the seconds heard, and the waveform's outline."""
         heard: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
-        duration = 0.0
+        duration, outline = 0.0, None
         configs = dict.fromkeys(member.card.mel for member in self.members)
         for config in configs:
             listeners = {
@@ -146,16 +148,16 @@ class Tagger:
                 for index, member in enumerate(self.members)
                 if member.card.mel == config
             }
-            samples = _Counted(source, config.rate)
+            samples = _Counted(source, config.rate, outline)
             for piece in mel.stream(samples, config):
                 for listener in listeners.values():
                     listener.push(piece)
             for index, listener in listeners.items():
                 logits = listener.finish()
                 heard[index] = logits, listener.seconds(logits.shape[1])
-            duration = samples.count / config.rate
+            duration, outline = samples.count / config.rate, samples.envelope
         maps, seconds = zip(*(heard[index] for index in range(len(self.members))), strict=True)
-        return list(maps), list(seconds), duration
+        return list(maps), list(seconds), duration, outline
 
 
 class Listener:
@@ -282,17 +284,21 @@ def _loaded(what: tuple[str, ...]) -> Tagger:
 
 
 class _Counted:
-    """The blocks of a source, any number of times, and how many samples they were."""
+    """The blocks of a source, any number of times, how many samples they were, and their envelope, made once."""
 
-    def __init__(self, source: Source, rate: int) -> None:
+    def __init__(self, source: Source, rate: int, known: Envelope | None = None) -> None:
         self._source, self._rate = source, rate
-        self.count = 0
+        self.count, self.envelope = 0, known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        self.count = 0
+        self.count, outline = 0, None if self.envelope else envelope.Outline(self._rate)
         for block in audio.blocks(self._source, rate=self._rate):
             self.count += len(block)
+            if outline:
+                outline.push(block)
             yield block
+        if outline:
+            self.envelope = outline.finish()
 
 
 def _aligned(maps: Maps, seconds: Times, wanted: Float32[np.ndarray, "_time"]) -> list[Map]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from moodfield import calibration
+from moodfield.envelope import Envelope
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class Tagging:
     """the mood over time, before it is pooled"""
     priors: Float32[np.ndarray, "tags"] | None = None
     """share of the music learned from that has each tag, if the models say and agree"""
+    envelope: Envelope | None = None
+    """the outline of the waveform; nothing where the samples were not at hand"""
 
     @property
     def decided(self) -> tuple[str, ...]:

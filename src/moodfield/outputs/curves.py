@@ -1,14 +1,20 @@
 """The mood over time becomes curves that can be laid side by side.
 
-In: a tagging. Out: its clearest tags, and their scores at any moments, as such or as heights around the threshold.
+In: a tagging. Out: its clearest tags, their scores at any moments, as such or as heights around the threshold, the
+stretches in which each is the clearest, and the outline of the waveform.
 Knows nothing of: pages, colours, or how a curve is drawn.
 """
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64
+
+from moodfield import calibration
+from moodfield.envelope import Envelope
 
 EDGE = 1e-6
 """scores and thresholds are drawn as if they kept this far from 0 and 1"""
@@ -69,6 +75,27 @@ class Heard(Protocol):
     def over_time(self) -> Moments:
         """The mood over time."""
 
+    @property
+    def envelope(self) -> Envelope | None:
+        """The outline of the waveform, if it is known."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some spans of a track, one after the other, in which one tag is the clearest."""
+
+    tag: int
+    """which one"""
+    first: int
+    """the span where it begins, counted from 0"""
+    clear: tuple[bool, ...]
+    """for each span whether the tag is above its threshold"""
+
+    @property
+    def end(self) -> int:
+        """The span where it is over."""
+        return self.first + len(self.clear)
+
 
 def top(heard: Heard, count: int) -> list[int]:
     """The tags of highest score."""
@@ -122,3 +149,46 @@ def relative(heard: Heard, tags: Sequence[int], scores: Curves) -> Curves:
     half = np.clip(np.array(halves)[:, None], EDGE, 1 - EDGE)
     score = np.clip(scores, EDGE, 1 - EDGE)
     return score * (1 - half) / (score * (1 - half) + half * (1 - score))
+
+
+def spans(heard: Heard, tags: Sequence[int], count: int, *, width: int = 1) -> tuple[list[float], Curves]:
+    """The ends of so many equal spans of a track, in seconds, and the mean scores around the middle of each.
+
+    The mean is over `width` spans, so that a width above 1 makes what follows smoother.
+    """
+    edges = np.linspace(0, span(heard), count + 1)
+    scores = averaged(heard, tags, (edges[1:] + edges[:-1]) / 2, window=width * float(edges[1]))
+    return edges.tolist(), scores
+
+
+def stretches(heard: Heard, tags: Sequence[int], count: int, *, width: int) -> list[Stretch]:
+    """Which of some tags is the clearest in each of so many equal spans, on the mean of `width` spans around it.
+
+    Tags that are never decided are heard only where there are no others.
+    """
+    followed = [tag for tag in tags if threshold(heard, tag) is not None] or list(tags)
+    if not followed:
+        return []
+    heights = relative(heard, followed, spans(heard, followed, count, width=width)[1])
+    found, first = [], 0
+    for row, run in itertools.groupby(heights.argmax(axis=0).tolist()):
+        clear = tuple(bool(heights[row, moment] > 0.5) for moment, _ in enumerate(run, first))
+        found.append(Stretch(followed[row], first, clear))
+        first += len(clear)
+    return found
+
+
+def outline(heard: Heard, count: int) -> Float64[np.ndarray, "time"] | None:
+    """How far the waveform swings in each of so many equal spans, the mean of its peaks, as a share of the most."""
+    if heard.envelope is None or not len(heard.envelope.peaks):
+        return None
+    peaks = np.nan_to_num(heard.envelope.peaks.astype(np.float64))
+    bounds = np.minimum(np.arange(len(peaks) + 1) * heard.envelope.seconds, span(heard))
+    sums = np.interp(np.linspace(0, span(heard), count + 1), bounds, np.pad(np.cumsum(peaks * np.diff(bounds)), (1, 0)))
+    swings = np.diff(sums)
+    return swings / max(float(swings.max()), 1e-12)
+
+
+def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
+    """Logits of scores or thresholds, as if they kept an `EDGE` from 0 and 1."""
+    return calibration.logit(np.clip(scores.astype(np.float64), EDGE, 1 - EDGE))
