@@ -23,7 +23,7 @@ from moodfield import audio, fleet, mel, metrics, tagger
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
-from moodfield.training import distill, history
+from moodfield.training import decisions, distill, history
 from moodfield.training.runs import Place
 
 HERE = Path(__file__).parent
@@ -96,7 +96,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
         ]
         rows = distill.truth(own, tracks, mel.ORGANISERS).tracks()
         logits |= dict(zip(tracks, rows, strict=True))
-    thresholds = distill.choose_thresholds(_scores(np.stack(list(logits.values()))))
+    thresholds = decisions.thresholds(_scores(np.stack(list(logits.values()))))
     heldout = [track for track in found.heldout.tracks if track in logits]
     paths = [place.music / track.path for track in heldout]
     taggings = [tagging for _, tagging in tagger.tag_files(paths, model, jobs=place.jobs)]

@@ -24,7 +24,7 @@ import people
 from moodfield import fleet, metrics
 from moodfield.jamendo import Split
 from moodfield.nets import Net
-from moodfield.training import distill, loop, recipe, runs, validation
+from moodfield.training import decisions, distill, loop, recipe, runs, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.distill import Lesson
 from moodfield.training.recipe import Recipe
@@ -191,7 +191,7 @@ def _measure(
     scores = validation.predict(plan, net, given.judge, vocabulary)
     wanted = given.judge.truth.tracks()
     ranks = metrics.spearman(wanted, scores)
-    chosen = distill.choose_thresholds(_scores(np.concatenate([given.learn.truth.tracks(), wanted])))
+    chosen = decisions.thresholds(_scores(np.concatenate([given.learn.truth.tracks(), wanted])))
     decided = metrics.decide(_scores(wanted), chosen)
     felt = people.emotions(people.logits_of(validation.predict(plan, net, excerpts, vocabulary)), vocabulary)
     values = (

@@ -148,7 +148,7 @@ def test_weights_that_are_not_finite_are_refused(cp_model, tmp_path):
 
 
 def test_a_card_that_counts_other_tags_is_refused(cp_model, tmp_path):
-    folder = models.varied(cp_model, tmp_path / "four", vocabulary=VOCABULARY[:4], thresholds=THRESHOLDS[:4])
+    folder = models.varied(cp_model, tmp_path / "four", vocabulary=VOCABULARY[:4], thresholds=THRESHOLDS[:4], proof=())
     with pytest.raises(BadModel, match="gave 5 logits, maybe not finite, for 4 tags"):
         tagger.load(folder)
 

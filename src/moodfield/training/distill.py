@@ -7,7 +7,6 @@ Knows nothing of: how networks are built, or how the music was fetched.
 import csv
 import hashlib
 import io
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +14,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, files, fleet, jamendo, mel, metrics, nets, submissions, tagger, tags
+from moodfield import audio, calibration, card, files, fleet, jamendo, mel, nets, submissions, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, perform, recipe, runs, validation
+from moodfield.training import decisions, export, loop, perform, recipe, runs, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -53,15 +52,8 @@ STUDENT = Recipe(
     validate_every=8,
 )
 """the recipe of the bundled model; its last weights count, so they owe nothing to held-out music"""
-RAREST, COMMONEST = 0.01, 0.22
-"""share of the tracks that every tag is decided for: at least and at most"""
 HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
-FEW = 4
-"""tags of a track beyond which each one more counts as a fault when thresholds are chosen"""
-NOTHING = 8
-"""faults that a track without any tag counts as"""
-SWEEPS = 20
-"""times that every tag's threshold is looked at again, at most"""
+"""what is said of held-out music that the student then learned from"""
 SUMMARY = (
     "A preview: a small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish "
     "baseline of the MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that "
@@ -281,7 +273,7 @@ def distill(
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
     scores = [validation.scores(tagger.load(folder), each) for each in (given.learn, given.judge)]
-    thresholds = choose_thresholds(scores[0] if measured else np.concatenate(scores))
+    thresholds = decisions.thresholds(scores[0] if measured else np.concatenate(scores))
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
@@ -299,10 +291,10 @@ def _figures(
 ) -> dict[str, float]:
     """What the held-out packages say of a student that never heard them."""
     teachers = given.judge.truth.tracks()
-    narrow = agreement(teachers, scores[1], choose_thresholds(scores[0]))
-    decisions = [name for name in narrow if "share" in name or "used" in name]
-    return agreement(teachers, scores[1], thresholds) | {
-        f"{name}, thresholds of the training packages": narrow[name] for name in decisions
+    narrow = decisions.agreement(teachers, scores[1], decisions.thresholds(scores[0]))
+    kinds = [name for name in narrow if "share" in name or "used" in name]
+    return decisions.agreement(teachers, scores[1], thresholds) | {
+        f"{name}, thresholds of the training packages": narrow[name] for name in kinds
     }
 
 
@@ -336,70 +328,6 @@ def _packages(found: Music, tracks: Sequence[Track]) -> str:
 
 def _speeds(speeds: Sequence[float]) -> str:
     return f"; as it is, and at {', '.join(f'{speed:g}' for speed in speeds)} times its speed" if speeds else ""
-
-
-def choose_thresholds(scores: Float32[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:
-    """Thresholds under which most tracks get one to five tags, every tag is used, and none is everywhere.
-
-    A network's scores say little by themselves: `film` is high for nearly all music of games. So every tag begins with
-    a threshold that as many tracks pass as have it among their three clearest (scores standardised over the tracks),
-    and then, tag by tag, takes the one with the fewest faults: tracks without a tag, and tags beyond the first few.
-    """
-    logits = np.log(scores.astype(np.float64)) - np.log1p(-scores.astype(np.float64))
-    tracks, count = logits.shape
-    order = np.argsort(-logits, axis=0, kind="stable")
-    clearest = np.argsort(-(logits - logits.mean(axis=0)) / logits.std(axis=0), axis=1)[:, :3]
-    least, most = math.ceil(RAREST * tracks), int(COMMONEST * tracks)
-    passing = np.clip(np.bincount(clearest.ravel(), minlength=count), least, most)
-    decided = np.zeros((tracks, count), bool)
-    for tag in range(count):
-        decided[order[: passing[tag], tag], tag] = True
-    for _ in range(SWEEPS):
-        before = passing.copy()
-        for tag in range(count):
-            others = decided.sum(axis=1) - decided[:, tag]
-            # Faults if the first k tracks by this tag's score had it, for every k at once.
-            gained = np.cumsum(_faults(others + 1)[order[:, tag]] - _faults(others)[order[:, tag]])
-            best = least + int(np.argmin(gained[least - 1 : most]))
-            if gained[best - 1] < gained[passing[tag] - 1]:
-                passing[tag] = best
-                decided[:, tag] = False
-                decided[order[:best, tag], tag] = True
-        if (passing == before).all():
-            break
-    ranked = np.take_along_axis(scores.astype(np.float64), order, axis=0)
-    last = np.take_along_axis(ranked, passing[None] - 1, axis=0)[0]
-    following = np.take_along_axis(ranked, np.minimum(passing, tracks - 1)[None], axis=0)[0]
-    return np.asarray((last + following) / 2)
-
-
-def agreement(
-    teacher_logits: Float32[np.ndarray, "tracks tags"],
-    scores: Float32[np.ndarray, "tracks tags"],
-    thresholds: Float64[np.ndarray, "tags"],
-) -> dict[str, float]:
-    """How a student agrees with its teacher on held-out tracks, and how sensible its decisions look there."""
-    ranks = metrics.spearman(teacher_logits, scores)
-    decided = metrics.decide(scores, thresholds)
-    each = decided.sum(axis=1)
-    top = [np.argsort(-values, axis=1)[:, :5] for values in (teacher_logits, scores)]
-    return {
-        "held-out tracks": float(len(scores)),
-        "Spearman with the teacher, median tag": float(np.median(ranks)),
-        "Spearman with the teacher, worst tag": float(ranks.min()),
-        "of the teacher's five highest tags, found": float(
-            np.mean([len(set(one) & set(other)) for one, other in zip(*top, strict=True)])
-        ),
-        "share of tracks with one to five tags": float(((each >= 1) & (each <= 5)).mean()),
-        "share of tracks with no tag": float((each == 0).mean()),
-        "different tags used": float(decided.any(axis=0).sum()),
-        "share of tracks with the commonest tag": float(decided.mean(axis=0).max()),
-    }
-
-
-def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tracks"]:
-    """Faults of tracks with so many tags each."""
-    return np.where(tags_each == 0, NOTHING, np.maximum(tags_each - FEW, 0))
 
 
 def _opinion(model: Path, track: Track) -> Path:
