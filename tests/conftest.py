@@ -74,3 +74,4 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
         export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network")
     )
     monkeypatch.setattr(export, "_compare", lambda *_: None)
+    monkeypatch.setattr(export, "_remember", lambda described, _: described)
