@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-import people
-from moodfield import audio, fleet, mel, metrics, tagger
+from moodfield import audio, calibration, fleet, mel, metrics, tagger
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
@@ -96,12 +95,12 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
         ]
         rows = distill.truth(own, tracks, mel.ORGANISERS).tracks()
         logits |= dict(zip(tracks, rows, strict=True))
-    thresholds = decisions.thresholds(_scores(np.stack(list(logits.values()))))
+    thresholds = decisions.thresholds(calibration.sigmoid(np.stack(list(logits.values()))))
     heldout = [track for track in found.heldout.tracks if track in logits]
     paths = [place.music / track.path for track in heldout]
     taggings = [tagging for _, tagging in tagger.tag_files(paths, model, jobs=place.jobs)]
     teacher = np.stack([logits[track] for track in heldout])
-    return Heard(tuple(heldout), tuple(taggings), teacher, metrics.decide(_scores(teacher), thresholds))
+    return Heard(tuple(heldout), tuple(taggings), teacher, metrics.decide(calibration.sigmoid(teacher), thresholds))
 
 
 def _agreement(heard: Heard) -> None:
@@ -143,7 +142,7 @@ def _examples(heard: Heard) -> None:
     both, either = heard.teacher_decided & heard.decided, heard.teacher_decided | heard.decided
     shared = both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)
     closeness = shared + 1e-3 * metrics.spearman(
-        _standard(heard.teacher).T, _standard(people.logits_of(heard.scores)).T
+        _standard(heard.teacher).T, _standard(calibration.logit(heard.scores)).T
     )
     order = np.argsort(-closeness, kind="stable")
     vocabulary = heard.taggings[0].vocabulary
@@ -199,10 +198,6 @@ def _fastest(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def _scores(logits: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
 def _standard(logits: np.ndarray) -> np.ndarray:

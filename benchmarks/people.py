@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float64
 
 import emotify
-from moodfield import fleet, metrics, tagger
+from moodfield import calibration, fleet, metrics, tagger
 from moodfield.training import distill
 
 EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -105,13 +105,7 @@ def read(folder: Path, ids: list[int]) -> People:
 def said(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
     """A model's logits of some files."""
     scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=fleet.cores())]
-    return logits_of(np.stack(scores))
-
-
-def logits_of(scores: np.ndarray) -> Float64[np.ndarray, "tracks tags"]:
-    """Scores before the sigmoid."""
-    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    return np.log(clipped) - np.log1p(-clipped)
+    return calibration.logit(np.stack(scores))
 
 
 def emotions(logits: np.ndarray, vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "tracks tags"]:

@@ -21,7 +21,7 @@ from scipy import stats
 
 import emotify
 import people
-from moodfield import fleet, metrics
+from moodfield import calibration, fleet, metrics
 from moodfield.jamendo import Split
 from moodfield.nets import Net
 from moodfield.training import decisions, distill, loop, recipe, runs, validation
@@ -191,18 +191,14 @@ def _measure(
     scores = validation.predict(plan, net, given.judge, vocabulary)
     wanted = given.judge.truth.tracks()
     ranks = metrics.spearman(wanted, scores)
-    chosen = decisions.thresholds(_scores(np.concatenate([given.learn.truth.tracks(), wanted])))
-    decided = metrics.decide(_scores(wanted), chosen)
-    felt = people.emotions(people.logits_of(validation.predict(plan, net, excerpts, vocabulary)), vocabulary)
+    chosen = decisions.thresholds(calibration.sigmoid(np.concatenate([given.learn.truth.tracks(), wanted])))
+    decided = metrics.decide(calibration.sigmoid(wanted), chosen)
+    felt = people.emotions(calibration.logit(validation.predict(plan, net, excerpts, vocabulary)), vocabulary)
     values = (
         np.median(ranks), ranks.min(), ranks.mean(), metrics.evaluate(decided, scores).macro["PR-AUC"],
         people.agreement(felt, judges.felt).mean(),
     )  # fmt: skip
     return {name: round(float(value), 5) for name, value in zip(MEASURES, values, strict=True)}
-
-
-def _scores(logits: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
 def _found() -> list[Result]:

@@ -71,8 +71,8 @@ def train(
     tracks or tags, and truth that does not fit.
     """
     net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
-    tracks = len(learning.mels), len(judging.mels)
-    summary = "Trained on {} tracks; thresholds chosen on {} validation tracks.".format(*tracks)
+    learned, judged = len(learning.mels), len(judging.mels)
+    summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
     return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
 
 
