@@ -47,9 +47,18 @@ SPEED = "speed"
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "frequency-awareness": {"without": ("net.frequency_aware=false",)},
-        "receptive field": {"ρ 2": ("net.rho_freq=2", "net.rho_time=2"), "ρ 9": ("net.rho_freq=9", "net.rho_time=9")},
+        "receptive field": {
+            "ρ 2": ("net.rho_freq=2", "net.rho_time=2"),
+            "ρ 9": ("net.rho_freq=9", "net.rho_time=9"),
+            "ρ 22": ("net.rho_freq=22", "net.rho_time=22"),
+            "ρ 5, in time 22": ("net.rho_time=22",),
+        },
         "width": {"64 channels": ("net.width=64",)},
         "hop": {"512 samples": ("mel.overlap=0.75",)},
+        "mel": {
+            "12 kHz, as the teacher": ("mel.rate=12000", "mel.window=1024"),
+            "12 kHz, and plain": ("mel.rate=12000", "mel.window=1024", "mel.kind=plain"),
+        },
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
         "twice as long": {
             "10 epochs": ("schedule.constant=2", "schedule.decay=4", "schedule.final=4", "validate_every=10"),
