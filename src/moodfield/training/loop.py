@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ class Epoch:
     """score of the mean of the weights over epochs; none where no mean was taken"""
     validation_loss: float | None = None
     """of the network on the validation tracks; none where it was not measured"""
+    processor_seconds: float | None = None
+    """what all cores together were busy with this epoch, of the first process alone; none in older logs"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def train(
         started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
     exam, fill = Exam(plan, judge, tuple(vocabulary), loss_of, team), statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
-        rate = schedule.rate(plan.schedule, number)
+        began, rate = time.process_time(), schedule.rate(plan.schedule, number)
         for group in tuned.param_groups:
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
@@ -129,6 +132,7 @@ def train(
                 averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
         with _writing(folder):
             done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best))
+            done = replace(done, processor_seconds=round(time.process_time() - began, 1))
             if team.first:
                 _keep(folder, plan, state, done, better=done.best != best)
         best = done.best
