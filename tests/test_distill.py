@@ -10,14 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 import models
-from moodfield import audio, calibration, card, jamendo, mel, nets, tagger, tags
-from moodfield.calibration import Calibration
+from moodfield import audio, card, mel, nets, tagger, tags
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun, BadScores
+from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import distill, export, recipe, runs
+from moodfield.training import distill, export, recipe, runs, testimony
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
 
@@ -140,8 +139,13 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
     last = load_file(tmp_path / "first" / "best.safetensors")
     assert any(not torch.equal(weights[name], last[name]) for name in last)
-    whole = pupil("whole", measured=tmp_path / "first")
-    assert whole.figures == first.figures
+    assert {each.music for each in first.examples} == {"0 (tunes)", "1 (tunes)"}
+    assert first.limits == testimony.LIMITS
+    assert ", 1 run;" in first.origin["cost"]
+    whole = pupil("whole", measured=tmp_path / "first", appendix="how it was chosen")
+    assert (whole.figures, whole.examples) == (first.figures, first.examples)
+    assert ", 2 runs;" in whole.origin["cost"]
+    assert (tmp_path / "whole" / "best" / card.README).read_text().endswith("how it was chosen\n")
     assert whole.origin["learned from"].startswith("5 tracks")
     assert whole.origin["held out"].endswith("whose figures these are")
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
@@ -152,70 +156,6 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
 def test_the_student_is_a_recipe_that_can_be_written_down():
     assert recipe.from_dict(recipe.to_dict(distill.STUDENT)) == distill.STUDENT
     assert distill.STUDENT.loss.kind == "logits"
-
-
-# ---------------------------------------------------------------- what a teacher's scores mean
-
-
-def published(folder: Path) -> tuple[Path, np.ndarray]:
-    """Predictions of a teacher that is too sure of itself, and small splits of 56 tags beside them."""
-    generator = np.random.default_rng(0)
-    logits = generator.normal(-2, 1, (240, len(tags.MOODS_AND_THEMES)))
-    for part, kept in (("train", slice(0, 80)), ("test", slice(None))):
-        truth = generator.random(logits[kept].shape) < calibration.sigmoid(logits[kept])
-        names = [tags.SEPARATOR.join(("mood/theme", tag)) for tag in tags.MOODS_AND_THEMES]
-        rows = [
-            "\t".join([f"track_{n}", f"artist_{n // 4}", "album", f"{n}.mp3", "60", *np.array(names)[row]])
-            for n, row in enumerate(truth)
-        ]
-        (folder / f"{jamendo.MOODS}{part}.tsv").write_text("\n".join(["\t".join(jamendo.HEADER), *rows]) + "\n")
-    np.save(folder / "said.npy", calibration.sigmoid(2 * logits + 1))
-    return folder / "said.npy", logits
-
-
-@pytest.fixture
-def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration.choose, "__kwdefaults__", {"strengths": calibration.STRENGTHS[-7::6]})
-
-
-def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
-    predictions, logits = published(tmp_path)
-    judged = distill.judge(predictions, tmp_path)
-    train = jamendo.read(tmp_path / f"{jamendo.MOODS}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
-    np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
-    np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
-    assert np.abs(judged.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
-    for what in ("Brier score", "expected calibration error"):
-        assert judged.figures[f"{what} of the teacher, calibrated"] < judged.figures[f"{what} of the teacher, as it is"]
-    assert "80 training tracks" in judged.origin
-
-
-def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
-    folder = models.varied(cp_model, tmp_path / "model", figures={"PR-AUC": 0.5}, origin={"made by": "hand"})
-    weights = (folder / card.WEIGHTS).read_bytes()
-    scale = Calibration((0.5,) * 5, (1.0,) * 5)
-    judged = distill.Judged(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
-    stated = distill.calibrate(folder, judged)
-    assert card.read(folder) == stated
-    assert (stated.calibration, stated.priors) == (scale, judged.priors)
-    assert stated.figures == {"PR-AUC": 0.5, "Brier score": 0.03}
-    assert stated.origin == {"made by": "hand", "calibration": "tests"}
-    assert (folder / card.WEIGHTS).read_bytes() == weights
-    before, after = (tagger.load(each, threads=1).tag(models.music(5)) for each in (cp_model.folder, folder))
-    assert (before.scores > before.thresholds).tolist() == (after.scores > after.thresholds).tolist()
-    readme = (folder / card.README).read_text()
-    assert "**Scores** are calibrated" in readme
-    assert "0.05 to 0.4" in readme
-    assert "calibrated" not in export.page(cp_model.card)
-
-
-def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
-    predictions, _ = published(tmp_path)
-    np.save(predictions, np.load(predictions, allow_pickle=False)[:-1])
-    with pytest.raises(BadScores, match="the same tracks"):
-        distill.judge(predictions, tmp_path)
-    with pytest.raises(BadDataset, match=r"moodtheme-train.tsv cannot be read"):
-        distill.judge(predictions, tmp_path / "nowhere")
 
 
 def test_only_one_of_two_things_is_refused_at_once(tmp_path):

@@ -31,6 +31,18 @@ MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
+class Example:
+    """What a model decides of some music that it did not learn from, beside what it should."""
+
+    music: str
+    """what it is called"""
+    decided: tuple[str, ...]
+    """the tags that the model decides"""
+    wanted: tuple[str, ...]
+    """the tags that its teacher decides"""
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything a stranger needs to use a model's weights."""
 
@@ -62,6 +74,12 @@ class Card:
     """where the weights come from: data, teacher, command"""
     figures: Mapping[str, float] = field(default_factory=dict)
     """what was measured, by the name of the measure"""
+    limits: tuple[str, ...] = ()
+    """what the model must not be used for, and what it cannot do, a sentence or two each"""
+    examples: tuple[Example, ...] = ()
+    """from where it decides best to where it decides worst"""
+    appendix: str = ""
+    """Markdown that the README ends with: how the model was chosen, say"""
     proof: tuple[float, ...] = ()
     """logits for the made-up piece of `proof.music`, before any calibration; empty: not remembered"""
     sha256: Mapping[str, str] = field(default_factory=dict)

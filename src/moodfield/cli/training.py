@@ -78,6 +78,9 @@ def distill(
         Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
+    appendix: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Markdown that the model's README is to end with")
+    ] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
@@ -85,13 +88,13 @@ def distill(
     """Teach a small network the 56 moods and themes of a published one, on freely licensed music."""
     from moodfield import fleet
     from moodfield.training import distill as room
-    from moodfield.training import loop, recipe, runs
+    from moodfield.training import loop, recipe, runs, testimony
 
     if (predictions is None) != (splits is None):
         raise BadConfig(
             "scores are calibrated with both --predictions and --splits, and not without; give both or none"
         )
-    judged = room.judge(predictions, splits) if predictions and splits else None
+    judged = testimony.judge(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
     found = room.read_manifest(manifest)
@@ -101,7 +104,8 @@ def distill(
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(
-            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, heard=progress.heard,
+            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged,
+            appendix=appendix.read_text(encoding="utf-8") if appendix else "", heard=progress.heard,
             report=progress.trained,
         )  # fmt: skip
     _figures(to, card.figures)

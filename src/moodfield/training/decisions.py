@@ -7,7 +7,7 @@ Knows nothing of: truth, networks, or where the music came from.
 import math
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from moodfield import metrics
 
@@ -21,7 +21,7 @@ SWEEPS = 20
 """times that every tag's threshold is looked at again, at most"""
 
 
-def thresholds(scores: Float32[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:
+def thresholds(scores: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:
     """Thresholds under which most tracks get one to five tags, every tag is used, and none is everywhere.
 
     A network's scores say little by themselves: `film` is high for nearly all music of games. So every tag begins with
@@ -31,7 +31,7 @@ def thresholds(scores: Float32[np.ndarray, "tracks tags"]) -> Float64[np.ndarray
     logits = np.log(scores.astype(np.float64)) - np.log1p(-scores.astype(np.float64))
     tracks, count = logits.shape
     order = np.argsort(-logits, axis=0, kind="stable")
-    clearest = np.argsort(-(logits - logits.mean(axis=0)) / logits.std(axis=0), axis=1)[:, :3]
+    clearest = np.argsort(-_standard(logits), axis=1)[:, :3]
     least, most = math.ceil(RAREST * tracks), int(COMMONEST * tracks)
     passing = np.clip(np.bincount(clearest.ravel(), minlength=count), least, most)
     decided = np.zeros((tracks, count), bool)
@@ -78,6 +78,29 @@ def agreement(
         "different tags used": float(decided.any(axis=0).sum()),
         "share of tracks with the commonest tag": float(decided.mean(axis=0).max()),
     }
+
+
+def by_agreement(
+    teacher: Float[np.ndarray, "tracks tags"],
+    student: Float[np.ndarray, "tracks tags"],
+    teacher_decided: Bool[np.ndarray, "tracks tags"],
+    decided: Bool[np.ndarray, "tracks tags"],
+) -> Int64[np.ndarray, "tracks"]:
+    """The tracks, from those of which a student decides what its teacher does to those of which it decides otherwise.
+
+    That is the share of the tags either decides that both decide. Equal ones are in the order of how alike their logits
+    are, `teacher` and `student`, each in standard deviations from its tag's mean, lest common tags rule every track.
+    """
+    both, either = teacher_decided & decided, teacher_decided | decided
+    shared = np.where(either.any(axis=1), both.sum(axis=1) / np.maximum(either.sum(axis=1), 1), 1.0)
+    alike = metrics.spearman(_standard(teacher).T, _standard(student).T)
+    return np.lexsort((-alike, -shared))
+
+
+def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
+    """In standard deviations from the mean over tracks."""
+    wide = logits.astype(np.float64)
+    return np.asarray((wide - wide.mean(axis=0)) / wide.std(axis=0))
 
 
 def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tracks"]:

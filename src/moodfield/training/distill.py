@@ -8,22 +8,20 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, files, fleet, jamendo, mel, nets, submissions, tagger, tags
-from moodfield.calibration import Calibration
+from moodfield import audio, card, files, fleet, mel, nets, tagger, tags
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import decisions, export, loop, perform, recipe, runs, validation
+from moodfield.training import decisions, export, loop, perform, recipe, runs, testimony, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -54,39 +52,6 @@ STUDENT = Recipe(
 """the recipe of the bundled model; its last weights count, so they owe nothing to held-out music"""
 HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
 """what is said of held-out music that the student then learned from"""
-SUMMARY = (
-    "A preview: a small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish "
-    "baseline of the MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that "
-    "network, not by people, on freely licensed music of games; expect its taste, and its mistakes."
-)
-LICENCE = (
-    "Apache-2.0 for these weights. The teacher is published in an Apache-2.0 repository; it learned from MTG-Jamendo, "
-    "whose metadata is CC BY-NC-SA 4.0: who uses the weights commercially should judge that for themselves."
-)
-
-
-SEED = 0
-"""of the two halves by which a calibration is fitted and measured"""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
-
-    calibration: Calibration
-    """by one half of the tracks, whole artists"""
-    priors: tuple[float, ...]
-    """share of the tracks the teacher learned from that has each tag"""
-    figures: Mapping[str, float]
-    """what scores are worth on the other half, as they are and calibrated"""
-    origin: str
-    """where all this comes from, in words"""
-
-    def tell(self, described: Card) -> Card:
-        """The card with all of this, and the same decisions."""
-        found = card.calibrated(described, self.calibration, priors=self.priors)
-        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
-        return replace(found, origin=origin, figures=figures | dict(self.figures))
 
 
 @dataclass(frozen=True)
@@ -143,40 +108,6 @@ def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
         )
         export.export(net, described, model)
     return model
-
-
-def judge(predictions: str | Path, splits: str | Path) -> Judged:
-    """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
-
-    `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
-    """
-    train, test = (
-        jamendo.read(Path(splits) / f"{jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
-        for part in ("train", "test")
-    )
-    scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
-    found = calibration.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
-    other = ~found.learned
-    truth, raw = test.truth[other], scores[other]
-    kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
-    figures = {
-        f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
-        for what, measure in (
-            ("Brier score", calibration.brier),
-            ("expected calibration error", calibration.expected_calibration_error),
-        )
-        for kind, each in kinds.items()
-    }
-    origin = (
-        f"fitted to the teacher's published predictions for {found.learned.sum()} test tracks of MTG-Jamendo, whole "
-        f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks"
-    )
-    return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
-
-
-def calibrate(folder: str | Path, judged: Judged) -> Card:
-    """Write what scores mean into the card of a model folder; weights and decisions stay what they are."""
-    return export.label(judged.tell(card.read(folder)), folder)
 
 
 def listen(
@@ -248,7 +179,8 @@ def distill(
     *,
     speeds: Sequence[float] = (),
     measured: Path | None = None,
-    judged: Judged | None = None,
+    judged: testimony.Judged | None = None,
+    appendix: str = "",
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
@@ -260,16 +192,18 @@ def distill(
     chosen is among the figures.
 
     With `measured`, a finished run of the same recipe, the student learns from the held-out packages, too, and its
-    figures stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its student. What was
-    done is not done again when the command is repeated.
+    figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its
+    student. What was done is not done again when the command is repeated.
     """
-    before = _figures_of(measured, plan) if measured else None
+    before = _card_of(measured, plan) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
     vocabulary = found.train.vocabulary
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
-    preview = export.describe(plan, net, vocabulary, name="default", summary=SUMMARY, licence=LICENCE)
+    preview = export.describe(
+        plan, net, vocabulary, name="default", summary=testimony.SUMMARY, licence=testimony.LICENCE
+    )
     folder = place.run / tagger.BEST
     export.export(net, preview, folder)
     scores = [validation.scores(tagger.load(folder), each) for each in (given.learn, given.judge)]
@@ -281,29 +215,34 @@ def distill(
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
         "thresholds": "chosen on all of this music, by the scores alone",
     }
-    figures = before or _figures(given, scores, thresholds)
-    described = replace(preview, thresholds=tuple(thresholds.tolist()), origin=origin, figures=figures)
+    if before:
+        figures, examples = before.figures, before.examples
+    else:
+        teachers = [each.truth.tracks() for each in (given.learn, given.judge)]
+        figures, examples = testimony.seen(teachers, scores, thresholds, list(map(_title, given.judged)))
+    described = replace(
+        preview,
+        thresholds=tuple(thresholds.tolist()),
+        origin=origin | {"cost": testimony.cost([place.run, *([measured] if measured else [])])},
+        figures=figures,
+        limits=testimony.LIMITS,
+        examples=examples,
+        appendix=appendix,
+    )
     return export.label(judged.tell(described) if judged else described, folder)
 
 
-def _figures(
-    given: Lesson, scores: Sequence[Float32[np.ndarray, "_ tags"]], thresholds: np.ndarray
-) -> dict[str, float]:
-    """What the held-out packages say of a student that never heard them."""
-    teachers = given.judge.truth.tracks()
-    narrow = decisions.agreement(teachers, scores[1], decisions.thresholds(scores[0]))
-    kinds = [name for name in narrow if "share" in name or "used" in name]
-    return decisions.agreement(teachers, scores[1], thresholds) | {
-        f"{name}, thresholds of the training packages": narrow[name] for name in kinds
-    }
+def _title(track: Track) -> str:
+    """What a track is called: its file, and its package."""
+    return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
-def _figures_of(measured: Path, plan: Recipe) -> dict[str, float]:
-    """The figures of a run that learned by the same recipe from the training packages alone."""
+def _card_of(measured: Path, plan: Recipe) -> Card:
+    """The card of a run that learned by the same recipe from the training packages alone."""
     learned = recipe.read(measured / loop.RECIPE)
     if learned != plan:
         raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
-    return dict(card.read(measured / tagger.BEST).figures)
+    return card.read(measured / tagger.BEST)
 
 
 def _both(found: Music) -> Split:

@@ -96,13 +96,28 @@ def page(described: Card) -> str:
     if described.priors:
         rare, common = (choose(described.priors) for choose in (min, max))
         lines += [f"**Priors**, the share of all music that has a tag, are known: {rare:.2g} to {common:.2g}.", ""]
+    if described.limits:
+        lines += ["## What it is not for", ""] + [f"- {each}" for each in described.limits] + [""]
     if described.origin:
         lines += ["## Where it comes from", ""]
         lines += [f"- **{what}**: {where}" for what, where in described.origin.items()] + [""]
     if described.figures:
         lines += ["## Measured", "", "| figure | value |", "|---|---|"]
         lines += [f"| {what} | {value:.4g} |" for what, value in described.figures.items()] + [""]
-    return "\n".join(lines)
+    half = (len(described.examples) + 1) // 2
+    for title, examples in (("best", described.examples[:half]), ("worst", described.examples[half:])):
+        if examples:
+            lines += [f"## Where it decides {title}", "", "| music | the model | its teacher |", "|---|---|---|"]
+            lines += [
+                f"| {each.music.replace('|', '¦')} | {_cell(each.decided)} | {_cell(each.wanted)} |"
+                for each in examples
+            ] + [""]
+    return "\n".join(lines) + (f"\n{described.appendix.strip()}\n" if described.appendix else "")
+
+
+def _cell(tags: Sequence[str]) -> str:
+    """Tags in a table; a dash where there are none."""
+    return ", ".join(tags) or "–"
 
 
 class _Part(nn.Module):

@@ -131,8 +131,7 @@ def train(
             with team.fabric.autocast():
                 averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
         with _writing(folder):
-            done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best))
-            done = replace(done, processor_seconds=round(time.process_time() - began, 1))
+            done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
             if team.first:
                 _keep(folder, plan, state, done, better=done.best != best)
         best = done.best
@@ -190,8 +189,8 @@ def _learn(
     return team.mean(float(torch.stack(losses).mean()))
 
 
-def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch) -> Epoch:
-    """The epoch with the marks of its network and of the mean, where they are due; the weights that count are kept."""
+def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch, began: float) -> Epoch:
+    """The epoch with its marks, where they are due, and its time since the processor's clock was at `began`."""
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
         marks = exam(state.net)
         done = replace(done, score=marks.score, validation_loss=marks.loss)
@@ -202,7 +201,7 @@ def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch) -
         done = replace(done, averaged=exam(mean).score)
         if state.team.first:
             _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
-    return done
+    return replace(done, processor_seconds=round(time.process_time() - began, 1))
 
 
 def _rolled(

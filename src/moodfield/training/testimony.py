@@ -1,0 +1,136 @@
+"""What the card of a student says of it: terms, limits, meaning of scores, figures, examples, cost.
+
+In: what a teacher and its student said of music, and what is published of the teacher. Out: parts of a card.
+Knows nothing of: how a student is taught, or where the music came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from moodfield import calibration, card, jamendo, metrics, submissions, tags
+from moodfield.calibration import Calibration
+from moodfield.card import Card, Example
+from moodfield.training import decisions, export, history
+
+SUMMARY = (
+    "A preview: a small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish "
+    "baseline of the MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that "
+    "network, not by people, on freely licensed music of games; expect its taste, and its mistakes."
+)
+LICENCE = (
+    "Apache-2.0 for what is ours in these weights. Their teacher is published in an Apache-2.0 repository; it learned "
+    "from MTG-Jamendo, whose metadata is CC BY-NC-SA 4.0; the music, free by its terms, "
+    "is not in them. So: free for research, teaching, private and other non-commercial use. Commercial use is not "
+    "forbidden by us, and cannot be promised: ask the publishers of MTG-Jamendo, take advice, or train on data of your "
+    "own. Pass the weights on with this card."
+)
+"""in short what docs/decisions/0022 reasons about"""
+LIMITS = (
+    "It repeats, with errors of its own, a network that learned from tags which musicians gave to their own music: "
+    "what music is meant to feel like, according to some, and not what a listener feels.",
+    "It must not be used to judge people by the music they make or hear: not their mood, health, character or work.",
+    "It must not be the only word where something hangs on it: what is paid, licensed, taken down, played to patients.",
+    "It learned from music of free games, little of which is sung. Of speech, noise, and kinds of music that games do "
+    "not have, its word is a guess that does not say so.",
+    "It cannot tell by whom music is, whether a person made it, or whether it is any good.",
+)
+"""what the bundled model is not for"""
+EXAMPLES = 10
+"""tracks that a card shows where a student does best, and as many where it does worst"""
+WATTS = 10
+"""what a busy core is taken to draw; few machines tell"""
+SEED = 0
+"""of the two halves by which a calibration is fitted and measured"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
+
+    calibration: Calibration
+    """by one half of the tracks, whole artists"""
+    priors: tuple[float, ...]
+    """share of the tracks the teacher learned from that has each tag"""
+    figures: Mapping[str, float]
+    """what scores are worth on the other half, as they are and calibrated"""
+    origin: str
+    """where all this comes from, in words"""
+
+    def tell(self, described: Card) -> Card:
+        """The card with all of this, and the same decisions."""
+        found = card.calibrated(described, self.calibration, priors=self.priors)
+        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
+        return replace(found, origin=origin, figures=figures | dict(self.figures))
+
+
+def judge(predictions: str | Path, splits: str | Path) -> Judged:
+    """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
+
+    `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
+    """
+    train, test = (
+        jamendo.read(Path(splits) / f"{jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
+        for part in ("train", "test")
+    )
+    scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
+    found = calibration.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
+    other = ~found.learned
+    truth, raw = test.truth[other], scores[other]
+    kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
+    figures = {
+        f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
+        for what, measure in (
+            ("Brier score", calibration.brier),
+            ("expected calibration error", calibration.expected_calibration_error),
+        )
+        for kind, each in kinds.items()
+    }
+    origin = (
+        f"fitted to the teacher's published predictions for {found.learned.sum()} test tracks of MTG-Jamendo, whole "
+        f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks"
+    )
+    return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
+
+
+def calibrate(folder: str | Path, judged: Judged) -> Card:
+    """Write what scores mean into the card of a model folder; weights and decisions stay what they are."""
+    return export.label(judged.tell(card.read(folder)), folder)
+
+
+def seen(
+    teachers: Sequence[Float32[np.ndarray, "_ tags"]],
+    scores: Sequence[Float32[np.ndarray, "_ tags"]],
+    levels: Float64[np.ndarray, "tags"],
+    names: Sequence[str],
+) -> tuple[dict[str, float], tuple[Example, ...]]:
+    """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
+
+    The teacher's logits and the student's scores are both given of the music learned from and of that held out;
+    `levels` are the student's thresholds, `names` what the held-out tracks are called. The teacher decides by
+    thresholds of its own, chosen in the same way.
+    """
+    narrow = decisions.agreement(teachers[1], scores[1], decisions.thresholds(scores[0]))
+    figures = decisions.agreement(teachers[1], scores[1], levels) | {
+        f"{name}, thresholds of the training packages": value
+        for name, value in narrow.items()
+        if "share" in name or "used" in name
+    }
+    own = decisions.thresholds(calibration.sigmoid(np.concatenate(teachers)))
+    wanted, decided = metrics.decide(calibration.sigmoid(teachers[1]), own), metrics.decide(scores[1], levels)
+    order = decisions.by_agreement(teachers[1], calibration.logit(scores[1]), wanted, decided)
+    shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
+    said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in (decided, wanted)]
+    return figures, tuple(Example(names[row], said[0][row], said[1][row]) for row in shown)
+
+
+def cost(trained: Sequence[Path]) -> str:
+    """What training took, by the logs of its runs."""
+    hours = sum(each.processor_seconds or 0 for run in trained for each in history.read(run).epochs) / 3600
+    return (
+        f"{hours:.2g} core-hours of training, {len(trained)} run{'s' * (len(trained) > 1)}; about "
+        f"{WATTS * hours / 1000:.2g} kWh if a busy core draws {WATTS} W; what teacher and mel heard once is not in it"
+    )

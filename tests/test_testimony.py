@@ -1,0 +1,145 @@
+"""What the card of a student says of it: what scores mean, examples, cost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import models
+from moodfield import calibration, card, jamendo, tagger, tags
+from moodfield.calibration import Calibration
+from moodfield.card import Example
+from moodfield.errors import BadDataset, BadScores
+from moodfield.training import decisions, export, loop, recipe, testimony
+from moodfield.training.recipe import Recipe
+
+# ---------------------------------------------------------------- what a teacher's scores mean
+
+
+def published(folder: Path) -> tuple[Path, np.ndarray]:
+    """Predictions of a teacher that is too sure of itself, and small splits of 56 tags beside them."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(-2, 1, (240, len(tags.MOODS_AND_THEMES)))
+    for part, kept in (("train", slice(0, 80)), ("test", slice(None))):
+        truth = generator.random(logits[kept].shape) < calibration.sigmoid(logits[kept])
+        names = [tags.SEPARATOR.join(("mood/theme", tag)) for tag in tags.MOODS_AND_THEMES]
+        rows = [
+            "\t".join([f"track_{n}", f"artist_{n // 4}", "album", f"{n}.mp3", "60", *np.array(names)[row]])
+            for n, row in enumerate(truth)
+        ]
+        (folder / f"{jamendo.MOODS}{part}.tsv").write_text("\n".join(["\t".join(jamendo.HEADER), *rows]) + "\n")
+    np.save(folder / "said.npy", calibration.sigmoid(2 * logits + 1))
+    return folder / "said.npy", logits
+
+
+@pytest.fixture
+def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration.choose, "__kwdefaults__", {"strengths": calibration.STRENGTHS[-7::6]})
+
+
+def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
+    predictions, logits = published(tmp_path)
+    judged = testimony.judge(predictions, tmp_path)
+    train = jamendo.read(tmp_path / f"{jamendo.MOODS}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
+    np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
+    np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
+    assert np.abs(judged.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
+    for what in ("Brier score", "expected calibration error"):
+        assert judged.figures[f"{what} of the teacher, calibrated"] < judged.figures[f"{what} of the teacher, as it is"]
+    assert "80 training tracks" in judged.origin
+
+
+def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
+    folder = models.varied(cp_model, tmp_path / "model", figures={"PR-AUC": 0.5}, origin={"made by": "hand"})
+    weights = (folder / card.WEIGHTS).read_bytes()
+    scale = Calibration((0.5,) * 5, (1.0,) * 5)
+    judged = testimony.Judged(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
+    stated = testimony.calibrate(folder, judged)
+    assert card.read(folder) == stated
+    assert (stated.calibration, stated.priors) == (scale, judged.priors)
+    assert stated.figures == {"PR-AUC": 0.5, "Brier score": 0.03}
+    assert stated.origin == {"made by": "hand", "calibration": "tests"}
+    assert (folder / card.WEIGHTS).read_bytes() == weights
+    before, after = (tagger.load(each, threads=1).tag(models.music(5)) for each in (cp_model.folder, folder))
+    assert (before.scores > before.thresholds).tolist() == (after.scores > after.thresholds).tolist()
+    readme = (folder / card.README).read_text()
+    assert "**Scores** are calibrated" in readme
+    assert "0.05 to 0.4" in readme
+    assert "calibrated" not in export.page(cp_model.card)
+
+
+def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
+    predictions, _ = published(tmp_path)
+    np.save(predictions, np.load(predictions, allow_pickle=False)[:-1])
+    with pytest.raises(BadScores, match="the same tracks"):
+        testimony.judge(predictions, tmp_path)
+    with pytest.raises(BadDataset, match=r"moodtheme-train.tsv cannot be read"):
+        testimony.judge(predictions, tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_tracks_are_in_the_order_of_what_is_decided_alike():
+    wanted = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
+    decided = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    student = logits.copy()
+    student[2] = -logits[2]  # nothing is decided by either, but nothing else is alike
+    order = decisions.by_agreement(logits, student, wanted, decided)
+    assert order.tolist()[:3] == [3, 2, 1], "both of two; none of none; one of two"
+    assert set(order.tolist()[3:]) == {0, 4}
+
+
+def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
+    monkeypatch.setattr(testimony, "EXAMPLES", 2)
+    generator = np.random.default_rng(1)
+    logits = generator.normal(-2, 1.5, (160, len(tags.MOODS_AND_THEMES))).astype(np.float32)
+    heard = [logits[:80], logits[80:]]
+    student = calibration.sigmoid(logits).astype(np.float32)
+    student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
+    levels = decisions.thresholds(student)
+    names = [str(number) for number in range(80)]
+    figures, examples = testimony.seen(heard, [student[:80], student[80:]], levels, names)
+    assert figures["held-out tracks"] == 80
+    assert figures["Spearman with the teacher, worst tag"] < 0.9
+    assert [int(each.music) < 40 for each in examples] == [True, True, False, False]
+    assert all(each.decided == each.wanted for each in examples[:2])
+    assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
+    assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
+    few = testimony.seen([logits[:80], logits[80:83]], [student[:80], student[80:83]], levels, names)
+    assert sorted(each.music for each in few[1]) == ["0", "1", "2"], "none twice"
+
+
+def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(tmp_path, cp_model):
+    examples = (
+        Example("a song | live", ("calm", "film"), ("calm",)),
+        Example("another", (), ("epic",)),
+        Example("a third", ("epic",), ()),
+    )
+    folder = models.varied(
+        cp_model, tmp_path / "model", limits=("It is no judge.",), examples=examples, appendix="## Chosen\n\nby hand\n"
+    )
+    assert card.read(folder).examples == examples
+    readme = export.page(card.read(folder))
+    assert "## What it is not for\n\n- It is no judge.\n" in readme
+    best, worst = readme.partition("## Where it decides best")[2].split("## Where it decides worst")
+    assert "| a song ¦ live | calm, film | calm |" in best
+    assert "| another | – | epic |" in best
+    assert "| a third | epic | – |" in worst
+    assert readme.endswith("\n## Chosen\n\nby hand\n")
+    assert "not for" not in export.page(cp_model.card)
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_cost_is_what_the_logs_of_runs_say(tmp_path):
+    for name, seconds in (("one", (3600.0, 1800.0)), ("two", (5400.0,))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / loop.RECIPE).write_text(recipe.dumps(Recipe()))
+        lines = (vars(loop.Epoch(1, 1e-3, 1.0, processor_seconds=each)) for each in seconds)
+        (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert testimony.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
+    assert testimony.cost([tmp_path / "one", tmp_path / "two"]).startswith("3 core-hours of training, 2 runs;")
