@@ -65,8 +65,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="the run it comes from, for its learning curve")
     parser.add_argument("--store", type=Path, default=Path(".cache/store"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
+    parser.add_argument(
+        "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
+    )
     given = parser.parse_args()
-    checkpoint = Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
+    checkpoint = given.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
     if not checkpoint.is_file():
         sys.exit("the teacher is not here: set MOODFIELD_DATA to the folder that holds vggish/best_model.pth")
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
@@ -139,12 +142,8 @@ def _decisions(heard: Heard) -> None:
 
 def _examples(heard: Heard) -> None:
     """The tracks where student and teacher decide alike, and those where they do not."""
-    both, either = heard.teacher_decided & heard.decided, heard.teacher_decided | heard.decided
-    shared = both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)
-    closeness = shared + 1e-3 * metrics.spearman(
-        _standard(heard.teacher).T, _standard(calibration.logit(heard.scores)).T
-    )
-    order = np.argsort(-closeness, kind="stable")
+    student = calibration.logit(heard.scores)
+    order = decisions.by_agreement(heard.teacher, student, heard.teacher_decided, heard.decided)
     vocabulary = heard.taggings[0].vocabulary
     for title, rows in (("Ten good ones", order[:SHOWN]), ("Ten bad ones", order[-SHOWN:])):
         print(f"\n## {title}\n\n| track | the model | its teacher |\n|---|---|---|")
@@ -198,11 +197,6 @@ def _fastest(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def _standard(logits: np.ndarray) -> np.ndarray:
-    """In standard deviations from the mean over tracks, so that common tags do not rule every track."""
-    return np.asarray((logits - logits.mean(axis=0)) / logits.std(axis=0))
 
 
 if __name__ == "__main__":
