@@ -44,7 +44,7 @@ class Heard:
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
-    """the teacher's logits, tracks × tags"""
+    """the teacher's scores, calibrated as the student's are, tracks × tags"""
     teacher_decided: np.ndarray
     """what the teacher would decide by thresholds chosen in the same way, tracks × tags"""
 
@@ -98,12 +98,17 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
         ]
         rows = distill.truth(own, tracks, mel.ORGANISERS).tracks()
         logits |= dict(zip(tracks, rows, strict=True))
-    thresholds = decisions.thresholds(calibration.sigmoid(np.stack(list(logits.values()))))
-    heldout = [track for track in found.heldout.tracks if track in logits]
-    paths = [place.music / track.path for track in heldout]
-    taggings = [tagging for _, tagging in tagger.tag_files(paths, model, jobs=place.jobs)]
-    teacher = np.stack([logits[track] for track in heldout])
-    return Heard(tuple(heldout), tuple(taggings), teacher, metrics.decide(calibration.sigmoid(teacher), thresholds))
+    [member] = tagger.load(model).members
+    known, said = member.card.calibration, np.stack(list(logits.values()))
+    held = np.array([track in found.heldout.tracks for track in logits])
+    scores = known.scores(said) if known else calibration.sigmoid(said)
+    thresholds = decisions.thresholds(scores, priors=member.card.priors, parts=held)
+    heldout = [track for track in logits if track in found.heldout.tracks]
+    taggings = [
+        tagging
+        for _, tagging in tagger.tag_files([place.music / each.path for each in heldout], model, jobs=place.jobs)
+    ]
+    return Heard(tuple(heldout), tuple(taggings), scores[held], metrics.decide(scores[held], thresholds))
 
 
 def _agreement(heard: Heard) -> None:
@@ -142,8 +147,7 @@ def _decisions(heard: Heard) -> None:
 
 def _examples(heard: Heard) -> None:
     """The tracks where student and teacher decide alike, and those where they do not."""
-    student = calibration.logit(heard.scores)
-    order = decisions.by_agreement(heard.teacher, student, heard.teacher_decided, heard.decided)
+    order = decisions.by_agreement(heard.teacher, heard.scores, heard.teacher_decided, heard.decided)
     vocabulary = heard.taggings[0].vocabulary
     for title, rows in (("Ten good ones", order[:SHOWN]), ("Ten bad ones", order[-SHOWN:])):
         print(f"\n## {title}\n\n| track | the model | its teacher |\n|---|---|---|")

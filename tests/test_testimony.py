@@ -81,35 +81,67 @@ def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
 # ---------------------------------------------------------------- examples
 
 
+def music(tracks: int, tags_: int, seed: int = 0) -> np.ndarray:
+    """Scores of tags of which a few go together, and some of which are high everywhere."""
+    generator = np.random.default_rng(seed)
+    kinds = generator.normal(0, 1.5, (tracks, 6)) @ generator.normal(0, 1, (6, tags_))
+    return calibration.sigmoid(kinds + generator.normal(-2, 1, tags_))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_give_tracks_a_few_clear_tags_and_no_tag_to_a_whole_part(seed):
+    scores, parts = music(300, 40, seed), np.repeat(["games", "songs"], [200, 100])
+    priors = np.random.default_rng(seed).uniform(0.01, 0.2, 40)
+    decided = scores > decisions.thresholds(scores, priors=priors.tolist(), parts=parts)
+    each = decided.sum(axis=1)
+    assert ((each >= 1) & (each <= decisions.FEW)).mean() > 0.7
+    assert (each == 0).mean() < 0.1
+    assert decided.any(axis=0).all(), "every tag is of use"
+    for part in np.unique(parts):
+        assert decided[parts == part].mean(axis=0).max() <= decisions.COMMONEST
+    evidence = calibration.logit(scores) - calibration.logit(priors)
+    places = np.argsort(np.argsort(-evidence, axis=1), axis=1)
+    assert places[decided].mean() < 8, "by chance it is 19.5"
+    elsewhere = scores > decisions.thresholds(scores, priors=np.full(40, 0.1).tolist(), parts=parts)
+    assert (elsewhere != decided).any(), "what is clear depends on what is usual"
+
+
+def test_a_part_of_its_own_keeps_a_tag_from_being_common_there():
+    scores = music(200, 20)
+    parts = np.arange(200) < 40
+    scores[parts, 3] = np.linspace(0.9, 0.99, 40)  # everywhere in the small part, and in 20 % of all music
+    without, within = (scores > decisions.thresholds(scores, parts=each) for each in (None, parts))
+    assert without[parts, 3].mean() > decisions.COMMONEST
+    assert within[parts, 3].mean() <= decisions.COMMONEST
+
+
 def test_tracks_are_in_the_order_of_what_is_decided_alike():
     wanted = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
     decided = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
-    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    student = logits.copy()
-    student[2] = -logits[2]  # nothing is decided by either, but nothing else is alike
-    order = decisions.by_agreement(logits, student, wanted, decided)
+    scores = np.random.default_rng(0).uniform(0.1, 0.9, (5, 3))
+    student = scores.copy()
+    student[2] = 1 - scores[2]  # nothing is decided by either, but nothing else is alike
+    order = decisions.by_agreement(scores, student, wanted, decided)
     assert order.tolist()[:3] == [3, 2, 1], "both of two; none of none; one of two"
     assert set(order.tolist()[3:]) == {0, 4}
 
 
 def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     monkeypatch.setattr(testimony, "EXAMPLES", 2)
-    generator = np.random.default_rng(1)
-    logits = generator.normal(-2, 1.5, (160, len(tags.MOODS_AND_THEMES))).astype(np.float32)
-    heard = [logits[:80], logits[80:]]
-    student = calibration.sigmoid(logits).astype(np.float32)
+    scores = music(160, len(tags.MOODS_AND_THEMES))
+    student = scores.copy()
     student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
-    levels = decisions.thresholds(student)
-    names = [str(number) for number in range(80)]
-    figures, examples = testimony.seen(heard, [student[:80], student[80:]], levels, names)
+    heldout = np.arange(160) >= 80
+    told, said = testimony.Heard(scores, heldout), testimony.Heard(student, heldout)
+    figures, examples = testimony.seen(told, said, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
     assert [int(each.music) < 40 for each in examples] == [True, True, False, False]
     assert all(each.decided == each.wanted for each in examples[:2])
     assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
-    few = testimony.seen([logits[:80], logits[80:83]], [student[:80], student[80:83]], levels, names)
-    assert sorted(each.music for each in few[1]) == ["0", "1", "2"], "none twice"
+    few = [testimony.Heard(each.scores[:83], heldout[:83]) for each in (told, said)]
+    assert sorted(each.music for each in testimony.seen(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], "none twice"
 
 
 def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(tmp_path, cp_model):

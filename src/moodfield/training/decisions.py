@@ -1,39 +1,54 @@
 """Which tags tracks get, chosen by scores alone, and how well a student decides.
 
-In: scores of music of many kinds. Out: thresholds under which most tracks get a few tags; figures about decisions.
+In: scores of music of many kinds. Out: thresholds under which most tracks get a few clear tags; figures about them.
 Knows nothing of: truth, networks, or where the music came from.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
-from moodfield import metrics
+from moodfield import calibration, metrics
 
-RAREST, COMMONEST = 0.01, 0.22
-"""share of the tracks that every tag is decided for: at least and at most"""
-FEW = 4
-"""tags of a track beyond which each one more counts as a fault when thresholds are chosen"""
-NOTHING = 8
+RAREST, COMMONEST = 0.003, 0.29
+"""share of the tracks that every tag is decided for: at least of all, at most of each part"""
+NOTHING = 12.0
 """faults that a track without any tag counts as"""
-SWEEPS = 20
+FEW = 5
+"""tags of a track beyond which each one more counts as a fault"""
+CLEAREST, MERIT = 3, 0.5
+"""tags of a track that had better be decided, and the faults that each of them takes away"""
+CLEAR, STRANGE, MOST_STRANGE = 6, 0.1, 6
+"""tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
+SWEEPS = 40
 """times that every tag's threshold is looked at again, at most"""
 
 
-def thresholds(scores: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tags"]:
-    """Thresholds under which most tracks get one to five tags, every tag is used, and none is everywhere.
+def thresholds(
+    scores: Float[np.ndarray, "tracks tags"],
+    *,
+    priors: Sequence[float] | None = None,
+    parts: Shaped[np.ndarray, "tracks"] | None = None,
+) -> Float64[np.ndarray, "tags"]:
+    """Thresholds under which most tracks get one to five of their clearest tags, and no tag is everywhere.
 
-    A network's scores say little by themselves: `film` is high for nearly all music of games. So every tag begins with
-    a threshold that as many tracks pass as have it among their three clearest (scores standardised over the tracks),
-    and then, tag by tag, takes the one with the fewest faults: tracks without a tag, and tags beyond the first few.
+    Scores of 0 … 1 of music of many kinds; `parts` tells kinds of it apart, in none of which a tag may be common;
+    `priors` are shares of all music. A tag is the clearer, the higher its log-odds are over those of its prior or,
+    without priors, over its mean in standard deviations: by scores alone `film` is clear in nearly all music of games.
+
+    Every tag begins with a threshold that as many tracks pass as have it among their clearest, and then, tag by tag,
+    takes the one with the fewest faults: tracks without a tag, tags beyond the first few, and tags that are not clear.
     """
-    logits = np.log(scores.astype(np.float64)) - np.log1p(-scores.astype(np.float64))
+    logits = calibration.logit(scores.astype(np.float64))
+    evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
+    places = np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1)
+    strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
     tracks, count = logits.shape
     order = np.argsort(-logits, axis=0, kind="stable")
-    clearest = np.argsort(-_standard(logits), axis=1)[:, :3]
-    least, most = math.ceil(RAREST * tracks), int(COMMONEST * tracks)
-    passing = np.clip(np.bincount(clearest.ravel(), minlength=count), least, most)
+    least, most = math.ceil(RAREST * tracks), _most(order, np.zeros(tracks, int) if parts is None else parts)
+    passing = np.clip((places < CLEAREST).sum(axis=0), least, np.maximum(most, least))
     decided = np.zeros((tracks, count), bool)
     for tag in range(count):
         decided[order[: passing[tag], tag], tag] = True
@@ -42,8 +57,8 @@ def thresholds(scores: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, 
         for tag in range(count):
             others = decided.sum(axis=1) - decided[:, tag]
             # Faults if the first k tracks by this tag's score had it, for every k at once.
-            gained = np.cumsum(_faults(others + 1)[order[:, tag]] - _faults(others)[order[:, tag]])
-            best = least + int(np.argmin(gained[least - 1 : most]))
+            gained = np.cumsum((_faults(others + 1) - _faults(others) + strange[:, tag])[order[:, tag]])
+            best = least + int(np.argmin(gained[least - 1 : max(most[tag], least)]))
             if gained[best - 1] < gained[passing[tag] - 1]:
                 passing[tag] = best
                 decided[:, tag] = False
@@ -56,16 +71,25 @@ def thresholds(scores: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, 
     return np.asarray((last + following) / 2)
 
 
+def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tags"]:
+    """How many tracks, in the order of each tag's scores, may pass before it is common in a part of them."""
+    within = [
+        (np.cumsum((parts == part)[order], axis=0) <= COMMONEST * (parts == part).sum()).sum(axis=0)
+        for part in np.unique(parts)
+    ]
+    return np.asarray(np.min(within, axis=0))
+
+
 def agreement(
-    teacher_logits: Float32[np.ndarray, "tracks tags"],
-    scores: Float32[np.ndarray, "tracks tags"],
+    wanted: Float[np.ndarray, "tracks tags"],
+    scores: Float[np.ndarray, "tracks tags"],
     levels: Float64[np.ndarray, "tags"],
 ) -> dict[str, float]:
-    """How a student agrees with its teacher on held-out tracks, and how sensible its decisions look there."""
-    ranks = metrics.spearman(teacher_logits, scores)
+    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks; how sensible its decisions look."""
+    ranks = metrics.spearman(wanted, scores)
     decided = metrics.decide(scores, levels)
     each = decided.sum(axis=1)
-    top = [np.argsort(-values, axis=1)[:, :5] for values in (teacher_logits, scores)]
+    top = [np.argsort(-values, axis=1)[:, :5] for values in (wanted, scores)]
     return {
         "held-out tracks": float(len(scores)),
         "Spearman with the teacher, median tag": float(np.median(ranks)),
@@ -81,19 +105,19 @@ def agreement(
 
 
 def by_agreement(
-    teacher: Float[np.ndarray, "tracks tags"],
-    student: Float[np.ndarray, "tracks tags"],
-    teacher_decided: Bool[np.ndarray, "tracks tags"],
+    wanted: Float[np.ndarray, "tracks tags"],
+    scores: Float[np.ndarray, "tracks tags"],
+    wanted_decided: Bool[np.ndarray, "tracks tags"],
     decided: Bool[np.ndarray, "tracks tags"],
 ) -> Int64[np.ndarray, "tracks"]:
     """The tracks, from those of which a student decides what its teacher does to those of which it decides otherwise.
 
-    That is the share of the tags either decides that both decide. Equal ones are in the order of how alike their logits
-    are, `teacher` and `student`, each in standard deviations from its tag's mean, lest common tags rule every track.
+    That is the share of the tags either decides that both decide. Equal ones are in the order of how alike their scores
+    are, as logits in standard deviations from each tag's mean, lest common tags rule every track.
     """
-    both, either = teacher_decided & decided, teacher_decided | decided
+    both, either = wanted_decided & decided, wanted_decided | decided
     shared = np.where(either.any(axis=1), both.sum(axis=1) / np.maximum(either.sum(axis=1), 1), 1.0)
-    alike = metrics.spearman(_standard(teacher).T, _standard(student).T)
+    alike = metrics.spearman(*(_standard(calibration.logit(each)).T for each in (wanted, scores)))
     return np.lexsort((-alike, -shared))
 
 
@@ -103,6 +127,6 @@ def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "
     return np.asarray((wide - wide.mean(axis=0)) / wide.std(axis=0))
 
 
-def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tracks"]:
+def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:
     """Faults of tracks with so many tags each."""
-    return np.where(tags_each == 0, NOTHING, np.maximum(tags_each - FEW, 0))
+    return np.where(tags_each == 0, NOTHING, np.maximum(tags_each - FEW, 0.0))

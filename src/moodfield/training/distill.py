@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from moodfield import audio, card, files, fleet, mel, nets, tagger, tags
+from moodfield import audio, calibration, card, files, fleet, mel, nets, tagger, tags
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import decisions, export, loop, perform, recipe, runs, testimony, validation
+from moodfield.training import export, loop, perform, recipe, runs, testimony, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, WindowTruth
@@ -205,31 +205,53 @@ def distill(
         plan, net, vocabulary, name="default", summary=testimony.SUMMARY, licence=testimony.LICENCE
     )
     folder = place.run / tagger.BEST
-    export.export(net, preview, folder)
-    scores = [validation.scores(tagger.load(folder), each) for each in (given.learn, given.judge)]
-    thresholds = decisions.thresholds(scores[0] if measured else np.concatenate(scores))
+    export.export(net, judged.tell(preview) if judged else preview, folder)
+    preview, student = card.read(folder), _heard(folder, given, found)
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
         "learned from": _packages(found, given.learned) + _speeds(speeds),
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
         "thresholds": "chosen on all of this music, by the scores alone",
+        "cost": testimony.cost([place.run, *([measured] if measured else [])]),
     }
     if before:
         figures, examples = before.figures, before.examples
     else:
-        teachers = [each.truth.tracks() for each in (given.learn, given.judge)]
-        figures, examples = testimony.seen(teachers, scores, thresholds, list(map(_title, given.judged)))
+        names = [_title(track) for track in given.judged]
+        figures, examples = testimony.seen(_told(given, judged), student, names)
     described = replace(
         preview,
-        thresholds=tuple(thresholds.tolist()),
-        origin=origin | {"cost": testimony.cost([place.run, *([measured] if measured else [])])},
-        figures=figures,
+        thresholds=tuple(student.thresholds().tolist()),
+        origin=origin | dict(preview.origin),
+        figures=dict(figures) | dict(preview.figures),
         limits=testimony.LIMITS,
         examples=examples,
         appendix=appendix,
     )
-    return export.label(judged.tell(described) if judged else described, folder)
+    return export.label(described, folder)
+
+
+def _heard(folder: Path, given: Lesson, found: Music) -> testimony.Heard:
+    """What a student says of all its music."""
+    listener, held = tagger.load(folder), {track.id for track in found.heldout.tracks}
+    if {track.id for track in given.judged} <= {track.id for track in given.learned}:
+        parts, tracks = [given.learn], given.learned
+    else:
+        parts, tracks = [given.learn, given.judge], given.learned + given.judged
+    scores = np.concatenate([validation.scores(listener, each) for each in parts])
+    heldout = np.array([track.id in held for track in tracks])
+    return testimony.Heard(scores, heldout, listener.members[0].card.priors)
+
+
+def _told(given: Lesson, judged: testimony.Judged | None) -> testimony.Heard:
+    """What the teacher says of the same."""
+    logits = [each.truth.tracks() for each in (given.learn, given.judge)]
+    scores = np.concatenate(
+        [judged.calibration.scores(each) if judged else calibration.sigmoid(each) for each in logits]
+    )
+    heldout = np.repeat([False, True], [len(each) for each in logits])
+    return testimony.Heard(scores, heldout, judged.priors if judged else None)
 
 
 def _title(track: Track) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float, Float64
 
 from moodfield import calibration, card, jamendo, metrics, submissions, tags
 from moodfield.calibration import Calibration
@@ -101,29 +101,39 @@ def calibrate(folder: str | Path, judged: Judged) -> Card:
     return export.label(judged.tell(card.read(folder)), folder)
 
 
-def seen(
-    teachers: Sequence[Float32[np.ndarray, "_ tags"]],
-    scores: Sequence[Float32[np.ndarray, "_ tags"]],
-    levels: Float64[np.ndarray, "tags"],
-    names: Sequence[str],
-) -> tuple[dict[str, float], tuple[Example, ...]]:
+@dataclass(frozen=True)
+class Heard:
+    """What somebody says of music: scores of 0 … 1 of the tracks learned from, then of those held out."""
+
+    scores: Float[np.ndarray, "tracks tags"]
+    """of all tracks"""
+    heldout: Bool[np.ndarray, "tracks"]
+    """which of them are held out"""
+    priors: tuple[float, ...] | None = None
+    """what their log-odds are compared with, if it is known"""
+
+    def thresholds(self) -> Float64[np.ndarray, "tags"]:
+        """Those chosen on all of the music, in neither part of which a tag may be common."""
+        return decisions.thresholds(self.scores, priors=self.priors, parts=self.heldout)
+
+
+def seen(teacher: Heard, student: Heard, names: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
     """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
 
-    The teacher's logits and the student's scores are both given of the music learned from and of that held out;
-    `levels` are the student's thresholds, `names` what the held-out tracks are called. The teacher decides by
-    thresholds of its own, chosen in the same way.
+    `names` are what the held-out tracks are called. Both decide by thresholds of their own, chosen alike.
     """
-    narrow = decisions.agreement(teachers[1], scores[1], decisions.thresholds(scores[0]))
-    figures = decisions.agreement(teachers[1], scores[1], levels) | {
+    held, learned = student.heldout, ~student.heldout
+    wanted, scores, levels = teacher.scores[held], student.scores[held], student.thresholds()
+    narrow = decisions.agreement(wanted, scores, decisions.thresholds(student.scores[learned], priors=student.priors))
+    figures = decisions.agreement(wanted, scores, levels) | {
         f"{name}, thresholds of the training packages": value
         for name, value in narrow.items()
         if "share" in name or "used" in name
     }
-    own = decisions.thresholds(calibration.sigmoid(np.concatenate(teachers)))
-    wanted, decided = metrics.decide(calibration.sigmoid(teachers[1]), own), metrics.decide(scores[1], levels)
-    order = decisions.by_agreement(teachers[1], calibration.logit(scores[1]), wanted, decided)
+    decided = [metrics.decide(scores, levels), metrics.decide(wanted, teacher.thresholds())]
+    order = decisions.by_agreement(wanted, scores, decided[1], decided[0])
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
-    said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in (decided, wanted)]
+    said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
     return figures, tuple(Example(names[row], said[0][row], said[1][row]) for row in shown)
 
 
