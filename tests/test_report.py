@@ -445,5 +445,5 @@ def test_half_of_the_height_is_the_threshold() -> None:
 def test_decided_tags_are_followed_first() -> None:
     track = small([0.3, 0.9, 0.2, 0.8], [0.2, 0.95, 0.05, 1.0], [[0.5]] * 4)
     assert curves.clearest(track, 3) == [2, 0, 1]
-    assert curves.top(track, 2) == [1, 3]
+    assert curves.top(track, 2) == [2, 0]
     assert [curves.threshold(track, tag) for tag in (0, 3)] == [pytest.approx(0.2), None]

@@ -496,17 +496,18 @@ def test_the_clearest_comes_first():
     tagging = said([0.02, 0.9, 0.99, 0.3], [0.01, 0.5, 0.98, 0.05], themes=("tag 1",))
     assert tagging.decided == ("tag 1", "tag 3", "tag 0", "tag 2")
     assert tagging.moods == ("tag 3", "tag 0", "tag 2")
-    assert tagging.top(2) == [("tag 2", pytest.approx(0.99)), ("tag 1", pytest.approx(0.9))]
+    assert tagging.top(2) == [("tag 1", pytest.approx(0.9)), ("tag 3", pytest.approx(0.3))]
+    assert tagging.top(2, by="score") == [("tag 2", pytest.approx(0.99)), ("tag 1", pytest.approx(0.9))]
 
 
 def test_evidence_is_how_much_likelier_a_tag_is_than_in_any_music():
     tagging = said([0.5, 0.2, 0.01], [0.1, 0.1, 0.1], priors=[0.5, 0.01, 0.02])
     np.testing.assert_allclose(tagging.evidence, [0, np.log(99 / 4), np.log(49 / 99)], rtol=1e-5, atol=1e-7)
-    assert [tag for tag, _ in tagging.top(2)] == ["tag 0", "tag 1"]
-    assert tagging.top(3, by="evidence") == [
+    assert [tag for tag, _ in tagging.top(2, by="score")] == ["tag 0", "tag 1"]
+    assert tagging.top(3) == [
         ("tag 1", pytest.approx(0.2)), ("tag 0", pytest.approx(0.5)), ("tag 2", pytest.approx(0.01)),
     ]  # fmt: skip
-    assert tagging.decided == ("tag 0", "tag 1")  # by thresholds, as ever
+    assert tagging.decided == ("tag 1", "tag 0")  # those above their thresholds, as ever
     plain = json.loads(json.dumps(tagging.to_dict(), allow_nan=False))
     np.testing.assert_allclose(list(plain["evidence"].values()), tagging.evidence, rtol=1e-5, atol=1e-7)
 
@@ -514,13 +515,13 @@ def test_evidence_is_how_much_likelier_a_tag_is_than_in_any_music():
 def test_without_priors_evidence_is_over_thresholds():
     tagging = said([0.5, 0.2], [0.5, 0.01])
     np.testing.assert_allclose(tagging.evidence, [0, np.log(99 / 4)], rtol=1e-5, atol=1e-7)
-    assert [tag for tag, _ in tagging.top(2, by="evidence")] == ["tag 1", "tag 0"]
+    assert [tag for tag, _ in tagging.top(2)] == ["tag 1", "tag 0"]
     assert "evidence" not in tagging.to_dict()
 
 
 def test_evidence_of_what_is_never_and_always_is_still_a_number():
     tagging = said([0.0, 1.0, 0.5, 0.0], [0.5] * 4, priors=[0.5, 0.5, 0.0, 0.0])
-    assert [tag for tag, _ in tagging.top(2, by="evidence")] == ["tag 1", "tag 2"]
+    assert [tag for tag, _ in tagging.top(2)] == ["tag 1", "tag 2"]
     json.dumps(tagging.to_dict(), allow_nan=False)
 
 
@@ -573,7 +574,7 @@ def test_decisions_follow_from_scores_and_thresholds(drawn, count):
     assert set(tagging.decided) == wanted
     assert len(tagging.decided) == len(wanted)
     assert set(tagging.moods) == wanted - {"tag 0"}
-    top = tagging.top(count)
+    top = tagging.top(count, by="score")
     assert len(top) == min(count, len(drawn))
     assert all(one[1] >= other[1] for one, other in pairwise(top))
     with np.errstate(divide="ignore", invalid="ignore"):

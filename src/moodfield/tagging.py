@@ -52,8 +52,8 @@ class Tagging:
 
     @property
     def decided(self) -> tuple[str, ...]:
-        """The tags whose score is above their threshold, the clearest first."""
-        order = np.argsort(-self._over(self.thresholds), kind="stable")
+        """The tags whose score is above their threshold, those of most evidence first."""
+        order = np.argsort(-self.evidence, kind="stable")
         return tuple(self.vocabulary[tag] for tag in order if self.scores[tag] > self.thresholds[tag])
 
     @property
@@ -66,8 +66,8 @@ class Tagging:
         """Log-odds of every score over those of its prior, in nats; of its threshold where no priors are known."""
         return self._over(self.thresholds if self.priors is None else self.priors)
 
-    def top(self, count: int, *, by: Literal["score", "evidence"] = "score") -> list[tuple[str, float]]:
-        """The tags of highest score, or of most evidence, with their scores."""
+    def top(self, count: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
+        """The tags of most evidence, or of highest score, with their scores."""
         order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:count]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from moodfield.outputs import curves
-from moodfield.outputs.curves import Heard
+from moodfield.tagging import Tagging
 
 FEWEST = 3
 """tracks that a map needs"""
@@ -64,7 +64,7 @@ class Album:
     """what changes from the bottom to the top"""
 
 
-def lay_out(heard: Sequence[Heard]) -> Album | None:
+def lay_out(heard: Sequence[Tagging]) -> Album | None:
     """The map of these tracks, the same in whatever order they come; nothing below three tracks or without shared tags.
 
     The two directions along which the evidence for moods differs most (principal components of the distances in
@@ -110,14 +110,14 @@ def sides(
     return found
 
 
-def _shared(heard: Sequence[Heard]) -> list[str]:
+def _shared(heard: Sequence[Tagging]) -> list[str]:
     """The moods that all tracks were asked for, or all tags if there are not two moods; in alphabetical order."""
     tags = set.intersection(*(set(each.vocabulary) for each in heard)) if heard else set()
     moods = tags - {tag for each in heard for tag in each.themes}
     return sorted(moods if len(moods) > 1 else tags)
 
 
-def _evidence(heard: Sequence[Heard], shared: Sequence[str]) -> Float64[np.ndarray, "tracks tags"]:
+def _evidence(heard: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.ndarray, "tracks tags"]:
     """How far each score is above its threshold, in logits; of a tag that some track cannot get, the logit alone.
 
     A score that is no number takes the mean of the others.

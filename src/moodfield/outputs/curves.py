@@ -8,76 +8,17 @@ Knows nothing of: pages, colours, or how a curve is drawn.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from moodfield import calibration
-from moodfield.envelope import Envelope
+from moodfield.tagging import Tagging
 
 EDGE = 1e-6
 """scores and thresholds are drawn as if they kept this far from 0 and 1"""
 
 Curves = Float64[np.ndarray, "tags time"]
-
-
-@runtime_checkable
-class Moments(Protocol):
-    """What these rooms want to know of the mood over time."""
-
-    @property
-    def seconds(self) -> Float32[np.ndarray, "time"]:
-        """The middle of every step, from the start of the track."""
-
-    @property
-    def scores(self) -> Float32[np.ndarray, "tags time"]:
-        """Scores in 0 … 1 of every tag at every step."""
-
-
-@runtime_checkable
-class Heard(Protocol):
-    """What these rooms want to know of a track; `tagging.Tagging` knows it."""
-
-    @property
-    def source(self) -> str:
-        """Path of the file, or what else it was."""
-
-    @property
-    def duration(self) -> float:
-        """Seconds of music heard."""
-
-    @property
-    def model(self) -> str:
-        """Who listened."""
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The tags, in the order of the scores."""
-
-    @property
-    def themes(self) -> tuple[str, ...]:
-        """Those of the tags that are themes."""
-
-    @property
-    def scores(self) -> Float32[np.ndarray, "tags"]:
-        """Score of every tag in 0 … 1."""
-
-    @property
-    def thresholds(self) -> Float32[np.ndarray, "tags"]:
-        """A tag is decided when its score is above this; infinite: never decided."""
-
-    @property
-    def decided(self) -> tuple[str, ...]:
-        """The tags above their threshold, the clearest first."""
-
-    @property
-    def over_time(self) -> Moments:
-        """The mood over time."""
-
-    @property
-    def envelope(self) -> Envelope | None:
-        """The outline of the waveform, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -97,34 +38,34 @@ class Stretch:
         return self.first + len(self.clear)
 
 
-def top(heard: Heard, count: int) -> list[int]:
-    """The tags of highest score."""
-    return [int(tag) for tag in np.argsort(-heard.scores, kind="stable")[:count]]
+def top(heard: Tagging, count: int) -> list[int]:
+    """The tags of most evidence."""
+    return [heard.vocabulary.index(tag) for tag, _ in heard.top(count)]
 
 
-def clearest(heard: Heard, count: int) -> list[int]:
-    """The tags worth following: the decided ones, the clearest first, then those of highest score."""
+def clearest(heard: Tagging, count: int) -> list[int]:
+    """The tags worth following: the decided ones, then the others, the clearest first."""
     decided = [heard.vocabulary.index(tag) for tag in heard.decided]
     return [*decided, *(tag for tag in top(heard, len(heard.scores)) if tag not in decided)][:count]
 
 
-def score(heard: Heard, tag: int) -> float:
+def score(heard: Tagging, tag: int) -> float:
     """A tag's score in 0 … 1."""
     return float(np.clip(np.nan_to_num(heard.scores[tag]), 0, 1))
 
 
-def threshold(heard: Heard, tag: int) -> float | None:
+def threshold(heard: Tagging, tag: int) -> float | None:
     """What a tag's score must exceed, in 0 … 1; nothing if no score can."""
     value = float(heard.thresholds[tag])
     return value if value < 1 else None
 
 
-def span(heard: Heard) -> float:
+def span(heard: Tagging) -> float:
     """Seconds from one end of the time axis to the other."""
     return max(heard.duration, float(heard.over_time.seconds[-1]), 1e-3)
 
 
-def averaged(heard: Heard, tags: Sequence[int], at: Float64[np.ndarray, "time"], *, window: float) -> Curves:
+def averaged(heard: Tagging, tags: Sequence[int], at: Float64[np.ndarray, "time"], *, window: float) -> Curves:
     """Mean scores in a window of so many seconds around each moment (in seconds from the start, within the span).
 
     Every step of the map lasts until halfway to its neighbours. A window as long as a step joins coarse steps by
@@ -138,7 +79,7 @@ def averaged(heard: Heard, tags: Sequence[int], at: Float64[np.ndarray, "time"],
     return np.array([np.interp(last, bounds, row) - np.interp(first, bounds, row) for row in sums]) / (last - first)
 
 
-def relative(heard: Heard, tags: Sequence[int], scores: Curves) -> Curves:
+def relative(heard: Tagging, tags: Sequence[int], scores: Curves) -> Curves:
     """Scores as heights in 0 … 1, by their distance in logits from the threshold: one half is the threshold.
 
     So a rare tag with a low threshold is as visible as a common one. A tag that is never decided reaches one half at
@@ -151,7 +92,7 @@ def relative(heard: Heard, tags: Sequence[int], scores: Curves) -> Curves:
     return score * (1 - half) / (score * (1 - half) + half * (1 - score))
 
 
-def spans(heard: Heard, tags: Sequence[int], count: int, *, width: int = 1) -> tuple[list[float], Curves]:
+def spans(heard: Tagging, tags: Sequence[int], count: int, *, width: int = 1) -> tuple[list[float], Curves]:
     """The ends of so many equal spans of a track, in seconds, and the mean scores around the middle of each.
 
     The mean is over `width` spans, so that a width above 1 makes what follows smoother.
@@ -161,7 +102,7 @@ def spans(heard: Heard, tags: Sequence[int], count: int, *, width: int = 1) -> t
     return edges.tolist(), scores
 
 
-def stretches(heard: Heard, tags: Sequence[int], count: int, *, width: int) -> list[Stretch]:
+def stretches(heard: Tagging, tags: Sequence[int], count: int, *, width: int) -> list[Stretch]:
     """Which of some tags is the clearest in each of so many equal spans, on the mean of `width` spans around it.
 
     Tags that are never decided are heard only where there are no others.
@@ -178,7 +119,7 @@ def stretches(heard: Heard, tags: Sequence[int], count: int, *, width: int) -> l
     return found
 
 
-def outline(heard: Heard, count: int) -> Float64[np.ndarray, "time"] | None:
+def outline(heard: Tagging, count: int) -> Float64[np.ndarray, "time"] | None:
     """How far the waveform swings in each of so many equal spans, the mean of its peaks, as a share of the most."""
     if heard.envelope is None or not len(heard.envelope.peaks):
         return None

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from moodfield import files
 from moodfield.errors import BadConfig
 from moodfield.outputs import album, curves, sheet, wording
-from moodfield.outputs.curves import Heard
+from moodfield.tagging import Tagging
 
 TITLE = "What the music feels like"
 COUNTS = 12
@@ -30,7 +30,7 @@ FINDABLE = 8
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> None:
+def write(path: str | Path, heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> None:
     """Put the page of some taggings, in their order, at `path`; it is there whole or not at all.
 
     `failed` maps the files that could not be heard to the reasons. Refuses a place where no file can be with
@@ -46,7 +46,7 @@ def write(path: str | Path, heard: Sequence[Heard], *, failed: Mapping[str, str]
         raise BadConfig(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
 
 
-def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
+def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
     """The page itself: HTML that asks for no other file, about 20 kB a track."""
     names = wording.names([each.source for each in heard])
     marks = [
@@ -81,7 +81,7 @@ def page(heard: Sequence[Heard], *, failed: Mapping[str, str] = NONE, title: str
 # The parts of the page
 
 
-def _header(heard: Sequence[Heard], failed: Mapping[str, str], title: str) -> str:
+def _header(heard: Sequence[Tagging], failed: Mapping[str, str], title: str) -> str:
     facts = [wording.count(len(heard), "track")]
     if heard:
         models = ", ".join(dict.fromkeys(each.model for each in heard))
@@ -100,7 +100,7 @@ def _header(heard: Sequence[Heard], failed: Mapping[str, str], title: str) -> st
     return f'<header><h1>{wording.safe(title)}</h1><ul class="facts">{lines}</ul>{legend if heard else ""}</header>'
 
 
-def _map(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
+def _map(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     """Every track at its place among the others."""
     places = album.lay_out(heard)
     if places is None:
@@ -143,7 +143,7 @@ def _map(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _overview(heard: Sequence[Heard]) -> str:
+def _overview(heard: Sequence[Tagging]) -> str:
     """How many tracks have each tag."""
     if not heard:
         return ""
@@ -166,7 +166,7 @@ def _overview(heard: Sequence[Heard]) -> str:
     )
 
 
-def _contents(heard: Sequence[Heard], names: Sequence[tuple[str, str]]) -> str:
+def _contents(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     """One line for each track."""
     if not heard:
         return ""
@@ -199,7 +199,7 @@ def _failures(failed: Mapping[str, str]) -> str:
     return f'<section id="failed" aria-labelledby="not"><h2 id="not">Not heard</h2><ul>{lines}</ul></section>'
 
 
-def _first_mood(each: Heard) -> str:
+def _first_mood(each: Tagging) -> str:
     """The clearest mood; the clearest tag if there are no moods."""
     tags = [each.vocabulary[tag] for tag in curves.clearest(each, len(each.vocabulary))]
     return next((tag for tag in tags if tag not in each.themes), tags[0])

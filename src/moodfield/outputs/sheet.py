@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from moodfield.outputs import curves, wording
-from moodfield.outputs.curves import Heard, Stretch
+from moodfield.outputs.curves import Stretch
+from moodfield.tagging import Tagging
 
 TOP = 5
-"""tags whose scores are drawn as bars, per track"""
+"""clearest tags whose scores are drawn as bars, per track"""
 ROWS = 6
 """tags that are drawn over time, per track"""
 CHIPS = 12
@@ -48,24 +49,24 @@ CLIP = (
 """what is above the threshold in every curve"""
 
 
-def card(each: Heard, name: tuple[str, str], number: int, scale: float) -> str:
+def card(each: Tagging, name: tuple[str, str], number: int, scale: float) -> str:
     """Everything about one track."""
     folder = f'<bdi class="folder">{wording.safe(name[1])}</bdi>' if name[1] else ""
     return (
         f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}"><bdi>'
         f'{wording.safe(name[0])}</bdi></h3><p>{folder}<span class="number">{wording.clock(each.duration)}</span></p>'
-        f'{_chips(each)}</div>{_hear(each)}<div class="inside"><div><h4>Highest scores</h4>{_bars(each, scale)}</div>'
+        f'{_chips(each)}</div>{_hear(each)}<div class="inside"><div><h4>Clearest tags</h4>{_bars(each, scale)}</div>'
         f"<div><h4>Over time</h4>{_over_time(each, number)}</div></div></article>"
     )
 
 
-def ribbon(each: Heard) -> str:
+def ribbon(each: Tagging) -> str:
     """The ribbon of a track in the list of all."""
     tags = next((tags for tags in _kinds(each).values() if tags), [])
     return _stripes(each, curves.stretches(each, tags, STRIPES, width=2), STRIPES)
 
 
-def _hear(each: Heard) -> str:
+def _hear(each: Tagging) -> str:
     """The waveform, with what is clearest at each moment under it."""
     lanes, most = [], ""
     for what, tags in _kinds(each).items():
@@ -79,7 +80,7 @@ def _hear(each: Heard) -> str:
     )
 
 
-def _waveform(each: Heard) -> str:
+def _waveform(each: Tagging) -> str:
     """The outline of the music as bars around a middle line."""
     swings = curves.outline(each, BARS)
     if swings is None:
@@ -92,7 +93,7 @@ def _waveform(each: Heard) -> str:
     )
 
 
-def _lane(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
+def _lane(each: Tagging, what: str, stretches: Sequence[Stretch]) -> str:
     """A ribbon of the clearest mood, or theme, with its name wherever that fits."""
     said = "".join(
         f'<li style="--h:{wording.hue(each.vocabulary[stretch.tag])};grid-column:{stretch.first + 1}'
@@ -106,14 +107,14 @@ def _lane(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
     )
 
 
-def _said(each: Heard, stretch: Stretch) -> str:
+def _said(each: Tagging, stretch: Stretch) -> str:
     """A stretch in words."""
     first, end = (wording.clock(curves.span(each) * step / STEPS) for step in (stretch.first, stretch.end))
     clear = "above" if all(stretch.clear) else "partly above" if any(stretch.clear) else "below"
     return f"{first} – {end} {wording.safe(each.vocabulary[stretch.tag])}, {clear} its threshold"
 
 
-def _most(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
+def _most(each: Tagging, what: str, stretches: Sequence[Stretch]) -> str:
     """How much of the time which tag is the clearest."""
     counts: Counter[int] = Counter()
     for stretch in stretches:
@@ -125,7 +126,7 @@ def _most(each: Heard, what: str, stretches: Sequence[Stretch]) -> str:
     return ", ".join([f"Clearest {what.lower().rstrip('s')}: {first} for {share:.0%} of the time", *others])
 
 
-def _chips(each: Heard) -> str:
+def _chips(each: Tagging) -> str:
     """The decided tags."""
     if not each.decided:
         return f'<p class="quiet">{wording.NOTHING}</p>'
@@ -144,8 +145,8 @@ def _chips(each: Heard) -> str:
     return "".join(lists) + more
 
 
-def _bars(each: Heard, scale: float) -> str:
-    """The highest scores, with the thresholds as marks."""
+def _bars(each: Tagging, scale: float) -> str:
+    """The scores of the clearest tags, with the thresholds as marks."""
     lines = []
     for tag in curves.top(each, TOP):
         name, score, threshold = each.vocabulary[tag], curves.score(each, tag), curves.threshold(each, tag)
@@ -162,7 +163,7 @@ def _bars(each: Heard, scale: float) -> str:
     return f'<ol class="bars">{"".join(lines)}</ol>'
 
 
-def _over_time(each: Heard, number: int) -> str:
+def _over_time(each: Tagging, number: int) -> str:
     """A curve for each of the clearest tags, and the time axis."""
     tags, span, steps = curves.clearest(each, ROWS), curves.span(each), len(each.over_time.seconds)
     at = np.linspace(0, span, COLUMNS + 1)
@@ -171,7 +172,7 @@ def _over_time(each: Heard, number: int) -> str:
     return f'<div class="flow">{_ticks(each)}{rows}{_moments(each, tags)}</div>'
 
 
-def _ticks(each: Heard) -> str:
+def _ticks(each: Tagging) -> str:
     """The labels of the time axis."""
     span = curves.span(each)
     between = next((seconds for seconds in INTERVALS if span / seconds <= TICKS), 3600 * math.ceil(span / TICKS / 3600))
@@ -182,7 +183,7 @@ def _ticks(each: Heard) -> str:
     return f'<div class="ticks" aria-hidden="true">{labels}</div>'
 
 
-def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) -> str:
+def _row(each: Tagging, tag: int, curve: Float64[np.ndarray, "time"], key: str) -> str:
     """One tag over time."""
     name = each.vocabulary[tag]
     heights = np.rint(HEIGHT * (1 - curve)).astype(int)
@@ -201,7 +202,7 @@ def _row(each: Heard, tag: int, curve: Float64[np.ndarray, "time"], key: str) ->
     )
 
 
-def _moments(each: Heard, tags: list[int]) -> str:
+def _moments(each: Tagging, tags: list[int]) -> str:
     """What the curves say at each moment, for who points at it."""
     count = min(len(each.over_time.seconds), MOMENTS)
     edges, scores = curves.spans(each, tags, count)
@@ -219,7 +220,7 @@ def _moments(each: Heard, tags: list[int]) -> str:
     return f'<svg class="told" viewBox="0 0 {count} 1" preserveAspectRatio="none" aria-hidden="true">{told}</svg>'
 
 
-def _stripes(each: Heard, stretches: Sequence[Stretch], steps: int) -> str:
+def _stripes(each: Tagging, stretches: Sequence[Stretch], steps: int) -> str:
     """The clearest tag of each moment as a stripe of its colour: strong and tall where it is above its threshold."""
     stripes = []
     for stretch in stretches:
@@ -236,7 +237,7 @@ def _stripes(each: Heard, stretches: Sequence[Stretch], steps: int) -> str:
     )
 
 
-def _kinds(each: Heard) -> dict[str, list[int]]:
+def _kinds(each: Tagging) -> dict[str, list[int]]:
     """The tags that say what the music feels like, and those that say what it is for."""
     themes = [tag for tag, name in enumerate(each.vocabulary) if name in each.themes]
     return {"Moods": [tag for tag in range(len(each.vocabulary)) if tag not in themes], "Themes": themes}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from types import MappingProxyType
 
-from moodfield.outputs.curves import Heard
+from moodfield.tagging import Tagging
 
 FEW = 3
 """decided tags in the list of all tracks, per track"""
@@ -95,12 +95,12 @@ def deep(tag: str) -> bool:
     return tag.casefold() in DEEP
 
 
-def kind(each: Heard, name: str) -> str:
+def kind(each: Tagging, name: str) -> str:
     """The classes of a tag's name: themes look different."""
     return "tag theme" if name in each.themes else "tag"
 
 
-def few(each: Heard) -> str:
+def few(each: Tagging) -> str:
     """The first decided tags in their colours."""
     return ", ".join(
         f'<span class="{kind(each, tag)}" style="--h:{hue(tag)}">{safe(tag)}</span>' for tag in each.decided[:FEW]
