@@ -14,7 +14,7 @@ from moodfield import calibration, metrics
 
 RAREST, COMMONEST = 0.003, 0.29
 """share of the tracks that every tag is decided for: at least of all, at most of each part"""
-NOTHING = 12.0
+NOTHING = 20.0
 """faults that a track without any tag counts as"""
 FEW = 5
 """tags of a track beyond which each one more counts as a fault"""
