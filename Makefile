@@ -52,11 +52,14 @@ $(READY): pyproject.toml constraints.txt
 	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,watch,cluster,dev]"
 	@touch $@
 
+# The tests of pages want a browser; without one they are skipped.
 test: $(READY)  ## format, lint, types, floors, tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	  apt-get update && apt-get install --yes --no-install-recommends chromium; } || echo "no chromium: pages are not tested" >&2
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
 bench: $(READY)  ## every script in benchmarks/, one after the other, into benchmarks/results.md
