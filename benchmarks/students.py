@@ -241,7 +241,8 @@ def _page(found: list[Result]) -> None:
 
 
 def _row(name: str, values: list[Mapping[str, float]]) -> None:
-    cells = [emotify.spread([each[measure] for each in values]) for measure in MEASURES]
+    own = [[each[measure] for each in values] for measure in MEASURES]
+    cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     print(f"| {name} | {' | '.join(cells)} | {len(values)} |")
 
 
