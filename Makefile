@@ -58,8 +58,10 @@ test: $(READY)  ## format, lint, types, floors, tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
-	  apt-get update && apt-get install --yes --no-install-recommends chromium; } || echo "no chromium: pages are not tested" >&2
+	@command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && \
+	  apt-get install --yes --no-install-recommends chromium; \
+	} || echo "no chromium: pages are not tested; as root, apt-get install chromium" >&2
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
 bench: $(READY)  ## every script in benchmarks/, one after the other, into benchmarks/results.md
@@ -128,7 +130,8 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 # everything. Both go on where they were stopped; what was done already is not done again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy)
-DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music --appendix docs/students.md \
+DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
+  $(if $(wildcard docs/students.md),--appendix docs/students.md) \
   $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
@@ -136,7 +139,7 @@ model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the 
 	.venv/bin/python -W ignore benchmarks/model.py runs/measured/best --run runs/measured --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
 	$(DISTILL) --to runs/default --measured runs/measured
-	mkdir -p src/moodfield/models/default
+	mkdir -p src/moodfield/models/default && rm -f src/moodfield/models/default/*
 	cp runs/default/best/* src/moodfield/models/default/
 	.venv/bin/moodfield models verify default
 

@@ -71,7 +71,7 @@ def main() -> None:
     given = parser.parse_args()
     checkpoint = given.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
     if not checkpoint.is_file():
-        sys.exit("the teacher is not here: set MOODFIELD_DATA to the folder that holds vggish/best_model.pth")
+        sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
     heard = _hear(given.model, found, checkpoint, Place(given.music, given.store, Path(), fleet.cores()))
     print("# The bundled model, measured\n")

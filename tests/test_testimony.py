@@ -115,6 +115,14 @@ def test_a_part_of_its_own_keeps_a_tag_from_being_common_there():
     assert within[parts, 3].mean() <= decisions.COMMONEST
 
 
+def test_a_part_of_two_tracks_may_have_tags_and_what_never_varies_is_no_evidence():
+    scores = music(60, 12)
+    scores[:, 0] = 0.5
+    decided = scores > decisions.thresholds(scores, parts=np.arange(60) < 2)
+    assert decided[:2].any()
+    assert not decided[:, 0].any()
+
+
 def test_tracks_are_in_the_order_of_what_is_decided_alike():
     wanted = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
     decided = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
@@ -174,4 +182,7 @@ def test_cost_is_what_the_logs_of_runs_say(tmp_path):
         lines = (vars(loop.Epoch(1, 1e-3, 1.0, processor_seconds=each)) for each in seconds)
         (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert testimony.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
-    assert testimony.cost([tmp_path / "one", tmp_path / "two"]).startswith("3 core-hours of training, 2 runs;")
+    assert testimony.cost([tmp_path / "one", tmp_path / "two"]).startswith("3.0 core-hours of training, 2 runs;")
+    old = tmp_path / "one" / loop.LOG
+    old.write_text(old.read_text() + json.dumps(vars(loop.Epoch(3, 1e-3, 1.0))) + "\n")  # from before it was measured
+    assert testimony.cost([tmp_path / "one"]).startswith("at least 1.5 core-hours")

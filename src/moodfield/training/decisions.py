@@ -72,9 +72,9 @@ def thresholds(
 
 
 def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tags"]:
-    """How many tracks, in the order of each tag's scores, may pass before it is common in a part of them."""
+    """How many tracks, in the order of each tag's scores, may pass before it is common in a part; one always may."""
     within = [
-        (np.cumsum((parts == part)[order], axis=0) <= COMMONEST * (parts == part).sum()).sum(axis=0)
+        (np.cumsum((parts == part)[order], axis=0) <= max(1, COMMONEST * (parts == part).sum())).sum(axis=0)
         for part in np.unique(parts)
     ]
     return np.asarray(np.min(within, axis=0))
@@ -124,7 +124,10 @@ def by_agreement(
 def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
     """In standard deviations from the mean over tracks."""
     wide = logits.astype(np.float64)
-    return np.asarray((wide - wide.mean(axis=0)) / wide.std(axis=0))
+    spread = wide.std(axis=0)
+    return np.asarray(
+        (wide - wide.mean(axis=0)) / np.where(spread > 1e-9, spread, 1)
+    )  # what never varies is never clear
 
 
 def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:

@@ -139,8 +139,10 @@ def seen(teacher: Heard, student: Heard, names: Sequence[str]) -> tuple[dict[str
 
 def cost(trained: Sequence[Path]) -> str:
     """What training took, by the logs of its runs."""
-    hours = sum(each.processor_seconds or 0 for run in trained for each in history.read(run).epochs) / 3600
+    epochs = [each.processor_seconds for run in trained for each in history.read(run).epochs]
+    hours = sum(each or 0 for each in epochs) / 3600
+    least = "at least " if None in epochs else ""
     return (
-        f"{hours:.2g} core-hours of training, {len(trained)} run{'s' * (len(trained) > 1)}; about "
+        f"{least}{hours:.1f} core-hours of training, {len(trained)} run{'s' * (len(trained) > 1)}; about "
         f"{WATTS * hours / 1000:.2g} kWh if a busy core draws {WATTS} W; what teacher and mel heard once is not in it"
     )
