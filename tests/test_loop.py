@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -320,16 +320,20 @@ def test_averaging_does_not_change_what_is_learned(tmp_path, finished):
 
 
 def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
-    """Every renaming of a file is once the last thing that happens, and once does not happen any more."""
-    rename, left = Path.replace, [0]
+    """Every file that comes or goes is once the last, and once the first that does not any more."""
+    left = [0]
 
-    def dying(source: Path, target: Path) -> Path:
-        left[0] -= 1
-        if left[0] == -1:
-            raise Killed
-        return rename(source, target)
+    def dying(change: Callable[..., object]) -> Callable[..., object]:
+        def changed(path: Path, *given: object, **named: object) -> object:
+            left[0] -= path.exists()  # removing what is not there changes nothing
+            if left[0] == -1:
+                raise Killed
+            return change(path, *given, **named)
 
-    monkeypatch.setattr(Path, "replace", dying)
+        return changed
+
+    monkeypatch.setattr(Path, "replace", dying(Path.replace))
+    monkeypatch.setattr(Path, "unlink", dying(Path.unlink))
     for allowed in range(99):
         run = tmp_path / str(allowed)
         left[0] = allowed

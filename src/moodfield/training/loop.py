@@ -116,7 +116,7 @@ def train(
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
     with _writing(folder):
-        started, best = _resume(folder, state)  # where the weights are by now, there the moments belong
+        started, best = _resume(folder, plan, state)  # where the weights are by now, there the moments belong
     exam, fill = Exam(plan, judge, tuple(vocabulary), loss_of, team), statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         began, rate = time.process_time(), schedule.rate(plan.schedule, number)
@@ -334,17 +334,19 @@ def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: boo
     files.write(folder / RESUME, json.dumps(counts).encode())
     if better:
         _save(folder / BEST, state.net.state_dict())
-    kept = {
-        weights,
-        *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, done.epoch)),
-    }
+    _tidy(folder, plan, done.epoch, weights)
+
+
+def _tidy(folder: Path, plan: Recipe, epoch: int, weights: str) -> None:
+    """Remove the weights that a run which has come to this epoch no longer wants."""
+    kept = {weights, *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, epoch))}
     for pattern in (SNAPSHOT, RESUMED):
         for path in folder.glob(pattern.format("*")):
             if path.name not in kept:
                 path.unlink()
 
 
-def _resume(folder: Path, state: _State) -> tuple[int, float | None]:
+def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | None]:
     """Take up the last whole epoch, if there is one: how many are done, and the best score."""
     path = folder / RESUME
     if not path.is_file():
@@ -368,8 +370,10 @@ def _resume(folder: Path, state: _State) -> tuple[int, float | None]:
     if kept["average"]:
         state.average.load_state_dict(kept["average"])
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    if done.get("better") and state.team.first:  # it may have been killed before it kept the best
-        _save(folder / BEST, state.net.state_dict())
+    if state.team.first:  # it may have been killed before it kept the best, or tidied up
+        if done.get("better"):
+            _save(folder / BEST, state.net.state_dict())
+        _tidy(folder, plan, done["epoch"], done["weights"])
     return int(done["epoch"]), done["best"]
 
 
