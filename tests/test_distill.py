@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import models
 from moodfield import audio, card, mel, nets, tagger, tags
+from moodfield.calibration import Calibration
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun
 from moodfield.jamendo import Track
@@ -142,7 +143,7 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert {each.music for each in first.examples} == {"0 (tunes)", "1 (tunes)"}
     assert first.limits == testimony.LIMITS
     assert ", 1 run;" in first.origin["cost"]
-    whole = pupil("whole", measured=tmp_path / "first", appendix="how it was chosen")
+    whole = pupil("whole", measured=tmp_path / "first", speeds=(0.9,), appendix="how it was chosen")
     assert (whole.figures, whole.examples) == (first.figures, first.examples)
     assert ", 2 runs;" in whole.origin["cost"]
     assert (tmp_path / "whole" / "best" / card.README).read_text().endswith("how it was chosen\n")
@@ -150,7 +151,12 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert whole.origin["held out"].endswith("whose figures these are")
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
     with pytest.raises(BadRun, match="another recipe"):
-        pupil("other", measured=tmp_path / "first", seed=7)
+        pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
+    with pytest.raises(BadRun, match="other speeds"):
+        pupil("other", measured=tmp_path / "first", speeds=(0.9, 1.1))
+    told = testimony.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
+    with pytest.raises(BadRun, match="told otherwise what scores mean"):
+        pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():

@@ -55,7 +55,7 @@ def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
     weights = (folder / card.WEIGHTS).read_bytes()
     scale = Calibration((0.5,) * 5, (1.0,) * 5)
     judged = testimony.Judged(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
-    stated = testimony.calibrate(folder, judged)
+    stated = export.label(judged.tell(card.read(folder)), folder)
     assert card.read(folder) == stated
     assert (stated.calibration, stated.priors) == (scale, judged.priors)
     assert stated.figures == {"PR-AUC": 0.5, "Brier score": 0.03}
@@ -140,7 +140,7 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     student = scores.copy()
     student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
     heldout = np.arange(160) >= 80
-    told, said = testimony.Heard(scores, heldout), testimony.Heard(student, heldout)
+    told, said = testimony.Opinions(scores, heldout), testimony.Opinions(student, heldout)
     figures, examples = testimony.seen(told, said, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
@@ -148,7 +148,7 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     assert all(each.decided == each.wanted for each in examples[:2])
     assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
-    few = [testimony.Heard(each.scores[:83], heldout[:83]) for each in (told, said)]
+    few = [testimony.Opinions(each.scores[:83], heldout[:83]) for each in (told, said)]
     assert sorted(each.music for each in testimony.seen(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], "none twice"
 
 

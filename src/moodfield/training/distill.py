@@ -7,6 +7,7 @@ Knows nothing of: how networks are built, or how the music was fetched.
 import csv
 import hashlib
 import io
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +25,13 @@ from moodfield.tagger import Listener, Member
 from moodfield.training import export, loop, perform, recipe, runs, testimony, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, Material, WindowTruth
+from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.runs import Heard, Place
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Statistics, Store
+from moodfield.training.testimony import Opinions
 
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
@@ -52,6 +54,10 @@ STUDENT = Recipe(
 """the recipe of the bundled model; its last weights count, so they owe nothing to held-out music"""
 HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
 """what is said of held-out music that the student then learned from"""
+
+
+AS_IT_IS = "; as it is"
+"""what is said of music that came at other speeds, too"""
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ def distill(
     figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its
     student. What was done is not done again when the command is repeated.
     """
-    before = _card_of(measured, plan) if measured else None
+    before = _card_of(measured, plan, speeds, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
     vocabulary = found.train.vocabulary
@@ -206,7 +212,9 @@ def distill(
     )
     folder = place.run / tagger.BEST
     export.export(net, judged.tell(preview) if judged else preview, folder)
-    preview, student = card.read(folder), _heard(folder, given, found)
+    preview, (pieces, tracks) = card.read(folder), _own(given, found)
+    heldout = np.array([track in found.heldout.tracks for track in tracks])
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, preview.priors)
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
@@ -218,11 +226,13 @@ def distill(
     if before:
         figures, examples = before.figures, before.examples
     else:
-        names = [_title(track) for track in given.judged]
-        figures, examples = testimony.seen(_told(given, judged), student, names)
+        known = judged.calibration.scores if judged else calibration.sigmoid
+        teacher = Opinions(known(pieces.truth.tracks()), heldout, preview.priors)
+        names = [_title(track) for track in itertools.compress(tracks, heldout)]
+        figures, examples = testimony.seen(teacher, student, names)
     described = replace(
         preview,
-        thresholds=tuple(student.thresholds().tolist()),
+        thresholds=tuple(student.thresholds.tolist()),
         origin=origin | dict(preview.origin),
         figures=dict(figures) | dict(preview.figures),
         limits=testimony.LIMITS,
@@ -232,26 +242,18 @@ def distill(
     return export.label(described, folder)
 
 
-def _heard(folder: Path, given: Lesson, found: Music) -> testimony.Heard:
-    """What a student says of all its music."""
-    listener, held = tagger.load(folder), {track.id for track in found.heldout.tracks}
-    if {track.id for track in given.judged} <= {track.id for track in given.learned}:
-        parts, tracks = [given.learn], given.learned
-    else:
-        parts, tracks = [given.learn, given.judge], given.learned + given.judged
-    scores = np.concatenate([validation.scores(listener, each) for each in parts])
-    heldout = np.array([track.id in held for track in tracks])
-    return testimony.Heard(scores, heldout, listener.members[0].card.priors)
-
-
-def _told(given: Lesson, judged: testimony.Judged | None) -> testimony.Heard:
-    """What the teacher says of the same."""
-    logits = [each.truth.tracks() for each in (given.learn, given.judge)]
-    scores = np.concatenate(
-        [judged.calibration.scores(each) if judged else calibration.sigmoid(each) for each in logits]
-    )
-    heldout = np.repeat([False, True], [len(each) for each in logits])
-    return testimony.Heard(scores, heldout, judged.priors if judged else None)
+def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
+    """All the music as it is, every track once: at other speeds it is no music of its own."""
+    known = {track for split in (found.train, found.heldout) for track in split.tracks}
+    parts = ((given.learned, given.learn), (given.judged, given.judge))
+    kept = {
+        track: (stored, row)
+        for tracks, part in parts
+        for track, stored, row in zip(tracks, part.mels, part.truth.tracks(), strict=True)
+        if track in known
+    }
+    mels, rows = zip(*kept.values(), strict=True)
+    return Material(mels, TrackTruth(np.stack(rows))), tuple(kept)
 
 
 def _title(track: Track) -> str:
@@ -259,12 +261,16 @@ def _title(track: Track) -> str:
     return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
-def _card_of(measured: Path, plan: Recipe) -> Card:
-    """The card of a run that learned by the same recipe from the training packages alone."""
-    learned = recipe.read(measured / loop.RECIPE)
-    if learned != plan:
+def _card_of(measured: Path, plan: Recipe, speeds: Sequence[float], judged: testimony.Judged | None) -> Card:
+    """The card of a run that learned in the same way from the training packages alone."""
+    if recipe.read(measured / loop.RECIPE) != plan:
         raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
-    return card.read(measured / tagger.BEST)
+    known = card.read(measured / tagger.BEST)
+    if known.origin["learned from"].partition(AS_IT_IS)[2] != _speeds(speeds).partition(AS_IT_IS)[2]:
+        raise BadRun(f"{measured} heard music at other speeds; give the same to both, lest its figures say nothing")
+    if known.origin.get("calibration") != (judged.origin if judged else None):
+        raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
+    return known
 
 
 def _both(found: Music) -> Split:
@@ -288,7 +294,7 @@ def _packages(found: Music, tracks: Sequence[Track]) -> str:
 
 
 def _speeds(speeds: Sequence[float]) -> str:
-    return f"; as it is, and at {', '.join(f'{speed:g}' for speed in speeds)} times its speed" if speeds else ""
+    return f"{AS_IT_IS}, and at {', '.join(f'{speed:g}' for speed in speeds)} times its speed" if speeds else ""
 
 
 def _opinion(model: Path, track: Track) -> Path:

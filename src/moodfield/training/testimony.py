@@ -6,6 +6,7 @@ Knows nothing of: how a student is taught, or where the music came from.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Float64
 from moodfield import calibration, card, jamendo, metrics, submissions, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
-from moodfield.training import decisions, export, history
+from moodfield.training import decisions, history
 
 SUMMARY = (
     "A preview: a small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish "
@@ -96,13 +97,8 @@ def judge(predictions: str | Path, splits: str | Path) -> Judged:
     return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
 
 
-def calibrate(folder: str | Path, judged: Judged) -> Card:
-    """Write what scores mean into the card of a model folder; weights and decisions stay what they are."""
-    return export.label(judged.tell(card.read(folder)), folder)
-
-
 @dataclass(frozen=True)
-class Heard:
+class Opinions:
     """What somebody says of music: scores of 0 … 1 of the tracks learned from, then of those held out."""
 
     scores: Float[np.ndarray, "tracks tags"]
@@ -112,25 +108,26 @@ class Heard:
     priors: tuple[float, ...] | None = None
     """what their log-odds are compared with, if it is known"""
 
+    @cached_property
     def thresholds(self) -> Float64[np.ndarray, "tags"]:
         """Those chosen on all of the music, in neither part of which a tag may be common."""
         return decisions.thresholds(self.scores, priors=self.priors, parts=self.heldout)
 
 
-def seen(teacher: Heard, student: Heard, names: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
+def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
     """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
 
     `names` are what the held-out tracks are called. Both decide by thresholds of their own, chosen alike.
     """
     held, learned = student.heldout, ~student.heldout
-    wanted, scores, levels = teacher.scores[held], student.scores[held], student.thresholds()
+    wanted, scores, levels = teacher.scores[held], student.scores[held], student.thresholds
     narrow = decisions.agreement(wanted, scores, decisions.thresholds(student.scores[learned], priors=student.priors))
     figures = decisions.agreement(wanted, scores, levels) | {
         f"{name}, thresholds of the training packages": value
         for name, value in narrow.items()
         if "share" in name or "used" in name
     }
-    decided = [metrics.decide(scores, levels), metrics.decide(wanted, teacher.thresholds())]
+    decided = [metrics.decide(scores, levels), metrics.decide(wanted, teacher.thresholds)]
     order = decisions.by_agreement(wanted, scores, decided[1], decided[0])
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
