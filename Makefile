@@ -129,7 +129,8 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 # The bundled model again: a run that never hears the held-out packages and is measured by them, then one that learns from
 # everything. Both go on where they were stopped; what was done already is not done again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
-SAID := $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy)
+SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-train.tsv),\
+  $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
   $(if $(wildcard docs/students.md),--appendix docs/students.md) \
   $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")

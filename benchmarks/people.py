@@ -65,27 +65,28 @@ def main() -> None:
     home = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (home / "emotify").is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    whole, _ = emotify.tracks(home / "emotify")
-    paths = [home / "emotify" / "audio" / track.path for track in whole.tracks]
-    people = read(home / "emotify", [int(track.id.removeprefix("track_")) for track in whole.tracks])
-    checkpoint = home / "vggish" / "best_model.pth"
-    asked = dict.fromkeys(given.models, "")
-    logits = {name: said(name, paths) for name in asked}
-    vocabulary = tagger.load(given.models[0]).vocabulary
-    if checkpoint.is_file():
-        logits = {"the teacher": said(distill.teacher(checkpoint, given.store), paths)} | logits
-    felt = {name: emotions(values, vocabulary) for name, values in logits.items()}
+    page({name: name for name in given.models}, home / "emotify", home / "vggish" / "best_model.pth", given.store)
+
+
+def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: Path) -> None:
+    """Print what models, by their names, and the teacher, if its checkpoint is there, have in common with people."""
+    whole, _ = emotify.tracks(data)
+    paths = [data / "audio" / track.path for track in whole.tracks]
+    people = read(data, [int(track.id.removeprefix("track_")) for track in whole.tracks])
+    asked = {"the teacher": distill.teacher(checkpoint, store)} if checkpoint.is_file() else {}
+    vocabulary = tagger.load(next(iter(models.values()))).vocabulary
+    felt = {name: emotions(said(model, paths), vocabulary) for name, model in (asked | dict(models)).items()}
     print("## Emotions of people\n")
     print(
         f"Spearman with the share of annotators, within each of four genres, mean over them; {len(paths)} excerpts.\n"
     )
-    print(f"| model | {' | '.join(EMOTIONS)} | mean |\n|---|{'---|' * (len(EMOTIONS) + 1)}")
+    print(f"| | {' | '.join(EMOTIONS)} | mean |\n|---|{'---|' * (len(EMOTIONS) + 1)}")
     for name, values in felt.items():
         each = agreement(values, people)
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in each)} | {each.mean():.3f} |")
-    if "the teacher" in felt:
+    if asked:
         print()
-        for name in asked:
+        for name in models:
             mean, low, high = apart(felt[name], felt["the teacher"], people)
             print(f"- {name} − the teacher: {mean:+.3f} ({low:+.3f} … {high:+.3f})")
 
