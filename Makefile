@@ -132,6 +132,7 @@ TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-train.tsv),\
   $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
+  --speed 0.9 --speed 1.1 \
   $(if $(wildcard docs/students.md),--appendix docs/students.md) \
   $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint

@@ -21,16 +21,31 @@ from scipy import stats
 
 import emotify
 import people
-from moodfield import calibration, fleet, metrics
+from moodfield import calibration, fleet, metrics, nets
 from moodfield.jamendo import Split
+from moodfield.mel import MelConfig
 from moodfield.nets import Net
 from moodfield.training import decisions, distill, loop, recipe, runs, validation
-from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.augment import AugmentConfig
+from moodfield.training.averaging import AveragingConfig
+from moodfield.training.batches import BatchConfig, Material, TrackTruth
 from moodfield.training.distill import Lesson
-from moodfield.training.recipe import Recipe
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Store
 
 HERE = Path(__file__).parent
+FIRST = Recipe(
+    net=nets.CPResNetConfig(width=32, frequency_aware=True),
+    mel=MelConfig(rate=22_050, overlap=0.625, bands=128),
+    batch=BatchConfig(clip_seconds=distill.TEACHER_WINDOW),
+    augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
+    loss=LossConfig(kind="logits"),
+    averaging=AveragingConfig(every=0),
+    schedule=ScheduleConfig(warm_up=0, constant=3, decay=4, final=1, peak=1e-3, floor=3e-5),
+    precision="bf16-mixed",
+)
+"""the recipe of the first model that was bundled; what the `BASE` changes is what made it fit to be varied"""
 BASE = (
     "net.width=32",
     "mel.overlap=0.25",
@@ -41,7 +56,7 @@ BASE = (
     "averaging.snapshots=1",
     "validate_every=5",
 )
-"""what all share, beside `distill.STUDENT`; an epoch has every window once"""
+"""what all share, beside the `FIRST` recipe; an epoch has every window once"""
 SPEED = "speed"
 """a speed at which the music is learned from, too; no setting of a recipe, but of what it is fed"""
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -159,7 +174,7 @@ def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judg
     if any((each.variant, each.seed) == (variant, seed) for each in _found()):
         return
     settings = _settings(variant).split()
-    plan = recipe.change(distill.STUDENT, *(each for each in settings if not each.startswith(SPEED)), f"seed={seed}")
+    plan = recipe.change(FIRST, *(each for each in settings if not each.startswith(SPEED)), f"seed={seed}")
     speeds = [float(each.partition("=")[2]) for each in settings if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())

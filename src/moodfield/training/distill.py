@@ -41,17 +41,16 @@ TEACHER_WINDOW = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
 TEACHER_STEP = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
 """seconds from one of its windows to the next"""
 STUDENT = Recipe(
-    net=nets.CPResNetConfig(width=32, frequency_aware=True),
-    mel=MelConfig(rate=22_050, overlap=0.625, bands=128),
+    net=nets.CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
+    mel=MelConfig(rate=12_000, window=1_024, overlap=0.25, bands=128, kind="plain"),
     batch=BatchConfig(clip_seconds=TEACHER_WINDOW),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
-    averaging=AveragingConfig(every=0),
-    schedule=ScheduleConfig(warm_up=0, constant=3, decay=4, final=1, peak=1e-3, floor=3e-5),
+    averaging=AveragingConfig(start=7, every=1, snapshots=1),
+    schedule=ScheduleConfig(warm_up=0, constant=2, decay=4, final=2, peak=1e-3, floor=3e-5),
     precision="bf16-mixed",
-    validate_every=8,
 )
-"""the recipe of the bundled model; its last weights count, so they owe nothing to held-out music"""
+"""the recipe of the bundled model; the last average of its weights counts, so it owes nothing to held-out music"""
 HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
 """what is said of held-out music that the student then learned from"""
 
@@ -192,10 +191,10 @@ def distill(
 ) -> Card:
     """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
 
-    The student is the last average of its weights or, if the recipe takes none, the network of the best validated epoch
-    (`STUDENT` validates only the last); so it owes nothing to the held-out packages, which measure it. Thresholds need
-    no truth, only music of many kinds, so they are chosen on all of it; what the training packages alone would have
-    chosen is among the figures.
+    The student is the last average of its weights or, if the recipe takes none, the network of the best validated
+    epoch. `STUDENT` takes some, so it owes nothing to the held-out packages, which measure it. Thresholds need no
+    truth, only music of many kinds, so they are chosen on all of it; what the training packages alone would have chosen
+    is among the figures.
 
     With `measured`, a finished run of the same recipe, the student learns from the held-out packages, too, and its
     figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its
