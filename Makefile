@@ -133,14 +133,13 @@ SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-tra
   $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
   --speed 0.9 --speed 1.1 \
-  $(if $(wildcard docs/students.md),--appendix docs/students.md) \
   $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
 	$(DISTILL) --to runs/measured
 	.venv/bin/python -W ignore benchmarks/model.py runs/measured/best --run runs/measured --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
-	$(DISTILL) --to runs/default --measured runs/measured
+	$(DISTILL) --to runs/default --measured runs/measured --appendix docs/model.md --appendix docs/students.md
 	mkdir -p src/moodfield/models/default && rm -f src/moodfield/models/default/*
 	cp runs/default/best/* src/moodfield/models/default/
 	.venv/bin/moodfield models verify default

@@ -1,4 +1,4 @@
-"""The bundled model, measured: by its teacher on packages held out, track by track, by people, and by the clock.
+"""The bundled model, measured: by its teacher on packages held out, by people, and by the clock.
 
     MOODFIELD_DATA=… python benchmarks/model.py [MODEL] [--run runs/measured]
 
@@ -23,13 +23,11 @@ from moodfield import audio, calibration, fleet, mel, metrics, tagger
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
-from moodfield.training import decisions, distill, history
+from moodfield.training import distill, history
 from moodfield.training.runs import Place
 from moodfield.training.testimony import Opinions
 
 HERE = Path(__file__).parent
-SHOWN = 10
-"""tracks where student and teacher agree best, and as many where they agree least"""
 CLEAREST = 5
 """tags of a track with the most evidence"""
 SONGS, SHORTEST, LONGEST = 3, 200, 280
@@ -79,12 +77,11 @@ def main() -> None:
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
     heard = _hear(given.model, found, checkpoint, Place(given.music, given.store, Path(), fleet.cores()))
     print("# The bundled model, measured\n")
-    print(f"On {len(heard.tracks)} tracks of packages that it did not learn from, by `benchmarks/model.py`. What it is")
-    print("and what it may be used for is in [its card](../src/moodfield/models/default/README.md); why it is built")
-    print("as it is, in [students](students.md); what its scores mean, in [calibration](calibration.md).\n")
+    print(f"By `benchmarks/model.py`, on {len(heard.tracks)} tracks of packages that it did not learn from. What it is")
+    print("and may be used for is in its card, `src/moodfield/models/default/README.md`; why it is built as it is, in")
+    print("`docs/students.md`; what its scores mean, in `docs/calibration.md`.\n")
     _agreement(heard)
     _decisions(heard)
-    _examples(heard)
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
@@ -169,19 +166,6 @@ def _decisions(heard: Heard) -> None:
     print("\n## Decisions\n\n| | goal | the model | its teacher |\n|---|---|---|---|")
     for name, values in rows.items():
         print(f"| {name} | {' | '.join(values)} |")
-
-
-def _examples(heard: Heard) -> None:
-    """The tracks where student and teacher decide alike, and those where they do not."""
-    order = decisions.by_agreement(heard.teacher, heard.scores, heard.teacher_decided, heard.decided)
-    vocabulary = heard.taggings[0].vocabulary
-    for title, rows in (("Ten good ones", order[:SHOWN]), ("Ten bad ones", order[-SHOWN:])):
-        print(f"\n## {title}\n\n| track | the model | its teacher |\n|---|---|---|")
-        for row in rows:
-            package, _, path = heard.tracks[row].path.partition("/")
-            wanted = ", ".join(tag for tag, is_in in zip(vocabulary, heard.teacher_decided[row], strict=True) if is_in)
-            own = ", ".join(heard.taggings[row].decided)
-            print(f"| {Path(path).stem.replace('_', ' ')} ({package}) | {own or '–'} | {wanted or '–'} |")
 
 
 def _curve(run: Path) -> None:

@@ -100,7 +100,11 @@ correlation with what people felt about 300 excerpts of Emotify, within genre. N
 
 The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
-deviation over seeds. `make students` makes this page, and [students.jsonl](../benchmarks/students.jsonl) has each run.
+deviation over seeds. `make students` makes this page; `benchmarks/students.jsonl` has each run.
+"""
+DIFFERENCES = """
+Differences from the base with the same seed, mean tag, with 95 % intervals over seeds (Student's t), which say how much
+of them luck of the seed could be, on these held-out packages; those are as few as they are.
 """
 
 
@@ -242,17 +246,23 @@ def _page(found: list[Result]) -> None:
         if own and variant == BASE_NAME:
             _row("base, without SWA", [each.network for each in own])
     base = {each.seed: each for each in found if each.variant == BASE_NAME}
-    print(
-        "\nDifferences from the base with the same seed, mean tag, with 95 % intervals over seeds (Student's t), which"
-    )
-    print("say how much of them luck of the seed could be, on these held-out packages; those are as few as they are.\n")
-    for variant in variants():
-        own = {each.seed: each.average for each in found if each.variant == variant and each.seed in base}
-        if variant != BASE_NAME and len(own) > 1:
-            _compare(variant, [own[seed]["mean tag"] - base[seed].average["mean tag"] for seed in own])
-    if len(base) > 1:
-        gained = [each.average["mean tag"] - each.network["mean tag"] for each in base.values()]
-        _compare("SWA over the last epoch", gained)
+    pairs = {
+        variant: [
+            each.average["mean tag"] - base[each.seed].average["mean tag"]
+            for each in found
+            if each.variant == variant and each.seed in base
+        ]
+        for variant in variants()
+        if variant != BASE_NAME
+    }
+    pairs["SWA, beside the network of the last epoch"] = [
+        each.average["mean tag"] - each.network["mean tag"] for each in base.values()
+    ]
+    if any(len(apart) > 1 for apart in pairs.values()):
+        print(DIFFERENCES)
+    for name, apart in pairs.items():
+        if len(apart) > 1:
+            _compare(name, apart)
 
 
 def _row(name: str, values: list[Mapping[str, float]]) -> None:

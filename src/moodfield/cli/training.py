@@ -78,8 +78,9 @@ def distill(
         Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
-    appendix: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Markdown that the model's README is to end with")
+    appendices: Annotated[
+        list[Path] | None,
+        typer.Option("--appendix", exists=True, dir_okay=False, help="Markdown that the model's README is to end with"),
     ] = None,
     settings: desk.Settings = None,
     store: desk.StoreFolder = Path(".cache/store"),
@@ -105,8 +106,8 @@ def distill(
     with Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(
             plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged,
-            appendix=appendix.read_text(encoding="utf-8") if appendix else "", heard=progress.heard,
-            report=progress.trained,
+            appendix="\n\n".join(each.read_text(encoding="utf-8").strip() for each in appendices or ()),
+            heard=progress.heard, report=progress.trained,
         )  # fmt: skip
     _figures(to, card.figures)
 

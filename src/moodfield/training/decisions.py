@@ -93,6 +93,7 @@ def agreement(
     return {
         "held-out tracks": float(len(scores)),
         "Spearman with the teacher, median tag": float(np.median(ranks)),
+        "Spearman with the teacher, mean over tags": float(ranks.mean()),
         "Spearman with the teacher, worst tag": float(ranks.min()),
         "of the teacher's five highest tags, found": float(
             np.mean([len(set(one) & set(other)) for one, other in zip(*top, strict=True)])

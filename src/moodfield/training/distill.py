@@ -206,14 +206,12 @@ def distill(
     vocabulary = found.train.vocabulary
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
-    preview = export.describe(
-        plan, net, vocabulary, name="default", summary=testimony.SUMMARY, licence=testimony.LICENCE
-    )
+    draft = export.describe(plan, net, vocabulary, name="default", summary=testimony.SUMMARY, licence=testimony.LICENCE)
     folder = place.run / tagger.BEST
-    export.export(net, judged.tell(preview) if judged else preview, folder)
-    preview, (pieces, tracks) = card.read(folder), _own(given, found)
+    export.export(net, judged.tell(draft) if judged else draft, folder)
+    draft, (pieces, tracks) = card.read(folder), _own(given, found)
     heldout = np.array([track in found.heldout.tracks for track in tracks])
-    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, preview.priors)
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, draft.priors)
     origin = {
         "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
         "made by": "`make model`: moodfield distill music/manifest.tsv",
@@ -226,14 +224,14 @@ def distill(
         figures, examples = before.figures, before.examples
     else:
         known = judged.calibration.scores if judged else calibration.sigmoid
-        teacher = Opinions(known(pieces.truth.tracks()), heldout, preview.priors)
+        teacher = Opinions(known(pieces.truth.tracks()), heldout, draft.priors)
         names = [_title(track) for track in itertools.compress(tracks, heldout)]
         figures, examples = testimony.seen(teacher, student, names)
     described = replace(
-        preview,
+        draft,
         thresholds=tuple(student.thresholds.tolist()),
-        origin=origin | dict(preview.origin),
-        figures=dict(figures) | dict(preview.figures),
+        origin=origin | dict(draft.origin),
+        figures=dict(figures) | dict(draft.figures),
         limits=testimony.LIMITS,
         examples=examples,
         appendix=appendix,

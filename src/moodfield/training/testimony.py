@@ -18,9 +18,9 @@ from moodfield.card import Card, Example
 from moodfield.training import decisions, history
 
 SUMMARY = (
-    "A preview: a small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish "
-    "baseline of the MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that "
-    "network, not by people, on freely licensed music of games; expect its taste, and its mistakes."
+    "A small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish baseline of the "
+    "MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that network, not by "
+    "people, on freely licensed music of games; expect its taste, and its mistakes."
 )
 LICENCE = (
     "Apache-2.0 for what is ours in these weights. Their teacher is published in an Apache-2.0 repository; it learned "
@@ -128,6 +128,11 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
         if "share" in name or "used" in name
     }
     decided = [metrics.decide(scores, levels), metrics.decide(wanted, teacher.thresholds)]
+    areas = metrics.evaluate(decided[1], scores).per_tag["PR-AUC"]
+    figures |= {
+        "PR-AUC against the teacher's decisions, mean over tags": float(np.nanmean(areas)),
+        "PR-AUC against the teacher's decisions, worst tag": float(np.nanmin(areas)),
+    }
     order = decisions.by_agreement(wanted, scores, decided[1], decided[0])
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
