@@ -23,7 +23,7 @@ from moodfield import audio, calibration, fleet, mel, metrics, tagger
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
-from moodfield.training import distill, history
+from moodfield.training import decisions, distill, history
 from moodfield.training.runs import Place
 from moodfield.training.testimony import Opinions
 
@@ -75,7 +75,8 @@ def main() -> None:
     if not checkpoint.is_file():
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
-    heard = _hear(given.model, found, checkpoint, Place(given.music, given.store, Path(), fleet.cores()))
+    place = Place(given.music, given.store, Path(), fleet.cores())
+    heard = _hear(given.model, found, checkpoint, place)
     print("# The bundled model, measured\n")
     print(f"By `benchmarks/model.py`, on {len(heard.tracks)} tracks of packages that it did not learn from. What it is")
     print("and may be used for is in its card, `src/moodfield/models/default/README.md`; why it is built as it is, in")
@@ -85,7 +86,7 @@ def main() -> None:
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
-        people.page({"the model": given.model}, emotions, checkpoint, given.store)
+        people.page({"the model": given.model}, emotions, checkpoint, place.mels)
     if given.run:
         _curve(given.run)
     _speed(given.model, heard.tracks, given.music)
@@ -141,31 +142,25 @@ def _agreement(heard: Heard) -> None:
 
 def _decisions(heard: Heard) -> None:
     """How sensible they look, of the student and of its teacher, by thresholds chosen in the same way."""
-    first = heard.taggings[0]
-    priors = np.full(len(first.vocabulary), 0.5) if first.priors is None else first.priors
-    kinds = [(heard.decided, heard.scores), (heard.teacher_decided, heard.teacher)]
-    rows: dict[str, list[str]] = {}
-    for decided, scores in kinds:
-        each, common = decided.sum(axis=1), decided.mean(axis=0)
-        evidence = calibration.logit(scores) - calibration.logit(priors)
+    priors = heard.taggings[0].priors
+    cells = []
+    for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher)):
+        evidence = calibration.logit(scores) - (0 if priors is None else calibration.logit(priors))
         places = np.argsort(np.argsort(-evidence, axis=1), axis=1)
-        for name, value in (
-            ("tracks with one to five tags | at least 80 %", f"{((each >= 1) & (each <= 5)).mean():.1%}"),
-            ("tracks without a tag | at most 5 %", f"{(each == 0).mean():.1%}"),
-            ("different tags used | at least 30", f"{decided.any(axis=0).sum()}"),
-            (
-                "tracks with the commonest tag | at most 30 %",
-                f"{common.max():.1%}, {first.vocabulary[common.argmax()]}",
-            ),
-            (
-                f"decided tags that are among their track's {CLEAREST} clearest | –",
-                f"{(places[decided] < CLEAREST).mean():.0%}",
-            ),
-        ):
-            rows.setdefault(name, []).append(value)
+        few, none, used, common = decisions.manners(decided).values()
+        commonest = heard.taggings[0].vocabulary[decided.mean(axis=0).argmax()]
+        clear = (places[decided] < CLEAREST).mean()
+        cells.append((f"{few:.1%}", f"{none:.1%}", f"{used:.0f}", f"{common:.1%}, {commonest}", f"{clear:.0%}"))
+    titles = (
+        "tracks with one to five tags | at least 80 %",
+        "tracks without a tag | at most 5 %",
+        "different tags used | at least 30",
+        "tracks with the commonest tag | at most 30 %",
+        f"decided tags that are among their track's {CLEAREST} clearest | –",
+    )
     print("\n## Decisions\n\n| | goal | the model | its teacher |\n|---|---|---|---|")
-    for name, values in rows.items():
-        print(f"| {name} | {' | '.join(values)} |")
+    for title, *values in zip(titles, *cells, strict=True):
+        print(f"| {title} | {' | '.join(values)} |")
 
 
 def _curve(run: Path) -> None:

@@ -12,7 +12,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from jaxtyping import Float64
 
 import emotify
 from moodfield import calibration, fleet, metrics, tagger
+from moodfield.jamendo import Track
 from moodfield.training import distill
 
 EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -72,7 +73,7 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
     """Print what models, by their names, and the teacher, if its checkpoint is there, have in common with people."""
     whole, _ = emotify.tracks(data)
     paths = [data / "audio" / track.path for track in whole.tracks]
-    people = read(data, [int(track.id.removeprefix("track_")) for track in whole.tracks])
+    people = read(data, whole.tracks)
     asked = {"the teacher": distill.teacher(checkpoint, store)} if checkpoint.is_file() else {}
     vocabulary = tagger.load(next(iter(models.values()))).vocabulary
     felt = {name: emotions(said(model, paths), vocabulary) for name, model in (asked | dict(models)).items()}
@@ -91,8 +92,9 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
             print(f"- {name} − the teacher: {mean:+.3f} ({low:+.3f} … {high:+.3f})")
 
 
-def read(folder: Path, ids: list[int]) -> People:
+def read(folder: Path, excerpts: Sequence[Track]) -> People:
     """What people felt about some excerpts, in their order."""
+    ids = [int(track.id.removeprefix("track_")) for track in excerpts]
     with (folder / "emotify-annotators.tsv").open(encoding="utf-8", newline="") as file:
         rows = {int(row["track"]): row for row in csv.DictReader(file, delimiter="\t")}
     genres = sorted({row["genre"] for row in rows.values()})

@@ -169,8 +169,7 @@ def _settings(variant: str) -> str:
 
 def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
     whole, _ = emotify.tracks(data)
-    ids = [int(track.id.removeprefix("track_")) for track in whole.tracks]
-    return Judges(Split(whole.tracks, vocabulary), data / "audio", people.read(data, ids))
+    return Judges(Split(whole.tracks, vocabulary), data / "audio", people.read(data, whole.tracks))
 
 
 def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: runs.Place) -> None:

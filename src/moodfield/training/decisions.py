@@ -87,8 +87,6 @@ def agreement(
 ) -> dict[str, float]:
     """How a student agrees with its teacher's scores, `wanted`, of held-out tracks; how sensible its decisions look."""
     ranks = metrics.spearman(wanted, scores)
-    decided = metrics.decide(scores, levels)
-    each = decided.sum(axis=1)
     top = [np.argsort(-values, axis=1)[:, :5] for values in (wanted, scores)]
     return {
         "held-out tracks": float(len(scores)),
@@ -98,6 +96,13 @@ def agreement(
         "of the teacher's five highest tags, found": float(
             np.mean([len(set(one) & set(other)) for one, other in zip(*top, strict=True)])
         ),
+    } | manners(metrics.decide(scores, levels))
+
+
+def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
+    """How sensible decisions look: how many tags tracks get, how many tags are in use, how common the commonest is."""
+    each = decided.sum(axis=1)
+    return {
         "share of tracks with one to five tags": float(((each >= 1) & (each <= 5)).mean()),
         "share of tracks with no tag": float((each == 0).mean()),
         "different tags used": float(decided.any(axis=0).sum()),
@@ -126,9 +131,7 @@ def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "
     """In standard deviations from the mean over tracks."""
     wide = logits.astype(np.float64)
     spread = wide.std(axis=0)
-    return np.asarray(
-        (wide - wide.mean(axis=0)) / np.where(spread > 1e-9, spread, 1)
-    )  # what never varies is never clear
+    return np.asarray((wide - wide.mean(axis=0)) / np.where(spread > 1e-9, spread, 1))  # what never varies is not clear
 
 
 def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:
