@@ -126,8 +126,8 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 	@rm -rf .cache/unpacked/$*
 	@mkdir -p $(@D) && touch $@
 
-# The bundled model again: a run that never hears the held-out packages and is measured by them, then one that learns from
-# everything. Both go on where they were stopped; what was done already is not done again.
+# The bundled model again: a run that never hears the held-out packages, measured by them, and its card with what was
+# measured. It goes on where it was stopped; what was heard and trained already is not again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-train.tsv),\
   $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
@@ -136,10 +136,10 @@ DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" 
   $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
 model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
-	$(DISTILL) --to runs/measured
-	.venv/bin/python -W ignore benchmarks/model.py runs/measured/best --run runs/measured --teacher "$(TEACHER)" > docs/model.part
+	$(DISTILL) --to runs/default
+	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
-	$(DISTILL) --to runs/default --measured runs/measured --appendix docs/model.md --appendix docs/students.md
+	$(DISTILL) --to runs/default --appendix docs/model.md --appendix docs/students.md
 	mkdir -p src/moodfield/models/default && rm -f src/moodfield/models/default/*
 	cp runs/default/best/* src/moodfield/models/default/
 	.venv/bin/moodfield models verify default
