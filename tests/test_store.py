@@ -332,3 +332,35 @@ def test_statistics_of_next_to_nothing_are_refused(tmp_path, frames):
     kept = Store(tmp_path, CONFIG)
     with pytest.raises(BadDataset, match="at least two frames"):
         kept.statistics(keep(kept, {"a": np.zeros((1, 16))} if frames else {}))
+
+
+OPENING = """
+import resource, sys
+from moodfield.errors import BadDataset
+from moodfield.jamendo import Track
+from moodfield.mel import MelConfig
+from moodfield.training.store import Store
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
+kept = Store(sys.argv[1], MelConfig(rate=8_000, window=256, overlap=0.5, bands=16))
+track = Track("a", sys.argv[3], 1.0, ())
+try:
+    opened = [kept.open(track) for _ in range(100)]
+except BadDataset as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("most", [256, 64])
+def test_more_mels_are_open_than_a_shell_allows_and_too_many_are_refused_in_words(tmp_path, music, tracks, most):
+    kept = Store(tmp_path, CONFIG)
+    list(kept.extract(tracks[:1], music))
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING, str(tmp_path), str(most), tracks[0].path], capture_output=True, text=True
+    )
+    if most > 100:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 1
+        assert "one open file too many" in done.stderr
+        assert "ulimit -n" in done.stderr

@@ -6,11 +6,14 @@ Knows nothing of: truth, clips, networks.
 Everything lies under a digest of the mel's config, so mels of different configs never meet.
 """
 
+import contextlib
+import errno
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,8 @@ from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 
 StoredMel = Float16[np.ndarray, "frames bands"]
+MOST_OPEN = 2**16
+"""mels that are mapped at once, at most, where the system lets a process have so many"""
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,16 @@ class Store:
             raise BadDataset(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
-        """The mel of a track, mapped into memory; refuses one that was not extracted."""
+        """The mel of a track, mapped into memory, where it takes one open file; refuses one that was not extracted."""
+        _let_many_be_open()
         try:
             stored: StoredMel = np.lib.format.open_memmap(self._path(track), mode="r")
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise BadDataset(
+                    f"the mel of {track.id} is one open file too many; a run keeps every mel open, so let it have more "
+                    f"files than tracks (ulimit -n {MOST_OPEN}), or train on fewer tracks"
+                ) from error
             raise BadDataset(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
         return stored
 
@@ -95,6 +106,19 @@ def excerpts(stored: StoredMel, frames: int, step: int) -> Iterator[Float32[np.n
     first = max(0, min(step, len(stored)) - frames) // 2
     for start in range(first, max(first + 1, len(stored) - frames + 1), step):
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
+
+
+@cache
+def _let_many_be_open() -> None:
+    """Ask for as many open files as this process may have: shells start it with 1,024, fewer than datasets have."""
+    if importlib.util.find_spec("resource"):  # no such limit elsewhere
+        import resource
+
+        allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_OPEN if most == resource.RLIM_INFINITY else min(MOST_OPEN, most)
+        if allowed != resource.RLIM_INFINITY and allowed < wanted:
+            with contextlib.suppress(ValueError):  # kernels may grant less than they say; `open` tells if it is short
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
