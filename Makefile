@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure ensembles calibration students music model clean help
+.PHONY: tag setup test bench zoo ablation figure ensembles calibration students music parents model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -132,10 +132,12 @@ TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-train.tsv),\
   $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
-  --speed 0.9 --speed 1.1 \
-  $(if $(SAID),--predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo")
-model: $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
+  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --terms music/terms.toml
+parents:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
+	@test -f "$(SAID)" || { echo "name the folder of what the teacher said, by which scores are calibrated:" \
+	  "make model MOODFIELD_DATA=FOLDER (see docs/train.md)" >&2; exit 1; }
+model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	$(DISTILL) --to runs/default
 	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md

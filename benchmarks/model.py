@@ -50,6 +50,7 @@ class Heard:
     """Held-out music as student and teacher hear it, a row a track."""
 
     tracks: tuple[Track, ...]
+    """those that both could hear"""
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
@@ -112,29 +113,34 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
     known, said = member.card.calibration, np.stack(list(logits.values()))
     held = np.array([track in found.heldout.tracks for track in logits])
     told = Opinions(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
-    scores = told.scores[held]
     heldout = [track for track in logits if track in found.heldout.tracks]
-    taggings = [
-        tagging
-        for _, tagging in tagger.tag_files([place.music / each.path for each in heldout], model, jobs=place.jobs)
+    answers = tagger.tag_files([place.music / each.path for each in heldout], model, jobs=place.jobs)
+    both = [
+        (track, tagging, scores)
+        for track, (_, tagging), scores in zip(heldout, answers, told.scores[held], strict=True)
+        if not isinstance(tagging, MoodfieldError)
     ]
-    return Heard(tuple(heldout), tuple(taggings), scores, metrics.decide(scores, told.thresholds))
+    tracks, taggings, rows = zip(*both, strict=True)
+    return Heard(tracks, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
 
 
 def _agreement(heard: Heard) -> None:
     """By tag and by package."""
     ranks = metrics.spearman(heard.teacher, heard.scores)
     areas = metrics.evaluate(heard.teacher_decided, heard.scores).per_tag["PR-AUC"]
-    vocabulary = heard.taggings[0].vocabulary
+    first = heard.taggings[0]
     print("## Agreement with the teacher\n")
     print(f"Rank correlation (Spearman) over tracks: median tag {np.median(ranks):.3f}, worst {ranks.min():.3f}, mean")
     print(
         f"{ranks.mean():.3f}. PR-AUC against what the teacher would decide: {np.nanmean(areas):.3f}, mean over tags.\n"
     )
+    print("Themes are in italics; a tag that the teacher decides for no track has no PR-AUC.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
     for tag in np.argsort(-ranks, kind="stable"):
         counts = heard.teacher_decided[:, tag].sum(), heard.decided[:, tag].sum()
-        print(f"| {vocabulary[tag]} | {ranks[tag]:.3f} | {areas[tag]:.3f} | {counts[0]} | {counts[1]} |")
+        name = f"*{word}*" if (word := first.vocabulary[tag]) in first.theme_vocabulary else word
+        area = "–" if np.isnan(areas[tag]) else f"{areas[tag]:.3f}"
+        print(f"| {name} | {ranks[tag]:.3f} | {area} | {counts[0]} | {counts[1]} |")
     print("\n| package | tracks | Spearman, median tag | shared of the tags that either decides |\n|---|---|---|---|")
     packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
     both, either = heard.teacher_decided & heard.decided, heard.teacher_decided | heard.decided

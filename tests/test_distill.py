@@ -1,5 +1,6 @@
 """Distillation: what music there is, what a teacher says of it, and what a student is told."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import models
-from moodfield import audio, card, mel, nets, tagger, tags
+from moodfield import audio, calibration, card, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun
@@ -107,6 +108,7 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
 def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
     monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    (tmp_path / "best_model.pth").write_bytes(b"weights")
     rows = []
     for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
         (tmp_path / package).mkdir()
@@ -120,9 +122,12 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
         "validate_every=3", "precision=32-true",
     )  # fmt: skip
 
+    def place(run: str) -> runs.Place:
+        return runs.Place(tmp_path, tmp_path / "store", tmp_path / run)
+
     def teach(run: str, **how: object) -> card.Card:
         own = plan if (seed := how.pop("seed", None)) is None else recipe.change(plan, f"seed={seed}")
-        return distill.distill(own, found, "any", runs.Place(tmp_path, tmp_path / "store", tmp_path / run), **how)
+        return distill.distill(own, found, tmp_path / "best_model.pth", place(run), **how)
 
     return teach
 
@@ -131,17 +136,21 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
 def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_path, pupil):
     first = pupil("first", speeds=(0.9,))
     assert first.figures["held-out tracks"] == 2
-    assert first.origin["learned from"] == (
-        "3 tracks, 0.0 h, of Debian packages: songs 3 (CC0-1.0); as it is, and at 0.9 times its speed"
-    )
-    assert first.origin["held out"] == "2 tracks, 0.0 h, of Debian packages: tunes 2 (CC0-1.0)"
+    assert first.origin["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
+    assert first.origin["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
+    assert first.origin["taught by"] == f"best_model.pth, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
+    digest = hashlib.sha256((tmp_path / "manifest.tsv").read_bytes()).hexdigest()
+    assert first.origin["music"] == f"manifest.tsv, SHA-256 {digest}"
+    assert (first.origin["speeds"], first.origin["seed"]) == ("0.9, 1", "42")
+    assert (first.name, first.limits) == ("mine", ())
+    assert "not stated" in first.licence
+    assert not (tmp_path / "first" / "draft").exists()
     weights = load_file(tmp_path / "first" / "best" / card.WEIGHTS)
     average = load_file(tmp_path / "first" / "swa-3.safetensors")
     assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
     last = load_file(tmp_path / "first" / "best.safetensors")
     assert any(not torch.equal(weights[name], last[name]) for name in last)
     assert {each.music for each in first.examples} == {"0 (tunes)", "1 (tunes)"}
-    assert first.limits == testimony.LIMITS
     assert ", 1 run;" in first.origin["cost"]
     whole = pupil("whole", measured=tmp_path / "first", speeds=(0.9,), appendix="how it was chosen")
     assert (whole.figures, whole.examples) == (first.figures, first.examples)
@@ -152,11 +161,36 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
     with pytest.raises(BadRun, match="another recipe"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
-    with pytest.raises(BadRun, match="other speeds"):
+    with pytest.raises(BadRun, match=r"speeds 0\.9, 1, here 0\.9, 1, 1\.1; its figures"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9, 1.1))
     told = testimony.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
     with pytest.raises(BadRun, match="told otherwise what scores mean"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
+
+
+@pytest.mark.slow
+def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_path, pupil):
+    scale = Calibration((0.5,) * 56, (-1.0,) * 56)
+    told = testimony.Judged(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
+    terms = testimony.Terms("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
+    found = pupil("told", judged=told, terms=terms)
+    assert (found.calibration, found.priors, found.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
+    assert (found.name, found.summary, found.licence, found.limits) == (
+        terms.name, terms.summary, terms.licence, terms.limits,
+    )  # fmt: skip
+    assert found.origin["made by"] == "hand"
+    assert found.figures["Brier score"] == 0.03
+    assert found == card.read(tmp_path / "told" / "best")
+    [member] = tagger.load(tmp_path / "told" / "best", threads=1).members
+    song = tmp_path / "tunes" / "0.wav"
+    raw, said = (
+        tagger.Tagger([Member(each, member.engine)]).tag(song) for each in (replace(found, calibration=None), found)
+    )
+    np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
+    before = (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns
+    again = pupil("told", judged=told, terms=replace(terms, name="renamed"))
+    assert (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns > before
+    assert replace(again, name=found.name) == found, "nothing is trained again, and nothing else changed"
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():

@@ -108,7 +108,7 @@ def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
     np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
     tagging = moodfield.load(tmp_path).tag(models.music(40))
     assert len(tagging.over_time.seconds) == 2
-    assert tagging.themes == ("film",)
+    assert tagging.theme_vocabulary == ("film",)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def heard(
         duration=duration,
         model="a model",
         vocabulary=MOODS_AND_THEMES,
-        themes=tuple(tag for tag in MOODS_AND_THEMES if tag in THEMES),
+        theme_vocabulary=tuple(tag for tag in MOODS_AND_THEMES if tag in THEMES),
         scores=scores.mean(axis=1),
         thresholds=np.sort(rng.uniform(0.02, 0.3, 56).astype(np.float32)),
         over_time=OverTime(((np.arange(steps) + 0.5) * duration / steps).astype(np.float32), scores),
@@ -196,7 +196,7 @@ def test_decided_tags_come_the_clearest_first_and_themes_apart() -> None:
         for what in ("Moods", "Themes")
     )
     assert moods == list(track.moods)
-    assert themes == [tag for tag in track.decided if tag in track.themes]
+    assert themes == list(track.themes)
     rows = re.findall(r'aria-label="(\w+): above', card)
     assert rows[: len(track.decided)] == list(track.decided[: sheet.ROWS])
 

@@ -92,7 +92,7 @@ def test_models_are_found_by_folder_by_run_and_by_name(cp_model, tmp_path, monke
     for what in (str(cp_model.folder), tmp_path / "run", "mine"):
         found = tagger.load(what)
         assert found.vocabulary == VOCABULARY
-        assert found.themes == ("film",)
+        assert found.theme_vocabulary == ("film",)
         np.testing.assert_array_equal(found.tag(song).scores, wanted.scores)
 
 
@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
 def test_the_bundled_model_says_the_56_moods_and_themes():
     bundled = moodfield.load()
     assert bundled.vocabulary == tags.MOODS_AND_THEMES
-    assert set(bundled.themes) == tags.THEMES
+    assert set(bundled.theme_vocabulary) == tags.THEMES
 
 
 # ---------------------------------------------------------------- a model is refused, when it is loaded
@@ -193,7 +193,7 @@ def test_a_file_is_tagged(cp_model, cp_tagger, song):
     np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
     assert tagging.duration == pytest.approx(SECONDS, abs=1e-3)
     assert (tagging.source, tagging.model) == (str(song), "cp_resnet")
-    assert (tagging.vocabulary, tagging.themes) == (VOCABULARY, ("film",))
+    assert (tagging.vocabulary, tagging.theme_vocabulary) == (VOCABULARY, ("film",))
     np.testing.assert_array_equal(tagging.thresholds, np.float32(THRESHOLDS))
     assert tagging.scores.dtype == tagging.over_time.scores.dtype == tagging.over_time.seconds.dtype == np.float32
 
@@ -496,6 +496,7 @@ def test_the_clearest_comes_first():
     tagging = said([0.02, 0.9, 0.99, 0.3], [0.01, 0.5, 0.98, 0.05], themes=("tag 1",))
     assert tagging.decided == ("tag 1", "tag 3", "tag 0", "tag 2")
     assert tagging.moods == ("tag 3", "tag 0", "tag 2")
+    assert tagging.themes == ("tag 1",)
     assert tagging.top(2) == [("tag 1", pytest.approx(0.9)), ("tag 3", pytest.approx(0.3))]
     assert tagging.top(2, by="score") == [("tag 2", pytest.approx(0.99)), ("tag 1", pytest.approx(0.9))]
 

@@ -10,7 +10,7 @@ import models
 from moodfield import calibration, card, jamendo, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Example
-from moodfield.errors import BadDataset, BadScores
+from moodfield.errors import BadConfig, BadDataset, BadScores
 from moodfield.training import decisions, export, loop, recipe, testimony
 from moodfield.training.recipe import Recipe
 
@@ -159,20 +159,54 @@ def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(tmp_pat
         Example("a third", ("epic",), ()),
     )
     folder = models.varied(
-        cp_model, tmp_path / "model", limits=("It is no judge.",), examples=examples, appendix="## Chosen\n\nby hand\n"
-    )
+        cp_model, tmp_path / "model", limits=("It is no judge.",), examples=examples,
+        appendix="# Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n## Where\n",
+    )  # fmt: skip
     assert card.read(folder).examples == examples
     readme = export.page(card.read(folder))
     assert "## What it is not for\n\n- It is no judge.\n" in readme
     best, worst = readme.partition("## Where it decides best")[2].split("## Where it decides worst")
-    assert "| a song ¦ live | calm, film | calm |" in best
+    assert "| a song ¦ live | calm, *film* | calm |" in best
     assert "| another | – | epic |" in best
     assert "| a third | epic | – |" in worst
-    assert readme.endswith("\n## Chosen\n\nby hand\n")
+    assert readme.endswith("\n## Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n### Where\n")
     assert "not for" not in export.page(cp_model.card)
 
 
-# ---------------------------------------------------------------- cost
+# ---------------------------------------------------------------- terms, cost
+
+
+def test_terms_are_read_whole_or_not_at_all(tmp_path):
+    (tmp_path / "terms.toml").write_text('name = "ours"\nlimits = ["not for sale"]\norigin = { "made by" = "hand" }\n')
+    found = testimony.read_terms(tmp_path / "terms.toml")
+    assert found == testimony.Terms("ours", limits=("not for sale",), origin={"made by": "hand"})
+    assert "not stated" in found.licence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "cannot be read as terms, which are TOML"),
+        ("name = 3", "terms.toml: name: Input should be a valid string"),
+        ("license = 'MIT'", "terms.toml: license: Unexpected keyword argument"),
+        ("name = 2026-11-28", "cannot be read as terms"),
+        ("[origin]\nyear = 2026", "origin.year: Input should be a valid string"),
+    ],
+)
+def test_other_terms_are_refused(tmp_path, text, message):
+    (tmp_path / "terms.toml").write_text(text)
+    with pytest.raises(BadConfig, match=message):
+        testimony.read_terms(tmp_path / "terms.toml")
+    with pytest.raises(BadConfig, match=r"none\.toml cannot be read"):
+        testimony.read_terms(tmp_path / "none.toml")
+
+
+def test_the_terms_of_the_bundled_model_are_those_of_its_card():
+    said = testimony.read_terms(Path(__file__).parents[1] / "music" / "terms.toml")
+    described = card.read(tagger.MODELS / "default")
+    assert (said.name, said.summary, said.licence) == (described.name, described.summary, described.licence)
+    assert said.limits == described.limits
+    assert said.origin.items() <= described.origin.items()
 
 
 def test_cost_is_what_the_logs_of_runs_say(tmp_path):

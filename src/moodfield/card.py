@@ -166,8 +166,7 @@ def loads(text: str | bytes, *, name: str = "the card") -> Card:
         return TypeAdapter(Card).validate_json(text)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
-        faults = [f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in told]
-        raise BadModel(f"{name} is not a model card: {errors.listed(faults)}") from error
+        raise BadModel(f"{name} is not a model card: {errors.misfits(told)}") from error
     except BadConfig as error:
         raise BadModel(f"{name} is not a model card: {error}") from error
 

@@ -6,7 +6,7 @@ Knows nothing of: audio, networks, or anything else that can go wrong.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -79,6 +79,11 @@ def listed(faults: Sequence[str]) -> str:
     """Faults in one line, the first of them if they are very many."""
     more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
     return "; ".join(faults[:MOST_FAULTS]) + more
+
+
+def misfits(found: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong with a value, `ValidationError.errors()`, each with its place, in one line."""
+    return listed([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

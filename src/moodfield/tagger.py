@@ -66,7 +66,7 @@ class Tagger:
             if member.card.vocabulary != self.vocabulary:
                 names = f"{self.members[0].card.name!r} and {member.card.name!r}"
                 raise BadModel(f"{names} have different vocabularies; only models with the same tags can be averaged")
-        self.themes = self.members[0].card.themes
+        self.theme_vocabulary = self.members[0].card.themes
         thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
         self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
         stated = {member.card.priors for member in self.members}
@@ -95,7 +95,7 @@ class Tagger:
             duration=duration,
             model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
-            themes=self.themes,
+            theme_vocabulary=self.theme_vocabulary,
             scores=_mean([of.scores(clips.pool(each)) for of, each in zip(self.members, logits, strict=True)]),
             thresholds=self.thresholds,
             over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),

@@ -37,8 +37,8 @@ class Tagging:
     """names of the models that were asked, joined by `+`; the snapshots of a run have one name"""
     vocabulary: tuple[str, ...]
     """the tags, in the model's order"""
-    themes: tuple[str, ...]
-    """those of the tags that are themes: what music is for or about"""
+    theme_vocabulary: tuple[str, ...]
+    """those of the tags that are themes: what music is for or about; the others are moods"""
     scores: Float32[np.ndarray, "tags"]
     """score of every tag in 0 … 1"""
     thresholds: Float32[np.ndarray, "tags"]
@@ -59,7 +59,12 @@ class Tagging:
     @property
     def moods(self) -> tuple[str, ...]:
         """The decided tags that say what the music feels like."""
-        return tuple(tag for tag in self.decided if tag not in self.themes)
+        return tuple(tag for tag in self.decided if tag not in self.theme_vocabulary)
+
+    @property
+    def themes(self) -> tuple[str, ...]:
+        """The decided tags that say what the music is for or about."""
+        return tuple(tag for tag in self.decided if tag in self.theme_vocabulary)
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
@@ -73,14 +78,13 @@ class Tagging:
 
     def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
         """Plain values for JSON, scores by tag; with the map over time if asked."""
-        decided = self.decided
         plain: dict[str, object] = {
             "source": self.source,
             "duration": round(self.duration, 3),
             "model": self.model,
-            "decided": list(decided),
-            "moods": [tag for tag in decided if tag not in self.themes],
-            "themes": [tag for tag in decided if tag in self.themes],
+            "decided": list(self.decided),
+            "moods": list(self.moods),
+            "themes": list(self.themes),
             "scores": self._named(self.scores),
         }
         if self.priors is not None:

@@ -71,7 +71,7 @@ def tag(
 
 def _row(path: Path, tagging: "Tagging") -> str:
     """One line of the table."""
-    themes = [tag for tag in tagging.decided if tag in tagging.themes]
+    themes = tagging.themes
     words = desk.plain(", ".join(tagging.moods)) or ("" if themes else "[dim]nothing clear[/dim]")
     minutes, seconds = divmod(round(tagging.duration), 60)
     aside = f" · [dim]{desk.plain(', '.join(themes))}[/dim]" if themes else ""

@@ -78,6 +78,9 @@ def distill(
         Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="what the model's card says of it: name, summary, licence, limits, origin; TOML")
+    ] = None,
     appendices: Annotated[
         list[Path] | None,
         typer.Option("--appendix", exists=True, dir_okay=False, help="Markdown that the model's README is to end with"),
@@ -95,6 +98,7 @@ def distill(
         raise BadConfig(
             "scores are calibrated with both --predictions and --splits, and not without; give both or none"
         )
+    said = testimony.read_terms(terms) if terms else testimony.UNSAID
     judged = testimony.judge(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
     place = runs.Place(music, store, to, jobs or fleet.cores())
@@ -105,7 +109,7 @@ def distill(
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
         card = room.distill(
-            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged,
+            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, terms=said,
             appendix="\n\n".join(each.read_text(encoding="utf-8").strip() for each in appendices or ()),
             heard=progress.heard, report=progress.trained,
         )  # fmt: skip

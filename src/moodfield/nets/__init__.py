@@ -80,8 +80,7 @@ def from_dict(values: Mapping[str, object]) -> NetConfig:
     except TypeError as error:
         raise BadConfig(f"{dict(values)} is no {values['family']}: {error}; plain numbers are wanted") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise BadConfig(f"{dict(values)} is no {values['family']}: {faults}") from error
+        raise BadConfig(f"{dict(values)} is no {values['family']}: {errors.misfits(error.errors())}") from error
 
 
 def published(path: str | Path) -> Net:

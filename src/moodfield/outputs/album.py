@@ -113,7 +113,7 @@ def sides(
 def _shared(heard: Sequence[Tagging]) -> list[str]:
     """The moods that all tracks were asked for, or all tags if there are not two moods; in alphabetical order."""
     tags = set.intersection(*(set(each.vocabulary) for each in heard)) if heard else set()
-    moods = tags - {tag for each in heard for tag in each.themes}
+    moods = tags - {tag for each in heard for tag in each.theme_vocabulary}
     return sorted(moods if len(moods) > 1 else tags)
 
 

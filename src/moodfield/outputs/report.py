@@ -147,7 +147,7 @@ def _overview(heard: Sequence[Tagging]) -> str:
     """How many tracks have each tag."""
     if not heard:
         return ""
-    themes = {tag for each in heard for tag in each.themes}
+    themes = {tag for each in heard for tag in each.theme_vocabulary}
     counts = Counter(tag for each in heard for tag in each.decided)
     most = max(counts.values(), default=1)
     columns = []
@@ -202,7 +202,7 @@ def _failures(failed: Mapping[str, str]) -> str:
 def _first_mood(each: Tagging) -> str:
     """The clearest mood; the clearest tag if there are no moods."""
     tags = [each.vocabulary[tag] for tag in curves.clearest(each, len(each.vocabulary))]
-    return next((tag for tag in tags if tag not in each.themes), tags[0])
+    return next((tag for tag in tags if tag not in each.theme_vocabulary), tags[0])
 
 
 def _side(page: str, side: str | None, x: float) -> str:

@@ -133,8 +133,8 @@ def _chips(each: Tagging) -> str:
     shown, rest = each.decided[:CHIPS], each.decided[CHIPS:]
     lists = []
     for what, tags in (
-        ("Moods", [tag for tag in shown if tag not in each.themes]),
-        ("Themes", [tag for tag in shown if tag in each.themes]),
+        ("Moods", [tag for tag in shown if tag not in each.theme_vocabulary]),
+        ("Themes", [tag for tag in shown if tag in each.theme_vocabulary]),
     ):
         lines = "".join(f'<li style="--h:{wording.hue(tag)}">{wording.safe(tag)}</li>' for tag in tags)
         label = f'<span class="quiet">{what}</span>' if what == "Themes" else ""
@@ -239,5 +239,5 @@ def _stripes(each: Tagging, stretches: Sequence[Stretch], steps: int) -> str:
 
 def _kinds(each: Tagging) -> dict[str, list[int]]:
     """The tags that say what the music feels like, and those that say what it is for."""
-    themes = [tag for tag, name in enumerate(each.vocabulary) if name in each.themes]
+    themes = [tag for tag, name in enumerate(each.vocabulary) if name in each.theme_vocabulary]
     return {"Moods": [tag for tag in range(len(each.vocabulary)) if tag not in themes], "Themes": themes}

@@ -97,7 +97,7 @@ def deep(tag: str) -> bool:
 
 def kind(each: Tagging, name: str) -> str:
     """The classes of a tag's name: themes look different."""
-    return "tag theme" if name in each.themes else "tag"
+    return "tag theme" if name in each.theme_vocabulary else "tag"
 
 
 def few(each: Tagging) -> str:

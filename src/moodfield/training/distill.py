@@ -8,19 +8,22 @@ import csv
 import hashlib
 import io
 import itertools
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from moodfield import audio, calibration, card, files, fleet, mel, nets, tagger, tags
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
+from moodfield.nets import Net
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, loop, perform, recipe, runs, testimony, validation
 from moodfield.training.augment import AugmentConfig
@@ -31,7 +34,7 @@ from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.runs import Heard, Place
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Statistics, Store
-from moodfield.training.testimony import Opinions
+from moodfield.training.testimony import Opinions, Terms
 
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
@@ -55,10 +58,6 @@ HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from t
 """what is said of held-out music that the student then learned from"""
 
 
-AS_IT_IS = "; as it is"
-"""what is said of music that came at other speeds, too"""
-
-
 @dataclass(frozen=True)
 class Music:
     """Freely licensed music, some of whose packages are held out whole."""
@@ -69,13 +68,15 @@ class Music:
     """tracks of other packages, to be judged by"""
     licences: dict[str, str]
     """package → the licences of its tracks"""
+    manifest: str
+    """the name of the manifest, and its SHA-256"""
 
 
 def read_manifest(path: str | Path) -> Music:
     """The music in a manifest: a TSV with at least the `COLUMNS`; a track's file is `package/path`."""
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
+        text = Path(path).read_bytes()
+        rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadDataset(f"{path} cannot be read as a manifest of music: {error}") from error
     missing = set(COLUMNS) - set(rows[0] if rows else ())
@@ -90,16 +91,14 @@ def read_manifest(path: str | Path) -> Music:
         tracks[row["split"]].append(Track(name, name, float(row["seconds"]), ()))
         licences.setdefault(row["package"], {})[row["licence"]] = None
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
-    return Music(train, heldout, {package: ", ".join(kinds) for package, kinds in licences.items()})
+    named = {package: ", ".join(kinds) for package, kinds in licences.items()}
+    return Music(train, heldout, named, f"{Path(path).name}, SHA-256 {hashlib.sha256(text).hexdigest()}")
 
 
 def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
     """The model folder of the organisers' baseline, made from its published checkpoint unless it is there."""
-    try:
-        digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()[:12]
-    except OSError as error:
-        raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
-    model = Path(folder) / f"teacher-{digest}" / "model"
+    digest = _digest(checkpoint)
+    model = Path(folder) / f"teacher-{digest[:12]}" / "model"
     if not (model / card.CARD).is_file():
         plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
         described = export.describe(
@@ -109,7 +108,7 @@ def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
             name="vggish",
             summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
             licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
-            origin={"checkpoint, SHA-256": digest},
+            origin={"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"},
         )
         export.export(net, described, model)
     return model
@@ -185,6 +184,7 @@ def distill(
     speeds: Sequence[float] = (),
     measured: Path | None = None,
     judged: testimony.Judged | None = None,
+    terms: Terms = testimony.UNSAID,
     appendix: str = "",
     heard: Heard = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
@@ -196,27 +196,30 @@ def distill(
     truth, only music of many kinds, so they are chosen on all of it; what the training packages alone would have chosen
     is among the figures.
 
-    With `measured`, a finished run of the same recipe, the student learns from the held-out packages, too, and its
-    figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds for its
-    student. What was done is not done again when the command is repeated.
+    With `measured`, a finished run of the same recipe on the same music, the student learns from the held-out packages,
+    too, and its figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds
+    for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not trained again when
+    the command is repeated, and the model folder of before stays until there is a new one.
     """
-    before = _card_of(measured, plan, speeds, judged) if measured else None
+    fed = {"music": found.manifest, "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds}))}
+    before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
     vocabulary = found.train.vocabulary
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
-    draft = export.describe(plan, net, vocabulary, name="default", summary=testimony.SUMMARY, licence=testimony.LICENCE)
-    folder = place.run / tagger.BEST
-    export.export(net, judged.tell(draft) if judged else draft, folder)
-    draft, (pieces, tracks) = card.read(folder), _own(given, found)
+    draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
+    draft = judged.tell(draft) if judged else draft
+    pieces, tracks = _own(given, found)
     heldout = np.array([track in found.heldout.tracks for track in tracks])
-    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, draft.priors)
+    student = Opinions(_heard_by(net, draft, pieces, place.run / "draft"), heldout, draft.priors)
     origin = {
-        "taught by": "the VGG-ish baseline of the MTG-Jamendo dataset, best_model.pth (Apache-2.0 repository)",
-        "made by": "`make model`: moodfield distill music/manifest.tsv",
-        "learned from": _packages(found, given.learned) + _speeds(speeds),
+        **terms.origin,
+        "taught by": f"{Path(checkpoint).name}, SHA-256 {_digest(checkpoint)}",
+        "learned from": _packages(found, given.learned),
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
+        **fed,
+        "seed": str(plan.seed),
         "thresholds": "chosen on all of this music, by the scores alone",
         "cost": testimony.cost([place.run, *([measured] if measured else [])]),
     }
@@ -232,11 +235,19 @@ def distill(
         thresholds=tuple(student.thresholds.tolist()),
         origin=origin | dict(draft.origin),
         figures=dict(figures) | dict(draft.figures),
-        limits=testimony.LIMITS,
+        limits=terms.limits,
         examples=examples,
         appendix=appendix,
     )
-    return export.label(described, folder)
+    return export.export(net, described, place.run / tagger.BEST)
+
+
+def _heard_by(net: Net, draft: Card, pieces: Material, folder: Path) -> Float32[np.ndarray, "tracks tags"]:
+    """What the very files say that such a network becomes; they are made in a folder that does not stay."""
+    export.export(net, draft, folder)
+    found = validation.scores(tagger.load(folder), pieces)
+    shutil.rmtree(folder)
+    return found
 
 
 def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
@@ -258,13 +269,14 @@ def _title(track: Track) -> str:
     return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
-def _card_of(measured: Path, plan: Recipe, speeds: Sequence[float], judged: testimony.Judged | None) -> Card:
+def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: testimony.Judged | None) -> Card:
     """The card of a run that learned in the same way from the training packages alone."""
     if recipe.read(measured / loop.RECIPE) != plan:
         raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
     known = card.read(measured / tagger.BEST)
-    if known.origin["learned from"].partition(AS_IT_IS)[2] != _speeds(speeds).partition(AS_IT_IS)[2]:
-        raise BadRun(f"{measured} heard music at other speeds; give the same to both, lest its figures say nothing")
+    for what, own in fed.items():
+        if (other := known.origin.get(what)) != own:
+            raise BadRun(f"{measured} was fed otherwise: {what} {other}, here {own}; its figures say nothing of this")
     if known.origin.get("calibration") != (judged.origin if judged else None):
         raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
     return known
@@ -287,11 +299,15 @@ def _packages(found: Music, tracks: Sequence[Track]) -> str:
     count = Counter(track.path.partition("/")[0] for track in tracks)
     hours = sum(track.seconds for track in tracks) / 3600
     each = "; ".join(f"{package} {number} ({found.licences[package]})" for package, number in count.items())
-    return f"{len(tracks)} tracks, {hours:.1f} h, of Debian packages: {each}"
+    return f"{len(tracks)} tracks, {hours:.1f} h: {each}"
 
 
-def _speeds(speeds: Sequence[float]) -> str:
-    return f"{AS_IT_IS}, and at {', '.join(f'{speed:g}' for speed in speeds)} times its speed" if speeds else ""
+def _digest(checkpoint: str | Path) -> str:
+    """The SHA-256 of a teacher."""
+    try:
+        return files.sha256(Path(checkpoint))
+    except OSError as error:
+        raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
 
 
 def _opinion(model: Path, track: Track) -> Path:

@@ -6,6 +6,7 @@ Knows nothing of: how the network was trained.
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -107,17 +108,25 @@ def page(described: Card) -> str:
     half = (len(described.examples) + 1) // 2
     for title, examples in (("best", described.examples[:half]), ("worst", described.examples[half:])):
         if examples:
-            lines += [f"## Where it decides {title}", "", "| music | the model | its teacher |", "|---|---|---|"]
-            lines += [
-                f"| {each.music.replace('|', '¦')} | {_cell(each.decided)} | {_cell(each.wanted)} |"
-                for each in examples
-            ] + [""]
-    return "\n".join(lines) + (f"\n{described.appendix.strip()}\n" if described.appendix else "")
+            lines += [f"## Where it decides {title}", "", "Themes are in italics.", ""]
+            lines += ["| music | the model | its teacher |", "|---|---|---|"]
+            for each in examples:
+                cells = (_cell(tags, described.themes) for tags in (each.decided, each.wanted))
+                lines += [f"| {each.music.replace('|', '¦')} | {' | '.join(cells)} |"]
+            lines += [""]
+    return "\n".join(lines) + (f"\n{_below(described.appendix.strip())}\n" if described.appendix else "")
 
 
-def _cell(tags: Sequence[str]) -> str:
-    """Tags in a table; a dash where there are none."""
-    return ", ".join(tags) or "–"
+def _cell(tags: Sequence[str], themes: Sequence[str]) -> str:
+    """Tags in a table, themes in italics; a dash where there are none."""
+    return ", ".join(f"*{tag}*" if tag in themes else tag for tag in tags) or "–"
+
+
+def _below(markdown: str) -> str:
+    """The same with every heading one level deeper, so that it can be part of a page."""
+    parts = f"\n{markdown}".split("\n```")  # every other one is code
+    parts[::2] = [re.sub(r"^(?=#{1,5} )", "#", part, flags=re.MULTILINE) for part in parts[::2]]
+    return "\n```".join(parts)[1:]
 
 
 class _Part(nn.Module):

@@ -20,7 +20,7 @@ from moodfield.errors import BadConfig, MoodfieldError
 from moodfield.jamendo import Track
 
 RATE = 22_050
-"""samples per second of what is written: all that the students hear, and more than the teacher"""
+"""samples per second of what is written: more than the bundled model and its teacher hear, whose mels are of 12 kHz"""
 SLOWEST, FASTEST = 0.5, 2.0
 FULL = 2**15 - 1
 """full scale of 16 bits"""

@@ -118,8 +118,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(dict(values))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise BadConfig(f"not a recipe: {faults}") from error
+        raise BadConfig(f"not a recipe: {errors.misfits(error.errors())}") from error
 
 
 def settled(plan: Recipe) -> Recipe:

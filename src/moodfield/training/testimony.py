@@ -1,51 +1,65 @@
 """What the card of a student says of it: terms, limits, meaning of scores, figures, examples, cost.
 
-In: what a teacher and its student said of music, and what is published of the teacher. Out: parts of a card.
+In: what a teacher and its student said of music, what is published of the teacher, terms. Out: parts of a card.
 Knows nothing of: how a student is taught, or where the music came from.
 """
 
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
+from pydantic import TypeAdapter, ValidationError
 
-from moodfield import calibration, card, jamendo, metrics, submissions, tags
+from moodfield import calibration, card, errors, jamendo, metrics, submissions, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
+from moodfield.errors import BadConfig
 from moodfield.training import decisions, history
 
-SUMMARY = (
-    "A small frequency-aware, receptive-field-regularized network that says of music what the VGG-ish baseline of the "
-    "MediaEval 2019 organisers says, for the 56 moods and themes of MTG-Jamendo. It was taught by that network, not by "
-    "people, on freely licensed music of games; expect its taste, and its mistakes."
-)
-LICENCE = (
-    "Apache-2.0 for what is ours in these weights. Their teacher is published in an Apache-2.0 repository; it learned "
-    "from MTG-Jamendo, whose metadata is CC BY-NC-SA 4.0; the music, free by its terms, "
-    "is not in them. So: free for research, teaching, private and other non-commercial use. Commercial use is not "
-    "forbidden by us, and cannot be promised: ask the publishers of MTG-Jamendo, take advice, or train on data of your "
-    "own. Pass the weights on with this card."
-)
-"""in short what docs/decisions/0022 reasons about"""
-LIMITS = (
-    "It repeats, with errors of its own, a network that learned from tags which musicians gave to their own music: "
-    "what music is meant to feel like, according to some, and not what a listener feels.",
-    "It must not be used to judge people by the music they make or hear: not their mood, health, character or work.",
-    "It must not be the only word where something hangs on it: what is paid, licensed, taken down, played to patients.",
-    "It learned from music of free games, little of which is sung. Of speech, noise, and kinds of music that games do "
-    "not have, its word is a guess that does not say so.",
-    "It cannot tell by whom music is, whether a person made it, or whether it is any good.",
-)
-"""what the bundled model is not for"""
 EXAMPLES = 10
 """tracks that a card shows where a student does best, and as many where it does worst"""
 WATTS = 10
 """what a busy core is taken to draw; few machines tell"""
 SEED = 0
 """of the two halves by which a calibration is fitted and measured"""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a card says that cannot be measured: whoever gives a model away says it."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str = "mine"
+    """what the model is called"""
+    summary: str = "A small network that says of music what a larger one says, which taught it."
+    """what it is, in a sentence or two"""
+    licence: str = "not stated; it hangs on the terms of its teacher and of the music"
+    """under which terms it may be used"""
+    limits: tuple[str, ...] = ()
+    """what it must not be used for, and what it cannot do"""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """what else is to be known of where it comes from"""
+
+
+UNSAID = Terms()
+"""what a card says if nobody says more"""
+
+
+def read_terms(path: str | Path) -> Terms:
+    """The terms in a TOML file, whose keys are the attributes of `Terms`; refuses others with `BadConfig`."""
+    try:
+        return TypeAdapter(Terms).validate_json(json.dumps(tomllib.loads(Path(path).read_text("utf-8"))), strict=True)
+    except ValidationError as error:
+        raise BadConfig(f"{path}: {errors.misfits(error.errors())}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise BadConfig(f"{path} cannot be read as terms, which are TOML: {error}") from error
 
 
 @dataclass(frozen=True)
