@@ -198,6 +198,30 @@ def test_the_student_is_a_recipe_that_can_be_written_down():
     assert distill.STUDENT.loss.kind == "logits"
 
 
+def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_model):
+    calls = []
+
+    def taught(*what: object, **how: object) -> card.Card:
+        calls.append((*what, how))
+        return cp_model.card
+
+    monkeypatch.setattr(distill, "distill", taught)
+    (tmp_path / "terms.toml").write_text('licence = "MIT"\n')
+    (tmp_path / "one.md").write_text("# One\n\nfirst\n")
+    (tmp_path / "two.md").write_text("# Two\n")
+    listed = manifest(tmp_path, HEADER, *ROWS)
+    given = ("distill", listed, "--teacher", "best.pth", "--music", tmp_path, "--to", tmp_path / "run")
+    more = ("--speed", "0.9", "--terms", tmp_path / "terms.toml", "--set", "seed=7", "--jobs", "3")
+    answer = moodfield_(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
+    assert answer.code == 0, answer.said
+    [(plan, found, checkpoint, place, how)] = calls
+    assert plan == replace(distill.STUDENT, seed=7)
+    assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
+    assert how["appendix"] == "# One\n\nfirst\n\n# Two"
+    assert (how["terms"], how["speeds"]) == (testimony.Terms(licence="MIT"), [0.9])
+    assert (how["judged"], how["measured"]) == (None, None)
+
+
 def test_only_one_of_two_things_is_refused_at_once(tmp_path):
     given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--music", tmp_path)
     answer = moodfield_(*given, "--to", tmp_path / "run", "--splits", tmp_path)

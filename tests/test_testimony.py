@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import models
-from moodfield import calibration, card, jamendo, tagger, tags
+from moodfield import calibration, card, jamendo, metrics, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Example
 from moodfield.errors import BadConfig, BadDataset, BadScores
@@ -121,6 +121,29 @@ def test_a_part_of_two_tracks_may_have_tags_and_what_never_varies_is_no_evidence
     decided = scores > decisions.thresholds(scores, parts=np.arange(60) < 2)
     assert decided[:2].any()
     assert not decided[:, 0].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_who_is_to_decide_like_somebody_does(seed):
+    teacher, parts = music(300, 40, seed), np.arange(300) < 100
+    noise = np.random.default_rng(seed).normal(0, 0.5, teacher.shape)
+    student = calibration.sigmoid(calibration.logit(teacher) + noise)
+    wanted = metrics.decide(teacher, decisions.thresholds(teacher, parts=parts))
+    alone, alike = (
+        metrics.decide(student, decisions.thresholds(student, parts=parts, like=like)) for like in (None, wanted)
+    )
+    assert decisions.shared(wanted, alike).mean() > decisions.shared(wanted, alone).mean() + 0.1
+    counts, own = wanted.sum(axis=0), alike.sum(axis=0)
+    assert (own <= np.ceil(counts * decisions.LIKENESS)).all()
+    assert (own >= np.minimum(np.floor(counts / decisions.LIKENESS), own.max())).all()
+    for part in (parts, ~parts):
+        assert alike[part].mean(axis=0).max() <= decisions.COMMONEST
+
+
+def test_what_is_shared_is_counted_by_track():
+    one = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
+    other = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]], bool)
+    np.testing.assert_allclose(decisions.shared(one, other), [1 / 3, 1, 1, 0])
 
 
 def test_tracks_are_in_the_order_of_what_is_decided_alike():

@@ -20,8 +20,10 @@ FEW = 5
 """tags of a track beyond which each one more counts as a fault"""
 CLEAREST, MERIT = 3, 0.5
 """tags of a track that had better be decided, and the faults that each of them takes away"""
-CLEAR, STRANGE, MOST_STRANGE = 6, 0.1, 6
+CLEAR, STRANGE, MOST_STRANGE = 6, 0.3, 6
 """tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
+LIKENESS = 1.25
+"""how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
 SWEEPS = 40
 """times that every tag's threshold is looked at again, at most"""
 
@@ -31,6 +33,7 @@ def thresholds(
     *,
     priors: Sequence[float] | None = None,
     parts: Shaped[np.ndarray, "tracks"] | None = None,
+    like: Bool[np.ndarray, "tracks tags"] | None = None,
 ) -> Float64[np.ndarray, "tags"]:
     """Thresholds under which most tracks get one to five of their clearest tags, and no tag is everywhere.
 
@@ -38,8 +41,10 @@ def thresholds(
     `priors` are shares of all music. A tag is the clearer, the higher its log-odds are over those of its prior or,
     without priors, over its mean in standard deviations: by scores alone `film` is clear in nearly all music of games.
 
-    Every tag begins with a threshold that as many tracks pass as have it among their clearest, and then, tag by tag,
-    takes the one with the fewest faults: tracks without a tag, tags beyond the first few, and tags that are not clear.
+    Every tag begins with a threshold that as many tracks pass as have it among their clearest and then, tag by tag,
+    takes the one with the fewest faults: tracks without a tag, tags beyond the first few, tags that are not clear. Many
+    choices of tags serve about as well. So who is to decide `like` somebody, a student like its teacher say, begins
+    with as many tracks for every tag as they decide it for, and stays near that.
     """
     logits = calibration.logit(scores.astype(np.float64))
     evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
@@ -48,7 +53,12 @@ def thresholds(
     tracks, count = logits.shape
     order = np.argsort(-logits, axis=0, kind="stable")
     least, most = math.ceil(RAREST * tracks), _most(order, np.zeros(tracks, int) if parts is None else parts)
-    passing = np.clip((places < CLEAREST).sum(axis=0), least, np.maximum(most, least))
+    most = np.maximum(most, least)
+    passing = np.clip((places < CLEAREST if like is None else like).sum(axis=0), least, most)
+    fewest = np.full(count, least)
+    if like is not None:
+        fewest = np.clip(np.floor(passing / LIKENESS).astype(int), least, None)
+        most = np.minimum(np.ceil(passing * LIKENESS).astype(int), most)
     decided = np.zeros((tracks, count), bool)
     for tag in range(count):
         decided[order[: passing[tag], tag], tag] = True
@@ -58,7 +68,7 @@ def thresholds(
             others = decided.sum(axis=1) - decided[:, tag]
             # Faults if the first k tracks by this tag's score had it, for every k at once.
             gained = np.cumsum((_faults(others + 1) - _faults(others) + strange[:, tag])[order[:, tag]])
-            best = least + int(np.argmin(gained[least - 1 : max(most[tag], least)]))
+            best = fewest[tag] + int(np.argmin(gained[fewest[tag] - 1 : most[tag]]))
             if gained[best - 1] < gained[passing[tag] - 1]:
                 passing[tag] = best
                 decided[:, tag] = False
@@ -121,10 +131,16 @@ def by_agreement(
     That is the share of the tags either decides that both decide. Equal ones are in the order of how alike their scores
     are, as logits in standard deviations from each tag's mean, lest common tags rule every track.
     """
-    both, either = wanted_decided & decided, wanted_decided | decided
-    shared = np.where(either.any(axis=1), both.sum(axis=1) / np.maximum(either.sum(axis=1), 1), 1.0)
     alike = metrics.spearman(*(_standard(calibration.logit(each)).T for each in (wanted, scores)))
-    return np.lexsort((-alike, -shared))
+    return np.lexsort((-alike, -shared(wanted_decided, decided)))
+
+
+def shared(
+    one: Bool[np.ndarray, "tracks tags"], other: Bool[np.ndarray, "tracks tags"]
+) -> Float64[np.ndarray, "tracks"]:
+    """Share of the tags that either decides for a track that both decide; 1 where neither decides any."""
+    both, either = (one & other).sum(axis=1), (one | other).sum(axis=1)
+    return np.asarray(np.where(either > 0, both / np.maximum(either, 1), 1.0))
 
 
 def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:

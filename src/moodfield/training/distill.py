@@ -193,8 +193,8 @@ def distill(
 
     The student is the last average of its weights or, if the recipe takes none, the network of the best validated
     epoch. `STUDENT` takes some, so it owes nothing to the held-out packages, which measure it. Thresholds need no
-    truth, only music of many kinds, so they are chosen on all of it; what the training packages alone would have chosen
-    is among the figures.
+    truth, only music of many kinds, so the teacher's are chosen on all of it, and the student's to decide like it;
+    what the training packages alone would have chosen is among the figures.
 
     With `measured`, a finished run of the same recipe on the same music, the student learns from the held-out packages,
     too, and its figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds
@@ -212,7 +212,9 @@ def distill(
     draft = judged.tell(draft) if judged else draft
     pieces, tracks = _own(given, found)
     heldout = np.array([track in found.heldout.tracks for track in tracks])
-    student = Opinions(_heard_by(net, draft, pieces, place.run / "draft"), heldout, draft.priors)
+    known = judged.calibration.scores if judged else calibration.sigmoid
+    teacher = Opinions(known(pieces.truth.tracks()), heldout, draft.priors)
+    student = Opinions(_heard_by(net, draft, pieces, place.run / "draft"), heldout, draft.priors, like=teacher)
     origin = {
         **terms.origin,
         "taught by": f"{Path(checkpoint).name}, SHA-256 {_digest(checkpoint)}",
@@ -220,14 +222,12 @@ def distill(
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
         **fed,
         "seed": str(plan.seed),
-        "thresholds": "chosen on all of this music, by the scores alone",
+        "thresholds": "chosen on all of this music, by the scores alone, to decide like the teacher",
         "cost": testimony.cost([place.run, *([measured] if measured else [])]),
     }
     if before:
         figures, examples = before.figures, before.examples
     else:
-        known = judged.calibration.scores if judged else calibration.sigmoid
-        teacher = Opinions(known(pieces.truth.tracks()), heldout, draft.priors)
         names = [_title(track) for track in itertools.compress(tracks, heldout)]
         figures, examples = testimony.seen(teacher, student, names)
     described = replace(

@@ -121,29 +121,44 @@ class Opinions:
     """which of them are held out"""
     priors: tuple[float, ...] | None = None
     """what their log-odds are compared with, if it is known"""
+    like: "Opinions | None" = None
+    """whose decisions they are to be like: those of the teacher who taught to say so"""
 
     @cached_property
     def thresholds(self) -> Float64[np.ndarray, "tags"]:
         """Those chosen on all of the music, in neither part of which a tag may be common."""
-        return decisions.thresholds(self.scores, priors=self.priors, parts=self.heldout)
+        like = self.like.decided if self.like else None
+        return decisions.thresholds(self.scores, priors=self.priors, parts=self.heldout, like=like)
+
+    @property
+    def decided(self) -> Bool[np.ndarray, "tracks tags"]:
+        """What they decide by their thresholds."""
+        return metrics.decide(self.scores, self.thresholds)
+
+    @property
+    def learned(self) -> "Opinions":
+        """Those of the tracks learned from alone."""
+        own = ~self.heldout
+        return Opinions(self.scores[own], self.heldout[own], self.priors, self.like.learned if self.like else None)
 
 
 def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
     """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
 
-    `names` are what the held-out tracks are called. Both decide by thresholds of their own, chosen alike.
+    `names` are what the held-out tracks are called. Both decide by thresholds of their own.
     """
-    held, learned = student.heldout, ~student.heldout
-    wanted, scores, levels = teacher.scores[held], student.scores[held], student.thresholds
-    narrow = decisions.agreement(wanted, scores, decisions.thresholds(student.scores[learned], priors=student.priors))
-    figures = decisions.agreement(wanted, scores, levels) | {
+    held = student.heldout
+    wanted, scores = teacher.scores[held], student.scores[held]
+    narrow = decisions.agreement(wanted, scores, student.learned.thresholds)
+    figures = decisions.agreement(wanted, scores, student.thresholds) | {
         f"{name}, thresholds of the training packages": value
         for name, value in narrow.items()
         if "share" in name or "used" in name
     }
-    decided = [metrics.decide(scores, levels), metrics.decide(wanted, teacher.thresholds)]
+    decided = [student.decided[held], teacher.decided[held]]
     areas = metrics.evaluate(decided[1], scores).per_tag["PR-AUC"]
     figures |= {
+        "share of the tags that either decides for a track that both decide": float(decisions.shared(*decided).mean()),
         "PR-AUC against the teacher's decisions, mean over tags": float(np.nanmean(areas)),
         "PR-AUC against the teacher's decisions, worst tag": float(np.nanmin(areas)),
     }
