@@ -129,21 +129,21 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 # The bundled model again: a run that never hears the held-out packages, measured by them, and its card with what was
 # measured. It goes on where it was stopped; what was heard and trained already is not again.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
-SAID := $(and $(wildcard $(MOODFIELD_DATA)/mtg-jamendo/autotagging_moodtheme-train.tsv),\
-  $(wildcard $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy))
+SAID := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
   --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --terms music/terms.toml
 parents:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
-	@test -f "$(SAID)" || { echo "name the folder of what the teacher said, by which scores are calibrated:" \
-	  "make model MOODFIELD_DATA=FOLDER (see docs/train.md)" >&2; exit 1; }
+	@for file in "$(SAID)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
+	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
 model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	$(DISTILL) --to runs/default
 	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
 	$(DISTILL) --to runs/default --appendix docs/model.md --appendix docs/students.md
-	mkdir -p src/moodfield/models/default && rm -f src/moodfield/models/default/*
-	cp runs/default/best/* src/moodfield/models/default/
+	.venv/bin/moodfield models verify runs/default/best
+	rm -rf src/moodfield/models/default.part && cp -r runs/default/best src/moodfield/models/default.part
+	rm -rf src/moodfield/models/default && mv src/moodfield/models/default.part src/moodfield/models/default
 	.venv/bin/moodfield models verify default
 
 clean:  ## remove what was built; downloads (.cache) and runs stay

@@ -2,10 +2,11 @@
 
     MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42-44] [--only NAME …]
 
-Students learn what the organisers' network says of free music (`make music`), about thirty thousand windows each, and
-are judged by packages held out whole, and by what people felt about Emotify, which none learned from. What a student
-came to is a line of students.jsonl, kept beside this script: it is not trained again unless its settings changed, or
-its line and its run are deleted; a run that was stopped goes on. Prints the page docs/students.md of what is finished.
+Students learn what the organisers' network says of free music (`make music`), about 38,000 clips each, and are judged
+by packages held out whole, and by what people felt about Emotify, which none learned from. What a student came to is a
+line of students.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and
+its run are deleted; a run that was stopped goes on. Two of these at once may share the work by their --seeds. Prints
+the page docs/students.md of what is finished.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import people
 from moodfield import calibration, fleet, metrics
 from moodfield.jamendo import Split
 from moodfield.nets import Net
-from moodfield.training import distill, loop, recipe, runs, validation
+from moodfield.training import distill, loop, recipe, runs, together, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.distill import Lesson
 from moodfield.training.recipe import Recipe
@@ -49,7 +50,6 @@ BASE = (
     "schedule.floor=3e-5",
     "averaging.every=1",
     "averaging.snapshots=1",
-    "precision=bf16-mixed",
     "validate_every=5",
 )
 """what all share, beside the default recipe; an epoch has every window once"""
@@ -90,9 +90,9 @@ HEAD = """# Students
 
 What the bundled model should be, decided one thing at a time. Every student hears the free music of 86 Debian packages
 (34.1 h), learns what the organisers' VGG-ish network says of its windows, and is judged by seven packages held out
-whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag;
-PR-AUC against what the teacher itself would decide; and, by the tags-to-emotions map of `benchmarks/people.py`, rank
-correlation with what people felt about 300 excerpts of Emotify, within genre. Nothing learned from Emotify.
+whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag; and,
+by the tags-to-emotions map of `benchmarks/people.py`, rank correlation with what people felt about 300 excerpts of
+Emotify, within genre. Nothing learned from Emotify.
 
 The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
@@ -116,6 +116,8 @@ class Result:
     """with the mean of its weights over the last epochs"""
     settings: str
     """what it was trained with"""
+    precision: str
+    """in which numbers: bfloat16 where the processor computes with it, float32 elsewhere"""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,9 @@ def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judg
     if any((each.variant, each.seed) == (variant, seed) for each in _found()):
         return
     settings = _settings(variant).split()
-    plan = recipe.change(Recipe(), *(each for each in settings if not each.startswith(SPEED)), f"seed={seed}")
+    precision = "bf16-mixed" if together.knows_bfloat16() else "32-true"
+    own_settings = (each for each in settings if not each.startswith(SPEED))
+    plan = recipe.change(Recipe(), *own_settings, f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in settings if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())
@@ -187,7 +191,8 @@ def _train(variant: str, seed: int, found: distill.Music, checkpoint: Path, judg
         "network": _measure(plan, net, best, given, excerpts, judges, vocabulary),
         "average": _measure(plan, net, average, given, excerpts, judges, vocabulary),
     }
-    emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, "settings": _settings(variant)})
+    settled = {"settings": _settings(variant), "precision": precision}
+    emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
     print(f"{variant}, seed {seed}: {measured}", file=sys.stderr, flush=True)
 
 

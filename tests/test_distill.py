@@ -138,9 +138,9 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert first.figures["held-out tracks"] == 2
     assert first.origin["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
     assert first.origin["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
-    assert first.origin["taught by"] == f"best_model.pth, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
     digest = hashlib.sha256((tmp_path / "manifest.tsv").read_bytes()).hexdigest()
-    assert first.origin["music"] == f"manifest.tsv, SHA-256 {digest}"
+    assert first.origin["music"] == f"a manifest, SHA-256 {digest}"
     assert (first.origin["speeds"], first.origin["seed"]) == ("0.9, 1", "42")
     assert (first.name, first.limits) == ("mine", ())
     assert "not stated" in first.licence
@@ -163,6 +163,12 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
     with pytest.raises(BadRun, match=r"speeds 0\.9, 1, here 0\.9, 1, 1\.1; its figures"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9, 1.1))
+    with pytest.raises(BadRun, match="learned from the held-out packages itself"):
+        pupil("other", measured=tmp_path / "whole", speeds=(0.9,))
+    (tmp_path / "best_model.pth").write_bytes(b"others")
+    with pytest.raises(BadRun, match="taught by a checkpoint"):
+        pupil("other", measured=tmp_path / "first", speeds=(0.9,))
+    (tmp_path / "best_model.pth").write_bytes(b"weights")
     told = testimony.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
     with pytest.raises(BadRun, match="told otherwise what scores mean"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
@@ -187,6 +193,10 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
         tagger.Tagger([Member(each, member.engine)]).tag(song) for each in (replace(found, calibration=None), found)
     )
     np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
+    tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]
+    shares = [found.figures[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
+    decided = np.array([each.scores > each.thresholds for each in tunes])
+    np.testing.assert_allclose(shares, [(~decided.any(axis=1)).mean(), decided.mean(axis=0).max()])
     before = (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns
     again = pupil("told", judged=told, terms=replace(terms, name="renamed"))
     assert (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns > before

@@ -363,4 +363,4 @@ def test_more_mels_are_open_than_a_shell_allows_and_too_many_are_refused_in_word
     else:
         assert done.returncode == 1
         assert "one open file too many" in done.stderr
-        assert "ulimit -n" in done.stderr
+        assert "hard limit of open files" in done.stderr

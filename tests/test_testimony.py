@@ -1,6 +1,7 @@
 """What the card of a student says of it: what scores mean, examples, cost."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,10 +168,22 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     figures, examples = testimony.seen(told, said, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
+    for name, value in decisions.manners(said.decided[heldout]).items():
+        assert figures[name] == value
+        assert f"{name}, {testimony.NARROW}" in figures
+    both = figures["tags that both decide, of those that either does, mean over tracks"]
+    assert both == decisions.shared(said.decided[heldout], told.decided[heldout]).mean()
     assert [int(each.music) < 40 for each in examples] == [True, True, False, False]
     assert all(each.decided == each.wanted for each in examples[:2])
     assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
+    alike = testimony.Opinions(student, heldout, like=told)
+    counts, own = told.decided.sum(axis=0), alike.decided.sum(axis=0)
+    assert (own <= np.ceil(counts * decisions.LIKENESS)).all()
+    assert (np.ceil(counts * decisions.LIKENESS) < said.decided.sum(axis=0)).any(), "alone it would stray"
+    assert alike.learned.like is not None
+    np.testing.assert_array_equal(alike.learned.like.scores, told.scores[~heldout])
+    np.testing.assert_array_equal(alike.learned.scores, student[~heldout])
     few = [testimony.Opinions(each.scores[:83], heldout[:83]) for each in (told, said)]
     assert sorted(each.music for each in testimony.seen(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], "none twice"
 
@@ -212,7 +225,8 @@ def test_terms_are_read_whole_or_not_at_all(tmp_path):
         ("name = ", "cannot be read as terms, which are TOML"),
         ("name = 3", "terms.toml: name: Input should be a valid string"),
         ("license = 'MIT'", "terms.toml: license: Unexpected keyword argument"),
-        ("name = 2026-11-28", "cannot be read as terms"),
+        ("name = 2026-11-28", "terms are plain text"),
+        ("[origin]\ncalibration = 'none'", "terms say calibration, which a card knows"),
         ("[origin]\nyear = 2026", "origin.year: Input should be a valid string"),
     ],
 )
@@ -222,6 +236,16 @@ def test_other_terms_are_refused(tmp_path, text, message):
         testimony.read_terms(tmp_path / "terms.toml")
     with pytest.raises(BadConfig, match=r"none\.toml cannot be read"):
         testimony.read_terms(tmp_path / "none.toml")
+
+
+def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
+    described = card.read(tagger.MODELS / "default")
+    for name, value in described.figures.items():
+        if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", described.appendix, re.MULTILINE):
+            assert float(row[1]) == pytest.approx(value * (100 if row[2] else 1), abs=0.051), name
+    assert "different tags used |" in described.appendix
+    page = Path(__file__).parents[1] / "docs" / "model.md"
+    assert described.appendix.startswith(page.read_text().strip())
 
 
 def test_the_terms_of_the_bundled_model_are_those_of_its_card():

@@ -139,9 +139,8 @@ def _chips(each: Tagging) -> str:
         lines = "".join(f'<li style="--h:{wording.hue(tag)}">{wording.safe(tag)}</li>' for tag in tags)
         label = f'<span class="quiet">{what}</span>' if what == "Themes" else ""
         lists.append(f'<div class="{what.lower()}">{label}<ul aria-label="{what}">{lines}</ul></div>' if tags else "")
-    more = (
-        f"<details><summary>{len(rest)} more</summary><p>{wording.safe(', '.join(rest))}</p></details>" if rest else ""
-    )
+    named = ", ".join(f'<span class="{wording.kind(each, tag)}">{wording.safe(tag)}</span>' for tag in rest)
+    more = f"<details><summary>{len(rest)} more</summary><p>{named}</p></details>" if rest else ""
     return "".join(lists) + more
 
 

@@ -90,12 +90,8 @@ def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tr
     return np.asarray(np.min(within, axis=0))
 
 
-def agreement(
-    wanted: Float[np.ndarray, "tracks tags"],
-    scores: Float[np.ndarray, "tracks tags"],
-    levels: Float64[np.ndarray, "tags"],
-) -> dict[str, float]:
-    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks; how sensible its decisions look."""
+def agreement(wanted: Float[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]) -> dict[str, float]:
+    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks."""
     ranks = metrics.spearman(wanted, scores)
     top = [np.argsort(-values, axis=1)[:, :5] for values in (wanted, scores)]
     return {
@@ -106,7 +102,7 @@ def agreement(
         "of the teacher's five highest tags, found": float(
             np.mean([len(set(one) & set(other)) for one, other in zip(*top, strict=True)])
         ),
-    } | manners(metrics.decide(scores, levels))
+    }
 
 
 def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:

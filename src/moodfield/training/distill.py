@@ -16,14 +16,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from moodfield import audio, calibration, card, files, fleet, mel, nets, tagger, tags
 from moodfield.card import Card
 from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
-from moodfield.nets import Net
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, loop, perform, recipe, runs, testimony, validation
 from moodfield.training.augment import AugmentConfig
@@ -53,7 +51,7 @@ STUDENT = Recipe(
     schedule=ScheduleConfig(warm_up=0, constant=2, decay=4, final=2, peak=1e-3, floor=3e-5),
     precision="bf16-mixed",
 )
-"""the recipe of the bundled model; the last average of its weights counts, so it owes nothing to held-out music"""
+"""the recipe of the bundled model; the last average of its weights counts, whatever held-out music says of it"""
 HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
 """what is said of held-out music that the student then learned from"""
 
@@ -69,7 +67,7 @@ class Music:
     licences: dict[str, str]
     """package → the licences of its tracks"""
     manifest: str
-    """the name of the manifest, and its SHA-256"""
+    """the SHA-256 of the manifest"""
 
 
 def read_manifest(path: str | Path) -> Music:
@@ -92,7 +90,7 @@ def read_manifest(path: str | Path) -> Music:
         licences.setdefault(row["package"], {})[row["licence"]] = None
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
     named = {package: ", ".join(kinds) for package, kinds in licences.items()}
-    return Music(train, heldout, named, f"{Path(path).name}, SHA-256 {hashlib.sha256(text).hexdigest()}")
+    return Music(train, heldout, named, hashlib.sha256(text).hexdigest())
 
 
 def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
@@ -192,16 +190,20 @@ def distill(
     """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
 
     The student is the last average of its weights or, if the recipe takes none, the network of the best validated
-    epoch. `STUDENT` takes some, so it owes nothing to the held-out packages, which measure it. Thresholds need no
-    truth, only music of many kinds, so the teacher's are chosen on all of it, and the student's to decide like it;
+    epoch. `STUDENT` takes some, so the held-out packages, which measure it, do not choose its weights. Thresholds need
+    no truth, only music of many kinds, so the teacher's are chosen on all of it, and the student's to decide like it;
     what the training packages alone would have chosen is among the figures.
 
-    With `measured`, a finished run of the same recipe on the same music, the student learns from the held-out packages,
-    too, and its figures and examples stay those of that run. What the teacher's scores mean, if it was `judged`, holds
-    for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not trained again when
-    the command is repeated, and the model folder of before stays until there is a new one.
+    With `measured`, a finished run of the same recipe, teacher and music, the student learns from the held-out
+    packages, too, and its figures and examples stay those of that run. What the teacher's scores mean, if it was
+    `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
+    trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
     """
-    fed = {"music": found.manifest, "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds}))}
+    fed = {
+        "taught by": f"a checkpoint, SHA-256 {_digest(checkpoint)}",
+        "music": f"a manifest, SHA-256 {found.manifest}",
+        "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds})),
+    }
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
@@ -214,13 +216,13 @@ def distill(
     heldout = np.array([track in found.heldout.tracks for track in tracks])
     known = judged.calibration.scores if judged else calibration.sigmoid
     teacher = Opinions(known(pieces.truth.tracks()), heldout, draft.priors)
-    student = Opinions(_heard_by(net, draft, pieces, place.run / "draft"), heldout, draft.priors, like=teacher)
+    export.export(net, draft, folder := place.run / "draft")
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, draft.priors, like=teacher)
     origin = {
         **terms.origin,
-        "taught by": f"{Path(checkpoint).name}, SHA-256 {_digest(checkpoint)}",
+        **fed,
         "learned from": _packages(found, given.learned),
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
-        **fed,
         "seed": str(plan.seed),
         "thresholds": "chosen on all of this music, by the scores alone, to decide like the teacher",
         "cost": testimony.cost([place.run, *([measured] if measured else [])]),
@@ -231,7 +233,7 @@ def distill(
         names = [_title(track) for track in itertools.compress(tracks, heldout)]
         figures, examples = testimony.seen(teacher, student, names)
     described = replace(
-        draft,
+        card.read(folder),
         thresholds=tuple(student.thresholds.tolist()),
         origin=origin | dict(draft.origin),
         figures=dict(figures) | dict(draft.figures),
@@ -239,15 +241,9 @@ def distill(
         examples=examples,
         appendix=appendix,
     )
-    return export.export(net, described, place.run / tagger.BEST)
-
-
-def _heard_by(net: Net, draft: Card, pieces: Material, folder: Path) -> Float32[np.ndarray, "tracks tags"]:
-    """What the very files say that such a network becomes; they are made in a folder that does not stay."""
-    export.export(net, draft, folder)
-    found = validation.scores(tagger.load(folder), pieces)
-    shutil.rmtree(folder)
-    return found
+    export.label(described, folder)
+    shutil.rmtree(place.run / tagger.BEST, ignore_errors=True)
+    return card.read(folder.replace(place.run / tagger.BEST))
 
 
 def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
@@ -276,7 +272,9 @@ def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: testi
     known = card.read(measured / tagger.BEST)
     for what, own in fed.items():
         if (other := known.origin.get(what)) != own:
-            raise BadRun(f"{measured} was fed otherwise: {what} {other}, here {own}; its figures say nothing of this")
+            raise BadRun(f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this")
+    if known.origin.get("held out", "").endswith(HELD_OUT_BEFORE):
+        raise BadRun(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
     if known.origin.get("calibration") != (judged.origin if judged else None):
         raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
     return known

@@ -93,7 +93,10 @@ def page(described: Card) -> str:
     if described.themes:
         lines += [f"**Themes.** {', '.join(described.themes)}", ""]
     if described.calibration:
-        lines += ["**Scores** are calibrated: the share of music scoring so that people would give the tag.", ""]
+        lines += [
+            "**Scores** are calibrated, to be the share of music scoring so that people would give the tag.",
+            "",
+        ]
     if described.priors:
         rare, common = (choose(described.priors) for choose in (min, max))
         lines += [f"**Priors**, the share of all music that has a tag, are known: {rare:.2g} to {common:.2g}.", ""]

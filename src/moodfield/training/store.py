@@ -26,8 +26,8 @@ from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 
 StoredMel = Float16[np.ndarray, "frames bands"]
-MOST_OPEN = 2**16
-"""mels that are mapped at once, at most, where the system lets a process have so many"""
+MOST_OPEN = 2**16, 10_240
+"""files that are asked for at once: enough for any dataset, and what every Mac grants"""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Store:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise BadDataset(
-                    f"the mel of {track.id} is one open file too many; a run keeps every mel open, so let it have more "
-                    f"files than tracks (ulimit -n {MOST_OPEN}), or train on fewer tracks"
+                    f"the mel of {track.id} is one open file too many: a run keeps every mel open; "
+                    "raise the system's hard limit of open files (ulimit -Hn says it), or train on fewer tracks"
                 ) from error
             raise BadDataset(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
         return stored
@@ -115,10 +115,10 @@ def _let_many_be_open() -> None:
         import resource
 
         allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_OPEN if most == resource.RLIM_INFINITY else min(MOST_OPEN, most)
-        if allowed != resource.RLIM_INFINITY and allowed < wanted:
-            with contextlib.suppress(ValueError):  # kernels may grant less than they say; `open` tells if it is short
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        for wanted in sorted(each if most == resource.RLIM_INFINITY else min(each, most) for each in MOST_OPEN):
+            if allowed != resource.RLIM_INFINITY and allowed < wanted:
+                with contextlib.suppress(ValueError):  # kernels may grant less than they say; `open` tells of the rest
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:

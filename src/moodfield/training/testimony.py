@@ -24,6 +24,12 @@ from moodfield.training import decisions, history
 
 EXAMPLES = 10
 """tracks that a card shows where a student does best, and as many where it does worst"""
+KNOWN = frozenset(
+    ("taught by", "music", "speeds", "learned from", "held out", "seed", "thresholds", "cost", "calibration")
+)
+"""what a card knows of where a student comes from"""
+NARROW = "thresholds of the training packages"
+"""what is said of figures under thresholds that owe nothing to held-out music"""
 WATTS = 10
 """what a busy core is taken to draw; few machines tell"""
 SEED = 0
@@ -45,7 +51,13 @@ class Terms:
     limits: tuple[str, ...] = ()
     """what it must not be used for, and what it cannot do"""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """what else is to be known of where it comes from"""
+    """what else is to be known of where it comes from, under names that are not `KNOWN`"""
+
+    def __post_init__(self) -> None:
+        if clash := KNOWN & self.origin.keys():
+            raise BadConfig(
+                f"terms say {', '.join(sorted(clash))}, which a card knows without being told; leave it out"
+            )
 
 
 UNSAID = Terms()
@@ -58,7 +70,9 @@ def read_terms(path: str | Path) -> Terms:
         return TypeAdapter(Terms).validate_json(json.dumps(tomllib.loads(Path(path).read_text("utf-8"))), strict=True)
     except ValidationError as error:
         raise BadConfig(f"{path}: {errors.misfits(error.errors())}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except TypeError as error:
+        raise BadConfig(f"{path}: {error}; terms are plain text in TOML, and lists and tables of it") from error
+    except (OSError, ValueError) as error:
         raise BadConfig(f"{path} cannot be read as terms, which are TOML: {error}") from error
 
 
@@ -149,16 +163,12 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
     """
     held = student.heldout
     wanted, scores = teacher.scores[held], student.scores[held]
-    narrow = decisions.agreement(wanted, scores, student.learned.thresholds)
-    figures = decisions.agreement(wanted, scores, student.thresholds) | {
-        f"{name}, thresholds of the training packages": value
-        for name, value in narrow.items()
-        if "share" in name or "used" in name
-    }
     decided = [student.decided[held], teacher.decided[held]]
+    narrow = [metrics.decide(scores, student.learned.thresholds), metrics.decide(wanted, teacher.learned.thresholds)]
     areas = metrics.evaluate(decided[1], scores).per_tag["PR-AUC"]
+    figures = decisions.agreement(wanted, scores) | _decided(*decided)
+    figures |= {f"{name}, {NARROW}": value for name, value in _decided(*narrow).items()}
     figures |= {
-        "share of the tags that either decides for a track that both decide": float(decisions.shared(*decided).mean()),
         "PR-AUC against the teacher's decisions, mean over tags": float(np.nanmean(areas)),
         "PR-AUC against the teacher's decisions, worst tag": float(np.nanmin(areas)),
     }
@@ -166,6 +176,12 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
     return figures, tuple(Example(names[row], said[0][row], said[1][row]) for row in shown)
+
+
+def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
+    """How sensible decisions of a student look, and how much they are its teacher's."""
+    shared = {"tags that both decide, of those that either does, mean over tracks": decisions.shared(student, teacher)}
+    return decisions.manners(student) | {name: float(each.mean()) for name, each in shared.items()}
 
 
 def cost(trained: Sequence[Path]) -> str:

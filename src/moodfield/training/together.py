@@ -18,6 +18,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 
+from moodfield.errors import MoodfieldWarning
+
 Shape = TypeVar("Shape", bound=np.ndarray)
 PATIENCE = timedelta(days=1)
 """how long a process waits for the others, one of which may have the longest track"""
@@ -70,8 +72,23 @@ class Team:
         self.fabric.barrier()
 
 
+def knows_bfloat16() -> bool:
+    """Whether what this process would train on computes with bfloat16; other processors imitate it, slowly."""
+    return torch.accelerator.is_available() or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
 def gather(precision: Any) -> Team:
-    """The team that this process belongs to: itself alone, or all that torchrun started, on however many machines."""
+    """The team that this process belongs to: itself alone, or all that torchrun started, on however many machines.
+
+    Warns of numbers that the processor only imitates.
+    """
+    if precision == "bf16-mixed" and not knows_bfloat16():
+        warnings.warn(
+            "this processor imitates bfloat16, and trains several times slower with it than without; "
+            "set precision=32-true",
+            MoodfieldWarning,
+            stacklevel=2,
+        )
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return Team(Fabric(accelerator="auto", devices=1, precision=precision))
