@@ -207,7 +207,9 @@ def test_many_decided_tags_are_all_named() -> None:
     (card,) = cards(report.page([track]))
     assert f"{56 - sheet.CHIPS} more" in card
     shown = re.findall(r"<li style[^>]*>(\w+)</li>", card)
-    assert sorted([*shown, *re.findall(r"<p>([\w, ]+)</p>", card)[0].split(", ")]) == sorted(track.vocabulary)
+    rest = re.findall(r'<span class="(tag(?: theme)?)">(\w+)</span>', re.findall(r"<details>.*?</details>", card)[0])
+    assert sorted([*shown, *(name for _, name in rest)]) == sorted(track.vocabulary)
+    assert all((kind == "tag theme") == (name in track.theme_vocabulary) for kind, name in rest)
 
 
 def test_a_track_without_moods_says_so() -> None:

@@ -199,25 +199,16 @@ def distill(
     `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
     trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
     """
-    fed = {
-        "taught by": f"a checkpoint, SHA-256 {_digest(checkpoint)}",
-        "music": f"a manifest, SHA-256 {found.manifest}",
-        "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds})),
-    }
+    fed = _fed(checkpoint, found, speeds)
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
-    vocabulary = found.train.vocabulary
+    vocabulary, folder = found.train.vocabulary, place.run / "draft"
     net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
     loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
     draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
-    draft = judged.tell(draft) if judged else draft
-    pieces, tracks = _own(given, found)
-    heldout = np.array([track in found.heldout.tracks for track in tracks])
-    known = judged.calibration.scores if judged else calibration.sigmoid
-    teacher = Opinions(known(pieces.truth.tracks()), heldout, draft.priors)
-    export.export(net, draft, folder := place.run / "draft")
-    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, draft.priors, like=teacher)
+    export.export(net, judged.tell(draft) if judged else draft, folder)
+    draft, (teacher, student, names) = card.read(folder), _opinions(folder, given, found, judged)
     origin = {
         **terms.origin,
         **fed,
@@ -227,13 +218,9 @@ def distill(
         "thresholds": "chosen on all of this music, by the scores alone, to decide like the teacher",
         "cost": testimony.cost([place.run, *([measured] if measured else [])]),
     }
-    if before:
-        figures, examples = before.figures, before.examples
-    else:
-        names = [_title(track) for track in itertools.compress(tracks, heldout)]
-        figures, examples = testimony.seen(teacher, student, names)
+    figures, examples = (before.figures, before.examples) if before else testimony.seen(teacher, student, names)
     described = replace(
-        card.read(folder),
+        draft,
         thresholds=tuple(student.thresholds.tolist()),
         origin=origin | dict(draft.origin),
         figures=dict(figures) | dict(draft.figures),
@@ -244,6 +231,27 @@ def distill(
     export.label(described, folder)
     shutil.rmtree(place.run / tagger.BEST, ignore_errors=True)
     return card.read(folder.replace(place.run / tagger.BEST))
+
+
+def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[str, str]:
+    """What a student learns from; two with the same recipe that were fed the same learn the same."""
+    return {
+        "taught by": f"a checkpoint, SHA-256 {_digest(checkpoint)}",
+        "music": f"a manifest, SHA-256 {found.manifest}",
+        "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds})),
+    }
+
+
+def _opinions(
+    folder: Path, given: Lesson, found: Music, judged: testimony.Judged | None
+) -> tuple[Opinions, Opinions, list[str]]:
+    """What the teacher says of all music, what the student in a model folder says; what held-out tracks are called."""
+    pieces, tracks = _own(given, found)
+    heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
+    known = judged.calibration.scores if judged else calibration.sigmoid
+    teacher = Opinions(known(pieces.truth.tracks()), heldout, priors)
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teacher)
+    return teacher, student, [_title(track) for track in itertools.compress(tracks, heldout)]
 
 
 def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
