@@ -98,12 +98,14 @@ class _Block(nn.Module):
             self.residual.append(nn.Conv2d(channels, outputs, layer.kernel, layer.stride, layer.padding, bias=False))
             self.residual.append(nn.BatchNorm2d(outputs))
             channels, stride = outputs, stride * layer.stride
+        self.stride = stride
         self.shortcut = nn.Sequential()
         if stride > 1 or channels != inputs:
-            self.shortcut.append(nn.Conv2d(inputs, channels, 1, stride, bias=False))
+            self.shortcut.append(nn.Conv2d(inputs, channels, 1, bias=False))
             self.shortcut.append(nn.BatchNorm2d(channels))
 
     def forward(self, maps: AnyMaps) -> AnyMaps:
         residual = self.residual(maps)
-        residual += self.shortcut(maps)
+        # The shortcut's own stride, taken first: oneDNN's strided 1 × 1 kernels for AVX2 write where they must not.
+        residual += self.shortcut(maps[:, :, :: self.stride, :: self.stride])
         return F.relu(residual, inplace=True)
