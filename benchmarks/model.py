@@ -20,6 +20,7 @@ import soundfile
 
 import people
 from moodfield import audio, calibration, fleet, mel, metrics, tagger
+from moodfield.card import Card
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
@@ -58,6 +59,8 @@ class Heard:
 
     tracks: tuple[Track, ...]
     """those that both could hear"""
+    card: Card
+    """the student's"""
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
@@ -94,7 +97,7 @@ def main() -> None:
     heard = _hear(given.model, found, checkpoint, place)
     print(HEAD.format(tracks=len(heard.tracks)))
     _agreement(heard)
-    _decisions(given.model, heard)
+    _decisions(heard)
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
@@ -130,7 +133,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
     if not both:
         sys.exit(f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.music}; make music")
     tracks, taggings, rows = zip(*both, strict=True)
-    return Heard(tracks, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
+    return Heard(tracks, member.card, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
 
 
 def _agreement(heard: Heard) -> None:
@@ -161,28 +164,22 @@ def _agreement(heard: Heard) -> None:
         print(f"| {package} | {rows.sum()} | {inside:.3f} | {shared[rows].mean():.0%} |")
 
 
-def _decisions(model: str, heard: Heard) -> None:
+def _decisions(heard: Heard) -> None:
     """How sensible they look, of the student and of its teacher, and by thresholds that owe nothing to these tracks."""
-    [member] = tagger.load(model).members
-    figures = member.card.figures
-    rows = []
-    for name, goal in GOALS.items():
-        own = [decisions.manners(each)[name] for each in (heard.decided, heard.teacher_decided)]
-        other = figures.get(f"{name}, {testimony.NARROW}", np.nan)
-        rows.append((name, goal, *(f"{each:.0f}" if "used" in name else f"{each:.1%}" for each in (*own, other))))
-    shared = decisions.shared(heard.decided, heard.teacher_decided).mean()
-    rows.append(("tags that both decide, of those that either does", "–", f"{shared:.0%}", "–", "–"))
-    priors = heard.taggings[0].priors
-    clear = []
-    for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher)):
-        evidence = calibration.logit(scores) - (0 if priors is None else calibration.logit(priors))
-        places = np.argsort(np.argsort(-evidence, axis=1), axis=1)
-        clear.append(f"{(places[decided] < CLEAREST).mean():.0%}")
-    rows.append((f"decided tags that are among their track's {CLEAREST} clearest", "–", *clear, "–"))
     print("\n## Decisions\n\n| | goal | the model | its teacher | the model, by the training packages |")
     print("|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+    manners = [decisions.manners(each) for each in (heard.decided, heard.teacher_decided)]
+    for name, goal in GOALS.items():
+        values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {testimony.NARROW}", np.nan))
+        cells = (f"{value:.0f}" if "used" in name else f"{value:.1%}" for value in values)
+        print(f"| {name} | {goal} | {' | '.join(cells)} |")
+    shared = decisions.shared(heard.decided, heard.teacher_decided).mean()
+    print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
+    clear = (
+        f"{(decisions.clearest(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
+        for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher))
+    )
+    print(f"| decided tags that are among their track's {CLEAREST} clearest | – | {' | '.join(clear)} | – |")
 
 
 def _curve(run: Path) -> None:

@@ -185,6 +185,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
         terms.name, terms.summary, terms.licence, terms.limits,
     )  # fmt: skip
     assert found.origin["made by"] == "hand"
+    assert found.origin.keys() == testimony.KNOWN | {"made by"}
     assert found.figures["Brier score"] == 0.03
     assert found == card.read(tmp_path / "told" / "best")
     [member] = tagger.load(tmp_path / "told" / "best", threads=1).members

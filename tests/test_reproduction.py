@@ -22,10 +22,10 @@ from noises import TAGS
 
 TINY = (
     "net.width=4", "mel.rate=8000", "mel.window=256", "mel.overlap=0.5", "mel.bands=32", "batch.clip_seconds=1",
-    "batch.size=4", "augment.roll_frames=3", "schedule.warm_up=0", "schedule.constant=2", "schedule.decay=1",
-    "schedule.final=0", "averaging.start=1", "averaging.every=1", "averaging.snapshots=2",
+    "batch.size=4", "augment.roll_frames=3", "schedule.peak=1e-2", "schedule.warm_up=0", "schedule.constant=2",
+    "schedule.decay=1", "schedule.final=0", "averaging.start=1", "averaging.every=1", "averaging.snapshots=2",
 )  # fmt: skip
-"""three epochs of next to nothing"""
+"""three epochs of next to nothing, at a rate at which they learn something on any processor"""
 LEAST = (*TINY, "schedule.constant=1", "schedule.decay=0", "averaging.every=0")
 """one epoch, one snapshot"""
 
@@ -79,8 +79,7 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
     assert done == [(name, None) for name in names]
     made = submissions.read(tmp_path / "row")
-    odd = submissions.check(made, vocabulary=TAGS, rows=8)
-    assert not [each for each in odd if "decided" not in each], "what so little training decides is luck"
+    assert submissions.check(made, vocabulary=TAGS, rows=8) == []
     said = {
         part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
         for part in reproduction.JUDGED

@@ -46,9 +46,7 @@ def thresholds(
     choices of tags serve about as well. So who is to decide `like` somebody, a student like its teacher say, begins
     with as many tracks for every tag as they decide it for, and stays near that.
     """
-    logits = calibration.logit(scores.astype(np.float64))
-    evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
-    places = np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1)
+    logits, places = calibration.logit(scores.astype(np.float64)), clearest(scores, priors)
     strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
     tracks, count = logits.shape
     order = np.argsort(-logits, axis=0, kind="stable")
@@ -79,6 +77,15 @@ def thresholds(
     last = np.take_along_axis(ranked, passing[None] - 1, axis=0)[0]
     following = np.take_along_axis(ranked, np.minimum(passing, tracks - 1)[None], axis=0)[0]
     return np.asarray((last + following) / 2)
+
+
+def clearest(
+    scores: Float[np.ndarray, "tracks tags"], priors: Sequence[float] | None
+) -> Int64[np.ndarray, "tracks tags"]:
+    """The place of every tag among those of its track, 0 for the clearest, as `thresholds` understands it."""
+    logits = calibration.logit(scores.astype(np.float64))
+    evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
+    return np.asarray(np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1))
 
 
 def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tags"]:

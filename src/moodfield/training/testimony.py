@@ -144,12 +144,12 @@ class Opinions:
         like = self.like.decided if self.like else None
         return decisions.thresholds(self.scores, priors=self.priors, parts=self.heldout, like=like)
 
-    @property
+    @cached_property
     def decided(self) -> Bool[np.ndarray, "tracks tags"]:
         """What they decide by their thresholds."""
         return metrics.decide(self.scores, self.thresholds)
 
-    @property
+    @cached_property
     def learned(self) -> "Opinions":
         """Those of the tracks learned from alone."""
         own = ~self.heldout
@@ -180,8 +180,8 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
 
 def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
     """How sensible decisions of a student look, and how much they are its teacher's."""
-    shared = {"tags that both decide, of those that either does, mean over tracks": decisions.shared(student, teacher)}
-    return decisions.manners(student) | {name: float(each.mean()) for name, each in shared.items()}
+    shared = float(decisions.shared(student, teacher).mean())
+    return decisions.manners(student) | {"tags that both decide, of those that either does, mean over tracks": shared}
 
 
 def cost(trained: Sequence[Path]) -> str:
