@@ -55,6 +55,11 @@ def test_a_run_that_has_not_begun_can_be_drawn(tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_name_is_no_formula(tmp_path):
+    learning.draw(tmp_path / "x.png", {r"a run for $\frac$": SHORT}, measure="score")
+    assert (tmp_path / "x.png").is_file()
+
+
 def test_a_picture_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(BadConfig, match=r"ends in \.png"):
         learning.draw(Path(tmp_path / "x.jpg"), {"one": SHORT}, measure="score")

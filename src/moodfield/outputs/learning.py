@@ -115,7 +115,9 @@ def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> 
         kinds, ["network", "average of its weights", "best epoch"], loc="lower right", fontsize=8.5, labelcolor=INK
     )
     runs = [Line2D([], [], color=COLOURS[index % len(COLOURS)], linewidth=3) for index in range(len(names))]
-    figure.legend(
+    whose = figure.legend(
         runs, [picture.printable(name) for name in names], loc="upper left", bbox_to_anchor=(0.055, 0.985), ncols=4,
         frameon=False, fontsize=10, labelcolor=INK,
     )  # fmt: skip
+    for text in whose.get_texts():
+        text.set_parse_math(False)  # a name is no formula
