@@ -90,7 +90,7 @@ ensembles: $(READY)  ## what means of public systems are worth on the test split
 	@mv docs/ensembles.part docs/ensembles.md
 
 students: $(READY) music  ## what the bundled model should be, one thing varied at a time: hours, goes on where it was; writes docs/students.md
-	.venv/bin/python -W ignore benchmarks/students.py > docs/students.part
+	.venv/bin/python -W ignore benchmarks/students.py $(if $(TEACHER),--teacher "$(TEACHER)") > docs/students.part
 	@mv docs/students.part docs/students.md
 
 calibration: $(READY)  ## what scores mean: calibrations of the published baseline; a minute; writes docs/calibration.md

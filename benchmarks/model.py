@@ -4,7 +4,7 @@
 
 MODEL must not have learned from the held-out packages of music/manifest.tsv, if its figures are to mean anything: for
 the bundled model that is the run its figures come from, not the one that then learned from everything. Prints the page
-docs/model.md. Needs the music of `make music`; the teacher's checkpoint and Emotify are used if they are there.
+docs/model.md. Needs the music of `make music` and the teacher's checkpoint; Emotify is used if it is there.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Which student makes the best bundled model: one thing varied at a time, three seeds each.
 
-    MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42-44] [--only NAME …]
+    MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42 43 44] [--only NAME …]
 
 Students learn what the organisers' network says of free music (`make music`), about 38,000 clips each, and are judged
 by packages held out whole, and by what people felt about Emotify, which none learned from. What a student came to is a
@@ -159,15 +159,18 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("runs/students"))
     parser.add_argument("--store", type=Path, default=Path(".cache/store"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
+    parser.add_argument(
+        "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
+    )
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--only", nargs="*", default=list(variants()), choices=list(variants()))
     parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
     given = parser.parse_args()
     if not given.page:
         home = Path(os.environ.get("MOODFIELD_DATA", ""))
-        checkpoint = home / "vggish" / "best_model.pth"
+        checkpoint = given.teacher or home / "vggish" / "best_model.pth"
         if not (home / "emotify").is_dir() or not checkpoint.is_file():
-            sys.exit("set MOODFIELD_DATA to the folder that holds emotify/ and vggish/best_model.pth")
+            sys.exit(f"set MOODFIELD_DATA to the folder that holds emotify/, and name the teacher, if not {checkpoint}")
         loop.keep_freed_memory(Recipe())
         found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)

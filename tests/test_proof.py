@@ -82,6 +82,13 @@ def test_a_model_without_a_memory_is_refused(cp_model, tmp_path):
         proof.check(models.varied(cp_model, tmp_path / "old", proof=()))
 
 
+def test_a_card_that_vouches_for_no_network_is_refused(cp_model, tmp_path):
+    folder = models.varied(cp_model, tmp_path / "other")
+    card.write(replace(card.read(folder), sha256={}), folder)
+    with pytest.raises(BadModel, match=r"no checksum of model\.onnx; export the model again"):
+        proof.check(folder)
+
+
 @pytest.mark.parametrize("remembered", [(1.0,), (1.0, 2.0, 3.0, 4.0, float("nan"))])
 def test_a_memory_that_cannot_be_is_refused(cp_model, remembered):
     with pytest.raises(BadModel, match="its proof is"):

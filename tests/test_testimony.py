@@ -107,6 +107,14 @@ def test_thresholds_give_tracks_a_few_clear_tags_and_no_tag_to_a_whole_part(seed
     assert (elsewhere != decided).any(), "what is clear depends on what is usual"
 
 
+def test_no_track_is_told_what_is_less_likely_of_it_than_of_any():
+    scores = music(300, 40)
+    priors = np.quantile(scores, 0.97, axis=0)  # of every tag only nine tracks are above them
+    decided = scores > decisions.thresholds(scores, priors=priors.tolist())
+    assert decided.any(axis=0).all()
+    assert (scores > priors)[decided].all()
+
+
 def test_a_part_of_its_own_keeps_a_tag_from_being_common_there():
     scores = music(200, 20)
     parts = np.arange(200) < 40
@@ -136,9 +144,11 @@ def test_who_is_to_decide_like_somebody_does(seed):
     assert decisions.shared(wanted, alike).mean() > decisions.shared(wanted, alone).mean() + 0.1
     counts, own = wanted.sum(axis=0), alike.sum(axis=0)
     assert (own <= np.ceil(counts * decisions.LIKENESS)).all()
-    assert (own >= np.minimum(np.floor(counts / decisions.LIKENESS), own.max())).all()
-    for part in (parts, ~parts):
-        assert alike[part].mean(axis=0).max() <= decisions.COMMONEST
+    order, least = np.argsort(-student, axis=0), np.ceil(decisions.RAREST * 300)
+    some = [np.cumsum(part[order], axis=0) <= decisions.COMMONEST * part.sum() for part in (parts, ~parts)]
+    allowed = np.logical_and(*some).sum(axis=0)  # before a tag is common in a part
+    assert (own >= np.maximum(np.floor(np.minimum(counts, allowed) / decisions.LIKENESS), least)).all()
+    assert (own <= np.maximum(allowed, least)).all()
 
 
 def test_what_is_shared_is_counted_by_track():
@@ -253,8 +263,8 @@ def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
         if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", described.appendix, re.MULTILINE):
             assert float(row[1]) == pytest.approx(value * (100 if row[2] else 1), abs=0.051), name
     assert "different tags used |" in described.appendix
-    page = Path(__file__).parents[1] / "docs" / "model.md"
-    assert described.appendix.startswith(page.read_text().strip())
+    pages = [Path(__file__).parents[1] / "docs" / name for name in ("model.md", "students.md")]
+    assert described.appendix == "\n\n".join(page.read_text().strip() for page in pages)
 
 
 def test_the_terms_of_the_bundled_model_are_those_of_its_card():

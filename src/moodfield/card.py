@@ -69,7 +69,7 @@ class Card:
     calibration: Calibration | None = None
     """what turns logits into scores; without one, the sigmoid alone"""
     priors: tuple[float, ...] | None = None
-    """share of the music that was learned from which has each tag, in 0 … 1, if it is known"""
+    """share of the training tracks, those of its teacher if it had one, that has each tag; in 0 … 1, if it is known"""
     origin: Mapping[str, str] = field(default_factory=dict)
     """where the weights come from: data, teacher, command"""
     figures: Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from moodfield import audio, clips, mel, tagger
+from moodfield import audio, card, clips, mel, tagger
 from moodfield.audio import Waveform
 from moodfield.card import Card
 from moodfield.errors import BadModel
@@ -70,11 +70,14 @@ def answer(member: Member) -> Float64[np.ndarray, "tags"]:
 def check(what: str | Path) -> Proof:
     """Ask a model by name, folder or run; its best network, if it is a run.
 
-    Refuses with `BadModel` files that are not those that its card vouches for, and a card that remembers nothing.
+    Refuses with `BadModel` files that are not those that its card vouches for, and a card that does not vouch for its
+    network or remembers nothing.
     """
     folder = tagger.folder(what)
     [member] = tagger.load(folder, threads=1).members
     remembered = np.array(member.card.proof)
+    if unknown := set(card.networks(member.card)) - set(member.card.sha256):
+        raise BadModel(f"the card of {folder} has no checksum of {', '.join(sorted(unknown))}; export the model again")
     if not remembered.size:
         raise BadModel(f"the card of {folder} does not remember what its network said; export the model again")
     return Proof(member.card, float(np.abs(answer(member) - remembered).max()))

@@ -46,7 +46,7 @@ class Tagging:
     over_time: OverTime
     """the mood over time, before it is pooled"""
     priors: Float32[np.ndarray, "tags"] | None = None
-    """share of the music learned from that has each tag, if the models say and agree"""
+    """share of the training tracks that has each tag, if the models say and agree"""
     envelope: Envelope | None = None
     """the outline of the waveform; nothing where the samples were not at hand"""
 

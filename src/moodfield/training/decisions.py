@@ -20,7 +20,7 @@ FEW = 5
 """tags of a track beyond which each one more counts as a fault"""
 CLEAREST, MERIT = 3, 0.5
 """tags of a track that had better be decided, and the faults that each of them takes away"""
-CLEAR, STRANGE, MOST_STRANGE = 6, 0.3, 6
+CLEAR, STRANGE, MOST_STRANGE = 6, 0.2, 6
 """tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
 LIKENESS = 1.25
 """how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
@@ -40,6 +40,7 @@ def thresholds(
     Scores of 0 … 1 of music of many kinds; `parts` tells kinds of it apart, in none of which a tag may be common;
     `priors` are shares of all music. A tag is the clearer, the higher its log-odds are over those of its prior or,
     without priors, over its mean in standard deviations: by scores alone `film` is clear in nearly all music of games.
+    No threshold is below its prior: nobody is told a tag that is less likely of this track than of any.
 
     Every tag begins with a threshold that as many tracks pass as have it among their clearest and then, tag by tag,
     takes the one with the fewest faults: tracks without a tag, tags beyond the first few, tags that are not clear. Many
@@ -50,8 +51,9 @@ def thresholds(
     strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
     tracks, count = logits.shape
     order = np.argsort(-logits, axis=0, kind="stable")
+    floor = np.zeros(count) if priors is None else np.array(priors)
     least, most = math.ceil(RAREST * tracks), _most(order, np.zeros(tracks, int) if parts is None else parts)
-    most = np.maximum(most, least)
+    most = np.maximum(np.minimum(most, (scores > floor).sum(axis=0)), least)
     passing = np.clip((places < CLEAREST if like is None else like).sum(axis=0), least, most)
     fewest = np.full(count, least)
     if like is not None:
@@ -76,7 +78,7 @@ def thresholds(
     ranked = np.take_along_axis(scores.astype(np.float64), order, axis=0)
     last = np.take_along_axis(ranked, passing[None] - 1, axis=0)[0]
     following = np.take_along_axis(ranked, np.minimum(passing, tracks - 1)[None], axis=0)[0]
-    return np.asarray((last + following) / 2)
+    return np.asarray(np.maximum((last + following) / 2, floor))
 
 
 def clearest(

@@ -294,7 +294,11 @@ def _both(found: Music) -> Split:
 
 def _also_at(speeds: Sequence[float], split: Split, place: Place) -> Split:
     """A split whose tracks come at other speeds, too; those that cannot be read will be missed later, and reported."""
-    played = [track for speed in speeds for track, _ in perform.play(split.tracks, place.music, speed, jobs=place.jobs)]
+    played = [
+        track
+        for speed in sorted(set(speeds))
+        for track, _ in perform.play(split.tracks, place.music, speed, jobs=place.jobs)
+    ]
     return replace(split, tracks=(*split.tracks, *played))
 
 

@@ -93,13 +93,12 @@ def page(described: Card) -> str:
     if described.themes:
         lines += [f"**Themes.** {', '.join(described.themes)}", ""]
     if described.calibration:
-        lines += [
-            "**Scores** are calibrated, to be the share of music scoring so that people would give the tag.",
-            "",
-        ]
+        share = "the share of tracks scoring like this that have the tag, in the music of its calibration"
+        lines += [f"**Scores** are calibrated: each is {share}.", ""]
     if described.priors:
         rare, common = (choose(described.priors) for choose in (min, max))
-        lines += [f"**Priors**, the share of all music that has a tag, are known: {rare:.2g} to {common:.2g}.", ""]
+        share = f"{rare:.2g} to {common:.2g} of the training tracks, its teacher's if it had one, have a tag"
+        lines += [f"**Priors** are known: {share}.", ""]
     if described.limits:
         lines += ["## What it is not for", ""] + [f"- {each}" for each in described.limits] + [""]
     if described.origin:
