@@ -104,6 +104,19 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatch):
+    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    for package in ("songs", "tunes"):
+        (tmp_path / package).mkdir()
+        models.save(tmp_path / package / "a.wav", models.music(31))
+    rows = (f"{split}\t{package}\ta.wav\t31.0\tMIT" for split, package in (("train", "songs"), ("heldout", "tunes")))
+    found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
+    place = runs.Place(tmp_path, tmp_path / "store", tmp_path / "run")
+    given = distill.lesson(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
+    assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
+    assert [track.id for track in given.judged] == ["tunes/a.wav"]
+
+
 @pytest.fixture
 def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
