@@ -96,9 +96,11 @@ Emotify, within genre. Nothing learned from Emotify.
 
 The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
-deviation over seeds. Two rows change more: ten epochs average the last five, and three epochs at three speeds are nine
-passes through music, of which the last two epochs are averaged. `make students` makes this page;
-`benchmarks/students.jsonl` has each run.
+deviation over seeds. Some things hang together: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
+mel is that of 12 kHz; ten epochs average the last five, and three epochs at three speeds are nine passes through music,
+of which the last two epochs are averaged. A run of the base takes some ten minutes of a core that computes with
+bfloat16, and 35 in float32 of one that does not. `make students` makes this page; `benchmarks/students.jsonl` has each
+run.
 """
 DIFFERENCES = """
 Differences from the base with the same seed, mean tag, with 95 % intervals over seeds (Student's t), which say how much
@@ -108,21 +110,25 @@ CHOICE = """
 ## What was chosen
 
 The bundled model (`training/distill.py`) is a FA-ResNet of 64 channels and ρ 9 that hears a plain mel of 12 kHz, at
-about the hop of the base in seconds, and learned for eight epochs from music at three speeds. Most rows have one seed;
-where there are more they spread by .005 to .007 in the mean tag, so a difference below .015 may be luck. Why:
+about the hop of the base in seconds, and learned for eight epochs from music at three speeds. Where rows have several
+seeds they spread by .005 to .009 in the mean tag, so what one seed says may be luck below .02. Why:
 
-- *Three speeds* are worth most, and more than as much work on the same music: they are more music, of which the teacher
-  says something of its own.
-- *64 channels* and the *plain mel of 12 kHz* are worth the same, and the second costs nothing: it is what the teacher
-  hears.
-- *ρ 9* is worth about as much. ρ 22 may be worth a little more, and has four times the weights.
-- *Hop 512* is worth half as much at most, for three times the work of learning and hearing: a wider net is the better
+- *More learning* is worth most, .04 to .05. For about as much work three speeds did a little better than more epochs in
+  the median and the mean tag, and worse in the worst; they are more music, of which the teacher says something of its
+  own, and more can be learned from it.
+- *64 channels* and the *plain mel of 12 kHz* are worth about .02, and the second costs no work: it is what the teacher
+  hears. To people it is no nearer than the base.
+- *ρ 9* gains .01 in the mean tag and .1 in the worst, *ρ 2* loses .01; three seeds just do not tell it from luck. ρ 22
+  may be worth more than 9, and has four times the weights.
+- *Hop 512* is worth about as much as ρ 9, for three times the work of learning and hearing: a wider net is the better
   use.
-- *Frequency-awareness* was better with every seed, though not by more than luck can be. It is kept: it costs nothing.
+- *Frequency-awareness* was better with two seeds of three, and cannot be told apart. It is kept: it costs nothing.
 - *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
   there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
   (docs/model.md), and nothing needs to be chosen by held-out music.
 - *Mix-up* is worth nothing: the mean of what a teacher says of two pieces is not what it says of both together.
+- *Several networks*, an ensemble or the snapshots of a run, were not tried: each has to hear the music, and the goal of
+  speed is for all together.
 """
 
 
