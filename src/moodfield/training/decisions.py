@@ -47,10 +47,10 @@ def thresholds(
     choices of tags serve about as well. So who is to decide `like` somebody, a student like its teacher say, begins
     with as many tracks for every tag as they decide it for, and stays near that.
     """
-    logits, places = calibration.logit(scores.astype(np.float64)), clearest(scores, priors)
+    places = clearest(scores, priors)
     strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
-    tracks, count = logits.shape
-    order = np.argsort(-logits, axis=0, kind="stable")
+    tracks, count = scores.shape
+    order = np.argsort(-scores, axis=0, kind="stable")
     floor = np.zeros(count) if priors is None else np.array(priors)
     least, most = math.ceil(RAREST * tracks), _most(order, np.zeros(tracks, int) if parts is None else parts)
     most = np.maximum(np.minimum(most, (scores > floor).sum(axis=0)), least)
