@@ -135,6 +135,15 @@ def test_a_tag_that_says_little_is_taken_along(what):
     assert alone.slopes[0] >= 0
 
 
+@pytest.mark.parametrize("strength", [FREE, Strength(3.0, 1.0)])
+def test_a_step_too_long_is_not_taken(strength):
+    # scores so small that the first step goes out of all numbers
+    truth = np.arange(2_000)[:, None] < 300
+    logits = np.where(truth, -10, -20) + np.random.default_rng(0).normal(0, 0.5, truth.shape)
+    found = calibration.fit(truth, calibration.sigmoid(logits), strength=strength)
+    assert calibration.brier(truth, found.scores(logits)).max() < 1e-3
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from(calibration.STRENGTHS))
 def test_whatever_comes_within_a_tag_nothing_changes_places(seed, strength):

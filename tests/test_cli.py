@@ -324,16 +324,21 @@ def test_ctrl_c_is_one_line_and_130(tmp_path, model, jobs):
     path = models.save(tmp_path / "song.wav", models.music(60))
     for number in range(400):
         (tmp_path / f"{number}.wav").symlink_to(path)
-    program = started("tag", tmp_path, "--json", *model, "--jobs", jobs, start_new_session=True)
+    program = started(
+        *("tag", tmp_path, "--json", *model, "--jobs", jobs, "--report", tmp_path / "page.html"), start_new_session=True
+    )
     assert program.stdout
     assert program.stdout.readline()
     time.sleep(0.2)
     os.killpg(program.pid, signal.SIGINT)
     out, said = program.communicate(timeout=60)
     assert program.returncode == 130
+    page = f"moodfield: the page is {tmp_path / 'page.html'}\n"
     assert (
-        said == "moodfield: stopped; what was finished stays, and train, distill and data download go on from there\n"
+        said
+        == f"{page}moodfield: stopped; what was finished stays; training, downloads and submissions go on from there\n"
     )
+    assert "<bdi>0</bdi>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert all("scores" in line for line in lines(out))
 
 
@@ -384,6 +389,22 @@ def test_a_page_is_written_with_what_was_heard_and_what_was_not(album, model, tm
     assert "track 1" in page
     assert "empty.ogg" in page
     assert f"moodfield: the page is {tmp_path / 'report.html'}" in answer.said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--report", "."), "the page . is a folder; name a file in it, like report.html"),
+        (("--report", "none/page.html"), "the page none/page.html has no folder to be in; make"),
+        (("--over-time",), "a table has no room for scores over time; add --json"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_heard(song, model, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    answer = moodfield_("tag", song, *model, *words)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.said.startswith(f"moodfield: {said}")
+    assert set(tmp_path.iterdir()) == {song}
 
 
 # ---------------------------------------------------------------- the networks

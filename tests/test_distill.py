@@ -47,6 +47,10 @@ def test_a_manifest_says_what_is_held_out(tmp_path):
         (["split\tpackage\tpath"], "lacks the columns"),
         (["split\tpackage\tpath", "train\tsongs\ta.wav"], "lacks the columns licence, seconds"),
         ([HEADER, "test\tsongs\ta.wav\t1\tMIT"], "split 'test' of songs/a.wav"),
+        ([HEADER, "train\tsongs\ta.wav\t\tMIT"], "'' seconds of songs/a.wav; give a number"),
+        ([HEADER, "train\tsongs\ta.wav"], "None seconds of songs/a.wav; give a number"),
+        ([HEADER, *ROWS[::2]], "has no track in split 'heldout'"),
+        ([HEADER, ROWS[1]], "has no track in split 'train'"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
@@ -215,6 +219,8 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     again = pupil("told", judged=told, terms=replace(terms, name="renamed"))
     assert (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns > before
     assert replace(again, name=found.name) == found, "nothing is trained again, and nothing else changed"
+    with pytest.raises(BadRun, match="told otherwise what scores mean"):
+        pupil("other", measured=tmp_path / "told", judged=replace(told, priors=(0.2,) * 56))
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():

@@ -25,6 +25,27 @@ def test_a_file_is_replaced(path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, there):
+    new, old = tmp_path / "draft", tmp_path / "best"
+    new.mkdir()
+    (new / "card").write_text("new")
+    if there:
+        old.mkdir()
+        (old / "left").write_text("old")
+    assert files.succeed(new, old) == old
+    assert list(tmp_path.iterdir()) == [old]
+    assert [each.name for each in old.iterdir()] == ["card"]
+
+
+def test_a_folder_stays_if_none_can_take_its_place(tmp_path):
+    old = tmp_path / "best"
+    old.mkdir()
+    with pytest.raises(FileNotFoundError):
+        files.succeed(tmp_path / "none", old)
+    assert list(tmp_path.iterdir()) == [old]
+
+
 def test_a_full_disk_leaves_what_was_there(path):
     with files_up_to(100), pytest.raises(OSError, match="File too large"):
         files.write(path, b"second" * 100)

@@ -425,6 +425,16 @@ def test_what_is_never_decided_is_followed_only_alone() -> None:
     assert curves.stretches(track, [], 4, width=1) == []
 
 
+def test_the_clearest_of_a_moment_is_chosen_like_the_tags_of_a_track() -> None:
+    # a is far above its threshold and little above its prior, b the other way about, c below a high threshold
+    track = small([0.5] * 3, [0.1, 0.4, 0.95], [[0.5, 0.05], [0.5, 0.3], [0.8, 0.2]])
+    assert [each.tag for each in curves.stretches(track, [0, 1, 2], 2, width=1)] == [0, 1]
+    known = replace(track, priors=np.array([0.4, 0.1, 0.01], np.float32))
+    first, second = curves.stretches(known, [0, 1, 2], 2, width=1)
+    assert (first.tag, first.clear) == (1, (True,)) == (known.vocabulary.index(known.decided[0]), (True,))
+    assert (second.tag, second.clear) == (2, (False,))  # nothing is above its threshold: the most evidence of all
+
+
 def test_averages_are_exact() -> None:
     track = small([0.5, 0.5], [0.5, 0.5], [[0.0, 0.2, 0.4, 0.6], [1.0, 1.0, 0.0, 0.0]])
     at = np.array([15.0, 45.0])

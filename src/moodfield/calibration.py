@@ -124,7 +124,8 @@ def fit(truth: AnyArray, scores: AnyArray, *, strength: Strength) -> Calibration
         if promised < CLOSE:
             break
         further = place - step.reshape(place.shape)
-        while (now := _objective(further, truth, spread, middle, strength)) > best - share * promised / 4:
+        # not below, rather than above: far out there is no number
+        while not (now := _objective(further, truth, spread, middle, strength)) <= best - share * promised / 4:
             share /= 2
             if share < CLOSE:  # what is left to gain is less than rounding
                 break
@@ -242,9 +243,10 @@ def _table(truth: AnyArray, probabilities: AnyArray, bins: int) -> Reliability:
 
 
 def _objective(place: AnyArray, truth: Truth, spread: Scores, middle: PerTag, strength: Strength) -> float:
-    """What is to be least: the surprise at the truth, and how far tags are from each other."""
-    logits = np.exp(place[0]) * spread + middle + place[1]
-    lost = (np.logaddexp(0, logits) - truth * logits).sum()
+    """What is to be least: the surprise at the truth, and how far tags are from each other; no number far out."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a step too long, which is not taken
+        logits = np.exp(place[0]) * spread + middle + place[1]
+        lost = (np.logaddexp(0, logits) - truth * logits).sum()
     mean = place.mean(axis=1, keepdims=True)
     apart = np.square(place - mean).sum(axis=1) @ np.array(strength)
     return float(lost + (apart + ANCHOR * np.square(mean).sum()) / 2)

@@ -7,6 +7,7 @@ Knows nothing of: what is in it.
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,21 @@ def sweep(folder: Path) -> None:
     """Remove the halves that killed processes left in a folder; for one that no other process writes to now."""
     for half in folder.glob("*.part"):
         half.unlink(missing_ok=True)
+
+
+def succeed(folder: Path, place: Path) -> Path:
+    """Let a folder take the place of another, if there is one, which is removed when the new one stands there."""
+    before = place.with_name(f"{place.name}.{secrets.token_hex(8)}.before")
+    if not place.exists():
+        return folder.replace(place)
+    place.replace(before)
+    try:
+        folder.replace(place)
+    except OSError:
+        before.replace(place)
+        raise
+    shutil.rmtree(before)
+    return place
 
 
 @contextmanager

@@ -97,8 +97,8 @@ def mel(waveform: Waveform, config: MelConfig) -> Mel:
 def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterator[Mel]:
     """The mel of a track that comes in blocks, in pieces of up to `GROUP_FRAMES` frames.
 
-    `blocks` is called once for a short track and twice for a long one; both times it must give the same samples at the
-    rate of the config. Memory does not grow with the length of the track.
+    `blocks` is called once for a short track or a plain mel, twice for others; both times it must give the same samples
+    at the rate of the config. Memory does not grow with the length of the track.
     """
     if config.kind == "plain":
         for power in _power(blocks(), config):

@@ -51,7 +51,7 @@ class Desk(TyperGroup):
             say(f"{error.filename or 'a file'}: {error.strerror or error}; nothing else was lost")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            say("stopped; what was finished stays, and train, distill and data download go on from there")
+            say("stopped; what was finished stays; training, downloads and submissions go on from there")
             raise typer.Exit(130) from error
 
 

@@ -31,46 +31,56 @@ def tag(
     """Hear files and folders, and say what they feel like."""
     from moodfield import audio, fleet, tagger
 
+    if over_time and not as_json:
+        raise BadConfig("a table has no room for scores over time; add --json, or --report for curves")
+    if report:
+        _check(report)
     files = audio.find(sources)
     if not files:
         raise BadAudio(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
         )
-    if report and not report.absolute().parent.is_dir():
-        raise BadConfig(f"the page {report} has no folder to be in; make {report.absolute().parent} first")
     jobs = jobs or min(fleet.cores(), max(1, len(files) // 4))
     heard: list[Tagging] = []
     failed: dict[str, str] = {}
     console = desk.console(stderr=as_json)
     if not as_json:
         console.print(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
-    for path, result in tagger.tag_files(files, *(model or ()), jobs=jobs):
-        if isinstance(result, MoodfieldError):
-            failed[str(path)] = str(result)
+    try:
+        for path, result in tagger.tag_files(files, *(model or ()), jobs=jobs):
+            if isinstance(result, MoodfieldError):
+                failed[str(path)] = str(result)
+            elif report:
+                heard.append(result)
             if as_json:
-                typer.echo(json.dumps(_failure(path, result)))
-            else:
-                console.print(f"{_short(path)}  {'–':>6}  [red]not heard[/red]", highlight=False)
-                desk.say(str(result))
-            continue
-        if as_json:
-            typer.echo(json.dumps(result.to_dict(over_time=over_time)))
-        else:
+                typer.echo(json.dumps(_plain(path, result, over_time=over_time)))
+                continue
             console.print(_row(path, result), highlight=False)
-        if report:
-            heard.append(result)
-    if report:
-        from moodfield.outputs import report as page
+            if isinstance(result, MoodfieldError):
+                desk.say(str(result))
+    finally:  # even if stopped: what took hours to hear is not lost
+        if report and (heard or failed):
+            from moodfield.outputs import report as page
 
-        page.write(report, heard, failed=failed)
-        desk.say(f"the page is {report}")
+            page.write(report, heard, failed=failed)
+            desk.say(f"the page is {report}")
     if failed:
         desk.say(f"{len(failed)} of {len(files)} files could not be heard")
         raise typer.Exit(3)
 
 
-def _row(path: Path, tagging: "Tagging") -> str:
+def _check(report: Path) -> None:
+    """Refuse a place where no page can be, before anything is heard."""
+    if report.is_dir():
+        raise BadConfig(f"the page {report} is a folder; name a file in it, like {report / 'report.html'}")
+    if not report.absolute().parent.is_dir():
+        raise BadConfig(f"the page {report} has no folder to be in; make {report.absolute().parent} first")
+
+
+def _row(path: Path, tagging: "Tagging | MoodfieldError") -> str:
     """One line of the table."""
+    if isinstance(tagging, MoodfieldError):
+        return f"{_short(path)}  {'–':>6}  [red]not heard[/red]"
     themes = tagging.themes
     words = desk.plain(", ".join(tagging.moods)) or ("" if themes else "[dim]nothing clear[/dim]")
     minutes, seconds = divmod(round(tagging.duration), 60)
@@ -86,7 +96,9 @@ def _short(path: Path, width: int = 38) -> str:
     return desk.plain(set_cell_size(desk.printable(name), width))
 
 
-def _failure(path: Path, error: MoodfieldError) -> dict[str, object]:
-    """What a program reads of a file that could not be heard."""
-    reason = error.reason if isinstance(error, BadAudio) else type(error).__name__
-    return {"source": str(path), "error": {"reason": reason, "message": str(error)}}
+def _plain(path: Path, tagging: "Tagging | MoodfieldError", *, over_time: bool) -> dict[str, object]:
+    """What a program reads of one file."""
+    if not isinstance(tagging, MoodfieldError):
+        return tagging.to_dict(over_time=over_time)
+    reason = tagging.reason if isinstance(tagging, BadAudio) else type(tagging).__name__
+    return {"source": str(path), "error": {"reason": reason, "message": str(tagging)}}

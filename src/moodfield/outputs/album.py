@@ -67,16 +67,15 @@ class Album:
 def lay_out(heard: Sequence[Tagging]) -> Album | None:
     """The map of these tracks, the same in whatever order they come; nothing below three tracks or without shared tags.
 
-    The two directions along which the evidence for moods differs most (principal components of the distances in
-    logits from the thresholds) become the axes, both at one scale. Themes count only where there are fewer than two
-    moods.
+    The two directions along which the moods differ most (principal components of the distances in logits from the
+    thresholds) become the axes, both at one scale. Themes count only where there are fewer than two moods.
     """
     shared = _shared(heard)
     if len(heard) < FEWEST or not shared:
         return None
-    evidence = _evidence(heard, shared)
-    order = np.lexsort(evidence.T[::-1])  # sums depend on the order of their terms, and a map must not
-    spread = _telling(evidence[order])
+    above = _above(heard, shared)
+    order = np.lexsort(above.T[::-1])  # sums depend on the order of their terms, and a map must not
+    spread = _telling(above[order])
     places = np.empty((len(heard), 2))
     places[order] = _principal(spread)
     back = np.argsort(order, kind="stable")
@@ -117,7 +116,7 @@ def _shared(heard: Sequence[Tagging]) -> list[str]:
     return sorted(moods if len(moods) > 1 else tags)
 
 
-def _evidence(heard: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.ndarray, "tracks tags"]:
+def _above(heard: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.ndarray, "tracks tags"]:
     """How far each score is above its threshold, in logits; of a tag that some track cannot get, the logit alone.
 
     A score that is no number takes the mean of the others.
@@ -128,15 +127,15 @@ def _evidence(heard: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.nda
         for what in ("scores", "thresholds")
     )
     possible = (np.isfinite(thresholds) & (thresholds < 1)).all(axis=0)
-    evidence = curves.logit(scores) - np.where(possible, curves.logit(np.where(possible, thresholds, 0.5)), 0)
-    known = np.isfinite(evidence)
-    means = np.where(known, evidence, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, evidence, means)
+    above = curves.logit(scores) - np.where(possible, curves.logit(np.where(possible, thresholds, 0.5)), 0)
+    known = np.isfinite(above)
+    means = np.where(known, above, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, above, means)
 
 
-def _telling(evidence: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
-    """The evidence around its mean, so scaled that no tag drowns the others and none is blown up."""
-    return (evidence - evidence.mean(axis=0)) / np.hypot(evidence.std(axis=0), TELLING)
+def _telling(above: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
+    """The distances around its mean, so scaled that no tag drowns the others and none is blown up."""
+    return (above - above.mean(axis=0)) / np.hypot(above.std(axis=0), TELLING)
 
 
 def _principal(spread: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks 2"]:

@@ -105,17 +105,22 @@ def spans(heard: Tagging, tags: Sequence[int], count: int, *, width: int = 1) ->
 def stretches(heard: Tagging, tags: Sequence[int], count: int, *, width: int) -> list[Stretch]:
     """Which of some tags is the clearest in each of so many equal spans, on the mean of `width` spans around it.
 
-    Tags that are never decided are heard only where there are no others.
+    As with the tags of a track, those above their thresholds come first, and of them that of most evidence. Tags that
+    are never decided are heard only where there are no others.
     """
     followed = [tag for tag in tags if threshold(heard, tag) is not None] or list(tags)
     if not followed:
         return []
-    heights = relative(heard, followed, spans(heard, followed, count, width=width)[1])
+    scores = spans(heard, followed, count, width=width)[1]
+    heights = relative(heard, followed, scores)
+    clear = heights > 0.5
+    evidence = heights if heard.priors is None else logit(scores) - logit(heard.priors[followed])[:, None]
+    rows = np.where(clear | ~clear.any(axis=0), evidence, -np.inf).argmax(axis=0)
     found, first = [], 0
-    for row, run in itertools.groupby(heights.argmax(axis=0).tolist()):
-        clear = tuple(bool(heights[row, moment] > 0.5) for moment, _ in enumerate(run, first))
-        found.append(Stretch(followed[row], first, clear))
-        first += len(clear)
+    for row, run in itertools.groupby(rows.tolist()):
+        marks = tuple(clear[row, first : first + len(list(run))].tolist())
+        found.append(Stretch(followed[row], first, marks))
+        first += len(marks)
     return found
 
 

@@ -111,11 +111,10 @@ def _map(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     narrow = unnamed if many else album.sides(places, titles, widths=NARROW, type_size=12, longest=120)
     moods = [_first_mood(each) for each in heard]
     dots = "".join(
-        f'<li style="left:{wording.percent(x, 1)};top:{wording.percent(y, 1)};--h:'
-        f'{wording.hue(mood)}"><a href="#t{number}" class="'
-        f'{"" if mood in each.decided else "ring "}{_side("w", at, x)} {_side("n", below, x)}"><span'
-        f"><bdi>{wording.safe(name)}"
-        f"</bdi> <small>{wording.few(each) or wording.NOTHING}</small></span></a></li>"
+        f'<li style="left:{wording.percent(x, 1)};top:{wording.percent(y, 1)};--h:{wording.hue(mood)}">'
+        f'<a href="#t{number}" class="{"" if mood in each.decided else "ring "}{_side("w", at, x)} '
+        f'{_side("n", below, x)}"><span><bdi>{wording.safe(name)}</bdi> '
+        f"<small>{wording.few(each) or wording.NOTHING}</small></span></a></li>"
         for number, (each, name, mood, at, below, x, y) in enumerate(
             zip(heard, titles, moods, wide, narrow, places.right.tolist(), places.down.tolist(), strict=True)
         )
@@ -153,8 +152,8 @@ def _overview(heard: Sequence[Tagging]) -> str:
     columns = []
     for what, wanted in (("Moods", counts.keys() - themes), ("Themes", counts.keys() & themes)):
         lines = "".join(
-            f'<li style="--h:{wording.hue(tag)};--w:{wording.percent(counts[tag], most)}"><span class="t'
-            f'ag">{wording.safe(tag)}</span>'
+            f'<li style="--h:{wording.hue(tag)};--w:{wording.percent(counts[tag], most)}">'
+            f'<span class="tag">{wording.safe(tag)}</span>'
             f'<span class="bar" aria-hidden="true"></span><span class="number">{counts[tag]}</span></li>'
             for tag in sorted(wanted, key=lambda tag: (-counts[tag], tag))[:COUNTS]
         )

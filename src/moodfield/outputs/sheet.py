@@ -53,9 +53,10 @@ def card(each: Tagging, name: tuple[str, str], number: int, scale: float) -> str
     """Everything about one track."""
     folder = f'<bdi class="folder">{wording.safe(name[1])}</bdi>' if name[1] else ""
     return (
-        f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}"><bdi>'
-        f'{wording.safe(name[0])}</bdi></h3><p>{folder}<span class="number">{wording.clock(each.duration)}</span></p>'
-        f'{_chips(each)}</div>{_hear(each)}<div class="inside"><div><h4>Clearest tags</h4>{_bars(each, scale)}</div>'
+        f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}">'
+        f"<bdi>{wording.safe(name[0])}</bdi></h3><p>{folder}"
+        f'<span class="number">{wording.clock(each.duration)}</span></p>{_chips(each)}</div>{_hear(each)}'
+        f'<div class="inside"><div><h4>Clearest tags</h4>{_bars(each, scale)}</div>'
         f"<div><h4>Over time</h4>{_over_time(each, number)}</div></div></article>"
     )
 
@@ -155,8 +156,8 @@ def _bars(each: Tagging, scale: float) -> str:
         lines.append(
             f'<li{faint} style="--h:{wording.hue(name)};--w:{wording.percent(score, scale)}" title="'
             f'{wording.short(score)}, {rule}">'
-            f'<span class="{wording.kind(each, name)}">{wording.safe(name)}</span><span class="bar" role'
-            f'="img" aria-label="{rule}">{mark}</span>'
+            f'<span class="{wording.kind(each, name)}">{wording.safe(name)}</span>'
+            f'<span class="bar" role="img" aria-label="{rule}">{mark}</span>'
             f'<span class="number">{wording.short(score)}</span></li>'
         )
     return f'<ol class="bars">{"".join(lines)}</ol>'

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import itertools
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,8 +85,15 @@ def read_manifest(path: str | Path) -> Music:
         name = f"{row['package']}/{row['path']}"
         if row["split"] not in tracks:
             raise BadDataset(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
-        tracks[row["split"]].append(Track(name, name, float(row["seconds"]), ()))
-        licences.setdefault(row["package"], {})[row["licence"]] = None
+        try:
+            seconds = float(row["seconds"])
+        except (TypeError, ValueError) as error:  # a short row has None
+            raise BadDataset(f"{path}: {row['seconds']!r} seconds of {name}; give a number") from error
+        tracks[row["split"]].append(Track(name, name, seconds, ()))
+        licences.setdefault(row["package"], {})[str(row["licence"])] = None
+    for split, known in tracks.items():
+        if not known:
+            raise BadDataset(f"{path} has no track in split {split!r}; some packages are learned from, others held out")
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
     named = {package: ", ".join(kinds) for package, kinds in licences.items()}
     return Music(train, heldout, named, hashlib.sha256(text).hexdigest())
@@ -229,8 +235,7 @@ def distill(
         appendix=appendix,
     )
     export.label(described, folder)
-    shutil.rmtree(place.run / tagger.BEST, ignore_errors=True)
-    return card.read(folder.replace(place.run / tagger.BEST))
+    return card.read(files.succeed(folder, place.run / tagger.BEST))
 
 
 def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[str, str]:
@@ -283,7 +288,7 @@ def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: testi
             raise BadRun(f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this")
     if known.origin.get("held out", "").endswith(HELD_OUT_BEFORE):
         raise BadRun(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
-    if known.origin.get("calibration") != (judged.origin if judged else None):
+    if (known.calibration, known.priors) != ((judged.calibration, judged.priors) if judged else (None, None)):
         raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
     return known
 
