@@ -1,4 +1,4 @@
-"""Which student makes the best bundled model: one thing varied at a time, three seeds each.
+"""Which student makes the best bundled model: one thing varied at a time.
 
     MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42 43 44] [--only NAME …]
 
@@ -103,8 +103,9 @@ bfloat16, and 35 in float32 of one that does not. `make students` makes this pag
 run.
 """
 DIFFERENCES = """
-Differences from the base with the same seed, mean tag, with 95 % intervals over seeds (Student's t), which say how much
-of them luck of the seed could be, on these held-out packages; those are as few as they are.
+Differences from the base with the same seed, and trained in the same kind of numbers, mean tag, with 95 % intervals over
+seeds (Student's t), which say how much of them luck of the seed could be, on these held-out packages; those are as few
+as they are.
 """
 CHOICE = """
 ## What was chosen
@@ -118,11 +119,12 @@ seeds they spread by .005 to .009 in the mean tag, so what one seed says may be 
   own, and more can be learned from it.
 - *64 channels* and the *plain mel of 12 kHz* are worth about .02, and the second costs no work: it is what the teacher
   hears. To people it is no nearer than the base.
-- *ρ 9* gains .01 in the mean tag and .1 in the worst, *ρ 2* loses .01; three seeds just do not tell it from luck. ρ 22
-  may be worth more than 9, and has four times the weights.
+- *ρ 9* gains .01 in the mean tag and .1 in the worst, *ρ 2* loses .01; with three seeds that could still be luck. ρ 22
+  may be worth more than 9, and has over four times its weights.
 - *Hop 512* is worth about as much as ρ 9, for three times the work of learning and hearing: a wider net is the better
   use.
-- *Frequency-awareness* was better with two seeds of three, and cannot be told apart. It is kept: it costs nothing.
+- *Frequency-awareness* was better with two seeds of three, and cannot be told apart. It is kept: it costs
+  next to nothing.
 - *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
   there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
   (docs/model.md), and nothing needs to be chosen by held-out music.
@@ -270,12 +272,12 @@ def _page(found: list[Result]) -> None:
             _row(variant, [each.average for each in own])
         if own and variant == BASE_NAME:
             _row("base, without SWA", [each.network for each in own])
-    base = {each.seed: each for each in found if each.variant == BASE_NAME}
+    base = {(each.seed, each.precision): each for each in found if each.variant == BASE_NAME}
     pairs = {
         variant: [
-            each.average["mean tag"] - base[each.seed].average["mean tag"]
+            each.average["mean tag"] - base[each.seed, each.precision].average["mean tag"]
             for each in found
-            if each.variant == variant and each.seed in base
+            if each.variant == variant and (each.seed, each.precision) in base
         ]
         for variant in variants()
         if variant != BASE_NAME
@@ -288,8 +290,10 @@ def _page(found: list[Result]) -> None:
     for name, apart in pairs.items():
         if len(apart) > 1:
             _compare(name, apart)
-    if other := [f"{each.variant} ({each.seed})" for each in found if each.precision != "bf16-mixed"]:
-        print(f"\nTrained in bfloat16, but in float32, where a processor only imitates it: {', '.join(other)}.")
+    kinds = {"bfloat16": "bf16-mixed", "float32": "32-true"}
+    seeds = {kind: sorted({each.seed for each in found if each.precision == own}) for kind, own in kinds.items()}
+    said = (f"in {kind} with {', '.join(map(str, own))}" for kind, own in seeds.items() if own)
+    print(f"\nTrained {' and '.join(said)} as seeds.")
     print(CHOICE)
 
 

@@ -25,7 +25,7 @@ from moodfield.audio import Waveform
 from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadModel, UnknownName
+from moodfield.errors import BadAudio, BadModel, MoodfieldWarning, UnknownName
 from moodfield.tagger import Member, Tagger
 from moodfield.tagging import OverTime, Tagging
 
@@ -121,6 +121,19 @@ def test_the_bundled_model_says_the_56_moods_and_themes():
     bundled = moodfield.load()
     assert bundled.vocabulary == tags.MOODS_AND_THEMES
     assert set(bundled.theme_vocabulary) == tags.THEMES
+
+
+def test_the_network_without_moodfield_says_the_same(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "tag.md").read_text(encoding="utf-8")
+    [_, chapter] = page.split("\n## The network without moodfield\n")
+    program = chapter.split("```python\n")[1].split("```")[0]
+    song = models.save(tmp_path / "song.ogg", models.music(41, rate=44_100))
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, object] = {}
+    exec(compile(program, "docs/tag.md", "exec"), found)
+    bundled = moodfield.load().tag(song)
+    np.testing.assert_allclose(found["scores"], bundled.scores, rtol=2e-3)
+    assert set(found["decided"]) == set(bundled.decided) != set()
 
 
 # ---------------------------------------------------------------- a model is refused, when it is loaded
@@ -555,12 +568,13 @@ def test_a_card_that_calibrates_changes_scores_and_no_decision(cp_model, cp_tagg
 
 
 def test_priors_are_those_on_which_models_agree(cp_model, calibrated, song):
-    assert tagger.load(cp_model.folder, calibrated, threads=1).priors is None
+    with pytest.warns(MoodfieldWarning, match="^cp_resnet among calibrated models: .*, and rule the mean"):
+        mixed = tagger.load(cp_model.folder, calibrated, threads=1)
+    assert mixed.priors is None
     both = tagger.load(calibrated, calibrated, threads=1)
     np.testing.assert_array_equal(both.priors, np.float32(PRIORS))
-    mixed = tagger.load(cp_model.folder, calibrated, threads=1).tag(song)
     alone = [tagger.load(each, threads=1).tag(song).scores for each in (cp_model.folder, calibrated)]
-    np.testing.assert_allclose(mixed.scores, np.mean(alone, axis=0), atol=1e-6)
+    np.testing.assert_allclose(mixed.tag(song).scores, np.mean(alone, axis=0), atol=1e-6)
 
 
 levels = st.floats(0, 1, width=32) | st.sampled_from([-np.inf, np.inf])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 import models
 from moodfield import calibration, card, jamendo, metrics, tagger, tags
@@ -66,7 +67,7 @@ def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
     assert (before.scores > before.thresholds).tolist() == (after.scores > after.thresholds).tolist()
     readme = (folder / card.README).read_text()
     assert "**Scores** are calibrated" in readme
-    assert "0.05 to 0.4" in readme
+    assert "5.00% have the rarest tag, 40.00% the commonest" in readme
     assert "calibrated" not in export.page(cp_model.card)
 
 
@@ -87,6 +88,26 @@ def music(tracks: int, tags_: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     kinds = generator.normal(0, 1.5, (tracks, 6)) @ generator.normal(0, 1, (6, tags_))
     return calibration.sigmoid(kinds + generator.normal(-2, 1, tags_))
+
+
+def test_agreement_says_what_one_answer_for_all_would_reach_and_leaves_out_what_is_luck():
+    teacher = music(60, 30)
+    student = calibration.sigmoid(calibration.logit(teacher) + np.random.default_rng(1).normal(0, 0.3, teacher.shape))
+    decided = teacher > np.quantile(teacher, 0.8, axis=0)
+    decided[:, :4] = teacher[:, :4] >= np.sort(teacher[:, :4], axis=0)[-np.array([1, 4, 5, 6]), np.arange(4)]
+    priors = teacher.mean(axis=0).tolist()
+    found = decisions.agreement(teacher, student, decided, priors=priors)
+    places = [decisions.clearest(each, priors) < 5 for each in (teacher, student)]
+    assert found["of the teacher's five clearest tags, found"] == (places[0] & places[1]).sum(axis=1).mean() > 3
+    one = found["of the teacher's five clearest tags, found by the same five for every track"]
+    assert one == pytest.approx(np.sort(places[0].mean(axis=0))[-5:].sum())
+    assert one < found["of the teacher's five clearest tags, found"]
+    assert found["tags that the teacher decides for 5 tracks or more"] == 28
+    areas = [average_precision_score(decided[:, tag], student[:, tag]) for tag in range(2, 30)]
+    assert found["PR-AUC against the teacher's decisions, mean over these tags"] == pytest.approx(np.mean(areas))
+    assert found["PR-AUC against the teacher's decisions, worst of these tags"] == pytest.approx(min(areas))
+    none = decisions.agreement(teacher, student, np.zeros_like(decided), priors=priors)
+    assert none.keys() == {name for name in found if "decisions" not in name and "decides" not in name}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,6 +6,7 @@ Knows nothing of: tables, pages, or how a model came to be.
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -21,7 +22,7 @@ from moodfield.audio import Source, Waveform
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.envelope import Envelope
-from moodfield.errors import BadModel, MoodfieldError
+from moodfield.errors import BadModel, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
 MODELS = Path(__file__).parent / "models"
@@ -200,12 +201,15 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
 
     A run is the mean of its snapshots.
 
-    `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`.
+    `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`; a mean of models
+    whose scores do not compare is a `MoodfieldWarning`.
     """
-    members = [_member(place, threads) for each in what or ("default",) for place in _folders(each)]
-    for member in members:
-        _try(member)
-    return Tagger(members)
+    tagger = _tagger(what, threads)
+    raw = [member.card.name for member in tagger.members if member.card.calibration is None]
+    if 0 < len(raw) < len(tagger.members):
+        words = f"{', '.join(raw)} among calibrated models: scores that are not calibrated may be far higher or lower"
+        warnings.warn(f"{words}, and rule the mean; average models of one kind", MoodfieldWarning, stacklevel=2)
+    return tagger
 
 
 def tag_files(
@@ -237,6 +241,14 @@ def folder(what: str | Path) -> Path:
     if os.path.isdir(path):  # noqa: PTH112
         raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
     return errors.lookup(models(), str(what), what="model (nor a model folder)")
+
+
+def _tagger(what: Sequence[str | Path], threads: int) -> Tagger:
+    """A tagger whose every network was tried."""
+    members = [_member(place, threads) for each in what or ("default",) for place in _folders(each)]
+    for member in members:
+        _try(member)
+    return Tagger(members)
 
 
 def _folders(what: str | Path) -> list[Path]:
@@ -280,7 +292,7 @@ def _tag_one(what: tuple[str, ...], source: Path) -> Tagging:
 @lru_cache(maxsize=1)
 def _loaded(what: tuple[str, ...]) -> Tagger:
     """The tagger of a process, on one core, loaded once."""
-    return load(*what, threads=1)
+    return _tagger(what, threads=1)
 
 
 class _Counted:

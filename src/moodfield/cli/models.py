@@ -33,7 +33,9 @@ def models(*, as_json: desk.AsJson = False) -> None:
     console.print("\n[dim]everything about one: moodfield models show NAME[/dim]")
 
 
-def show(name: Name, *, as_json: desk.AsJson = False) -> None:
+def show(
+    name: Name, *, as_json: Annotated[bool, typer.Option("--json", help="the card as JSON instead of words")] = False
+) -> None:
     """Show what a model says about itself: its card."""
     from moodfield import card, tagger
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
 from moodfield import calibration, metrics
+from moodfield.metrics import PerTag
 
 RAREST, COMMONEST = 0.003, 0.29
 """share of the tracks that every tag is decided for: at least of all, at most of each part"""
@@ -24,6 +25,8 @@ CLEAR, STRANGE, MOST_STRANGE = 6, 0.2, 6
 """tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
 LIKENESS = 1.25
 """how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
+ENOUGH = 5
+"""tracks with a tag that its PR-AUC needs, lest it be the luck of one or two"""
 SWEEPS = 40
 """times that every tag's threshold is looked at again, at most"""
 
@@ -99,19 +102,40 @@ def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tr
     return np.asarray(np.min(within, axis=0))
 
 
-def agreement(wanted: Float[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]) -> dict[str, float]:
-    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks."""
+def agreement(
+    wanted: Float[np.ndarray, "tracks tags"],
+    scores: Float[np.ndarray, "tracks tags"],
+    wanted_decided: Bool[np.ndarray, "tracks tags"],
+    *,
+    priors: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks, and with its decisions."""
     ranks = metrics.spearman(wanted, scores)
-    top = [np.argsort(-values, axis=1)[:, :5] for values in (wanted, scores)]
-    return {
+    own, other = (clearest(values, priors) < FEW for values in (wanted, scores))
+    usual = np.argsort(-own.sum(axis=0), kind="stable")[:FEW]
+    figures = {
         "held-out tracks": float(len(scores)),
         "Spearman with the teacher, median tag": float(np.median(ranks)),
         "Spearman with the teacher, mean over tags": float(ranks.mean()),
         "Spearman with the teacher, worst tag": float(ranks.min()),
-        "of the teacher's five highest tags, found": float(
-            np.mean([len(set(one) & set(other)) for one, other in zip(*top, strict=True)])
+        "of the teacher's five clearest tags, found": float((own & other).sum(axis=1).mean()),
+        "of the teacher's five clearest tags, found by the same five for every track": float(
+            own[:, usual].sum(axis=1).mean()
         ),
     }
+    if np.isfinite(ranked := areas(wanted_decided, scores)).any():
+        figures |= {
+            f"tags that the teacher decides for {ENOUGH} tracks or more": float(np.isfinite(ranked).sum()),
+            "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(ranked)),
+            "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(ranked)),
+        }
+    return figures
+
+
+def areas(decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]) -> PerTag:
+    """PR-AUC of every tag against somebody's decisions; NaN for one that is decided for fewer than `ENOUGH` tracks."""
+    each = metrics.evaluate(decided, scores).per_tag["PR-AUC"]
+    return np.where(decided.sum(axis=0) >= ENOUGH, each, np.nan)
 
 
 def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:

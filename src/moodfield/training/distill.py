@@ -218,17 +218,18 @@ def distill(
     origin = {
         **terms.origin,
         **fed,
-        "learned from": _packages(found, given.learned),
-        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
         "seed": str(plan.seed),
-        "thresholds": "chosen on all of this music, by the scores alone, to decide like the teacher",
         "cost": testimony.cost([place.run, *([measured] if measured else [])]),
+        **draft.origin,
+        "thresholds": "chosen on all of the music, by the scores alone, to decide like the teacher",
+        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
+        "learned from": _packages(found, given.learned),
     }
     figures, examples = (before.figures, before.examples) if before else testimony.seen(teacher, student, names)
     described = replace(
         draft,
         thresholds=tuple(student.thresholds.tolist()),
-        origin=origin | dict(draft.origin),
+        origin=origin,
         figures=dict(figures) | dict(draft.figures),
         limits=terms.limits,
         examples=examples,

@@ -93,12 +93,15 @@ def page(described: Card) -> str:
     if described.themes:
         lines += [f"**Themes.** {', '.join(described.themes)}", ""]
     if described.calibration:
-        share = "the share of tracks scoring like this that have the tag, in the music of its calibration"
-        lines += [f"**Scores** are calibrated: each is {share}.", ""]
+        share = "of the music it was calibrated with, the share of tracks with this score that have the tag"
+        lines += [
+            f"**Scores** are calibrated: a score is, {share}. *Calibration*, below, says how far to trust it.",
+            "",
+        ]
     if described.priors:
         rare, common = (choose(described.priors) for choose in (min, max))
-        share = f"{rare:.2g} to {common:.2g} of the training tracks, its teacher's if it had one, have a tag"
-        lines += [f"**Priors** are known: {share}.", ""]
+        share = f"of the tracks that it, or its teacher, learned from, {rare:.2%} have the rarest tag"
+        lines += [f"**Priors** are known: {share}, {common:.2%} the commonest.", ""]
     if described.limits:
         lines += ["## What it is not for", ""] + [f"- {each}" for each in described.limits] + [""]
     if described.origin:
