@@ -103,7 +103,7 @@ bfloat16, and 35 in float32 of one that does not. `make students` makes this pag
 run.
 """
 DIFFERENCES = """
-Differences from the base with the same seed, and trained in the same kind of numbers, mean tag, with 95 % intervals over
+Differences from the base with the same seed, trained in the same kind of numbers: mean tag, with 95 % intervals over
 seeds (Student's t), which say how much of them luck of the seed could be, on these held-out packages; those are as few
 as they are.
 """
