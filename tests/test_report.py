@@ -369,6 +369,15 @@ def test_moods_and_themes_are_told_apart_everywhere() -> None:
     assert all("Clearest moods over time" in card and "Clearest themes over time" in card for card in cards(page))
 
 
+def test_the_bars_begin_with_what_the_track_was_told() -> None:
+    track = small([0.2, 0.5, 0.3], [0.1, 0.9, 0.2], [[0.5]] * 3)
+    track = replace(track, priors=np.array([0.3, 0.01, 0.2], np.float32))  # b is far above its prior, and not decided
+    (card,) = cards(report.page([track]))
+    bars = card[card.index('<ol class="bars">') :].partition("</ol>")[0]
+    assert re.findall(r"<span class=\"tag[^>]*>(\w)</span>", bars) == ["c", "a", "b"]
+    assert [mood for mood, _ in track.top(1)] == ["b"]
+
+
 def test_without_samples_there_is_no_waveform() -> None:
     page = report.page([replace(heard(), envelope=None)])
     assert 'class="wave"' not in page

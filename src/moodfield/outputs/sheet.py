@@ -148,7 +148,7 @@ def _chips(each: Tagging) -> str:
 def _bars(each: Tagging, scale: float) -> str:
     """The scores of the clearest tags, with the thresholds as marks."""
     lines = []
-    for tag in curves.top(each, TOP):
+    for tag in curves.clearest(each, TOP):
         name, score, threshold = each.vocabulary[tag], curves.score(each, tag), curves.threshold(each, tag)
         mark = "" if threshold is None else f'<i style="left:{wording.percent(threshold, scale)}"></i>'
         rule = "never decided" if threshold is None else f"threshold {wording.short(threshold)}"
