@@ -68,7 +68,7 @@ def test_event_files_are_written_when_asked_for(run):
     assert [each.step for each in found.Scalars("validation/average")] == [2]
 
 
-def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_path):
+def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_path, no_export):
     other = tmp_path / "two"
     assert moodfield_(*train(dataset, other), "--set", "seed=7", "--set", "averaging.every=0").code == 0
     answer = moodfield_("runs", "show", run, other, "--plot", tmp_path / "curves.png")
