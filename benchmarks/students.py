@@ -117,11 +117,10 @@ seeds they spread by .005 to .009 in the mean tag, so what one seed says may be 
   own, and more can be learned from it.
 - *64 channels* and the *plain mel of 12 kHz* are worth about .02, and the second costs no work: it is what the teacher
   hears. To people it is no nearer than the base.
-- *ρ 9* gains .01 in the mean tag and .1 in the worst, *ρ 2* loses .01; with three seeds that could still be luck. ρ 22
+- *ρ 9* gains .01 in the mean tag and .1 in the worst, *ρ 2* loses .01; that could still be luck. ρ 22
   may be worth more than 9, and has over four times its weights.
-- *Hop 512* is worth about as much as ρ 9, for three times the work of learning and hearing: a wider net is the better
-  use.
-- *Frequency-awareness* was better with two seeds of three, and cannot be told apart. It is kept: it costs
+- *Hop 512* gains less than .01, for three times the work of learning and hearing: a wider net is the better use.
+- *Frequency-awareness* was better with both seeds that compare, and cannot be told apart. It is kept: it costs
   next to nothing.
 - *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
   there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
