@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 import people
-from moodfield import audio, calibration, fleet, mel, metrics, tagger
+from moodfield import audio, calibration, fleet, mel, metrics, resampling, tagger
 from moodfield.card import Card
 from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
@@ -152,7 +152,7 @@ def _agreement(heard: Heard) -> None:
     )
     print(
         f"PR-AUC against what the teacher decides, of the {np.isfinite(areas).sum()} tags that it decides for "
-        f"{decisions.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
+        f"{resampling.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
     )
     print("Themes are in italics.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
@@ -186,7 +186,10 @@ def _decisions(heard: Heard) -> None:
     for name, (goal, held) in GOALS.items():
         values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {testimony.NARROW}", np.nan))
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
-        cells = (word if held(value) else f"{word}, missed" for word, value in zip(words, values, strict=True))
+        cells = (
+            "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none
+            for word, value in zip(words, values, strict=True)
+        )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
     shared = decisions.shared(heard.decided, heard.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")

@@ -49,6 +49,7 @@ def test_a_manifest_says_what_is_held_out(tmp_path):
         ([HEADER, "test\tsongs\ta.wav\t1\tMIT"], "split 'test' of songs/a.wav"),
         ([HEADER, "train\tsongs\ta.wav\t\tMIT"], "'' seconds of songs/a.wav; give a number"),
         ([HEADER, "train\tsongs\ta.wav"], "None seconds of songs/a.wav; give a number"),
+        ([HEADER, "train\tsongs\ta.wav\t1"], "no licence of songs/a.wav, whose row is too short"),
         ([HEADER, *ROWS[::2]], "has no track in split 'heldout'"),
         ([HEADER, ROWS[1]], "has no track in split 'train'"),
     ],

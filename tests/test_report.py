@@ -378,6 +378,15 @@ def test_the_bars_begin_with_what_the_track_was_told() -> None:
     assert [mood for mood, _ in track.top(1)] == ["b"]
 
 
+def test_the_longest_bar_is_that_of_the_highest_score() -> None:
+    # h alone is decided, has the highest score and the least evidence
+    track = small([0.05] * 7 + [0.8], [0.1] * 7 + [0.2], [[0.5]] * 8)
+    (card,) = cards(report.page([replace(track, priors=np.array([0.01] * 7 + [0.9], np.float32))]))
+    bars = card[card.index('<ol class="bars">') :].partition("</ol>")[0]
+    assert re.findall(r"--w:([\d.]+)%", bars) == ["100"] + ["6.25"] * 4
+    assert re.findall(r'<i style="left:([\d.]+)%', bars) == ["25"] + ["12.5"] * 4
+
+
 def test_without_samples_there_is_no_waveform() -> None:
     page = report.page([replace(heard(), envelope=None)])
     assert 'class="wave"' not in page

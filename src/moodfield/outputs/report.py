@@ -52,7 +52,7 @@ def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: s
     marks = [
         mark
         for each in heard
-        for tag in curves.top(each, sheet.TOP)
+        for tag in curves.clearest(each, sheet.TOP)
         for mark in (curves.score(each, tag), curves.threshold(each, tag))
     ]
     scale = max((mark for mark in marks if mark), default=1.0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
-from moodfield import calibration, metrics
+from moodfield import calibration, metrics, resampling
 from moodfield.metrics import PerTag
 
 RAREST, COMMONEST = 0.003, 0.29
@@ -25,8 +25,6 @@ CLEAR, STRANGE, MOST_STRANGE = 6, 0.2, 6
 """tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
 LIKENESS = 1.25
 """how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
-ENOUGH = 5
-"""tracks with a tag that its PR-AUC needs, lest it be the luck of one or two"""
 SWEEPS = 40
 """times that every tag's threshold is looked at again, at most"""
 
@@ -125,7 +123,7 @@ def agreement(
     }
     if np.isfinite(ranked := areas(wanted_decided, scores)).any():
         figures |= {
-            f"tags that the teacher decides for {ENOUGH} tracks or more": float(np.isfinite(ranked).sum()),
+            f"tags that the teacher decides for {resampling.ENOUGH} tracks or more": float(np.isfinite(ranked).sum()),
             "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(ranked)),
             "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(ranked)),
         }
@@ -133,9 +131,9 @@ def agreement(
 
 
 def areas(decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]) -> PerTag:
-    """PR-AUC of every tag against somebody's decisions; NaN for one that is decided for fewer than `ENOUGH` tracks."""
+    """PR-AUC of every tag against somebody's decisions; NaN for one of too few tracks to tell it from luck."""
     each = metrics.evaluate(decided, scores).per_tag["PR-AUC"]
-    return np.where(decided.sum(axis=0) >= ENOUGH, each, np.nan)
+    return np.where(decided.sum(axis=0) >= resampling.ENOUGH, each, np.nan)
 
 
 def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:

@@ -89,8 +89,10 @@ def read_manifest(path: str | Path) -> Music:
             seconds = float(row["seconds"])
         except (TypeError, ValueError) as error:  # a short row has None
             raise BadDataset(f"{path}: {row['seconds']!r} seconds of {name}; give a number") from error
+        if row["licence"] is None:
+            raise BadDataset(f"{path}: no licence of {name}, whose row is too short")
         tracks[row["split"]].append(Track(name, name, seconds, ()))
-        licences.setdefault(row["package"], {})[str(row["licence"])] = None
+        licences.setdefault(row["package"], {})[row["licence"]] = None
     for split, known in tracks.items():
         if not known:
             raise BadDataset(f"{path} has no track in split {split!r}; some packages are learned from, others held out")
