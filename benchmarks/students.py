@@ -116,12 +116,13 @@ base with seed 43 has .808 in bfloat16 and .799 in float32, as far apart as two 
 - *More learning* is worth most, .04 to .05. For about as much work three speeds did a little better than more epochs in
   the median and the mean tag, and worse in the worst; they are more music, of which the teacher says something of its
   own, and more can be learned from it.
-- *64 channels* and the *plain mel of 12 kHz* are worth about .02, and the second costs no work: it is what the teacher
-  hears. To people it is no nearer than the base.
+- *64 channels* gain .015, which could still be luck of the seed, for about three times the work of learning.
+- The *plain mel of 12 kHz* gained .02 with its one seed and costs no work: it is what the teacher hears. To people it
+  is no nearer than the base.
 - *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which could still be luck.
   ρ 22 may be worth more than 9, and has over four times its weights.
-- *Hop 512* gains .01, which could still be luck, for three times the work of learning and hearing: a wider net is the
-  better use.
+- *Hop 512* gains .008, which could still be luck, for over three times the work of learning and hearing: for less
+  work a wider net gained more.
 - *Frequency-awareness* was better with two seeds of three, and to people with all three; neither can be told from luck.
   It is kept: it costs next to nothing.
 - *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
