@@ -24,6 +24,7 @@ import emotify
 import people
 from moodfield import calibration, fleet, metrics
 from moodfield.jamendo import Split
+from moodfield.nets import survey
 from moodfield.training import distill, loop, recipe, runs, together, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.recipe import Recipe
@@ -90,15 +91,15 @@ What the bundled model should be, decided one thing at a time. Every student hea
 (34.1 h), learns what the organisers' VGG-ish network says of its windows, and is judged by seven packages held out
 whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag; and,
 by the tags-to-emotions map of `benchmarks/people.py`, rank correlation with what people felt about 300 excerpts of
-Emotify, within genre. Nothing learned from Emotify.
+Emotify, within genre. Nothing learned from Emotify. Parameters are in thousands; work is in millions of
+multiplications with addition, to hear 10 s.
 
 The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
 deviation over seeds. Some things hang together: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
 mel is that of 12 kHz; ten epochs average the last five, and three epochs at three speeds are nine passes through music,
-of which the last two epochs are averaged. A run of the base takes some ten minutes of a core that computes with
-bfloat16, and 35 in float32 of one that does not. `make students` makes this page; `benchmarks/students.jsonl` has each
-run.
+of which the last two epochs are averaged. `make students` makes this page; `benchmarks/students.jsonl` has each run,
+and its `log.jsonl` the processor's seconds.
 """
 DIFFERENCES = """
 Differences from the base with the same seed, trained in the same kind of numbers: mean tag, with 95 % intervals over
@@ -110,29 +111,27 @@ CHOICE = """
 
 The bundled model (`training/distill.py`) is a FA-ResNet of 64 channels and ρ 9 that hears a plain mel of 12 kHz, at
 about the hop of the base in seconds, and learned for eight epochs from music at three speeds. Where rows have several
-seeds they spread by .005 to .010 in the mean tag, so what one seed says may be luck below .02. A seed fixes little: the
-base with seed 43 has .808 in bfloat16 and .799 in float32, as far apart as two seeds. Why:
+seeds they spread by .005 to .010 in the mean tag, so what one seed says may be luck below .02. Why:
 
 - *More learning* is worth most, .04 to .05. For about as much work three speeds did a little better than more epochs in
   the median and the mean tag, and worse in the worst; they are more music, of which the teacher says something of its
   own, and more can be learned from it.
-- *64 channels* gain .015, which could still be luck of the seed, for about three times the work of learning.
-- The *plain mel of 12 kHz* gained .02 with its one seed and costs no work: it is what the teacher hears. To people it
-  is no nearer than the base.
+- *64 channels* gain .015, which could still be luck of the seed, for about four times the work. They were chosen when
+  only the first seed was known, .021 above its base.
+- The *plain mel of 12 kHz* gained .02 with its one seed and costs little work: it is what the teacher hears. To people
+  it is no nearer than the base.
 - *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which could still be luck.
   ρ 22 may be worth more than 9, and has over four times its weights.
-- *Hop 512* gains .008, which could still be luck, for over three times the work of learning and hearing: for less
-  work a wider net gained more.
+- *Hop 512* gains .008, which could still be luck, for three times the work, and for three times the mel.
 - *Frequency-awareness* was better with two seeds of three, and to people with all three; neither can be told from luck.
   It is kept: it costs next to nothing.
 - *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
   there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
   (docs/model.md), and nothing needs to be chosen by held-out music.
 - *Mix-up* is worth nothing: the mean of what a teacher says of two pieces is not what it says of both together.
-- *Several networks* gain little: the mean of three of seed 44 (the base, ρ 9, without frequency-awareness) has .826 in
-  the mean tag (`--together`), where they have .816, .829 and .800. Each has to hear the music; for about their work 64
-  channels have .825 (.817 with this seed). Nor are they a better teacher: what the teacher says itself is what a
-  student is judged by.
+- *Several networks* gain less than a longer lesson, which costs nothing in use: the mean of three of seed 44 (the
+  base, ρ 9, without frequency-awareness) has .826 in the mean tag (`--together`), where they have .816, .829 and .800.
+  Nor are they a better teacher: what the teacher says itself is what a student is judged by.
 """
 
 
@@ -220,6 +219,10 @@ def _settings(variant: str) -> str:
     return " ".join((*BASE, *variants()[variant]))
 
 
+def _plan(variant: str) -> Recipe:
+    return recipe.change(Recipe(), *(each for each in _settings(variant).split() if not each.startswith(SPEED)))
+
+
 def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
     whole, _ = emotify.tracks(data)
     return Judges(Split(whole.tracks, vocabulary), data / "audio", people.read(data, whole.tracks))
@@ -229,11 +232,9 @@ def _student(
     variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: runs.Place
 ) -> Student:
     """A student that is trained, or was."""
-    settings = _settings(variant).split()
     precision = "bf16-mixed" if together.knows_bfloat16() else "32-true"
-    own_settings = (each for each in settings if not each.startswith(SPEED))
-    plan = recipe.change(Recipe(), *own_settings, f"seed={seed}", f"precision={precision}")
-    speeds = [float(each.partition("=")[2]) for each in settings if each.startswith(SPEED)]
+    plan = recipe.change(_plan(variant), f"seed={seed}", f"precision={precision}")
+    speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())
     given = distill.lesson(plan, found, checkpoint, own, speeds=speeds)
@@ -295,13 +296,13 @@ def _found() -> list[Result]:
 def _page(found: list[Result]) -> None:
     """The table, and what the differences say."""
     print(HEAD)
-    print(f"| student | {' | '.join(MEASURES)} | seeds |\n|---|{'---|' * (len(MEASURES) + 1)}")
+    print(f"| student | {' | '.join(MEASURES)} | seeds | parameters | work |\n|---|{'---|' * (len(MEASURES) + 3)}")
     for variant in variants():
         own = [each for each in found if each.variant == variant]
         if own:
-            _row(variant, [each.average for each in own])
+            _row(variant, variant, [each.average for each in own])
         if own and variant == BASE_NAME:
-            _row("base, without SWA", [each.network for each in own])
+            _row("base, without SWA", variant, [each.network for each in own])
     base = {(each.seed, each.precision): each for each in found if each.variant == BASE_NAME}
     pairs = {
         variant: [
@@ -327,10 +328,12 @@ def _page(found: list[Result]) -> None:
     print(CHOICE)
 
 
-def _row(name: str, values: list[Mapping[str, float]]) -> None:
+def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
-    print(f"| {name} | {' | '.join(cells)} | {len(values)} |")
+    plan = _plan(variant)
+    cost = survey.of(plan.net, plan.mel)
+    print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 
 def _compare(name: str, apart: list[float]) -> None:
