@@ -33,7 +33,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path, there):
     if there:
         old.mkdir()
         (old / "left").write_text("old")
-    assert files.succeed(new, old) == old
+    assert files.replace_directory(new, old) == old
     assert list(tmp_path.iterdir()) == [old]
     assert [each.name for each in old.iterdir()] == ["card"]
 
@@ -42,7 +42,7 @@ def test_a_folder_stays_if_none_can_take_its_place(tmp_path):
     old = tmp_path / "best"
     old.mkdir()
     with pytest.raises(FileNotFoundError):
-        files.succeed(tmp_path / "none", old)
+        files.replace_directory(tmp_path / "none", old)
     assert list(tmp_path.iterdir()) == [old]
 
 
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_what_was_there(path):
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_whatever_fails_leaves_what_was_there(path, failure):
-    with pytest.raises(failure), files.whole(path) as half:  # noqa: PT012 - what is written before it fails matters
+    with pytest.raises(failure), files.atomic_path(path) as half:  # noqa: PT012 - what is written before it fails matters
         half.write_bytes(b"sec")
         raise failure
     assert path.read_bytes() == b"first"
@@ -70,7 +70,7 @@ def test_it_is_on_the_disk_before_it_takes_its_name(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     files.write(path, b"second")
-    assert synced == [(path.stat().st_ino, b"first")]
+    assert synced == [(path.stat().st_ino, b"first"), (path.parent.stat().st_ino, b"second")]
 
 
 def test_a_disk_that_fails_at_last_leaves_what_was_there(path, monkeypatch):
@@ -85,14 +85,14 @@ def test_a_disk_that_fails_at_last_leaves_what_was_there(path, monkeypatch):
 
 
 def test_nothing_written_is_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError), files.atomic_path(tmp_path / "a"):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_do_not_write_into_each_other(path):
     program = f"import pathlib; from moodfield import files; files.write(pathlib.Path({str(path)!r}), b'theirs')"
-    with files.whole(path) as half:
+    with files.atomic_path(path) as half:
         half.write_bytes(b"ours")
         subprocess.run([sys.executable, "-c", program], check=True)
         assert path.read_bytes() == b"theirs"
@@ -110,13 +110,13 @@ def test_halves_that_killed_processes_left_are_swept(path):
     program = f"""if True:
         import os, pathlib, signal
         from moodfield import files
-        with files.whole(pathlib.Path({str(path)!r})) as half:
+        with files.atomic_path(pathlib.Path({str(path)!r})) as half:
             half.write_bytes(b"sec")
             os.kill(os.getpid(), signal.SIGKILL)
     """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
     assert len(list(path.parent.iterdir())) == 2
-    files.sweep(path.parent)
+    files.remove_partial_files(path.parent)
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == b"first"
 

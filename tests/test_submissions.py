@@ -96,7 +96,7 @@ def test_some_tracks_of_a_submission():
 def test_new_predictions_never_stand_beside_old_decisions(tmp_path, monkeypatch, broken):
     """A disk that fails at the last moment leaves no submission, and a full one the old submission."""
     old, new = made(), made(predictions=made().predictions[::-1], decisions=made().decisions[::-1])
-    whole = files.whole
+    whole = files.atomic_path
 
     @contextmanager
     def failing(path):
@@ -114,10 +114,10 @@ def test_new_predictions_never_stand_beside_old_decisions(tmp_path, monkeypatch,
 
     for fault, left in ((failing, False), (full, True)):
         submissions.write(old, tmp_path, vocabulary=TAGS)
-        monkeypatch.setattr(files, "whole", fault)
+        monkeypatch.setattr(files, "atomic_path", fault)
         with pytest.raises(OSError, match="the disk"):
             submissions.write(new, tmp_path, vocabulary=TAGS)
-        monkeypatch.setattr(files, "whole", whole)
+        monkeypatch.setattr(files, "atomic_path", whole)
         assert (tmp_path / "predictions.npy").exists() is left
         assert not list(tmp_path.glob("*.part"))
         if left:

@@ -313,7 +313,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sh
     for half in target.parent.glob(f"{escape(target.name)}.*.part"):  # of a process that was killed
         half.unlink(missing_ok=True)
     source, digest = archive.extractfile(member), hashlib.sha256()
-    with files.whole(target) as half, half.open("wb") as file:
+    with files.atomic_path(target) as half, half.open("wb") as file:
         while source and (block := source.read(download.BLOCK)):
             file.write(block)
             digest.update(block)

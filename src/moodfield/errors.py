@@ -28,6 +28,18 @@ class BadAudio(MoodfieldError):
         return type(self), (self.reason, str(self))
 
 
+class UsageError(MoodfieldError):
+    """Arguments that cannot be obeyed together, or at all; a command ends with exit code 2."""
+
+
+class OutputError(UsageError):
+    """A file that must not, or cannot, be written."""
+
+
+class LockedError(MoodfieldError):
+    """A folder or file that another process works on."""
+
+
 class BadConfig(MoodfieldError):
     """A setting outside its range, or two settings that contradict each other."""
 

@@ -1,38 +1,111 @@
-"""A file that is there whole or not at all.
+"""Files: what may be replaced, atomic writes, locks, checksums.
 
-In: a path, and what is to be there. Out: the complete file, or the one that was there before.
-Knows nothing of: what is in it.
+In: paths, and what is to be there. Out: complete files, or those that were there before.
+Knows nothing of: what is in them.
 """
 
+import contextlib
 import hashlib
+import json
 import os
+import re
 import secrets
+import shlex
 import shutil
-from collections.abc import Iterator
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from moodfield.errors import LockedError, OutputError
+
+HTML, PNG, SVG, PDF = (b"<!doctype html", b"<html"), (b"\x89png",), (b"<?xml", b"<svg"), (b"%pdf-",)
+NPY = (b"\x93numpy",)
+"""how files of a kind begin, in lower case and without leading blanks"""
+HEAD = 64
+"""bytes of a file that are compared with them"""
+PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
+"""names of partial files that `atomic_path` may have left behind when its process was killed"""
+STREAMS = ("/dev/", "/proc/")
+"""where paths name devices and open files: they are written to, never replaced"""
+BLANKS = b"\xef\xbb\xbf \t\r\n"
+"""bytes that may stand before the beginning of a text: a byte order mark, and white space"""
+
+
+def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse with `OutputError` a path that must not be written, before any work is done.
+
+    Allowed are a new file in an existing folder, an existing file that is empty or of the same `kind` (`HTML`, `NPY`, …:
+    its first bytes), a link to either, a FIFO and a character device. Refused are folders, any of the `inputs` (however
+    it is spelled or linked), files of another kind, and places without permission to write.
+    """
+    path = Path(path)
+    with contextlib.suppress(OSError):
+        for given in inputs:
+            if os.path.samefile(path, given):
+                raise OutputError(f"{path} is an input of this command and is not overwritten; name another output")
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        _check_parent(_target(path))
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written ({error}); name another file") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{path} is a folder; name a file in it")
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"{path} is a socket or a disk, which is not written to; name a file")
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
+    _check_parent(_target(path))
+    if status.st_size and not _head(path).lstrip(BLANKS).lower().startswith(tuple(kind)):
+        raise OutputError(
+            f"{path} exists and is of another kind than what is to be written, so it is not replaced; "
+            "name another file, or remove this one first"
+        )
+
 
 def write(path: Path, content: bytes) -> None:
-    """Put these bytes at `path`; an `OSError` leaves what was there before."""
-    with whole(path) as half:
-        half.write_bytes(content)
+    """Write a file atomically; an `OSError` leaves what was there before."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The path of a partial file that becomes `path` at the end, or is removed if anything fails before.
+
+    The partial file lies beside its target under a name that no other process has; it is synced to the disk, then
+    renamed. Symbolic links are followed, the mode of an existing file is kept. A FIFO or device receives the bytes.
+    """
+    if _is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            partial = Path(folder) / "partial"
+            yield partial
+            with partial.open("rb") as source, path.open("wb") as stream:
+                shutil.copyfileobj(source, stream)
+        return
+    target = _target(path)
+    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        yield partial
+        if target.exists():
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(target.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the halves that killed processes left in a folder; for one that no other process writes to now."""
-    for half in folder.glob("*.part"):
-        half.unlink(missing_ok=True)
-
-
-def succeed(folder: Path, place: Path) -> Path:
-    """Let a folder take the place of another, if there is one, which is removed when the new one stands there."""
+def replace_directory(folder: Path, place: Path) -> Path:
+    """Move `folder` to `place`; a folder that is there already is removed once the new one has its name."""
     before = place.with_name(f"{place.name}.{secrets.token_hex(8)}.before")
     if not place.exists():
         return folder.replace(place)
@@ -46,17 +119,96 @@ def succeed(folder: Path, place: Path) -> Path:
     return place
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path`: a name beside it that nobody else has, on this machine or another.
+def remove_partial_files(folder: Path) -> None:
+    """Remove the partial files that killed processes left in a folder of ours that no other process writes to."""
+    for path in folder.iterdir():
+        if PARTIAL.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
-    At the end what was written is brought to the disk and takes its name; if anything fails before, it is gone.
+
+@contextmanager
+def lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, or refuse with `LockedError`, which names the process that holds it.
+
+    `what` says in the message what is locked. The lock ends with its process, however it ends; a file that a killed
+    process left holds nobody up. Systems without `flock` (Windows) are not locked.
     """
-    half = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    while True:
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockedError(f"{what} is in use by {_holder(path)}; wait until it ends, or stop it") from error
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # its holder removed it after it was opened here
+            file.truncate(0)
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
+            file.write(json.dumps(holder))
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_parent(path: Path) -> None:
+    """Refuse a new file where none can be made."""
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"{path} has no folder to be in; make {parent} first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: {parent} is write-protected; name another place")
+
+
+def _head(path: Path) -> bytes:
     try:
-        yield half
-        with half.open("rb") as file:
-            os.fsync(file.fileno())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise OutputError(f"{path} exists and cannot be read ({error.strerror}); name another file") from error
+
+
+def _target(path: Path) -> Path:
+    """The file that a path means, links followed."""
+    return Path(os.path.realpath(path))
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is that of a FIFO, a device, or an open file such as /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or str(path.absolute()).startswith(STREAMS)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _holder(path: Path) -> str:
+    """The process that holds a lock, as it wrote itself down."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {known['pid']} on {known['host']} ({known['command']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"

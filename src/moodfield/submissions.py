@@ -147,7 +147,9 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # what was entered first takes its place last
-        half = {name: stack.enter_context(files.whole(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)}
+        half = {
+            name: stack.enter_context(files.atomic_path(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)
+        }
         for name, values in ((PREDICTIONS, submission.predictions), (DECISIONS, submission.decisions)):
             _save(half[name], values)
         half[THRESHOLDS].write_text(lines, encoding="utf-8")
@@ -156,7 +158,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
 
 def write_array(path: str | Path, values: AnyArray) -> None:
     """Put numbers into a `.npy` file; it is there whole or not at all."""
-    with files.whole(Path(path)) as half:
+    with files.atomic_path(Path(path)) as half:
         _save(half, values)
 
 

@@ -238,7 +238,7 @@ def distill(
         appendix=appendix,
     )
     export.label(described, folder)
-    return card.read(files.succeed(folder, place.run / tagger.BEST))
+    return card.read(files.replace_directory(folder, place.run / tagger.BEST))
 
 
 def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[str, str]:

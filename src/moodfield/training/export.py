@@ -172,7 +172,7 @@ def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Pat
         )  # fmt: skip
     if program is None:
         raise BadModel("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
-    with files.whole(path) as half:
+    with files.atomic_path(path) as half:
         program.save(half, external_data=False)
 
 

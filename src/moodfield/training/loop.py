@@ -273,7 +273,7 @@ def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str)
     """Make the folder this recipe's, this vocabulary's and this material's, or see that it is."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        files.sweep(folder)
+        files.remove_partial_files(folder)
         claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
         for name, wanted in claims.items():
             path = folder / name

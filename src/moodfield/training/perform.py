@@ -57,7 +57,7 @@ def _play(speed: float, work: tuple[Path, Path]) -> Path:
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(target) as half, half.open("wb") as file, wave.open(file, "wb") as written:
+    with files.atomic_path(target) as half, half.open("wb") as file, wave.open(file, "wb") as written:
         written.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
         for block in audio.blocks(source, rate=round(RATE / speed)):
             written.writeframes(np.rint(np.clip(block, -1, 1) * FULL).astype("<i2").tobytes())

@@ -127,7 +127,7 @@ def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
         stream = mel.stream(partial(audio.blocks, source, rate=config.rate), config)
         stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
         target.parent.mkdir(parents=True, exist_ok=True)
-        with files.whole(target) as half, half.open("wb") as file:
+        with files.atomic_path(target) as half, half.open("wb") as file:
             # np.save would lose the end of a small mel on a full disk without a word
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
             file.write(stored.data)
