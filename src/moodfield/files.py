@@ -38,15 +38,13 @@ BLANKS = b"\xef\xbb\xbf \t\r\n"
 def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[str | Path] = ()) -> None:
     """Refuse with `OutputError` a path that must not be written, before any work is done.
 
-    Allowed are a new file in an existing folder, an existing file that is empty or of the same `kind` (`HTML`, `NPY`, …:
+    Allowed are a new file in an existing folder, an existing file that is empty or of the same `kind` (`HTML`, `NPY`:
     its first bytes), a link to either, a FIFO and a character device. Refused are folders, any of the `inputs` (however
     it is spelled or linked), files of another kind, and places without permission to write.
     """
     path = Path(path)
-    with contextlib.suppress(OSError):
-        for given in inputs:
-            if os.path.samefile(path, given):
-                raise OutputError(f"{path} is an input of this command and is not overwritten; name another output")
+    if any(_is_same(path, Path(given)) for given in inputs):
+        raise OutputError(f"{path} is an input of this command and is not overwritten; name another output")
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -162,6 +160,14 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _check_parent(path: Path) -> None:
