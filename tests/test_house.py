@@ -230,7 +230,7 @@ def rooms_are_named_after_things(room: str, _: str) -> Iterator[str]:
 
 def rooms_are_imported_not_furniture(room: str, source: str) -> Iterator[str]:
     """`from moodfield import audio`, then `audio.read`; only classes, types and constants come by name."""
-    wings = {"nets", "training", "outputs", "serving", "cli"}
+    wings = {"containers", "nets", "training", "outputs", "serving", "cli"}
     for module, name, node in imports(source):
         if module.startswith("."):
             yield f"line {node.lineno}: a relative import"

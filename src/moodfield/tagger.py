@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from moodfield import audio, calibration, card, clips, envelope, errors, fleet, mel
-from moodfield.audio import Source, Waveform
+from moodfield.audio import Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.envelope import Envelope
@@ -82,18 +82,18 @@ class Tagger:
         return hashlib.sha256(cards.encode()).hexdigest()
 
     def tag(self, source: Source) -> Tagging:
-        """Listen to one file or waveform; refuses what cannot be heard with `BadAudio`.
+        """Tag one track: a path, the bytes of a file, a binary file object, or `(samples, sample_rate)`.
 
-        Memory does not grow with the length of the music.
+        Memory does not grow with the length of the music. Raises `BadAudio` if it cannot be decoded or is no music.
         """
-        logits, seconds, duration, outline = self._listen(source)
+        logits, seconds, reader = self._listen(source)
         lengths = [member.card.lengths for member in self.members]
         moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
         times = seconds[moving[0] if moving else 0]
         maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
         return Tagging(
-            source=str(source) if not isinstance(source, Waveform) else "waveform",
-            duration=duration,
+            source=audio.label(source),
+            duration=reader.duration,
             model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
             theme_vocabulary=self.theme_vocabulary,
@@ -101,11 +101,12 @@ class Tagger:
             thresholds=self.thresholds,
             over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),
             priors=self.priors,
-            envelope=outline,
+            envelope=reader.envelope,
+            warnings=tuple(reader.warnings),
         )
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
-        """Listen to many, in order; what cannot be heard comes with its error and stops nothing."""
+        """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -138,27 +139,26 @@ class Tagger:
             maps += [_checked(member, each) for each in member.engine.summarise(np.concatenate(heard, axis=2))]
         return member.scores(clips.pool(np.concatenate(maps, axis=1)))
 
-    def _listen(self, source: Source) -> tuple[Maps, Times, float, Envelope | None]:
-        """Every member's logits over time, the times of their steps, the seconds heard, and the waveform's outline."""
-        heard: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
-        duration, outline = 0.0, None
-        configs = dict.fromkeys(member.card.mel for member in self.members)
-        for config in configs:
+    def _listen(self, source: Source) -> tuple[Maps, Times, "_EnvelopeReader"]:
+        """Every member's logits over time, the times of their steps, and the reader of the source."""
+        logits: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
+        reader: _EnvelopeReader | None = None
+        for config in dict.fromkeys(member.card.mel for member in self.members):
             listeners = {
                 index: Listener(member, clip_frames=self._clip_frames)
                 for index, member in enumerate(self.members)
                 if member.card.mel == config
             }
-            samples = _Counted(source, config.rate, outline)
-            for piece in mel.stream(samples, config):
+            reader = _EnvelopeReader(source, config.rate, before=reader)
+            for piece in mel.stream(reader, config):
                 for listener in listeners.values():
                     listener.push(piece)
             for index, listener in listeners.items():
-                logits = listener.finish()
-                heard[index] = logits, listener.seconds(logits.shape[1])
-            duration, outline = samples.count / config.rate, samples.envelope
-        maps, seconds = zip(*(heard[index] for index in range(len(self.members))), strict=True)
-        return list(maps), list(seconds), duration, outline
+                found = listener.finish()
+                logits[index] = found, listener.seconds(found.shape[1])
+        maps, seconds = zip(*(logits[index] for index in range(len(self.members))), strict=True)
+        assert reader is not None
+        return list(maps), list(seconds), reader
 
 
 class Listener:
@@ -295,20 +295,23 @@ def _loaded(what: tuple[str, ...]) -> Tagger:
     return _tagger(what, threads=1)
 
 
-class _Counted:
-    """The blocks of a source, any number of times, how many samples they were, and their envelope, made once."""
+class _EnvelopeReader(Reader):
+    """A reader that also measures duration and, once, the peak envelope; one `before` it hands its own on."""
 
-    def __init__(self, source: Source, rate: int, known: Envelope | None = None) -> None:
-        self._source, self._rate = source, rate
-        self.count, self.envelope = 0, known
+    def __init__(self, source: Source, rate: int, *, before: "_EnvelopeReader | None" = None) -> None:
+        super().__init__(source, rate=rate)
+        self.duration = 0.0
+        self.envelope: Envelope | None = before.envelope if before else None
+        self.warnings = before.warnings if before else self.warnings
 
     def __call__(self) -> Iterator[mel.Samples]:
-        self.count, outline = 0, None if self.envelope else envelope.Outline(self._rate)
-        for block in audio.blocks(self._source, rate=self._rate):
-            self.count += len(block)
+        count, outline = 0, None if self.envelope else envelope.Outline(self.rate)
+        for block in super().__call__():
+            count += len(block)
             if outline:
                 outline.push(block)
             yield block
+        self.duration = count / self.rate
         if outline:
             self.envelope = outline.finish()
 

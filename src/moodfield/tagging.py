@@ -49,6 +49,8 @@ class Tagging:
     """share of the training tracks that has each tag, if the models say and agree"""
     envelope: Envelope | None = None
     """the outline of the waveform; nothing where the samples were not at hand"""
+    warnings: tuple[str, ...] = ()
+    """a line about each part of the source that is damaged and was not used"""
 
     @property
     def decided(self) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ class Tagging:
             "moods": list(self.moods),
             "themes": list(self.themes),
             "scores": self._named(self.scores),
+            "warnings": list(self.warnings),
         }
         if self.priors is not None:
             plain["evidence"] = self._named(self.evidence)

@@ -1,0 +1,189 @@
+"""MPEG audio files (MP3 and its kin): frames, and what lies between them.
+
+In: a file that may hold MPEG audio. Out: its streams: frames of one kind that follow each other, without anything else.
+Knows nothing of: what is in a frame, but for the tables of lengths that encoders put into the first one.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from moodfield.containers import pieces
+from moodfield.containers.pieces import BinaryFile, Piece, Stream
+
+FEWEST = 3
+"""frames in a row, of one kind, that make a stream; noise looks like one frame now and then"""
+FARTHEST = 2**20
+"""bytes before the first frame after which the file is taken for something else"""
+LONGEST = 2_881
+"""bytes of the longest frame: layer II, 384 kbit/s, 32 kHz, padded, and as many as are looked at ahead"""
+SYNC = re.compile(rb"\xff[\xe2-\xff]")
+TAGS = re.compile(rb"TAG|APETAGEX|ID3|LYRICS")
+"""how bytes between frames begin that are no damage"""
+LENGTHS = re.compile(rb"(Xing|Info)....", re.DOTALL)
+
+_BITRATES = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""kbit/s by version (2 also for 2.5) and layer, for indexes from 1 on"""
+_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+"""samples per second by the bits of the version"""
+
+
+def _length(second: int, third: int) -> int:
+    """Bytes of a frame, by the second and third byte of its head; 0 if they are no head, or of a free bitrate."""
+    version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
+    bitrate, rate, padding = third >> 4, third >> 2 & 3, third >> 1 & 1
+    if second < 0xE0 or version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
+        return 0
+    bits = 1_000 * _BITRATES[1 if version == 3 else 2, layer][bitrate - 1]
+    if layer == 1:
+        return (12 * bits // _RATES[version][rate] + padding) * 4
+    return (72 if layer == 3 and version != 3 else 144) * bits // _RATES[version][rate] + padding
+
+
+FRAME = [_length(head >> 8, head & 0xFF) for head in range(2**16)]
+"""bytes of a frame by the second and third byte of its head; 0: no head"""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Frames of one kind, one right behind the other."""
+
+    start: int
+    end: int
+    kind: int
+    frames: int
+
+
+def streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
+    """The streams of a file; none if it is not MPEG audio.
+
+    A stream ends where rate, layer or the number of channels change, and where a file begins that was joined to it: one
+    with a table of lengths (Xing, Info) in its first frame. A table that counts fewer frames than there are is mended.
+    """
+    found: list[list[_Run]] = []
+    faults: list[list[str]] = []
+    position = start
+    for run in _runs(file, start, end):
+        if not found or found[-1][-1].kind != run.kind or _table(file, run) is not None:
+            found.append([run])
+            faults.append([])
+        else:
+            found[-1].append(run)
+        faults[-1] += _gap(file, position, run.start, most=0 if position > start else LONGEST)
+        position = run.end
+    if found:
+        faults[-1] += _gap(file, position, end, most=LONGEST)
+    return [_stream(file, runs, tuple(lines)) for runs, lines in zip(found, faults, strict=True)]
+
+
+def _gap(file: BinaryFile, start: int, end: int, *, most: int) -> list[str]:
+    """A line about bytes that are neither frames nor tags, if there are more than `most`."""
+    if end - start <= most or TAGS.match(pieces.at(file, start, 8)):
+        return []
+    return [f"{end - start} bytes at byte {start} are no MPEG frames"]
+
+
+def _stream(file: BinaryFile, runs: list[_Run], faults: tuple[str, ...]) -> Stream:
+    ranges: list[Piece] = [(run.start, run.end) for run in runs]
+    frames = sum(run.frames for run in runs) - 1
+    place = _table(file, runs[0])
+    if place is not None:
+        table = pieces.at(file, place, 12)
+        if table[7] & 1 and int.from_bytes(table[8:], "big") < frames:  # its first field counts the frames after it
+            (first, stop), *rest = ranges
+            mended = pieces.at(file, int(first), place + 8 - int(first)) + frames.to_bytes(4, "big")
+            ranges = [mended, (place + 12, int(stop)), *rest]
+    return Stream("mpeg", pieces.joined(ranges), faults)
+
+
+def _table(file: BinaryFile, run: _Run) -> int | None:
+    """Where the table of lengths is in the first frame of a run, if there is one."""
+    head = pieces.at(file, run.start, 64)
+    place = _side(head[1], head[3])
+    return run.start + place if LENGTHS.match(head, place) else None
+
+
+def _side(second: int, fourth: int) -> int:
+    """Where data begins in a frame of layer III, after its head and side information."""
+    mono = fourth >= 0xC0
+    return 4 + ((17 if mono else 32) if second & 8 else (9 if mono else 17))
+
+
+def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
+    """Runs of frames; a new one begins at a table of lengths."""
+    farthest, kind = start + FARTHEST, None
+    while start < end:
+        first = _first(file, start, end, kind)
+        if first is None or (kind is None and first > farthest):
+            return
+        start = first + 1
+        for run in _run(file, first, end):
+            yield run
+            start, kind = run.end, run.kind
+
+
+def _first(file: BinaryFile, start: int, end: int, kind: int | None) -> int | None:
+    """The first frame from `start` on: the next ones follow it, or it is of a known kind and the last of the file."""
+    while start < end:
+        window = pieces.at(file, start, pieces.WINDOW)
+        for found in SYNC.finditer(window):
+            place = start + found.start()
+            if found.start() > len(window) - FEWEST * LONGEST and len(window) == pieces.WINDOW:
+                break
+            if _is_first(window, found.start(), kind, at_end=start + len(window) >= end):
+                return place
+        if len(window) < pieces.WINDOW:
+            return None
+        start += pieces.WINDOW - FEWEST * LONGEST
+    return None
+
+
+def _is_first(window: bytes, position: int, kind: int | None, *, at_end: bool) -> bool:
+    """Whether enough frames of one kind begin here."""
+    own = None
+    for _ in range(FEWEST):
+        head = window[position : position + 4]
+        size = FRAME[head[1] << 8 | head[2]] if len(head) == 4 and head[0] == 0xFF else 0
+        if not size:
+            return own is not None and own == kind and at_end and len(window) - 4 <= position <= len(window)
+        if own is not None and _kind(head[1], head[2], head[3]) != own:
+            return False
+        own = _kind(head[1], head[2], head[3])
+        position += size
+    return True
+
+
+def _kind(second: int, third: int, fourth: int) -> int:
+    """Version, layer, rate and whether there is one channel, as one number."""
+    return (second & 0x1E) << 8 | (third & 0x0C) << 1 | (fourth >= 0xC0)
+
+
+def _run(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
+    """The frames from `start` on, while one follows the other; parted where their kind changes or a file begins."""
+    base, window = start, pieces.at(file, start, pieces.WINDOW)
+    position, frames, begin, kind = 0, 0, start, -1
+    while True:
+        if position + LONGEST > len(window) and base + len(window) < end:
+            base, window, position = base + position, pieces.at(file, base + position, pieces.WINDOW), 0
+        if position + 4 > len(window) or window[position] != 0xFF:
+            break
+        second, third, fourth = window[position + 1], window[position + 2], window[position + 3]
+        size = FRAME[second << 8 | third]
+        if not size or base + position + size > end:
+            break
+        own, side = _kind(second, third, fourth), position + _side(second, fourth)
+        if own != kind or window[side : side + 4] in (b"Xing", b"Info"):
+            if frames:
+                yield _Run(begin, base + position, kind, frames)
+            begin, frames, kind = base + position, 0, own
+        position += size
+        frames += 1
+    if frames:
+        yield _Run(begin, base + position, kind, frames)

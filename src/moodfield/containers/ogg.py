@@ -1,0 +1,108 @@
+"""Ogg files (RFC 3533): pages, logical streams, chains of them.
+
+In: an Ogg file. Out: one stream for each link of the chain, without damaged pages and without other streams beside it.
+Knows nothing of: codecs, but for how their first packet begins.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import SEEK_END
+
+from moodfield.containers import flac, pieces
+from moodfield.containers.pieces import BinaryFile, Piece, Pieces, Stream
+
+CAPTURE = re.compile(b"OggS\x00")
+CODECS = {b"\x01vorbis": "ogg", b"OpusHead": "ogg", b"\x7fFLAC": "flac"}
+"""how the first packet of a stream begins → the format that its decoder gets"""
+HEAD = 27
+"""bytes of a page before its table of segments"""
+PAGE = 2**16
+"""bytes that are read of a page at once; it has up to 255 more"""
+FLAC_MAPPING = 9
+"""bytes of the first packet of Ogg FLAC before what is a FLAC file"""
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Streams that begin together, by serial number."""
+
+    pages: dict[int, list[Piece]] = field(default_factory=dict)
+    bodies: dict[int, list[Piece]] = field(default_factory=dict)
+    formats: dict[int, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Page:
+    start: int
+    end: int
+    body: int
+    serial: int
+    begins: bool
+
+
+def streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
+    """One stream for each link of a chain: the first that has a known codec, else all of them together."""
+    links, heads = [_Link()], True
+    for page in _pages(file, start, end):
+        if isinstance(page, str):
+            links[-1].faults.append(page)
+            continue
+        if page.begins and not heads:
+            links.append(_Link())
+        heads, link = page.begins, links[-1]
+        if page.begins:
+            packet = pieces.at(file, page.body, 8)
+            link.formats[page.serial] = next((to for begin, to in CODECS.items() if packet.startswith(begin)), "other")
+        link.pages.setdefault(page.serial, []).append((page.start, page.end))
+        link.bodies.setdefault(page.serial, []).append((page.body, page.end))
+    return [_stream(file, link) for link in links if link.pages]
+
+
+def _stream(file: BinaryFile, link: _Link) -> Stream:
+    faults = tuple(link.faults)
+    for serial, kind in link.formats.items():
+        if kind == "ogg":
+            return Stream(kind, pieces.joined(link.pages[serial]), faults)
+        if kind == "flac":
+            (first, stop), *rest = link.bodies[serial]
+            below = pieces.joined([(int(first) + FLAC_MAPPING, int(stop)), *rest])
+            inside = Pieces(file, below)
+            found = flac.stream(inside, 0, inside.seek(0, SEEK_END))
+            return Stream(found.format, pieces.within(found.pieces, below), faults, found.samples)
+    return Stream("other", pieces.joined(sorted(page for pages in link.pages.values() for page in pages)), faults)
+
+
+def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
+    """Every page, or what is wrong with the bytes where one should be."""
+    while start < end:
+        page = pieces.at(file, start, PAGE)
+        count = page[26] if len(page) >= HEAD else 0
+        size = HEAD + count + sum(page[HEAD : HEAD + count])
+        if not CAPTURE.match(page) or len(page) < HEAD:
+            following = pieces.find(file, start + 1, end, CAPTURE)
+            yield f"{following - start} bytes at byte {start} are no Ogg page"
+            start = following
+            continue
+        page = page if size <= len(page) else pieces.at(file, start, size)
+        if size <= len(page) and _is_intact(page, size):
+            serial = int.from_bytes(page[14:18], "little")
+            yield _Page(start, start + size, start + HEAD + count, serial, bool(page[5] & 2))
+            start += size
+            continue
+        following = pieces.find(file, start + 1, end, CAPTURE)
+        if size > len(page) and following == end:
+            yield f"it is cut off in the middle of an Ogg page, at byte {start}"
+        else:
+            yield f"the Ogg page at byte {start} is damaged"
+        start = following
+
+
+def _is_intact(page: bytes, size: int) -> bool:
+    """Whether a page has the checksum that it states: a CRC-32 with its bits in the other order than zlib's."""
+    checked = (page[:22] + bytes(4) + page[26:size]).translate(REVERSED)
+    stated = int.from_bytes(page[22:26].translate(REVERSED), "big")
+    return zlib.crc32(checked, 0xFFFFFFFF) ^ 0xFFFFFFFF == stated

@@ -1,0 +1,327 @@
+"""Decoders: libsndfile for what it knows, FFmpeg (through PyAV, if it is installed) for everything else.
+
+In: a binary file. Out: its samples, channel by channel, in blocks, and a report of what is damaged.
+Knows nothing of: mono, resampling, or what is too short.
+"""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import soundfile as sf
+from jaxtyping import Bool, Float32, Num
+
+from moodfield.containers.pieces import BinaryFile, Pieces, Stream
+
+BLOCK = 2**16
+"""samples decoded at a time; all channels together at most four times as many"""
+MOST_LOST = 1_000
+"""packets in a row that may be unreadable; after more, nothing good follows"""
+CHECKED_BLOCKS = 16
+"""blocks of PCM in which encoded data is looked for"""
+FEWEST_SYNCS = 3
+"""sync words in them that make it encoded data"""
+SYNCS = ((0x7FFE, 0x8001), (0xFE7F, 0x0180), (0x1FFF, 0xE800), (0xFF1F, 0x00E8), (0xF872, 0x4E1F))
+"""two 16-bit words, as samples, that begin each frame of DTS (16 and 14 bits, either byte order) and of IEC 61937,
+which carries Dolby Digital, DTS and AAC"""
+PCM = ("PCM_16", "PCM_24", "PCM_32")
+"""subtypes of libsndfile that may carry encoded data"""
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,mpeg,"
+    "mpegts,ogg,rm,tak,tta,w64,wav,wv"
+)
+"""demuxers of FFmpeg that may be used: no playlists, which would make it open other files and addresses"""
+
+Samples: TypeAlias = Float32[np.ndarray, "samples channels"]
+Block: TypeAlias = tuple[int, Samples]
+"""samples per second, and samples; the array is overwritten when the next block is decoded"""
+Report: TypeAlias = Callable[[str], object]
+"""called with what is damaged, in words"""
+
+
+class UnknownFormatError(Exception):
+    """No decoder knows the file."""
+
+
+class MissingCodecsError(Exception):
+    """Libsndfile does not know the file, and PyAV is not installed."""
+
+
+class EncodedError(Exception):
+    """PCM samples that are encoded data, DTS for instance: played as samples, they are noise."""
+
+
+class DecodingError(Exception):
+    """A stream of which nothing can be decoded; its cause is the decoder's own error."""
+
+
+def decode(file: BinaryFile, streams: Sequence[Stream], report: Report) -> Iterator[Block]:
+    """All samples of the streams of a file, in blocks.
+
+    What is damaged is left out and reported; what follows it is decoded. Raises `UnknownFormatError`,
+    `MissingCodecsError`, `EncodedError`, `DecodingError` if not a single sample can be decoded, and the `OSError` of
+    the file.
+    """
+    reason: Exception | None = None
+    decoded = False
+    for stream in streams:
+        for fault in stream.faults:
+            report(fault)
+        try:
+            for block in _stream(file, stream, report):
+                decoded = True
+                yield block
+        except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
+            if decoded:
+                report(f"a stream in it cannot be decoded ({error or error.__cause__})")
+            reason = reason or error
+    if reason and not decoded:
+        raise reason
+
+
+def _stream(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]:
+    """One stream: by libsndfile as far as it can, then by FFmpeg."""
+    count, pieces = 0, Pieces(file, stream.pieces)
+    try:
+        with _open(pieces) as sound:
+            for samples in _read(sound):
+                count += len(samples)
+                yield sound.samplerate, samples
+    except EncodedError:
+        if count:
+            raise
+        yield from _encoded(Pieces(file, stream.pieces), report)
+        return
+    except (sf.SoundFileError, MemoryError) as error:
+        if count and stream.samples == count:
+            return  # what follows is no music
+        yield from _rest(Pieces(file, stream.pieces), count, error, report)
+        return
+    finally:
+        if pieces.error:
+            raise pieces.error
+    if stream.samples and count < stream.samples:
+        report(f"it is cut off: {count:,} samples of {stream.samples:,} are there")
+
+
+def _rest(pieces: Pieces, skipped: int, error: Exception, report: Report) -> Iterator[Block]:
+    """The samples of a stream that libsndfile could not decode, by FFmpeg."""
+    try:
+        yield from _ffmpeg(pieces, skipped, report)
+        if skipped:
+            report(f"it is damaged after {skipped:,} samples ({_words(error)})")
+    except (UnknownFormatError, MissingCodecsError) as missing:
+        if not skipped:
+            raise missing from error
+        how = ' (pip install "moodfield[codecs]" decodes more of it)' if isinstance(missing, MissingCodecsError) else ""
+        report(f"it is damaged after {skipped:,} samples ({_words(error)}); the rest of it is not used{how}")
+
+
+def _encoded(pieces: Pieces, report: Report) -> Iterator[Block]:
+    """Encoded data in a WAV file, decoded."""
+    try:
+        yield from _ffmpeg(pieces, 0, report)
+    except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
+        raise EncodedError from error
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
+# ---------------------------------------------------------------- libsndfile
+
+
+class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
+    """A file that is read from its start to its end.
+
+    After each read soundfile seeks to where it is already; in Ogg and MP3 that costs up to a quarter of decoding, and
+    it fails where a seek table is wrong.
+    """
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+
+@contextmanager
+def _open(pieces: Pieces) -> Iterator[Any]:
+    with _QUIET:
+        sound = _ForwardOnly(pieces)
+    try:
+        yield sound
+    finally:
+        with _QUIET:
+            sound.close()
+
+
+def _read(sound: Any) -> Iterator[Samples]:
+    """The samples of a file that libsndfile opened, whatever length its header states."""
+    buffer = np.empty((max(1, min(BLOCK, 4 * BLOCK // sound.channels)), sound.channels), np.float32)
+    checked = CHECKED_BLOCKS if sound.subtype in PCM else 0
+    syncs = 0
+    while True:
+        with _QUIET:
+            samples = sound.read(out=buffer)
+        if not len(samples):
+            return
+        if checked:
+            checked -= 1
+            syncs += int(_syncs(samples).sum())
+            if syncs >= FEWEST_SYNCS:
+                raise EncodedError
+        yield samples
+
+
+def _syncs(samples: Samples) -> Bool[np.ndarray, "_"]:
+    """Where frames of encoded data seem to begin."""
+    words = samples.reshape(-1)
+    found = np.zeros(max(len(words) - 1, 0), bool)
+    for first, second in np.array(SYNCS, np.uint16).view(np.int16) / np.float32(2**15):
+        found |= (words[:-1] == first) & (words[1:] == second)
+    return found
+
+
+class _Quiet:
+    """A context in which C libraries cannot write to standard error, as libmpg123 in libsndfile does.
+
+    The pointer `stderr` of the C library leads to the null device meanwhile. What Python writes is not touched.
+    Contexts of several threads may overlap. Only glibc and macOS have a pointer that can be changed; elsewhere nothing
+    happens.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._depth = threading.Lock(), 0
+        self._stream = _c_stderr()
+        self._saved: int | None = None
+        self._null: int | None = None
+
+    def __enter__(self) -> None:
+        if self._stream is None:
+            return
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._null = self._null or _c_null()
+                self._saved, self._stream.value = self._stream.value, self._null
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is None:
+            return
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                self._stream.value = self._saved
+
+
+def _c_stderr() -> Any:
+    """The variable `stderr` of the C library, or None."""
+    name = {"linux": "stderr", "darwin": "__stderrp"}.get(sys.platform, "")
+    library = ctypes.CDLL(None) if name else None
+    if library is None or (sys.platform == "linux" and not hasattr(library, "gnu_get_libc_version")):
+        return None  # musl keeps it in memory that cannot be written to
+    return ctypes.c_void_p.in_dll(library, name)
+
+
+def _c_null() -> int | None:
+    """A C stream to the null device."""
+    fopen = ctypes.CDLL(None).fopen
+    fopen.restype = ctypes.c_void_p
+    found: int | None = fopen(b"/dev/null", b"w")
+    return found
+
+
+_QUIET = _Quiet()
+
+
+# ---------------------------------------------------------------- FFmpeg
+
+
+def _ffmpeg(pieces: Pieces, skipped: int, report: Report) -> Iterator[Block]:
+    """The samples of a file but for the first ones, by FFmpeg."""
+    try:
+        import av  # optional: its wheels carry GPL codecs
+    except ImportError as error:
+        raise MissingCodecsError("libsndfile does not know it, and PyAV is not installed") from error
+    faults = (av.FFmpegError, OSError, ValueError, LookupError, NotImplementedError, MemoryError)
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
+    try:
+        container: Any = av.open(pieces, metadata_errors="ignore", options=options)
+    except faults as error:
+        raise UnknownFormatError("no decoder knows it") from error
+    lost: list[BaseException] = []
+    count = 0
+    with container:
+        if not container.streams.audio:
+            raise UnknownFormatError("there is no audio in it")
+        for rate, samples in _gathered(_frames(container, faults, lost)):
+            count += len(samples)
+            if count > skipped:
+                yield rate, samples[max(0, len(samples) - count + skipped) :]
+    if pieces.error:
+        raise pieces.error
+    if not count:
+        raise (DecodingError if lost else UnknownFormatError)(_words(lost[0]) if lost else "there is no audio in it")
+    if lost:
+        report(f"{len(lost)} damaged packet{'s' if len(lost) > 1 else ''} ({_words(lost[0])})")
+
+
+def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[BaseException]) -> Iterator[Any]:
+    """The frames of the first audio stream; packets that cannot be read or decoded are left out and counted."""
+    stream = container.streams.audio[0]
+    packets, bad = container.demux(stream), 0
+    while bad < MOST_LOST:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except faults as error:
+            if isinstance(error, EOFError):
+                return
+            lost.append(error)
+            packets, bad = container.demux(stream), bad + 1  # a generator that raised has ended
+            continue
+        try:
+            frames = packet.decode()
+        except faults as error:
+            if not isinstance(error, EOFError):
+                lost.append(error)
+                bad += 1
+            continue
+        bad = 0 if frames else bad
+        yield from frames
+
+
+def _gathered(frames: Iterator[Any]) -> Iterator[Block]:
+    """Frames of some thousand samples, gathered into blocks of one rate and number of channels."""
+    waiting: list[Samples] = []
+    rate = count = 0
+    for frame in frames:
+        samples = _unpacked(frame)
+        if waiting and (frame.sample_rate != rate or samples.shape[1] != waiting[0].shape[1] or count >= BLOCK):
+            yield rate, np.concatenate(waiting)
+            waiting, count = [], 0
+        waiting.append(samples)
+        rate, count = frame.sample_rate, count + len(samples)
+    if waiting:
+        yield rate, np.concatenate(waiting)
+
+
+def _unpacked(frame: Any) -> Samples:
+    """The samples of a frame that PyAV decoded, full scale made 1."""
+    array: np.ndarray = frame.to_ndarray()
+    return full_scale(array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels))
+
+
+def full_scale(samples: Num[np.ndarray, "samples channels"]) -> Samples:
+    """Samples of any type as float32; those of integers are divided by their full scale."""
+    if samples.dtype.kind in "ui":
+        full = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        samples = (samples - full if samples.dtype.kind == "u" else samples) / full
+    with np.errstate(over="ignore"):
+        return samples.astype(np.float32, copy=False)
