@@ -601,7 +601,7 @@ def test_decisions_follow_from_scores_and_thresholds(drawn, count):
 def test_a_tagging_is_plain_json(cp_tagger, song):
     tagging = cp_tagger.tag(song)
     plain = json.loads(json.dumps(tagging.to_dict(), allow_nan=False))
-    assert list(plain) == ["source", "duration", "model", "decided", "moods", "themes", "scores"]
+    assert list(plain) == ["source", "duration", "model", "decided", "moods", "themes", "scores", "warnings"]
     assert list(plain["scores"]) == list(VOCABULARY)
     np.testing.assert_allclose(list(plain["scores"].values()), tagging.scores, rtol=1e-5)
     assert plain["decided"] == list(tagging.decided)

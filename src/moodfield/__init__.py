@@ -5,6 +5,9 @@ tagging = moodfield.load().tag("song.mp3")
 print(tagging.decided, tagging.top(5))
 """
 
+import os
+import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Tagger", "Tagging", "create", "load"]
+
+PRIVATE = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+"""environment variables that stop libraries from sending data about their use; read when a library is loaded"""
+
+if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
+    warnings.warn(
+        "onnxruntime was imported before moodfield, so its telemetry cannot be switched off any more; import moodfield "
+        "first, or set ORT_DISABLE_TELEMETRY=1",
+        stacklevel=2,
+    )
+os.environ.update(PRIVATE)
 
 _ROOMS = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "create": "nets"}
 """where the names at the front door live; their rooms are entered when they are asked for"""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile as sf
-from jaxtyping import Bool, Float32, Num
+from jaxtyping import Float32, Num
 
 from moodfield.containers.pieces import BinaryFile, Pieces, Stream
 
@@ -25,6 +25,8 @@ CHECKED_BLOCKS = 16
 """blocks of PCM in which encoded data is looked for"""
 FEWEST_SYNCS = 3
 """sync words in them that make it encoded data"""
+MOST_ALIKE = 0.5
+"""correlation of two channels above which they are no encoded data"""
 SYNCS = ((0x7FFE, 0x8001), (0xFE7F, 0x0180), (0x1FFF, 0xE800), (0xFF1F, 0x00E8), (0xF872, 0x4E1F))
 """two 16-bit words, as samples, that begin each frame of DTS (16 and 14 bits, either byte order) and of IEC 61937,
 which carries Dolby Digital, DTS and AAC"""
@@ -124,7 +126,7 @@ def _rest(pieces: Pieces, skipped: int, error: Exception, report: Report) -> Ite
 def _encoded(pieces: Pieces, report: Report) -> Iterator[Block]:
     """Encoded data in a WAV file, decoded."""
     try:
-        yield from _ffmpeg(pieces, 0, report)
+        yield from _ffmpeg(pieces, 0, report, refused=("pcm", "flac"))
     except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
         raise EncodedError from error
 
@@ -172,19 +174,22 @@ def _read(sound: Any) -> Iterator[Samples]:
             return
         if checked:
             checked -= 1
-            syncs += int(_syncs(samples).sum())
+            syncs += _syncs(samples)
             if syncs >= FEWEST_SYNCS:
                 raise EncodedError
         yield samples
 
 
-def _syncs(samples: Samples) -> Bool[np.ndarray, "_"]:
-    """Where frames of encoded data seem to begin."""
+def _syncs(samples: Samples) -> int:
+    """How many frames of encoded data seem to begin in a block: in two channels that have nothing in common."""
+    if samples.shape[1] != 2 or not len(samples):
+        return 0
+    left, right = samples.T
+    if 2 * abs(float(np.vdot(left, right))) > MOST_ALIKE * float(np.vdot(samples, samples)):
+        return 0  # among samples of opposite polarity a pair of such words is no rarity
     words = samples.reshape(-1)
-    found = np.zeros(max(len(words) - 1, 0), bool)
-    for first, second in np.array(SYNCS, np.uint16).view(np.int16) / np.float32(2**15):
-        found |= (words[:-1] == first) & (words[1:] == second)
-    return found
+    pairs = np.array(SYNCS, np.uint16).view(np.int16) / np.float32(2**15)
+    return sum(int(((words[:-1] == first) & (words[1:] == second)).sum()) for first, second in pairs)
 
 
 class _Quiet:
@@ -242,8 +247,8 @@ _QUIET = _Quiet()
 # ---------------------------------------------------------------- FFmpeg
 
 
-def _ffmpeg(pieces: Pieces, skipped: int, report: Report) -> Iterator[Block]:
-    """The samples of a file but for the first ones, by FFmpeg."""
+def _ffmpeg(pieces: Pieces, skipped: int, report: Report, *, refused: tuple[str, ...] = ()) -> Iterator[Block]:
+    """The samples of a file but for the first ones, by FFmpeg; none of codecs whose names begin as `refused`."""
     try:
         import av  # optional: its wheels carry GPL codecs
     except ImportError as error:
@@ -257,7 +262,8 @@ def _ffmpeg(pieces: Pieces, skipped: int, report: Report) -> Iterator[Block]:
     lost: list[BaseException] = []
     count = 0
     with container:
-        if not container.streams.audio:
+        codec = container.streams.audio[0].codec_context if container.streams.audio else None
+        if codec is None or codec.name.startswith(refused or "\0"):
             raise UnknownFormatError("there is no audio in it")
         for rate, samples in _gathered(_frames(container, faults, lost)):
             count += len(samples)

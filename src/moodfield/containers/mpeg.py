@@ -91,16 +91,26 @@ def _gap(file: BinaryFile, start: int, end: int, *, most: int) -> list[str]:
 
 
 def _stream(file: BinaryFile, runs: list[_Run], faults: tuple[str, ...]) -> Stream:
+    """Frames with a table of lengths that counts them: without one, libmpg123 guesses by the bitrate of the first."""
     ranges: list[Piece] = [(run.start, run.end) for run in runs]
-    frames = sum(run.frames for run in runs) - 1
-    place = _table(file, runs[0])
-    if place is not None:
-        table = pieces.at(file, place, 12)
-        if table[7] & 1 and int.from_bytes(table[8:], "big") < frames:  # its first field counts the frames after it
-            (first, stop), *rest = ranges
-            mended = pieces.at(file, int(first), place + 8 - int(first)) + frames.to_bytes(4, "big")
-            ranges = [mended, (place + 12, int(stop)), *rest]
+    first, count = runs[0].start, sum(run.frames for run in runs)
+    head = pieces.at(file, first, 64)
+    place = _side(head[1], head[3])
+    if LENGTHS.match(head, place) and head[place + 7] & 1:
+        if int.from_bytes(head[place + 8 : place + 12], "big") < count - 1:
+            ranges[:1] = [head[: place + 8] + (count - 1).to_bytes(4, "big"), (first + place + 12, runs[0].end)]
+    elif head[1] & 6 == 2:  # layer III
+        other = LENGTHS.match(head, place) or head[36:40] == b"VBRI"  # another table, which libmpg123 cannot use
+        size = FRAME[head[1] << 8 | head[2]] if other else 0
+        ranges[:1] = [_counting(head, count - 1 if other else count), (first + size, runs[0].end)]
     return Stream("mpeg", pieces.joined(ranges), faults)
+
+
+def _counting(head: bytes, count: int) -> bytes:
+    """A frame of the same kind that holds nothing but a table of lengths."""
+    start = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]])  # without a checksum, of a middle bitrate
+    frame = start.ljust(_side(head[1], head[3]), b"\0") + b"Xing\0\0\0\1" + count.to_bytes(4, "big")
+    return frame.ljust(FRAME[start[1] << 8 | start[2]], b"\0")
 
 
 def _table(file: BinaryFile, run: _Run) -> int | None:

@@ -17,9 +17,7 @@ CAPTURE = re.compile(b"OggS\x00")
 CODECS = {b"\x01vorbis": "ogg", b"OpusHead": "ogg", b"\x7fFLAC": "flac"}
 """how the first packet of a stream begins → the format that its decoder gets"""
 HEAD = 27
-"""bytes of a page before its table of segments"""
-PAGE = 2**16
-"""bytes that are read of a page at once; it has up to 255 more"""
+"""bytes of a page before its table of segments, which has up to 255 more"""
 FLAC_MAPPING = 9
 """bytes of the first packet of Ogg FLAC before what is a FLAC file"""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -79,16 +77,16 @@ def _stream(file: BinaryFile, link: _Link) -> Stream:
 def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
     """Every page, or what is wrong with the bytes where one should be."""
     while start < end:
-        page = pieces.at(file, start, PAGE)
-        count = page[26] if len(page) >= HEAD else 0
-        size = HEAD + count + sum(page[HEAD : HEAD + count])
-        if not CAPTURE.match(page) or len(page) < HEAD:
+        head = pieces.at(file, start, HEAD + 255)
+        count = head[26] if len(head) >= HEAD else 0
+        size = HEAD + count + sum(head[HEAD : HEAD + count])
+        if not CAPTURE.match(head) or len(head) < HEAD:
             following = pieces.find(file, start + 1, end, CAPTURE)
             yield f"{following - start} bytes at byte {start} are no Ogg page"
             start = following
             continue
-        page = page if size <= len(page) else pieces.at(file, start, size)
-        if size <= len(page) and _is_intact(page, size):
+        page = pieces.at(file, start, size)
+        if size == len(page) and _is_intact(page):
             serial = int.from_bytes(page[14:18], "little")
             yield _Page(start, start + size, start + HEAD + count, serial, bool(page[5] & 2))
             start += size
@@ -101,8 +99,8 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
         start = following
 
 
-def _is_intact(page: bytes, size: int) -> bool:
+def _is_intact(page: bytes) -> bool:
     """Whether a page has the checksum that it states: a CRC-32 with its bits in the other order than zlib's."""
-    checked = (page[:22] + bytes(4) + page[26:size]).translate(REVERSED)
+    checked = (page[:22] + bytes(4) + page[26:]).translate(REVERSED)
     stated = int.from_bytes(page[22:26].translate(REVERSED), "big")
     return zlib.crc32(checked, 0xFFFFFFFF) ^ 0xFFFFFFFF == stated

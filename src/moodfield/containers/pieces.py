@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 WINDOW = 2**20
 """bytes that are searched at a time"""
+BLOCK = 2**16
+"""bytes that are read ahead for a decoder"""
 OVERLAP = 16
 """bytes of a window that the next one repeats: patterns are not longer"""
 
@@ -61,6 +63,7 @@ class Pieces(RawIOBase):
         self._file, self._pieces = file, tuple(pieces)
         self._starts = list(accumulate(map(length, self._pieces), initial=0))
         self._position = 0
+        self._block, self._block_start = b"", 0
         self.error: OSError | None = None
 
     def readable(self) -> bool:
@@ -85,18 +88,29 @@ class Pieces(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as there are bytes; returns how many there were."""
-        view, filled = memoryview(buffer).cast("B"), 0
-        while filled < len(view) and self._position < self._starts[-1]:
-            index = bisect_right(self._starts, self._position) - 1
-            piece, offset = self._pieces[index], self._position - self._starts[index]
-            count = min(len(view) - filled, self._starts[index + 1] - self._position)
-            block = piece[offset : offset + count] if isinstance(piece, bytes) else self._read(piece[0] + offset, count)
+        count, offset = len(buffer), self._position - self._block_start
+        if offset < 0 or offset + count > len(self._block):  # libmpg123 reads some bytes at a time: they come from here
+            self._block, self._block_start, offset = self._bytes(max(count, BLOCK)), self._position, 0
+        found = self._block[offset : offset + count]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def _bytes(self, count: int) -> bytes:
+        """The next bytes, as many as there are, up to `count`; the position stays."""
+        found, position, end = [], self._position, min(self._position + count, self._starts[-1])
+        while position < end:
+            index = bisect_right(self._starts, position) - 1
+            piece, offset = self._pieces[index], position - self._starts[index]
+            wanted = min(end, self._starts[index + 1]) - position
+            block = (
+                piece[offset : offset + wanted] if isinstance(piece, bytes) else self._read(piece[0] + offset, wanted)
+            )
             if not block:
                 break
-            view[filled : filled + len(block)] = block
-            filled += len(block)
-            self._position += len(block)
-        return filled
+            found.append(block)
+            position += len(block)
+        return b"".join(found)
 
     def _read(self, start: int, count: int) -> bytes:
         try:

@@ -1,0 +1,447 @@
+"""Files whose structure or lengths are odd are decoded to their end, whatever their headers state."""
+
+import io
+import logging
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from moodfield import audio
+from moodfield.containers import pieces, sniffing
+from moodfield.containers.pieces import Pieces
+from moodfield.errors import BadAudio
+
+RATE = 22_050
+
+
+def music(seconds: float, *, rate: int = RATE, channels: int = 1, seed: int = 0) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    tone = 0.3 * np.sin(2 * np.pi * (300 + 50 * seed) * time)
+    noise = np.random.default_rng(seed).standard_normal((time.size, channels))
+    return (tone[:, None] * (1 - 0.3 * np.arange(channels)) + 0.02 * noise).astype(np.float32)
+
+
+def encoded(kind: str, samples: np.ndarray, *, rate: int = RATE, subtype: str | None = None) -> bytes:
+    """The bytes of a file, by libsndfile; in pieces, since libvorbis crashes on long ones."""
+    file = io.BytesIO()
+    with sf.SoundFile(file, "w", rate, samples.shape[1], format=kind, subtype=subtype) as sound:
+        for start in range(0, len(samples), 2**14):
+            sound.write(samples[start : start + 2**14])
+    return file.getvalue()
+
+
+def by_pyav(container: str, codec: str, samples: np.ndarray, *, rate: int = RATE) -> bytes:
+    """The bytes of a file of one channel, by FFmpeg."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as muxer:
+        stream = muxer.add_stream(codec, rate=rate, layout="mono")
+        kind = stream.codec_context.codec.audio_formats[0].name
+        size = 1024
+        for start in range(0, len(samples), size):
+            block = samples[start : start + size].T
+            block = np.ascontiguousarray(block if kind == "fltp" else np.rint(block * 32767).astype(np.int16))
+            frame = av.AudioFrame.from_ndarray(block, format=kind, layout="mono")
+            frame.sample_rate, frame.pts = rate, start
+            muxer.mux(stream.encode(frame))
+        muxer.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def vorbis(seconds: float, **how: int) -> bytes:
+    return encoded("OGG", music(seconds, **how), rate=how.get("rate", RATE), subtype="VORBIS")
+
+
+def opus(seconds: float, **how: int) -> bytes:
+    return encoded("OGG", music(seconds, rate=48_000, **how), rate=48_000, subtype="OPUS")
+
+
+def ogg_flac(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
+    return by_pyav("ogg", "flac", music(seconds, rate=rate, **how), rate=rate)
+
+
+def mp3(seconds: float, *, rate: int = 44_100, **how: int) -> bytes:
+    return encoded("MP3", music(seconds, rate=rate, **how), rate=rate)
+
+
+def flac(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
+    return encoded("FLAC", music(seconds, rate=rate, **how), rate=rate)
+
+
+def wav(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
+    return encoded("WAV", music(seconds, rate=rate, **how), rate=rate)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    with caplog.at_level(logging.WARNING, logger="moodfield"):
+        yield lambda: [record.getMessage() for record in caplog.records]
+
+
+# ---------------------------------------------------------------- streams that follow each other
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        [vorbis(3), vorbis(4, seed=1)],
+        [vorbis(3), vorbis(2, rate=44_100, channels=2), vorbis(2, rate=8_000)],
+        [opus(3), opus(4, channels=2)],
+        [vorbis(3), opus(2)],
+    ],
+    ids=["vorbis", "vorbis of other rates", "opus", "vorbis, opus"],
+)
+def test_chained_ogg_is_decoded_to_its_end(streams, logged):
+    alone = sum(audio.seconds(stream) for stream in streams)
+    assert audio.seconds(b"".join(streams)) == pytest.approx(alone, abs=0.01)
+    assert alone == pytest.approx(round(alone), abs=0.05)
+    assert logged() == []
+
+
+def test_ogg_flac_is_decoded_by_libsndfile_chained_and_without_pyav(monkeypatch):
+    content = ogg_flac(3) + ogg_flac(2, rate=16_000)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert audio.seconds(content) == pytest.approx(5.0, abs=1e-6)
+    found = audio.read(content, rate=RATE).samples[: 3 * RATE]
+    assert np.abs(found - music(3)[:, 0]).max() < 2.0**-14
+
+
+def test_each_stream_of_a_chain_has_its_own_rate():
+    first, second = music(3), music(3, rate=44_100, channels=2, seed=3)
+    content = encoded("OGG", first, subtype="VORBIS") + encoded("OGG", second, rate=44_100, subtype="VORBIS")
+    found = audio.read(content, rate=RATE).samples
+    alone = [audio.read(encoded("OGG", first, subtype="VORBIS"), rate=RATE).samples]
+    alone += [audio.read(encoded("OGG", second, rate=44_100, subtype="VORBIS"), rate=RATE).samples]
+    np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-6)
+
+
+def test_other_streams_beside_the_music_are_left_out():
+    page = b"OggS\x00\x02" + bytes(8) + b"\x77\x77\x00\x00" + bytes(8) + b"\x01\x07\x80theora"
+    checksum = crc32_of_ogg(page)
+    page = page[:22] + struct.pack("<I", checksum) + page[26:]
+    assert audio.seconds(page + vorbis(3)) == pytest.approx(3.0, abs=0.01)
+
+
+def crc32_of_ogg(page: bytes) -> int:
+    """As RFC 3533 has it, bit by bit: polynomial 0x04C11DB7, from 0, most significant bit first."""
+    register = 0
+    for byte in page[:22] + bytes(4) + page[26:]:
+        register ^= byte << 24
+        for _ in range(8):
+            register = (register << 1 ^ (0x04C11DB7 if register & 0x80000000 else 0)) & 0xFFFFFFFF
+    return register
+
+
+@pytest.mark.parametrize(
+    "between", [b"", b"rubbish, some bytes of it", b"TAG" + bytes(125), b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)]
+)
+@pytest.mark.parametrize("second", [{}, {"rate": 48_000}, {"channels": 2}, {"rate": 16_000}])
+def test_joined_mp3s_are_decoded_to_the_end(between, second, logged):
+    content = mp3(3) + between + mp3(4, **second)
+    assert audio.seconds(content) == pytest.approx(7.0, abs=0.1)
+    assert len(logged()) == (1 if b"rubbish" in between else 0)
+
+
+def test_joined_mp3s_without_tables_of_lengths_are_one_stream():
+    parts = [without_table(mp3(3)), without_table(mp3(4))]
+    with io.BytesIO(b"".join(parts)) as file:
+        (stream,) = sniffing.streams(file)
+    assert stream.pieces[1:] == ((0, sum(map(len, parts))),)
+    assert audio.seconds(b"".join(parts)) == pytest.approx(7.0, abs=0.2)
+
+
+@pytest.mark.parametrize("rate", [44_100, 22_050, 8_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_bitrate_of_the_first_frame_says_nothing_about_the_length(rate, channels):
+    content = mp3(7, rate=rate, channels=channels)
+    bare = without_table(content)
+    found = audio.read(bare, rate=rate).samples
+    assert len(found) / rate == pytest.approx(7.0, abs=0.25)
+    wanted = audio.read(content, rate=rate).samples
+    lag = (
+        np.correlate(found[: len(wanted)][10_000 : 10_000 + 4 * rate // 2], wanted[12_400 : 12_400 + rate]).argmax()
+        - 2_400
+    )
+    assert np.corrcoef(found[12_400 + lag :][:rate], wanted[12_400:][:rate])[0, 1] > 0.99
+
+
+def test_a_table_of_frauenhofer_is_replaced():
+    content = without_table(mp3(7))
+    size = content.index(content[:2], 4)
+    frame = bytearray(content[:size])
+    frame[4:] = bytes(size - 4)
+    frame[36:40] = b"VBRI"
+    assert audio.seconds(bytes(frame) + content) == pytest.approx(7.0, abs=0.2)
+
+
+def without_table(content: bytes) -> bytes:
+    """An MP3 without its first frame, which counts the others."""
+    place = max(content.find(b"Xing"), content.find(b"Info"))
+    assert place > 0
+    second = re.compile(re.escape(content[:2])).search(content, place)
+    assert second
+    return content[second.start() :]
+
+
+@pytest.mark.parametrize("count", [0, 1, 50, 10**9, 2**32 - 1])
+def test_a_table_of_lengths_is_not_believed(count):
+    content = bytearray(mp3(7))
+    place = max(content.find(b"Xing"), content.find(b"Info"))
+    content[place + 8 : place + 12] = struct.pack(">I", count)
+    assert audio.seconds(bytes(content)) == pytest.approx(7.0, abs=0.1)
+
+
+def test_a_right_table_of_lengths_trims_what_the_encoder_added():
+    assert audio.seconds(mp3(7)) == 7.0
+
+
+@pytest.mark.parametrize("second", [{}, {"rate": 44_100}, {"channels": 2}])
+@pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125), b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)])
+def test_joined_flacs_are_decoded_to_the_end(second, between, logged):
+    assert audio.seconds(flac(3) + between + flac(2, **second)) == pytest.approx(5.0, abs=1e-6)
+
+
+# ---------------------------------------------------------------- lengths and tables that are wrong
+
+
+def with_samples(content: bytes, samples: int) -> bytes:
+    """A FLAC file whose header states so many samples."""
+    changed = bytearray(content)
+    changed[21] = changed[21] & 0xF0 | samples >> 32
+    changed[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("samples", [0, 1, RATE, 2**36 - 1])
+def test_the_length_in_a_flac_header_is_not_believed(samples):
+    assert audio.read(with_samples(flac(3), samples), rate=RATE).seconds == 3.0
+
+
+def test_a_flac_that_is_cut_off_is_used_and_said_to_be(logged):
+    content = flac(8)
+    assert 3.0 < audio.seconds(content[: len(content) // 2]) < 4.5
+    assert any("cut off" in line or "damaged" in line for line in logged())
+
+
+def with_block(content: bytes, kind: int, block: bytes, *, stated: int | None = None) -> bytes:
+    """A FLAC file with another block of metadata after the first one."""
+    length = len(block) if stated is None else stated
+    return content[:4] + b"\x00" + content[5:42] + bytes([kind]) + length.to_bytes(3, "big") + block + content[42:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: with_block(
+            content, 3, struct.pack(">QQH", 0, 2**40, 4096) + struct.pack(">QQH", 5000, 9, 4096)
+        ),
+        lambda content: with_block(content, 1, bytes(10), stated=2**24 - 1),
+        lambda content: with_block(content, 6, b"picture" * 9_000),
+        lambda content: b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257) + content,
+        lambda content: content + b"TAG" + bytes(125),
+        lambda content: content + b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0) + bytes(8),
+    ],
+    ids=["seek table", "length of a block", "picture", "ID3v2", "ID3v1", "APE tag"],
+)
+def test_flac_with_odd_metadata(change, logged):
+    content = flac(3)
+    content = content[:4] + (b"\x80" if content[4] & 0x80 else content[4:5]) + content[5:]
+    assert audio.read(change(content), rate=RATE).seconds == pytest.approx(3.0, abs=1e-6)
+    assert [line for line in logged() if "cut off" in line] == []
+
+
+def riff(content: bytes, *, whole: int, data: int) -> bytes:
+    """A WAV whose header states other lengths."""
+    changed = bytearray(content)
+    place = changed.index(b"data")
+    changed[4:8], changed[place + 4 : place + 8] = struct.pack("<I", whole), struct.pack("<I", data)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("whole", "data"), [(0, 0), (36, 0), (2**32 - 1, 2**32 - 1), (10**6, 10**9), (36 + 44_100, 44_100), (0, 44_100)]
+)
+def test_a_wav_of_a_killed_recorder_has_data_to_its_end(whole, data):
+    content = riff(wav(10), whole=whole, data=data)
+    np.testing.assert_array_equal(audio.read(content, rate=RATE).samples, audio.read(wav(10), rate=RATE).samples)
+
+
+def test_chunks_after_the_data_are_no_samples():
+    content = wav(3) + b"LIST" + struct.pack("<I", 90_000) + bytes(range(256)) * 351 + bytes(144)
+    assert audio.seconds(content) == 3.0
+
+
+def test_an_rf64_of_a_killed_recorder():
+    content = bytearray(encoded("RF64", music(5)))
+    place = content.index(b"ds64")
+    content[place + 8 : place + 32] = bytes(24)
+    assert audio.seconds(bytes(content)) == 5.0
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_a_damaged_ogg_page_is_left_out_and_reported(logged):
+    content = bytearray(vorbis(20))
+    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    content[starts[4] + 200] ^= 1
+    whole, found = audio.seconds(vorbis(20)), audio.seconds(bytes(content))
+    assert whole - 2.5 < found < whole - 0.05
+    assert len(logged()) == 1
+    assert str(starts[4]) in logged()[0]
+
+
+def test_every_ogg_page_of_libsndfile_has_the_checksum_that_is_computed():
+    content = vorbis(3)
+    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
+        assert crc32_of_ogg(content[start:end]) == struct.unpack("<I", content[start + 22 : start + 26])[0]
+
+
+@pytest.mark.parametrize("cut", [100, 5_000])
+def test_an_ogg_file_that_is_cut_off_is_said_to_be(cut, logged):
+    assert audio.seconds(vorbis(20)[:-cut]) > 10
+    assert len(logged()) == 1
+    assert "cut off" in logged()[0]
+
+
+def test_damage_in_an_mp3_costs_some_frames(logged):
+    content = bytearray(mp3(8))
+    content[len(content) // 2 :][:0] = b""
+    middle = len(content) // 2
+    content[middle : middle + 383] = bytes(383)
+    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.15)
+    assert "no MPEG frames" in "".join(logged())
+
+
+@pytest.mark.parametrize("packet", [0, 1, 40])
+@pytest.mark.parametrize("container", ["ipod", "adts"])
+def test_a_packet_that_cannot_be_decoded_costs_itself(packet, container, logged):
+    content = bytearray(by_pyav(container, "aac", music(3, rate=44_100), rate=44_100))
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(bytes(content))) as file:
+        packets = [(each.pos, each.size, bytes(each)) for each in file.demux(audio=0) if each.size]
+    _, size, data = packets[packet]
+    place = content.index(data)
+    head = 0 if container == "ipod" else (7 if size > 7 and data[0] == 0xFF else 0)
+    content[place + head : place + size] = b"\xff" * (size - head)
+    assert audio.seconds(bytes(content)) == pytest.approx(3.0, abs=0.15)
+    assert "damaged" in "".join(logged())
+
+
+def test_a_transport_stream():
+    assert audio.seconds(by_pyav("mpegts", "aac", music(3, rate=44_100), rate=44_100)) == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("words", [(0x7FFE, 0x8001), (0x1FFF, 0xE800), (0xF872, 0x4E1F)])
+@pytest.mark.parametrize("offset", [0, 1, 20_000])
+def test_encoded_data_in_pcm_is_refused(kind, words, offset):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 200_000, dtype=np.int16)
+    for start in range(offset, len(samples) - 1, 2_048):
+        samples[start : start + 2] = np.array(words, np.uint16).view(np.int16)
+    file = io.BytesIO()
+    sf.write(file, samples.reshape(-1, 2), 44_100, format=kind.upper(), subtype="PCM_16")
+    with pytest.raises(BadAudio) as caught:
+        audio.read(file.getvalue(), rate=RATE)
+    assert caught.value.reason == "encoded"
+
+
+def test_loud_noise_is_no_encoded_data():
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, (200_000, 2), dtype=np.int16)
+    file = io.BytesIO()
+    sf.write(file, samples, 44_100, format="WAV", subtype="PCM_16")
+    assert audio.read(file.getvalue(), rate=RATE).seconds > 4
+
+
+# ---------------------------------------------------------------- what decoders write, and read
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="the C library keeps its stream")
+def test_libmpg123_does_not_write_to_the_terminal(tmp_path):
+    content = bytearray(mp3(8))
+    for start in range(5_000, len(content), 3_000):
+        content[start : start + 120] = np.random.default_rng(start).bytes(120)
+    path = tmp_path / "x.mp3"
+    path.write_bytes(content)
+    words = "import sys, soundfile; soundfile.read(sys.argv[1])"
+    program = (
+        "import sys; from moodfield import audio; print(audio.seconds(sys.argv[1])); print('mine', file=sys.stderr)"
+    )
+    loud, quiet = (
+        subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        for code in (words, program)
+    )
+    assert "mpg123" in loud.stderr or "MPEG" in loud.stderr  # it would, if it could
+    assert float(quiet.stdout) > 7
+    lines = quiet.stderr.splitlines()
+    assert lines[-1] == "mine"
+    assert all(line.startswith(str(path)) for line in lines[:-1])
+
+
+def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_music(tmp_path):
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 200_000:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(BadAudio) as caught:
+        audio.read(Failing(wav(20)), rate=RATE)
+    assert caught.value.reason == "unreadable"
+    assert "Input/output error" in str(caught.value)
+
+
+def test_pieces_are_a_file():
+    below = io.BytesIO(bytes(range(256)))
+    content = b"head" + bytes(range(10, 20)) + bytes(range(200, 256)) + b"tail"
+    file = Pieces(below, [b"head", (10, 20), (200, 256), b"tail"])
+    assert file.read() == content
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        start, count = int(random.integers(80)), int(random.integers(80))
+        assert file.seek(start) == start
+        assert file.read(count) == content[start : start + count]
+        assert file.tell() == min(start + count, max(start, len(content)))
+    assert file.seek(-1) == -1
+    assert file.seek(-4, io.SEEK_END) == len(content) - 4
+    assert file.read() == b"tail"
+    assert file.read(5) == b""
+
+
+def test_pieces_of_pieces_are_pieces_of_the_file_below():
+    content = bytes(range(256))
+    lower = [(5, 50), b"between", (100, 256)]
+    inside = Pieces(io.BytesIO(content), lower).read()
+    upper = [(3, 48), b"more", (49, 60)]
+    found = Pieces(io.BytesIO(content), pieces.within(upper, lower)).read()
+    assert found == Pieces(io.BytesIO(inside), upper).read()
+
+
+def test_files_on_which_others_went_wrong(data: Path):
+    folder = data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"real data: {folder} is not a folder")
+    wanted = {
+        "chained_vorbis.ogg": 7.0, "chained_opus.opus": 7.0, "chained_ogg_flac.oga": 5.0, "cat_two_mp3.mp3": 7.08,
+        "xing_half.mp3": 7.08, "rate_change.mp3": 7.09, "flac_piped.flac": 3.0, "flac_seektable_beyond.flac": 12.0,
+        "flac_total_short.flac": 3.0, "riff0_data0.wav": 3.0, "dts_in_wav_long.wav": 6.1, "m4a_one_bad_packet.m4a": 3.0,
+        "aac_one_bad_frame.aac": 3.0, "phase_almost.wav": 3.0, "mp3_hole_383.mp3": 2.95, "a.ts": 3.04,
+        "dc_only.wav": "silent", "almost_one.wav": "too-short",
+    }  # fmt: skip
+    found: dict[str, float | str] = {}
+    for name in wanted:
+        try:
+            found[name] = audio.seconds(folder / name)
+        except BadAudio as error:
+            found[name] = error.reason
+    assert found == {
+        name: value if isinstance(value, str) else pytest.approx(value, abs=0.1) for name, value in wanted.items()
+    }

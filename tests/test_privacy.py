@@ -1,0 +1,66 @@
+"""Nothing leaves the machine, and nothing is left in the home folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import models
+
+PATIENCE = 14
+"""seconds after which the telemetry of ONNX Runtime has looked up its server; it does after nine"""
+TAG = "import sys, time, moodfield; moodfield.load().tag(sys.argv[1]); time.sleep(float(sys.argv[2]))"
+BARE = """
+import sys, time, onnxruntime
+from pathlib import Path
+import importlib.util
+folder = Path(importlib.util.find_spec("moodfield").origin).parent
+onnxruntime.InferenceSession(next(folder.glob("*/default/model.onnx")), providers=["CPUExecutionProvider"])
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def traced(home: Path, *words: str | Path) -> tuple["subprocess.Popen[bytes]", Path]:
+    """A Python process with a home of its own, and where its system calls about the network are written."""
+    home.mkdir()
+    trace = home.with_suffix(".trace")
+    known = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = ["strace", "-f", "-e", "trace=network", "-o", trace, sys.executable, *words]
+    return subprocess.Popen(command, env=known | {"HOME": str(home)}, stdout=subprocess.DEVNULL), trace
+
+
+def sockets(trace: Path) -> list[str]:
+    """Calls that make a socket to anything but this machine."""
+    return [line for line in trace.read_text().splitlines() if "socket(" in line and "AF_UNIX" not in line]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace, to see system calls: as root, apt-get install strace")
+def test_tagging_opens_no_socket_and_leaves_no_file(tmp_path):
+    song = models.save(tmp_path / "song.ogg", models.music(5))
+    api, trace = traced(tmp_path / "api", "-c", TAG, song, str(PATIENCE))
+    bare, bare_trace = traced(tmp_path / "bare", "-c", BARE, song, str(PATIENCE))
+    command, command_trace = traced(tmp_path / "command", "-m", "moodfield", "tag", song, song, "--jobs", "2")
+    assert [process.wait(timeout=120) for process in (command, api, bare)] == [0, 0, 0]
+    for home, calls in ((tmp_path / "api", trace), (tmp_path / "command", command_trace)):
+        assert sockets(calls) == []
+        assert [path for path in home.rglob("*") if path.is_file()] == []
+    # without the switch there would be some, if this release of ONNX Runtime has telemetry at all
+    import onnxruntime
+
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 32):
+        assert [path.name for path in (tmp_path / "bare").rglob("*") if path.is_file()]
+        assert sockets(bare_trace)
+
+
+def test_telemetry_that_cannot_be_switched_off_any_more_is_warned_of():
+    program = "import onnxruntime, moodfield"
+    quiet = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    loud = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for environment, warned in ((quiet, False), (loud, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+        )
+        assert ("import moodfield first" in " ".join(done.stderr.split())) is warned
