@@ -8,12 +8,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test bench zoo ablation figure ensembles calibration students music parents model clean help
+.PHONY: tag setup test fuzz bench zoo ablation figure ensembles calibration students music parents model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
 PAGES := zoo ablation figure_1 ensembles calibration students model people
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
+COUNT ?= 5000
 ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -52,17 +53,20 @@ $(READY): pyproject.toml constraints.txt
 	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,watch,cluster,dev]"
 	@touch $@
 
-# The tests of pages want a browser; without one they are skipped.
-test: $(READY)  ## format, lint, types, floors, tests
+# The tests of pages need a browser, those of privacy strace; without them they are skipped.
+test: $(READY)  ## format, lint, types, layers, tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	@command -v chromium >/dev/null || { \
+	@{ command -v chromium && command -v strace; } >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && \
-	  apt-get install --yes --no-install-recommends chromium; \
-	} || echo "no chromium: pages are not tested; as root, apt-get install chromium" >&2
+	  apt-get install --yes --no-install-recommends chromium strace; \
+	} || echo "no chromium or strace: some tests are skipped; as root, apt-get install chromium strace" >&2
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+fuzz: $(READY)  ## COUNT (5000) damaged files of every kind, each read in a child process: minutes
+	.venv/bin/python benchmarks/fuzz.py --count $(COUNT)
 
 bench: $(READY)  ## every script in benchmarks/, one after the other, into benchmarks/results.md
 	@{ echo "# What is measured"; echo; echo "By \`make bench\`, one script for each section, on $$(nproc) cores."; } > benchmarks/results.part

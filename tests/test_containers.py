@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from moodfield import audio
+from moodfield import audio, decoders
 from moodfield.containers import pieces, sniffing
 from moodfield.containers.pieces import Pieces
 from moodfield.errors import BadAudio
@@ -334,6 +334,18 @@ def test_a_packet_that_cannot_be_decoded_costs_itself(packet, container, logged)
     content[place + head : place + size] = b"\xff" * (size - head)
     assert audio.seconds(bytes(content)) == pytest.approx(3.0, abs=0.15)
     assert "damaged" in "".join(logged())
+
+
+def test_planes_that_are_not_there_are_not_read():
+    """PyAV lists some beyond the end of FFmpeg's own list, with addresses that are none."""
+    av = pytest.importorskip("av")
+    frame = av.AudioFrame.from_ndarray(np.ones((2, 100), np.float32), format="fltp", layout="stereo")
+
+    class Lying:
+        layout, format, samples = frame.layout, frame.format, frame.samples
+        planes = (*frame.planes, None)
+
+    assert decoders._unpacked(Lying()).shape == (100, 2)
 
 
 def test_a_transport_stream():

@@ -19,6 +19,10 @@ from moodfield.containers.pieces import BinaryFile, Pieces, Stream
 
 BLOCK = 2**16
 """samples decoded at a time; all channels together at most four times as many"""
+MOST_CHANNELS = 32
+"""more are damage: of formats in use 22.2 surround has most, 24"""
+TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+"""FFmpeg's sample formats as NumPy's types"""
 MOST_LOST = 1_000
 """packets in a row that may be unreadable; after more, nothing good follows"""
 CHECKED_BLOCKS = 16
@@ -299,8 +303,12 @@ def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[Base
                 lost.append(error)
                 bad += 1
             continue
-        bad = 0 if frames else bad
-        yield from frames
+        for frame in frames:
+            if frame.layout.nb_channels <= MOST_CHANNELS and frame.sample_rate > 0:
+                bad = 0
+                yield frame
+            else:
+                lost.append(ValueError(f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz"))
 
 
 def _gathered(frames: Iterator[Any]) -> Iterator[Block]:
@@ -319,9 +327,15 @@ def _gathered(frames: Iterator[Any]) -> Iterator[Block]:
 
 
 def _unpacked(frame: Any) -> Samples:
-    """The samples of a frame that PyAV decoded, full scale made 1."""
-    array: np.ndarray = frame.to_ndarray()
-    return full_scale(array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels))
+    """The samples of a frame that PyAV decoded, full scale made 1.
+
+    Not `frame.to_ndarray`, which reads planes beyond those that there are when a damaged frame has many channels.
+    """
+    channels, dtype = frame.layout.nb_channels, TYPES[frame.format.name.removesuffix("p")]
+    if not frame.format.is_planar:
+        return full_scale(np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels))
+    planes = [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]]
+    return full_scale(np.stack(planes, axis=1))
 
 
 def full_scale(samples: Num[np.ndarray, "samples channels"]) -> Samples:
