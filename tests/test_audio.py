@@ -16,7 +16,7 @@ import pytest
 import soundfile as sf
 import soxr
 
-from moodfield import audio, decoders
+from moodfield import audio, decoders, downmix
 from moodfield.audio import Waveform
 from moodfield.containers import sniffing
 from moodfield.errors import BadAudio, BadConfig
@@ -398,7 +398,7 @@ def test_what_overflows_is_refused_without_a_warning(tmp_path: Path, value: floa
     samples[5] = value
     assert refusal(save(tmp_path / "x.wav", samples, subtype="DOUBLE")).reason == "not-finite"
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:9].T), format="dblp", layout="stereo")
-    assert audio._mixed(decoders._unpacked(frame), opposite=False)[5] == np.inf
+    assert downmix.mixed(decoders._unpacked(frame), opposite=False)[5] == np.inf
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "opus", "m4a"])
@@ -439,7 +439,7 @@ def test_wide_stereo_is_averaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, -1.0])
-@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
 def test_a_constant_is_silence(tmp_path: Path, kind: str, value: float) -> None:
     path = save(tmp_path / f"x.{kind}", np.full((3 * RATE, 1), value, np.float32))
     assert refusal(path).reason == "silent"

@@ -285,6 +285,34 @@ def test_an_rf64_of_a_killed_recorder():
     assert audio.seconds(bytes(content)) == 5.0
 
 
+@pytest.mark.parametrize("make", [vorbis, opus])
+@pytest.mark.parametrize("position", [0, 100, 2**40, 2**63 - 1])
+def test_the_position_of_the_last_ogg_page_is_not_believed(make, position):
+    content = bytearray(make(8))
+    last = content.rindex(b"OggS\x00")
+    content[last + 6 : last + 14] = struct.pack("<Q", position)
+    content[last + 22 : last + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[last:])))
+    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.1)
+
+
+@pytest.mark.parametrize("make", [vorbis, opus])
+def test_a_recording_of_a_stream_that_had_begun_before(make):
+    content = bytearray(make(8))
+    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
+        (position,) = struct.unpack("<Q", content[start + 6 : start + 14])
+        if position:
+            content[start + 6 : start + 14] = struct.pack("<Q", position + 10**7)
+        content[start + 22 : start + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[start:end])))
+    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.1)
+
+
+def test_an_au_file_that_states_no_length():
+    content = bytearray(encoded("AU", music(5)))
+    content[8:12] = bytes(4)
+    assert audio.seconds(bytes(content)) == 5.0
+
+
 # ---------------------------------------------------------------- damage
 
 

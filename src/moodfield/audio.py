@@ -23,10 +23,10 @@ import numpy as np
 import soxr
 from jaxtyping import Float32, Num
 
-from moodfield import decoders
+from moodfield import decoders, downmix
 from moodfield.containers import sniffing
 from moodfield.containers.pieces import BinaryFile, Stream
-from moodfield.decoders import BLOCK, Block, Samples
+from moodfield.decoders import BLOCK, Block, Mono, Samples
 from moodfield.errors import BadAudio, BadConfig
 
 LEAST_SECONDS = 1.0
@@ -41,9 +41,10 @@ LOUDEST = 64.0
 """full scale is 1, and lossy codecs overshoot it a little; 36 dB above it the samples are in another unit"""
 QUIETEST = 2.0**-24
 """half a step of 24 bits: a peak below it is the rounding noise of a codec around silence"""
-OPPOSITE = 0.1
-"""share of the energy of two channels that is in their mean, below which they are taken to be of opposite polarity and
-are subtracted; the lowest of 24 stereo tracks was 0.55, of any second and a half of them 0.23"""
+CONSTANT = 0.05
+"""standard deviation of the samples over their mean, below which they are a constant, with the ripple of a codec"""
+EVERY = 16
+"""one of so many samples is enough to know that"""
 READ_AHEAD = 2**18
 """bytes of a file that are read at a time"""
 _MUSIC = ".aac.aif.aifc.aiff.alac.ape.au.caf.flac.m4a.m4b.mka.mp2.mp3.mpc.oga.ogg.opus.tta.w64.wav.wma.wv"
@@ -72,8 +73,6 @@ REASONS = {
 }
 """every `BadAudio.reason` of this module, with what is expected and what to do"""
 _LOG = logging.getLogger("moodfield")
-
-Mono: TypeAlias = Float32[np.ndarray, "samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,12 +327,13 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     """The samples of a source, mixed, with their rate, as long as they can be music."""
     name = label(source) if isinstance(source, str | Path) else f"the {label(source)}"
     lasted, lowest, highest = 0.0, math.inf, -math.inf
+    count, total, squares = 0, 0.0, 0.0
     with _source(source) as decode:
-        opposite = _is_opposite(decode(lambda _: None))
+        opposite = downmix.is_opposite(decode(lambda _: None))
         for rate, samples in decode(report):
             if not RATES[0] <= rate <= RATES[1]:
                 raise _bad("bad-rate", f"{name} with {rate} samples per second")
-            mono = _mixed(samples, opposite=opposite)
+            mono = downmix.mixed(samples, opposite=opposite)
             lasted += len(mono) / rate
             low, high = float(mono.min(initial=math.inf)), float(mono.max(initial=-math.inf))
             if lasted > MOST_SECONDS:
@@ -343,41 +343,14 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
             if max(-low, high) > LOUDEST:
                 raise _bad("too-loud", f"{name} with a sample of {max(-low, high):.4g} before {lasted:.1f} s")
             lowest, highest = min(lowest, low), max(highest, high)
+            some = mono[::EVERY].astype(np.float64)
+            count, total, squares = count + len(some), total + float(some.sum()), squares + float(some @ some)
             yield rate, mono
     if lasted < LEAST_SECONDS:
         raise _bad("too-short", f"{name} lasts {math.floor(lasted * 1000) / 1000:g} s")
-    if (highest - lowest) / 2 < QUIETEST:
+    variance = squares / count - (total / count) ** 2
+    if (highest - lowest) / 2 < QUIETEST or variance < (CONSTANT * total / count) ** 2:
         raise _bad("silent", f"{name} is silent, or one constant value, once its channels are averaged")
-
-
-def _is_opposite(decoded: Iterator[Block]) -> bool:
-    """Whether two channels are of opposite polarity, so that their mean is a residue.
-
-    Normally the first block with sound denies it; only if it does not, all of them are decoded.
-    """
-    mean = whole = 0.0
-    for _, samples in decoded:
-        if samples.shape[1] != 2:
-            return False
-        mono = _mixed(samples, opposite=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, whole = mean + float(np.vdot(mono, mono)), whole + float(np.vdot(samples, samples)) / 2
-        if not math.isfinite(whole) or mean > OPPOSITE * whole:
-            return False
-    return whole > 0
-
-
-def _mixed(samples: Samples, *, opposite: bool) -> Mono:
-    """The mean of the channels, or half the difference of two; what overflows becomes infinite and is refused later."""
-    first, *others = samples.T
-    if not others:
-        return np.array(first)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mono = first - others[0] if opposite else first + others[0]
-        for channel in others[1:]:  # several times faster than `mean(axis=1)`, and equal up to seven channels
-            mono += channel
-        mono /= np.float32(len(others) + 1)
-    return mono
 
 
 def _resampled(blocks: Iterator[tuple[int, Mono]], wanted: int) -> Iterator[Mono]:

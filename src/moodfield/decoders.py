@@ -43,6 +43,7 @@ FORMATS = (
 """demuxers of FFmpeg that may be used: no playlists, which would make it open other files and addresses"""
 
 Samples: TypeAlias = Float32[np.ndarray, "samples channels"]
+Mono: TypeAlias = Float32[np.ndarray, "samples"]
 Block: TypeAlias = tuple[int, Samples]
 """samples per second, and samples; the array is overwritten when the next block is decoded"""
 Report: TypeAlias = Callable[[str], object]

@@ -18,6 +18,8 @@ CODECS = {b"\x01vorbis": "ogg", b"OpusHead": "ogg", b"\x7fFLAC": "flac"}
 """how the first packet of a stream begins → the format that its decoder gets"""
 HEAD = 27
 """bytes of a page before its table of segments, which has up to 255 more"""
+NO_POSITION, FAR = 2**64 - 1, 2**40
+"""the position of a page on which no packet ends, and one beyond any music"""
 FLAC_MAPPING = 9
 """bytes of the first packet of Ogg FLAC before what is a FLAC file"""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -28,6 +30,7 @@ class _Link:
     """Streams that begin together, by serial number."""
 
     pages: dict[int, list[Piece]] = field(default_factory=dict)
+    positions: dict[int, list[int]] = field(default_factory=dict)
     bodies: dict[int, list[Piece]] = field(default_factory=dict)
     formats: dict[int, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -39,6 +42,7 @@ class _Page:
     end: int
     body: int
     serial: int
+    position: int
     begins: bool
 
 
@@ -56,6 +60,7 @@ def streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
             packet = pieces.at(file, page.body, 8)
             link.formats[page.serial] = next((to for begin, to in CODECS.items() if packet.startswith(begin)), "other")
         link.pages.setdefault(page.serial, []).append((page.start, page.end))
+        link.positions.setdefault(page.serial, []).append(page.position)
         link.bodies.setdefault(page.serial, []).append((page.body, page.end))
     return [_stream(file, link) for link in links if link.pages]
 
@@ -64,7 +69,7 @@ def _stream(file: BinaryFile, link: _Link) -> Stream:
     faults = tuple(link.faults)
     for serial, kind in link.formats.items():
         if kind == "ogg":
-            return Stream(kind, pieces.joined(link.pages[serial]), faults)
+            return Stream(kind, _untrimmed(file, link.pages[serial], link.positions[serial]), faults)
         if kind == "flac":
             (first, stop), *rest = link.bodies[serial]
             below = pieces.joined([(int(first) + FLAC_MAPPING, int(stop)), *rest])
@@ -87,8 +92,8 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
             continue
         page = pieces.at(file, start, size)
         if size == len(page) and _is_intact(page):
-            serial = int.from_bytes(page[14:18], "little")
-            yield _Page(start, start + size, start + HEAD + count, serial, bool(page[5] & 2))
+            serial, position = (int.from_bytes(page[at : at + size], "little") for at, size in ((14, 4), (6, 8)))
+            yield _Page(start, start + size, start + HEAD + count, serial, position, bool(page[5] & 2))
             start += size
             continue
         following = pieces.find(file, start + 1, end, CAPTURE)
@@ -99,8 +104,23 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
         start = following
 
 
+def _untrimmed(file: BinaryFile, pages: list[Piece], positions: list[int]) -> tuple[Piece, ...]:
+    """Pages whose last one does not end before others: by its position libsndfile knows where the music ends."""
+    known = [position for position in positions[:-1] if position != NO_POSITION]
+    last = pages[-1]
+    if isinstance(last, bytes) or not known or positions[-1] > max(known):
+        return pieces.joined(pages)
+    page = pieces.at(file, last[0], last[1] - last[0])
+    page = page[:6] + FAR.to_bytes(8, "little") + page[14:]
+    return (*pieces.joined(pages[:-1]), page[:22] + _checksum(page).to_bytes(4, "little") + page[26:])
+
+
 def _is_intact(page: bytes) -> bool:
-    """Whether a page has the checksum that it states: a CRC-32 with its bits in the other order than zlib's."""
-    checked = (page[:22] + bytes(4) + page[26:]).translate(REVERSED)
-    stated = int.from_bytes(page[22:26].translate(REVERSED), "big")
-    return zlib.crc32(checked, 0xFFFFFFFF) ^ 0xFFFFFFFF == stated
+    """Whether a page has the checksum that it states."""
+    return _checksum(page) == int.from_bytes(page[22:26], "little")
+
+
+def _checksum(page: bytes) -> int:
+    """The CRC-32 of a page, whose bits come in the other order than zlib's."""
+    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(found.to_bytes(4, "big").translate(REVERSED), "little")

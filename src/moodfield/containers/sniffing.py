@@ -27,5 +27,7 @@ def streams(file: BinaryFile) -> list[Stream]:
         return flac.streams(file, start, end)
     if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
         return [wav.stream(file, start, end)]
+    if head.startswith(b".snd\0\0\0") and head[8:] == bytes(4):  # an AU file of no length: of an unknown one
+        return [Stream("other", (head[:8] + b"\xff" * 4, (start + 12, end)))]
     known = head.startswith(OTHERS) or head[4:8] == b"ftyp"
     return ([] if known else mpeg.streams(file, start, end)) or [Stream("other", ((0, end),))]
