@@ -87,7 +87,7 @@ def long(folder: Path, number: int) -> None:
         return
     with files.atomic_path(folder / f"{number}.npy") as partial_file:
         partial_file.touch()
-        (folder / f"{number}.pid").touch()
+        (folder / f"{number}.pid").write_text(str(os.getpid()))
         if number % 2:
             sum(map(int, itertools.repeat(1, 2**40)))
         time.sleep(60)

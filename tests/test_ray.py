@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,10 @@ except ValueError as error:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    return os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    return os.environ | {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 @pytest.mark.slow
@@ -82,6 +86,11 @@ def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
     assert found["first"] == [0, 0]
     assert found["records"] == ["1 is damaged", "3 is damaged"]
     assert found["ended"] < 2
+    pids = [int(path.read_text()) for path in (tmp_path / "long").glob("*.pid")]
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < until, "processes outlive the program"
+        time.sleep(0.05)
     assert found["taken"] < 60, "no more than are needed soon"
     assert found["picky"][2] == [3, "BadAudio", "3 is silent"]
     assert [each[1] for each in found["picky"] if each[0] != 3] == [1, 2, 4, 5]

@@ -163,7 +163,9 @@ def _on_ray(
             yield settle()
     finally:
         for _, coming in waiting:
-            ray.cancel(coming, force=True)  # ends the process: an interrupt would wait for code that is not Python
+            ray.cancel(
+                coming
+            )  # not by force, of which Ray itself may die; code that is not Python ends with the driver
 
 
 def _attempt(function: Callable[[Thing], Result], thing: Thing) -> Result | MoodfieldError:
