@@ -20,8 +20,8 @@ from moodfield.errors import BadConfig
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
-    from moodfield.jamendo import Dataset
     from moodfield.errors import MoodfieldError
+    from moodfield.jamendo import Dataset
     from moodfield.reproduction import Plan, Row, Told
     from moodfield.sweep import Point
 
@@ -86,10 +86,7 @@ def reproduce(
     elif as_json:
         desk.result_json(row.to_dict())
     else:
-        _say_row(row)
-        networks = shlex.quote(f"{folder}/networks/NAME")
-        taggers = f"; its networks are models: moodfield tag --model {networks} FILE" if plan.networks else ""
-        desk.say(f"everything is in {folder}{taggers}")
+        _say_row(row, folder)
 
 
 def _plan(name: str, dataset: "Dataset", *, small: bool, settings: Sequence[str]) -> "Plan":
@@ -156,8 +153,8 @@ def _say_plan(plan: "Plan") -> None:
         )
 
 
-def _say_row(row: "Row") -> None:
-    """The row, below the paper's."""
+def _say_row(row: "Row", folder: Path) -> None:
+    """Print the row below the paper's."""
     from moodfield import paper
 
     published = paper.SUBMISSIONS[row.title]
@@ -171,6 +168,9 @@ def _say_row(row: "Row") -> None:
     desk.console(stderr=False).print(table)
     if row.note:
         desk.say(f"note: {row.note}")
+    networks = shlex.quote(f"{folder}/networks/NAME")
+    models = f"; its networks are models: moodfield tag --model {networks} FILE" if row.networks else ""
+    desk.say(f"everything is in {folder}{models}")
 
 
 def _say_table(data: Path, *, as_json: bool) -> None:
