@@ -133,7 +133,7 @@ def fetch(
         if before is not None:
             return before
         # from the first byte to the end, or another run takes the tar away
-        with download.alone(to / TARS / name.removesuffix(".tar")):
+        with download.lock(to / TARS / name.removesuffix(".tar")):
             return _remembered(to, name, sha256) or afresh(name, sha256)
 
     def afresh(name: str, sha256: str) -> int:
