@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -107,6 +107,10 @@ class Listing(TyperGroup):
 class Command(TyperCommand):
     """One command; an empty argument, which would mean this folder as a path and nothing else, is a usage error."""
 
+    def get_help(self, ctx: Any) -> str:
+        """The text of --help, in the characters that the terminal has."""
+        return _encodable(super().get_help(ctx), sys.stdout)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments, none of which is empty."""
         before = args[: args.index("--")] if "--" in args else args
@@ -175,12 +179,12 @@ def result(line: str) -> None:
 def result_json(value: object) -> None:
     """One line of results as JSON; in ASCII if it holds what cannot be printed as it is."""
     line = json.dumps(value, ensure_ascii=False)
-    print(line if line.isprintable() and _can_encode(line) else json.dumps(value), flush=True)
+    print(line if line.isprintable() and _encodable(line, sys.stdout) == line else json.dumps(value), flush=True)
 
 
 def result_document(document: str) -> None:
     """A JSON document of many lines; in ASCII if it holds what cannot be printed as it is."""
-    same = all(line.isprintable() for line in document.split("\n")) and _can_encode(document)
+    same = all(line.isprintable() for line in document.split("\n")) and _encodable(document, sys.stdout) == document
     print((document if same else json.dumps(json.loads(document), indent=2)).removesuffix("\n"), flush=True)
 
 
@@ -197,12 +201,10 @@ def plain(name: str) -> str:
     return escape(text.printable(name))
 
 
-def _can_encode(line: str) -> bool:
-    try:
-        line.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _encodable(words: str, stream: TextIO) -> str:
+    """Text in which characters that a stream cannot encode are replaced."""
+    encoding = stream.encoding or "ascii"
+    return words.encode(encoding, "replace").decode(encoding)
 
 
 class _Lines(logging.Handler):
@@ -265,7 +267,7 @@ def _safe_usage_errors() -> Iterator[None]:
     try:
         yield
     except USAGE_ERRORS as error:
-        error.message = "\n".join(map(text.printable, error.message.split("\n")))
+        error.message = _encodable("\n".join(map(text.printable, error.message.split("\n"))), sys.stderr)
         raise
 
 
