@@ -109,6 +109,22 @@ def test_a_download_can_be_interrupted_and_goes_on(tmp_path, clone):  # noqa: F8
         assert [asked.path for asked in server.asked] == [at(NAMES[1])]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_silent_does_not_hold_up_the_end(tmp_path, clone, number):  # noqa: F811
+    with serving(**{at(name): content for name, content in TARS.items()}) as server:
+        for name in NAMES:
+            server.always[at(name)] = Manner(stall=8.0)
+        command = started(*download(tmp_path / "to", clone, server.address))
+        began = time.monotonic()
+        while len(server.asked) < 2 and time.monotonic() - began < 30:
+            time.sleep(0.05)
+        began = time.monotonic()
+        os.kill(command.pid, number)
+        command.communicate(timeout=30)
+        assert time.monotonic() - began < 2
+        assert command.returncode == 128 + number
+
+
 # ---------------------------------------------------------------- check
 
 

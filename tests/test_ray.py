@@ -14,7 +14,7 @@ pytest.importorskip("ray", reason='Ray is not installed: pip install "moodfield[
 HERE = Path(__file__).parent
 
 PROGRAM = """
-import json, logging.handlers, sys, time
+import json, logging.handlers, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,10 @@ def things():
     for number in range(60):
         taken.append(number)
         yield number
+before = signal.getsignal(signal.SIGTERM)
 early = fleet.each(test_fleet.double, things(), on=Where.RAY)
 first = next(early)
+kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
 logging.getLogger("moodfield").addHandler(handler := logging.handlers.BufferingHandler(100))
 list(fleet.each(test_fleet.noisy, range(4), on=Where.RAY))
@@ -57,6 +59,7 @@ found = {
     "first": first,
     "records": [record.getMessage() for record in handler.buffer],
     "ended": ended,
+    "handler": kept,
 }
 try:
     list(fleet.each(test_fleet.faulty, range(4), on=Where.RAY))
@@ -86,6 +89,7 @@ def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
     assert found["first"] == [0, 0]
     assert found["records"] == ["1 is damaged", "3 is damaged"]
     assert found["ended"] < 2
+    assert found["handler"]
     pids = [int(path.read_text()) for path in (tmp_path / "long").glob("*.pid")]
     until = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in pids):

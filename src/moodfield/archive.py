@@ -146,14 +146,17 @@ def fetch(
             tar.unlink()
         return len(unpacked)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        under_way = {pool.submit(one, *each): each[0] for each in wanted}
-        try:
-            for done in as_completed(under_way):
-                yield under_way[done], _came_to(done, under_way[done])
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool, wait = ThreadPoolExecutor(jobs), True
+    under_way = {pool.submit(one, *each): each[0] for each in wanted}
+    try:
+        for done in as_completed(under_way):
+            yield under_way[done], _came_to(done, under_way[done])
+    except KeyboardInterrupt:
+        wait = False  # for threads that wait for a silent server
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(wait=wait, cancel_futures=True)
 
 
 def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patience | None = None) -> Lists:

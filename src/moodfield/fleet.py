@@ -134,7 +134,8 @@ def _on_ray(
     import ray
 
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+        with _handlers_stay():
+            ray.init(log_to_driver=False, include_dashboard=False)
     has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     record: Any = ray.remote(max_retries=TRIES - 1, num_gpus=int(with_gpu and has.get("GPU", 0) >= 1))(_record)
     shared = ray.put(function)
@@ -238,7 +239,8 @@ def _broken(future: Future[Any]) -> bool:
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """Fresh processes (a fork of one with threads may hang)."""
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    with _interrupts_wait():
+        return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -253,12 +255,24 @@ def _interrupts_wait() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # when it starts it lets them through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        resource_tracker.ensure_running()  # it would die of a hang-up; when it starts it lets Ctrl-C through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handlers_stay() -> Iterator[None]:
+    """Keep what this process does when it is to terminate; Ray has a way of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(pool: ProcessPoolExecutor) -> None:

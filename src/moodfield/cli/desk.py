@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ EXTRAS = MappingProxyType(
 """optional packages → the smallest extra that brings them"""
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 """exit codes; a command that a signal stops ends with 128 and the number of the signal"""
+PATIENCE = 0.5
+"""seconds that the threads of a stopped command have to end by themselves"""
 STOPPING = ("SIGTERM", "SIGHUP")
 """signals that stop a command as Ctrl-C does; a system may lack the second"""
 EMPTY = re.compile("--[a-z-]+=")
@@ -128,6 +131,27 @@ def register(group: typer.Typer, name: str, function: Callable[..., None]) -> No
         for parameter in getattr(hint, "__metadata__", ()):
             parameter.readable = False
     group.command(name, cls=Command)(function)
+
+
+def run(app: Callable[[], object]) -> None:
+    """The command, in a process of its own; threads that wait for the network do not hold up a stopped one."""
+    with streams():
+        try:
+            app()
+        except SystemExit as error:
+            if isinstance(error.code, int) and error.code > 128 and not _threads_end():
+                sys.stdout.flush()
+                os._exit(error.code)
+            raise
+
+
+def _threads_end() -> bool:
+    """Whether the threads that Python would wait for end within a moment."""
+    until = time.monotonic() + PATIENCE
+    others = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in others)
 
 
 @contextmanager

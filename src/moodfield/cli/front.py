@@ -30,8 +30,7 @@ zoo, recipes, shelf = (
 
 def main() -> None:
     """The command `moodfield`."""
-    with desk.streams():
-        app()
+    desk.run(app)
 
 
 @app.callback(invoke_without_command=True)

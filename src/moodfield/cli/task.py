@@ -85,16 +85,16 @@ def evaluate(
     """Evaluate predictions by the official metrics, overall and per tag, with intervals."""
     from moodfield import mediaeval, submissions
 
-    if len([each for each in (place, predictions, model) if each]) != 1:
+    if bool(place) + bool(predictions) + bool(model) != 1:
         raise UsageError("name one of: a submission, --predictions, or --model")
-    if not model:
-        desk.refuse_unused({"--audio": audio, "--keep": keep, "--jobs": jobs}, why="they go with --model")
+    desk.refuse_unused({} if model else {"--audio": audio, "--keep": keep, "--jobs": jobs}, why="they go with --model")
     _check_thresholds(thresholds, tune_truth, tune_predictions, decisions)
+    _check_rows(truth, leave_out, learned, sums)
     names = _names(tags)
     if model:
         if audio is None or truth.suffix == ".npy":
             raise UsageError("--model needs an index of tracks as --truth, and their music as --audio")
-        with _scores_file(keep, inputs=[truth, *(each for each in (tags, leave_out, sums) if each), *(learned or ())]):
+        with _scores_file(keep, inputs=[truth]):
             given, split = _predicted(model, truth, audio, names, kept=keep, fill=None, jobs=jobs)
         known, names = split.truth, split.vocabulary
     else:
@@ -104,8 +104,8 @@ def evaluate(
         given = replace(given, decisions=submissions.read_array(decisions))
     if thresholds or tune_truth:
         given = _decided(given, thresholds or "f", known, names, tune_truth, tune_predictions)
-    rows = _left_out(truth, leave_out, learned, sums)
-    found = mediaeval.score(known, given, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
+    unfair = _left_out(truth, leave_out, learned, sums)
+    found = mediaeval.score(known, given, vocabulary=names, leave_out=unfair, resamples=intervals, seed=seed)
     if as_json:
         desk.result_json(found.to_dict())
     else:
@@ -124,14 +124,18 @@ def _check_thresholds(
         desk.refuse_unused({"--decisions": decisions}, why="decisions are made anew with thresholds")
 
 
+def _check_rows(truth: Path, leave_out: Path | None, learned: list[Path] | None, sums: Path | None) -> None:
+    """Refuse options about left-out rows that contradict each other."""
+    if (learned or sums) and (not learned or not sums or leave_out or truth.suffix == ".npy"):
+        raise UsageError("--learned and --sums go together, with a TSV as --truth and without --leave-out")
+
+
 def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, sums: Path | None) -> "Rows | None":
     """The rows that are not fair, if any are named or can be found."""
     from moodfield import mediaeval, submissions
 
-    if learned is None and sums is None:
+    if not learned or not sums:
         return submissions.read_rows(leave_out) if leave_out else None
-    if not learned or not sums or leave_out or truth.suffix == ".npy":
-        raise UsageError("--learned and --sums go together, with a TSV as --truth and without --leave-out")
     rows = mediaeval.leaked(truth, learned, sums)
     desk.say(f"{len(rows)} leaks: tracks of {truth} whose audio is also in the training tracks")
     return rows
@@ -154,6 +158,7 @@ def compare(
     """Test whether one submission is better than another, on the same tracks."""
     from moodfield import mediaeval, submissions
 
+    _check_rows(truth, leave_out, learned, sums)
     known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
     rows = _left_out(truth, leave_out, learned, sums)
     both = submissions.read(one), submissions.read(other)
@@ -191,8 +196,7 @@ def submit(
             made = submissions.make(made.predictions, submissions.limits(limits, split.vocabulary), split.vocabulary)
         submissions.write(made, to, vocabulary=split.vocabulary)
         kept.unlink(missing_ok=True)
-    check = _check_command(to, index, tags, model, split.vocabulary)
-    desk.result(f"the submission is {to}; try: {check}")
+    desk.result(f"the submission is {to}; try: {_check_command(to, index, tags, model, split.vocabulary)}")
 
 
 def check(
@@ -261,9 +265,9 @@ def ensemble(
         )
     if not truth:
         desk.refuse_unused({"--tags": tags}, why="tags are those of --validation-truth")
+    shares: Sequence[float] | None = _numbers(weights, len(members)) if weights else None
     _check_ensemble(to, inputs=[*members, *(validation or ()), *(each for each in (truth, tags) if each)])
     given = [submissions.read(member).predictions for member in members]
-    shares: Sequence[float] | None = _numbers(weights, len(members)) if weights else None
     if truth is not None and validation:
         known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
         judged = [submissions.read(each).predictions for each in validation]
