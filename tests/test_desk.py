@@ -1,6 +1,7 @@
 """What holds for every command: whose files are written, how it ends, and what reaches a terminal."""
 
 import json
+import multiprocessing
 import os
 import pty
 import re
@@ -448,6 +449,19 @@ def test_a_signal_ends_a_command_at_once_and_its_report_is_written(many, cp_mode
     assert ended(program.pid, within=1)
     assert [line.partition(" ")[0] for line in said.splitlines()] == ["moodfield:", "moodfield:"]
     assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, BrokenPipeError, OutputError, ZeroDivisionError])
+def test_processes_end_wherever_a_command_is_stopped(many, cp_model, monkeypatch, fault):
+    """Also while it is busy with a result, and not with the generator that has the processes."""
+
+    def fail(_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(desk, "result_json", fail)
+    with suppress(ZeroDivisionError, BrokenPipeError):
+        moodfield_("tag", many, "--json", "--model", cp_model.folder, "--jobs", "2")
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

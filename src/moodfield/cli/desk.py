@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ class Desk(TyperGroup):
 
     def _invoke(self, ctx: Any) -> Any:
         try:
-            with _messages_are_lines(), _safe_usage_errors():
+            with _messages_are_lines(), _safe_usage_errors(), _generators_end():
                 return super().invoke(ctx)
         except MoodfieldError as error:
             say(str(error))
@@ -283,6 +284,19 @@ def _signals_raise() -> Iterator[None]:
     finally:
         for number, how in before.items():
             signal.signal(number, how)
+
+
+@contextmanager
+def _generators_end() -> Iterator[None]:
+    """Generators that an exception left half done are closed at once, and the processes that they run are ended."""
+    try:
+        yield
+    except BaseException as error:
+        cause: BaseException | None = error
+        while cause:
+            traceback.clear_frames(cause.__traceback__)  # which hold them
+            cause = cause.__context__
+        raise
 
 
 @contextmanager
