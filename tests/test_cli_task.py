@@ -431,7 +431,7 @@ def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(hear
     (heard / "music" / "3.wav").unlink()
     answer = submit(heard, cp_model)
     assert answer.code == 1
-    assert "2 of 4 tracks could not be heard" in answer.said
+    assert "2 of 4 tracks could not be read" in answer.said
     assert "1.wav: " in answer.said
     assert "3.wav: " in answer.said
     assert not (heard / "mine").exists()

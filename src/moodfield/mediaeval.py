@@ -245,7 +245,7 @@ def gather(
     if failed and (fill is None or len(failed) == len(tracks)):
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise BadDataset(
-            f"{len(failed)} of {len(tracks)} tracks could not be heard, and a submission has all of them: "
+            f"{len(failed)} of {len(tracks)} tracks could not be read, and a submission has all of them: "
             f"{'; '.join(failed[:NAMED])}{more}; get these files again, or say what is to stand for them (fill)"
         )
     columns = [list(said).index(tag) for tag in vocabulary]
