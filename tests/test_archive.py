@@ -240,7 +240,7 @@ def test_two_runs_in_one_folder_do_not_take_each_others_tars(tmp_path, clone, se
 
     monkeypatch.setattr(archive, "_extract", slowly)
     assert fetch(tmp_path / "to", clone, server, parts=1) == {NAMES[0]: 4}
-    assert "is being fetched by another process" in str(second[0])
+    assert "is in use by process" in str(second[0])
     assert music(tmp_path / "to") == {path: content for path, content in TRACKS.items() if path.startswith("00/")}
     assert len(server.asked) == 1
 

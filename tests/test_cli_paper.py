@@ -73,6 +73,15 @@ def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
     assert [(point["rho_freq"], point["rho_time"]) for point in points] == [(0, 0), (3, 3)]
 
 
+def test_a_figure_that_is_none_is_refused_before_anything_is_trained(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "make", lambda *_, **__: pytest.fail("it began"))
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "figure-1.png").write_text("a letter")
+    answer = moodfield_("reproduce", "figure1", "--data", folder, "--to", tmp_path / "f", "--small", *SET)
+    assert (answer.code, answer.out) == (2, "")
+    assert (tmp_path / "f" / "figure-1.png").read_text() == "a letter"
+
+
 @pytest.mark.golden
 def test_table_1_is_said_digit_for_digit(data, monkeypatch):
     monkeypatch.setattr(published, "table_1", lambda folder, real=published.table_1: real(folder, resamples=5))

@@ -104,7 +104,7 @@ def test_what_there_is_not_is_refused(words, said):
 
 def test_a_picture_is_refused_before_anything_is_read(run, tmp_path):
     answer = moodfield_("runs", "show", run, "--plot", tmp_path / "curves.txt")
-    assert (answer.code, answer.out) == (1, "")
+    assert (answer.code, answer.out) == (2, "")
     assert ".png" in answer.said
 
 

@@ -11,7 +11,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
 from moodfield import audit, jamendo
-from moodfield.errors import BadConfig
+from moodfield.errors import BadConfig, OutputError
 from moodfield.outputs import cooccurrence, picture
 
 TRUTHS = arrays.arrays(bool, st.tuples(st.integers(1, 30), st.integers(2, 6)))
@@ -97,7 +97,7 @@ def test_anything_that_can_be_counted_can_be_drawn(tmp_path):
 
 def test_a_picture_that_cannot_be_is_refused(tmp_path):
     counts = np.ones((2, 2), np.int64)
-    with pytest.raises(BadConfig, match=r"ends in \.png"):
+    with pytest.raises(OutputError, match=r"ends in \.png"):
         cooccurrence.draw(tmp_path / "x.jpg", counts, ["a", "b"], tracks=2)
     for names, tracks in ((["a"], 2), (["a", "b", "c"], 2), (["a", "b"], 0)):
         with pytest.raises(BadConfig, match="wanted two or more"):

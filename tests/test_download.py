@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from disks import files_up_to
 from moodfield import download
 from moodfield.download import Patience
-from moodfield.errors import BadConfig, BadDownload
+from moodfield.errors import BadConfig, BadDownload, LockedError
 from servers import Asked, Manner, Server, serving
 
 FILE = np.random.default_rng(1).bytes(3_000_000)
@@ -47,7 +48,7 @@ def fetch(path: Path, *servers: Server, name: str = "song", **more: object) -> P
 def refusal(path: Path, *servers: Server, **more: object) -> str:
     """What is said when it cannot be had; the file is not there then."""
     before = path.read_bytes() if path.exists() else None
-    with pytest.raises(BadDownload) as caught:
+    with pytest.raises((BadDownload, LockedError)) as caught:
         fetch(path, *servers, **more)
     assert (path.read_bytes() if path.exists() else None) == before
     return str(caught.value)
@@ -373,7 +374,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, server):
 
 
 def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
-    with download.alone(path):
+    with download.lock(path):
         ready.set()
         done.wait(20)
 
@@ -384,7 +385,7 @@ def test_two_processes_do_not_write_one_part(tmp_path, server):
     other = context.Process(target=_hold, args=(tmp_path / "song", ready, done))
     other.start()
     assert ready.wait(20)
-    assert "is being fetched by another process" in refusal(tmp_path / "song", server)
+    assert f"is in use by process {other.pid} " in refusal(tmp_path / "song", server)
     assert server.asked == []
     done.set()
     other.join(20)
@@ -408,7 +409,7 @@ def test_nobody_comes_between_the_last_byte_and_the_name(tmp_path, server, monke
 
     monkeypatch.setattr(Path, "replace", late)
     fetch(tmp_path / "song", server)
-    assert "is being fetched by another process" in second[0]
+    assert f"is in use by process {os.getpid()}" in second[0]
     assert tidy(tmp_path)
     assert len(server.asked) == 1
 
@@ -423,7 +424,7 @@ def test_a_lock_that_was_just_taken_away_keeps_nobody_out_and_is_taken_anew(tmp_
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with download.alone(tmp_path / "song"), pytest.raises(BadDownload), download.alone(tmp_path / "song"):
+    with download.lock(tmp_path / "song"), pytest.raises(LockedError), download.lock(tmp_path / "song"):
         pass
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 import models
 from moodfield import audio, mel
 from moodfield.audio import Waveform
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import BadAudio, OutputError
 from moodfield.mel import MelConfig
 from moodfield.nets import survey
 from moodfield.outputs import field, picture
@@ -62,12 +62,12 @@ def test_it_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(_file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (tmp_path / "field.png").write_bytes(b"the last one")
+    (tmp_path / "field.png").write_bytes(b"\x89PNG, the last one")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(BadConfig, match=r"cannot be written to .*field.png \(No space left"):
+        with pytest.raises(OutputError, match=r"cannot be written to .*field.png \(No space left"):
             picture.write(tmp_path / "field.png", Figure())
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("field.png", b"the last one")]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("field.png", b"\x89PNG, the last one")]
     picture.write(tmp_path / "field.png", Figure())
     assert (tmp_path / "field.png").read_bytes().startswith(b"\x89PNG")
 
@@ -75,16 +75,32 @@ def test_it_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("place", "match"),
     [
-        ("none/field.png", "has no folder to be in; make"),
+        ("none/field.png", "has no folder"),
         ("field.jpg", r"call it something that ends in \.png, \.svg, \.pdf"),
         ("field", "call it something that ends in"),
     ],
 )
 def test_a_place_for_no_picture_is_refused_before_any_work(tmp_path, candidate, monkeypatch, place, match):
     monkeypatch.setattr(field, "passage", lambda *_: pytest.fail("it began to work"))
-    with pytest.raises(BadConfig, match=match):
+    with pytest.raises(OutputError, match=match):
         field.draw(tmp_path / place, candidate)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", picture.KINDS)
+def test_only_pictures_of_the_same_kind_are_replaced(tmp_path, ending):
+    path = tmp_path / f"field{ending}"
+    path.write_bytes(b"a letter")
+    for refused in (picture.check, lambda path: picture.write(path, Figure())):
+        with pytest.raises(OutputError):
+            refused(path)
+    assert path.read_bytes() == b"a letter"
+    path.unlink()
+    picture.write(path, Figure())
+    picture.check(path)
+    picture.write(path, Figure())
+    with pytest.raises(OutputError):
+        picture.check(path, inputs=[path])
 
 
 def test_the_global_state_of_the_plotting_library_is_left_alone():

@@ -10,6 +10,7 @@ import pytest
 
 from disks import files_up_to
 from moodfield import files
+from moodfield.errors import OutputError
 
 
 @pytest.fixture
@@ -119,6 +120,26 @@ def test_halves_that_killed_processes_left_are_swept(path):
     files.remove_partial_files(path.parent)
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == b"first"
+
+
+def test_a_lock_file_of_others_is_left_alone(tmp_path):
+    for content in (b"[package]", b"\xff\xfe"):
+        (tmp_path / "poetry.lock").write_bytes(content)
+        with pytest.raises(OutputError), files.lock(tmp_path / "poetry.lock", what="it"):
+            pass
+        assert (tmp_path / "poetry.lock").read_bytes() == content
+    (tmp_path / "ours.lock").write_text('{"pid": 1, "host": "h", "command": "c"}')  # of a killed process
+    with files.lock(tmp_path / "ours.lock", what="it"):
+        pass
+    assert not (tmp_path / "ours.lock").exists()
+
+
+def test_an_open_file_is_written_to_and_not_replaced(tmp_path):
+    program = "import pathlib; from moodfield import files\nprint('before', flush=True)\n"
+    program += "files.check_output('/dev/stdout', kind=files.PNG); files.write(pathlib.Path('/dev/stdout'), b'after')"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", program], check=True, stdout=out)
+    assert (tmp_path / "out").read_text() == "before\nafter"
 
 
 def test_the_checksum_of_a_file_is_the_one_that_is_published(path):

@@ -1,11 +1,14 @@
 """Many things, one function: every thing once, in order, whatever happens to the processes."""
 
+import itertools
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from moodfield import fleet
-from moodfield.errors import BadAudio, Crashed, MoodfieldError
+from moodfield import files, fleet
+from moodfield.errors import BadAudio, Crashed, MoodfieldError, MoodfieldWarning
 
 COUNT = 14
 
@@ -68,6 +71,26 @@ def meet(folder: Path, number: int) -> bool:
     while time.monotonic() < until and not (folder / str(1 - number)).exists():
         time.sleep(0.01)
     return (folder / str(1 - number)).exists()
+
+
+def noisy(number: int) -> int:
+    """Records and warns, of every other number."""
+    if number % 2:
+        logging.getLogger("moodfield.part").warning("%s is damaged", number)
+        warnings.warn(f"{number} is odd", MoodfieldWarning, stacklevel=1)
+    return number
+
+
+def long(folder: Path, number: int) -> None:
+    """Takes long, with a partial file; if `number` is odd, in code that is not Python and heeds no signal."""
+    if number == 0:
+        return
+    with files.atomic_path(folder / f"{number}.npy") as partial_file:
+        partial_file.touch()
+        (folder / f"{number}.pid").write_text(str(os.getpid()))
+        if number % 2:
+            sum(map(int, itertools.repeat(1, 2**40)))
+        time.sleep(60)
 
 
 def plain(results: Iterator[tuple[int, object]]) -> list[tuple[int, object]]:
@@ -151,6 +174,36 @@ def test_things_are_taken_as_they_are_needed(jobs):
 
 def test_cores_are_those_that_may_be_used():
     assert 1 <= fleet.cores() <= (os.cpu_count() or 1)
+
+
+# ---------------------------------------------------------------- records and warnings
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_log_records_and_warnings_arrive_here_with_their_results(jobs, caplog, capfd):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        counts = []
+        for _, _ in fleet.each(noisy, range(6), jobs=jobs):
+            counts.append((len(caplog.records), len(warned)))
+    assert counts == [(0, 0), (1, 1), (1, 1), (2, 2), (2, 2), (3, 3)]
+    assert [record.getMessage() for record in caplog.records] == ["1 is damaged", "3 is damaged", "5 is damaged"]
+    assert {record.name for record in caplog.records} == {"moodfield.part"}
+    assert [str(each.message) for each in warned] == ["1 is odd", "3 is odd", "5 is odd"]
+    assert "odd" not in capfd.readouterr().err
+
+
+def test_no_process_writes_records_or_warnings_by_itself(capfd):
+    logger = logging.getLogger("moodfield")
+    quiet = logging.NullHandler()
+    logger.addHandler(quiet)
+    try:
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            list(fleet.each(noisy, range(4), jobs=2))
+    finally:
+        logger.removeHandler(quiet)
+    assert capfd.readouterr().err == ""
 
 
 # ---------------------------------------------------------------- processes that die
@@ -267,6 +320,27 @@ def test_a_caller_that_stops_early_leaves_no_processes(fault):
         with pytest.raises(KeyError):
             results.throw(KeyError)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("fault", ["close", "raise"])
+def test_a_caller_that_stops_early_does_not_wait(tmp_path, fault):
+    """Neither for what runs nor for what was handed on; what can be interrupted removes its partial files."""
+    results = fleet.each(partial(long, tmp_path), range(20), jobs=2)
+    assert next(results) == (0, None)
+    until = time.monotonic() + 30
+    while len(list(tmp_path.glob("*.pid"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    time.sleep(0.1)
+    began = time.monotonic()
+    if fault == "close":
+        results.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            results.throw(KeyboardInterrupt)
+    assert time.monotonic() - began < 1.5
+    assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.part")) == ["1"]
+    assert len(list(tmp_path.glob("*.pid"))) == 2
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):

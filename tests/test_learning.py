@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from moodfield.errors import BadConfig
+from moodfield.errors import OutputError
 from moodfield.outputs import learning, picture
 from moodfield.training.loop import Epoch
 
@@ -61,5 +61,5 @@ def test_a_name_is_no_formula(tmp_path):
 
 
 def test_a_picture_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(BadConfig, match=r"ends in \.png"):
+    with pytest.raises(OutputError, match=r"ends in \.png"):
         learning.draw(Path(tmp_path / "x.jpg"), {"one": SHORT}, measure="score")

@@ -326,7 +326,7 @@ def test_what_was_heard_is_on_the_disk_at_once(tmp_path):
 
 
 def test_tracks_that_cannot_be_heard_are_refused_together_and_tried_again(tmp_path):
-    with pytest.raises(BadDataset, match=r"2 of 6 tracks could not be heard.*1\.mp3: no 1; 4\.mp3: no 4; get these"):
+    with pytest.raises(BadDataset, match=r"2 of 6 tracks could not be read.*1\.mp3: no 1; 4\.mp3: no 4; get these"):
         gather(Ears("1", "4"), tmp_path)
     ears = Ears()
     gather(ears, tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("ray", reason='Ray is not installed: pip install "moodfield[
 HERE = Path(__file__).parent
 
 PROGRAM = """
-import json, sys
+import json, logging.handlers, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from functools import partial
 from pathlib import Path
@@ -33,9 +34,22 @@ def things():
     for number in range(60):
         taken.append(number)
         yield number
+before = signal.getsignal(signal.SIGTERM)
 early = fleet.each(test_fleet.double, things(), on=Where.RAY)
 first = next(early)
+kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
+logging.getLogger("moodfield").addHandler(handler := logging.handlers.BufferingHandler(100))
+list(fleet.each(test_fleet.noisy, range(4), on=Where.RAY))
+here = Path(sys.argv[2]) / "long"
+here.mkdir()
+stopped = fleet.each(partial(test_fleet.long, here), range(10), on=Where.RAY)
+next(stopped)
+while not (here / "1.pid").exists():
+    time.sleep(0.05)
+began = time.monotonic()
+stopped.close()
+ended = time.monotonic() - began
 found = {
     "plain": told(fleet.each(test_fleet.double, range(20), on=Where.RAY)),
     "picky": told(fleet.each(test_fleet.picky, range(1, 6), on=Where.RAY)),
@@ -43,6 +57,9 @@ found = {
     "tries": log.read_text().split().count("3"),
     "taken": len(taken),
     "first": first,
+    "records": [record.getMessage() for record in handler.buffer],
+    "ended": ended,
+    "handler": kept,
 }
 try:
     list(fleet.each(test_fleet.faulty, range(4), on=Where.RAY))
@@ -54,7 +71,10 @@ except ValueError as error:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    return os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONPATH": str(HERE)}
+    return os.environ | {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 @pytest.mark.slow
@@ -67,6 +87,14 @@ def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["plain"] == [[number, 2 * number] for number in range(20)]
     assert found["first"] == [0, 0]
+    assert found["records"] == ["1 is damaged", "3 is damaged"]
+    assert found["ended"] < 2
+    assert found["handler"]
+    pids = [int(path.read_text()) for path in (tmp_path / "long").glob("*.pid")]
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < until, "processes outlive the program"
+        time.sleep(0.05)
     assert found["taken"] < 60, "no more than are needed soon"
     assert found["picky"][2] == [3, "BadAudio", "3 is silent"]
     assert [each[1] for each in found["picky"] if each[0] != 3] == [1, 2, 4, 5]

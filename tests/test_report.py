@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from moodfield.envelope import Envelope
-from moodfield.errors import BadConfig
+from moodfield.errors import OutputError
 from moodfield.outputs import curves, report, sheet
 from moodfield.tagging import OverTime, Tagging
 from moodfield.tags import MOODS_AND_THEMES, THEMES
@@ -322,7 +322,7 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(BadConfig, match=r"moods\.html \(No space left on device\)"):
+        with pytest.raises(OutputError, match=r"moods\.html \(No space left on device\)"):
             report.write(path, [heard()], title="second")
     assert path.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [path]
@@ -332,13 +332,29 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match=r"nowhere is no folder; make it"):
+    with pytest.raises(OutputError, match="folder"):
         report.write(tmp_path / "nowhere" / "moods.html", [heard()])
-    with pytest.raises(BadConfig, match=r"cannot be written .* \(Is a directory\); name another file"):
+    with pytest.raises(OutputError, match="folder"):
         report.write(tmp_path, [heard()])
-    with pytest.raises(BadConfig, match="File name too long"):
+    with pytest.raises(OutputError, match="File name too long"):
         report.write(tmp_path / ("x" * 300), [heard()])
     assert not list(tmp_path.iterdir())
+
+
+def test_only_reports_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "song.ogg").write_bytes(b"OggS")
+    (tmp_path / "link.html").symlink_to("song.ogg")
+    for name in ("song.ogg", "link.html"):
+        with pytest.raises(OutputError):
+            report.write(tmp_path / name, [heard()])
+    assert (tmp_path / "song.ogg").read_bytes() == b"OggS"
+    (tmp_path / "old.html").write_bytes(b"<html>")
+    (tmp_path / "old.html").chmod(0o600)
+    (tmp_path / "latest.html").symlink_to("old.html")
+    report.write(tmp_path / "latest.html", [heard()])
+    assert (tmp_path / "latest.html").is_symlink()
+    assert (tmp_path / "old.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert (tmp_path / "old.html").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_ribbon_says_what_is_clearest_when() -> None:

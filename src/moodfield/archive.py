@@ -133,7 +133,7 @@ def fetch(
         if before is not None:
             return before
         # from the first byte to the end, or another run takes the tar away
-        with download.alone(to / TARS / name.removesuffix(".tar")):
+        with download.lock(to / TARS / name.removesuffix(".tar")):
             return _remembered(to, name, sha256) or afresh(name, sha256)
 
     def afresh(name: str, sha256: str) -> int:
@@ -146,14 +146,17 @@ def fetch(
             tar.unlink()
         return len(unpacked)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        under_way = {pool.submit(one, *each): each[0] for each in wanted}
-        try:
-            for done in as_completed(under_way):
-                yield under_way[done], _came_to(done, under_way[done])
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool, wait = ThreadPoolExecutor(jobs), True
+    under_way = {pool.submit(one, *each): each[0] for each in wanted}
+    try:
+        for done in as_completed(under_way):
+            yield under_way[done], _came_to(done, under_way[done])
+    except KeyboardInterrupt:
+        wait = False  # for threads that wait for a silent server
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(wait=wait, cancel_futures=True)
 
 
 def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patience | None = None) -> Lists:

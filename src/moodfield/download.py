@@ -10,10 +10,9 @@ import errno
 import hashlib
 import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -81,7 +80,8 @@ def fetch(
     one that is wrong is replaced. Cut connections and busy servers are tried again after `wait` seconds, from the
     byte that was reached if the server can. What a server sends is hashed as it comes, and takes its name only if
     the checksum is right; what is wrong is thrown away. Refuses with `BadDownload`, which says what became of every
-    address, also when the disk is full; what has come is then kept.
+    address, also when the disk is full; what has come is then kept. Refuses with `LockedError` if another process
+    downloads the same file.
     """
     strange = [address for address in addresses if not address.startswith(("https://", "http://"))]
     if strange or not addresses:
@@ -90,7 +90,7 @@ def fetch(
         if _is_there(path, sha256):
             return
         half = path.with_name(f"{path.name}.part")
-        with alone(path):
+        with lock(path):
             if _is_there(path, sha256):  # another process was faster
                 return
             with half.open("a+b") as file:
@@ -113,33 +113,9 @@ def fetch(
     raise BadDownload(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Nobody else works on `path` meanwhile: refuses with `BadDownload` if another process, or thread, is inside.
-
-    It holds `NAME.lock` beside it, which a killed process may leave and which then holds nobody up. Where there are no
-    such locks they have to agree otherwise.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    lock = path.with_name(f"{path.name}.lock")
-    while True:
-        with lock.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BadDownload(f"{path} is being fetched by another process; wait for it, or end it") from error
-            if not os.fstat(file.fileno()).st_nlink:
-                continue  # whoever had it took it away since it was opened
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
+def lock(path: Path) -> AbstractContextManager[None]:
+    """Hold `NAME.lock` beside a file that is downloaded; `LockedError` if another process, or thread, holds it."""
+    return files.lock(path.with_name(f"{path.name}.lock"), what=f"the download of {path}")
 
 
 def remedy(error: OSError, kept: str) -> str:

@@ -29,8 +29,10 @@ HEAD = 64
 """bytes of a file that are compared with them"""
 PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
 """names of partial files that `atomic_path` may have left behind when its process was killed"""
-STREAMS = ("/dev/", "/proc/")
-"""where paths name devices and open files: they are written to, never replaced"""
+HOLDER = '{"pid": '
+"""how lock files begin that are not empty"""
+STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
+"""where paths name open files: they are written to, never replaced"""
 BLANKS = b"\xef\xbb\xbf \t\r\n"
 """bytes that may stand before the beginning of a text: a byte order mark, and white space"""
 
@@ -55,6 +57,8 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
     if stat.S_ISDIR(status.st_mode):
         raise OutputError(f"{path} is a folder; name a file in it")
     if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        return
+    if stat.S_ISREG(status.st_mode) and _is_stream(path):  # an open file: what is written is added to it
         return
     if not stat.S_ISREG(status.st_mode):
         raise OutputError(f"{path} is a socket or a disk, which is not written to; name a file")
@@ -85,7 +89,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder) / "partial"
             yield partial
-            with partial.open("rb") as source, path.open("wb") as stream:
+            with partial.open("rb") as source, path.open("ab") as stream:  # /dev/stdout may be a file with more in it
                 shutil.copyfileobj(source, stream)
         return
     target = _target(path)
@@ -138,13 +142,18 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
     import fcntl
 
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        with path.open("a+", encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise LockedError(f"{what} is in use by {_holder(path)}; wait until it ends, or stop it") from error
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # its holder removed it after it was opened here
+            file.seek(0)
+            if file.read(len(HOLDER)) not in ("", HOLDER):
+                raise OutputError(
+                    f"{path} is no lock file of moodfield and is left alone; move it, or name another place"
+                )
             file.truncate(0)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
             file.write(json.dumps(holder))

@@ -33,7 +33,9 @@ NAMED, FEW = 20, 5
 """tracks that a refusal names, and tags that a warning names; there may be hundreds"""
 
 Hear = Callable[[Sequence[Track]], Iterable[tuple[Track, AnyArray | MoodfieldError]]]
-"""what is said of tracks, in their order: scores, one per tag, or why a track could not be heard"""
+"""predicts tracks, in their order: scores, one per tag, or why a track could not be read"""
+KEPT = (b'{"model": ',)
+"""how files of scores begin that `gather` keeps"""
 Fill = Literal["mean", "zeros"]
 """what stands for a track that could not be heard: the mean of all others, tag by tag, or nothing but 0"""
 
@@ -243,7 +245,7 @@ def gather(
     if failed and (fill is None or len(failed) == len(tracks)):
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise BadDataset(
-            f"{len(failed)} of {len(tracks)} tracks could not be heard, and a submission has all of them: "
+            f"{len(failed)} of {len(tracks)} tracks could not be read, and a submission has all of them: "
             f"{'; '.join(failed[:NAMED])}{more}; get these files again, or say what is to stand for them (fill)"
         )
     columns = [list(said).index(tag) for tag in vocabulary]
@@ -256,7 +258,10 @@ def gather(
 
 
 class _Kept:
-    """The scores of tracks that were heard before, in a file that grows line by line."""
+    """The scores of tracks that were predicted before, in a file that grows line by line.
+
+    Only one process may write to it: `files.lock` sees to that.
+    """
 
     def __init__(self, path: Path | None, source: Mapping[str, str], count: int) -> None:
         self.scores: dict[str, AnyArray] = {}
@@ -265,11 +270,11 @@ class _Kept:
             return
         head = json.dumps(source).encode() + b"\n"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()  # a process was killed while it wrote
-        if lines and lines[0] != head:
+        if lines and not head.startswith(lines[0]):
             words = "has scores of another model, of other tracks, or of music in another folder"
             raise BadConfig(f"{path} {words}; remove it, or name another place")
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # a process was killed while it wrote
         try:
             entries = [json.loads(line) for line in lines[1:]]
             self.scores = {entry["track"]: np.array(entry["scores"], np.float64) for entry in entries}
@@ -283,7 +288,7 @@ class _Kept:
         self._write(b"" if lines else head)
 
     def add(self, track: Track, scores: AnyArray) -> None:
-        """Keep what was said of a track."""
+        """Keep the scores of a track."""
         self.scores[track.id] = np.asarray(scores, np.float64)
         self._write(json.dumps({"track": track.id, "scores": self.scores[track.id].tolist()}).encode() + b"\n")
 

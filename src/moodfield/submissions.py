@@ -1,4 +1,4 @@
-"""What a system says of an index in the official form: written, read, checked.
+"""Submissions to the task in the official form: write, read, check.
 
 In: predictions, decisions and thresholds; the index they are for. Out: files, and every fault in words.
 Knows nothing of: numbers that make systems comparable, taggers, or how predictions came to be.
@@ -8,6 +8,7 @@ A submission to MediaEval's *Emotion and Theme Recognition in Music* is a folder
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from moodfield import files, metrics, tags
-from moodfield.errors import BadDataset, BadScores
+from moodfield.errors import BadDataset, BadScores, OutputError
 from moodfield.jamendo import Track
 from moodfield.metrics import AnyArray, PerTag, Scores, Truth
 
@@ -32,6 +33,8 @@ CHANCE = 0.55
 FAR = 0.2
 """ROC-AUC that two columns must gain together, if exchanged, for their order to be in question; *chosen by us*: none
 in ten published submissions gain as much, and most pairs that were exchanged on purpose do"""
+ENOUGH = 10
+"""tracks with a tag, and without it, below which its ROC-AUC says nothing about an order; *chosen by us*"""
 BROKEN = (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, TokenError)
 """what NumPy raises for a file that is no array, or whose header was made to harm: it reads the header as Python"""
 DIGITS = 18
@@ -44,7 +47,7 @@ Rows = Int64[np.ndarray, "_"]
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """What a system says of the tracks of an index, as it came."""
+    """Predictions and decisions of a system for the tracks of an index, as they came."""
 
     predictions: AnyArray
     """scores, tracks × tags"""
@@ -131,6 +134,41 @@ def read_rows(path: str | Path) -> Rows:
     return np.array(lines, np.int64)
 
 
+def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse with `OutputError`, before any work is done, a folder that a submission must not be written to.
+
+    Allowed are a new folder, one without files of these names, and one with a submission as `write` leaves it, which is
+    replaced. Neither the `inputs`, nor files in them if they are folders, are replaced.
+    """
+    folder, names = Path(folder), (PREDICTIONS, DECISIONS, THRESHOLDS)
+    if any(_is_same(folder, Path(given)) for given in inputs):
+        raise OutputError(f"{folder} is an input of this command and is not overwritten; name another folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder, and a submission is one; name another one")
+    if not folder.is_dir():
+        parent = next(path for path in folder.absolute().parents if os.path.lexists(path))
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder} cannot be made: {parent} is no folder to write to; name another place")
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} is write-protected; name another folder")
+    taken = [path for given in inputs if Path(given).is_dir() for path in Path(given).iterdir()]
+    for name in names:
+        kind = (b"",) if name == THRESHOLDS else files.NPY
+        files.check_output(folder / name, kind=kind, inputs=[*inputs, *taken])
+    if (folder / PREDICTIONS).exists() and not (folder / THRESHOLDS).exists():
+        raise OutputError(f"{folder} has {PREDICTIONS} but no {THRESHOLDS}, so it is not ours; name another folder")
+    try:
+        if (folder / THRESHOLDS).exists():
+            read_thresholds(folder / THRESHOLDS)
+    except BadDataset as error:
+        raise OutputError(f"{folder / THRESHOLDS} is not replaced: {error}; name another folder") from error
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[str]) -> None:
     """Put a submission with decisions and thresholds into a folder, in the official form; refuses one of another form.
 
@@ -139,6 +177,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     Its predictions take their place last, and old ones go first: a folder without them is no submission, and they are
     never seen beside the decisions of another one.
     """
+    check_output(folder)
     faults = _malformed(submission, vocabulary, (len(submission.predictions), len(vocabulary)))
     if faults or not submission.thresholds:
         raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
@@ -170,7 +209,7 @@ def check(
     rows: int | None = None,
     truth: AnyArray | None = None,
 ) -> list[str]:
-    """Everything that is wrong with a new submission, in words; nothing if it is in order.
+    """Everything that is wrong with a new submission, in words; nothing if it is in order, though it may be odd.
 
     `vocabulary` has the tags in their order. `rows` says how many tracks there are to be, `tracks` which. Whether rows
     and columns are in order shows only beside a `truth`, tracks × tags, and only where it makes a large difference.
@@ -180,7 +219,6 @@ def check(
     faults = _malformed(submission, vocabulary, wanted)
     if submission.predictions.shape != wanted:
         return faults
-    faults += _odd(submission, vocabulary)
     if truth is not None:
         truth = metrics.binary(truth, "truth", like=submission.predictions)
         if np.isfinite(submission.predictions).all():
@@ -196,8 +234,8 @@ def _malformed(submission: Submission, vocabulary: Sequence[str], wanted: tuple[
     return [*_bad_predictions(submission.predictions, vocabulary), *_bad_decisions(submission, vocabulary, wanted)]
 
 
-def _odd(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
-    """What has the official form, and is hardly meant, though an index of few tracks may come to it."""
+def oddities(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
+    """What has the official form and is hardly meant, though an index of few tracks may lead to it; no faults."""
     values, decisions = submission.predictions, submission.decisions
     if len(values) > 1 and (constant := (values == values[0]).all(axis=0)).any():
         named = _some(_where(constant, vocabulary))
@@ -274,6 +312,7 @@ def _bad_columns(predictions: Scores, truth: Truth, vocabulary: Sequence[str]) -
     fit = _fit(predictions, truth)
     own = np.diag(fit)
     gain = np.triu(fit + fit.T - own[:, None] - own, 1)
+    gain[~_enough(truth)], gain[:, ~_enough(truth)] = 0, 0
     pairs = np.argwhere(gain > FAR)
     if len(pairs):
         first, second = map(int, pairs[gain[tuple(pairs.T)].argmax()])
@@ -286,7 +325,9 @@ def _bad_columns(predictions: Scores, truth: Truth, vocabulary: Sequence[str]) -
 
 def _bad_rows(predictions: Scores, truth: Truth, tracks: Sequence[Track]) -> Iterator[str]:
     """Rows that tell nothing, or would tell something in another order that comes easily."""
-    found = _macro(predictions, truth)
+    enough = _enough(truth)
+    predictions, truth = predictions[:, enough], truth[:, enough]
+    found = _macro(predictions, truth) if enough.any() else 1.0
     if not found < CHANCE:
         return
     orders = {"backwards": np.arange(len(truth))[::-1]}
@@ -308,6 +349,12 @@ def _fit(predictions: Scores, truth: Truth) -> Float64[np.ndarray, "tags tags"]:
         truth.T.astype(np.float64) @ (metrics.ranks(predictions) * (len(truth) - 1)) - positives * (positives - 1) / 2
     )
     return np.divide(ahead, pairs, out=np.full(ahead.shape, np.nan), where=pairs > 0)
+
+
+def _enough(truth: Truth) -> Bool[np.ndarray, "tags"]:
+    """Tags whose ROC-AUC is more than chance: there are enough tracks with and without them."""
+    positives = truth.sum(axis=0)
+    return np.asarray(np.minimum(positives, len(truth) - positives) >= ENOUGH)
 
 
 def _macro(predictions: Scores, truth: Truth) -> float:

@@ -1,10 +1,9 @@
-"""The commands about datasets.
+"""The commands about datasets: download, check, audit, stats.
 
 In: names, indexes, folders of audio. Out: music, tables, JSON lines, pictures.
-Knows nothing of: how a dataset is fetched, checked or counted.
+Knows nothing of: how a dataset is downloaded, checked or counted.
 """
 
-import json
 from collections import Counter
 from itertools import chain, combinations
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodfield.cli import desk, progress
-from moodfield.errors import MoodfieldError
+from moodfield.errors import MoodfieldError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,11 +41,14 @@ def download(
     jobs: Annotated[int, typer.Option(min=1, help="tars under way at a time")] = 4,
     as_json: desk.AsJson = False,
 ) -> None:
-    """Fetch a dataset, check every byte of it, and unpack it; what was fetched stays, also after Ctrl-C."""
+    """Download a dataset, check every byte of it, and unpack it; what is complete stays, also after Ctrl-C."""
     from moodfield import archive, errors
 
-    errors.lookup({"moodtheme": archive}, dataset, what="dataset to download")
-    form = errors.lookup({each.value: each for each in archive.Kind}, kind, what="kind of audio")
+    try:
+        errors.lookup({"moodtheme": archive}, dataset, what="dataset to download")
+        form = errors.lookup({each.value: each for each in archive.Kind}, kind, what="kind of audio")
+    except UnknownName as error:
+        raise UsageError(str(error)) from error
     done: list[int | MoodfieldError] = []
     with progress.Tars() as bars:
         coming = archive.fetch(
@@ -58,7 +60,7 @@ def download(
             done.append(result)
             if as_json:
                 came = {"error": str(result)} if isinstance(result, MoodfieldError) else {"files": result}
-                desk.result(json.dumps({"tar": tar, **came}))
+                desk.result_json({"tar": tar, **came})
             elif isinstance(result, MoodfieldError):
                 desk.say(str(result))
             else:
@@ -68,7 +70,7 @@ def download(
     again = f"; {failed} of {len(done)} tars failed, the same command tries again" if failed else ""
     desk.say(f"{files} files are in {to}{again}")
     if failed:
-        raise typer.Exit(3)
+        raise typer.Exit(desk.SOME_FAILED)
 
 
 def check(
@@ -78,22 +80,26 @@ def check(
     tags: Tags = None,
     sums: Sums = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not decode: no durations, no damaged files")] = False,
-    tolerance: Annotated[float, typer.Option(min=0, help="seconds by which a duration may be wrong")] = 1.0,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="seconds by which a duration may be wrong; 1 by itself")
+    ] = None,
     jobs: desk.Jobs = 0,
     as_json: desk.AsJson = False,
 ) -> None:
-    """Say everything that is wrong with a dataset: lines, tags, missing and unreadable files, durations, checksums."""
+    """List all faults of a dataset: lines, tags, missing and unreadable files, durations, checksums."""
     from moodfield import audit as room
     from moodfield import fleet, jamendo
 
+    if quick and tolerance is not None:
+        raise UsageError("--quick measures no durations, so it has no use for --tolerance; leave one of them out")
     vocabulary = jamendo.read_vocabulary(tags) if tags else None
     listed = jamendo.read_sums(sums) if sums else None
     tracks, faults = room.scan(indexes)
     kinds: Counter[str] = Counter()
     bad = set()
     checked = room.check(
-        tracks, audio, vocabulary=vocabulary, sums=listed, tolerance=tolerance, decode=not quick,
-        jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 4)),
+        tracks, audio, vocabulary=vocabulary, sums=listed, decode=not quick,
+        tolerance=1.0 if tolerance is None else tolerance, jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 4)),
     )  # fmt: skip
     with progress.Tracks("tracks", len(tracks)) as bar:
         for track, found in chain([(None, faults)], checked):
@@ -102,7 +108,10 @@ def check(
                     desk.result(_line("fault", "track", "what"))
                 kinds[fault.kind] += 1
                 bad.add(fault.path)
-                desk.result(json.dumps(fault.to_dict()) if as_json else _line(fault.kind, fault.track, fault.message))
+                if as_json:
+                    desk.result_json(fault.to_dict())
+                else:
+                    desk.result(_line(fault.kind, fault.track, fault.message))
             if track:
                 bar.one()
     if not kinds:
@@ -110,7 +119,7 @@ def check(
         return
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     desk.say(f"{kinds.total()} faults of {len(bad)} files, in {len(tracks)} tracks: {counted}")
-    raise typer.Exit(3)
+    raise typer.Exit(desk.SOME_FAILED)
 
 
 def audit(
@@ -128,22 +137,24 @@ def audit(
     from moodfield import audit as room
     from moodfield import jamendo
 
-    if not sums and not audio:
-        raise typer.BadParameter("name a list of checksums with --sums, or the music with --audio")
-    _check_plot(plot)
+    if bool(sums) == bool(audio):
+        raise UsageError("name either a list of checksums with --sums, or the music with --audio")
+    if sums and jobs:
+        raise UsageError("--jobs is for files that are read with --audio; leave it out beside --sums")
+    _check_plot(plot, inputs=[*indexes, tags, sums])
     splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
     listed = jamendo.read_sums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
     groups = room.twins(splits, listed)
     if as_json:
         for group in groups:
-            typer.echo(json.dumps(group.to_dict(), ensure_ascii=False))
+            desk.result_json(group.to_dict())
     else:
         counted = {name: room.stats(split) for name, split in splits.items()}
         console = desk.console(stderr=False)
         console.print(_of_splits(counted), soft_wrap=False)
         for name, each in counted.items():
             if absent := [tag for tag, count in each.tags.items() if not count]:
-                console.print(f"no track of {name} has {desk.plain(', '.join(absent))}", highlight=False)
+                console.print(f"no track of {desk.plain(name)} has {desk.plain(', '.join(absent))}", highlight=False)
         console.print()
         if shown := [group for group in groups if everything or group.across]:
             console.print(_of_twins(shown), soft_wrap=False)
@@ -158,12 +169,12 @@ def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: de
     from moodfield import audit as room
     from moodfield import jamendo
 
-    _check_plot(plot)
+    _check_plot(plot, inputs=[*indexes, tags])
     splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
     counted = {name: room.stats(split) for name, split in splits.items()}
     if as_json:
         for name, each in counted.items():
-            typer.echo(json.dumps({"split": name, **each.to_dict()}, ensure_ascii=False))
+            desk.result_json({"split": name, **each.to_dict()})
     else:
         console = desk.console(stderr=False)
         console.print(_of_splits(counted), soft_wrap=False)
@@ -174,7 +185,7 @@ def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: de
 
 def _line(kind: str, track: str, words: str) -> str:
     """A fault as a line of the table."""
-    return desk.printable(f"{kind:<10}  {track or '–':<16}  {words}")
+    return f"{kind:<10}  {track or '–':<16}  {words}"
 
 
 def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str, str]:
@@ -253,12 +264,12 @@ def _of_tags(counted: "Mapping[str, Stats]") -> "Table":
     return table
 
 
-def _check_plot(plot: Path | None) -> None:
-    """Refuse a place where no picture can be before anything is computed for it."""
+def _check_plot(plot: Path | None, *, inputs: "Sequence[Path | None]") -> None:
+    """Refuse a picture that must not be written before anything is computed for it."""
     if plot:
         from moodfield.outputs import picture
 
-        picture.check(plot)
+        picture.check(plot, inputs=[path for path in inputs if path])
 
 
 def _plot(plot: Path | None, splits: "Mapping[str, Split]") -> None:

@@ -1,9 +1,10 @@
-"""The command, and what it can be asked.
+"""The command `moodfield` and its subcommands.
 
-In: a command line. Out: the right command, called.
-Knows nothing of: what commands do or say.
+In: a command line. Out: the right function, called.
+Knows nothing of: what commands do.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -12,28 +13,28 @@ from moodfield.cli import data, desk, hearing, models, networks, paper, task, tr
 
 app = typer.Typer(
     cls=desk.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="moodfield hears what a piece of music feels like.",
+    help="Tag music with moods and themes; train and evaluate such taggers.",
 )  # fmt: skip
-datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Datasets: fetched, checked, looked into.")
-runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Training runs: what they came to, how they went.")
-submission = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submissions to the task.")
+datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download, check and count datasets.")
+runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show training runs.")
+submission = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check submissions to the task.")
 zoo, recipes, shelf = (
     typer.Typer(cls=desk.Listing, rich_markup_mode=None, help=words)
     for words in (
-        "The networks: what they cost, what they see; or a list.",
-        "Recipes by name: every number of one, what it means and where it comes from; or a list.",
-        "Models: what one says about itself, and whether it is what it was; or a list.",
+        "List networks, or show the size and receptive field of one.",
+        "List recipes, or show every setting of one.",
+        "List models, show the card of one, or verify it.",
     )
 )
 
 
 def main() -> None:
     """The command `moodfield`."""
-    app()
+    desk.run(app)
 
 
 @app.callback(invoke_without_command=True)
-def front(*, version: Annotated[bool, typer.Option("--version", help="say which version this is")] = False) -> None:
+def front(*, version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Moods and themes of music files."""
     if version:
         import moodfield
@@ -42,30 +43,27 @@ def front(*, version: Annotated[bool, typer.Option("--version", help="say which 
         raise typer.Exit
 
 
-app.command()(hearing.tag)
-app.command()(training.train)
-app.command()(training.distill)
-app.command()(paper.reproduce)
-app.add_typer(zoo, name="nets")
-app.add_typer(recipes, name="recipes")
-recipes.command("list")(training.recipes)
-recipes.command("show")(training.show_recipe)
-app.add_typer(shelf, name="models")
-shelf.command("list")(models.models)
-shelf.command("show")(models.show)
-shelf.command("verify")(models.verify)
-app.add_typer(datasets, name="data")
-datasets.command()(data.download)
-datasets.command()(data.check)
-datasets.command()(data.audit)
-datasets.command()(data.stats)
-app.add_typer(runs, name="runs")
-runs.command("show")(training.show_runs)
-zoo.command("list")(networks.networks)
-zoo.command("show")(networks.show)
-app.command()(task.evaluate)
-app.command()(task.compare)
-app.command()(task.submit)
-app.command()(task.ensemble)
-app.add_typer(submission, name="submission")
-submission.command("check")(task.check)
+GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., None]]]] = {
+    "": (
+        app,
+        {
+            "tag": hearing.tag, "train": training.train, "distill": training.distill, "reproduce": paper.reproduce,
+            "evaluate": task.evaluate, "compare": task.compare, "submit": task.submit, "ensemble": task.ensemble,
+        },
+    ),
+    "nets": (zoo, {"list": networks.networks, "show": networks.show}),
+    "recipes": (recipes, {"list": training.recipes, "show": training.show_recipe}),
+    "models": (shelf, {"list": models.models, "show": models.show, "verify": models.verify}),
+    "data": (
+        datasets, {"download": data.download, "check": data.check, "audit": data.audit, "stats": data.stats}
+    ),
+    "runs": (runs, {"show": training.show_runs}),
+    "submission": (submission, {"check": task.check}),
+}  # fmt: skip
+"""every command by its group"""
+
+for group_name, (group, commands) in GROUPS.items():
+    for command_name, function in commands.items():
+        desk.register(group, command_name, function)
+    if group_name:
+        app.add_typer(group, name=group_name)

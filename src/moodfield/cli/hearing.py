@@ -1,17 +1,19 @@
-"""The command that hears music.
+"""The command that tags music.
 
-In: files and folders. Out: a table or JSON lines, and a page.
-Knows nothing of: how music is heard.
+In: files and folders. Out: a table or JSON lines, and a report.
+Knows nothing of: how music is tagged.
 """
 
-import json
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moodfield import text
 from moodfield.cli import desk
-from moodfield.errors import BadAudio, BadConfig, MoodfieldError
+from moodfield.errors import BadAudio, MoodfieldError, UsageError
 
 if TYPE_CHECKING:
     from moodfield.tagging import Tagging
@@ -25,62 +27,60 @@ def tag(
     model: desk.Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False,
     over_time: Annotated[bool, typer.Option("--over-time", help="with --json: scores over time too")] = False,
-    report: Annotated[Path | None, typer.Option(help="also write a page to look at: report.html")] = None,
+    report: Annotated[Path | None, typer.Option(help="also write an HTML report: report.html")] = None,
     jobs: desk.Jobs = 0,
 ) -> None:
-    """Hear files and folders, and say what they feel like."""
-    from moodfield import audio, fleet, tagger
+    """Tag files, and the files in folders, with moods and themes."""
+    from moodfield import audio, files, fleet, tagger
 
     if over_time and not as_json:
-        raise BadConfig("a table has no room for scores over time; add --json, or --report for curves")
+        raise UsageError("a table has no room for scores over time; add --json, or --report for curves")
+    songs = audio.find(sources)
     if report:
-        _check(report)
-    files = audio.find(sources)
-    if not files:
+        files.check_output(report, kind=files.HTML, inputs=[*songs, *sources])
+    if not songs:
         raise BadAudio(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
         )
-    jobs = jobs or min(fleet.cores(), max(1, len(files) // 4))
-    heard: list[Tagging] = []
+    jobs = jobs or min(fleet.cores(), max(1, len(songs) // 4))
+    taggings: list[Tagging] = []
     failed: dict[str, str] = {}
     console = desk.console(stderr=as_json)
     if not as_json:
         console.print(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
     try:
-        for path, result in tagger.tag_files(files, *(model or ()), jobs=jobs):
+        for path, result in tagger.tag_files(songs, *(model or ()), jobs=jobs):
             if isinstance(result, MoodfieldError):
                 failed[str(path)] = str(result)
             elif report:
-                heard.append(result)
+                taggings.append(result)
             if as_json:
-                typer.echo(json.dumps(_plain(path, result, over_time=over_time)))
+                desk.result_json(_plain(path, result, over_time=over_time))
                 continue
             console.print(_row(path, result), highlight=False)
             if isinstance(result, MoodfieldError):
                 desk.say(str(result))
-    finally:  # even if stopped: what took hours to hear is not lost
-        if report and (heard or failed):
-            from moodfield.outputs import report as page
-
-            page.write(report, heard, failed=failed)
-            desk.say(f"the page is {report}")
+    finally:  # even if stopped: the work of hours is not lost
+        if report and (taggings or failed):
+            _write_report(report, taggings, failed)
     if failed:
-        desk.say(f"{len(failed)} of {len(files)} files could not be heard")
-        raise typer.Exit(3)
+        desk.say(f"{len(failed)} of {len(songs)} files could not be tagged")
+        raise typer.Exit(desk.SOME_FAILED)
 
 
-def _check(report: Path) -> None:
-    """Refuse a place where no page can be, before anything is heard."""
-    if report.is_dir():
-        raise BadConfig(f"the page {report} is a folder; name a file in it, like {report / 'report.html'}")
-    if not report.absolute().parent.is_dir():
-        raise BadConfig(f"the page {report} has no folder to be in; make {report.absolute().parent} first")
+def _write_report(path: Path, taggings: "list[Tagging]", failed: dict[str, str]) -> None:
+    from moodfield.outputs import report
+
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()  # to which the report may go
+    report.write(path, taggings, failed=failed)
+    desk.say(f"the report is {path}")
 
 
 def _row(path: Path, tagging: "Tagging | MoodfieldError") -> str:
     """One line of the table."""
     if isinstance(tagging, MoodfieldError):
-        return f"{_short(path)}  {'–':>6}  [red]not heard[/red]"
+        return f"{_short(path)}  {'–':>6}  [red]failed[/red]"
     themes = tagging.themes
     words = desk.plain(", ".join(tagging.moods)) or ("" if themes else "[dim]nothing clear[/dim]")
     minutes, seconds = divmod(round(tagging.duration), 60)
@@ -93,7 +93,7 @@ def _short(path: Path, width: int = 38) -> str:
     from rich.cells import set_cell_size
 
     name = path.name if len(path.name) <= width else f"{path.name[: width // 2 - 1]}…{path.name[-width // 2 :]}"
-    return desk.plain(set_cell_size(desk.printable(name), width))
+    return desk.plain(set_cell_size(text.printable(name), width))
 
 
 def _plain(path: Path, tagging: "Tagging | MoodfieldError", *, over_time: bool) -> dict[str, object]:

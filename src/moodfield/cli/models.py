@@ -1,14 +1,14 @@
-"""The commands about models: listed, shown, verified.
+"""The commands about models: list, show, verify.
 
-In: names, folders, runs. Out: tables and words, and whether a model is what it was.
-Knows nothing of: how a model is asked.
+In: names, folders, runs. Out: tables, cards, and whether a model gives the logits recorded at export.
+Knows nothing of: how a model is run.
 """
 
-import json
 from typing import Annotated
 
 import typer
 
+from moodfield import text
 from moodfield.cli import desk
 from moodfield.errors import BadModel
 
@@ -23,7 +23,7 @@ def models(*, as_json: desk.AsJson = False) -> None:
     if as_json:
         for name, each in known.items():
             plain = {"name": name, "tags": len(each.vocabulary), "licence": each.licence, "summary": each.summary}
-            typer.echo(json.dumps(plain))
+            desk.result_json(plain)
         return
     table = desk.table("model", "what it is", words=2)
     for name, each in known.items():
@@ -36,41 +36,42 @@ def models(*, as_json: desk.AsJson = False) -> None:
 def show(
     name: Name, *, as_json: Annotated[bool, typer.Option("--json", help="the card as JSON instead of words")] = False
 ) -> None:
-    """Show what a model says about itself: its card."""
+    """Show the card of a model."""
     from moodfield import card, tagger
 
     folder = tagger.folder(name)
     known = card.read(folder)
     if as_json:
-        typer.echo(card.dumps(known), nl=False)
+        desk.result_document(card.dumps(known))
         return
     try:
-        text = (folder / card.README).read_text(encoding="utf-8")
+        page = (folder / card.README).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadModel(
             f"{folder / card.README} cannot be read ({error}); try --json, or get the model again"
         ) from error
     from rich.markdown import Markdown
 
-    desk.console(stderr=False).print(Markdown(text), soft_wrap=False)
+    lines = "\n".join(map(text.printable, page.split("\n")))
+    desk.console(stderr=False).print(Markdown(lines), soft_wrap=False)
 
 
 def verify(name: Name, *, as_json: desk.AsJson = False) -> None:
-    """See that a model is what it was: its files by their checksums, its network by what it says of a made-up piece."""
+    """Verify a model's checksums, and compare its output on a synthetic signal with the recorded one."""
     from moodfield import proof
 
     found = proof.check(name)
     if as_json:
         plain = {"name": found.card.name, "sha256": dict(found.card.sha256), "apart": found.apart, "holds": found.holds}
-        typer.echo(json.dumps(plain))
+        desk.result_json(plain)
     else:
         console = desk.console(stderr=False)
         for file, digest in found.card.sha256.items():
             console.print(f"{desk.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
-        line = f"{len(found.card.proof)} logits, {found.apart:.1e} at most from those its card remembers"
-        console.print(f"{'a made-up piece':<18} {line}; up to {proof.NEAR:g} may be", highlight=False)
+        line = f"{len(found.card.proof)} logits, which differ by {found.apart:.1e} from those of the card"
+        console.print(f"{'synthetic signal':<18} {line}, and may by {proof.NEAR:g}", highlight=False)
     if not found.holds:
         raise BadModel(
-            f"{name} says {found.apart:.2g} else than when it was made; its network or this machine's libraries are "
-            "not what they should be: get the model again, or look at the versions of onnxruntime, numpy and soxr"
+            f"the logits of {name} differ by {found.apart:.2g} from the recorded ones (tolerance {proof.NEAR:g}): "
+            "get the model again, or look at the versions of onnxruntime, numpy and soxr"
         )

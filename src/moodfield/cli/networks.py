@@ -1,17 +1,16 @@
-"""The commands about the networks of the zoo.
+"""The commands about networks: list, show.
 
-In: names and numbers. Out: tables, words, pictures.
-Knows nothing of: how a network is surveyed or drawn.
+In: names and settings. Out: tables, pictures.
+Knows nothing of: how a network is measured or drawn.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moodfield.cli import desk
-from moodfield.errors import BadConfig
+from moodfield.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 def networks(
     *, as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False
 ) -> None:
-    """List the networks: what they cost, and how much of the music one cell of their map sees."""
+    """List the networks: parameters, operations, receptive field."""
     from moodfield import nets
     from moodfield.nets import survey
 
     surveys = {name: survey.registered(name) for name in nets.NETS}
     if as_json:
         for name, each in surveys.items():
-            typer.echo(json.dumps({"name": name, **each.to_dict()}))
+            desk.result_json({"name": name, **each.to_dict()})
         return
     console = desk.console(stderr=False)
     console.print(_table(surveys))
@@ -49,17 +48,17 @@ def show(
     music: Annotated[Path | None, typer.Option(help="with --plot: over the middle of this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON object instead of words")] = False,
 ) -> None:
-    """Say what one network costs and sees, and draw it: its field in theory and in effect, over music."""
+    """Show the size and receptive field of one network; draw the field, theoretical and effective."""
     given = {"rho_freq": rho_freq, "rho_time": rho_time, "width": width}
     if music and not plot:
-        raise BadConfig(f"{music} is to be drawn over, but no picture is named; add --plot field.png")
+        raise UsageError(f"--music {music} is for a picture, and none is named; add --plot field.png")
     if plot:
         from moodfield.outputs import field, picture
 
-        picture.check(plot)
+        picture.check(plot, inputs=[music] if music else [])
     found = _candidate(name, model, {key: value for key, value in given.items() if value is not None})
     if as_json:
-        typer.echo(json.dumps({"name": found.name, **found.survey.to_dict()}))
+        desk.result_json({"name": found.name, **found.survey.to_dict()})
     else:
         console = desk.console(stderr=False)
         console.print(f"[bold]{desk.plain(found.name)}[/bold]", highlight=False)
@@ -77,11 +76,11 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
 
     if model is None:
         if name is None:
-            raise typer.BadParameter("name a network of `moodfield nets`, or a model with --model")
+            raise UsageError("name a network of `moodfield nets`, or a model with --model")
         return survey.fresh(name, changes)
     if changes:
         came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
-        raise BadConfig(f"{came} came, but {model} is trained as it is; leave out the one or the other")
+        raise UsageError(f"{came} cannot change {model}, which is trained; leave out the one or the other")
     folder = tagger.folder(model)
     known = card.read(folder)
     return survey.trained(

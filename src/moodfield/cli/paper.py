@@ -1,12 +1,12 @@
-"""The command that makes the paper's results again.
+"""The command that reproduces the paper's results.
 
-In: the name of a result, and a dataset. Out: what it will take, how it goes, and a row beside the paper's.
-Knows nothing of: how anything is trained or scored.
+In: the name of a result, and a dataset. Out: the cost, the progress, and a row beside the paper's.
+Knows nothing of: how anything is trained or evaluated.
 """
 
-import json
 import math
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +21,14 @@ from moodfield.fleet import Where
 
 if TYPE_CHECKING:
     from moodfield.errors import MoodfieldError
+    from moodfield.jamendo import Dataset
     from moodfield.reproduction import Plan, Row, Told
     from moodfield.sweep import Point
 
 PICTURE = "figure-1.png"
 """in the folder of a sweep"""
+STORE = ".cache/store"
+"""where mels are kept, if no other folder is named"""
 
 
 def reproduce(
@@ -37,34 +40,37 @@ def reproduce(
     small: Annotated[bool, typer.Option("--small", help="two small networks, 10 epochs: minutes")] = False,
     settings: desk.Settings = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False,
-    store: desk.StoreFolder = Path(".cache/store"),
+    store: Annotated[Path | None, typer.Option(help=f"where mels are kept between runs; by itself {STORE}")] = None,
     jobs: desk.Jobs = 0,
     on: desk.On = Where.HERE,
     as_json: desk.AsJson = False,
 ) -> None:
-    """Make a row of Table 1 again: extract, train, average, score; a stopped one goes on.
+    """Reproduce a row of Table 1: extract, train, average, evaluate; a stopped one goes on.
 
-    table1 scores the published predictions again: DATA is a clone of the task's repository. figure1 trains networks
-    with other and other receptive fields, and draws what they are worth.
+    table1 evaluates the published predictions: DATA is a clone of the task's repository. figure1 trains one network per
+    receptive-field size and plots their PR-AUC.
     """
     from moodfield import fleet, jamendo, reproduction, sweep
-    from moodfield.reproduction import Plan
     from moodfield.training import loop, together
 
     if name.casefold() == "table1":
+        unused = {
+            "--audio": audio, "--to": to, "--small": small, "--set": settings, "--plan": only_plan, "--store": store,
+            "--jobs": jobs, "--on": on is not Where.HERE,
+        }  # fmt: skip
+        desk.refuse_unused(unused, why="table1 trains nothing, it evaluates the predictions in --data")
         _say_table(data, as_json=as_json)
         return
+    if only_plan:
+        desk.refuse_unused({"--json": as_json}, why="--plan is words only")
     dataset = jamendo.find(data, audio=audio)
-    if name.casefold() == "figure1":
-        fields = [(rho, rho) for rho in sweep.RHOS]
-        plan = Plan("figure1", sweep.networks(fields, small=small, settings=settings or ()), dataset)
-    else:
-        plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings or ())
+    plan = _plan(name, dataset, small=small, settings=settings or ())
     if together.several():
         raise BadConfig("several processes came; reproduce trains its networks by itself: side by side with --on ray")
-    folder, jobs = to or Path("runs") / plan.title, jobs or fleet.cores()
+    folder, store, jobs = to or Path("runs") / plan.title, store or Path(STORE), jobs or fleet.cores()
     if not only_plan:
         reproduction.claim(plan, folder)
+        _check_picture(plan, folder)
     for network in plan.networks[:1]:
         loop.keep_freed_memory(network.plan)
     _say_plan(plan)
@@ -78,11 +84,31 @@ def reproduce(
     if plan.title == "figure1":
         _say_points(points, folder, as_json=as_json)
     elif as_json:
-        typer.echo(json.dumps(row.to_dict()))
+        desk.result_json(row.to_dict())
     else:
-        _say_row(row)
-        taggers = f"; its networks are taggers: moodfield tag --model {folder}/networks/NAME" if plan.networks else ""
-        desk.say(f"everything is in {folder}{taggers}")
+        _say_row(row, folder)
+
+
+def _plan(name: str, dataset: "Dataset", *, small: bool, settings: Sequence[str]) -> "Plan":
+    """The networks that a result takes."""
+    from moodfield import reproduction, sweep
+    from moodfield.reproduction import Plan
+
+    if name.casefold() == "figure1":
+        fields = [(rho, rho) for rho in sweep.RHOS]
+        return Plan("figure1", sweep.networks(fields, small=small, settings=settings), dataset)
+    plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings)
+    if not plan.networks:
+        desk.refuse_unused({"--set": settings, "--small": small}, why=f"{plan.title} has no networks")
+    return plan
+
+
+def _check_picture(plan: "Plan", folder: Path) -> None:
+    """Refuse a picture that must not be written before anything is trained for it."""
+    if plan.title == "figure1":
+        from moodfield.outputs import picture
+
+        picture.check(folder / PICTURE)
 
 
 @contextmanager
@@ -127,8 +153,8 @@ def _say_plan(plan: "Plan") -> None:
         )
 
 
-def _say_row(row: "Row") -> None:
-    """The row, below the paper's."""
+def _say_row(row: "Row", folder: Path) -> None:
+    """Print the row below the paper's."""
     from moodfield import paper
 
     published = paper.SUBMISSIONS[row.title]
@@ -142,6 +168,9 @@ def _say_row(row: "Row") -> None:
     desk.console(stderr=False).print(table)
     if row.note:
         desk.say(f"note: {row.note}")
+    networks = shlex.quote(f"{folder}/networks/NAME")
+    models = f"; its networks are models: moodfield tag --model {networks} FILE" if row.networks else ""
+    desk.say(f"everything is in {folder}{models}")
 
 
 def _say_table(data: Path, *, as_json: bool) -> None:
@@ -151,7 +180,7 @@ def _say_table(data: Path, *, as_json: bool) -> None:
     rows = published.table_1(data)
     if as_json:
         for row in rows:
-            typer.echo(json.dumps(asdict(row) | {"same": row.same}))
+            desk.result_json(asdict(row) | {"same": row.same})
         return
     table = desk.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
     for row in rows:
@@ -169,7 +198,7 @@ def _say_points(points: "list[Point]", folder: Path, *, as_json: bool) -> None:
     figure_1.draw(folder / PICTURE, [sweep.panel(points)])
     if as_json:
         for point in points:
-            typer.echo(json.dumps(point.to_dict()))
+            desk.result_json(point.to_dict())
     else:
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
         table = desk.table(*heads, words=0)

@@ -1,6 +1,6 @@
-"""What is seen of work that takes long.
+"""Progress bars of long work.
 
-In: tracks heard, epochs trained, bytes fetched. Out: bars and lines on a terminal.
+In: tracks done, epochs trained, bytes downloaded. Out: bars and lines on a terminal.
 Knows nothing of: how the work is done.
 """
 
@@ -8,6 +8,7 @@ import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from moodfield import text
 from moodfield.cli import desk
 from moodfield.errors import MoodfieldError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Two bars on a terminal, lines of a table there and elsewhere: tracks heard, epochs trained.
+    """Two bars on a terminal, lines of a table there and elsewhere: tracks done, epochs trained.
 
     Of several processes that train together only the first one is seen.
     """
@@ -53,9 +54,9 @@ class Progress:
         self._bars.stop()
 
     def heard(self, track: "Track", error: MoodfieldError | None) -> None:
-        """A track was heard, or why not."""
+        """A track is done, or failed."""
         if error:
-            self._console.print(f"left out: {error}", highlight=False, markup=False)
+            self._console.print(text.printable(f"left out: {error}"), highlight=False, markup=False)
         self._bars.advance(self._tracks)
         speed = self._bars.tasks[self._tracks].speed
         self._bars.update(self._tracks, pace=f"{speed:.1f} a second" if speed else "")
@@ -63,7 +64,7 @@ class Progress:
     def trained(self, epoch: "Epoch", network: str = "") -> None:
         """An epoch is over, of one of several networks if they have names."""
         if network and network != self._network:
-            self._console.print(f"network {network}", style="bold", highlight=False, markup=False)
+            self._console.print(text.printable(f"network {network}"), style="bold", highlight=False, markup=False)
         self._network = network
         if not self._said:
             self._console.print(
@@ -148,7 +149,7 @@ class Tars:
         with self._lock:
             if name not in self._under_way:
                 short = name.rpartition("_")[2].removesuffix(".tar")  # a line has to hold more than a name
-                self._under_way[name] = self._bars.add_task(short, total=total)
+                self._under_way[name] = self._bars.add_task(desk.plain(short), total=total)
         self._bars.update(self._under_way[name], completed=done, total=total)
 
     def over(self, name: str) -> None:

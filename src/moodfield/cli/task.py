@@ -1,12 +1,13 @@
-"""The commands about submissions: scored, compared, made, checked, combined.
+"""The commands about submissions: evaluate, compare, submit, check, ensemble.
 
 In: predictions, truth, models. Out: tables or JSON, and submissions.
 Knows nothing of: how anything is measured.
 """
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,19 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from moodfield.cli import desk, progress
-from moodfield.errors import BadConfig, MoodfieldError
+from moodfield.cli import desk, progress, tables
+from moodfield.errors import MoodfieldError, UsageError
 
 if TYPE_CHECKING:
     from moodfield.jamendo import Split, Track
-    from moodfield.mediaeval import Comparison, Score
     from moodfield.metrics import AnyArray
-    from moodfield.resampling import Difference
     from moodfield.submissions import Rows, Submission
 
 
 class Fill(StrEnum):
-    """What stands for a track that could not be heard."""
+    """What stands for a track that could not be read."""
 
     MEAN = "mean"
     ZEROS = "zeros"
@@ -40,6 +39,8 @@ class Of(StrEnum):
     RANKS = "ranks"
 
 
+TUNED = ("f", "official")
+"""what thresholds are tuned for, by name; any other word is a file"""
 Place = Annotated[str, typer.Argument(help="a submission's folder, or predictions as .npy", show_default=False)]
 TruthFile = Annotated[Path, typer.Option("--truth", "--index", help="truth: a TSV like MTG-Jamendo's, or .npy")]
 Index = Annotated[Path, typer.Option(help="the tracks: a TSV in the form of MTG-Jamendo")]
@@ -47,14 +48,14 @@ Audio = Annotated[Path, typer.Option(help="the folder that the paths in the TSV 
 TagList = Annotated[Path | None, typer.Option("--tags", help="the tags in their order, one a line")]
 LeaveOut = Annotated[Path | None, typer.Option(help="rows of tracks to leave out, from 0: text, one a line, or .npy")]
 Learned = Annotated[
-    list[Path] | None, typer.Option(help="instead: TSVs whose tracks were learned from; the same audio is left out")
+    list[Path] | None, typer.Option(help="instead: TSVs of the training tracks; the same audio is left out")
 ]
 Sums = Annotated[Path | None, typer.Option(help="with --learned: a list of the tracks' SHA-256")]
 Intervals = Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals; 0: none")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 PerTag = Annotated[bool, typer.Option("--per-tag", help="a row for every tag too (always in JSON)")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object instead of a table, with every digit")]
-FillIn = Annotated[Fill | None, typer.Option(help="what stands for tracks that cannot be heard; else they are refused")]
+FillIn = Annotated[Fill | None, typer.Option(help="what stands for tracks that cannot be read; else they are refused")]
 
 
 def evaluate(
@@ -81,16 +82,20 @@ def evaluate(
     as_json: AsJson = False,
     jobs: desk.Jobs = 0,
 ) -> None:
-    """Score predictions by the official numbers, overall and per tag, with intervals."""
+    """Evaluate predictions by the official metrics, overall and per tag, with intervals."""
     from moodfield import mediaeval, submissions
 
-    if len([each for each in (place, predictions, model) if each]) != 1:
-        raise typer.BadParameter("name one of: a submission, --predictions, or --model")
+    if bool(place) + bool(predictions) + bool(model) != 1:
+        raise UsageError("name one of: a submission, --predictions, or --model")
+    desk.refuse_unused({} if model else {"--audio": audio, "--keep": keep, "--jobs": jobs}, why="they go with --model")
+    _check_thresholds(thresholds, tune_truth, tune_predictions, decisions)
+    _check_rows(truth, leave_out, learned, sums)
     names = _names(tags)
     if model:
         if audio is None or truth.suffix == ".npy":
-            raise typer.BadParameter("--model wants an index of tracks as --truth, and their music as --audio")
-        given, split = _heard(model, truth, audio, names, kept=keep, fill=None, jobs=jobs)
+            raise UsageError("--model needs an index of tracks as --truth, and their music as --audio")
+        with _scores_file(keep, inputs=[truth]):
+            given, split = _predicted(model, truth, audio, names, kept=keep, fill=None, jobs=jobs)
         known, names = split.truth, split.vocabulary
     else:
         given = submissions.read(str(place or predictions))
@@ -99,24 +104,40 @@ def evaluate(
         given = replace(given, decisions=submissions.read_array(decisions))
     if thresholds or tune_truth:
         given = _decided(given, thresholds or "f", known, names, tune_truth, tune_predictions)
-    rows = _left_out(truth, leave_out, learned, sums)
-    found = mediaeval.score(known, given, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
+    unfair = _left_out(truth, leave_out, learned, sums)
+    found = mediaeval.score(known, given, vocabulary=names, leave_out=unfair, resamples=intervals, seed=seed)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
+        desk.result_json(found.to_dict())
     else:
-        _show(found, given.name, per_tag=per_tag)
+        tables.show(found, given.name, per_tag=per_tag)
+
+
+def _check_thresholds(
+    thresholds: str | None, tune_truth: Path | None, tune_predictions: Path | None, decisions: Path | None
+) -> None:
+    """Refuse options about decisions that contradict each other."""
+    if bool(tune_truth) != bool(tune_predictions):
+        raise UsageError("thresholds are tuned on --tune-truth and --tune-predictions; give both")
+    if thresholds not in (None, *TUNED):
+        desk.refuse_unused({"--tune-truth": tune_truth}, why=f"thresholds are those of {thresholds}")
+    if thresholds or tune_truth:
+        desk.refuse_unused({"--decisions": decisions}, why="decisions are made anew with thresholds")
+
+
+def _check_rows(truth: Path, leave_out: Path | None, learned: list[Path] | None, sums: Path | None) -> None:
+    """Refuse options about left-out rows that contradict each other."""
+    if (learned or sums) and (not learned or not sums or leave_out or truth.suffix == ".npy"):
+        raise UsageError("--learned and --sums go together, with a TSV as --truth and without --leave-out")
 
 
 def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, sums: Path | None) -> "Rows | None":
     """The rows that are not fair, if any are named or can be found."""
     from moodfield import mediaeval, submissions
 
-    if learned is None and sums is None:
+    if not learned or not sums:
         return submissions.read_rows(leave_out) if leave_out else None
-    if not learned or not sums or leave_out or truth.suffix == ".npy":
-        raise typer.BadParameter("--learned and --sums go together, with a TSV as --truth and without --leave-out")
     rows = mediaeval.leaked(truth, learned, sums)
-    desk.say(f"{len(rows)} leaks: tracks of {truth} whose audio was also learned from")
+    desk.say(f"{len(rows)} leaks: tracks of {truth} whose audio is also in the training tracks")
     return rows
 
 
@@ -137,38 +158,45 @@ def compare(
     """Test whether one submission is better than another, on the same tracks."""
     from moodfield import mediaeval, submissions
 
+    _check_rows(truth, leave_out, learned, sums)
     known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
     rows = _left_out(truth, leave_out, learned, sums)
     both = submissions.read(one), submissions.read(other)
     found = mediaeval.compare(known, *both, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
+        desk.result_json(found.to_dict())
     else:
-        _show_beside(found, one, other, per_tag=per_tag)
+        tables.show_beside(found, one, other, per_tag=per_tag)
 
 
 def submit(
     *,
     index: Index,
     audio: Audio,
-    to: Annotated[Path, typer.Option(help="the folder of the submission; what was heard is kept beside it")],
+    to: Annotated[
+        Path, typer.Option(help="the folder of the submission; scores are kept beside it until it is complete")
+    ],
     model: desk.Models = None,
     tags: TagList = None,
     thresholds: Annotated[Path | None, typer.Option(help="a thresholds.txt instead of the model's own")] = None,
     fill: FillIn = None,
     jobs: desk.Jobs = 0,
 ) -> None:
-    """Hear all tracks of an index and leave a submission: predictions, decisions, thresholds."""
+    """Predict all tracks of an index and write a submission: predictions, decisions, thresholds."""
     from moodfield import submissions
 
-    kept = to.with_name(f"{to.name}.scores.jsonl")
-    made, split = _heard(model, index, audio, _names(tags), kept=kept, fill=fill, jobs=jobs)
-    if thresholds:
-        limits = submissions.limits(submissions.read_thresholds(thresholds), split.vocabulary)
-        made = submissions.make(made.predictions, limits, split.vocabulary)
-    submissions.write(made, to, vocabulary=split.vocabulary)
-    kept.unlink(missing_ok=True)
-    typer.echo(f"the submission is {to}; try: moodfield submission check {to} --index {index}")
+    inputs = [index, *(each for each in (tags, thresholds) if each)]
+    submissions.check_output(to, inputs=[*inputs, audio])
+    names, limits = _names(tags), submissions.read_thresholds(thresholds) if thresholds else None
+    whole = Path(os.path.abspath(to))  # noqa: PTH100 (a link stays one; `.` gets a name)
+    kept = whole.with_name(f"{whole.name}.scores.jsonl")
+    with _scores_file(kept, inputs=inputs):
+        made, split = _predicted(model, index, audio, names, kept=kept, fill=fill, jobs=jobs)
+        if limits:
+            made = submissions.make(made.predictions, submissions.limits(limits, split.vocabulary), split.vocabulary)
+        submissions.write(made, to, vocabulary=split.vocabulary)
+        kept.unlink(missing_ok=True)
+    desk.result(f"the submission is {to}; try: {_check_command(to, index, tags, model, split.vocabulary)}")
 
 
 def check(
@@ -178,29 +206,36 @@ def check(
         Path | None, typer.Option("--truth", "--index", help="the tracks: a TSV, or truth as .npy")
     ] = None,
     tags: TagList = None,
+    model: Annotated[str | None, typer.Option(help="instead of --tags: a model that has these tags")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a new submission: everything that is wrong with its form, in words."""
-    from moodfield import jamendo, mediaeval, submissions
+    """Check a new submission: everything that is wrong with its form, and what is only odd."""
+    from moodfield import card, jamendo, mediaeval, submissions, tagger
     from moodfield.tags import MOODS_AND_THEMES
 
+    if model and tags:
+        raise UsageError("--tags and --model both name the tags; leave one of them out")
     given = submissions.read(place)
-    names, known = _names(tags), None
+    names, known = card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
     tracks: Sequence[Track] = ()
     if truth and truth.suffix == ".npy":
         known, names = mediaeval.read_truth(truth, vocabulary=names)
     elif truth:
         split = jamendo.read(truth, vocabulary=names)
+        if given.predictions.shape[1] == len(MOODS_AND_THEMES) and set(split.vocabulary) < set(MOODS_AND_THEMES):
+            split = jamendo.read(truth, vocabulary=MOODS_AND_THEMES)  # an index of few tracks lacks some tags
         known, names, tracks = split.truth, split.vocabulary, split.tracks
     told = known if known is not None and known.any() else None  # an index may leave its tags to the task
-    faults = submissions.check(given, vocabulary=names or MOODS_AND_THEMES, tracks=tracks, truth=told)
+    names = names or MOODS_AND_THEMES
+    faults = submissions.check(given, vocabulary=names, tracks=tracks, truth=told)
+    odd = [] if faults else list(submissions.oddities(given, names))
     if as_json:
-        typer.echo(json.dumps({"submission": place, "faults": faults}, ensure_ascii=False))
+        desk.result_json({"submission": place, "faults": faults, "odd": odd})
     else:
-        for fault in faults or ["in order"]:
-            typer.echo(f"{desk.printable(place)}: {desk.printable(fault)}")
+        for line in [*faults, *(f"odd: {each}" for each in odd)] or ["in order"]:
+            desk.result(f"{place}: {line}")
     if faults:
-        raise typer.Exit(1)
+        raise typer.Exit(desk.FAILED)
 
 
 def ensemble(
@@ -216,20 +251,23 @@ def ensemble(
     ] = None,
     tags: TagList = None,
 ) -> None:
-    """Make one submission of several: the mean of their predictions, with thresholds from validation."""
+    """Average several submissions into one, with thresholds from validation."""
     from moodfield import ensemble as room
     from moodfield import mediaeval, metrics, submissions
 
     folder = to.suffix != ".npy"
     if weights and greedy:
-        raise BadConfig(f"--weights {weights} are given and --greedy chooses others; leave one of them out")
-    if (folder or greedy) and (truth is None or len(validation or ()) != len(members)):
-        raise BadConfig(
+        raise UsageError(f"--weights {weights} are given and --greedy chooses others; leave one of them out")
+    if (folder or greedy or truth or validation) and (truth is None or len(validation or ()) != len(members)):
+        raise UsageError(
             "weights and thresholds are chosen on validation: give --validation-truth, and --validation once for every "
             "member; or only average predictions, --to x.npy"
         )
-    given = [submissions.read(member).predictions for member in members]
+    if not truth:
+        desk.refuse_unused({"--tags": tags}, why="tags are those of --validation-truth")
     shares: Sequence[float] | None = _numbers(weights, len(members)) if weights else None
+    _check_ensemble(to, inputs=[*members, *(validation or ()), *(each for each in (truth, tags) if each)])
+    given = [submissions.read(member).predictions for member in members]
     if truth is not None and validation:
         known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
         judged = [submissions.read(each).predictions for each in validation]
@@ -244,15 +282,53 @@ def ensemble(
     else:
         submissions.write_array(to, together)
     for member, share in zip(members, shares or [1 / len(members)] * len(members), strict=True):
-        typer.echo(f"{share:.3f}  {desk.printable(member)}")
+        desk.result(f"{share:.3f}  {member}")
     if truth is not None and validation:
-        typer.echo(
+        desk.result(
             f"validation PR-AUC-macro {metrics.evaluate(known, there).macro['PR-AUC']:.4f}, for which all was chosen"
         )
-    typer.echo(f"their mean is {to}")
+    desk.result(f"their mean is {to}")
 
 
-def _heard(
+def _check_ensemble(to: Path, *, inputs: Sequence[str | Path]) -> None:
+    """Refuse an output that is an input, or lies in one, or is of another kind."""
+    from moodfield import files, submissions
+
+    if to.suffix == ".npy":
+        inside = [path for given in map(Path, inputs) if given.is_dir() for path in given.iterdir()]
+        files.check_output(to, kind=files.NPY, inputs=[*inputs, *inside])
+    else:
+        submissions.check_output(to, inputs=inputs)
+
+
+@contextmanager
+def _scores_file(path: Path | None, *, inputs: Sequence[Path]) -> Iterator[None]:
+    """Hold the lock of the file in which scores are kept, if any; refuses a file that is not ours."""
+    from moodfield import files, mediaeval
+
+    with ExitStack() as stack:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.check_output(path, kind=mediaeval.KEPT, inputs=inputs)
+            stack.enter_context(files.lock(path.with_name(f"{path.name}.lock"), what=str(path)))
+        yield
+
+
+def _check_command(
+    to: Path, index: Path, tags: Path | None, model: Sequence[str] | None, vocabulary: Sequence[str]
+) -> str:
+    """The command that checks a submission, as a shell takes it."""
+    from moodfield.tags import MOODS_AND_THEMES
+
+    words = ["moodfield", "submission", "check", f"--index={index}"]
+    if tags:
+        words.append(f"--tags={tags}")
+    elif tuple(vocabulary) != MOODS_AND_THEMES:
+        words.append(f"--model={(model or ['default'])[0]}")
+    return shlex.join([*words, "--", str(to)] if str(to).startswith("-") else [*words, str(to)])
+
+
+def _predicted(
     model: Sequence[str] | None,
     index: Path,
     audio: Path,
@@ -262,7 +338,7 @@ def _heard(
     fill: Fill | None,
     jobs: int,
 ) -> "tuple[Submission, Split]":
-    """A submission for an index, heard by a tagger, with the thresholds of its models."""
+    """A submission for an index, predicted by a tagger, with the thresholds of its models."""
     from moodfield import fleet, jamendo, mediaeval, submissions, tagger
 
     asked = tagger.load(*(model or ()))
@@ -297,13 +373,11 @@ def _decided(
 
     names = names or tuple(map(str, range(given.predictions.shape[1])))
     criterion: Literal["f", "official"] = "official" if how == "official" else "f"
-    if how not in ("f", "official"):
+    if how not in TUNED:
         limits = submissions.limits(submissions.read_thresholds(how), names)
     elif tune_truth and tune_predictions:
         known, _ = mediaeval.read_truth(tune_truth, vocabulary=names)
         limits = metrics.thresholds(known, submissions.read_array(tune_predictions), criterion=criterion)
-    elif tune_truth or tune_predictions:
-        raise typer.BadParameter("thresholds are tuned on --tune-truth and --tune-predictions; give both")
     else:
         limits = metrics.thresholds(truth, given.predictions, criterion=criterion)
     return replace(submissions.make(given.predictions, limits, names), name=given.name)
@@ -317,84 +391,9 @@ def _names(path: Path | None) -> tuple[str, ...] | None:
 
 def _numbers(text: str, count: int) -> list[float]:
     try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise BadConfig(f"--weights {text} are not {count} numbers with commas between them, such as 2,1") from error
-
-
-def _show(score: "Score", name: str, *, per_tag: bool) -> None:
-    """The official numbers as a table, and what is to be known of them."""
-    console = desk.console(stderr=False)
-    parts = {f"{score.tracks:,} tracks": score} | ({f"{score.rest.tracks:,} tracks": score.rest} if score.rest else {})
-    console.print(f"[bold]{desk.plain(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
-    for what, part in parts.items():
-        report, sure = part.report, part.intervals
-        console.print()
-        ends = ["95 % interval"] if sure else []
-        table = desk.table(what, "macro", *ends, "micro", *ends, words=1)
-        for number in report.micro:
-            cells: list[str] = []
-            for mean, values in (("macro", report.macro), ("micro", report.micro)):
-                cells.append(_four(values[number]))
-                if sure:
-                    cells.append(_span(sure[f"{number}-{mean}"]))
-            table.add_row(number, *cells)
-        console.print(table)
-    if score.flattered:
-        console.print(
-            f"\nThe decisions for {len(score.tuned)} of {score.tunable} tags are those of thresholds tuned on "
-            "this very truth: F, precision and recall flatter.",
-            highlight=False,
-        )
-    if score.report.undefined:
-        console.print(f"\nWithout positives, and in no macro mean: {desk.plain(', '.join(score.report.undefined))}")
-    if score.intervals and score.rare:
-        console.print(f"\nOn too few tracks for intervals of their own: {desk.plain(', '.join(score.rare))}")
-    if per_tag:
-        console.print()
-        table = desk.table("tag", *score.report.per_tag, words=1)
-        for column, tag in enumerate(score.report.tags):
-            table.add_row(desk.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
-        console.print(table)
-
-
-def _show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) -> None:
-    """Both systems' numbers as a table, and a sentence on the number that counts."""
-    console = desk.console(stderr=False)
-    console.print(f"1: {desk.plain(one)}\n2: {desk.plain(other)}\n", highlight=False)
-    table = desk.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
-    a, b = found.one.to_dict(), found.other.to_dict()
-    for name, each in found.differences.items():
-        table.add_row(name, _four(a[name]), _four(b[name]), *_ahead(each))
-    console.print(table)
-    if per_tag:
-        console.print()
-        table = desk.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
-        values = found.one.per_tag["PR-AUC"], found.other.per_tag["PR-AUC"], found.tag_differences["PR-AUC"]
-        for tag, first, second, each in zip(found.one.tags, *values, strict=True):
-            table.add_row(desk.plain(tag), _four(first), _four(second), *_ahead(each))
-        console.print(table)
-        tested = sum(not math.isnan(each.p) for each in found.tag_differences["PR-AUC"])
-        console.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
-        if found.rare:
-            console.print(f"On too few tracks for an interval and p: {desk.plain(', '.join(found.rare))}")
-    first = found.differences["PR-AUC-macro"]
-    better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
-    better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
-    better = "nothing can be told: there are too few tracks" if math.isnan(first.p) else better
-    console.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
-
-
-def _ahead(each: "Difference") -> tuple[str, str, str]:
-    if math.isnan(each.p):
-        return "–" if math.isnan(each.value) else f"{each.value:+.4f}", "–", "–"
-    return f"{each.value:+.4f}", f"{each.low:+.4f} … {each.high:+.4f}", f"{each.p:.3f}"
-
-
-def _span(ends: Iterable[float]) -> str:
-    low, high = ends
-    return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
-
-
-def _four(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise UsageError(f"--weights {text} are not {count} numbers with commas between them, such as 2,1")
+    return numbers

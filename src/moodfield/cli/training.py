@@ -1,10 +1,10 @@
-"""The commands that train, and that show recipes and runs.
+"""The commands that train and distill, and that show recipes and runs.
 
-In: datasets, settings, runs. Out: runs, and words and pictures about them.
+In: datasets, settings, runs. Out: runs, and tables and pictures of them.
 Knows nothing of: how anything is trained.
 """
 
-import json
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import typer
 
 from moodfield.cli import desk
 from moodfield.cli.progress import Progress
-from moodfield.errors import BadConfig
+from moodfield.errors import UsageError
 from moodfield.fleet import Where
 
 if TYPE_CHECKING:
@@ -68,18 +68,17 @@ def distill(
     teacher: Annotated[Path, typer.Option(help="the organisers' published checkpoint, best_model.pth")],
     music: Annotated[Path, typer.Option(help="the folder of the music")],
     to: Annotated[Path, typer.Option(help="the folder of the run; an unfinished run goes on")],
-    speeds: Annotated[
-        list[float] | None, typer.Option("--speed", help="learn from the music at this speed, too")
-    ] = None,
+    speeds: Annotated[list[float] | None, typer.Option("--speed", help="also train on the music at this speed")] = None,
     measured: Annotated[
-        Path | None, typer.Option(help="learn from held-out music, too; the figures stay those of this run")
+        Path | None, typer.Option(help="also train on the held-out tracks; report the metrics of this earlier run")
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="what the teacher says of MTG-Jamendo's test tracks, to calibrate scores: .npy")
+        Path | None,
+        typer.Option(help="the teacher's predictions for MTG-Jamendo's test tracks, to calibrate scores: .npy"),
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="the folder of MTG-Jamendo's official TSVs, for the same")] = None,
     terms: Annotated[
-        Path | None, typer.Option(help="what the model's card says of it: name, summary, licence, limits, origin; TOML")
+        Path | None, typer.Option(help="text of the model's card: name, summary, licence, limits, origin; TOML")
     ] = None,
     appendices: Annotated[
         list[Path] | None,
@@ -89,15 +88,13 @@ def distill(
     store: desk.StoreFolder = Path(".cache/store"),
     jobs: desk.Jobs = 0,
 ) -> None:
-    """Teach a small network the 56 moods and themes of a published one, on freely licensed music."""
+    """Distill a published network into a small one with its 56 moods and themes, on freely licensed music."""
     from moodfield import fleet
     from moodfield.training import distill as room
     from moodfield.training import loop, recipe, runs, testimony
 
     if (predictions is None) != (splits is None):
-        raise BadConfig(
-            "scores are calibrated with both --predictions and --splits, and not without; give both or none"
-        )
+        raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
     said = testimony.read_terms(terms) if terms else testimony.UNSAID
     judged = testimony.judge(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
@@ -129,7 +126,7 @@ def recipes(*, as_json: desk.AsJson = False) -> None:
                 "reasons": dict(named.reasons),
                 "recipe": recipe.to_dict(named.recipe),
             }
-            typer.echo(json.dumps(plain, ensure_ascii=False))
+            desk.result_json(plain)
         return
     table = desk.table("recipe", "what it trains", words=2)
     for name, named in paper.RECIPES.items():
@@ -151,7 +148,7 @@ def show_recipe(
 
     plan = recipe.change(_recipe(name), *(settings or ()))
     if as_json:
-        typer.echo(recipe.dumps(plan), nl=False)
+        desk.result_document(recipe.dumps(plan))
         return
     reasons = paper.RECIPES[name].reasons if name in paper.RECIPES else {}
     because = {setting.partition("=")[0]: why for setting, why in reasons.items()}
@@ -163,7 +160,9 @@ def show_recipe(
         if room != before:
             table.add_row()
         why = f"; here: {because[each.path]}" if each.path in because else ""
-        table.add_row(each.path, _value(each.value), desk.plain(each.meaning.replace("*", "") + why.replace("*", "")))
+        table.add_row(
+            each.path, desk.plain(_value(each.value)), desk.plain(each.meaning.replace("*", "") + why.replace("*", ""))
+        )
     console = desk.console(stderr=False)
     if name in paper.RECIPES:
         console.print(f"[bold]{name}[/bold]: {paper.RECIPES[name].what}\n", highlight=False, soft_wrap=False)
@@ -176,17 +175,17 @@ def show_runs(
     plot: Annotated[Path | None, typer.Option(help="draw how they went: curves.png")] = None,
     as_json: desk.AsJson = False,
 ) -> None:
-    """Show what runs came to, how they differ, and how they went."""
+    """Show the metrics of runs, the settings in which they differ, and learning curves."""
     from moodfield.training import history
 
     if plot:
         from moodfield.outputs import learning, picture
 
-        picture.check(plot)
+        picture.check(plot, inputs=[path for folder in folders for path in (folder, *folder.glob("*"))])
     found = [history.read(folder) for folder in folders]
     if as_json:
         for each in found:
-            typer.echo(json.dumps(each.to_dict()))
+            desk.result_json(each.to_dict())
     else:
         console = desk.console(stderr=False)
         console.print(_came_to(found), soft_wrap=False)
@@ -218,7 +217,7 @@ def _differ(settings: dict[str, list[Any]]) -> "Table":
     runs = len(next(iter(settings.values())))
     table = desk.table("differ in", *(str(number + 1) for number in range(runs)), words=1)
     for path, values in settings.items():
-        table.add_row(path, *map(_value, values))
+        table.add_row(desk.plain(path), *(desk.plain(_value(value)) for value in values))
     return table
 
 
@@ -238,11 +237,11 @@ def _value(value: object) -> str:
 
 
 def _figures(run: Path, figures: Any) -> None:
-    """What was measured, at the end of a run; said once, however many processes trained it."""
+    """The metrics at the end of a run; printed once, however many processes trained it."""
     from moodfield.training import together
 
     if not together.first():
         return
     for name, value in figures.items():
-        typer.echo(f"{name:<34} {value:.4f}")
-    typer.echo(f"the model is in {run}; try: moodfield tag --model {run} FILE")
+        desk.result(f"{name:<34} {value:.4f}")
+    desk.result(f"the model is in {run}; try: moodfield tag --model {shlex.quote(str(run))} FILE")

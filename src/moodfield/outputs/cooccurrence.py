@@ -40,7 +40,7 @@ def draw(path: Path, counts: Counts, tags: Sequence[str], *, tracks: int) -> Non
     if counts.shape != (len(tags), len(tags)) or len(tags) < 2 or tracks < 1:
         raise BadConfig(f"counts of {counts.shape} came with {len(tags)} tags and {tracks} tracks; wanted two or more")
     order = arrange(counts, tracks)
-    counts, tags = counts[np.ix_(order, order)], [picture.printable(tags[row]) for row in order]
+    counts, tags = counts[np.ix_(order, order)], [picture.label(tags[row]) for row in order]
     side = max(4.2, 0.205 * len(tags))
     words = (0.068 if len(tags) > WORDS_IN_CELLS else 0.09) * max(map(len, tags))
     left, right, top, bottom = words + 0.4, 1.5, words + 0.15, 0.85

@@ -299,9 +299,9 @@ def _words(figure: Figure, candidate: Candidate, heard: Passage, view: _View) ->
     effect = f"{SHARES[-1]:.0%} of what moves it lies within {view.most()}".replace("%", " %")
     weights = "its own weights" if candidate.trained else "weights drawn at random"
     cell = f"energy of the gradient of a cell near {survey.hertz(survey.AROUND_HZ)}, mean of {CLIPS} clips"
-    aside = f"{picture.printable(heard.name)}; {weights}; {cell}"
+    aside = f"{picture.label(heard.name)}; {weights}; {cell}"
     for line, height, size, weight, colour in (
-        (picture.printable(candidate.name) + rho, 0.945, 15, "bold", INK),
+        (picture.label(candidate.name) + rho, 0.945, 15, "bold", INK),
         (f"{theory}; {effect}.", 0.905, 11, "normal", INK),
         (aside, 0.872, 9, "normal", FAINT),
     ):

@@ -116,7 +116,7 @@ def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> 
     )
     runs = [Line2D([], [], color=COLOURS[index % len(COLOURS)], linewidth=3) for index in range(len(names))]
     whose = figure.legend(
-        runs, [picture.printable(name) for name in names], loc="upper left", bbox_to_anchor=(0.055, 0.985), ncols=4,
+        runs, [picture.label(name) for name in names], loc="upper left", bbox_to_anchor=(0.055, 0.985), ncols=4,
         frameon=False, fontsize=10, labelcolor=INK,
     )  # fmt: skip
     for text in whose.get_texts():

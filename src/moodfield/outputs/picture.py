@@ -5,32 +5,37 @@ Knows nothing of: what is drawn.
 """
 
 import warnings
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from moodfield import files
-from moodfield.errors import BadConfig
+from moodfield import files, text
+from moodfield.errors import OutputError
 
-KINDS = (".png", ".svg", ".pdf")
-"""what a picture can be, by the ending of its name"""
+KINDS = MappingProxyType({".png": files.PNG, ".svg": files.SVG, ".pdf": files.PDF})
+"""what a picture can be: the ending of its name → how such files begin"""
 LONGEST_NAME = 48
 """letters of a name that a line has room for"""
 INK = "#2b2b2b"
 FAINT = "#6f6f6f"
 
 
-def check(path: Path) -> None:
-    """Refuse a place where no picture can be, before anything is computed for it."""
-    if path.suffix.lower() not in KINDS:
-        raise BadConfig(f"the picture was to be {path}; call it something that ends in {', '.join(KINDS)}")
-    if not path.absolute().parent.is_dir():
-        raise BadConfig(f"the picture {path} has no folder to be in; make {path.absolute().parent} first")
+def check(path: Path, *, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse with `OutputError`, before anything is computed, a file that must not be written.
+
+    Its name must end like a picture; the `inputs`, and files of another kind, are not replaced.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise OutputError(f"{path} does not end like a picture; call it something that ends in {', '.join(KINDS)}")
+    files.check_output(path, kind=kind, inputs=inputs)
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Put a picture at `path`; it is there whole or not at all."""
+    """Save a figure to `path` atomically; refuses what `check` refuses."""
     check(path)
     drawn = BytesIO()
     with warnings.catch_warnings():
@@ -39,10 +44,10 @@ def write(path: Path, figure: Figure) -> None:
     try:
         files.write(path, drawn.getvalue())
     except OSError as error:
-        raise BadConfig(f"the picture cannot be written to {path} ({error.strerror}); name another file") from error
+        raise OutputError(f"the picture cannot be written to {path} ({error.strerror}); name another file") from error
 
 
-def printable(name: str) -> str:
-    """A stranger's name, fit for a line of the picture: the end of a long one is what tells it from others."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
+def label(name: str) -> str:
+    """A name for a line of the picture, shortened: the end of a long one is what tells it from others."""
+    shown = text.printable(name)
+    return shown if len(shown) <= LONGEST_NAME else f"…{shown[1 - LONGEST_NAME :]}"

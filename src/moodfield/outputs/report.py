@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from moodfield import files
-from moodfield.errors import BadConfig
+from moodfield.errors import OutputError
 from moodfield.outputs import album, curves, sheet, wording
 from moodfield.tagging import Tagging
 
@@ -31,19 +31,18 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def write(path: str | Path, heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> None:
-    """Put the page of some taggings, in their order, at `path`; it is there whole or not at all.
+    """Write the report of some taggings, in their order, to `path` atomically.
 
-    `failed` maps the files that could not be heard to the reasons. Refuses a place where no file can be with
-    `BadConfig`.
+    `failed` maps the files that could not be tagged to the reasons. Refuses with `OutputError` what must not be
+    replaced, as `files.check_output` does, and what cannot be written.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise BadConfig(f"the report was to be {path}, but {path.parent} is no folder; make it or name another one")
+    files.check_output(path, kind=files.HTML)
     text = page(heard, failed=failed, title=title)
     try:
         files.write(path, text.encode())
     except OSError as error:
-        raise BadConfig(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
+        raise OutputError(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
 
 
 def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:

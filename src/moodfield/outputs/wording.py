@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from types import MappingProxyType
 
+from moodfield import text
 from moodfield.tagging import Tagging
 
 FEW = 3
@@ -33,7 +34,6 @@ FAMILIES = MappingProxyType(
 """hue in degrees (OKLCH) of each family of tags; a tag without a family gets one from its letters; *chosen by us*"""
 NOTHING = "No tag is above its threshold."
 ENDING = re.compile(r"(?<=.)\.\w{1,5}$")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 DEEP = frozenset(tag for family in FAMILIES.values() for tag in family.split()[1::2])
 """tags that are drawn a shade deeper beside others of their family"""
 HUES = MappingProxyType({tag: hue for hue, family in FAMILIES.items() for tag in family.split()})
@@ -50,9 +50,9 @@ def names(sources: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def safe(text: str) -> str:
+def safe(words: str) -> str:
     """Text for HTML, whatever the file system put into it."""
-    return html.escape(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
+    return html.escape(text.printable(words))
 
 
 def percent(value: float | int, whole: float | int) -> str:
