@@ -19,6 +19,7 @@ from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import distill, export, recipe, runs, testimony
+from moodfield.training import teacher as teacher_
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
 
@@ -61,7 +62,7 @@ def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BadModel, match=r"the teacher .*none\.pth cannot be read"):
-        distill.teacher(tmp_path / "none.pth", tmp_path)
+        teacher_.model_of(tmp_path / "none.pth", tmp_path)
 
 
 # ---------------------------------------------------------------- a teacher's opinion
@@ -75,7 +76,7 @@ def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Memb
     net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
-    monkeypatch.setattr(distill, "_member", lambda _: member)
+    monkeypatch.setattr(teacher_, "_member", lambda _: member)
     (tmp_path / "teacher").mkdir()
     return tmp_path / "teacher" / "model", member
 
@@ -86,31 +87,27 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     models.save(tmp_path / "songs" / "a.wav", models.music(65))
     models.save(tmp_path / "songs" / "b.wav", models.music(5, seed=1))
     tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
-    found = list(distill.listen(model, tracks, tmp_path))
+    found = list(teacher_.compute(model, tracks, tmp_path))
     assert [track for track, _ in found] == tracks
     assert isinstance(found[1][1], BadAudio)
     kept = [tracks[0], tracks[2]]
     student = MelConfig(rate=22_050, overlap=0.5, bands=64)
-    told = distill.truth(model, kept, student)
+    told = teacher_.truth(model, kept, tmp_path, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
     listener = Listener(member)
     listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
     np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)
-    assert (
-        told.step / student.frames_per_second
-        == pytest.approx(distill.TEACHER_STEP)
-        == pytest.approx(683 * 256 / 12_000)
-    )
+    assert told.step / student.frames_per_second == pytest.approx(teacher_.STEP) == pytest.approx(683 * 256 / 12_000)
     before = {path: path.stat().st_mtime_ns for path in model.parent.rglob("*.npy")}
     assert len(before) == 2
-    assert all(isinstance(result, Path) for _, result in distill.listen(model, kept, tmp_path / "nowhere"))
+    assert all(isinstance(result, Path) for _, result in teacher_.compute(model, kept, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatch):
-    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     for package in ("songs", "tunes"):
         (tmp_path / package).mkdir()
         models.save(tmp_path / package / "a.wav", models.music(31))
@@ -120,12 +117,17 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
     given = distill.lesson(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
     assert [track.id for track in given.judged] == ["tunes/a.wav"]
+    assert {path.name for path in tmp_path.iterdir()} == {"songs", "tunes", "manifest.tsv", "store"}
+    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
+    assert len(given.learn.mels) == len(given.learn.truth.windows) == 3
+    slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
+    assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
 
 
 @pytest.fixture
 def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
-    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     (tmp_path / "best_model.pth").write_bytes(b"weights")
     rows = []
     for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
@@ -264,10 +266,10 @@ def test_only_one_of_two_things_is_refused_at_once(tmp_path):
 @pytest.mark.slow
 def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
     checkpoint = data / "vggish" / "best_model.pth"
-    model = distill.teacher(checkpoint, tmp_path)
+    model = teacher_.model_of(checkpoint, tmp_path)
     described = card.read(model)
     assert described.vocabulary == tags.MOODS_AND_THEMES
     stamp = (model / card.CARD).stat().st_mtime_ns
-    assert distill.teacher(checkpoint, tmp_path) == model
+    assert teacher_.model_of(checkpoint, tmp_path) == model
     assert (model / card.CARD).stat().st_mtime_ns == stamp
     assert replace(described, sha256={}) == replace(tagger.load(model).members[0].card, sha256={})

@@ -27,6 +27,12 @@ KEPT_BYTES = 2**27
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
 MOST_WINDOW = 2**16
 """longest window in samples, and most bands: a stranger's card is not to fill the memory"""
+MOST_CELLS = 2**23
+"""largest window × bands: the filter bank has half as many cells, and takes some 200 MB to compute"""
+MOST_OVERLAPS = 64
+"""windows that a sample is in, at most: with a hop of one a mel would be a thousand times as large as its music"""
+MOST_DB = 1_000.0
+"""deepest floor below the loudest cell; float32 has no 800 dB"""
 LEAST_POWER = 1e-10
 """power below which decibels are not computed"""
 LEAST_WEIGHT_DB = -80.0
@@ -58,13 +64,19 @@ class MelConfig:
             raise BadConfig(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
         if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or not self.floor_db > 0:
             raise BadConfig(f"{self} has a rate < 1000, a window that is odd or < 16, no bands, or a floor ≤ 0 dB")
-        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW:
-            raise BadConfig(f"{self} is beyond {RATES[1]} samples per second, or {MOST_WINDOW} samples or bands")
+        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW or not self.floor_db <= MOST_DB:
+            raise BadConfig(
+                f"{self} is beyond {RATES[1]} samples per second, {MOST_WINDOW} samples or bands, or {MOST_DB:g} dB"
+            )
+        if self.window * self.bands > MOST_CELLS:
+            raise BadConfig(f"{self} has a filter bank beyond {MOST_CELLS} samples × bands; use fewer bands")
         if not 0 <= self.overlap < 1 or self.hop < 1 or abs(self.hop - self.window * (1 - self.overlap)) > 1e-6:
             raise BadConfig(
                 f"an overlap of {self.overlap} of {self.window} samples is no whole number below the window; "
                 "0.75, 0.5 and 0.25 are usual"
             )
+        if self.window > MOST_OVERLAPS * self.hop:
+            raise BadConfig(f"{self}: a sample is in more than {MOST_OVERLAPS} windows; lower the overlap")
 
     @property
     def hop(self) -> int:
@@ -111,6 +123,11 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
         bands = _bands(_decibels(power, floor), config)
         bands += weight
         yield bands.T
+
+
+def check(config: MelConfig) -> None:
+    """Refuse with `BadConfig` a config with more bands than its window has bins for."""
+    _filterbank(config)
 
 
 def frames(samples: int, config: MelConfig) -> int:

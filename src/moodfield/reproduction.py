@@ -24,7 +24,7 @@ from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
 from moodfield.resampling import Interval
-from moodfield.training import loop, pace, recipe, runs, together, validation
+from moodfield.training import loop, pace, recipe, run_folder, runs, together, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.pace import Cost, Pace
 from moodfield.training.recipe import Recipe
@@ -240,7 +240,7 @@ def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
     if not all((run / f"{part}.npy").is_file() for part in JUDGED):
         return False
-    return recipe.settled(recipe.read(run / loop.RECIPE)) == recipe.settled(plan)
+    return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
 
 
 def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
