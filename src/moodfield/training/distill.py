@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from moodfield import calibration, card, files, jamendo, tagger, tags
 from moodfield.card import Card
-from moodfield.errors import BadDataset, BadRun, MoodfieldError
+from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
@@ -34,6 +34,7 @@ from moodfield.training import (
     store,
     teacher,
     testimony,
+    together,
     validation,
 )
 from moodfield.training.augment import AugmentConfig
@@ -216,6 +217,8 @@ def distill(
     `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
     trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
     """
+    if together.several():
+        raise BadConfig("several processes came; distill is one process, which uses every core")
     for speed in speeds:
         perform.check(speed)
     fed = _fed(checkpoint, found, speeds)

@@ -4,6 +4,7 @@ In: the folder of a run. Out: its recipe, its epochs, and what they say.
 Knows nothing of: how a run is trained, or how it is shown.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def read(folder: str | Path) -> History:
     plan, log = recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
     lines = records.read_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
     try:
-        epochs = TypeAdapter(tuple[Epoch, ...]).validate_python(lines, strict=True)
+        epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
     except ValidationError as error:
         raise BadRun(f"{log} cannot be read as the log of a run: {errors.misfits(error.errors())}") from error
     return History(folder, plan, epochs)

@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -129,7 +130,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     """The recipe of plain values; refuses what is unknown, of the wrong type or out of range, all at once."""
     _refuse_unknown(values, to_dict(Recipe()), "")
     try:
-        found = TypeAdapter(Recipe).validate_python(dict(values))
+        found = _validator().validate_python(dict(values))
     except (ValidationError, OverflowError) as error:
         why = errors.misfits(error.errors()) if isinstance(error, ValidationError) else str(error)
         raise BadConfig(f"not a recipe: {why}") from error
@@ -183,6 +184,12 @@ def change(recipe: Recipe, *settings: str) -> Recipe:
 def dumps(recipe: Recipe) -> str:
     """The recipe as JSON."""
     return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+@cache
+def _validator() -> TypeAdapter[Recipe]:
+    """What makes a recipe of plain values; to build it takes a while."""
+    return TypeAdapter(Recipe)
 
 
 def _settings(config: Any, room: str) -> list[Setting]:
