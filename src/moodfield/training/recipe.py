@@ -130,7 +130,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     """The recipe of plain values; refuses what is unknown, of the wrong type or out of range, all at once."""
     _refuse_unknown(values, to_dict(Recipe()), "")
     try:
-        found = _validator().validate_python(dict(values))
+        found: Recipe = _validator().validate_python(dict(values))
     except (ValidationError, OverflowError) as error:
         why = errors.misfits(error.errors()) if isinstance(error, ValidationError) else str(error)
         raise BadConfig(f"not a recipe: {why}") from error
@@ -187,7 +187,7 @@ def dumps(recipe: Recipe) -> str:
 
 
 @cache
-def _validator() -> TypeAdapter[Recipe]:
+def _validator() -> Any:
     """What makes a recipe of plain values; to build it takes a while."""
     return TypeAdapter(Recipe)
 
