@@ -85,6 +85,13 @@ def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()} | {".DS_Store"}
 
 
+def test_a_cache_inside_of_a_run_that_was_killed_early_is_ours(tmp_path):
+    (tmp_path / "cache" / "store").mkdir(parents=True)
+    run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path / "cache" / "store")
+    with pytest.raises(OutputError, match="cache"):
+        run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path.parent / "store")
+
+
 def test_only_partial_files_of_ours_are_removed_from_a_run(run, finished):
     for name in (PART, "ubuntu.iso.part", "notes.txt", "swa-final.safetensors", "resume-old.safetensors",
                  "swa-99.safetensors", "resume-99.safetensors"):  # fmt: skip

@@ -156,7 +156,7 @@ def test_splits_of_different_vocabularies_are_refused(splits, place):
 def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     heard: list[MoodfieldError | None] = []
     lost = replace(place, music=place.music / "elsewhere")
-    empty = replace(lost, store=place.run / "store")
+    empty = replace(lost, store=place.run.parent / "store")
     with pytest.raises(BadDataset, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"):
         runs.train(PLAN, *splits, empty, name="mine", heard=lambda _, error: heard.append(error))
     assert len(heard) == 12

@@ -27,8 +27,8 @@ KEPT_BYTES = 2**27
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
 MOST_WINDOW = 2**16
 """longest window in samples, and most bands: a stranger's card is not to fill the memory"""
-MOST_CELLS = 2**23
-"""largest window × bands: the filter bank has half as many cells, and takes some 200 MB to compute"""
+MOST_CELLS = 2**24
+"""largest window × bands: the filter bank has half as many cells, and takes 34 MB"""
 MOST_OVERLAPS = 64
 """windows that a sample is in, at most: with a hop of one a mel would be a thousand times as large as its music"""
 MOST_DB = 1_000.0
@@ -167,13 +167,19 @@ def band_hz(config: MelConfig) -> Float64[np.ndarray, "bands"]:
 @lru_cache(maxsize=8)
 def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     """Triangles of unit area, equally spaced on Slaney's mel scale from 0 Hz to half the rate."""
-    hz = _bin_hz(config)
-    low, centre, high = (edges_hz(config)[i : i + config.bands, None] for i in range(3))
-    rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
-    if not triangles.any(axis=1).all():
-        raise BadConfig(f"{config.bands} bands are too many for a window of {config.window}: some band holds no bin")
-    return triangles.astype(np.float32)
+    hz, edges = _bin_hz(config), edges_hz(config)[:, None]
+    found = np.empty((config.bands, len(hz)), np.float32)
+    for first in range(0, config.bands, PART_BANDS):  # in parts, since float64 of all bands may fill the memory
+        last = min(first + PART_BANDS, config.bands)
+        low, centre, high = (edges[first + i : last + i] for i in range(3))
+        rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
+        triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
+        if not triangles.any(axis=1).all():
+            raise BadConfig(
+                f"{config.bands} bands are too many for a window of {config.window}: some band holds no bin"
+            )
+        found[first:last] = triangles
+    return found
 
 
 @lru_cache(maxsize=8)

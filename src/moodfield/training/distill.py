@@ -225,7 +225,7 @@ def distill(
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
     checks.check_plan(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
-    with run_folder.locked(place.run):
+    with run_folder.locked(place.run, cache=place.store):
         decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
         run_folder.check(place.run, plan, decided)
         folder, best = place.run / "draft", place.run / tagger.BEST
@@ -233,7 +233,7 @@ def distill(
         for model in (folder, best):
             export.check_folder(model)
         given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
-        run_folder.claim(place.run, plan, decided)
+        run_folder.claim(place.run, plan, decided, cache=place.store)
         vocabulary = found.train.vocabulary
         net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
         loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])

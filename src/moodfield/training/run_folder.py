@@ -30,17 +30,18 @@ _LOCKED: ContextVar[frozenset[Path]] = ContextVar("locked", default=frozenset())
 """folders that this process has locked, in calls that are under way"""
 
 
-def check_free(folder: Path, mark: str, *, what: str) -> None:
+def check_free(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
     """Refuse with `OutputError` a folder that holds something, but no file called `mark`: it is not ours.
 
-    A folder may be missing, or hold what is left of a process that was killed while it wrote this very file. `what` is
-    what the folder would have to be.
+    A folder may be missing, or hold what is left of a process that was killed before it had written this very file,
+    such as the folder of its `cache`. `what` is what the folder would have to be.
     """
     if (folder / mark).is_file() or not folder.is_dir():
         return
     begun = re.compile(re.escape(mark) + r"\.[0-9a-f]{16}\.part")
+    known = {path.name for path in ([cache, *cache.parents] if cache else ()) if path.parent == folder}
     strange = sorted(
-        path.name for path in folder.iterdir() if not (path.name in HARMLESS or begun.fullmatch(path.name))
+        path.name for path in folder.iterdir() if not (path.name in HARMLESS | known or begun.fullmatch(path.name))
     )
     if strange:
         raise OutputError(
@@ -50,7 +51,9 @@ def check_free(folder: Path, mark: str, *, what: str) -> None:
 
 
 @contextmanager
-def locked(folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wanted: bool = True) -> Iterator[None]:
+def locked(
+    folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wanted: bool = True, cache: Path | None = None
+) -> Iterator[None]:
     """Let no other process work in a folder of ours: refuses one that is somebody else's, or locked (`LockedError`).
 
     A call inside another one for the same folder has its lock. Where it is not `wanted`, nothing happens: of several
@@ -63,7 +66,7 @@ def locked(folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wante
         return
     with ExitStack() as stack:
         with writing(Path(folder)):
-            check_free(place, mark, what=what)
+            check_free(place, mark, what=what, cache=cache.resolve() if cache else None)
             place.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock(place / LOCK, what=str(folder)))
         token = _LOCKED.set(held | {place})
@@ -86,10 +89,10 @@ def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
             raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
-def claim(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
+def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
     """Make a folder this run's, or refuse it like `check`; then remove what killed processes left in it."""
     with writing(folder):
-        check_free(folder, RECIPE, what="a run")
+        check_free(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
         check(folder, plan, others)
         folder.mkdir(parents=True, exist_ok=True)
         for name, wanted in _decided(plan, others).items():

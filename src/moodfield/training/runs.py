@@ -71,7 +71,7 @@ def train(
     folder that is no run or the run of another recipe, vocabulary or truth, and a run that another process works on.
     """
     _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=together.first()):
+    with run_folder.locked(place.run, wanted=together.first(), cache=place.store):
         net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
         learned, judged = len(learning.mels), len(judging.mels)
         summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
@@ -91,7 +91,7 @@ def weights(
     """As `train`, without model folders; the network of the best epoch, and what it learned from and was judged by."""
     team = together.gather(plan.precision)
     truth = _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=team.first):
+    with run_folder.locked(place.run, wanted=team.first, cache=place.store):
         decided = {run_folder.VOCABULARY: list(learn.vocabulary), run_folder.TRUTH: _digest(learn, truth, judge)}
         if team.first:
             run_folder.check(place.run, plan, decided)
@@ -109,7 +109,7 @@ def weights(
         judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
         statistics = place.mels(plan.mel).statistics(learn.take(kept).tracks)
         if team.first:
-            run_folder.claim(place.run, plan, decided)
+            run_folder.claim(place.run, plan, decided, cache=place.store)
         net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
         return net, learning, judging
 
@@ -128,6 +128,8 @@ def _check(
     checks.check_truth(plan.loss, truth)
     clips, processes = len(learn.tracks), together.processes()
     checks.check_plan(plan, tags=len(learn.vocabulary), clips=clips, processes=processes)
+    if plan.loss.kind == "tags" and len(truth) and not truth.any():
+        raise BadDataset(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
     if not judge.truth.any():
         raise BadDataset(
             f"none of {len(judge.tracks)} validation tracks has a tag; without any, no epoch can be judged"
