@@ -21,7 +21,6 @@ from moodfield import fleet, metrics
 from moodfield.jamendo import Split
 from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.recipe import Recipe
-from moodfield.training.store import Store
 
 BASE = (
     "net.width=32",
@@ -112,7 +111,7 @@ def _judge(
         learning, choosing, judging = (
             runs.material(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
         )
-        statistics = Store(own.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+        statistics = own.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
         net = loop.train(plan, learning, choosing, statistics, whole.vocabulary, own.run)
         said = []
         for weights in loop.snapshots(plan, own.run).values():

@@ -28,7 +28,6 @@ from moodfield.nets import Net
 from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
-from moodfield.training.store import Store
 
 HERE = Path(__file__).parent
 FOLDS = 5
@@ -67,7 +66,7 @@ def main() -> None:
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
     place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
     runs.gather(whole.tracks, plan, place)
-    features = np.stack([_features(Store(place.mels, plan.mel).open(track)) for track in whole.tracks])
+    features = np.stack([_features(place.mels(plan.mel).open(track)) for track in whole.tracks])
     found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
     for fold in range(FOLDS):
@@ -173,7 +172,7 @@ def network(
     truth = whole.truth.astype(np.float32)
     learning = runs.material(whole.take(learn.tolist()), truth[learn], plan, place)
     judging = runs.material(whole.take(judge.tolist()), truth[judge], plan, place)
-    statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run, report=report)
     return net, validation.predict(plan, net, judging, whole.vocabulary)
 

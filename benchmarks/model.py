@@ -25,6 +25,7 @@ from moodfield.errors import MoodfieldError
 from moodfield.jamendo import Track
 from moodfield.tagging import Tagging
 from moodfield.training import decisions, distill, history, testimony
+from moodfield.training import teacher as teachers
 from moodfield.training.runs import Place
 from moodfield.training.testimony import Opinions
 
@@ -102,7 +103,7 @@ def main() -> None:
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
-        people.page({"the model": given.model}, emotions, checkpoint, place.mels)
+        people.page({"the model": given.model}, emotions, checkpoint, place.store)
     if given.run:
         _curve(given.run)
     _speed(given.model, heard.tracks, given.music)
@@ -110,15 +111,15 @@ def main() -> None:
 
 def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> Heard:
     """Held-out tracks that both could hear."""
-    own = distill.teacher(checkpoint, place.mels)
+    own = teachers.model_of(checkpoint, place.store)
     logits = {}
     for split in (found.train, found.heldout):
         tracks = [
             track
-            for track, result in distill.listen(own, split.tracks, place.music, jobs=place.jobs)
+            for track, result in teachers.compute(own, split.tracks, place.music, jobs=place.jobs)
             if not isinstance(result, MoodfieldError)
         ]
-        rows = distill.truth(own, tracks, mel.ORGANISERS).tracks()
+        rows = teachers.truth(own, tracks, place.music, mel.ORGANISERS).tracks()
         logits |= dict(zip(tracks, rows, strict=True))
     [member] = tagger.load(model).members
     known, said = member.card.calibration, np.stack(list(logits.values()))

@@ -19,7 +19,6 @@ import emotify
 from moodfield import fleet, nets
 from moodfield.training import augment, batches, loop, recipe, runs
 from moodfield.training.recipe import Recipe
-from moodfield.training.store import Store
 
 STEPS, SMOOTH = 200, 10
 SETTINGS = ("mel.overlap=0.25", "mel.bands=128", "batch.size=8", "schedule.peak=1e-3", "loss.pos_weight=1")
@@ -40,7 +39,7 @@ def main() -> None:
     place = runs.Place(data / "audio", given.store, Path(), fleet.cores())
     runs.gather(whole.tracks, plan, place)
     material = runs.material(whole, whole.truth.astype(np.float32), plan, place)
-    statistics = Store(place.mels, plan.mel).statistics(whole.tracks)
+    statistics = place.mels(plan.mel).statistics(whole.tracks)
     loop.keep_freed_memory(plan)
     curves = {precision: _curve(plan, material, statistics, precision) for precision in COLOURS}
     _draw(curves, given.to)

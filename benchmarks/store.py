@@ -56,8 +56,8 @@ def main() -> None:
         tracks = _decoded(files, place / "wav")
         print("## The store\n")
         _extraction(tracks, files, place)
-        _clips(Store(place / "ours", MelConfig()), tracks)
-        _waiting(Store(place / "ours", MelConfig()), tracks)
+        _clips(Store(place / "ours", MelConfig(), place / "wav"), tracks)
+        _waiting(Store(place / "ours", MelConfig(), place / "wav"), tracks)
 
 
 def _decoded(files: list[Path], folder: Path) -> list[Track]:
@@ -77,12 +77,12 @@ def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     ours, theirs, encoded = [], [], []
     for _ in range(REPEATS):
         shutil.rmtree(place / "ours", ignore_errors=True)
-        ours.append(_timed(partial(_extract, Store(place / "ours", MelConfig()), tracks, place / "wav", jobs)))
+        ours.append(_timed(partial(_extract, Store(place / "ours", MelConfig(), place / "wav"), tracks, jobs)))
         theirs.append(_timed(partial(_librosa, tracks, place, jobs)))
         shutil.rmtree(place / "encoded", ignore_errors=True)
         originals = [Track(file.name, file.name, 0.0, ()) for file in files]
         encoded.append(
-            _timed(partial(_extract, Store(place / "encoded", MelConfig()), originals, files[0].parent, jobs))
+            _timed(partial(_extract, Store(place / "encoded", MelConfig(), files[0].parent), originals, jobs))
         )
     print(
         f"{len(tracks)} tracks, {seconds / 60:.0f} min, hop 512, {jobs} processes, begun anew each time; "
@@ -98,8 +98,8 @@ def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     print(f"\nlibrosa / moodfield: {np.median(np.divide(theirs, ours)):.2f}.\n")
 
 
-def _extract(store: Store, tracks: list[Track], music: Path, jobs: int) -> None:
-    for _, result in store.extract(tracks, music, jobs=jobs):
+def _extract(store: Store, tracks: list[Track], jobs: int) -> None:
+    for _, result in store.extract(tracks, jobs=jobs):
         if isinstance(result, Exception):
             raise result
 
@@ -150,8 +150,8 @@ def _clips(store: Store, tracks: list[Track]) -> None:
 
 def _settle(store: Store, tracks: list[Track], *, cold: bool) -> None:
     """Have the system forget the files, or know them."""
-    for track in tracks:
-        with (store.folder / f"{track.path}.npy").open("rb") as file:
+    for _, path in store.extract(tracks):
+        with Path(path).open("rb") as file:
             os.fsync(file.fileno())
             if cold:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -25,10 +25,9 @@ import people
 from moodfield import calibration, fleet, metrics
 from moodfield.jamendo import Split
 from moodfield.nets import survey
-from moodfield.training import distill, loop, recipe, runs, together, validation
+from moodfield.training import distill, loop, recipe, runs, teacher, together, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.recipe import Recipe
-from moodfield.training.store import Store
 
 HERE = Path(__file__).parent
 BASE = (
@@ -37,7 +36,7 @@ BASE = (
     "mel.rate=22050",
     "mel.overlap=0.25",
     "mel.bands=128",
-    f"batch.clip_seconds={distill.TEACHER_WINDOW}",
+    f"batch.clip_seconds={teacher.WINDOW}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
     "loss.kind=logits",
@@ -262,7 +261,7 @@ def _excerpts(plan: Recipe, judges: Judges, place: runs.Place) -> Material:
     """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
     heard = runs.Place(judges.audio, place.store, place.run, place.jobs)
     runs.gather(judges.excerpts.tracks, plan, heard)
-    mels = Store(heard.mels, plan.mel)
+    mels = heard.mels(plan.mel)
     nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
     return Material(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
 

@@ -24,7 +24,6 @@ from moodfield.jamendo import Split
 from moodfield.training import loop, recipe, runs, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
-from moodfield.training.store import Store
 
 WAYS: tuple[tuple[float | None, Precision], ...] = (
     (None, "float32"), (None, "bfloat16"),
@@ -58,7 +57,7 @@ def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: run
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
     learning, judging = (runs.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge))
-    statistics = Store(place.mels, plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = plan.net.build(bands=plan.mel.bands, tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []
     began = time.monotonic()

@@ -297,7 +297,7 @@ def test_a_file_outside_the_folder_is_refused_unread(folder, name):
 @pytest.mark.parametrize("name", ["..", "", "a\0b", "x" * 300])
 def test_a_name_that_no_file_has_is_refused(folder, name):
     vouch(folder, name)
-    with pytest.raises(BadModel, match="cannot be read"):
+    with pytest.raises(BadModel, match=r"cannot be read|outside its folder"):
         card.read(folder)
 
 

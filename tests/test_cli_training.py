@@ -93,7 +93,7 @@ def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_pat
         (("runs", "show", "nowhere"), "nowhere is not a run: it has no recipe.json"),
         (("recipes", "show", "fa_restnet"), "no recipe (nor a .json file) called 'fa_restnet'; did you mean fa_resnet"),
         (("recipes", "show", "fa_resnet", "--set", "sed=1"), "a recipe has no setting 'sed'; did you mean seed?"),
-        (("recipes", "show", "none.json"), "none.json cannot be read as a recipe"),
+        (("recipes", "show", "none.json"), "none.json cannot be read"),
     ],
 )  # fmt: skip
 def test_what_there_is_not_is_refused(words, said):

@@ -1,6 +1,7 @@
 """Distillation: what music there is, what a teacher says of it, and what a student is told."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,21 @@ import models
 from moodfield import audio, calibration, card, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadDataset, BadModel, BadRun
+from moodfield.errors import BadAudio, BadConfig, BadDataset, BadModel, BadRun, OutputError
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import distill, export, recipe, runs, testimony
+from moodfield.training import distill, export, recipe, run_folder, runs, testimony
+from moodfield.training import teacher as teacher_
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
 
+SETTINGS = (
+    "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
+    "validate_every=3", "precision=32-true",
+)  # fmt: skip
+PUPIL = recipe.change(distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.bands=32", *SETTINGS)
+"""the recipe of a tiny student"""
 HEADER = "\t".join(distill.COLUMNS)
 ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
 
@@ -51,6 +59,14 @@ def test_a_manifest_says_what_is_held_out(tmp_path):
         ([HEADER, "train\tsongs\ta.wav"], "None seconds of songs/a.wav; give a number"),
         ([HEADER, "train\tsongs\ta.wav\t1"], "no licence of songs/a.wav, whose row is too short"),
         ([HEADER, *ROWS[::2]], "has no track in split 'heldout'"),
+        ([HEADER, "train\t..\ta.wav\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\tsongs\t../../evil.wav\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\tsongs\t/etc/passwd\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\t/etc\tpasswd\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\tsongs\t..\\..\\evil.wav\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\tC:\ta.wav\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\t\ta.wav\t1\tMIT"], "leaves the folder"),
+        ([HEADER, "train\tsongs\t\t1\tMIT"], "leaves the folder"),
         ([HEADER, ROWS[1]], "has no track in split 'train'"),
     ],
 )
@@ -61,7 +77,7 @@ def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BadModel, match=r"the teacher .*none\.pth cannot be read"):
-        distill.teacher(tmp_path / "none.pth", tmp_path)
+        teacher_.model_of(tmp_path / "none.pth", tmp_path)
 
 
 # ---------------------------------------------------------------- a teacher's opinion
@@ -75,7 +91,7 @@ def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Memb
     net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
-    monkeypatch.setattr(distill, "_member", lambda _: member)
+    monkeypatch.setattr(teacher_, "_member", lambda _: member)
     (tmp_path / "teacher").mkdir()
     return tmp_path / "teacher" / "model", member
 
@@ -86,31 +102,112 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     models.save(tmp_path / "songs" / "a.wav", models.music(65))
     models.save(tmp_path / "songs" / "b.wav", models.music(5, seed=1))
     tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
-    found = list(distill.listen(model, tracks, tmp_path))
+    found = list(teacher_.compute(model, tracks, tmp_path))
     assert [track for track, _ in found] == tracks
     assert isinstance(found[1][1], BadAudio)
     kept = [tracks[0], tracks[2]]
     student = MelConfig(rate=22_050, overlap=0.5, bands=64)
-    told = distill.truth(model, kept, student)
+    told = teacher_.truth(model, kept, tmp_path, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
     listener = Listener(member)
     listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
     np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)
-    assert (
-        told.step / student.frames_per_second
-        == pytest.approx(distill.TEACHER_STEP)
-        == pytest.approx(683 * 256 / 12_000)
-    )
+    assert told.step / student.frames_per_second == pytest.approx(teacher_.STEP) == pytest.approx(683 * 256 / 12_000)
     before = {path: path.stat().st_mtime_ns for path in model.parent.rglob("*.npy")}
     assert len(before) == 2
-    assert all(isinstance(result, Path) for _, result in distill.listen(model, kept, tmp_path / "nowhere"))
+    assert all(isinstance(result, Path) for _, result in teacher_.compute(model, kept, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_teachers_logits_are_those_of_the_music_as_it_is_now(tmp_path, teacher):
+    model, _ = teacher
+    (tmp_path / "songs").mkdir()
+    tracks = [Track("songs/a.wav", "songs/a.wav", 1.0, ())]
+    windows = []
+    for seed in (0, 1):
+        models.save(tmp_path / "songs" / "a.wav", models.music(31, seed=seed))
+        [(_, path)] = teacher_.compute(model, tracks, tmp_path)
+        windows.append(teacher_.truth(model, tracks, tmp_path, MelConfig()).windows[0])
+    assert not np.array_equal(*windows)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-4], whole.replace(b"<f4", b"<i4"), b"\x93NUMPY"):
+        path.write_bytes(damaged)
+        with pytest.raises(BadDataset, match="computed anew"):
+            teacher_.truth(model, tracks, tmp_path, MelConfig())
+        list(teacher_.compute(model, tracks, tmp_path))
+        assert path.read_bytes() == whole
+    path.write_bytes(whole[:-8] + np.array([np.nan, 1], "<f4").tobytes())
+    with pytest.raises(BadDataset, match="finite"):
+        teacher_.truth(model, tracks, tmp_path, MelConfig())
+
+
+def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher, monkeypatch):
+    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
+    for package in ("songs", "tunes"):
+        (tmp_path / package).mkdir()
+        models.save(tmp_path / package / "a.wav", models.music(31))
+    lines = [
+        HEADER,
+        "train\tsongs\ta.wav\t31\tMIT",
+        "train\tsongs\tnone.wav\t31\tMIT",
+        "heldout\ttunes\ta.wav\t31\tMIT",
+    ]
+    heard = []
+    given = distill.lesson(
+        Recipe(), distill.read_manifest(manifest(tmp_path, *lines)), "best_model.pth",
+        runs.Place(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
+        heard=lambda track, error: heard.append((track.path, error is None)),
+    )  # fmt: skip
+    assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9"]
+    assert [ok for _, ok in heard].count(False) == 4, "teacher and student, at two speeds"
+    assert len(heard) == 2 * (2 * 2 + 1)
+
+
+@pytest.mark.parametrize("name", ["best/notes.txt", "draft/notes.txt", "draft", "best"])
+def test_a_file_in_the_way_of_a_model_folder_is_refused_before_any_work(tmp_path, pupil, name, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    monkeypatch.setattr(teacher_, "compute", lambda *_, **__: 1 / 0)
+    with pytest.raises(OutputError, match=re.escape(name.rpartition("/")[2])):
+        pupil("run")
+    assert (run / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("how", ["seed", "speeds"])
+def test_another_student_is_refused_before_any_work(tmp_path, pupil, monkeypatch, how):
+    monkeypatch.setattr(distill, "lesson", lambda *_, **__: 1 / 0)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    with pytest.raises(ZeroDivisionError):
+        pupil("run")
+    (run / run_folder.TRUTH).write_text('"of other speeds"')
+    with pytest.raises(BadRun, match="another recipe" if how == "seed" else "another truth"):
+        pupil("run", **({"seed": 7} if how == "seed" else {"speeds": (0.9,)}))
+    with pytest.raises(BadConfig, match="speed"):
+        pupil("run", speeds=(9.0,))
+
+
+def test_a_student_is_restored_if_its_replacement_was_killed(tmp_path, pupil, monkeypatch):
+    monkeypatch.setattr(distill, "lesson", lambda *_, **__: 1 / 0)
+    run = tmp_path / "run"
+    left = run / "best.0123456789abcdef.before"
+    left.mkdir(parents=True)
+    (left / card.CARD).write_text("{}")
+    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    with pytest.raises(ZeroDivisionError):
+        pupil("run")
+    assert (run / "best" / card.CARD).read_text() == "{}"
+    assert not left.exists()
+
+
 def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatch):
-    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     for package in ("songs", "tunes"):
         (tmp_path / package).mkdir()
         models.save(tmp_path / package / "a.wav", models.music(31))
@@ -120,12 +217,20 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
     given = distill.lesson(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
     assert [track.id for track in given.judged] == ["tunes/a.wav"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("songs", "tunes", "manifest.tsv", "store"),
+        *("teacher", "digests"),
+    }
+    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
+    assert len(given.learn.mels) == len(given.learn.truth.windows) == 3
+    slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
+    assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
 
 
 @pytest.fixture
 def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
-    monkeypatch.setattr(distill, "teacher", lambda *_: teacher[0])
+    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     (tmp_path / "best_model.pth").write_bytes(b"weights")
     rows = []
     for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
@@ -134,17 +239,12 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
             models.save(tmp_path / package / f"{number}.wav", models.music(31, seed=number))
             rows.append(f"{split}\t{package}\t{number}.wav\t31.0\tCC0-1.0")
     found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
-    plan = recipe.change(
-        distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.bands=32",
-        "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
-        "validate_every=3", "precision=32-true",
-    )  # fmt: skip
 
     def place(run: str) -> runs.Place:
         return runs.Place(tmp_path, tmp_path / "store", tmp_path / run)
 
     def teach(run: str, **how: object) -> card.Card:
-        own = plan if (seed := how.pop("seed", None)) is None else recipe.change(plan, f"seed={seed}")
+        own = PUPIL if (seed := how.pop("seed", None)) is None else recipe.change(PUPIL, f"seed={seed}")
         return distill.distill(own, found, tmp_path / "best_model.pth", place(run), **how)
 
     return teach
@@ -264,10 +364,10 @@ def test_only_one_of_two_things_is_refused_at_once(tmp_path):
 @pytest.mark.slow
 def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
     checkpoint = data / "vggish" / "best_model.pth"
-    model = distill.teacher(checkpoint, tmp_path)
+    model = teacher_.model_of(checkpoint, tmp_path)
     described = card.read(model)
     assert described.vocabulary == tags.MOODS_AND_THEMES
     stamp = (model / card.CARD).stat().st_mtime_ns
-    assert distill.teacher(checkpoint, tmp_path) == model
+    assert teacher_.model_of(checkpoint, tmp_path) == model
     assert (model / card.CARD).stat().st_mtime_ns == stamp
     assert replace(described, sha256={}) == replace(tagger.load(model).members[0].card, sha256={})

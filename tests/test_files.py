@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,49 @@ def test_a_folder_stays_if_none_can_take_its_place(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.replace_directory(tmp_path / "none", old)
     assert list(tmp_path.iterdir()) == [old]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["first rename", "second rename", "removal"])
+def test_a_folder_whose_replacement_was_killed_is_there_at_the_next_start(tmp_path, monkeypatch, step):
+    new, old = tmp_path / "draft", tmp_path / "best"
+    for folder, content in ((new, "new"), (old, "old")):
+        folder.mkdir()
+        (folder / "card").write_text(content)
+    renames = iter(["first rename", "second rename"])
+    rename = Path.replace
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    def replace(path: Path, target: Path) -> Path:
+        return killed() if next(renames) == step else rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(files.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            files.replace_directory(new, old)
+    assert old.exists() == (step != "second rename"), "what a killed process leaves"
+    files.restore_directory(old)
+    assert (old / "card").read_text() == ("new" if step == "removal" else "old")
+    assert {path.name for path in tmp_path.iterdir()} == ({"best"} if step == "removal" else {"best", "draft"})
+    if step != "removal":
+        files.replace_directory(new, old)
+        assert [(path.name, (path / "card").read_text()) for path in tmp_path.iterdir()] == [("best", "new")]
+
+
+def test_only_folders_of_a_replacement_are_restored_or_removed(tmp_path):
+    names = ("best.before", "best.0123456789abcdef", "other.0123456789abcdef.before", "best.0123456789ABCDEF.before")
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / "best.0123456789abcdef.before").write_text("a file")
+    files.restore_directory(tmp_path / "best")
+    files.restore_directory(tmp_path / "nowhere" / "best")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "best.0123456789abcdef.before"}
 
 
 def test_a_full_disk_leaves_what_was_there(path):

@@ -364,3 +364,19 @@ def test_published_datasets_are_found(data, tmp_path):
     emotify = jamendo.find(data / "emotify")
     assert emotify.audio == data / "emotify" / "audio"
     assert [len(split.tracks) for split in emotify.splits.values()] == [192, 48, 60]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../a.mp3", "a/../../b.mp3", "/a.mp3", "..", "", ".", "a/", "..\\a.mp3", "a\\..\\..\\b.mp3", "C:\\a.mp3",
+     "C:a.mp3", "c:/a.mp3", "\\\\server\\share\\a.mp3", "\\a.mp3", "//a.mp3", "a\0b.mp3"],
+)  # fmt: skip
+def test_a_path_that_leaves_its_folder_on_any_system_is_known(path):
+    assert jamendo.leaves_folder(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["a.mp3", "00/1.mp3", "a/b/c.flac", "./a.mp3", "a..b.mp3", "...mp3", "1: a.mp3", "AC\\DC.mp3", "ü ö.mp3"]
+)
+def test_a_path_of_a_file_below_its_folder_is_allowed(path):
+    assert not jamendo.leaves_folder(path)

@@ -25,9 +25,9 @@ def tone(tmp_path) -> Track:
 
 @pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
 def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
-    [(track, path)] = perform.play([tone], tmp_path, speed)
-    assert path == tmp_path / track.path
-    assert track == perform.at(speed, [tone])[0]
+    [(original, track)] = perform.play([tone], tmp_path, tmp_path / "cache", speed)
+    path = perform.folder(tmp_path / "cache", speed) / track.path
+    assert original == tone
     assert track.id != tone.id
     heard = audio.read(path, rate=perform.RATE).samples
     assert len(heard) / perform.RATE == pytest.approx(4 / speed, abs=0.01) == pytest.approx(track.seconds, abs=0.01)
@@ -39,24 +39,55 @@ def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
 
 def test_music_is_played_once_and_what_fails_stops_nothing(tmp_path, tone):
     tracks = [replace_path(tone, "songs/none.flac"), tone]
-    (_, failed), (_, path) = perform.play(tracks, tmp_path, 0.9)
+    (_, failed), (_, copy) = perform.play(tracks, tmp_path, tmp_path / "cache", 0.9)
     assert isinstance(failed, BadAudio)
-    before = path.stat().st_mtime_ns
-    assert [result for _, result in perform.play(tracks, tmp_path, 0.9)][1] == path
-    assert path.stat().st_mtime_ns == before
-    assert [each.name for each in path.parent.iterdir()] == ["tone.flac.wav"]  # no halves, none of what failed
+    folder = perform.folder(tmp_path / "cache", 0.9)
+    before = (folder / copy.path).stat().st_mtime_ns
+    assert [result for _, result in perform.play(tracks, tmp_path, tmp_path / "cache", 0.9)][1] == copy
+    assert (folder / copy.path).stat().st_mtime_ns == before
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / copy.path]  # nothing of what failed
+
+
+def test_music_is_read_only(tmp_path, tone):
+    names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    songs = tmp_path / "songs"
+    before = songs.stat().st_mtime_ns
+    list(perform.play([tone], tmp_path, tmp_path / "cache", 0.9))
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if "cache" not in path.parts} == names
+    assert songs.stat().st_mtime_ns == before
+
+
+def test_a_copy_is_that_of_the_music_as_it_is_now(tmp_path, tone):
+    [(_, before)] = perform.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    samples = (0.1 * np.random.default_rng(0).standard_normal(4 * 44_100)).astype(np.float32)
+    models.save(tmp_path / tone.path, Waveform(samples, 44_100))
+    [(_, after)] = perform.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    assert after.path != before.path
+    assert after.id == before.id
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "longer", "no sound"])
+def test_a_damaged_copy_is_made_again(tmp_path, tone, damage):
+    [(_, copy)] = perform.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    path = perform.folder(tmp_path / "cache", 0.9) / copy.path
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[:-2], "longer": whole + b"\0", "no sound": b"nothing"}[damage])
+    assert list(perform.play([tone], tmp_path, tmp_path / "cache", 0.9)) == [(tone, copy)]
+    assert path.read_bytes() == whole
 
 
 def test_what_is_too_loud_is_clipped_and_never_wraps(tmp_path):
     models.save(tmp_path / "loud.wav", Waveform(np.full(44_100, 0.999, np.float32), 44_100))
-    [(_, path)] = perform.play([Track("loud", "loud.wav", 1.0, ())], tmp_path, 0.5)
+    [(_, copy)] = perform.play([Track("loud", "loud.wav", 1.0, ())], tmp_path, tmp_path / "cache", 0.5)
+    path = perform.folder(tmp_path / "cache", 0.5) / copy.path
     assert audio.read(path, rate=perform.RATE).samples[2_000:-2_000].min() > 0.9
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.4, 1.0, 2.5, float("nan")])
-def test_speeds_that_make_no_music_are_refused(tone, speed):
+def test_speeds_that_make_no_music_are_refused(tmp_path, tone, speed):
     with pytest.raises(BadConfig, match="wanted is"):
-        perform.at(speed, [tone])
+        list(perform.play([tone], tmp_path, tmp_path / "cache", speed))
+    assert not (tmp_path / "cache").exists()
 
 
 def replace_path(track: Track, path: str) -> Track:

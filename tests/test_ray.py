@@ -118,7 +118,7 @@ folder = Path(sys.argv[1])
 split = jamendo.read(folder / "train.tsv")
 config = MelConfig(rate=8000, window=256, overlap=0.5, bands=32)
 for on in Where:
-    found = list(Store(Path(sys.argv[2]) / on, config).extract(split.tracks, folder / "music", on=on))
+    found = list(Store(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, on=on))
     print(len(found), all(result.is_file() for _, result in found))
 """
     done = subprocess.run(

@@ -13,7 +13,7 @@ import pytest
 
 import moodfield
 from moodfield import jamendo, metrics, paper, reproduction, submissions
-from moodfield.errors import BadDataset, BadRun, MoodfieldError, UnknownName
+from moodfield.errors import BadDataset, BadRun, MoodfieldError, OutputError, UnknownName
 from moodfield.jamendo import Dataset
 from moodfield.reproduction import Told
 from moodfield.training import pace, runs
@@ -170,6 +170,91 @@ def test_another_dataset_or_recipe_is_refused(tiny, noises, tmp_path, no_export)
     place = Place(noises.audio, tmp_path / "store", tmp_path / "row" / "networks")
     with pytest.raises(BadRun, match="holds a run of another recipe"):
         reproduction.train([other], noises, place, told=Told())
+
+
+@pytest.fixture(scope="module")
+def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[reproduction.Plan, Path, reproduction.Row]:
+    """A plan of one network of one epoch, its finished folder, which is not to be changed, and the row."""
+    plan = reproduction.plan("CP_ResNet", noises, scale="small", settings=LEAST)
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "train", lambda *what, name, **how: runs.weights(*what, **how))
+        row = make(plan, folder)
+    return plan, folder, row
+
+
+@pytest.fixture
+def copy(
+    made: tuple[reproduction.Plan, Path, reproduction.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of the finished folder that may be damaged; model folders are not asked for."""
+    monkeypatch.setattr(runs, "train", lambda *what, name, **how: runs.weights(*what, **how))
+    shutil.copytree(made[1] / "row", tmp_path / "row")
+    return tmp_path / "row"
+
+
+DAMAGES = [b"", b"{", b"[]", b"7", b"null", b"[" * 200_000, b"\xff\xfe", b'{"a": "\0"}', b'{"networks": 3}']
+"""what may be in place of a JSON file"""
+
+
+@pytest.mark.parametrize("content", DAMAGES)
+@pytest.mark.parametrize("name", ["plan.json", "networks/tracks.json"])
+def test_a_damaged_file_of_a_reproduction_is_one_line_of_error(made, copy, content, name):
+    (copy / name).write_bytes(content)
+    with pytest.raises(BadRun, match=name.rpartition("/")[2]) as caught:
+        make(made[0], copy.parent)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rows", [{"train": [99]}, {"train": [0.5]}, {"train": "all"}, {"validation": [-1]}, {"test": [True]}]
+)
+def test_rows_that_no_track_has_are_refused(made, copy, rows):
+    path = copy / "networks" / "tracks.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | rows))
+    with pytest.raises(BadRun, match=r"tracks\.json"):
+        make(made[0], copy.parent)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"PK\x03\x04", None])
+def test_scores_that_are_damaged_are_computed_again(made, copy, damage):
+    plan, folder, row = made
+    path = copy / "networks" / plan.networks[0].name / "test.npy"
+    path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
+    again = reproduction.make(plan, copy, store=folder / "store", told=Told())
+    assert again.to_dict() == row.to_dict()
+
+
+def test_scores_that_are_not_finite_are_refused(made, copy):
+    plan, folder, _ = made
+    path = copy / "networks" / plan.networks[0].name / "test.npy"
+    np.save(path, np.full_like(np.load(path), np.nan))
+    with pytest.raises(BadRun, match=r"test\.npy"):
+        reproduction.make(plan, copy, store=folder / "store", told=Told())
+
+
+def test_a_folder_that_is_no_reproduction_is_refused_and_nothing_in_it_touched(made, tmp_path):
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "movie.0123456789abcdef.part").write_text("mine")
+    with pytest.raises(OutputError, match="movie"):
+        make(made[0], tmp_path)
+    assert [path.name for path in (tmp_path / "row").iterdir()] == ["movie.0123456789abcdef.part"]
+    assert [path.name for path in tmp_path.iterdir()] == ["row"]
+
+
+def test_one_process_at_a_time_works_in_a_reproduction(made, copy, monkeypatch):
+    plan, folder, _ = made
+    monkeypatch.setattr(reproduction, "train", lambda *_, **__: 1 / 0)
+    with reproduction.locked(copy):
+        code = "import sys; from pathlib import Path; from moodfield import reproduction\n"
+        code += "with reproduction.locked(Path(sys.argv[1])): pass"
+        done = subprocess.run([sys.executable, "-c", code, str(copy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"LockedError: {copy} is in use by process {os.getpid()}" in done.stderr
+    with pytest.raises(ZeroDivisionError):
+        reproduction.make(plan, copy, store=folder / "store", told=Told())
+    with reproduction.locked(copy):
+        pass
 
 
 def test_tracks_that_cannot_be_read_are_left_out_but_not_of_the_test(tiny, noises, tmp_path, no_export):

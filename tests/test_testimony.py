@@ -13,7 +13,7 @@ from moodfield import calibration, card, jamendo, metrics, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Example
 from moodfield.errors import BadConfig, BadDataset, BadScores
-from moodfield.training import decisions, export, loop, recipe, testimony
+from moodfield.training import decisions, export, loop, recipe, run_folder, testimony
 from moodfield.training.recipe import Recipe
 
 # ---------------------------------------------------------------- what a teacher's scores mean
@@ -300,7 +300,7 @@ def test_the_terms_of_the_bundled_model_are_those_of_its_card():
 def test_cost_is_what_the_logs_of_runs_say(tmp_path):
     for name, seconds in (("one", (3600.0, 1800.0)), ("two", (5400.0,))):
         (tmp_path / name).mkdir()
-        (tmp_path / name / loop.RECIPE).write_text(recipe.dumps(Recipe()))
+        (tmp_path / name / run_folder.RECIPE).write_text(recipe.dumps(Recipe()))
         lines = (vars(loop.Epoch(1, 1e-3, 1.0, processor_seconds=each)) for each in seconds)
         (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert testimony.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")

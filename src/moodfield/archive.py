@@ -253,7 +253,7 @@ def _remembered(to: Path, name: str, sha256: str) -> int | None:
     try:
         kept = json.loads(_memory(to, name).read_bytes())
         right = kept["sha256"] == sha256 and all((to / p).stat().st_size == size for p, size in kept["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # never unpacked, or not remembered well: it is unpacked again
     return len(kept["files"]) if right else None
 

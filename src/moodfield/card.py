@@ -14,7 +14,7 @@ import numpy as np
 
 from moodfield import calibration, errors, files
 from moodfield.calibration import Calibration
-from moodfield.clips import Lengths, WholeTrack
+from moodfield.clips import FixedLength, Lengths, WholeTrack
 from moodfield.errors import BadConfig, BadModel
 from moodfield.mel import MelConfig
 
@@ -28,6 +28,11 @@ FORMAT = 1
 """version of the card's form; a card of another one is refused, loudly"""
 MOST_BYTES = 2**20
 """length of the longest card; one of a thousand tags has a tenth of that"""
+
+MOST_CELLS = 2**25
+"""frames × bands that a network may be given at once, 128 MB: a stranger's card is not to fill the memory"""
+MOST_NUMBER = 2**20
+"""largest number that describes a network: no width, depth or length is beyond it"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,12 @@ class Card:
             faults.append("its vocabulary is empty or names a tag twice")
         if len(self.thresholds) != len(self.vocabulary):
             faults.append(f"it has {len(self.thresholds)} thresholds for {len(self.vocabulary)} tags")
+        if (cells := self.mel.bands * _longest(self.lengths)) > MOST_CELLS:
+            faults.append(f"its network takes {cells:,} cells of a mel at once, at most {MOST_CELLS:,} are given")
+        if not all(
+            isinstance(number, str | bool) or -MOST_NUMBER <= number <= MOST_NUMBER for number in self.net.values()
+        ):
+            faults.append(f"a number of its network is beyond {MOST_NUMBER:,}")
         if any(threshold != threshold for threshold in self.thresholds):
             faults.append("a threshold is not a number")
         if self.proof and (len(self.proof) != len(self.vocabulary) or not all(map(math.isfinite, self.proof))):
@@ -109,6 +120,16 @@ class Card:
             faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
         if faults:
             raise BadModel(f"the card of {self.name!r} cannot be used: {'; '.join(faults)}; export the model again")
+
+
+def _longest(lengths: Lengths) -> int:
+    """Frames that a network may be given at once, for its own sake."""
+    return lengths.frames if isinstance(lengths, FixedLength) else max(lengths.least, lengths.size)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name is that of a file in a folder, on this system and others."""
+    return name not in ("", ".", "..") and not any(letter in name for letter in "/\\:\0")
 
 
 def networks(card: Card) -> tuple[str, ...]:
@@ -147,7 +168,7 @@ def read(folder: str | Path) -> Card:
         raise BadModel(f"{path} is longer than {MOST_BYTES} bytes, which no model card is; get the model again")
     card = loads(text, name=str(path))
     for name, wanted in card.sha256.items():
-        if Path(name).name != name:
+        if not _is_name(name):
             raise BadModel(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
         try:
             came = files.sha256(folder / name)

@@ -107,18 +107,40 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def replace_directory(folder: Path, place: Path) -> Path:
-    """Move `folder` to `place`; a folder that is there already is removed once the new one has its name."""
-    before = place.with_name(f"{place.name}.{secrets.token_hex(8)}.before")
-    if not place.exists():
+    """Move `folder` to `place`; a folder that is there already is removed once the new one has its name.
+
+    Between two renames nothing has the name. A process that is killed there leaves the old folder under a name of its
+    own, which `restore_directory` finds.
+    """
+    if not os.path.lexists(place):
         return folder.replace(place)
+    before = place.with_name(f"{place.name}.{secrets.token_hex(8)}.before")
     place.replace(before)
     try:
         folder.replace(place)
     except OSError:
         before.replace(place)
         raise
+    _sync_folder(place.parent)
     shutil.rmtree(before)
     return place
+
+
+def restore_directory(place: Path) -> None:
+    """Finish or undo a `replace_directory` whose process was killed; no other process may be replacing the folder.
+
+    An old folder gets its name back if nothing has it, else it is removed.
+    """
+    if not place.parent.is_dir():
+        return
+    name = re.compile(re.escape(place.name) + r"\.[0-9a-f]{16}\.before")
+    for path in sorted(place.parent.iterdir()):
+        if not name.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        if os.path.lexists(place):
+            shutil.rmtree(path)
+        else:
+            path.replace(place)
 
 
 def remove_partial_files(folder: Path) -> None:

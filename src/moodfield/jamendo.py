@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -187,11 +187,23 @@ def scan(path: str | Path) -> tuple[list[Track], list[str]]:
             faults.append(f"line {number}: track {cells[0]} comes twice")
         if "" in names:
             faults.append(f"line {number}: a tag has no name")
-        if Path(cells[3]).is_absolute() or ".." in Path(cells[3]).parts:
+        if leaves_folder(cells[3]):
             faults.append(f"line {number}: path {cells[3]!r} leaves the folder of the dataset")
         seen.add(cells[0])
         tracks.append(Track(cells[0], cells[3], seconds, names, cells[1]))
     return tracks, faults
+
+
+def leaves_folder(path: str) -> bool:
+    """Whether a path in an index is anything but that of a file below its folder, on this system or another.
+
+    That is an absolute one, one with a drive (`C:`), one with `..` between slashes or backslashes, the folder itself,
+    and what no file can be called.
+    """
+    windows = PureWindowsPath(path)
+    drive = windows.drive if windows.drive[:1].isascii() and windows.drive[:1].isalpha() else ""
+    outside = bool(drive or windows.root) or ".." in windows.parts or path.startswith("/")
+    return outside or "\0" in path or not PurePosixPath(path).parts or path.endswith("/")
 
 
 def locate(folder: str | Path, path: str) -> Path:
@@ -253,7 +265,7 @@ def _seconds(cell: str) -> float:
 def _lines(path: str | Path) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no UTF-8, or no file can be called that
         raise BadDataset(f"{path} cannot be read as a text file: {error}") from error
     # not splitlines, which also parts at what may stand in a name
     return text.removesuffix("\n").split("\n") if text else []

@@ -27,6 +27,12 @@ KEPT_BYTES = 2**27
 """power spectra up to this size are kept between the passes; of longer tracks they are computed twice"""
 MOST_WINDOW = 2**16
 """longest window in samples, and most bands: a stranger's card is not to fill the memory"""
+MOST_CELLS = 2**24
+"""largest window × bands: the filter bank has half as many cells, and takes 34 MB"""
+MOST_OVERLAPS = 64
+"""windows that a sample is in, at most: with a hop of one a mel would be a thousand times as large as its music"""
+MOST_DB = 1_000.0
+"""deepest floor below the loudest cell; float32 has no 800 dB"""
 LEAST_POWER = 1e-10
 """power below which decibels are not computed"""
 LEAST_WEIGHT_DB = -80.0
@@ -58,13 +64,19 @@ class MelConfig:
             raise BadConfig(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
         if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or not self.floor_db > 0:
             raise BadConfig(f"{self} has a rate < 1000, a window that is odd or < 16, no bands, or a floor ≤ 0 dB")
-        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW:
-            raise BadConfig(f"{self} is beyond {RATES[1]} samples per second, or {MOST_WINDOW} samples or bands")
+        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW or not self.floor_db <= MOST_DB:
+            raise BadConfig(
+                f"{self} is beyond {RATES[1]} samples per second, {MOST_WINDOW} samples or bands, or {MOST_DB:g} dB"
+            )
+        if self.window * self.bands > MOST_CELLS:
+            raise BadConfig(f"{self} has a filter bank beyond {MOST_CELLS} samples × bands; use fewer bands")
         if not 0 <= self.overlap < 1 or self.hop < 1 or abs(self.hop - self.window * (1 - self.overlap)) > 1e-6:
             raise BadConfig(
                 f"an overlap of {self.overlap} of {self.window} samples is no whole number below the window; "
                 "0.75, 0.5 and 0.25 are usual"
             )
+        if self.window > MOST_OVERLAPS * self.hop:
+            raise BadConfig(f"{self}: a sample is in more than {MOST_OVERLAPS} windows; lower the overlap")
 
     @property
     def hop(self) -> int:
@@ -113,6 +125,11 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
         yield bands.T
 
 
+def check(config: MelConfig) -> None:
+    """Refuse with `BadConfig` a config with more bands than its window has bins for."""
+    _filterbank(config)
+
+
 def frames(samples: int, config: MelConfig) -> int:
     """How many frames the mel of so many samples has."""
     if config.kind == "plain":
@@ -150,13 +167,19 @@ def band_hz(config: MelConfig) -> Float64[np.ndarray, "bands"]:
 @lru_cache(maxsize=8)
 def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     """Triangles of unit area, equally spaced on Slaney's mel scale from 0 Hz to half the rate."""
-    hz = _bin_hz(config)
-    low, centre, high = (edges_hz(config)[i : i + config.bands, None] for i in range(3))
-    rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
-    if not triangles.any(axis=1).all():
-        raise BadConfig(f"{config.bands} bands are too many for a window of {config.window}: some band holds no bin")
-    return triangles.astype(np.float32)
+    hz, edges = _bin_hz(config), edges_hz(config)[:, None]
+    found = np.empty((config.bands, len(hz)), np.float32)
+    for first in range(0, config.bands, PART_BANDS):  # in parts, since float64 of all bands may fill the memory
+        last = min(first + PART_BANDS, config.bands)
+        low, centre, high = (edges[first + i : last + i] for i in range(3))
+        rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
+        triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
+        if not triangles.any(axis=1).all():
+            raise BadConfig(
+                f"{config.bands} bands are too many for a window of {config.window}: some band holds no bin"
+            )
+        found[first:last] = triangles
+    return found
 
 
 @lru_cache(maxsize=8)

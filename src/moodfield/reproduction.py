@@ -8,10 +8,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from io import BytesIO
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield import files, fleet, mediaeval, metrics, paper, resampling, submissions
-from moodfield.errors import BadDataset, BadRun, MoodfieldError
+from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Dataset, Split
 from moodfield.nets import survey
 from moodfield.resampling import Interval
-from moodfield.training import loop, pace, recipe, runs, together, validation
+from moodfield.training import loop, pace, recipe, records, run_folder, runs, together, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.pace import Cost, Pace
 from moodfield.training.recipe import Recipe
@@ -157,29 +157,33 @@ def make(
     """Extract, train, average, score, and write; what is finished is not done again, and what was stopped goes on.
 
     The folder has the submission to the task (of the test tracks, with thresholds chosen on the validation tracks), the
-    networks as runs, each of which is a tagger, too, and the row. Refuses a folder of another plan, and a dataset with
-    test tracks that cannot be read: a submission has a row for every one.
+    networks as runs, each of which is a tagger, too, and the row. Refuses a folder of another plan, one that is no
+    reproduction, one that another process works in, and a dataset with test tracks that cannot be read: a submission
+    has a row for every one.
     """
     folder = Path(folder)
-    claim(plan, folder)
-    known = paper.SUBMISSIONS[plan.title]
-    if known.constant:
-        flat = {part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()}
-        return _write(plan, folder, flat, {})
-    place = Place(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
-    plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
-    said = train(plan.networks, plan.dataset, place, told=told)
-    alone = {
-        f"{name}, {way}": (
-            area(plan.dataset, "validation", of(each["validation"])),
-            area(plan.dataset, "test", of(each["test"])),
-        )
-        for name, each in said.items()
-        for way, of in (("mean of snapshots", _mean), ("best epoch", _best))
-    }
-    speaks = _mean if known.starred else _best
-    found = {part: _mean(np.stack([speaks(each[part]) for each in said.values()])) for part in JUDGED}
-    return _write(plan, folder, found, alone)
+    with locked(folder):
+        claim(plan, folder)
+        known = paper.SUBMISSIONS[plan.title]
+        if known.constant:
+            flat = {
+                part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()
+            }
+            return _write(plan, folder, flat, {})
+        place = Place(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
+        plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
+        said = train(plan.networks, plan.dataset, place, told=told)
+        alone = {
+            f"{name}, {way}": (
+                area(plan.dataset, "validation", of(each["validation"])),
+                area(plan.dataset, "test", of(each["test"])),
+            )
+            for name, each in said.items()
+            for way, of in (("mean of snapshots", _mean), ("best epoch", _best))
+        }
+        speaks = _mean if known.starred else _best
+        found = {part: _mean(np.stack([speaks(each[part]) for each in said.values()])) for part in JUDGED}
+        return _write(plan, folder, found, alone)
 
 
 def train(
@@ -212,7 +216,11 @@ def train(
             f"{len(failed)} of {len(networks)} networks could not be trained: {'; '.join(failed)}; the others are "
             "kept, and the same command goes on from there"
         )
-    return {each.name: {part: _read(place.run / each.name / f"{part}.npy") for part in JUDGED} for each in networks}
+    found: dict[str, dict[str, Snapshots]] = {network.name: {} for network in networks}
+    for name, part in product(found, JUDGED):
+        shape, path = (None, *dataset.splits[part].truth.shape), place.run / name / f"{part}.npy"
+        found[name][part] = records.read_array(path, np.float32, shape, remedy="delete it, and start again")
+    return found
 
 
 def _train(dataset: Dataset, place: Place, network: Network, *, folders: bool, told: Told = Told()) -> None:
@@ -228,7 +236,7 @@ def _train(dataset: Dataset, place: Place, network: Network, *, folders: bool, t
         for weights in loop.snapshots(network.plan, own.run).values():
             loop.load(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
-        _keep(own.run / f"{part}.npy", np.stack(said))
+        records.write_array(own.run / f"{part}.npy", np.stack(said))
 
 
 def _waiting(networks: Sequence[Network], place: Place) -> list[Network]:
@@ -238,9 +246,10 @@ def _waiting(networks: Sequence[Network], place: Place) -> list[Network]:
 
 def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
-    if not all((run / f"{part}.npy").is_file() for part in JUDGED):
-        return False
-    return recipe.settled(recipe.read(run / loop.RECIPE)) == recipe.settled(plan)
+    shape = (len(loop.snapshots(plan, run)), None, None)
+    if any(records.array_shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
+        return False  # not asked, or what came of it is damaged: then it is asked again
+    return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
 
 
 def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
@@ -250,7 +259,7 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
     runs, and holds from then on.
     """
     path = place.run / TRACKS
-    before = json.loads(path.read_text()) if path.is_file() else None
+    before = _rows(path, dataset) if path.is_file() else None
     if before and not _waiting(networks, place):
         kept = dataset.take(before)
         for track in chain(*(split.tracks for split in kept.splits.values())):
@@ -271,6 +280,17 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps(rows).encode())
     return dataset.take(rows)
+
+
+def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
+    """The rows of every split that could be read before; refuses a damaged file."""
+    remedy = "remove it, and the tracks are looked at again"
+    rows: dict[str, list[int]] = records.read_json(path, dict, remedy=remedy)
+    for part, split in dataset.splits.items():
+        own = rows.get(part)
+        if not isinstance(own, list) or not all(type(row) is int and 0 <= row < len(split.tracks) for row in own):
+            raise BadRun(f"{path} is damaged: it has no rows of the {part} tracks; {remedy}")
+    return rows
 
 
 def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, tuple[float, float]]) -> Row:
@@ -320,25 +340,39 @@ def _constant(kind: Literal["popular", "random"], dataset: Dataset, split: Split
     return np.tile(np.arange(shape[1]) == commonest, (shape[0], 1)).astype(np.float64)
 
 
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Let no other process work in the folder of a reproduction; refuses a folder that is none."""
+    return run_folder.locked(folder, PLAN, what="a reproduction")
+
+
 def claim(plan: Plan, folder: Path) -> None:
-    """Make the folder this plan's, or see that it is."""
+    """Make the folder this plan's, or see that it is; refuses a folder that is no reproduction."""
     path, wanted = folder / PLAN, plan.to_dict()
+    run_folder.check_free(folder, PLAN, what="a reproduction")
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
-    elif _settled(json.loads(path.read_text())) != _settled(wanted):
+        with run_folder.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
+    elif _decided(path) != _settled(wanted):
         raise BadRun(
             f"{folder} holds a reproduction of another plan, or of a dataset that has changed; give the same to go on, "
             "or another folder"
         )
 
 
+def _decided(path: Path) -> object:
+    """What the plan in a file decides; refuses a damaged one."""
+    remedy = "give another folder, or remove this one"
+    try:
+        return _settled(records.read_json(path, dict, remedy=remedy))
+    except (BadConfig, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise BadRun(f"{path} is damaged, or no plan: {error}; {remedy}") from error
+
+
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
     """What a plan decides."""
-    return {
-        **values,
-        "networks": {name: recipe.settled(recipe.from_dict(each)) for name, each in values["networks"].items()},
-    }
+    networks = {name: recipe.settled(recipe.from_dict(each)) for name, each in values["networks"].items()}
+    return {**values, "networks": networks}
 
 
 def _digest(split: Split) -> str:
@@ -359,21 +393,3 @@ def _of_each_mel(networks: Sequence[Network]) -> list[Recipe]:
 def _absolute(place: Place) -> Place:
     """The same for a process that runs in another folder."""
     return replace(place, **{name: getattr(place, name).absolute() for name in ("music", "store", "run")})
-
-
-def _keep(path: Path, array: np.ndarray) -> None:
-    """An array in a file, whole or not at all."""
-    content = BytesIO()
-    np.save(content, array, allow_pickle=False)
-    files.write(path, content.getvalue())
-
-
-def _read(path: Path) -> Snapshots:
-    """What snapshots said; refuses a damaged file."""
-    try:
-        said: Snapshots = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadRun(
-            f"{path} cannot be read ({error}); delete it, and start again: the network is asked anew"
-        ) from error
-    return said

@@ -72,9 +72,10 @@ def make(
     plan: Plan, folder: Path, *, store: str | Path, on: Where = Where.HERE, jobs: int = 1, told: Told
 ) -> list[Point]:
     """Train a plan's networks in a folder that is this plan's from then on; refuses that of another one."""
-    reproduction.claim(plan, folder)
-    place = Place(plan.dataset.audio, Path(store), folder / reproduction.NETWORKS, jobs, on)
-    return train(plan.networks, plan.dataset, place, told=told)
+    with reproduction.locked(folder):
+        reproduction.claim(plan, folder)
+        place = Place(plan.dataset.audio, Path(store), folder / reproduction.NETWORKS, jobs, on)
+        return train(plan.networks, plan.dataset, place, told=told)
 
 
 def train(wanted: Sequence[Network], dataset: Dataset, place: Place, *, told: Told | None = None) -> list[Point]:

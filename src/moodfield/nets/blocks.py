@@ -30,7 +30,7 @@ Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since 
 AnyMaps = Float[Tensor, "batch _channels _freq _time"]
 AnyNet = TypeVar("AnyNet", bound="Net")
 
-MOST_WIDTH = 4_096
+MOST_WIDTH = 1_024
 """most channels of a first stage: a stranger's card is not to fill the memory"""
 
 

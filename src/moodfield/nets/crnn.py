@@ -40,8 +40,10 @@ class CRNNConfig:
     """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.hidden) < 1 or not (0 <= self.dropout < 1 and 0 <= self.dropout_summary < 1):
-            raise BadConfig(f"{self}: width and hidden are at least 1, both dropouts are 0 … 1")
+        if not (1 <= self.width <= blocks.MOST_WIDTH and 1 <= self.hidden <= blocks.MOST_WIDTH):
+            raise BadConfig(f"{self}: width and hidden are 1 … {blocks.MOST_WIDTH}")
+        if not (0 <= self.dropout < 1 and 0 <= self.dropout_summary < 1):
+            raise BadConfig(f"{self}: both dropouts are 0 … 1")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that a cell looks through along one axis, first to last, before the track is summarised."""

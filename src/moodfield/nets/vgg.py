@@ -40,8 +40,11 @@ class VGGConfig:
     """what files call networks of this kind"""
 
     def __post_init__(self) -> None:
-        if not SHORTEST <= self.frames <= LONGEST or not 0 <= self.dropout < 1 or self.width < 1:
-            raise BadConfig(f"{self}: frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1, the width at least 1")
+        fits = 1 <= self.width <= blocks.MOST_WIDTH and SHORTEST <= self.frames <= LONGEST
+        if not fits or not 0 <= self.dropout < 1:
+            raise BadConfig(
+                f"{self}: the width is 1 … {blocks.MOST_WIDTH}, frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1"
+            )
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that the output looks through along one axis, first to last."""

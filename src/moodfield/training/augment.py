@@ -4,7 +4,6 @@ In: a batch of mels, its truth, and a generator. Out: a batch that never was.
 Knows nothing of: where the batch came from.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from moodfield.clips import MOST_FRAMES
 from moodfield.errors import BadConfig
 
+LEAST_ALPHA, MOST_ALPHA = 1e-3, 1e3
+"""of mix-up: from clips that are hardly ever mixed to clips that are all mixed half and half"""
 Mels = Float[Tensor, "batch bands frames"]
 Truth = Float[Tensor, "batch tags"]
 
@@ -28,8 +30,10 @@ class AugmentConfig:
     """shape of the Beta distribution that shares are drawn from (§2.3), that of the authors' code; 0 for no mix-up"""
 
     def __post_init__(self) -> None:
-        if self.roll_frames < 0 or not 0 <= self.mixup_alpha < math.inf:
-            raise BadConfig(f"{self}: both are 0 or more, and finite")
+        if not 0 <= self.roll_frames <= MOST_FRAMES:
+            raise BadConfig(f"{self}: roll_frames is 0 or more, and at most {MOST_FRAMES}")
+        if self.mixup_alpha and not LEAST_ALPHA <= self.mixup_alpha <= MOST_ALPHA:
+            raise BadConfig(f"{self}: mixup_alpha is 0, or {LEAST_ALPHA} … {MOST_ALPHA:g}")
 
 
 def roll(mels: Mels, config: AugmentConfig, generator: np.random.Generator) -> Mels:

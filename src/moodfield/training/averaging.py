@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from moodfield.errors import BadConfig
 from moodfield.nets import Net
-from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.schedule import MOST_EPOCHS, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class AveragingConfig:
     def __post_init__(self) -> None:
         if (self.start is not None and self.start < 1) or self.every < 0 or self.snapshots < 1:
             raise BadConfig(f"{self}: the start is an epoch from 1 on, every is 0 or more, snapshots are 1 or more")
+        if max(self.every, self.snapshots) > MOST_EPOCHS:
+            raise BadConfig(f"{self}: neither every nor snapshots are above {MOST_EPOCHS}")
 
 
 def epochs(config: AveragingConfig, schedule: ScheduleConfig) -> range:

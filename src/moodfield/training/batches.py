@@ -4,7 +4,6 @@ In: mapped mels, their truth, and a generator. Out: batches of clips, each with 
 Knows nothing of: files, networks, augmentation.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,12 @@ Thing = TypeVar("Thing")
 Row = Float32[np.ndarray, "tags"]
 
 
+MOST_SECONDS = 3_600.0
+"""longest clip"""
+MOST_CLIPS = 2**16
+"""in a batch"""
+
+
 @dataclass(frozen=True)
 class BatchConfig:
     """What the loop is fed."""
@@ -32,8 +37,11 @@ class BatchConfig:
     """clips in a batch; *chosen by us*: the paper is silent"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip_seconds < math.inf or self.size < 2:
-            raise BadConfig(f"{self}: clips last more than 0 s, and a batch has at least 2 of them (batch norm)")
+        if not 0 < self.clip_seconds <= MOST_SECONDS or not 2 <= self.size <= MOST_CLIPS:
+            raise BadConfig(
+                f"{self}: clips last more than 0 s and at most {MOST_SECONDS:g} s, and a batch has at least 2 of them "
+                f"(batch norm) and at most {MOST_CLIPS}"
+            )
 
 
 @runtime_checkable

@@ -8,26 +8,41 @@ import csv
 import hashlib
 import io
 import itertools
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, files, fleet, mel, nets, tagger, tags
+from moodfield import calibration, card, files, jamendo, tagger, tags
 from moodfield.card import Card
-from moodfield.errors import BadDataset, BadModel, BadRun, MoodfieldError
+from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
 from moodfield.jamendo import Split, Track
 from moodfield.mel import MelConfig
-from moodfield.tagger import Listener, Member
-from moodfield.training import export, loop, perform, recipe, runs, testimony, validation
+from moodfield.nets import CPResNetConfig
+from moodfield.training import (
+    checks,
+    export,
+    loop,
+    perform,
+    recipe,
+    run_folder,
+    runs,
+    store,
+    teacher,
+    testimony,
+    together,
+    validation,
+)
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.run_folder import TRUTH, VOCABULARY
 from moodfield.training.runs import Heard, Place
 from moodfield.training.schedule import ScheduleConfig
 from moodfield.training.store import Statistics, Store
@@ -36,14 +51,10 @@ from moodfield.training.testimony import Opinions, Terms
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
 
-TEACHER_WINDOW = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
-"""seconds that a window of the teacher lasts"""
-TEACHER_STEP = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
-"""seconds from one of its windows to the next"""
 STUDENT = Recipe(
-    net=nets.CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
+    net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
     mel=MelConfig(rate=12_000, window=1_024, overlap=0.25, bands=128, kind="plain"),
-    batch=BatchConfig(clip_seconds=TEACHER_WINDOW),
+    batch=BatchConfig(clip_seconds=teacher.WINDOW),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
     averaging=AveragingConfig(start=7, every=1, snapshots=1),
@@ -83,6 +94,8 @@ def read_manifest(path: str | Path) -> Music:
     licences: dict[str, dict[str, None]] = {}
     for row in rows:
         name = f"{row['package']}/{row['path']}"
+        if not row["package"] or not row["path"] or any(map(jamendo.leaves_folder, (row["package"], row["path"]))):
+            raise BadDataset(f"{path}: {name!r} leaves the folder of the music; give paths below it")
         if row["split"] not in tracks:
             raise BadDataset(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
         try:
@@ -99,43 +112,6 @@ def read_manifest(path: str | Path) -> Music:
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
     named = {package: ", ".join(kinds) for package, kinds in licences.items()}
     return Music(train, heldout, named, hashlib.sha256(text).hexdigest())
-
-
-def teacher(checkpoint: str | Path, folder: str | Path) -> Path:
-    """The model folder of the organisers' baseline, made from its published checkpoint unless it is there."""
-    digest = _digest(checkpoint)
-    model = Path(folder) / f"teacher-{digest[:12]}" / "model"
-    if not (model / card.CARD).is_file():
-        plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
-        described = export.describe(
-            plan,
-            net := nets.published(checkpoint),
-            tags.MOODS_AND_THEMES,
-            name="vggish",
-            summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
-            licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
-            origin={"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"},
-        )
-        export.export(net, described, model)
-    return model
-
-
-def listen(
-    model: Path, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
-) -> Iterator[tuple[Track, Path | MoodfieldError]]:
-    """Write what the teacher says of every window of every track, unless it is there; failures come as their errors.
-
-    `model` is the folder of the teacher; its opinions lie beside it.
-    """
-    work = [(Path(music) / track.path, _opinion(model, track)) for track in tracks]
-    for track, (_, result) in zip(tracks, fleet.each(partial(_listen, model), work, jobs=jobs), strict=True):
-        yield track, result
-
-
-def truth(model: Path, tracks: Sequence[Track], student: MelConfig) -> WindowTruth:
-    """What the teacher said of the windows of these tracks, as truth for a student with its own mel."""
-    windows = tuple(np.load(_opinion(model, track), allow_pickle=False) for track in tracks)
-    return WindowTruth(windows, step=TEACHER_STEP * student.frames_per_second)
 
 
 @dataclass(frozen=True)
@@ -163,22 +139,56 @@ def lesson(
     speeds: Sequence[float] = (),
     heard: Heard = lambda *_: None,
 ) -> Lesson:
-    """Let the teacher, and the student's mel, hear all music once and for good; what cannot be heard is left out.
+    """Compute the teacher's logits and the student's mels of all music once; what cannot be read is left out.
 
-    Music to learn from is also heard at other `speeds`: more music, with a truth of its own.
+    Music to learn from also comes at other `speeds`: more music, with a truth of its own.
     """
-    model = teacher(checkpoint, place.mels)
-    mels = Store(place.mels, plan.mel)
-    kept, materials = [], []
-    for split in (_also_at(speeds, found.train, place), found.heldout):
-        for track, result in listen(model, split.tracks, place.music, jobs=place.jobs):
-            heard(track, result if isinstance(result, MoodfieldError) else None)
-        rows = runs.gather(split.tracks, plan, place, heard=heard)
-        tracks = split.take([row for row in rows if _opinion(model, split.tracks[row]).is_file()]).tracks
-        kept.append(tracks)
-        materials.append(Material(tuple(map(mels.open, tracks)), truth(model, tracks, plan.mel)))
-    (learn, judge), (learned, judged) = materials, kept
-    return Lesson(learn, judge, learned, judged, mels.statistics(learned))
+    model = teacher.model_of(checkpoint, place.store)
+    parts = [_part(plan, model, found.train.tracks, place, heard)]
+    for speed in sorted(set(speeds)):
+        if tracks := _copies(found.train.tracks, place, speed, heard):
+            copies = replace(place, music=perform.folder(place.store, speed))
+            parts.append(_part(plan, model, tracks, copies, heard))
+    judge = _part(plan, model, found.heldout.tracks, place, heard)
+    mels = tuple(stored for part in parts for stored in part.material.mels)
+    windows = tuple(rows for part in parts for rows in part.windows)
+    learn = Material(mels, WindowTruth(windows, teacher.STEP * plan.mel.frames_per_second))
+    statistics = store.statistics([(part.mels, part.tracks) for part in parts])
+    return Lesson(learn, judge.material, tuple(t for part in parts for t in part.tracks), judge.tracks, statistics)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The tracks of one folder that teacher and student could read."""
+
+    tracks: tuple[Track, ...]
+    mels: Store
+    material: Material
+    windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
+
+
+def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: Place, heard: Heard) -> _Part:
+    """The teacher's logits and the student's mels of the tracks of one folder."""
+    failed = set()
+    for track, result in teacher.compute(model, tracks, place.music, jobs=place.jobs):
+        error = result if isinstance(result, MoodfieldError) else None
+        heard(track, error)
+        failed |= {track} if error else set()
+    kept = tuple(tracks[row] for row in runs.gather(tracks, plan, place, heard=heard) if tracks[row] not in failed)
+    mels, truth = place.mels(plan.mel), teacher.truth(model, kept, place.music, plan.mel)
+    return _Part(kept, mels, Material(tuple(map(mels.open, kept)), truth), truth.windows)
+
+
+def _copies(tracks: Sequence[Track], place: Place, speed: float, heard: Heard) -> list[Track]:
+    """The tracks at another speed; of one that cannot be read, neither teacher nor student will have anything."""
+    found = []
+    for track, copy in perform.play(tracks, place.music, place.store, speed, jobs=place.jobs):
+        if isinstance(copy, MoodfieldError):
+            heard(track, copy)
+            heard(track, copy)
+        else:
+            found.append(copy)
+    return found
 
 
 def distill(
@@ -207,44 +217,72 @@ def distill(
     `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
     trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
     """
+    if together.several():
+        raise BadConfig("several processes came; distill is one process, which uses every core")
+    for speed in speeds:
+        perform.check(speed)
     fed = _fed(checkpoint, found, speeds)
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
-    given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
-    vocabulary, folder = found.train.vocabulary, place.run / "draft"
-    net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
-    loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
-    draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
-    export.export(net, judged.tell(draft) if judged else draft, folder)
-    draft, (teacher, student, names) = card.read(folder), _opinions(folder, given, found, judged)
+    checks.check_plan(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
+    with run_folder.locked(place.run, cache=place.store):
+        decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
+        run_folder.check(place.run, plan, decided)
+        folder, best = place.run / "draft", place.run / tagger.BEST
+        files.restore_directory(best)
+        for model in (folder, best):
+            export.check_folder(model)
+        given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
+        run_folder.claim(place.run, plan, decided, cache=place.store)
+        vocabulary = found.train.vocabulary
+        net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
+        loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
+        draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
+        export.export(net, judged.tell(draft) if judged else draft, folder)
+        cost = testimony.cost([place.run, *([measured] if measured else [])])
+        origin = {**terms.origin, **fed, "seed": str(plan.seed), "cost": cost}
+        student = replace(_described(folder, given, found, before, judged, origin), limits=terms.limits)
+        export.label(replace(student, appendix=appendix), folder)
+        export.check_folder(best)
+        return card.read(files.replace_directory(folder, best))
+
+
+def _described(
+    folder: Path,
+    given: Lesson,
+    found: Music,
+    before: Card | None,
+    judged: testimony.Judged | None,
+    origin: Mapping[str, str],
+) -> Card:
+    """The card of the student in a folder: thresholds, what is measured, and where it comes from."""
+    draft, (taught_by, student, names) = card.read(folder), _opinions(folder, given, found, judged)
+    figures, examples = (before.figures, before.examples) if before else testimony.seen(taught_by, student, names)
     origin = {
-        **terms.origin,
-        **fed,
-        "seed": str(plan.seed),
-        "cost": testimony.cost([place.run, *([measured] if measured else [])]),
+        **origin,
         **draft.origin,
         "thresholds": "chosen on all of the music, by the scores alone, to decide like the teacher",
-        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if measured else ""),
+        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if before else ""),
         "learned from": _packages(found, given.learned),
     }
-    figures, examples = (before.figures, before.examples) if before else testimony.seen(teacher, student, names)
-    described = replace(
+    return replace(
         draft,
         thresholds=tuple(student.thresholds.tolist()),
         origin=origin,
         figures=dict(figures) | dict(draft.figures),
-        limits=terms.limits,
         examples=examples,
-        appendix=appendix,
     )
-    export.label(described, folder)
-    return card.read(files.replace_directory(folder, place.run / tagger.BEST))
+
+
+def _digest_of(fed: Mapping[str, str], *, measured: bool) -> str:
+    """What tells the truth of a student from that of any other."""
+    return hashlib.sha256(json.dumps([dict(fed), measured], sort_keys=True).encode()).hexdigest()
 
 
 def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[str, str]:
     """What a student learns from; two with the same recipe that were fed the same learn the same."""
     return {
-        "taught by": f"a checkpoint, SHA-256 {_digest(checkpoint)}",
+        "taught by": f"a checkpoint, SHA-256 {teacher.sha256(checkpoint)}",
         "music": f"a manifest, SHA-256 {found.manifest}",
         "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds})),
     }
@@ -257,9 +295,9 @@ def _opinions(
     pieces, tracks = _own(given, found)
     heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
     known = judged.calibration.scores if judged else calibration.sigmoid
-    teacher = Opinions(known(pieces.truth.tracks()), heldout, priors)
-    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teacher)
-    return teacher, student, [_title(track) for track in itertools.compress(tracks, heldout)]
+    teachers = Opinions(known(pieces.truth.tracks()), heldout, priors)
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teachers)
+    return teachers, student, [_title(track) for track in itertools.compress(tracks, heldout)]
 
 
 def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
@@ -283,7 +321,7 @@ def _title(track: Track) -> str:
 
 def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: testimony.Judged | None) -> Card:
     """The card of a run that learned in the same way from the training packages alone."""
-    if recipe.read(measured / loop.RECIPE) != plan:
+    if recipe.read(measured / run_folder.RECIPE) != plan:
         raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
     known = card.read(measured / tagger.BEST)
     for what, own in fed.items():
@@ -309,16 +347,6 @@ def _both(found: Music) -> Split:
     return replace(found.train, tracks=found.train.tracks + found.heldout.tracks)
 
 
-def _also_at(speeds: Sequence[float], split: Split, place: Place) -> Split:
-    """A split whose tracks come at other speeds, too; those that cannot be read will be missed later, and reported."""
-    played = [
-        track
-        for speed in sorted(set(speeds))
-        for track, _ in perform.play(split.tracks, place.music, speed, jobs=place.jobs)
-    ]
-    return replace(split, tracks=(*split.tracks, *played))
-
-
 def _packages(found: Music, tracks: Sequence[Track]) -> str:
     """How many tracks of which packages, with their licences; a track that came at several speeds counts once."""
     own = {track.id for split in (found.train, found.heldout) for track in split.tracks}
@@ -327,36 +355,3 @@ def _packages(found: Music, tracks: Sequence[Track]) -> str:
     hours = sum(track.seconds for track in tracks) / 3600
     each = "; ".join(f"{package} {number} ({found.licences[package]})" for package, number in count.items())
     return f"{len(tracks)} tracks, {hours:.1f} h: {each}"
-
-
-def _digest(checkpoint: str | Path) -> str:
-    """The SHA-256 of a teacher."""
-    try:
-        return files.sha256(Path(checkpoint))
-    except OSError as error:
-        raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
-
-
-def _opinion(model: Path, track: Track) -> Path:
-    """Where the teacher's logits for the windows of a track are kept: beside its model folder."""
-    return model.parent / f"{track.path}.npy"
-
-
-def _listen(model: Path, work: tuple[Path, Path]) -> Path:
-    source, target = work
-    if target.is_file():
-        return target
-    listener = Listener(_member(model))
-    for piece in mel.stream(partial(audio.blocks, source, rate=mel.ORGANISERS.rate), mel.ORGANISERS):
-        listener.push(piece)
-    content = io.BytesIO()
-    np.save(content, np.ascontiguousarray(listener.finish().T), allow_pickle=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    files.write(target, content.getvalue())
-    return target
-
-
-@lru_cache(maxsize=1)
-def _member(model: Path) -> Member:
-    """The teacher on one core, loaded once in every process."""
-    return tagger.load(model, threads=1).members[0]

@@ -6,6 +6,7 @@ Knows nothing of: how the network was trained.
 
 import logging
 import math
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from moodfield import card, clips, files, proof, tags
 from moodfield.card import Card
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
-from moodfield.errors import BadModel
+from moodfield.errors import BadModel, OutputError
 from moodfield.nets import Net, blocks
 from moodfield.tagger import Member
 from moodfield.training.recipe import Recipe
@@ -65,13 +66,41 @@ def export(net: Net, described: Card, folder: str | Path) -> Card:
     checksums of the files, and with what the network says of the made-up piece by which it can be checked elsewhere.
     """
     folder = Path(folder)
+    _check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    files.remove_partial_files(folder)
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     files.write(folder / card.WEIGHTS, save(weights))
     _export_onnx(net, described, folder)
     _compare(net, described, folder)
     return label(_remember(described, folder), folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse with `OutputError` a model folder that cannot be replaced as a whole: it holds files of somebody else."""
+    _check_ours(folder)
+    ours = {card.CARD, card.README, card.WEIGHTS, card.NETWORK, card.SUMMARY, ".DS_Store"}
+    strange = [
+        path.name
+        for path in sorted(folder.iterdir() if folder.is_dir() else ())
+        if path.is_dir() or not (path.name in ours or files.PARTIAL.fullmatch(path.name))
+    ]
+    if strange:
+        raise OutputError(
+            f"{folder} would be replaced, but holds {strange[0]!r}, which is of no model; move that first"
+        )
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse with `OutputError` what is neither missing, nor empty, nor a model folder, finished or begun."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file, where a model folder is to be; move it, or give another folder")
+    names = {re.sub(r"\.[0-9a-f]{16}\.part$", "", path.name) for path in folder.iterdir()}
+    if names - {".DS_Store"} and not names & {card.CARD, card.WEIGHTS}:
+        raise OutputError(f"{folder} is not empty, and no model folder: it holds {min(names)!r}; give another folder")
 
 
 def label(described: Card, folder: str | Path) -> Card:

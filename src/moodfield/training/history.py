@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from moodfield import errors
 from moodfield.errors import BadRun
-from moodfield.training import loop, recipe
+from moodfield.training import loop, recipe, records, run_folder
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -48,16 +51,17 @@ class History:
 
 
 def read(folder: str | Path) -> History:
-    """The history of a run; refuses a folder that is none."""
+    """The history of a run; refuses a folder that is none, and a damaged log."""
     folder = Path(folder)
-    if not (folder / loop.RECIPE).is_file():
-        raise BadRun(f"{folder} is not a run: it has no {loop.RECIPE}; name the folder given to train --to")
-    log = folder / loop.LOG
+    if not (folder / run_folder.RECIPE).is_file():
+        raise BadRun(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the folder given to train --to")
+    plan, log = recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
+    lines = records.read_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
     try:
-        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-        return History(folder, recipe.read(folder / loop.RECIPE), tuple(Epoch(**json.loads(line)) for line in lines))
-    except (OSError, ValueError, TypeError) as error:
-        raise BadRun(f"{log} cannot be read as the log of a run: {error}") from error
+        epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
+    except ValidationError as error:
+        raise BadRun(f"{log} cannot be read as the log of a run: {errors.misfits(error.errors())}") from error
+    return History(folder, plan, epochs)
 
 
 def apart(histories: list[History]) -> dict[str, list[Any]]:

@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -30,20 +29,19 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from moodfield import files, tagger
-from moodfield.clips import FixedLength
-from moodfield.errors import BadConfig, BadRun
+from moodfield.errors import BadRun
 from moodfield.nets import Net
-from moodfield.training import augment, averaging, batches, recipe, schedule, together
+from moodfield.training import augment, averaging, batches, checks, records, run_folder, schedule, together
 from moodfield.training.batches import Material
 from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.run_folder import MATERIAL, VOCABULARY
 from moodfield.training.store import Statistics
 from moodfield.training.together import Team
-from moodfield.training.validation import Exam
+from moodfield.training.validation import Exam, NotFinite
 
-RECIPE, VOCABULARY, MATERIAL = "recipe.json", "vocabulary.json", "material.json"
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 SNAPSHOT, RESUMED = "swa-{}.safetensors", "resume-{}.safetensors"
-"""the files of a run; the last two have the epoch in their names"""
+"""files of a run, beside those that it was decided by; the last two have the epoch in their names"""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """settings of glibc's malloc, as malloc.h numbers them"""
 
@@ -96,78 +94,94 @@ def train(
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` hears of every epoch.
-    Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
-    Refuses a run of another recipe or vocabulary, clips shorter than the network takes, batches that cannot be shared,
-    a loss that is no longer a number, and a folder that cannot be written: what the run had before is kept.
+    The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` is called after every
+    epoch. Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
+    Refuses a folder that is no run, or that of a run of another recipe, vocabulary or material, or that another process
+    works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
+    that cannot be written: what the run had before is kept.
     """
     folder, team = Path(run), together.gather(plan.precision)
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
+    checks.check_shares(plan, clips=len(learn.truth), processes=team.size)
+    with run_folder.locked(folder, wanted=team.first):
+        if team.first:
+            decided = {VOCABULARY: list(vocabulary), MATERIAL: _digest(learn, statistics)}
+            run_folder.claim(folder, plan, decided)
+        team.wait()
+        exam = Exam(plan, judge, tuple(vocabulary), loss_of, team)
+        _epochs(folder, plan, net, learn, exam, statistics.mean.astype(np.float32), report)
+        team.wait()
+        net = _fresh(plan, statistics, len(vocabulary))
+        load(net, folder / BEST)
+        return net
+
+
+def _epochs(
+    folder: Path,
+    plan: Recipe,
+    net: Net,
+    learn: Material,
+    exam: Exam,
+    fill: Float32[np.ndarray, "bands"],
+    report: Callable[[Epoch], None],
+) -> None:
+    """All epochs that the run in a folder does not have yet."""
+    team = cast("Team", exam.team)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _check_shares(plan, learn, team)
-    if team.first:
-        _claim(folder, plan, vocabulary, _digest(learn, statistics))
-    team.wait()
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     if team.size > 1:
         together.share_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
-    with _writing(folder):
+    with run_folder.writing(folder):
         started, best = _resume(folder, plan, state)  # where the weights are by now, there the moments belong
-    exam, fill = Exam(plan, judge, tuple(vocabulary), loss_of, team), statistics.mean.astype(np.float32)
     for number in range(started, plan.schedule.epochs):
         began, rate = time.process_time(), schedule.rate(plan.schedule, number)
         for group in tuned.param_groups:
             group["lr"] = rate
         generator = np.random.default_rng([plan.seed, number])
         torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
-        with _learning(plan):
-            loss = _finite(_learn(team, model, tuned, loss_of, _mixed(plan, learn, fill, generator)), number + 1)
-        if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
-            clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
-            with team.fabric.autocast():
-                averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
-        with _writing(folder):
-            done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
-            if team.first:
-                _keep(folder, plan, state, done, better=done.best != best)
+        with _learning(plan, number + 1):
+            loss = _learn(team, model, tuned, exam.loss, _mixed(plan, learn, fill, generator))
+            _check_finite(loss, net)
+            if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
+                clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
+                with team.fabric.autocast():
+                    averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
+            with run_folder.writing(folder):
+                done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
+                if team.first:
+                    _keep(folder, plan, state, done, better=done.best != best)
         best = done.best
         if team.first:
             report(done)
-    team.wait()
-    net = _fresh(plan, statistics, len(vocabulary))
-    load(net, folder / BEST)
-    return net
-
-
-def _check_shares(plan: Recipe, learn: Material, team: Team) -> None:
-    """Every process is to have as many clips of a batch as the others."""
-    size = min(plan.batch.size, len(learn.truth))
-    if size % team.size:
-        raise BadConfig(
-            f"batches of {size} clips came for {team.size} processes; set batch.size to a multiple of {team.size}"
-        )
 
 
 @contextmanager
-def _learning(plan: Recipe) -> Iterator[None]:
-    """Say what to do when a device has too little memory."""
+def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
+    """Turn errors of an epoch into those that say what to do: too little memory, numbers that are not finite."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise BadRun(
             f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
         ) from error
+    except NotFinite as error:
+        raise BadRun(
+            f"training diverged in epoch {epoch}: {error}; lower schedule.peak, or train in 32-true; what the run "
+            "had before this epoch is kept"
+        ) from error
 
 
-def _finite(loss: float, epoch: int) -> float:
-    """The very same; an epoch whose loss is no number does not count."""
+def _check_finite(loss: float, net: Net) -> None:
+    """Refuse with `NotFinite` a loss or weights that are not finite; such an epoch does not count."""
     if not math.isfinite(loss):
-        raise BadRun(f"the loss became {loss} in epoch {epoch}; lower schedule.peak, or train in 32-true")
-    return loss
+        raise NotFinite(f"the loss became {loss}")
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise NotFinite(f"the weights {name} are not finite")
 
 
 def _learn(
@@ -185,16 +199,18 @@ def _learn(
         loss = loss_of(model(team.part(mels)).float(), team.part(truth))
         team.fabric.backward(loss)
         tuned.step()
-        losses.append(loss.detach().double())  # not asked for its value: a GPU would be waited for
-    return team.mean(float(torch.stack(losses).mean()))
+        losses.append(loss.detach())  # not asked for its value: a GPU would be waited for
+    return team.mean(math.fsum(torch.stack(losses).tolist()) / len(losses))  # Apple's GPUs have no float64
 
 
 def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch, began: float) -> Epoch:
     """The epoch with its marks, where they are due, and its time since the processor's clock was at `began`."""
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
         marks = exam(state.net)
+        if not (math.isfinite(marks.score) and math.isfinite(marks.loss)):
+            raise NotFinite(f"the validation score became {marks.score}, the validation loss {marks.loss}")
         done = replace(done, score=marks.score, validation_loss=marks.loss)
-        if done.best is None or marks.score > done.best or not math.isfinite(done.best):
+        if done.best is None or marks.score > done.best:
             done = replace(done, best=marks.score)
     if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
         mean = cast("Net", state.average.module)
@@ -242,12 +258,9 @@ def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(plan.seed)
     net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
-    if not isinstance(net.lengths, FixedLength) and plan.clip_frames < net.lengths.least:
-        raise BadConfig(
-            f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.least} or more; "
-            "raise batch.clip_seconds"
-        )
-    net.standardize.fill(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    checks.check_clips(plan, net)
+    mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.spread))
+    net.standardize.fill(mean, spread)
     return net
 
 
@@ -269,46 +282,18 @@ def _digest(learn: Material, statistics: Statistics) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _claim(folder: Path, plan: Recipe, vocabulary: Sequence[str], material: str) -> None:
-    """Make the folder this recipe's, this vocabulary's and this material's, or see that it is."""
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.remove_partial_files(folder)
-        claims = {RECIPE: recipe.dumps(plan), VOCABULARY: json.dumps(list(vocabulary)), MATERIAL: json.dumps(material)}
-        for name, wanted in claims.items():
-            path = folder / name
-            if not path.is_file():
-                files.write(path, wanted.encode())
-            elif _settled(name, path.read_text()) != _settled(name, wanted):
-                raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say what the disk refused; all that the run had before is still there."""
-    try:
-        yield
-    except OSError as error:
-        raise BadRun(
-            f"the run cannot be kept in {folder}: {error}; make room or give it another folder, and start it again: "
-            "it goes on after its last whole epoch"
-        ) from error
-
-
-def _settled(name: str, text: str) -> object:
-    """What a file of a run decides; a recipe from before some setting existed has its default."""
-    values = json.loads(text)
-    return recipe.settled(recipe.from_dict(values)) if name == RECIPE else values
-
-
 def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss; for a teacher's logits the network also begins with their mean and spread."""
-    truth = torch.from_numpy(learn.truth.tracks())
+    rows = learn.truth.tracks()
+    checks.check_truth(config, rows)
+    truth = torch.from_numpy(rows)
     if config.kind == "tags":
-        if not bool(((truth >= 0) & (truth <= 1)).all()):
-            raise BadConfig("truth outside 0 … 1 came; for a teacher's logits set loss.kind=logits")
-        weight = torch.tensor(config.pos_weight)
-        return partial(F.binary_cross_entropy_with_logits, pos_weight=weight)
+
+        def weighted(logits: Tensor, wanted: Tensor) -> Tensor:
+            weight = torch.tensor(config.pos_weight).to(logits)
+            return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+
+        return weighted
     mean, spread = truth.mean(dim=0), truth.std(dim=0).clamp_min(1e-3)
     net.expect(mean, spread)
 
@@ -328,8 +313,8 @@ def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: boo
     weights = RESUMED.format(done.epoch)
     _save(folder / weights, tensors)
     log = folder / LOG
-    lines = log.read_text().splitlines()[: done.epoch - 1] if log.is_file() else []
-    files.write(log, "".join(f"{line}\n" for line in [*lines, json.dumps(vars(done))]).encode())
+    lines = log.read_bytes().split(b"\n")[: done.epoch - 1] if log.is_file() else []
+    files.write(log, b"".join(line + b"\n" for line in [*lines, json.dumps(vars(done)).encode()]))
     counts = {"epoch": done.epoch, "best": done.best, "better": better, "weights": weights}
     files.write(folder / RESUME, json.dumps(counts).encode())
     if better:
@@ -338,12 +323,13 @@ def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: boo
 
 
 def _tidy(folder: Path, plan: Recipe, epoch: int, weights: str) -> None:
-    """Remove the weights that a run which has come to this epoch no longer wants."""
+    """Remove the weights that a run which has come to this epoch no longer wants; they are files that it has made."""
     kept = {weights, *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, epoch))}
-    for pattern in (SNAPSHOT, RESUMED):
-        for path in folder.glob(pattern.format("*")):
-            if path.name not in kept:
-                path.unlink()
+    made = {SNAPSHOT.format(each) for each in averaging.epochs(plan.averaging, plan.schedule)}
+    made |= {RESUMED.format(each) for each in range(1, plan.schedule.epochs + 1)}
+    for path in folder.iterdir():
+        if path.name in made - kept and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | None]:
@@ -351,11 +337,36 @@ def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | Non
     path = folder / RESUME
     if not path.is_file():
         return 0, None
-    done = json.loads(path.read_text())
+    done = _read_resume(path, plan)
+    weights = folder / done["weights"]
+    try:
+        _restore(weights, state)
+    except (OSError, ValueError, LookupError, RuntimeError, safetensors.SafetensorError) as error:
+        raise BadRun(f"{weights} does not hold what this run would go on with: {error}; {run_folder.REMEDY}") from error
+    if state.team.first:  # it may have been killed before it kept the best, or tidied up
+        best = _bytes(state.net.state_dict())
+        if done.get("better") and not ((folder / BEST).is_file() and (folder / BEST).read_bytes() == best):
+            files.write(folder / BEST, best)
+        _tidy(folder, plan, done["epoch"], done["weights"])
+    return done["epoch"], done["best"]
+
+
+def _read_resume(path: Path, plan: Recipe) -> dict[str, Any]:
+    """What a run last wrote down; refuses a damaged file."""
+    done: dict[str, Any] = records.read_json(path, dict, remedy=run_folder.REMEDY)
+    epoch, best = done.get("epoch"), done.get("best")
+    right = type(epoch) is int and 1 <= epoch <= plan.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
+    if not right or not (best is None or type(best) in (int, float)):
+        raise BadRun(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
+    return done
+
+
+def _restore(path: Path, state: _State) -> None:
+    """Network, average and moments as they were; raises what a file that does not fit makes torch raise."""
     parameters = list(state.net.parameters())
     moments: dict[int, dict[str, Tensor]] = {}
     kept: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}}
-    with safetensors.safe_open(folder / done["weights"], framework="pt") as file:
+    with safetensors.safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
             whose, _, key = name.partition(".")
             value = file.get_tensor(name)
@@ -370,13 +381,12 @@ def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | Non
     if kept["average"]:
         state.average.load_state_dict(kept["average"])
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    if state.team.first:  # it may have been killed before it kept the best, or tidied up
-        if done.get("better"):
-            _save(folder / BEST, state.net.state_dict())
-        _tidy(folder, plan, done["epoch"], done["weights"])
-    return int(done["epoch"]), done["best"]
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Tensors in one file, whole or not at all."""
-    files.write(path, save({name: value.detach().contiguous().cpu() for name, value in tensors.items()}))
+    files.write(path, _bytes(tensors))
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: value.detach().contiguous().cpu() for name, value in tensors.items()})

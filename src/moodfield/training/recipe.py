@@ -7,9 +7,9 @@ Knows nothing of: data, or how any setting is obeyed.
 import ast
 import inspect
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,14 +17,22 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from moodfield import errors
+from moodfield.clips import MOST_FRAMES
 from moodfield.errors import BadConfig
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
-from moodfield.training import averaging
+from moodfield.training import averaging, records
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig
-from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.schedule import MOST_EPOCHS, ScheduleConfig
+
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""of a present tag over an absent one"""
+MOST_SEED = 2**63 - 1
+"""the largest that torch takes"""
+LEAST_STRIDE, MOST_STRIDE = 0.1, 86_400.0
+"""seconds from one validated clip to the next: from clips that overlap almost wholly to one a day"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ class LossConfig:
     """weight of a present tag over an absent one, for `tags`; *inferred* from how the submissions are calibrated"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.pos_weight < math.inf:
-            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is above 0 and finite")
+        if not LEAST_WEIGHT <= self.pos_weight <= MOST_WEIGHT:
+            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is {LEAST_WEIGHT:g} … {MOST_WEIGHT:g}")
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,16 @@ class Recipe:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        if self.validate_every < 1 or self.seed < 0:
-            raise BadConfig("validate_every is at least 1, the seed at least 0")
-        if self.validate_stride is not None and not 0 < self.validate_stride < math.inf:
-            raise BadConfig(f"a validate_stride of {self.validate_stride} s came, it is above 0, or none")
+        if not 1 <= self.validate_every <= MOST_EPOCHS or not 0 <= self.seed <= MOST_SEED:
+            raise BadConfig(f"validate_every is 1 … {MOST_EPOCHS} epochs, the seed 0 … 2⁶³ − 1")
+        if self.validate_stride is not None and not LEAST_STRIDE <= self.validate_stride <= MOST_STRIDE:
+            raise BadConfig(
+                f"a validate_stride of {self.validate_stride} s came, it is {LEAST_STRIDE} … {MOST_STRIDE:g}, or none"
+            )
+        if self.clip_frames > MOST_FRAMES:
+            raise BadConfig(
+                f"clips of {self.clip_frames} frames came, at most {MOST_FRAMES} are possible; lower batch.clip_seconds"
+            )
         averaging.epochs(self.averaging, self.schedule)  # which refuses what does not fit
 
     @property
@@ -116,9 +130,12 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     """The recipe of plain values; refuses what is unknown, of the wrong type or out of range, all at once."""
     _refuse_unknown(values, to_dict(Recipe()), "")
     try:
-        return TypeAdapter(Recipe).validate_python(dict(values))
-    except ValidationError as error:
-        raise BadConfig(f"not a recipe: {errors.misfits(error.errors())}") from error
+        found: Recipe = _validator().validate_python(dict(values))
+    except (ValidationError, OverflowError) as error:
+        why = errors.misfits(error.errors()) if isinstance(error, ValidationError) else str(error)
+        raise BadConfig(f"not a recipe: {why}") from error
+    _refuse_booleans(values, to_dict(found), "")
+    return found
 
 
 def settled(plan: Recipe) -> Recipe:
@@ -128,13 +145,12 @@ def settled(plan: Recipe) -> Recipe:
 
 def read(path: str | Path) -> Recipe:
     """The recipe in a file, such as the `recipe.json` of a run."""
+    remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
+    values = records.read_json(Path(path), dict, remedy=remedy, error=BadConfig)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadConfig(f"{path} cannot be read as a recipe: {error}") from error
-    if not isinstance(values, dict):
-        raise BadConfig(f"{path} holds a {type(values).__name__}, a recipe is an object of settings")
-    return from_dict(values)
+        return from_dict(values)
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {error}") from error
 
 
 def change(recipe: Recipe, *settings: str) -> Recipe:
@@ -168,6 +184,12 @@ def change(recipe: Recipe, *settings: str) -> Recipe:
 def dumps(recipe: Recipe) -> str:
     """The recipe as JSON."""
     return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+@cache
+def _validator() -> Any:
+    """What makes a recipe of plain values; to build it takes a while."""
+    return TypeAdapter(Recipe)
 
 
 def _settings(config: Any, room: str) -> list[Setting]:
@@ -210,3 +232,13 @@ def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Any], room: s
             raise BadConfig(f"a recipe has no setting {f'{room}.{name}'.strip('.')!r}; {errors.suggest(name, known)}")
         if isinstance(value, dict) and isinstance(known[name], dict):
             _refuse_unknown(value, known[name], name)
+
+
+def _refuse_booleans(values: Mapping[str, Any], found: Mapping[str, Any], room: str) -> None:
+    """A boolean would be taken for the number 0 or 1."""
+    for name, value in values.items():
+        path = f"{room}.{name}".strip(".")
+        if isinstance(value, bool) and not isinstance(found.get(name), bool):
+            raise BadConfig(f"not a recipe: {path} is {value}, a number is wanted")
+        if isinstance(value, Mapping) and isinstance(found.get(name), Mapping):
+            _refuse_booleans(value, found[name], path)

@@ -5,6 +5,7 @@ Knows nothing of: command lines, or where the truth came from.
 """
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from moodfield.card import Card
 from moodfield.errors import BadDataset, MoodfieldError, MoodfieldWarning
 from moodfield.fleet import Where
 from moodfield.jamendo import Split, Track
+from moodfield.mel import MelConfig
 from moodfield.nets import Net
-from moodfield.training import export, loop, together, validation
+from moodfield.training import checks, export, loop, run_folder, together, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
@@ -37,7 +39,7 @@ class Place:
     music: Path
     """the folder that the paths of tracks are below"""
     store: Path
-    """the folder of mels, which runs share"""
+    """the folder of the cache of mels, which runs share"""
     run: Path
     """the folder of the run"""
     jobs: int = 1
@@ -45,11 +47,9 @@ class Place:
     on: Where = Where.HERE
     """where they do; on Ray there are as many as the cluster has cores"""
 
-    @property
-    def mels(self) -> Path:
-        """Where the mels of this very folder of music are: other music may have the same names."""
-        digest = hashlib.sha256(str(self.music.resolve()).encode()).hexdigest()[:8]
-        return self.store / f"{self.music.name}-{digest}"
+    def mels(self, config: MelConfig) -> Store:
+        """The cached mels of this music."""
+        return Store(self.store, config, self.music)
 
 
 def train(
@@ -67,13 +67,15 @@ def train(
 
     `soft` takes the place of the truth of `learn`, row by row. Tracks that cannot be read are left out and reported. A
     run that was stopped goes on; one that is finished is only exported again. Several processes that torchrun started
-    share the work; the first one reports and writes. Refuses splits of different vocabularies, splits without readable
-    tracks or tags, and truth that does not fit.
+    share the work; the first one reports and writes. Refuses, before any mel is computed, what cannot be trained, a
+    folder that is no run or the run of another recipe, vocabulary or truth, and a run that another process works on.
     """
-    net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
-    learned, judged = len(learning.mels), len(judging.mels)
-    summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
-    return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
+    _check(plan, learn, judge, soft)
+    with run_folder.locked(place.run, wanted=together.first(), cache=place.store):
+        net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
+        learned, judged = len(learning.mels), len(judging.mels)
+        summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
+        return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
 
 
 def weights(
@@ -88,6 +90,34 @@ def weights(
 ) -> tuple[Net, Material, Material]:
     """As `train`, without model folders; the network of the best epoch, and what it learned from and was judged by."""
     team = together.gather(plan.precision)
+    truth = _check(plan, learn, judge, soft)
+    with run_folder.locked(place.run, wanted=team.first, cache=place.store):
+        decided = {run_folder.VOCABULARY: list(learn.vocabulary), run_folder.TRUTH: _digest(learn, truth, judge)}
+        if team.first:
+            run_folder.check(place.run, plan, decided)
+        if team.size > 1 and place.on is Where.HERE:
+            _extract_own(learn.tracks + judge.tracks, plan, place, team)
+        kept, judged = (
+            gather(split.tracks, plan, place, heard=heard if team.first else lambda *_: None)
+            for split in (learn, judge)
+        )
+        if not judge.truth[judged].any():
+            raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
+        if plan.loss.kind == "tags" and team.first:
+            _look_for_tags(truth[kept], learn.vocabulary)
+        learning = material(learn.take(kept), truth[kept], plan, place)
+        judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
+        statistics = place.mels(plan.mel).statistics(learn.take(kept).tracks)
+        if team.first:
+            run_folder.claim(place.run, plan, decided, cache=place.store)
+        net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
+        return net, learning, judging
+
+
+def _check(
+    plan: Recipe, learn: Split, judge: Split, soft: Float32[np.ndarray, "_tracks _tags"] | None
+) -> Float32[np.ndarray, "tracks tags"]:
+    """The truth of all training tracks; refuses whatever can be known to be wrong before any audio is read."""
     if learn.vocabulary != judge.vocabulary:
         raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
     truth = learn.truth.astype(np.float32) if soft is None else soft
@@ -95,20 +125,22 @@ def weights(
         raise BadDataset(
             f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
-    if team.size > 1 and place.on is Where.HERE:
-        _extract_own(learn.tracks + judge.tracks, plan, place, team)
-    kept, judged = (
-        gather(split.tracks, plan, place, heard=heard if team.first else lambda *_: None) for split in (learn, judge)
-    )
-    if not judge.truth[judged].any():
-        raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
-    if plan.loss.kind == "tags" and team.first:
-        _look_for_tags(truth[kept], learn.vocabulary)
-    learning = material(learn.take(kept), truth[kept], plan, place)
-    judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
-    statistics = Store(place.mels, plan.mel).statistics(learn.take(kept).tracks)
-    net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
-    return net, learning, judging
+    checks.check_truth(plan.loss, truth)
+    clips, processes = len(learn.tracks), together.processes()
+    checks.check_plan(plan, tags=len(learn.vocabulary), clips=clips, processes=processes)
+    if plan.loss.kind == "tags" and len(truth) and not truth.any():
+        raise BadDataset(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
+    if not judge.truth.any():
+        raise BadDataset(
+            f"none of {len(judge.tracks)} validation tracks has a tag; without any, no epoch can be judged"
+        )
+    return truth
+
+
+def _digest(learn: Split, truth: Float32[np.ndarray, "tracks tags"], judge: Split) -> str:
+    """What tells the tracks of a run, and what is true of them, from those of any other."""
+    names = json.dumps([[track.path for track in split.tracks] for split in (learn, judge)]).encode()
+    return hashlib.sha256(b"".join((names, truth.tobytes(), judge.truth.tobytes()))).hexdigest()
 
 
 def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
@@ -128,7 +160,7 @@ def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequen
 def _extract_own(tracks: Sequence[Track], plan: Recipe, place: Place, team: Team) -> None:
     """A team extracts every track once, each process its own; what fails is found, and reported, by `gather`."""
     own = [tracks[row] for row in team.own(len(tracks))]
-    for _ in Store(place.mels, plan.mel).extract(own, place.music, jobs=max(1, place.jobs // team.size)):
+    for _ in place.mels(plan.mel).extract(own, jobs=max(1, place.jobs // team.size)):
         pass
     team.wait()
 
@@ -183,9 +215,7 @@ def _export(
 def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(
-        Store(place.mels, plan.mel).extract(tracks, place.music, jobs=place.jobs, on=place.on)
-    ):
+    for row, (track, result) in enumerate(place.mels(plan.mel).extract(tracks, jobs=place.jobs, on=place.on)):
         failed = isinstance(result, MoodfieldError)
         heard(track, result if isinstance(result, MoodfieldError) else None)
         if failed:
@@ -203,14 +233,16 @@ def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `BadDataset`."""
     try:
         found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
-    except (OSError, ValueError, EOFError) as error:
+        if found.ndim != 2 or not (np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)):
+            raise BadDataset(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
+        return found.astype(np.float32)
+    except BadDataset:
+        raise
+    except Exception as error:  # a header is parsed as Python is, and what is none goes wrong in many ways
         raise BadDataset(f"{path} cannot be read as soft truth: {error}") from error
-    if found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
-        raise BadDataset(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
-    return found.astype(np.float32)
 
 
 def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: Place) -> Material:
     """The extracted mels of a split, and its truth."""
-    store = Store(place.mels, plan.mel)
-    return Material(tuple(store.open(track) for track in split.tracks), TrackTruth(truth))
+    mels = place.mels(plan.mel)
+    return Material(tuple(mels.open(track) for track in split.tracks), TrackTruth(truth))

@@ -3,7 +3,8 @@
 In: tracks and the folder of their audio. Out: one float16 array per track, frames first, and statistics of the bands.
 Knows nothing of: truth, clips, networks.
 
-Everything lies under a digest of the mel's config, so mels of different configs never meet.
+Everything lies under a digest of the mel's config, so mels of different configs never meet, and a mel under the digest
+of its audio (docs/decisions/0028).
 """
 
 import contextlib
@@ -11,7 +12,8 @@ import errno
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,12 +21,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Float32, Float64
 
-from moodfield import audio, files, fleet, jamendo, mel
+from moodfield import audio, files, fleet, mel
 from moodfield.errors import BadDataset, MoodfieldError
 from moodfield.fleet import Where
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
+from moodfield.training import digests, records
+from moodfield.training.digests import AudioFile, Digest, Digests
 
+VERSION = 1
+"""of how mels are computed and kept; mels of another version are not found"""
+SAVE_EVERY = 60.0
+"""seconds from one time that new digests are written down to the next, in long extractions"""
 StoredMel = Float16[np.ndarray, "frames bands"]
 MOST_OPEN = 2**16, 10_240
 """files that are asked for at once: enough for any dataset, and what every Mac grants"""
@@ -41,36 +49,44 @@ class Statistics:
 
 
 class Store:
-    """The mels of one config in one folder."""
+    """The mels of one config in one folder, for the audio of one folder.
 
-    def __init__(self, folder: str | Path, config: MelConfig) -> None:
+    A mel is filed under the SHA-256 of its audio: it is found wherever the audio lies, and never taken for that of
+    other audio with the same name.
+    """
+
+    def __init__(self, folder: str | Path, config: MelConfig, music: str | Path) -> None:
         self.config = config
-        digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = Path(folder) / f"mel-{digest}"
+        text = json.dumps(asdict(config) | {"version": VERSION}, sort_keys=True)
+        self.folder = Path(folder) / f"mel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self._digests = Digests(folder, music)
 
     def extract(
-        self, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1, on: Where = Where.HERE
+        self, tracks: Sequence[Track], *, jobs: int = 1, on: Where = Where.HERE
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
-        It can be interrupted at any moment and goes on where it stopped: a mel is there whole or not at all. Refuses a
-        folder that cannot be written.
+        A mel is there if that of this very audio is, and is complete: audio that has changed gets another one, and a
+        damaged mel is made again. It can be interrupted at any moment and goes on where it stopped. Refuses a folder
+        that cannot be written.
         """
-        work = [(jamendo.locate(music, track.path).absolute(), self._path(track).absolute()) for track in tracks]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
-            done = fleet.each(partial(_extract, self.config), work, jobs=jobs, on=on)
-            for track, (_, result) in zip(tracks, done, strict=True):
-                yield track, result
+            work = partial(_extract, self.folder.absolute(), self.config)
+            yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, on=on)
         except OSError as error:
             raise BadDataset(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory, where it takes one open file; refuses one that was not extracted."""
         _let_many_be_open()
+        path = entry(self.folder, self._digests.of(track))
         try:
-            stored: StoredMel = np.lib.format.open_memmap(self._path(track), mode="r")
+            if records.array_shape(path, np.float16, (None, self.config.bands)) is None:
+                path.open("rb").close()  # if it cannot be opened, that is the reason
+                raise ValueError("it is damaged")
+            stored: StoredMel = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise BadDataset(
@@ -82,17 +98,69 @@ class Store:
 
     def statistics(self, tracks: Sequence[Track]) -> Statistics:
         """Mean and spread of the bands over all frames of the tracks, computed once (§2.1); long tracks weigh more."""
-        names = hashlib.sha256("\n".join(track.path for track in tracks).encode()).hexdigest()[:12]
-        path = self.folder / f"statistics-{names}.json"
-        if path.is_file():
-            kept = json.loads(path.read_text())
-            return Statistics(np.array(kept["mean"]), np.array(kept["spread"]))
-        found = _statistics(self.open(track) for track in tracks)
-        files.write(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
-        return found
+        return statistics([(self, tracks)])
 
-    def _path(self, track: Track) -> Path:
-        return self.folder / f"{track.path}.npy"
+    def digests(self, tracks: Sequence[Track]) -> list[str]:
+        """The SHA-256 of the audio of every track; refuses audio that was not read, or has changed since."""
+        return [self._digests.of(track) for track in tracks]
+
+    def _is_complete(self, digest: str) -> Path | None:
+        path = entry(self.folder, digest)
+        return path if records.array_shape(path, np.float16, (None, self.config.bands)) else None
+
+
+def statistics(parts: Sequence[tuple[Store, Sequence[Track]]]) -> Statistics:
+    """Mean and spread of the bands over the tracks of several folders of audio, whose mels are of one config."""
+    listed = "\n".join(digest for mels, tracks in parts for digest in mels.digests(tracks))
+    first = parts[0][0]
+    path = first.folder / f"statistics-{hashlib.sha256(listed.encode()).hexdigest()[:16]}.json"
+    if (kept := _kept_statistics(path, first.config.bands)) is not None:
+        return kept
+    found = _statistics(mels.open(track) for mels, tracks in parts for track in tracks)
+    files.write(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
+    return found
+
+
+def entry(folder: Path, digest: str, suffix: str = ".npy") -> Path:
+    """Where a cache keeps what was computed from audio with this SHA-256; no folder has too many files."""
+    return folder / digest[:2] / f"{digest[2:]}{suffix}"
+
+
+def derive(
+    tracks: Sequence[Track],
+    known: Digests,
+    complete: Callable[[str], Path | None],
+    work: Callable[[AudioFile], tuple[Path, Digest]],
+    *,
+    jobs: int = 1,
+    on: Where = Where.HERE,
+) -> Iterator[tuple[Track, Path | MoodfieldError]]:
+    """For every track the file that is computed from its audio, or the error; what is `complete` is left alone.
+
+    `complete` gives the finished file for a digest, if there is one, and is asked here; `work` makes it, maybe in
+    another process, and gives the digest of what it read.
+    """
+    looked = [known.look(track) for track in tracks]
+    there = [complete(found.digest) if found.digest else None for found in looked]
+    rest = [found for found, path in zip(looked, there, strict=True) if path is None]
+    done = fleet.each(work, rest, jobs=jobs, on=on) if rest else iter(())
+    saved = time.monotonic()
+    try:
+        for track, path in zip(tracks, there, strict=True):
+            if path is not None:
+                yield track, path
+                continue
+            source, result = next(done)
+            if isinstance(result, MoodfieldError):
+                yield track, result
+                continue
+            known.add(source.path, result[1])
+            if time.monotonic() - saved > SAVE_EVERY:
+                known.save()
+                saved = time.monotonic()
+            yield track, result[0]
+    finally:
+        known.save()
 
 
 def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
@@ -121,17 +189,32 @@ def _let_many_be_open() -> None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def _extract(config: MelConfig, work: tuple[Path, Path]) -> Path:
-    source, target = work
-    if not target.is_file():
-        stream = mel.stream(partial(audio.blocks, source, rate=config.rate), config)
-        stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic_path(target) as half, half.open("wb") as file:
-            # np.save would lose the end of a small mel on a full disk without a word
-            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
-            file.write(stored.data)
-    return target
+def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, Digest]:
+    """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
+    digest = digests.compute(source.path)
+    target = entry(folder, digest.sha256)
+    if records.array_shape(target, np.float16, (None, config.bands)):
+        return target, digest
+    stream = mel.stream(partial(audio.blocks, source.path, rate=config.rate), config)
+    stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
+    digests.check_unchanged(source.path, digest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_path(target) as partial_path, partial_path.open("wb") as file:
+        # np.save would lose the end of a small mel on a full disk without an error
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
+        file.write(stored.data)
+    return target, digest
+
+
+def _kept_statistics(path: Path, bands: int) -> Statistics | None:
+    """The statistics in a file; None if it is missing or damaged, since they can be computed again."""
+    try:
+        kept = records.read_json(path, dict, remedy="remove it")
+        found = Statistics(*(np.array(kept[name], np.float64) for name in ("mean", "spread")))
+    except (MoodfieldError, LookupError, TypeError, ValueError):
+        return None
+    fits = found.mean.shape == found.spread.shape == (bands,)
+    return found if fits and np.isfinite([found.mean, found.spread]).all() and (found.spread >= 0).all() else None
 
 
 def _statistics(mels: Iterator[StoredMel]) -> Statistics:

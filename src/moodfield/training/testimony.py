@@ -72,7 +72,7 @@ def read_terms(path: str | Path) -> Terms:
         raise BadConfig(f"{path}: {errors.misfits(error.errors())}") from error
     except TypeError as error:
         raise BadConfig(f"{path}: {error}; terms are plain text in TOML, and lists and tables of it") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadConfig(f"{path} cannot be read as terms, which are TOML: {error}") from error
 
 

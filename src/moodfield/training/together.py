@@ -60,8 +60,11 @@ class Team:
         """The sum of what every process has, place by place."""
         if self.size == 1:
             return own
-        summed = self.fabric.all_reduce(self.fabric.to_device(torch.from_numpy(own)), reduce_op="sum")
-        return summed.cpu().numpy()  # type: ignore[union-attr, return-value]
+        array = torch.from_numpy(own)
+        if self.fabric.device.type == "mps":  # Apple's GPUs have no float64
+            array = array.float()
+        summed = self.fabric.all_reduce(self.fabric.to_device(array), reduce_op="sum")
+        return summed.cpu().numpy().astype(own.dtype)  # type: ignore[union-attr, return-value]
 
     def mean(self, own: float) -> float:
         """The mean of what every process has."""
@@ -89,7 +92,7 @@ def gather(precision: Any) -> Team:
             MoodfieldWarning,
             stacklevel=2,
         )
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = processes()
     if size == 1:
         return Team(Fabric(accelerator="auto", devices=1, precision=precision))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
@@ -105,9 +108,14 @@ def gather(precision: Any) -> Team:
     return Team(fabric)
 
 
+def processes() -> int:
+    """How many processes torchrun started, of which this is one; one without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def several() -> bool:
     """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return processes() > 1
 
 
 def first() -> bool:

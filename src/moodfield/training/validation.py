@@ -15,13 +15,18 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from moodfield import metrics
-from moodfield.engine import Precision, TorchEngine
+from moodfield.engine import Heard, Logits, Mels, Precision, TorchEngine
+from moodfield.errors import BadRun
 from moodfield.nets import Net
 from moodfield.tagger import Member, Tagger
 from moodfield.training import export, store
 from moodfield.training.batches import Material
 from moodfield.training.recipe import Recipe
 from moodfield.training.together import Team
+
+
+class NotFinite(BadRun):
+    """Numbers of training that are not finite: it diverged."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,11 @@ def predict(
 ) -> Float32[np.ndarray, "tracks tags"]:
     """Scores of tracks; a team shares them, and all of it has all scores.
 
-    With a `stride` one training clip in so many seconds is heard instead of the whole track. In bfloat16 it is quicker,
-    and less precise by as much as a training step is.
+    With a `stride` one training clip in so many seconds is scored instead of the whole track. In bfloat16 it is
+    quicker, and less precise by as much as a training step is. Refuses with `NotFinite` a network that diverged.
     """
-    tagger = Tagger([Member(export.describe(plan, net, vocabulary), TorchEngine(net, precision=precision))])
+    engine = _FiniteEngine(TorchEngine(net, precision=precision))
+    tagger = Tagger([Member(export.describe(plan, net, vocabulary), engine)])
     found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
     for track in team.own(len(found)) if team else range(len(found)):
         mel = tracks.mels[track]
@@ -93,6 +99,26 @@ def predict(
             step = max(1, round(stride * plan.mel.frames_per_second))
             found[track] = tagger.scores_of_excerpts(store.excerpts(mel, plan.clip_frames, step))
     return team.total(found) if team else found
+
+
+class _FiniteEngine:
+    """An engine whose network is still being trained: numbers that are not finite mean that training diverged."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self._engine = engine
+
+    def over_time(self, mels: Mels) -> Heard:
+        return _finite(self._engine.over_time(mels))
+
+    def summarise(self, heard: Heard) -> Logits:
+        return _finite(self._engine.summarise(heard))
+
+
+def _finite(array: Heard) -> Heard:
+    """The same array, if all of its numbers are finite."""
+    if not np.isfinite(array).all():
+        raise NotFinite("the network's outputs on the validation tracks are not finite")
+    return array
 
 
 def scores(tagger: Tagger, tracks: Material) -> Float32[np.ndarray, "tracks tags"]:

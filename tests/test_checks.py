@@ -1,0 +1,366 @@
+"""What is refused before any work is done, or because training diverged, and what a device must not get."""
+
+import json
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import test_loop
+from moodfield import card, clips, jamendo, mel, nets
+from moodfield.errors import BadConfig, BadDataset, BadModel, BadRun
+from moodfield.jamendo import Split
+from moodfield.mel import MelConfig
+from moodfield.training import averaging, checks, loop, recipe, runs, schedule, store, together, validation
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.runs import Place
+from moodfield.training.validation import Exam, Marks
+from noises import TAGS
+from test_card import GOOD
+from test_loop import SHORT, train
+from test_runs import PLAN
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---------------------------------------------------------------- before any mel is made
+
+
+@pytest.fixture
+def splits(dataset: Path) -> tuple[Split, Split]:
+    learn, judge = (jamendo.read(dataset / f"{name}.tsv", vocabulary=TAGS) for name in ("train", "validation"))
+    return learn, judge
+
+
+@pytest.fixture
+def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A run of one epoch, after which no audio may be looked at any more."""
+    place = Place(dataset / "music", dataset / "store", tmp_path / "run")
+    runs.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("mels were made")
+
+    monkeypatch.setattr(store.Store, "extract", refuse)
+    return place
+
+
+def flipped(split: Split) -> Split:
+    """The same tracks, the first of which has other tags."""
+    first = replace(split.tracks[0], tags=tuple(set(TAGS) - set(split.tracks[0].tags)))
+    return Split((first, *split.tracks[1:]), split.vocabulary)
+
+
+ONE_EPOCH = ("schedule.constant=1", "schedule.decay=0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["seed=7"], "another recipe"),
+        (["batch.clip_seconds=0.01"], "clip_seconds"),
+        (["mel.window=16", "mel.bands=32"], "bands"),
+        (["net=vgg"], "bands"),
+        (["net.width=1024", "net.rho_freq=22", "net.rho_time=22"], "parameters"),
+        (["batch.size=5"], "batch.size"),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
+    splits, trained, monkeypatch, settings, message
+):
+    if message == "batch.size":
+        monkeypatch.setattr(together, "processes", lambda: 2)
+        monkeypatch.setattr(together, "gather", lambda _: together.Team(None))
+    with pytest.raises((BadConfig, BadRun), match=message):
+        runs.train(recipe.change(PLAN, *ONE_EPOCH, *settings), *splits, trained, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda learn, judge: (flipped(learn), judge, None), "another truth"),
+        (lambda learn, judge: (learn, flipped(judge), None), "another truth"),
+        (lambda learn, judge: (learn, judge, np.full((12, 2), 0.5, np.float32)), "another truth"),
+        (lambda learn, judge: (learn.take(range(6)), judge, None), "another truth"),
+        (lambda learn, judge: (Split(learn.tracks, TAGS[::-1]), Split(judge.tracks, TAGS[::-1]), None), "vocabulary"),
+        (lambda learn, judge: (learn, Split(judge.tracks, TAGS[::-1]), None), "vocabularies"),
+        (lambda learn, judge: (learn, judge, np.zeros((12, 3), np.float32)), "soft truth of shape"),
+        (lambda learn, judge: (learn, judge, np.full((12, 2), 1.5, np.float32)), "truth outside"),
+        (lambda learn, judge: (learn, judge, np.full((12, 2), np.nan, np.float32)), "truth outside"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
+    learn, judge, soft = change(*splits)
+    with pytest.raises((BadConfig, BadDataset, BadRun), match=message):
+        runs.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
+
+
+def test_logits_that_are_not_finite_are_refused():
+    with pytest.raises(BadConfig, match="not finite"):
+        checks.check_truth(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
+
+
+# ---------------------------------------------------------------- divergence
+
+
+def changed_weights(change: Callable[[Tensor], Tensor]) -> Callable[..., float]:
+    """Learning that changes the first weights in this way, and gives a loss like any other."""
+
+    def learn(_: object, model: torch.nn.Module, *__: object) -> float:
+        with torch.no_grad():
+            first = next(model.parameters())
+            first.copy_(change(first))
+        return 0.5
+
+    return learn
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights * torch.nan, "weights"),
+        (lambda weights: weights + torch.inf, "weights"),
+        (lambda weights: torch.full_like(weights, 3e38), "outputs"),
+    ],
+)
+@pytest.mark.parametrize("validate_every", [1, 2])
+def test_a_network_that_is_no_longer_finite_diverged(tmp_path, monkeypatch, change, message, validate_every):
+    monkeypatch.setattr(loop, "_learn", changed_weights(change))
+    plan = replace(SHORT, validate_every=validate_every, averaging=replace(SHORT.averaging, start=3))
+    with pytest.raises(BadRun, match=rf"diverged in epoch [12]: .*{message}.*schedule\.peak"):
+        train(plan, tmp_path)
+
+
+def test_a_run_that_diverged_goes_on_from_the_epoch_before(tmp_path, monkeypatch):
+    learn = loop._learn
+    seen = []
+
+    def diverge(*args: Any) -> float:
+        seen.append(args)
+        return learn(*args) if len(seen) == 1 else changed_weights(lambda weights: weights * torch.nan)(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_learn", diverge)
+        with pytest.raises(BadRun, match="diverged in epoch 2"):
+            train(SHORT, tmp_path)
+    assert [line["epoch"] for line in test_loop.log(tmp_path)] == [1]
+    train(SHORT, tmp_path)
+    assert [line["epoch"] for line in test_loop.log(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("marks", [Marks(np.nan, 0.5), Marks(0.5, np.nan), Marks(0.5, np.inf)])
+def test_a_score_or_loss_that_is_no_number_is_divergence(tmp_path, monkeypatch, marks):
+    monkeypatch.setattr(Exam, "__call__", lambda *_: marks)
+    with pytest.raises(BadRun, match=r"diverged in epoch 1: .*validation"):
+        train(SHORT, tmp_path)
+
+
+# ---------------------------------------------------------------- devices without float64
+
+
+class NoFloat64(TorchDispatchMode):
+    """As on Apple's GPUs: no operation may give float64."""
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor) and leaf.dtype == torch.float64:
+                raise TypeError(f"{function} gives float64")
+        return found
+
+
+def test_the_check_for_float64_can_fail():
+    with NoFloat64(), pytest.raises(TypeError, match="float64"):
+        torch.zeros(2).double()
+
+
+@pytest.mark.parametrize("kind", ["tags", "logits"])
+@pytest.mark.parametrize("name", ["fa_resnet", "crnn"])
+def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kind, name):
+    """Metrics do, on the processor; so the network is scored here, and what the scores are worth is made up."""
+
+    def scored(exam: Exam, net: nets.Net) -> Marks:
+        validation.predict(exam.plan, net, exam.tracks, exam.vocabulary, stride=1.0, team=exam.team)
+        return Marks(0.5, 0.5)
+
+    monkeypatch.setattr(Exam, "__call__", scored)
+    plan = replace(SHORT, loss=LossConfig(kind=kind), schedule=schedule.ScheduleConfig(0, 1, 0, 0))
+    plan = replace(plan, averaging=replace(plan.averaging, start=1))
+    data = {}
+    if name == "crnn":
+        plan = replace(plan, net=nets.CRNNConfig(width=2, hidden=2), mel=replace(plan.mel, bands=64, window=1024))
+        plan = replace(plan, batch=replace(plan.batch, clip_seconds=15.0))
+        data["bands"], data["frames"] = 64, 120
+    learn = test_loop.material(8, seed=1, logits=kind == "logits")
+    if data:
+        generator = np.random.default_rng(0)
+        mels = tuple(generator.normal(size=(8, data["frames"], data["bands"])).astype(np.float16))
+        learn = replace(learn, mels=mels)
+    statistics = store.Statistics(np.zeros(plan.mel.bands), np.ones(plan.mel.bands))
+    with NoFloat64():
+        loop.train(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
+
+
+# ---------------------------------------------------------------- absurd settings
+
+ABSURD = (
+    "-1", "0", "1", "2", "1e-300", "-1e9", "1e9", "1e22", "1e300", "1e999", "nan", "inf", "-inf", "none", "true",
+    "false", "", "x", "9" * 30, "9" * 5_000, "2147483648", "9223372036854775808", "0.5", "65536", "0.999999",
+)  # fmt: skip
+RAW = (
+    -1,
+    0,
+    10**9,
+    10**22,
+    10**400,
+    1e300,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    True,
+    False,
+    None,
+    "x",
+    [],
+    {},
+    [[1]],
+)
+BASES = {
+    **{name: Recipe(net=nets.NETS[name]) for name in ("cp_resnet", "cp_densenet", "resnet34", "crnn")},
+    "vgg": Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS),
+}
+
+
+def sane(plan: Recipe) -> None:
+    """What is computed from an accepted recipe before anything is trained."""
+    assert 1 <= plan.clip_frames <= clips.MOST_FRAMES
+    assert len(averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)) <= schedule.MOST_EPOCHS
+    assert np.isfinite(schedule.rate(plan.schedule, plan.schedule.epochs - 1))
+    np.random.default_rng([plan.seed, 0])
+    torch.manual_seed(plan.seed)
+    assert recipe.from_dict(recipe.to_dict(plan)) == plan
+    mel.check(plan.mel)
+
+
+def built(plan: Recipe) -> None:
+    """Check a plan as a run does at its start."""
+    began = time.monotonic()
+    with suppress(BadConfig):
+        checks.check_plan(plan, tags=56, clips=20)
+    assert time.monotonic() - began < 10
+
+
+def weighed(work: Callable[[], object]) -> None:
+    """Do something that may be refused with `BadConfig`, and see that it is quick and takes little memory."""
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        with suppress(BadConfig):
+            work()
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 200 * MEBIBYTE
+    assert time.monotonic() - began < 10, "a second, on a machine with nothing else to do"
+
+
+def tried(make: Callable[[], Recipe], path: str) -> None:
+    """Make a recipe that has one absurd value, if it is accepted, and see what it takes."""
+    plans: list[Recipe] = []
+
+    def accepted() -> None:
+        plan = make()
+        sane(plan)
+        plans.append(plan)
+
+    weighed(accepted)
+    for plan in plans if path.startswith("net") else ():
+        built(plan)
+
+
+def paths(base: str) -> list[str]:
+    """The settings of a base that are tried: all of the first, and the networks' own of the others."""
+    return [each.path for each in recipe.settings(BASES[base]) if base == "cp_resnet" or each.path.startswith("net.")]
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=lambda value: value[:20] or "nothing")
+def test_an_absurd_setting_is_refused_or_harmless(value):
+    for base in BASES:
+        for path in paths(base):
+            tried(partial(recipe.change, BASES[base], f"{path}={value}"), path)
+
+
+@pytest.mark.parametrize("value", RAW, ids=lambda value: str(value)[:20])
+def test_an_absurd_value_in_a_file_is_refused_or_harmless(value):
+    for base in BASES:
+        for path in paths(base):
+            values = recipe.to_dict(BASES[base])
+            *rooms, last = path.split(".")
+            place = values
+            for room in rooms:
+                place = place[room]
+            place[last] = value
+            tried(partial(recipe.from_dict, values), path)
+
+
+def test_booleans_are_no_numbers():
+    values = recipe.to_dict(Recipe())
+    for setting in recipe.settings(Recipe()):
+        if setting.path == "net" or isinstance(setting.value, bool | str):
+            continue
+        room, _, name = setting.path.rpartition(".")
+        other = {**values, room: {**values[room], name: True}} if room else {**values, name: True}
+        with pytest.raises(BadConfig, match=name):
+            recipe.from_dict(other)
+
+
+@pytest.mark.parametrize(
+    ("window", "bands", "overlap"),
+    [(2**16, 256, 0.5), (2**14, 1_024, 0.0), (8_192, 2_048, 0.75), (2_048, 256, 1 - 1 / 64)],
+)
+def test_the_largest_mels_that_are_accepted_fit_the_memory(window, bands, overlap):
+    weighed(lambda: mel.check(MelConfig(window=window, bands=bands, overlap=overlap)))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"mel": {"window": 65_536, "bands": 65_536}}, {"mel": {"window": 65_536, "bands": 4_096}},
+        {"mel": {"window": 2_048, "overlap": 1 - 1 / 2048}}, {"mel": {"floor_db": 1e300}}, {"mel": {"rate": 10**9}},
+        {"lengths": {"kind": "fixed", "frames": 2**20, "step": 1}},
+        {"lengths": {"kind": "any", "least": 2**20, "stride": 1, "size": 1, "start": 0}},
+        {"lengths": {"kind": "any", "least": 10**12, "stride": 1, "size": 1, "start": 0}},
+        {"net": {"family": "cp_resnet", "width": 10**9}}, {"net": {"family": "vgg", "share": 1e300}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_card_that_asks_for_gigabytes_is_refused_when_it_is_read(numbers):
+    values = json.loads(card.dumps(GOOD))
+    for name, own in numbers.items():
+        values[name] = {**values[name], **own} if name == "mel" else own
+
+    def read() -> None:
+        with pytest.raises(BadModel):
+            card.loads(json.dumps(values))
+
+    weighed(read)

@@ -1,0 +1,258 @@
+"""The folder of a run: nobody else's is touched, one process works in it, and damaged files are one line of error."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import test_loop
+from moodfield import card
+from moodfield.errors import BadRun, LockedError, MoodfieldError, OutputError
+from moodfield.training import export, history, loop, run_folder
+from test_loop import SHORT, train
+
+HERE = Path(__file__).parent
+PART = "recording.0123456789abcdef.part"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run; nobody writes to it."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train(SHORT, run)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished: Path) -> Path:
+    """A copy of the run that may be damaged."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """Every path below a folder, with bytes and time."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+@pytest.mark.parametrize("names", [[PART], ["ubuntu.iso.part"], ["best/card.json"], ["swa-1.safetensors", "a.txt"]])
+def test_a_folder_that_is_no_run_is_refused_and_nothing_in_it_touched(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=re.escape(names[0].partition("/")[0]) + "|" + names[-1]):
+        train(SHORT, tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"ingredients": ["flour"]}', b"[]", b"[[" * 99_999, b"\xff", b"a\0b"])
+def test_a_folder_with_another_recipe_json_is_refused_and_nothing_in_it_touched(tmp_path, content):
+    (tmp_path / run_folder.RECIPE).write_bytes(content)
+    (tmp_path / PART).write_text("mine")
+    before = {name: value for name, (value, _) in contents(tmp_path).items()}
+    with pytest.raises(MoodfieldError, match=r"recipe\.json"):
+        train(SHORT, tmp_path)
+    assert {name: value for name, (value, _) in contents(tmp_path).items()} == before
+
+
+def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
+    (tmp_path / f"{run_folder.RECIPE}.0123456789abcdef.part").write_text("{")
+    (tmp_path / run_folder.LOCK).write_text("{}")
+    (tmp_path / ".DS_Store").write_text("mac")
+    train(SHORT, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()} | {".DS_Store"}
+
+
+def test_a_cache_inside_of_a_run_that_was_killed_early_is_ours(tmp_path):
+    (tmp_path / "cache" / "store").mkdir(parents=True)
+    run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path / "cache" / "store")
+    with pytest.raises(OutputError, match="cache"):
+        run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path.parent / "store")
+
+
+def test_only_partial_files_of_ours_are_removed_from_a_run(run, finished):
+    for name in (PART, "ubuntu.iso.part", "notes.txt", "swa-final.safetensors", "resume-old.safetensors",
+                 "swa-99.safetensors", "resume-99.safetensors"):  # fmt: skip
+        (run / name).write_text("mine")
+    (run / "swa-1.safetensors").unlink(missing_ok=True)
+    (run / "swa-1.safetensors").mkdir()
+    train(SHORT, run)
+    left = {path.name for path in run.iterdir()} - {path.name for path in finished.iterdir()}
+    assert left == {"ubuntu.iso.part", "notes.txt", "swa-final.safetensors", "resume-old.safetensors",
+                    "swa-99.safetensors", "resume-99.safetensors", "swa-1.safetensors"}  # fmt: skip
+
+
+def test_a_model_folder_of_somebody_else_is_not_written_to(tmp_path, cp_model):
+    (tmp_path / "README.md").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=r"README\.md"):
+        export.export(cp_model.net, cp_model.card, tmp_path)
+    assert contents(tmp_path) == before
+    (tmp_path / "a file").write_text("mine")
+    with pytest.raises(OutputError, match="a file"):
+        export.export(cp_model.net, cp_model.card, tmp_path / "a file")
+
+
+def test_a_model_folder_that_would_be_replaced_holds_nothing_else(tmp_path, cp_model):
+    folder = shutil.copytree(cp_model.folder, tmp_path / "best")
+    export.check_folder(folder)
+    export.check_folder(tmp_path / "none")
+    (folder / f"{card.CARD}.0123456789abcdef.part").write_text("ours")
+    export.check_folder(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        export.check_folder(folder)
+
+
+# ---------------------------------------------------------------- one process
+
+HOLDING = """
+import sys, time
+from moodfield.training import run_folder
+with run_folder.locked(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that works in the folder `run`."""
+    child = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "locked\n"
+    yield child
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def test_one_process_at_a_time_works_in_a_run_and_its_name_is_told(tmp_path, holder):
+    with pytest.raises(LockedError, match=rf"process {holder.pid} "):
+        train(SHORT, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [run_folder.LOCK]
+
+
+def test_a_process_that_was_killed_blocks_nobody(tmp_path, holder, finished):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "run" / run_folder.LOCK).exists()
+    train(SHORT, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in finished.iterdir()}
+
+
+def test_a_call_inside_another_has_its_lock_and_a_failure_gives_it_back(tmp_path):
+    def fail() -> None:
+        with run_folder.locked(tmp_path / "run"), run_folder.locked(tmp_path / "run" / "." / ""):
+            assert (tmp_path / "run" / run_folder.LOCK).exists()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not (tmp_path / "run" / run_folder.LOCK).exists()
+    with run_folder.locked(tmp_path / "run"):
+        pass
+
+
+def test_of_a_team_the_first_process_alone_has_the_lock(tmp_path, holder):
+    with run_folder.locked(tmp_path / "run", wanted=False):
+        pass
+
+
+# ---------------------------------------------------------------- damaged files
+
+TEXTS = {
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "nested": lambda whole: b"[" * 200_000,
+    "nul": lambda whole: whole[:5] + b"\0" + whole[6:],
+    "no utf-8": lambda whole: b"\xff\xfe" + whole,
+    "a number": lambda whole: b"7\n",
+    "null": lambda whole: b"null\n",
+    "wrong types": lambda whole: re.sub(rb":\s*[\d.\-e]+", b': {"a": []}', whole) if b":" in whole else b"{}",
+    "not a number": lambda whole: re.sub(rb":\s*[\d.\-e]+", b": NaN", whole) if b":" in whole else b"[NaN]",
+    "huge numbers": lambda whole: re.sub(rb":\s*[\d.\-e]+", b": 1e999", whole) if b":" in whole else b"9" * 9_999,
+}
+"""from the bytes of a whole file to those of a damaged one"""
+
+
+@pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.MATERIAL, loop.RESUME])
+@pytest.mark.parametrize("damage", TEXTS)
+def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
+    (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()))
+    with pytest.raises(MoodfieldError) as caught:
+        train(SHORT, run)
+    assert name in str(caught.value) or "another" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("damage", TEXTS)
+@pytest.mark.parametrize("name", [run_folder.RECIPE, loop.LOG])
+def test_a_damaged_run_is_not_shown(run, name, damage):
+    if (name, damage) in {(loop.LOG, "empty"), (loop.LOG, "cut")}:
+        pytest.skip("a log may be shorter")
+    assert [each.epoch for each in history.read(run).epochs] == [1, 2, 3]
+    (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()) + b"\n")
+    with pytest.raises(MoodfieldError, match=re.escape(name)):
+        history.read(run)
+
+
+def test_a_damaged_log_does_not_stop_a_run(run):
+    (run / loop.LOG).write_bytes(b"\xff\xfe\0")
+    train(SHORT, run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "../elsewhere.safetensors"}, {"weights": "best.safetensors"}, {"weights": None}, {"epoch": 0},
+        {"epoch": True}, {"epoch": 10**9}, {"epoch": "3"}, {"best": "high"}, {"best": [1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_resume_file_names_weights_of_its_own_run_alone(run, change):
+    path = run / loop.RESUME
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BadRun, match=r"resume\.json"):
+        train(SHORT, run)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "another network"])
+def test_damaged_weights_to_go_on_with_are_one_line_of_error(run, damage):
+    weights = run / json.loads((run / loop.RESUME).read_text())["weights"]
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "another network":
+        weights.write_bytes((run / loop.BEST).read_bytes())
+    else:
+        weights.write_bytes(b"" if damage == "empty" else weights.read_bytes()[:-9])
+    with pytest.raises(BadRun, match=re.escape(weights.name)):
+        train(SHORT, run)
+
+
+def test_the_module_is_for_runs_of_these_tests_too(run):
+    """That the copy can be gone on with, so that damage is what the tests above see."""
+    train(SHORT, run)
+    assert test_loop.log(run)
