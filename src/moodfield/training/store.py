@@ -195,7 +195,7 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
     target = entry(folder, digest.sha256)
     if records.array_shape(target, np.float16, (None, config.bands)):
         return target, digest
-    stream = mel.stream(partial(audio.blocks, source.path, rate=config.rate), config)
+    stream = mel.stream(audio.Reader(source.path, rate=config.rate), config)
     stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
     digests.check_unchanged(source.path, digest)
     target.parent.mkdir(parents=True, exist_ok=True)
