@@ -14,6 +14,8 @@ BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 FRAME = re.compile(rb"\xff[\xf8\xf9]")
 STREAMINFO = 34
 """bytes of the block that comes first"""
+MOST_STREAMS = 1_000
+"""that are looked for in one file"""
 MOST_SAMPLES = 2**36 - 1
 """what its 36 bits can state; 0 is unknown"""
 
@@ -22,8 +24,8 @@ def streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
     """The stream that begins at `start`, and those of FLAC files that follow it."""
     end = pieces.before_tags(file, start, end)
     starts = [start]
-    while (following := pieces.find(file, starts[-1] + 8 + STREAMINFO, end, BEGIN)) < end:
-        starts.append(following)
+    while len(starts) < MOST_STREAMS and (found := pieces.find(file, starts[-1] + 8 + STREAMINFO, end, BEGIN)) < end:
+        starts.append(found)
     return [stream(file, first, last) for first, last in zip(starts, [*starts[1:], end], strict=True)]
 
 

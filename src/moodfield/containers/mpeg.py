@@ -17,7 +17,9 @@ FARTHEST = 2**20
 """bytes before the first frame after which the file is taken for something else"""
 LONGEST = 2_881
 """bytes of the longest frame: layer II, 384 kbit/s, 32 kHz, padded, and as many as are looked at ahead"""
-SYNC = re.compile(rb"\xff[\xe2-\xff]")
+MOST_TRIES = 100_000
+"""places in a row that look like a head, after which no frame is expected; a megabyte of noise has some hundreds"""
+SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff](?=[\x10-\xef])")
 TAGS = re.compile(rb"TAG|APETAGEX|ID3|LYRICS")
 """how bytes between frames begin that are no damage"""
 LENGTHS = re.compile(rb"(Xing|Info)....", re.DOTALL)
@@ -130,8 +132,8 @@ def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
     """Runs of frames; a new one begins at a table of lengths."""
     farthest, kind = start + FARTHEST, None
     while start < end:
-        first = _first(file, start, end, kind)
-        if first is None or (kind is None and first > farthest):
+        first = _first(file, start, end if kind else min(end, farthest), kind)
+        if first is None:
             return
         start = first + 1
         for run in _run(file, first, end):
@@ -141,17 +143,17 @@ def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
 
 def _first(file: BinaryFile, start: int, end: int, kind: int | None) -> int | None:
     """The first frame from `start` on: the next ones follow it, or it is of a known kind and the last of the file."""
-    while start < end:
-        window = pieces.at(file, start, pieces.WINDOW)
+    tries = 0
+    for place, window in pieces.windows(file, start, end, overlap=FEWEST * LONGEST):
+        at_end = place + len(window) >= end
         for found in SYNC.finditer(window):
-            place = start + found.start()
-            if found.start() > len(window) - FEWEST * LONGEST and len(window) == pieces.WINDOW:
-                break
-            if _is_first(window, found.start(), kind, at_end=start + len(window) >= end):
-                return place
-        if len(window) < pieces.WINDOW:
+            if found.start() > len(window) - FEWEST * LONGEST and not at_end:
+                break  # the next window has all of it
+            if _is_first(window, found.start(), kind, at_end=at_end):
+                return place + found.start()
+            tries += 1
+        if tries > MOST_TRIES:
             return None
-        start += pieces.WINDOW - FEWEST * LONGEST
     return None
 
 
@@ -177,23 +179,25 @@ def _kind(second: int, third: int, fourth: int) -> int:
 
 def _run(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
     """The frames from `start` on, while one follows the other; parted where their kind changes or a file begins."""
-    base, window = start, pieces.at(file, start, pieces.WINDOW)
-    position, frames, begin, kind = 0, 0, start, -1
-    while True:
-        if position + LONGEST > len(window) and base + len(window) < end:
-            base, window, position = base + position, pieces.at(file, base + position, pieces.WINDOW), 0
-        if position + 4 > len(window) or window[position] != 0xFF:
+    position, frames, begin, kind = start, 0, start, -1
+    for base, window in pieces.windows(file, start, end, overlap=LONGEST):
+        last = base + len(window) >= end
+        offset = position - base
+        while offset + LONGEST <= len(window) or (last and offset + 4 <= len(window)):
+            second, third, fourth = window[offset + 1], window[offset + 2], window[offset + 3]
+            size = FRAME[second << 8 | third] if window[offset] == 0xFF else 0
+            if not size or base + offset + size > end:
+                last = True
+                break
+            own, side = _kind(second, third, fourth), offset + _side(second, fourth)
+            if own != kind or window[side : side + 4] in (b"Xing", b"Info"):
+                if frames:
+                    yield _Run(begin, base + offset, kind, frames)
+                begin, frames, kind = base + offset, 0, own
+            offset += size
+            frames += 1
+        position = base + offset
+        if last:
             break
-        second, third, fourth = window[position + 1], window[position + 2], window[position + 3]
-        size = FRAME[second << 8 | third]
-        if not size or base + position + size > end:
-            break
-        own, side = _kind(second, third, fourth), position + _side(second, fourth)
-        if own != kind or window[side : side + 4] in (b"Xing", b"Info"):
-            if frames:
-                yield _Run(begin, base + position, kind, frames)
-            begin, frames, kind = base + position, 0, own
-        position += size
-        frames += 1
     if frames:
-        yield _Run(begin, base + position, kind, frames)
+        yield _Run(begin, position, kind, frames)

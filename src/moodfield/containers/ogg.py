@@ -22,6 +22,8 @@ NO_POSITION, FAR = 2**64 - 1, 2**40
 """the position of a page on which no packet ends, and one beyond any music"""
 FLAC_MAPPING = 9
 """bytes of the first packet of Ogg FLAC before what is a FLAC file"""
+MOST_BAD = 1_000
+"""damaged pages in a row; what follows more of them is not searched"""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -81,7 +83,12 @@ def _stream(file: BinaryFile, link: _Link) -> Stream:
 
 def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
     """Every page, or what is wrong with the bytes where one should be."""
+    bad = 0
     while start < end:
+        if bad > MOST_BAD:
+            yield f"the {end - start} bytes from byte {start} on are no Ogg pages"
+            return
+        bad += 1
         head = pieces.at(file, start, HEAD + 255)
         count = head[26] if len(head) >= HEAD else 0
         size = HEAD + count + sum(head[HEAD : HEAD + count])
@@ -94,7 +101,7 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
         if size == len(page) and _is_intact(page):
             serial, position = (int.from_bytes(page[at : at + size], "little") for at, size in ((14, 4), (6, 8)))
             yield _Page(start, start + size, start + HEAD + count, serial, position, bool(page[5] & 2))
-            start += size
+            start, bad = start + size, 0
             continue
         following = pieces.find(file, start + 1, end, CAPTURE)
         if size > len(page) and following == end:

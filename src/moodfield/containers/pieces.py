@@ -6,14 +6,14 @@ Knows nothing of: what the bytes mean.
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
-WINDOW = 2**20
-"""bytes that are searched at a time"""
+WINDOWS = 2**14, 2**20
+"""fewest and most bytes that are searched at a time: from one window to the next they grow"""
 BLOCK = 2**16
 """bytes that are read ahead for a decoder"""
 OVERLAP = 16
@@ -132,15 +132,22 @@ def at(file: BinaryFile, start: int, count: int) -> bytes:
     return file.read(count)
 
 
+def windows(file: BinaryFile, start: int, end: int, *, overlap: int) -> Iterator[tuple[int, bytes]]:
+    """The bytes from `start` to `end` in windows that overlap, each with its place; small ones first."""
+    size, most = WINDOWS
+    while start < end:
+        window = at(file, start, min(size, end - start))
+        yield start, window
+        if len(window) < min(size, end - start) or start + len(window) >= end:
+            return
+        start, size = start + size - overlap, min(4 * size, most)
+
+
 def find(file: BinaryFile, start: int, end: int, pattern: "re.Pattern[bytes]") -> int:
     """Where a pattern of up to `OVERLAP` bytes is found first from `start` on; `end` if nowhere before it."""
-    while start < end:
-        window = at(file, start, WINDOW)
+    for place, window in windows(file, start, end, overlap=OVERLAP):
         if found := pattern.search(window):
-            return min(start + found.start(), end)
-        if len(window) < WINDOW:
-            break
-        start += WINDOW - OVERLAP
+            return place + found.start()
     return end
 
 
