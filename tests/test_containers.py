@@ -439,6 +439,28 @@ def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_music(tmp_path):
     assert "Input/output error" in str(caught.value)
 
 
+@pytest.mark.parametrize("make", [vorbis, mp3, flac])
+def test_an_interruption_while_libsndfile_reads_is_not_lost(make, capfd):
+    """It may come while Python code runs that C code called, which cannot pass it on."""
+
+    class Interrupted(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.reads += armed
+            if self.reads == 3:
+                raise KeyboardInterrupt
+            return super().read(size)
+
+    armed = 0
+    file = Interrupted(make(60))
+    streams = sniffing.streams(file)
+    armed = 1
+    with pytest.raises(KeyboardInterrupt):
+        list(decoders.decode(file, streams, print))
+    assert capfd.readouterr().err == ""
+
+
 def test_pieces_are_a_file():
     below = io.BytesIO(bytes(range(256)))
     content = b"head" + bytes(range(10, 20)) + bytes(range(200, 256)) + b"tail"

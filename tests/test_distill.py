@@ -356,7 +356,7 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
 def test_only_one_of_two_things_is_refused_at_once(tmp_path):
     given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--music", tmp_path)
     answer = moodfield_(*given, "--to", tmp_path / "run", "--splits", tmp_path)
-    assert answer.code == 1
+    assert answer.code == 2
     assert "give both or none" in " ".join(answer.said.split())
 
 

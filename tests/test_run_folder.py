@@ -79,7 +79,7 @@ def test_a_folder_with_another_recipe_json_is_refused_and_nothing_in_it_touched(
 
 def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
     (tmp_path / f"{run_folder.RECIPE}.0123456789abcdef.part").write_text("{")
-    (tmp_path / run_folder.LOCK).write_text("{}")
+    (tmp_path / run_folder.LOCK).write_text('{"pid": 7, "host": "here", "command": "train"}')
     (tmp_path / ".DS_Store").write_text("mac")
     train(SHORT, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()} | {".DS_Store"}

@@ -95,7 +95,7 @@ def _stream(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]
     count, pieces = 0, Pieces(file, stream.pieces)
     try:
         with _open(pieces) as sound:
-            for samples in _read(sound):
+            for samples in _read(sound, pieces):
                 count += len(samples)
                 yield sound.samplerate, samples
     except EncodedError:
@@ -108,9 +108,6 @@ def _stream(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]
             return  # what follows is no music
         yield from _rest(Pieces(file, stream.pieces), count, error, report)
         return
-    finally:
-        if pieces.error:
-            raise pieces.error
     if stream.samples and count < stream.samples:
         report(f"it is cut off: {count:,} samples of {stream.samples:,} are there")
 
@@ -148,17 +145,47 @@ class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
     """A file that is read from its start to its end.
 
     After each read soundfile seeks to where it is already; in Ogg and MP3 that costs up to a quarter of decoding, and
-    it fails where a seek table is wrong.
+    it fails where a seek table is wrong. What is raised in a callback, as Ctrl-C may be, soundfile would print and
+    forget; here the pieces keep it, for `_raised` to raise.
     """
 
     def seekable(self) -> bool:
         """False."""
         return False
 
+    def _init_virtual_io(self, pieces: Pieces) -> Any:
+        def seek(offset: int, whence: int, _: object) -> int:
+            pieces.seek(offset, whence)
+            return pieces.tell()
+
+        functions: dict[str, Callable[..., int]] = {
+            "get_filelen": lambda _: pieces.size,
+            "seek": seek,
+            "read": lambda pointer, count, _: pieces.readinto(sf._ffi.buffer(pointer, count)),
+            "write": lambda *_: 0,
+            "tell": lambda _: pieces.tell(),
+        }
+        self._virtual_io = {  # which is to live as long as the file
+            name: sf._ffi.callback(f"sf_vio_{name}", function, error=0, onerror=pieces.keep)
+            for name, function in functions.items()
+        }
+        return sf._ffi.new("SF_VIRTUAL_IO*", self._virtual_io)
+
+
+@contextmanager
+def _raised(pieces: Pieces) -> Iterator[None]:
+    """Errors of the file below, and interruptions, that were raised in a callback are raised after it."""
+    try:
+        with _QUIET:
+            yield
+    finally:
+        if pieces.error:
+            raise pieces.error
+
 
 @contextmanager
 def _open(pieces: Pieces) -> Iterator[Any]:
-    with _QUIET:
+    with _raised(pieces):
         sound = _ForwardOnly(pieces)
     try:
         yield sound
@@ -167,13 +194,13 @@ def _open(pieces: Pieces) -> Iterator[Any]:
             sound.close()
 
 
-def _read(sound: Any) -> Iterator[Samples]:
+def _read(sound: Any, pieces: Pieces) -> Iterator[Samples]:
     """The samples of a file that libsndfile opened, whatever length its header states."""
     buffer = np.empty((max(1, min(BLOCK, 4 * BLOCK // sound.channels)), sound.channels), np.float32)
     checked = CHECKED_BLOCKS if sound.subtype in PCM else 0
     syncs = 0
     while True:
-        with _QUIET:
+        with _raised(pieces):
             samples = sound.read(out=buffer)
         if not len(samples):
             return

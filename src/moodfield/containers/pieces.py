@@ -53,9 +53,9 @@ class Stream:
 
 
 class Pieces(RawIOBase):
-    """A read-only file made of pieces of another one; it never raises, since decoders call it from C.
+    """A read-only file made of pieces of another one; `error` is what went wrong, after which it seems to end.
 
-    `error` is the last `OSError` of the file below, after which it seems to end.
+    Decoders call it from C, where nothing can be raised.
     """
 
     def __init__(self, file: BinaryFile, pieces: Sequence[Piece]) -> None:
@@ -64,7 +64,16 @@ class Pieces(RawIOBase):
         self._starts = list(accumulate(map(length, self._pieces), initial=0))
         self._position = 0
         self._block, self._block_start = b"", 0
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return self._starts[-1]
+
+    def keep(self, _kind: object, error: BaseException, _traceback: object) -> None:
+        """Keep an exception as the `error`."""
+        self.error = self.error or error
 
     def readable(self) -> bool:
         """True."""
