@@ -178,7 +178,7 @@ def test_a_track_is_what_its_windows_are_in_the_mean():
     [{"clip_seconds": seconds} for seconds in (0.0, -1.0, float("nan"), float("inf"))] + [{"size": 1}],
 )
 def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(BadConfig, match="clip_seconds|size"):
+    with pytest.raises(BadConfig, match=r"clip_seconds|size"):
         BatchConfig(**setting)
 
 

@@ -28,23 +28,26 @@ def music(seconds: float, *, rate: int = RATE, channels: int = 1, seed: int = 0)
     return (tone[:, None] * (1 - 0.3 * np.arange(channels)) + 0.02 * noise).astype(np.float32)
 
 
-def encoded(kind: str, samples: np.ndarray, *, rate: int = RATE, subtype: str | None = None) -> bytes:
+def encoded(
+    kind: str, samples: np.ndarray, *, rate: int = RATE, subtype: str | None = None, endian: str | None = None
+) -> bytes:
     """The bytes of a file, by libsndfile; in pieces, since libvorbis crashes on long ones."""
     file = io.BytesIO()
-    with sf.SoundFile(file, "w", rate, samples.shape[1], format=kind, subtype=subtype) as sound:
+    with sf.SoundFile(file, "w", rate, samples.shape[1], format=kind, subtype=subtype, endian=endian) as sound:
         for start in range(0, len(samples), 2**14):
             sound.write(samples[start : start + 2**14])
     return file.getvalue()
 
 
-def by_pyav(container: str, codec: str, samples: np.ndarray, *, rate: int = RATE) -> bytes:
+def by_pyav(container: str, codec: str, samples: np.ndarray, *, rate: int = RATE, bitrate: int = 96_000) -> bytes:
     """The bytes of a file of one channel, by FFmpeg."""
     av = pytest.importorskip("av")
     file = io.BytesIO()
     with av.open(file, "w", format=container) as muxer:
         stream = muxer.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = bitrate
         kind = stream.codec_context.codec.audio_formats[0].name
-        size = 1024
+        size = 1152 if codec == "mp2" else 1024
         for start in range(0, len(samples), size):
             block = samples[start : start + size].T
             block = np.ascontiguousarray(block if kind == "fltp" else np.rint(block * 32767).astype(np.int16))
@@ -273,9 +276,59 @@ def test_a_wav_of_a_killed_recorder_has_data_to_its_end(whole, data):
     np.testing.assert_array_equal(audio.read(content, rate=RATE).samples, audio.read(wav(10), rate=RATE).samples)
 
 
-def test_chunks_after_the_data_are_no_samples():
-    content = wav(3) + b"LIST" + struct.pack("<I", 90_000) + bytes(range(256)) * 351 + bytes(144)
-    assert audio.seconds(content) == 3.0
+NOISE = np.random.default_rng(5).bytes(200_000)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"LIST" + struct.pack("<I", len(NOISE)) + NOISE,
+        b"\xa9abc" + struct.pack("<I", len(NOISE)) + NOISE,
+        b"id3 " + struct.pack("<I", 2**31) + NOISE,
+        b"ID3\x04\x00\x00\x00\x0c\x1a\x40" + NOISE,
+        b"TAG" + NOISE,
+        bytes(200_000),
+        b"short",
+    ],
+    ids=["chunk", "odd name", "odd length", "ID3", "ID3v1", "zeros", "rubbish"],
+)
+@pytest.mark.parametrize("odd", [False, True])
+def test_what_follows_the_data_is_no_sample(tail, odd):
+    content = encoded("WAV", music(3), subtype="PCM_U8" if odd else "PCM_16")
+    if odd:
+        content = riff(content, whole=0, data=3 * RATE - 1)[: 44 + 3 * RATE - 1]
+    assert audio.seconds(content + tail) == pytest.approx(3.0, abs=1e-4)
+
+
+def test_joined_wavs_are_decoded_to_the_end():
+    assert audio.seconds(wav(3) + wav(2, rate=44_100) + wav(1, channels=2)) == 6.0
+
+
+def test_a_big_endian_wav_of_a_killed_recorder():
+    content = bytearray(encoded("WAV", music(5), endian="BIG"))
+    assert content[:4] == b"RIFX"
+    place = content.index(b"data")
+    content[4:8] = content[place + 4 : place + 8] = bytes(4)
+    assert audio.seconds(bytes(content)) == 5.0
+
+
+def test_a_wav_beyond_four_gigabytes_has_its_length_in_64_bits(tmp_path):
+    path = tmp_path / "long.wav"
+    head = riff(encoded("WAV", music(1, channels=2), rate=96_000), whole=2**32 - 1, data=2**32 - 1)[:44]
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(5 * 2**30)
+    with path.open("rb") as file:
+        (stream,) = sniffing.streams(file)
+        with sf.SoundFile(Pieces(file, stream.pieces)) as sound:
+            assert sound.frames == (5 * 2**30 - 44) // 4
+
+
+@pytest.mark.parametrize("make", [wav, mp3])
+def test_a_half_of_a_file_is_said_to_be_cut_off(make, logged):
+    content = make(20)
+    assert audio.seconds(content[: len(content) // 2]) == pytest.approx(10, abs=0.5)
+    assert ["cut off" in line for line in logged()] == [True]
 
 
 def test_an_rf64_of_a_killed_recorder():
@@ -374,6 +427,102 @@ def test_planes_that_are_not_there_are_not_read():
         planes = (*frame.planes, None)
 
     assert decoders._unpacked(Lying()).shape == (100, 2)
+
+
+@pytest.mark.parametrize("bitrate", [64_000, 128_000, 320_000])
+@pytest.mark.parametrize("container", ["mpeg", "mpegts"])
+def test_a_program_stream_is_no_bare_mpeg_audio(container, bitrate, logged):
+    content = by_pyav(container, "mp2", music(5, rate=48_000), rate=48_000, bitrate=bitrate)
+    assert audio.seconds(content) == pytest.approx(5.0, abs=0.1)
+    assert logged() == []
+
+
+@pytest.mark.parametrize("rates", [(384_000, 64_000), (64_000, 192_000), (128_000, 128_000)])
+def test_layer_ii_of_changing_bitrates_is_decoded_to_its_end(rates, logged):
+    parts = [by_pyav("mp2", "mp2", music(5, rate=48_000), rate=48_000, bitrate=bitrate) for bitrate in rates]
+    assert audio.seconds(b"".join(parts)) == pytest.approx(10.0, abs=0.2)
+    assert logged() == []
+
+
+def test_a_flac_that_lacks_frames_is_said_to_be_damaged(logged):
+    content = flac(8)
+    assert 4 < audio.seconds(content[:40_000] + content[90_000:]) < 8.1
+    assert logged()
+
+
+def test_many_damaged_places_are_some_lines(logged):
+    content = bytearray(mp3(60))
+    for start in range(5_000, len(content), 5_000):
+        content[start : start + 60] = bytes(60)
+    assert audio.seconds(bytes(content)) > 50
+    assert len(logged()) == decoders.MOST_FAULTS + 1
+
+
+@pytest.mark.parametrize("make", [vorbis, opus])
+def test_positions_of_ogg_pages_that_go_back_or_are_missing(make):
+    for back in (True, False):
+        content = bytearray(make(20))
+        starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+        for count, (start, end) in enumerate(zip(starts, [*starts[1:], len(content)], strict=True)):
+            (position,) = struct.unpack("<Q", content[start + 6 : start + 14])
+            changed = max(position - 100_000, 0) if back and count > 4 else position if back or count < 2 else 2**64 - 1
+            content[start + 6 : start + 14] = struct.pack("<Q", changed)
+            content[start + 22 : start + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[start:end])))
+        assert audio.seconds(bytes(content)) == pytest.approx(20.0, abs=0.2)
+
+
+def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_crashes(tmp_path):
+    path = tmp_path / "x.mp3"
+    content = bytearray(mp3(8))
+    for start in range(5_000, len(content), 3_000):
+        content[start : start + 120] = np.random.default_rng(start).bytes(120)
+    path.write_bytes(content)
+    program = (
+        "import ctypes, sys; from unittest import mock; real = ctypes.CDLL\n"
+        "ctypes.CDLL = lambda name: mock.Mock(fopen=mock.Mock(return_value=None))\n"
+        "from moodfield import c_stderr; ctypes.CDLL = real; assert c_stderr.SILENT._stream is None\n"
+        "from moodfield import audio; print(audio.seconds(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 7
+
+
+SIGNALLED = """
+import random, signal, sys, time
+from moodfield import audio
+class Stop(BaseException): pass
+came = []
+def stop(*_):
+    came.append(1)
+    raise Stop
+signal.signal(signal.SIGALRM, stop)
+random.seed(0)
+audio.seconds(sys.argv[1])
+took = time.perf_counter()
+audio.seconds(sys.argv[1])
+took = time.perf_counter() - took
+raised = 0
+for _ in range(60):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, took * 0.8))
+        audio.seconds(sys.argv[1])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Stop:
+        raised += 1
+print(len(came), raised)
+"""
+
+
+@pytest.mark.parametrize("kind", ["ogg", "mp3", "flac", "m4a"])
+def test_signals_at_random_moments_are_never_lost(kind, tmp_path):
+    content = by_pyav("ipod", "aac", music(60, rate=44_100), rate=44_100) if kind == "m4a" else None
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(content or {"ogg": vorbis, "mp3": mp3, "flac": flac}[kind](120))
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    came, raised = map(int, done.stdout.split())
+    assert came == raised > 30
 
 
 def test_a_transport_stream():

@@ -123,12 +123,51 @@ class Pipe(io.BytesIO):
         raise io.UnsupportedOperation("seek")
 
 
+class Broken(io.BytesIO):
+    """As a damaged archive: some error of its own, further on."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size and self.tell() > 0:
+            raise EOFError("the end of the archive is missing")
+        return super().read(min(size or 0, 100))
+
+
+class Slow(io.RawIOBase):
+    """A raw file, which may read less than it is asked for, and whose seek returns nothing."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._file.readinto(memoryview(buffer)[:1000])
+
+    def seek(self, *where: int) -> None:
+        self._file.seek(*where)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def test_raw_files_are_read_to_their_end(song):
+    np.testing.assert_array_equal(
+        audio.read(Slow(song.read_bytes()), rate=16_000).samples, audio.read(song, rate=16_000).samples
+    )
+
+
+def test_strided_bytes_are_a_source_too(song):
+    twice = np.repeat(np.frombuffer(song.read_bytes(), np.uint8), 2)
+    assert audio.seconds(memoryview(twice)[::2]) == 4.0
+
+
 REFUSALS = f"""
 import asyncio, io, json, sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_sources import Pipe, Upload
+from test_sources import Broken, Pipe, Upload
 import moodfield
 from moodfield.errors import BadAudio
 
@@ -139,6 +178,7 @@ sources = [
     None, 7, 3.5, ["a.mp3"], object(), io.StringIO("text"), closed, Upload(), Pipe(b"x" * 100), (), (ones,),
     (ones, "44100"), (ones, None), (ones, 44_100.5), (ones, 44_100, 2), (ones, 0), (ones.astype(complex), 44_100),
     (np.ones((100, 100), np.float32), 44_100), (np.ones((2, 2, 44_100), np.float32), 44_100), ([0.1] * 44_100, 44_100),
+    (ones[:0], 44_100), (np.zeros((0, 2)), 44_100), (np.zeros((2, 0)), 44_100), Broken(b"RIFF" + bytes(9_000)),
     (np.array(["a"]), 44_100), (np.float32(1), 44_100), (ones * np.nan, 44_100), (ones, 44_100), b"",
     {{"path": "a.mp3"}},
 ]
@@ -159,6 +199,7 @@ def test_anything_else_is_one_clear_refusal_that_stops_nothing(cp_model: Exporte
     reasons = [reason for reason, _ in found]
     assert reasons == (
         ["bad-source"] * 15 + ["bad-rate"] + ["not-samples"] * 3 + ["bad-source"]
+        + ["not-samples"] * 3 + ["unreadable"]
         + ["not-samples", "bad-source", "not-finite", "silent", "empty", "bad-source"]
     )  # fmt: skip
     assert all("wanted" in message and "\n" not in message for _, message in found)

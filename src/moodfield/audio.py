@@ -5,25 +5,22 @@ or a `BadAudio` that says why not.
 Knows nothing of: mels, networks, tags.
 """
 
-import inspect
 import io
 import logging
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import soxr
 from jaxtyping import Float32, Num
 
-from moodfield import decoders, downmix
+from moodfield import decoders, downmix, sources
 from moodfield.containers import sniffing
 from moodfield.containers.pieces import BinaryFile, Stream
 from moodfield.decoders import BLOCK, Block, Mono, Samples
@@ -43,27 +40,21 @@ QUIETEST = 2.0**-24
 """half a step of 24 bits: a peak below it is the rounding noise of a codec around silence"""
 CONSTANT = 0.05
 """standard deviation of the samples over their mean, below which they are a constant, with the ripple of a codec"""
+RIPPLE = 5e-5
+"""variance, 43 dB below full scale, that such a ripple has at most; more on a constant is music"""
 EVERY = 16
 """one of so many samples is enough to know that"""
-READ_AHEAD = 2**18
-"""bytes of a file that are read at a time"""
 _MUSIC = ".aac.aif.aifc.aiff.alac.ape.au.caf.flac.m4a.m4b.mka.mp2.mp3.mpc.oga.ogg.opus.tta.w64.wav.wma.wv"
 SUFFIXES = frozenset(re.findall(r"\.\w+", _MUSIC))
 """what `find` takes for audio in a folder; reading looks at the content alone"""
 REASONS = {
-    "bad-source": "a path, bytes, a binary file object that can seek, or (samples, sample_rate) with a NumPy array",
-    "missing": "an audio file; check its name",
-    "directory": "an audio file; name the file, or allow the folder to be searched",
-    "not-a-file": "an audio file; save what it delivers to a file first",
-    "no-permission": "a file that may be read; change its permissions",
+    **sources.REASONS,
     "empty": "an audio file; export or download it again",
     "not-audio": "wav, flac, ogg, opus, mp3, m4a, wma or the like; check what it is, or export it again",
     "needs-codecs": 'wav, flac, ogg, opus or mp3; for m4a, alac, wma and others: pip install "moodfield[codecs]"',
-    "unreadable": "a file that plays; export or download it again",
     "encoded": 'PCM, or a DTS stream in a WAV file with "moodfield[codecs]"; decode it to PCM first',
     "bad-rate": f"{RATES[0]} to {RATES[1]} samples per second; export it again, at 44100 for instance",
     "not-mono": "one channel, of shape (samples,); take the mean over the axis of its channels",
-    "not-samples": "an array of real numbers of shape (samples,), (samples, channels) or (channels, samples)",
     "not-float32": "float32 in −1…1; divide integers by their full scale, then `.astype(np.float32)`",
     "not-finite": "numbers in −1…1; export it again",
     "too-loud": "samples in −1…1; divide them by their full scale, or export again",
@@ -144,6 +135,7 @@ class Reader:
 
     def __init__(self, source: Source, *, rate: int) -> None:
         self.source, self.rate = source, rate
+        self._known: set[str] = set()
         self.warnings: list[str] = []
         """a line about each part that is damaged and not used"""
 
@@ -152,7 +144,8 @@ class Reader:
         return blocks(self.source, rate=self.rate, report=self._report)
 
     def _report(self, line: str) -> None:
-        if line not in self.warnings:
+        if line not in self._known:
+            self._known.add(line)
             self.warnings.append(line)
             _LOG.warning(line)
 
@@ -216,11 +209,11 @@ def _source(source: Source) -> Iterator[Callable[[Report], Iterator[Block]]]:
     if isinstance(source, Waveform):
         yield lambda _: _cut(source.samples[:, None], source.rate)
     elif isinstance(source, tuple):
-        samples, rate = _array(source)
+        samples, rate = sources.array(source)
         yield lambda _: _cut(samples, rate)
     else:
         name = label(source)
-        with _opened(source) as file:
+        with sources.opened(source) as file:
             size = file.seek(0, io.SEEK_END)
             if not size:
                 raise _bad("empty", f"{name} has 0 bytes")
@@ -263,63 +256,6 @@ def _refusals(name: str) -> Iterator[None]:
         raise _bad("unreadable", f"{name} cannot be read ({error.strerror or error})") from error
 
 
-@contextmanager
-def _opened(source: object) -> Iterator[BinaryFile]:
-    """A source as a binary file."""
-    if isinstance(source, str | Path):
-        with _opened_path(Path(source)) as file:
-            yield file
-    elif isinstance(source, bytes | bytearray | memoryview):
-        yield io.BytesIO(source)
-    elif isinstance(source, BinaryFile) and not inspect.iscoroutinefunction(source.read):
-        try:
-            source.seek(0)
-            binary = isinstance(source.read(0), bytes)
-        except (OSError, ValueError) as error:  # ValueError: it is closed
-            raise _bad("bad-source", f"a file object that cannot be read from its start ({error}) was given") from error
-        if not binary:
-            raise _bad("bad-source", "a file object that yields no bytes, opened as text, was given")
-        yield source
-    else:
-        raise _bad("bad-source", f"an object of type {type(source).__name__} was given")
-
-
-def _opened_path(path: Path) -> BinaryIO:
-    """A regular file, opened; others are refused before, since opening waits for a pipe and may set off a device."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise _bad("directory", f"{path} is a folder")
-        if not stat.S_ISREG(mode):
-            raise _bad("not-a-file", f"{path} is a pipe, socket or device")
-        return path.open("rb", buffering=READ_AHEAD)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no file can be called that
-        broken = os.path.islink(path)  # noqa: PTH114
-        raise _bad("missing", f"{path} links to nothing" if broken else f"{path} does not exist") from error
-    except PermissionError as error:
-        raise _bad("no-permission", f"{path} may not be read") from error
-    except OSError as error:
-        raise _bad("unreadable", f"{path} cannot be opened ({error.strerror})") from error
-
-
-def _array(source: tuple[Any, ...]) -> tuple[Samples, int]:
-    """Samples of one or more channels, full scale made 1, and their rate; the longer axis is time."""
-    samples, rate = source if len(source) == 2 else (None, None)
-    if not isinstance(samples, np.ndarray) or not (
-        isinstance(rate, Integral) or (isinstance(rate, float) and rate % 1 == 0)
-    ):
-        raise _bad(
-            "bad-source", f"a tuple of {', '.join(type(part).__name__ for part in source) or 'nothing'} was given"
-        )
-    if samples.dtype.kind not in "fiu" or samples.ndim not in (1, 2):
-        raise _bad("not-samples", f"an array of {samples.dtype}, of shape {samples.shape}, was given")
-    samples = samples.reshape(len(samples), -1)
-    samples = samples.T if samples.shape[0] < samples.shape[1] else samples
-    if samples.shape[1] > decoders.MOST_CHANNELS:
-        raise _bad("not-samples", f"an array of shape {source[0].shape} was given")
-    return decoders.full_scale(samples), int(rate)
-
-
 # ---------------------------------------------------------------- mono
 
 
@@ -349,7 +285,7 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     if lasted < LEAST_SECONDS:
         raise _bad("too-short", f"{name} lasts {math.floor(lasted * 1000) / 1000:g} s")
     variance = squares / count - (total / count) ** 2
-    if (highest - lowest) / 2 < QUIETEST or variance < (CONSTANT * total / count) ** 2:
+    if (highest - lowest) / 2 < QUIETEST or variance < min((CONSTANT * total / count) ** 2, RIPPLE):
         raise _bad("silent", f"{name} is silent, or one constant value, once its channels are averaged")
 
 

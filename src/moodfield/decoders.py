@@ -4,18 +4,17 @@ In: a binary file. Out: its samples, channel by channel, in blocks, and a report
 Knows nothing of: mono, resampling, or what is too short.
 """
 
-import ctypes
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import SEEK_END
 from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile as sf
 from jaxtyping import Float32, Num
 
-from moodfield.containers.pieces import BinaryFile, Pieces, Stream
+from moodfield import c_stderr
+from moodfield.containers.pieces import BinaryFile, Pieces, PlainFile, Stream
 
 BLOCK = 2**16
 """samples decoded at a time; all channels together at most four times as many"""
@@ -23,6 +22,10 @@ MOST_CHANNELS = 32
 """more are damage: of formats in use 22.2 surround has most, 24"""
 TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """FFmpeg's sample formats as NumPy's types"""
+MOST_FAULTS = 5
+"""damaged places of a stream that are reported one by one"""
+LOUDEST = 16.0
+"""what damaged MP3 frames may decode to; beyond it they are clipped, and the rest of the file is used"""
 MOST_LOST = 1_000
 """packets in a row that may be unreadable; after more, nothing good follows"""
 CHECKED_BLOCKS = 16
@@ -76,8 +79,10 @@ def decode(file: BinaryFile, streams: Sequence[Stream], report: Report) -> Itera
     reason: Exception | None = None
     decoded = False
     for stream in streams:
-        for fault in stream.faults:
+        for fault in stream.faults[:MOST_FAULTS]:
             report(fault)
+        if len(stream.faults) > MOST_FAULTS:
+            report(f"{len(stream.faults) - MOST_FAULTS} more places like these are damaged")
         try:
             for block in _stream(file, stream, report):
                 decoded = True
@@ -97,38 +102,47 @@ def _stream(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]
         with _open(pieces) as sound:
             for samples in _read(sound, pieces):
                 count += len(samples)
+                if stream.format == "mpeg":
+                    np.clip(samples, -LOUDEST, LOUDEST, out=samples)
                 yield sound.samplerate, samples
     except EncodedError:
         if count:
             raise
-        yield from _encoded(Pieces(file, stream.pieces), report)
+        yield from _encoded(file, stream, report)
         return
     except (sf.SoundFileError, MemoryError) as error:
-        if count and stream.samples == count:
-            return  # what follows is no music
-        yield from _rest(Pieces(file, stream.pieces), count, error, report)
+        if not count or stream.samples != count:  # else what follows is no music
+            yield from _rest(file, stream, count, error, report)
         return
     if stream.samples and count < stream.samples:
         report(f"it is cut off: {count:,} samples of {stream.samples:,} are there")
 
 
-def _rest(pieces: Pieces, skipped: int, error: Exception, report: Report) -> Iterator[Block]:
+def _rest(file: BinaryFile, stream: Stream, skipped: int, error: Exception, report: Report) -> Iterator[Block]:
     """The samples of a stream that libsndfile could not decode, by FFmpeg."""
+    count = skipped
     try:
-        yield from _ffmpeg(pieces, skipped, report)
-        if skipped:
-            report(f"it is damaged after {skipped:,} samples ({_words(error)})")
+        for rate, samples in _ffmpeg(file, stream, skipped, report):
+            count += len(samples)
+            yield rate, samples
     except (UnknownFormatError, MissingCodecsError) as missing:
         if not skipped:
             raise missing from error
         how = ' (pip install "moodfield[codecs]" decodes more of it)' if isinstance(missing, MissingCodecsError) else ""
         report(f"it is damaged after {skipped:,} samples ({_words(error)}); the rest of it is not used{how}")
+        return
+    if stream.samples and count < stream.samples:
+        report(f"it is damaged: {count:,} samples of {stream.samples:,} can be decoded ({_words(error)})")
+    elif skipped and (
+        not stream.samples or skipped + BLOCK < stream.samples
+    ):  # later, it may be what follows the music
+        report(f"it is damaged after {skipped:,} samples ({_words(error)})")
 
 
-def _encoded(pieces: Pieces, report: Report) -> Iterator[Block]:
+def _encoded(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]:
     """Encoded data in a WAV file, decoded."""
     try:
-        yield from _ffmpeg(pieces, 0, report, refused=("pcm", "flac"))
+        yield from _ffmpeg(file, stream, 0, report, refused=("pcm", "flac"))
     except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
         raise EncodedError from error
 
@@ -176,7 +190,7 @@ class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
 def _raised(pieces: Pieces) -> Iterator[None]:
     """Errors of the file below, and interruptions, that were raised in a callback are raised after it."""
     try:
-        with _QUIET:
+        with c_stderr.SILENT:
             yield
     finally:
         if pieces.error:
@@ -190,8 +204,10 @@ def _open(pieces: Pieces) -> Iterator[Any]:
     try:
         yield sound
     finally:
-        with _QUIET:
+        with c_stderr.SILENT:
             sound.close()
+        if pieces.error:
+            raise pieces.error
 
 
 def _read(sound: Any, pieces: Pieces) -> Iterator[Samples]:
@@ -224,62 +240,12 @@ def _syncs(samples: Samples) -> int:
     return sum(int(((words[:-1] == first) & (words[1:] == second)).sum()) for first, second in pairs)
 
 
-class _Quiet:
-    """A context in which C libraries cannot write to standard error, as libmpg123 in libsndfile does.
-
-    The pointer `stderr` of the C library leads to the null device meanwhile. What Python writes is not touched.
-    Contexts of several threads may overlap. Only glibc and macOS have a pointer that can be changed; elsewhere nothing
-    happens.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._depth = threading.Lock(), 0
-        self._stream = _c_stderr()
-        self._saved: int | None = None
-        self._null: int | None = None
-
-    def __enter__(self) -> None:
-        if self._stream is None:
-            return
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                self._null = self._null or _c_null()
-                self._saved, self._stream.value = self._stream.value, self._null
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is None:
-            return
-        with self._lock:
-            self._depth -= 1
-            if not self._depth:
-                self._stream.value = self._saved
-
-
-def _c_stderr() -> Any:
-    """The variable `stderr` of the C library, or None."""
-    name = {"linux": "stderr", "darwin": "__stderrp"}.get(sys.platform, "")
-    library = ctypes.CDLL(None) if name else None
-    if library is None or (sys.platform == "linux" and not hasattr(library, "gnu_get_libc_version")):
-        return None  # musl keeps it in memory that cannot be written to
-    return ctypes.c_void_p.in_dll(library, name)
-
-
-def _c_null() -> int | None:
-    """A C stream to the null device."""
-    fopen = ctypes.CDLL(None).fopen
-    fopen.restype = ctypes.c_void_p
-    found: int | None = fopen(b"/dev/null", b"w")
-    return found
-
-
-_QUIET = _Quiet()
-
-
 # ---------------------------------------------------------------- FFmpeg
 
 
-def _ffmpeg(pieces: Pieces, skipped: int, report: Report, *, refused: tuple[str, ...] = ()) -> Iterator[Block]:
+def _ffmpeg(
+    file: BinaryFile, stream: Stream, skipped: int, report: Report, *, refused: tuple[str, ...] = ()
+) -> Iterator[Block]:
     """The samples of a file but for the first ones, by FFmpeg; none of codecs whose names begin as `refused`."""
     try:
         import av  # optional: its wheels carry GPL codecs
@@ -287,8 +253,11 @@ def _ffmpeg(pieces: Pieces, skipped: int, report: Report, *, refused: tuple[str,
         raise MissingCodecsError("libsndfile does not know it, and PyAV is not installed") from error
     faults = (av.FFmpegError, OSError, ValueError, LookupError, NotImplementedError, MemoryError)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
-    try:
-        container: Any = av.open(pieces, metadata_errors="ignore", options=options)
+    pieces = Pieces(file, stream.pieces)
+    whole = isinstance(file, PlainFile) and stream.pieces == ((0, file.seek(0, SEEK_END)),)
+    file.seek(0)
+    try:  # a plain file is read without Python code, so that Ctrl-C meets none that C code called
+        container: Any = av.open(file if whole else pieces, metadata_errors="ignore", options=options)
     except faults as error:
         raise UnknownFormatError("no decoder knows it") from error
     lost: list[BaseException] = []
@@ -299,6 +268,8 @@ def _ffmpeg(pieces: Pieces, skipped: int, report: Report, *, refused: tuple[str,
             raise UnknownFormatError("there is no audio in it")
         for rate, samples in _gathered(_frames(container, faults, lost)):
             count += len(samples)
+            if pieces.error:
+                break
             if count > skipped:
                 yield rate, samples[max(0, len(samples) - count + skipped) :]
     if pieces.error:

@@ -78,6 +78,8 @@ class _Session:
             came = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
             left = [(each.name, each.type, len(each.shape)) for each in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime raises what its C++ raises; all of it means the same
+            if not _is_its_own(error):
+                raise
             raise BadModel(f"{path} is not a network that ONNX Runtime can run: {error}") from error
         if came != [(takes, *NUMBERS)] or left != [(gives, *NUMBERS)]:
             wanted = f"{takes!r} and {gives!r}, both {NUMBERS[0]} with {NUMBERS[1]} axes"
@@ -87,8 +89,15 @@ class _Session:
         try:
             answer: Heard = self._session.run([self._gives], {self._takes: np.ascontiguousarray(array)})[0]
         except Exception as error:  # as above
+            if not _is_its_own(error):
+                raise
             raise BadModel(f"{self._path} cannot take {self._takes} of shape {array.shape}: {error}") from error
         return answer
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Whether ONNX Runtime raised an error; a handler of signals may have raised another one meanwhile."""
+    return type(error).__module__.startswith("onnxruntime") or type(error) in (RuntimeError, ValueError, TypeError)
 
 
 class TorchEngine:

@@ -22,7 +22,7 @@ from moodfield.audio import Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.envelope import Envelope
-from moodfield.errors import BadModel, MoodfieldError, MoodfieldWarning
+from moodfield.errors import BadConfig, BadModel, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
 MODELS = Path(__file__).parent / "models"
@@ -107,6 +107,8 @@ class Tagger:
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
+        if isinstance(sources, str | bytes):
+            raise BadConfig(f"one source, {audio.label(sources)}, was given; give a list of sources, or call tag")
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -302,7 +304,8 @@ class _EnvelopeReader(Reader):
         super().__init__(source, rate=rate)
         self.duration = 0.0
         self.envelope: Envelope | None = before.envelope if before else None
-        self.warnings = before.warnings if before else self.warnings
+        if before:
+            self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
         count, outline = 0, None if self.envelope else envelope.Outline(self.rate)

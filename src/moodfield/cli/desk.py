@@ -7,6 +7,7 @@ Knows nothing of: what any command does.
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -46,8 +47,10 @@ DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 """exit codes; a command that a signal stops ends with 128 and the number of the signal"""
 PATIENCE = 0.5
 """seconds that the threads of a stopped command have to end by themselves"""
-STOPPING = ("SIGTERM", "SIGHUP")
-"""signals that stop a command as Ctrl-C does; a system may lack the second"""
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""signals that stop a command; a system may lack the last"""
+REPEATED = 2.0
+"""seconds after one of them in which others are taken for the same: a terminal that is closed sends several"""
 EMPTY = re.compile("--[a-z-]+=")
 """an option with an empty value"""
 USAGE_ERRORS: tuple[Any, ...] = typer.BadParameter.__bases__
@@ -74,9 +77,21 @@ class Desk(TyperGroup):
     """The group of all commands: errors and signals become a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        with _signals_raise():
-            return self._invoke(ctx)
+        """Run a command; one that a signal was to stop ends so, even if a library swallowed what was raised."""
+        with _signals_raise() as came:
+            try:
+                result = self._invoke(ctx)
+            except typer.Exit as end:
+                if came and end.exit_code < 128:
+                    _stop(came[0])
+                raise
+            except Exception:
+                if came:
+                    _stop(came[0])
+                raise
+            if came:
+                _stop(came[0])
+            return result
 
     def _invoke(self, ctx: Any) -> Any:
         try:
@@ -95,8 +110,13 @@ class Desk(TyperGroup):
             say(reason if error.filename is None else f"{error.filename}: {reason}")
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            say("stopped; what was finished stays; training, downloads and submissions go on from there")
-            raise typer.Exit(128 + getattr(error, "number", signal.SIGINT)) from error
+            _stop(getattr(error, "number", signal.SIGINT), error)
+
+
+def _stop(number: int, error: BaseException | None = None) -> NoReturn:
+    """End as a signal wants it."""
+    say("stopped; what was finished stays; training, downloads and submissions go on from there")
+    raise typer.Exit(128 + number) from error
 
 
 class Listing(TyperGroup):
@@ -260,30 +280,33 @@ def _warned(message: Warning | str, category: type[Warning], filename: str, line
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def _signals_raise() -> Iterator[list[int]]:
     """The signals that stop a command raise `Stopped` meanwhile, unless they are ignored, as below `nohup`.
 
-    Once one came, more of them are ignored up to the end of the process: a report may still be written, which Ctrl-C
-    would stop.
+    Yields the numbers of those that came. Others that follow at once are not raised: they would stop a report that is
+    being written.
     """
     before: dict[int, Any] = {}
+    came: list[int] = []
+    last = -math.inf
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
         before = {number: how for number in numbers if (how := signal.getsignal(number)) is not signal.SIG_IGN}
 
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        before.clear()
-        raise Stopped(number)
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        came.append(number)
+        since, last = time.monotonic() - last, time.monotonic()
+        if since > REPEATED or number == signal.SIGINT:
+            raise Stopped(number)
 
     for number in before:
         signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
         for number, how in before.items():
-            signal.signal(number, how)
+            signal.signal(number, signal.SIG_IGN if came and number != signal.SIGINT else how)
 
 
 @contextmanager

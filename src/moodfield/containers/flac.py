@@ -14,8 +14,8 @@ BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 FRAME = re.compile(rb"\xff[\xf8\xf9]")
 STREAMINFO = 34
 """bytes of the block that comes first"""
-MOST_STREAMS = 1_000
-"""that are looked for in one file"""
+MOST_STREAMS, MOST_BLOCKS = 1_001, 10_000
+"""streams that are looked for in one file, and blocks of metadata in one stream"""
 MOST_SAMPLES = 2**36 - 1
 """what its 36 bits can state; 0 is unknown"""
 
@@ -35,7 +35,9 @@ def stream(file: BinaryFile, start: int, end: int) -> Stream:
     if not BEGIN.match(head) or len(head) < 8 + STREAMINFO:
         return Stream("other", ((start, end),))
     position, last = start + 8 + STREAMINFO, head[4] >= 0x80
-    while not last and position < end:
+    for _ in range(MOST_BLOCKS):
+        if last or position >= end:
+            break
         block = pieces.at(file, position, 4)
         last, position = block[:1] >= b"\x80", position + 4 + int.from_bytes(block[1:4], "big")
     if position >= end or not FRAME.match(pieces.at(file, position, 2)):  # a block is not as long as it states

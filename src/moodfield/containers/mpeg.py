@@ -17,6 +17,8 @@ FARTHEST = 2**20
 """bytes before the first frame after which the file is taken for something else"""
 LONGEST = 2_881
 """bytes of the longest frame: layer II, 384 kbit/s, 32 kHz, padded, and as many as are looked at ahead"""
+TOLERATED = 1.02
+"""times as many frames as there are that a header may count without a word"""
 MOST_TRIES = 100_000
 """places in a row that look like a head, after which no frame is expected; a megabyte of noise has some hundreds"""
 SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff](?=[\x10-\xef])")
@@ -63,19 +65,24 @@ class _Run:
     frames: int
 
 
-def streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
-    """The streams of a file; none if it is not MPEG audio.
+def streams(file: BinaryFile, start: int, end: int, *, most: int) -> list[Stream]:
+    """The streams of a file; none if it is not MPEG audio, or if there are more than `most`.
 
-    A stream ends where rate, layer or the number of channels change, and where a file begins that was joined to it: one
-    with a table of lengths (Xing, Info) in its first frame. A table that counts fewer frames than there are is mended.
+    A stream ends where rate, layer or the number of channels change (the bitrate, too, of layers I and II: libmpg123
+    guesses their length by it), and where a file begins that was joined to it: one with a table of lengths (Xing, Info)
+    in its first frame. A table that counts fewer frames than there are is mended.
     """
     found: list[list[_Run]] = []
     faults: list[list[str]] = []
     position = start
     for run in _runs(file, start, end):
-        if not found or found[-1][-1].kind != run.kind or _table(file, run) is not None:
+        if found and run.frames < FEWEST and run.kind != found[-1][-1].kind:  # their heads are damaged
+            continue
+        if not found or found[-1][-1].kind != run.kind or _has_table(pieces.at(file, run.start, 64)):
             found.append([run])
             faults.append([])
+            if len(found) > most:
+                return []
         else:
             found[-1].append(run)
         faults[-1] += _gap(file, position, run.start, most=0 if position > start else LONGEST)
@@ -98,11 +105,14 @@ def _stream(file: BinaryFile, runs: list[_Run], faults: tuple[str, ...]) -> Stre
     first, count = runs[0].start, sum(run.frames for run in runs)
     head = pieces.at(file, first, 64)
     place = _side(head[1], head[3])
-    if LENGTHS.match(head, place) and head[place + 7] & 1:
-        if int.from_bytes(head[place + 8 : place + 12], "big") < count - 1:
+    if _has_table(head) and head[place + 7] & 1:
+        stated = int.from_bytes(head[place + 8 : place + 12], "big")
+        if stated > TOLERATED * count:
+            faults = (*faults, f"it is cut off: its header counts {stated} frames, {count - 1} are there")
+        if stated < count - 1:
             ranges[:1] = [head[: place + 8] + (count - 1).to_bytes(4, "big"), (first + place + 12, runs[0].end)]
     elif head[1] & 6 == 2:  # layer III
-        other = LENGTHS.match(head, place) or head[36:40] == b"VBRI"  # another table, which libmpg123 cannot use
+        other = _has_table(head) or head[36:40] == b"VBRI"  # another table, which libmpg123 cannot use
         size = FRAME[head[1] << 8 | head[2]] if other else 0
         ranges[:1] = [_counting(head, count - 1 if other else count), (first + size, runs[0].end)]
     return Stream("mpeg", pieces.joined(ranges), faults)
@@ -115,11 +125,9 @@ def _counting(head: bytes, count: int) -> bytes:
     return frame.ljust(FRAME[start[1] << 8 | start[2]], b"\0")
 
 
-def _table(file: BinaryFile, run: _Run) -> int | None:
-    """Where the table of lengths is in the first frame of a run, if there is one."""
-    head = pieces.at(file, run.start, 64)
-    place = _side(head[1], head[3])
-    return run.start + place if LENGTHS.match(head, place) else None
+def _has_table(head: bytes) -> bool:
+    """Whether a frame that begins so holds a table of lengths."""
+    return bool(LENGTHS.match(head, _side(head[1], head[3])))
 
 
 def _side(second: int, fourth: int) -> int:
@@ -173,8 +181,8 @@ def _is_first(window: bytes, position: int, kind: int | None, *, at_end: bool) -
 
 
 def _kind(second: int, third: int, fourth: int) -> int:
-    """Version, layer, rate and whether there is one channel, as one number."""
-    return (second & 0x1E) << 8 | (third & 0x0C) << 1 | (fourth >= 0xC0)
+    """Version, layer, rate, the bitrate of layers I and II, and whether there is one channel, as one number."""
+    return (second & 0x1E) << 8 | (third & (0x0C if second & 6 == 2 else 0xFC)) << 1 | (fourth >= 0xC0)
 
 
 def _run(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import SEEK_END
+from itertools import pairwise
 
 from moodfield.containers import flac, pieces
 from moodfield.containers.pieces import BinaryFile, Piece, Pieces, Stream
@@ -112,10 +113,10 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
 
 
 def _untrimmed(file: BinaryFile, pages: list[Piece], positions: list[int]) -> tuple[Piece, ...]:
-    """Pages whose last one does not end before others: by its position libsndfile knows where the music ends."""
-    known = [position for position in positions[:-1] if position != NO_POSITION]
-    last = pages[-1]
-    if isinstance(last, bytes) or not known or positions[-1] > max(known):
+    """Pages whose last one has a position beyond all others: by it libsndfile knows where the music ends."""
+    known, last = [position for position in positions if position != NO_POSITION], pages[-1]
+    rises = all(before <= after for before, after in pairwise(known)) and len(set(known)) > 1
+    if isinstance(last, bytes) or (rises and positions[-1] != NO_POSITION):
         return pieces.joined(pages)
     page = pieces.at(file, last[0], last[1] - last[0])
     page = page[:6] + FAR.to_bytes(8, "little") + page[14:]

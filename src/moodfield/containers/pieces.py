@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,6 +32,12 @@ class BinaryFile(Protocol):
 
     def tell(self) -> int:
         """The position."""
+
+
+class PlainFile(BufferedReader):
+    """A file of the file system; all of it is C code, and its name is of no matter."""
+
+    name = "file"
 
 
 Piece = bytes | tuple[int, int]
@@ -97,6 +103,8 @@ class Pieces(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as there are bytes; returns how many there were."""
+        if self.error:
+            return 0
         count, offset = len(buffer), self._position - self._block_start
         if offset < 0 or offset + count > len(self._block):  # libmpg123 reads some bytes at a time: they come from here
             self._block, self._block_start, offset = self._bytes(max(count, BLOCK)), self._position, 0

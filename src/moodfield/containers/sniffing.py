@@ -9,7 +9,22 @@ from io import SEEK_END
 from moodfield.containers import flac, mpeg, ogg, pieces, wav
 from moodfield.containers.pieces import BinaryFile, Stream
 
-OTHERS = (b"FORM", b"RIFF", b"RIFX", b"caff", b"riff", b".snd", b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75", b"MAC ", b"wvpk")
+MOST_STREAMS = 1_000
+"""in one file; one that seems to have more is left to a decoder as a whole"""
+OTHERS = (
+    b"\0\0\1\xba",
+    b"\0\0\1\xb3",
+    b"FORM",
+    b"RIFF",
+    b"RIFX",
+    b"caff",
+    b"riff",
+    b".snd",
+    b"\x1aE\xdf\xa3",
+    b"\x30\x26\xb2\x75",
+    b"MAC ",
+    b"wvpk",
+)
 """how files begin that hold no bare MPEG frames, though some bytes in them may look like it"""
 
 
@@ -19,15 +34,22 @@ def streams(file: BinaryFile) -> list[Stream]:
     Raises the `OSError` of the file.
     """
     end = file.seek(0, SEEK_END)
-    start = pieces.after_id3(file, 0)
+    found = _streams(file, pieces.after_id3(file, 0), end)
+    return found if 0 < len(found) <= MOST_STREAMS else [Stream("other", ((0, end),))]
+
+
+def _streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
+    """Those whose structure is known here."""
     head = pieces.at(file, start, 12)
     if head.startswith(b"OggS"):
-        return ogg.streams(file, start, end) or [Stream("other", ((0, end),))]
+        return ogg.streams(file, start, end)
     if head.startswith(b"fLaC"):
         return flac.streams(file, start, end)
-    if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
-        return [wav.stream(file, start, end)]
-    if head.startswith(b".snd\0\0\0") and head[8:] == bytes(4):  # an AU file of no length: of an unknown one
+    if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:] == b"WAVE":
+        return wav.streams(file, start, end)
+    if head.startswith(b".snd\0\0\0"):  # AU: of unknown length, whatever it states
         return [Stream("other", (head[:8] + b"\xff" * 4, (start + 12, end)))]
-    known = head.startswith(OTHERS) or head[4:8] == b"ftyp"
-    return ([] if known else mpeg.streams(file, start, end)) or [Stream("other", ((0, end),))]
+    transport = head[:1] == b"G" and pieces.at(file, start + 188, 1) == b"G" and pieces.at(file, start + 376, 1) == b"G"
+    if head.startswith(OTHERS) or head[4:8] == b"ftyp" or transport:
+        return []
+    return mpeg.streams(file, start, end, most=MOST_STREAMS)
