@@ -34,7 +34,14 @@ LIBSNDFILE = {
     "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"), "aiff": ("AIFF", "PCM_16"),
 }  # fmt: skip
-FFMPEG = {"m4a": ("ipod", "aac"), "oga": ("ogg", "flac"), "aac": ("adts", "aac"), "wma": ("asf", "wmav2")}
+FFMPEG = {
+    "m4a": ("ipod", "aac"),
+    "oga": ("ogg", "flac"),
+    "aac": ("adts", "aac"),
+    "wma": ("asf", "wmav2"),
+    "mp2": ("mp2", "mp2"),
+    "mpg": ("mpeg", "mp2"),
+}
 KINDS = (*LIBSNDFILE, *FFMPEG)
 NUMBERS = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x01")
 """lengths that are often believed"""
@@ -64,8 +71,9 @@ def sample(kind: str) -> bytes:
         stream.bit_rate = 96_000
         planar = stream.codec_context.codec.audio_formats[0].name
         samples = music(1.6, RATE)
-        for start in range(0, len(samples), 1024):
-            block = samples[start : start + 1024]
+        size = 1152 if codec == "mp2" else 1024
+        for start in range(0, len(samples), size):
+            block = samples[start : start + size]
             block = block.T if planar == "fltp" else np.rint(block * 32767).astype(np.int16).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format=planar, layout="stereo")
             frame.sample_rate, frame.pts = RATE, start

@@ -97,7 +97,8 @@ class _Session:
 
 def _is_its_own(error: Exception) -> bool:
     """Whether ONNX Runtime raised an error; a handler of signals may have raised another one meanwhile."""
-    return type(error).__module__.startswith("onnxruntime") or type(error) in (RuntimeError, ValueError, TypeError)
+    kinds = (RuntimeError, ValueError, TypeError, LookupError, MemoryError)
+    return type(error).__module__.startswith("onnxruntime") or isinstance(error, kinds)
 
 
 class TorchEngine:

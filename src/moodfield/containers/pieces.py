@@ -35,9 +35,16 @@ class BinaryFile(Protocol):
 
 
 class PlainFile(BufferedReader):
-    """A file of the file system; all of it is C code, and its name is of no matter."""
+    """A file of the file system, read by C code alone; its name is of no matter."""
 
     name = "file"
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """Change the position, and return it; -1, and no change, where there is none, as damaged files want."""
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 Piece = bytes | tuple[int, int]
