@@ -24,8 +24,8 @@ TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": 
 """FFmpeg's sample formats as NumPy's types"""
 MOST_FAULTS = 5
 """damaged places of a stream that are reported one by one"""
-LOUDEST = 16.0
-"""what damaged MP3 frames may decode to; beyond it they are clipped, and the rest of the file is used"""
+LOUDEST, LOSSY = 16.0, ("aac", "mp", "ac3", "eac3", "wma", "vorbis", "opus")
+"""what damaged frames of lossy codecs may decode to: beyond it they are clipped, and the rest of the file is used"""
 MOST_LOST = 1_000
 """packets in a row that may be unreadable; after more, nothing good follows"""
 CHECKED_BLOCKS = 16
@@ -270,6 +270,8 @@ def _ffmpeg(
             count += len(samples)
             if pieces.error:
                 break
+            if codec.name.startswith(LOSSY):
+                np.clip(samples, -LOUDEST, LOUDEST, out=samples)
             if count > skipped:
                 yield rate, samples[max(0, len(samples) - count + skipped) :]
     if pieces.error:
