@@ -448,7 +448,7 @@ def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(hear
     assert [path.name for path in asked] == ["1.wav", "3.wav"]
     found = submissions.read(heard / "mine").predictions
     np.testing.assert_allclose(found[3], found[:3].mean(axis=0))
-    (line,) = filled.said.splitlines()
+    (line,) = filter(None, filled.said.splitlines())  # the bar may leave an empty one
     assert line.startswith("moodfield: 1 of 4 rows")
     assert "mean" in line
     assert line.endswith(": 3.wav")
