@@ -146,9 +146,8 @@ def _map(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     )
     return (
         '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is'
-        " a track. Tracks that "
-        'feel alike are near each other; the words at its edges are the moods that change on the way.</p><a class="skip" '
-        'href="#all">Past the '
+        " a track. Tracks that feel alike are near each other; the words at its edges are the moods that change on the "
+        'way.</p><a class="skip" href="#all">Past the '
         f'map</a><div class="map"><div class="plane">{words}<ol class="places'
         f'{" crowd" if many else ""}">{dots}</ol></div>'
         f'<div class="key"><h3>Clearest mood</h3><ul>{key}</ul><p class="quiet">A ring: no mood is above its threshold.'
