@@ -416,7 +416,9 @@ def test_a_folder_of_others_is_refused_and_one_of_ours_is_replaced(tmp_path):
     refused["of somebody else"] = tmp_path / "predicted"
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.txt").touch()
-    refused["not a submission"] = tmp_path / "notes"
+    submissions.check_output(tmp_path / "notes", shared=True)
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        submissions.check_output(tmp_path / "notes")
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "predictions.npy.0123456789abcdef.part").touch()
     submissions.check_output(tmp_path / "cut")  # what a killed process left

@@ -136,11 +136,11 @@ def read_rows(path: str | Path) -> Rows:
     return np.array(lines, np.int64)
 
 
-def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = ()) -> None:
+def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), shared: bool = False) -> None:
     """Refuse with `OutputError`, before any work is done, a folder that a submission must not be written to.
 
     Allowed are a new folder, an empty one, and one with a submission as `write` leaves it, which is replaced. Neither
-    the `inputs`, nor files in them if they are folders, are replaced.
+    the `inputs`, nor files in them if they are folders, are replaced. A `shared` folder may also hold other things.
     """
     folder = Path(folder)
     files.check_name(folder)
@@ -160,10 +160,10 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = ()) -> No
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *taken])
     others = [path.name for path in sorted(folder.iterdir()) if not files.PARTIAL.fullmatch(path.name)]
-    if others and THRESHOLDS not in others:
+    if THRESHOLDS not in others and (PREDICTIONS in others or (others and not shared)):
         raise OutputError(f"{folder} holds {_some(others)} and no submission of ours; name a new folder")
     try:
-        if others:
+        if THRESHOLDS in others:
             read_thresholds(folder / THRESHOLDS)
     except BadDataset as error:
         raise OutputError(f"{folder / THRESHOLDS} is not replaced: {error}; name another folder") from error
@@ -177,7 +177,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     Its predictions take their place last, and old ones go first: a folder without them is no submission, and they are
     never seen beside the decisions of another one.
     """
-    check_output(folder)
+    check_output(folder, shared=True)
     faults = _malformed(submission, vocabulary, (len(submission.predictions), len(vocabulary)))
     if faults or not submission.thresholds:
         raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
