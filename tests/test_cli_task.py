@@ -425,6 +425,7 @@ def test_tags_may_be_fewer_and_in_another_order_and_thresholds_others(heard, cp_
     np.testing.assert_array_equal(found.decisions[2], wanted > [0.1, 0.2, 0.3, 0.999])
 
 
+@AS_WORDS
 def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(heard, cp_model, monkeypatch):
     good = (heard / "music" / "1.wav").read_bytes()
     (heard / "music" / "1.wav").write_bytes(b"broken")
@@ -434,6 +435,7 @@ def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(hear
     assert "2 of 4 tracks could not be read" in answer.said
     assert "1.wav: " in answer.said
     assert "3.wav: " in answer.said
+    assert "--fill mean" in answer.said
     assert not (heard / "mine").exists()
     asked = []
     listen = tagger.tag_files
@@ -446,6 +448,91 @@ def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(hear
     assert [path.name for path in asked] == ["1.wav", "3.wav"]
     found = submissions.read(heard / "mine").predictions
     np.testing.assert_allclose(found[3], found[:3].mean(axis=0))
+    (line,) = filter(None, filled.said.splitlines())  # the bar may leave an empty one
+    assert line.startswith("moodfield: 1 of 4 rows")
+    assert "mean" in line
+    assert line.endswith(": 3.wav")
+    assert submit(heard, cp_model, "--fill", "zeros").said.count("1 of 4 rows are filled with zeros") == 1
+    checked = moodfield_("submission", "check", heard / "mine", "--model", cp_model.folder)
+    assert (checked.code, "1 of 4 rows: 3" in checked.out) == (0, True)
+
+
+def test_nothing_is_advised_that_does_not_help(heard, cp_model):
+    for path in (heard / "music").iterdir():
+        path.write_bytes(b"broken")
+    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", heard / "index.tsv", "--audio", heard / "music")
+    for answer in (
+        submit(heard, cp_model),
+        submit(heard, cp_model, "--fill", "mean"),
+        moodfield_(*evaluate, "--jobs", 1),
+    ):
+        assert (answer.code, "4 of 4" in answer.said) == (1, True)
+        assert "fill" not in answer.said
+    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "music", "tags.txt"]
+
+
+def test_a_folder_of_music_that_is_not_there_is_one_usage_error(heard, cp_model, monkeypatch):
+    monkeypatch.setattr(tagger, "load", lambda *_: pytest.fail("it began"))
+    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", heard / "index.tsv", "--keep", heard / "kept.jsonl")
+    for nowhere in ("/nowhere", heard / "index.tsv"):
+        for answer in (submit(heard, cp_model, "--audio", nowhere), moodfield_(*evaluate, "--audio", nowhere)):
+            assert (answer.code, answer.out) == (2, "")
+            assert f"--audio {nowhere}" in answer.said
+            assert len(answer.said.splitlines()) == 1
+    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "music", "tags.txt"]
+
+
+@pytest.mark.parametrize("tags", [(), ("--tags", "tags.txt")])
+def test_predictions_do_not_depend_on_tags_of_the_index(heard, cp_model, monkeypatch, tags):
+    monkeypatch.chdir(heard)
+    assert submit(heard, cp_model, *tags).code == 0
+    wanted = submissions.read(heard / "mine").predictions
+    (heard / "index.tsv").write_text((heard / "index.tsv").read_text().replace("film", "elsewhere"))
+    answer = submit(heard, cp_model, *tags)
+    assert answer.code == 0, answer.said
+    np.testing.assert_array_equal(submissions.read(heard / "mine").predictions, wanted)
+    checked = recommended(answer)
+    assert (checked.code, "odd: " in checked.out, "truth is not compared" in checked.out) == (0, True, True)
+    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", "index.tsv", "--audio", "music", "--jobs", 1)
+    refused = moodfield_(*evaluate)
+    assert (refused.code, "elsewhere" in refused.said) == (1, True)
+
+
+def test_a_submission_is_scored_on_an_index_that_lacks_tags(heard, cp_model):
+    assert submit(heard, cp_model).code == 0
+    shared = ("--truth", heard / "index.tsv", "--intervals", 0)
+    found, _ = answered("evaluate", heard / "mine", *shared, "--per-tag")
+    assert list(found["tags"]) == list(models.VOCABULARY)
+    (heard / "list.txt").write_text("\n".join(models.VOCABULARY))
+    assert found == answered("evaluate", heard / "mine", *shared, "--tags", heard / "list.txt")[0]
+    compared = moodfield_("compare", heard / "mine", heard / "mine", *shared[:2], "--intervals", 5)
+    assert compared.code == 0, compared.said
+    (heard / "mine" / "thresholds.txt").unlink()
+    for words in (("evaluate", heard / "mine"), ("compare", heard / "mine", heard / "mine")):
+        refused = moodfield_(*words, *shared[:2])
+        assert (refused.code, "--tags" in refused.said) == (1, True)
+
+
+def test_a_folder_with_other_things_does_not_become_a_submission(heard, cp_model):
+    (heard / "mine").mkdir()
+    (heard / "mine" / "notes.txt").write_text("notes")
+    answer = submit(heard, cp_model)
+    assert (answer.code, answer.out, "notes.txt" in answer.said) == (2, "", True)
+    assert [path.name for path in (heard / "mine").iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "mine", "music", "tags.txt"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["evaluate nothere --truth test.npy", "submission check nothere", "compare nothere test-good --truth test.npy",
+     "compare test-good nothere --truth test.npy", "ensemble nothere test-good --to x.npy"],
+)  # fmt: skip
+def test_what_is_not_there_is_called_so(small, monkeypatch, line):
+    monkeypatch.chdir(small)
+    answer = moodfield_(*line.split())
+    assert (answer.code, answer.out) == (1, "")
+    assert "there is no folder or file nothere" in answer.said
+    assert "Errno" not in answer.said
 
 
 def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model, tmp_path):

@@ -193,6 +193,22 @@ def test_a_report_replaces_no_song(tmp_path, cp_model, monkeypatch, line):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["tag song.ogg --report --json", "tag song.ogg --report -x.html", "tag song.ogg --report new.ogg",
+     "tag song.ogg --report new.MP3", "submit --index index.tsv --audio . --to --fill",
+     "ensemble a.npy b.npy --to --x.npy", "evaluate --model default --truth index.tsv --audio . --keep --json"],
+)  # fmt: skip
+def test_an_output_is_not_called_like_an_option_or_music(song, monkeypatch, line):
+    monkeypatch.chdir(song.parent)
+    monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
+    answer = moodfield_(*line.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert line.split()[-1] in answer.said
+    assert len(answer.said.splitlines()) == 1
+    assert list(song.parent.iterdir()) == [song]
+
+
 def test_a_report_goes_through_links_and_keeps_modes(song, cp_model, tmp_path):
     (tmp_path / "old.html").touch(mode=0o600)
     (tmp_path / "link.html").symlink_to("old.html")
@@ -450,6 +466,25 @@ def test_a_signal_ends_a_command_at_once_and_its_report_is_written(many, cp_mode
     assert ended(program.pid, within=1)
     assert [line.partition(" ")[0] for line in said.splitlines()] == ["moodfield:", "moodfield:"]
     assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
+    assert f"the report is {page}: 1 of 30 files; it was stopped" in said
+    assert "stopped: 29 files were not tagged" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_report_of_results_that_nobody_reads_says_that_it_was_stopped(many, cp_model, begun, tmp_path, form):
+    for number in range(1, 30):
+        (many / f"{number}.wav").unlink()
+        models.save(many / f"{number}.wav", models.music(2))
+    page = tmp_path / "page.html"
+    program = begun("tag", many, "--model", cp_model.folder, "--jobs", "1", "--report", page, *form)
+    assert program.stdout
+    assert program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr
+    said = program.stderr.read()
+    assert re.search(r"page\.html: \d+ of 30 files; it was stopped\n", said)
+    assert "Traceback" not in said
+    assert re.search(r"stopped: \d+ files were not tagged", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, BrokenPipeError, OutputError, ZeroDivisionError])
@@ -680,7 +715,8 @@ def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypa
         ("submission", "check", f"{HOSTILE}.npy", "--json"),
         ("submission", "check", HOSTILE),
         ("evaluate", HOSTILE, "--truth", "x.npy"),
-        ("compare", "a", f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
+        ("compare", HOSTILE, f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
+        ("evaluate", f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
         ("compare", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--truth", "truth.npy"),
         ("ensemble", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--to", f"{HOSTILE}2.npy"),
         ("ensemble", f"{HOSTILE}.npy", "--to", f"{HOSTILE}.npy"),

@@ -186,6 +186,14 @@ def test_an_open_file_is_written_to_and_not_replaced(tmp_path):
     assert (tmp_path / "out").read_text() == "before\nafter"
 
 
+def test_a_name_that_looks_like_an_option_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("--json", "-x.html"):
+        with pytest.raises(OutputError, match=name):
+            files.check_output(name, kind=files.HTML)
+    files.check_output(tmp_path / "-x.html", kind=files.HTML)
+
+
 def test_the_checksum_of_a_file_is_the_one_that_is_published(path):
     """FIPS 180-2, appendix B.1."""
     path.write_bytes(b"abc")

@@ -11,6 +11,7 @@ from moodfield import mediaeval, metrics, submissions
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
 from moodfield.jamendo import HEADER, Track
 from moodfield.submissions import Submission
+from moodfield.tags import MOODS_AND_THEMES
 
 TAGS = ("happy", "sad", "dark")
 SYSTEMS = ("1_shakefaresnet", "2_faresnet", "3_avg_ensemble", "4_crnn", "5_resnet34")
@@ -185,6 +186,26 @@ def test_truth_comes_from_an_array_or_an_index(tmp_path, data):
     assert official == alphabet
 
 
+def test_an_index_that_lacks_tags_has_those_of_the_thresholds(tmp_path):
+    rows = [[str(n), "a", "b", f"{n}.mp3", "60", *tags] for n, tags in enumerate((["sad"], ["happy", "sad"], []))]
+    index = tmp_path / "index.tsv"
+    index.write_text("\n".join("\t".join(row) for row in [HEADER, *rows]))
+    given = submissions.make(np.full((3, 3), 0.5), np.full(3, 0.4), TAGS)
+    assert mediaeval.read_truth(index)[1] == ("happy", "sad")
+    truth, names = mediaeval.read_truth(index, given=[given])
+    assert (names, truth.tolist()) == (TAGS, [[False, True, False], [True, True, False], [False] * 3])
+    assert mediaeval.read_truth(index, vocabulary=(*TAGS[::-1],), given=[given])[1] == TAGS[::-1]
+    turned = replace(given, thresholds=dict.fromkeys(TAGS[::-1], 0.4))
+    other = replace(given, thresholds=dict.fromkeys(("happy", "dark", "film"), 0.4))
+    for wrong in ([replace(given, thresholds={})], [other], [given, turned], [replace(given, thresholds={"sad": 1.0})]):
+        with pytest.raises(BadScores, match=r"3 columns; there are 2 tags.*--tags"):
+            mediaeval.read_truth(index, given=wrong)
+    with pytest.raises(BadScores, match="--tags"):
+        mediaeval.read_truth(index, vocabulary=("sad", "happy"), given=[given])
+    official = replace(given, predictions=np.full((3, 56), 0.5), thresholds={})
+    assert mediaeval.read_truth(index, given=[official])[1] == MOODS_AND_THEMES
+
+
 # ---------------------------------------------------------------- the published results
 
 
@@ -334,11 +355,34 @@ def test_tracks_that_cannot_be_heard_are_refused_together_and_tried_again(tmp_pa
 
 
 def test_something_may_stand_for_tracks_that_cannot_be_heard(tmp_path):
-    mean = gather(Ears("1", "4"), tmp_path, fill="mean")
+    with pytest.warns(MoodfieldWarning, match=r"2 of 6 rows .*mean.*: 1\.mp3, 4\.mp3$"):
+        mean = gather(Ears("1", "4"), tmp_path, fill="mean")
     np.testing.assert_allclose(mean[[1, 4], 1], np.mean([0, 0.02, 0.03, 0.05]))
-    np.testing.assert_array_equal(gather(Ears("1", "4"), tmp_path, fill="zeros")[[1, 4]], np.zeros((2, 2)))
+    with pytest.warns(MoodfieldWarning, match="2 of 6 rows .*zeros"):
+        zeros = gather(Ears("1", "4"), tmp_path, fill="zeros")
+    np.testing.assert_array_equal(zeros[[1, 4]], np.zeros((2, 2)))
     with pytest.raises(BadDataset, match="6 of 6 tracks"):
         gather(Ears(*"012345"), tmp_path / "other", fill="mean")
+
+
+@pytest.mark.parametrize(
+    ("broken", "fill", "advised"), [("014", None, True), ("012345", None, False), ("012345", "zeros", False)]
+)
+def test_a_refusal_names_few_tracks_and_advises_what_helps(tmp_path, broken, fill, advised):
+    with pytest.raises(BadDataset) as caught:
+        gather(Ears(*broken), tmp_path, fill=fill, otherwise="give --this")
+    assert ("--this" in str(caught.value)) is advised
+    assert str(caught.value).count(".mp3: ") == min(len(broken), 5)
+    assert ("and 1 more" in str(caught.value)) is (len(broken) == 6)
+
+
+def test_a_file_without_scores_does_not_stay(tmp_path):
+    with pytest.raises(BadDataset):
+        gather(Ears(*"012345"), tmp_path)
+    assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        gather(Ears(stop="0"), tmp_path)
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp_path):

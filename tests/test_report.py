@@ -106,9 +106,9 @@ def test_every_track_and_every_failure_is_there() -> None:
     assert [text for text in read.texts("h3") if text.startswith("Track")] == [f"Track {n}" for n in range(9)]
     assert [card.count("music/b") for card in cards(page)] == [0, 1] * 4 + [0]
     facts = "".join(read.texts("ul", **{"class": "facts"}))
-    assert facts == "9 tracks34 minheard by a model2 not heard"
+    assert facts == "9 tracks34 minmodel: a model2 failed"
     end = "".join(read.texts("section", id="failed"))
-    assert end == "Not heard/music/broken.mp3is silent; nothing to hear/music/xit is a folder"
+    assert end == "Failed/music/broken.mp3is silent; nothing to hear/music/xit is a folder"
     ids = [has["id"] for _, has, _ in read.found if "id" in has]
     assert len(ids) == len(set(ids))
     links = {has["href"] for _, has, _ in read.found if "href" in has} - {"data:,"}
@@ -294,10 +294,15 @@ def test_many_tracks_can_be_searched() -> None:
 
 def test_a_page_of_nothing() -> None:
     read = Reader(report.page([], failed={"a.mp3": "it is empty"}))
-    assert (
-        "".join(read.texts("main")).replace("\n", "") == f"{report.TITLE}0 tracks1 not heardNot hearda.mp3it is empty"
-    )
-    assert "Not heard" not in report.page([])
+    assert "".join(read.texts("main")).replace("\n", "") == f"{report.TITLE}0 tracks1 failedFaileda.mp3it is empty"
+    assert "ailed" not in re.sub("<style>.*</style>", "", report.page([]), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("count", "words"), [(34, "34 files were"), (1, "1 file was")])
+def test_a_page_of_stopped_work_says_so(count: int, words: str) -> None:
+    read = Reader(report.page([heard()], untagged=count))
+    assert f"stopped: {words} not tagged" in "".join(read.texts("ul", **{"class": "facts"}))
+    assert "stopped" not in "".join(Reader(report.page([heard()])).texts("ul", **{"class": "facts"}))
 
 
 def test_folders_are_told_from_the_one_they_share() -> None:

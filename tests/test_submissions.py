@@ -153,6 +153,21 @@ def test_what_is_only_odd_is_written_and_noticed(tmp_path, threshold):
     assert decided == f"{'no' if threshold > 1 else 'every'} tag is decided, for all tracks"
 
 
+def test_rows_of_zeros_are_odd():
+    predictions = made().predictions.copy()
+    predictions[[3, *range(10, 16)]] = 0
+    (odd,) = submissions.oddities(Submission(predictions), TAGS)
+    assert "7 of 200 rows: 3, 10, 11, 12, 13 and 2 more" in odd
+    assert faults(submissions.make(predictions, np.full(4, 0.5), TAGS)) == []
+    assert not list(submissions.oddities(made(), TAGS))
+
+
+def test_what_is_not_there_is_called_so(tmp_path):
+    with pytest.raises(BadScores, match="no folder or file") as caught:
+        submissions.read(tmp_path / "nothere")
+    assert "Errno" not in str(caught.value)
+
+
 # ---------------------------------------------------------------- files that cannot be trusted
 
 
@@ -199,7 +214,9 @@ def test_files_that_are_no_matrix_of_numbers_are_refused(tmp_path):
     (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + huge.encode())
     wrong = sorted(path.name for path in tmp_path.iterdir() if path.name != "whole.npy")
     assert len(wrong) == 10
-    for name in [*wrong, "missing.npy"]:
+    with pytest.raises(BadScores, match=r"there is no file .*missing\.npy"):
+        submissions.read_array(tmp_path / "missing.npy")
+    for name in wrong:
         with pytest.raises(BadScores, match=f"{name} (cannot be read|holds).*save (it|them) with numpy.save"):
             submissions.read_array(tmp_path / name)
     assert not (tmp_path / "acted").exists()
@@ -320,7 +337,7 @@ def test_all_faults_come_at_once():
 
 
 def test_a_fault_names_few_of_many():
-    (fault,) = submissions.oddities(Submission(np.zeros((3, 56)), None), tags.MOODS_AND_THEMES)
+    (fault,) = submissions.oddities(Submission(np.full((3, 56), 0.5), None), tags.MOODS_AND_THEMES)
     assert "'action', 'adventure', 'advertising', 'background', 'ballad' and 51 more" in fault
 
 
@@ -397,6 +414,15 @@ def test_a_folder_of_others_is_refused_and_one_of_ours_is_replaced(tmp_path):
     (tmp_path / "predicted").mkdir()
     np.save(tmp_path / "predicted" / "predictions.npy", made().predictions)
     refused["of somebody else"] = tmp_path / "predicted"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").touch()
+    submissions.check_output(tmp_path / "notes", shared=True)
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        submissions.check_output(tmp_path / "notes")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "predictions.npy.0123456789abcdef.part").touch()
+    submissions.check_output(tmp_path / "cut")  # what a killed process left
+    refused["an option"] = Path("--fill")
     (tmp_path / "file").touch()
     refused |= {"file": tmp_path / "file", "below a file": tmp_path / "file" / "mine"}
     (tmp_path / "link").symlink_to(tmp_path / "ours")

@@ -42,10 +42,11 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
 
     Allowed are a new file in an existing folder, an existing file that is empty or of the same `kind` (`HTML`, `NPY`:
     its first bytes), a link to either, a FIFO and a character device. Refused are folders, any of the `inputs` (however
-    it is spelled or linked), files of another kind, and places without permission to write.
+    it is spelled or linked), files of another kind, places without permission to write, and what looks like an option.
     """
     path = Path(path)
-    if any(_is_same(path, Path(given)) for given in inputs):
+    check_name(path)
+    if any(is_same(path, Path(given)) for given in inputs):
         raise OutputError(f"{path} is an input of this command and is not overwritten; name another output")
     try:
         status = path.stat()
@@ -70,6 +71,12 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
             f"{path} exists and is of another kind than what is to be written, so it is not replaced; "
             "name another file, or remove this one first"
         )
+
+
+def check_name(path: str | Path) -> None:
+    """Refuse with `OutputError` a relative path that begins with `-`: the value of an option was probably forgotten."""
+    if str(path).startswith("-"):
+        raise OutputError(f"the output would be named {path}, as an option is; give the name of a file or folder first")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -193,7 +200,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file."""
     try:
         return one.samefile(other)

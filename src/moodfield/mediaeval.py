@@ -1,9 +1,7 @@
 """The task: submissions gathered, scored, compared.
 
 In: submissions and truth. Out: the official numbers with intervals, differences, predictions for a whole index.
-Knows nothing of: taggers, audio, or how a track is heard.
-
-The task is *Emotion and Theme Recognition in Music* of MediaEval; what a submission is, `submissions` knows.
+Knows nothing of: taggers, audio, the form of a submission, or how a track is tagged.
 """
 
 import hashlib
@@ -21,7 +19,7 @@ from jaxtyping import Bool
 
 from moodfield import audit, jamendo, metrics, resampling, submissions, tags
 from moodfield.errors import BadConfig, BadDataset, BadScores, MoodfieldError, MoodfieldWarning
-from moodfield.jamendo import Track
+from moodfield.jamendo import Split, Track
 from moodfield.metrics import AnyArray, Report, Scores
 from moodfield.resampling import Difference, Interval, System
 from moodfield.submissions import Rows, Submission
@@ -29,8 +27,8 @@ from moodfield.submissions import Rows, Submission
 TUNED = 0.5
 """share of tags with decisions as if tuned on the truth from which on this is no chance: it was none or all of them in
 the submissions of 2019, but for two tags here and there"""
-NAMED, FEW = 20, 5
-"""tracks that a refusal names, and tags that a warning names; there may be hundreds"""
+FEW = 5
+"""tracks, rows or tags that a message names; there may be hundreds"""
 
 Hear = Callable[[Sequence[Track]], Iterable[tuple[Track, AnyArray | MoodfieldError]]]
 """predicts tracks, in their order: scores, one per tag, or why a track could not be read"""
@@ -168,8 +166,9 @@ def without(tracks: int, leave_out: Rows) -> Rows:
     """The rows of an index that are left when some are left out; refuses rows that are not there, or all of them."""
     strangers = [str(row) for row in leave_out if not 0 <= row < tracks]
     if strangers:
-        named = ", ".join(strangers[:NAMED])
-        raise BadDataset(f"there are no rows {named} to leave out of {tracks} tracks; count rows from 0")
+        raise BadDataset(
+            f"there are no rows {_first(strangers, ', ')} to leave out of {tracks} tracks; count rows from 0"
+        )
     kept = np.setdiff1d(np.arange(tracks), leave_out)
     if not len(kept):
         raise BadDataset(f"all {tracks} tracks are left out; leave some in")
@@ -198,14 +197,39 @@ def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -
     return np.array(audit.leaks(chain(*others), judged, listed), np.int64)
 
 
-def read_truth(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> tuple[AnyArray, tuple[str, ...] | None]:
-    """Truth, and the names of its tags as far as known: from a `.npy` file, or an index in MTG-Jamendo's form."""
+def read_truth(
+    path: str | Path, *, vocabulary: Sequence[str] | None = None, given: Sequence[Submission] = ()
+) -> tuple[AnyArray, tuple[str, ...] | None]:
+    """Truth, and the names of its tags as far as known: from a `.npy` file, or an index in MTG-Jamendo's form.
+
+    An index may lack tags: they are then those of the submissions `given`, or refused, as `read_index` finds them.
+    """
     if Path(path).suffix != ".npy":
-        split = jamendo.read(path, vocabulary=vocabulary)
+        split = read_index(path, vocabulary=vocabulary, given=given)
+        for each in given:
+            rows, columns = each.predictions.shape
+            if rows == len(split.tracks) and columns != len(split.vocabulary):
+                words = f"predictions of {each.name} have {columns} columns; there are {len(split.vocabulary)} tags"
+                raise BadScores(f"{words} in {path}: list the tags in the order of the columns, with --tags")
         return split.truth, split.vocabulary
     truth = submissions.read_array(path)
     official = tags.MOODS_AND_THEMES if truth.shape[1] == len(tags.MOODS_AND_THEMES) else None
     return truth, tuple(vocabulary) if vocabulary else official
+
+
+def read_index(path: str | Path, *, vocabulary: Sequence[str] | None = None, given: Sequence[Submission] = ()) -> Split:
+    """An index whose tags are those of `vocabulary`, or else its own.
+
+    If it has not as many tags as the submissions `given` have columns, they are those that their thresholds name, or
+    the official ones: where there are as many, and all tags of the index are among them.
+    """
+    split = jamendo.read(path, vocabulary=vocabulary)
+    columns = {each.predictions.shape[1] for each in given}
+    if vocabulary or columns <= {len(split.vocabulary)}:
+        return split
+    lists = {tuple(each.thresholds) for each in given if each.thresholds} or {tags.MOODS_AND_THEMES}
+    fitting = [names for names in lists if {len(names)} == columns and set(split.vocabulary) <= set(names)]
+    return jamendo.read(path, vocabulary=fitting[0]) if len(fitting) == 1 else split
 
 
 def gather(
@@ -218,18 +242,19 @@ def gather(
     model: str,
     music: str = "",
     fill: Fill | None = None,
+    otherwise: str = "",
     heard: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
 ) -> Scores:
     """The scores of all tracks of an index, tracks × tags in the order of `vocabulary`; `said` are the tags of `hear`.
 
-    What was heard is in the file `kept` at once. What is in it is not heard again; it is refused if it is of another
-    `model`, of other tracks, or of `music` of another name, such as the folder it lies in. `heard` is told of every
-    track. In the end all tracks that could not be heard are refused together, unless `fill` says what
-    is to stand for them.
+    Scores are in the file `kept` at once. Tracks in it are not predicted again; it is refused if it is of another
+    `model`, of other tracks, or of `music` of another name, such as the folder it lies in. `heard` is called with every
+    track. In the end all tracks that could not be read are refused together, unless `fill` says what is to stand for
+    them: a `MoodfieldWarning` then names them. `otherwise` is what else can be done, for the refusal, where it helps.
     """
     if missing := [tag for tag in vocabulary if tag not in said]:
         raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
-    failed: list[str] = []
+    failed: list[tuple[str, MoodfieldError]] = []
     index = hashlib.sha256(json.dumps([(track.id, track.path) for track in tracks]).encode()).hexdigest()
     with closing(_Kept(kept, {"model": model, "index": index, "music": music}, len(said))) as known:
         for track in tracks:
@@ -237,16 +262,16 @@ def gather(
                 heard(track, None)
         for track, result in hear([track for track in tracks if track.id not in known.scores]):
             if isinstance(result, MoodfieldError):
-                failed.append(f"{track.path}: {result}")
+                failed.append((track.path, result))
             else:
                 known.add(track, result)
             heard(track, result if isinstance(result, MoodfieldError) else None)
         scores = known.scores
     if failed and (fill is None or len(failed) == len(tracks)):
-        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        advice = f", or {otherwise}" if otherwise and len(failed) < len(tracks) else ""
         raise BadDataset(
-            f"{len(failed)} of {len(tracks)} tracks could not be read, and a submission has all of them: "
-            f"{'; '.join(failed[:NAMED])}{more}; get these files again, or say what is to stand for them (fill)"
+            f"{len(failed)} of {len(tracks)} tracks could not be read, and predictions are wanted for all of them: "
+            f"{_first([f'{path}: {reason}' for path, reason in failed], '; ')}; get these files again{advice}"
         )
     columns = [list(said).index(tag) for tag in vocabulary]
     there = np.array([track.id in scores for track in tracks])
@@ -254,6 +279,10 @@ def gather(
     found[there] = np.array([scores[track.id] for track in tracks if track.id in scores])[:, columns]
     if fill == "mean":
         found[~there] = found[there].mean(axis=0)
+    if failed:
+        how = "the mean of all others" if fill == "mean" else "zeros"
+        words = f"{len(failed)} of {len(tracks)} rows are filled with {how}, since these tracks could not be read"
+        warnings.warn(f"{words}: {_first([path for path, _ in failed], ', ')}", MoodfieldWarning, stacklevel=2)
     return found
 
 
@@ -293,9 +322,11 @@ class _Kept:
         self._write(json.dumps({"track": track.id, "scores": self.scores[track.id].tolist()}).encode() + b"\n")
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Nothing more comes; a file without scores is removed."""
         if self._file:
             self._file.close()
+            if not self.scores:
+                Path(self._file.name).unlink(missing_ok=True)
 
     def _write(self, line: bytes) -> None:
         if self._file:
@@ -350,9 +381,14 @@ def _warn(submission: Submission, names: Sequence[str]) -> None:
         warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
     constant = [name for name, column in zip(names, values.T, strict=True) if (column == column[0]).all()]
     if constant:
-        named = ", ".join(constant[:FEW]) + (f" and {len(constant) - FEW} more" if len(constant) > FEW else "")
-        words = f"are the same for all tracks for {named}: ROC-AUC is then 0.5, PR-AUC the share of positives"
+        words = f"are the same for all tracks for {_first(constant, ', ')}"
+        words = f"{words}: ROC-AUC is then 0.5, PR-AUC the share of positives"
         warnings.warn(f"predictions of {submission.name} {words}", MoodfieldWarning, stacklevel=3)
+
+
+def _first(things: Sequence[str], separator: str) -> str:
+    """The first of many things, and how many more there are."""
+    return separator.join(things[:FEW]) + (f" and {len(things) - FEW} more" if len(things) > FEW else "")
 
 
 def _difference(each: Difference) -> dict[str, object]:

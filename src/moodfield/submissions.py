@@ -78,6 +78,8 @@ def read(place: str | Path) -> Submission:
     Decisions and thresholds may be missing. Whether a submission is in order is for `check` to say.
     """
     place = Path(place)
+    if not place.exists():
+        raise BadScores(f"there is no folder or file {place}; name a submission's folder, or predictions as .npy")
     if not place.is_dir():
         return Submission(read_array(place), name=str(place))
     decisions, thresholds = place / DECISIONS, place / THRESHOLDS
@@ -134,14 +136,15 @@ def read_rows(path: str | Path) -> Rows:
     return np.array(lines, np.int64)
 
 
-def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = ()) -> None:
+def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), shared: bool = False) -> None:
     """Refuse with `OutputError`, before any work is done, a folder that a submission must not be written to.
 
-    Allowed are a new folder, one without files of these names, and one with a submission as `write` leaves it, which is
-    replaced. Neither the `inputs`, nor files in them if they are folders, are replaced.
+    Allowed are a new folder, an empty one, and one with a submission as `write` leaves it, which is replaced. Neither
+    the `inputs`, nor files in them if they are folders, are replaced. A `shared` folder may also hold other things.
     """
-    folder, names = Path(folder), (PREDICTIONS, DECISIONS, THRESHOLDS)
-    if any(_is_same(folder, Path(given)) for given in inputs):
+    folder = Path(folder)
+    files.check_name(folder)
+    if any(files.is_same(folder, Path(given)) for given in inputs):
         raise OutputError(f"{folder} is an input of this command and is not overwritten; name another folder")
     if os.path.lexists(folder) and not folder.is_dir():
         raise OutputError(f"{folder} is not a folder, and a submission is one; name another one")
@@ -153,20 +156,17 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = ()) -> No
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} is write-protected; name another folder")
     taken = [path for given in inputs if Path(given).is_dir() for path in Path(given).iterdir()]
-    for name in names:
+    for name in (PREDICTIONS, DECISIONS, THRESHOLDS):
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *taken])
-    if (folder / PREDICTIONS).exists() and not (folder / THRESHOLDS).exists():
-        raise OutputError(f"{folder} has {PREDICTIONS} but no {THRESHOLDS}, so it is not ours; name another folder")
+    others = [path.name for path in sorted(folder.iterdir()) if not files.PARTIAL.fullmatch(path.name)]
+    if THRESHOLDS not in others and (PREDICTIONS in others or (others and not shared)):
+        raise OutputError(f"{folder} holds {_some(others)} and no submission of ours; name a new folder")
     try:
-        if (folder / THRESHOLDS).exists():
+        if THRESHOLDS in others:
             read_thresholds(folder / THRESHOLDS)
     except BadDataset as error:
         raise OutputError(f"{folder / THRESHOLDS} is not replaced: {error}; name another folder") from error
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[str]) -> None:
@@ -177,7 +177,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     Its predictions take their place last, and old ones go first: a folder without them is no submission, and they are
     never seen beside the decisions of another one.
     """
-    check_output(folder)
+    check_output(folder, shared=True)
     faults = _malformed(submission, vocabulary, (len(submission.predictions), len(vocabulary)))
     if faults or not submission.thresholds:
         raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
@@ -237,6 +237,8 @@ def _malformed(submission: Submission, vocabulary: Sequence[str], wanted: tuple[
 def oddities(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
     """What has the official form and is hardly meant, though an index of few tracks may lead to it; no faults."""
     values, decisions = submission.predictions, submission.decisions
+    if empty := [str(row) for row in np.flatnonzero(~values.any(axis=1))]:
+        yield f"predictions are 0 for every tag in {len(empty):,} of {len(values):,} rows: {_some(empty)} (from 0)"
     if len(values) > 1 and (constant := (values == values[0]).all(axis=0)).any():
         named = _some(_where(constant, vocabulary))
         yield f"predictions are the same for every track for {named}: they cannot rank anything"
@@ -327,7 +329,7 @@ def _bad_rows(predictions: Scores, truth: Truth, tracks: Sequence[Track]) -> Ite
     """Rows that tell nothing, or would tell something in another order that comes easily."""
     enough = _enough(truth)
     predictions, truth = predictions[:, enough], truth[:, enough]
-    found = _macro(predictions, truth) if enough.any() else 1.0
+    found = metrics.evaluate(truth, predictions).macro["ROC-AUC"] if enough.any() else 1.0
     if not found < CHANCE:
         return
     orders = {"backwards": np.arange(len(truth))[::-1]}
@@ -335,7 +337,8 @@ def _bad_rows(predictions: Scores, truth: Truth, tracks: Sequence[Track]) -> Ite
         names = [getattr(track, what) for track in tracks]
         orders[f"sorted by {what}"] = np.array(sorted(range(len(names)), key=names.__getitem__), int)
     for order, rows in orders.items():
-        if len(rows) and (better := _macro(predictions[np.argsort(rows)], truth)) > CHANCE:
+        better = metrics.evaluate(truth, predictions[np.argsort(rows)]).macro["ROC-AUC"] if len(rows) else 0.0
+        if better > CHANCE:
             yield f"rows seem to be {order}: so read, macro ROC-AUC is {better:.2f} instead of {found:.2f}"
             return
     yield f"macro ROC-AUC is {found:.2f}, which is chance: are rows in the order of the index?"
@@ -357,10 +360,6 @@ def _enough(truth: Truth) -> Bool[np.ndarray, "tags"]:
     return np.asarray(np.minimum(positives, len(truth) - positives) >= ENOUGH)
 
 
-def _macro(predictions: Scores, truth: Truth) -> float:
-    return metrics.evaluate(truth, predictions).macro["ROC-AUC"]
-
-
 def _save(path: Path, values: AnyArray | None) -> None:
     with path.open("wb") as file:  # a name alone would get a suffix
         np.save(file, np.asarray(values), allow_pickle=False)
@@ -369,6 +368,8 @@ def _save(path: Path, values: AnyArray | None) -> None:
 def _mapped(path: str | Path) -> AnyArray:
     try:
         return np.lib.format.open_memmap(path, mode="r")  # of this format alone, without objects, as long as it says
+    except FileNotFoundError as error:
+        raise BadScores(f"there is no file {path}; name an array, saved with numpy.save") from error
     except BROKEN as error:
         raise BadScores(f"{path} cannot be read as an array ({error}); save it with numpy.save") from error
 

@@ -38,6 +38,8 @@ def tag(
     songs = audio.find(sources)
     if report:
         files.check_output(report, kind=files.HTML, inputs=[*songs, *sources])
+        if report.suffix.lower() in audio.SUFFIXES:
+            raise UsageError(f"--report {report} has the suffix of music; a report is a page: name it report.html")
     if not songs:
         raise BadAudio(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
@@ -62,19 +64,21 @@ def tag(
                 desk.say(str(result))
     finally:  # even if stopped: the work of hours is not lost
         if report and (taggings or failed):
-            _write_report(report, taggings, failed)
+            _write_report(report, taggings, failed, files=len(songs))
     if failed:
         desk.say(f"{len(failed)} of {len(songs)} files could not be tagged")
         raise typer.Exit(desk.SOME_FAILED)
 
 
-def _write_report(path: Path, taggings: "list[Tagging]", failed: dict[str, str]) -> None:
+def _write_report(path: Path, taggings: "list[Tagging]", failed: dict[str, str], *, files: int) -> None:
+    """Write the report of so many files, of which some are left if the command was stopped."""
     from moodfield.outputs import report
 
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()  # to which the report may go
-    report.write(path, taggings, failed=failed)
-    desk.say(f"the report is {path}")
+    done = len(taggings) + len(failed)
+    report.write(path, taggings, failed=failed, untagged=files - done)
+    desk.say(f"the report is {path}" + (f": {done:,} of {files:,} files; it was stopped" if done < files else ""))
 
 
 def _row(path: Path, tagging: "Tagging | MoodfieldError") -> str:

@@ -5,9 +5,7 @@ Knows nothing of: how anything is measured.
 """
 
 import os
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,20 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from moodfield.cli import desk, progress, tables
-from moodfield.errors import MoodfieldError, UsageError
+from moodfield.cli import desk, predicting, tables
+from moodfield.cli.predicting import Fill
+from moodfield.errors import UsageError
 
 if TYPE_CHECKING:
     from moodfield.jamendo import Split, Track
     from moodfield.metrics import AnyArray
     from moodfield.submissions import Rows, Submission
-
-
-class Fill(StrEnum):
-    """What stands for a track that could not be read."""
-
-    MEAN = "mean"
-    ZEROS = "zeros"
 
 
 class Of(StrEnum):
@@ -94,12 +86,11 @@ def evaluate(
     if model:
         if audio is None or truth.suffix == ".npy":
             raise UsageError("--model needs an index of tracks as --truth, and their music as --audio")
-        with _scores_file(keep, inputs=[truth]):
-            given, split = _predicted(model, truth, audio, names, kept=keep, fill=None, jobs=jobs)
+        given, split = predicting.tagged(model, truth, audio, names=names, kept=keep, jobs=jobs)
         known, names = split.truth, split.vocabulary
     else:
         given = submissions.read(str(place or predictions))
-        known, names = mediaeval.read_truth(truth, vocabulary=names)
+        known, names = mediaeval.read_truth(truth, vocabulary=names, given=[given])
     if decisions:
         given = replace(given, decisions=submissions.read_array(decisions))
     if thresholds or tune_truth:
@@ -159,9 +150,9 @@ def compare(
     from moodfield import mediaeval, submissions
 
     _check_rows(truth, leave_out, learned, sums)
-    known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
-    rows = _left_out(truth, leave_out, learned, sums)
     both = submissions.read(one), submissions.read(other)
+    known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), given=both)
+    rows = _left_out(truth, leave_out, learned, sums)
     found = mediaeval.compare(known, *both, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
     if as_json:
         desk.result_json(found.to_dict())
@@ -183,20 +174,25 @@ def submit(
     jobs: desk.Jobs = 0,
 ) -> None:
     """Predict all tracks of an index and write a submission: predictions, decisions, thresholds."""
-    from moodfield import submissions
+    from moodfield import submissions, tagger
 
+    predicting.check_audio(audio)
     inputs = [index, *(each for each in (tags, thresholds) if each)]
     submissions.check_output(to, inputs=[*inputs, audio])
     names, limits = _names(tags), submissions.read_thresholds(thresholds) if thresholds else None
     whole = Path(os.path.abspath(to))  # noqa: PTH100 (a link stays one; `.` gets a name)
     kept = whole.with_name(f"{whole.name}.scores.jsonl")
-    with _scores_file(kept, inputs=inputs):
-        made, split = _predicted(model, index, audio, names, kept=kept, fill=fill, jobs=jobs)
+    with predicting.scores_file(kept, inputs=inputs):
+        asked = tagger.load(*(model or ()))
+        split = predicting.untagged(index, names or asked.vocabulary)
+        otherwise = "" if fill else predicting.OTHERWISE
+        made = predicting.predict(asked, model, split, audio, kept=kept, fill=fill, otherwise=otherwise, jobs=jobs)
         if limits:
             made = submissions.make(made.predictions, submissions.limits(limits, split.vocabulary), split.vocabulary)
         submissions.write(made, to, vocabulary=split.vocabulary)
         kept.unlink(missing_ok=True)
-    desk.result(f"the submission is {to}; try: {_check_command(to, index, tags, model, split.vocabulary)}")
+    command = predicting.check_command(to, index, tags, model, split.vocabulary)
+    desk.result(f"the submission is {to}; try: {command}")
 
 
 def check(
@@ -210,7 +206,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a new submission: everything that is wrong with its form, and what is only odd."""
-    from moodfield import card, jamendo, mediaeval, submissions, tagger
+    from moodfield import card, mediaeval, submissions, tagger
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
@@ -218,17 +214,18 @@ def check(
     given = submissions.read(place)
     names, known = card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
     tracks: Sequence[Track] = ()
+    others: list[str] = []
     if truth and truth.suffix == ".npy":
         known, names = mediaeval.read_truth(truth, vocabulary=names)
     elif truth:
-        split = jamendo.read(truth, vocabulary=names)
-        if given.predictions.shape[1] == len(MOODS_AND_THEMES) and set(split.vocabulary) < set(MOODS_AND_THEMES):
-            split = jamendo.read(truth, vocabulary=MOODS_AND_THEMES)  # an index of few tracks lacks some tags
+        split, others = _index(truth, names, given)
         known, names, tracks = split.truth, split.vocabulary, split.tracks
     told = known if known is not None and known.any() else None  # an index may leave its tags to the task
     names = names or MOODS_AND_THEMES
     faults = submissions.check(given, vocabulary=names, tracks=tracks, truth=told)
     odd = [] if faults else list(submissions.oddities(given, names))
+    if others and not faults:
+        odd.append(f"{truth} has tags that the submission has not ({len(others)}), so its truth is not compared")
     if as_json:
         desk.result_json({"submission": place, "faults": faults, "odd": odd})
     else:
@@ -236,6 +233,20 @@ def check(
             desk.result(f"{place}: {line}")
     if faults:
         raise typer.Exit(desk.FAILED)
+
+
+def _index(path: Path, names: Sequence[str] | None, given: "Submission") -> "tuple[Split, list[str]]":
+    """The index that a submission is checked with, without its truth if it has tags that are not among `names`."""
+    from moodfield import jamendo, mediaeval
+    from moodfield.tags import MOODS_AND_THEMES
+
+    own = jamendo.read(path).vocabulary
+    if given.predictions.shape[1] == len(MOODS_AND_THEMES) and set(own) < set(MOODS_AND_THEMES):
+        names = names or MOODS_AND_THEMES  # an index of few tracks lacks some tags
+    others = [tag for tag in own if names and tag not in names]
+    if names and others:
+        return predicting.untagged(path, names), others
+    return mediaeval.read_index(path, vocabulary=names, given=[given]), others
 
 
 def ensemble(
@@ -269,8 +280,9 @@ def ensemble(
     _check_ensemble(to, inputs=[*members, *(validation or ()), *(each for each in (truth, tags) if each)])
     given = [submissions.read(member).predictions for member in members]
     if truth is not None and validation:
-        known, names = mediaeval.read_truth(truth, vocabulary=_names(tags))
-        judged = [submissions.read(each).predictions for each in validation]
+        systems = [submissions.read(each) for each in validation]
+        known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), given=systems)
+        judged = [each.predictions for each in systems]
         if greedy:
             chosen = room.greedy(known, judged, of=of.value)
             shares = chosen.weights
@@ -299,65 +311,6 @@ def _check_ensemble(to: Path, *, inputs: Sequence[str | Path]) -> None:
         files.check_output(to, kind=files.NPY, inputs=[*inputs, *inside])
     else:
         submissions.check_output(to, inputs=inputs)
-
-
-@contextmanager
-def _scores_file(path: Path | None, *, inputs: Sequence[Path]) -> Iterator[None]:
-    """Hold the lock of the file in which scores are kept, if any; refuses a file that is not ours."""
-    from moodfield import files, mediaeval
-
-    with ExitStack() as stack:
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.check_output(path, kind=mediaeval.KEPT, inputs=inputs)
-            stack.enter_context(files.lock(path.with_name(f"{path.name}.lock"), what=str(path)))
-        yield
-
-
-def _check_command(
-    to: Path, index: Path, tags: Path | None, model: Sequence[str] | None, vocabulary: Sequence[str]
-) -> str:
-    """The command that checks a submission, as a shell takes it."""
-    from moodfield.tags import MOODS_AND_THEMES
-
-    words = ["moodfield", "submission", "check", f"--index={index}"]
-    if tags:
-        words.append(f"--tags={tags}")
-    elif tuple(vocabulary) != MOODS_AND_THEMES:
-        words.append(f"--model={(model or ['default'])[0]}")
-    return shlex.join([*words, "--", str(to)] if str(to).startswith("-") else [*words, str(to)])
-
-
-def _predicted(
-    model: Sequence[str] | None,
-    index: Path,
-    audio: Path,
-    names: Sequence[str] | None,
-    *,
-    kept: Path | None,
-    fill: Fill | None,
-    jobs: int,
-) -> "tuple[Submission, Split]":
-    """A submission for an index, predicted by a tagger, with the thresholds of its models."""
-    from moodfield import fleet, jamendo, mediaeval, submissions, tagger
-
-    asked = tagger.load(*(model or ()))
-    split = jamendo.read(index, vocabulary=names or asked.vocabulary)
-
-    def hear(tracks: "Sequence[Track]") -> "Iterator[tuple[Track, AnyArray | MoodfieldError]]":
-        files = [jamendo.locate(audio, track.path) for track in tracks]
-        results = tagger.tag_files(files, *(model or ()), jobs=jobs or fleet.cores()) if files else ()
-        for track, (_, result) in zip(tracks, results, strict=True):
-            yield track, result if isinstance(result, MoodfieldError) else result.scores
-
-    with progress.Tracks("tracks", len(split.tracks)) as bar:
-        scores = mediaeval.gather(
-            split.tracks, hear, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
-            music=str(audio.resolve()), fill=fill.value if fill else None, heard=lambda *_: bar.one(),
-        )  # fmt: skip
-    own = dict(zip(asked.vocabulary, asked.thresholds.tolist(), strict=True))
-    made = submissions.make(scores, submissions.limits(own, split.vocabulary), split.vocabulary)
-    return replace(made, name=" + ".join(model or ["the bundled model"])), split
 
 
 def _decided(

@@ -1,7 +1,7 @@
 """Taggings become a page that a person can look at.
 
-In: taggings, and the files that could not be heard. Out: one HTML file that needs nothing else.
-Knows nothing of: taggers, audio, or who asked.
+In: taggings, and the files that could not be tagged. Out: one HTML file that needs nothing else.
+Knows nothing of: taggers, audio, or commands.
 """
 
 import base64
@@ -30,27 +30,37 @@ FINDABLE = 8
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def write(path: str | Path, heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> None:
+def write(
+    path: str | Path,
+    taggings: Sequence[Tagging],
+    *,
+    failed: Mapping[str, str] = NONE,
+    untagged: int = 0,
+    title: str = TITLE,
+) -> None:
     """Write the report of some taggings, in their order, to `path` atomically.
 
-    `failed` maps the files that could not be tagged to the reasons. Refuses with `OutputError` what must not be
+    `failed` maps the files that could not be tagged to the reasons; `untagged` is how many files are left because the
+    work was stopped. Refuses with `OutputError` what must not be
     replaced, as `files.check_output` does, and what cannot be written.
     """
     path = Path(path)
     files.check_output(path, kind=files.HTML)
-    text = page(heard, failed=failed, title=title)
+    text = page(taggings, failed=failed, untagged=untagged, title=title)
     try:
         files.write(path, text.encode())
     except OSError as error:
         raise OutputError(f"the report cannot be written to {path} ({error.strerror}); name another file") from error
 
 
-def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: str = TITLE) -> str:
+def page(
+    taggings: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, untagged: int = 0, title: str = TITLE
+) -> str:
     """The page itself: HTML that asks for no other file, about 20 kB a track."""
-    names = wording.names([each.source for each in heard])
+    names = wording.names([each.source for each in taggings])
     marks = [
         mark
-        for each in heard
+        for each in taggings
         for tag in curves.clearest(each, sheet.TOP)
         for mark in (curves.score(each, tag), curves.threshold(each, tag))
     ]
@@ -58,7 +68,7 @@ def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: s
     style, script = (Path(__file__).with_suffix(kind).read_text(encoding="utf-8") for kind in (".css", ".js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
-    layout = "lazy" if len(heard) > MANY else "whole"
+    layout = "lazy" if len(taggings) > MANY else "whole"
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
@@ -66,11 +76,14 @@ def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: s
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>'
         f"{wording.safe(title)}</title>",
         f'<style>{style}</style></head><body>{sheet.CLIP}<main class="{layout}">',
-        _header(heard, failed, title),
-        _map(heard, names),
-        _overview(heard),
-        _contents(heard, names),
-        *(sheet.card(each, name, number, scale) for number, (each, name) in enumerate(zip(heard, names, strict=True))),
+        _header(taggings, failed, untagged, title),
+        _map(taggings, names),
+        _overview(taggings),
+        _contents(taggings, names),
+        *(
+            sheet.card(each, name, number, scale)
+            for number, (each, name) in enumerate(zip(taggings, names, strict=True))
+        ),
         _failures(failed),
         f"</main><script>{script}</script></body></html>\n",
     ]
@@ -80,13 +93,15 @@ def page(heard: Sequence[Tagging], *, failed: Mapping[str, str] = NONE, title: s
 # The parts of the page
 
 
-def _header(heard: Sequence[Tagging], failed: Mapping[str, str], title: str) -> str:
-    facts = [wording.count(len(heard), "track")]
-    if heard:
-        models = ", ".join(dict.fromkeys(each.model for each in heard))
-        facts += [wording.length(sum(each.duration for each in heard)), f"heard by <bdi>{wording.safe(models)}</bdi>"]
+def _header(taggings: Sequence[Tagging], failed: Mapping[str, str], untagged: int, title: str) -> str:
+    facts = [wording.count(len(taggings), "track")]
+    if taggings:
+        models = ", ".join(dict.fromkeys(each.model for each in taggings))
+        facts += [wording.length(sum(each.duration for each in taggings)), f"model: <bdi>{wording.safe(models)}</bdi>"]
     if failed:
-        facts.append(f'<a href="#failed">{len(failed)} not heard</a>')
+        facts.append(f'<a href="#failed">{len(failed)} failed</a>')
+    if untagged:
+        facts.append(f"stopped: {wording.count(untagged, 'file')} {'was' if untagged == 1 else 'were'} not tagged")
     legend = (
         '<p class="legend"><svg viewBox="0 0 60 30" aria-hidden="true" style="--h:168"><path class="low" '
         'd="M0 30V27C12 27 14 4 28 4S44 24 60 24V30z"/>'
@@ -96,26 +111,26 @@ def _header(heard: Sequence[Tagging], failed: Mapping[str, str], title: str) -> 
         "threshold, and strong colour is above it. Colours are families of moods.</span></p>"
     )
     lines = "".join(f"<li>{fact}</li>" for fact in facts)
-    return f'<header><h1>{wording.safe(title)}</h1><ul class="facts">{lines}</ul>{legend if heard else ""}</header>'
+    return f'<header><h1>{wording.safe(title)}</h1><ul class="facts">{lines}</ul>{legend if taggings else ""}</header>'
 
 
-def _map(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
+def _map(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     """Every track at its place among the others."""
-    places = album.lay_out(heard)
+    places = album.lay_out(taggings)
     if places is None:
         return ""
-    many, titles = len(heard) > MANY, [name for name, _ in names]
-    unnamed: list[str | None] = [None] * len(heard)
+    many, titles = len(taggings) > MANY, [name for name, _ in names]
+    unnamed: list[str | None] = [None] * len(taggings)
     wide = unnamed if many else album.sides(places, titles, widths=WIDE, type_size=13, longest=180)
     narrow = unnamed if many else album.sides(places, titles, widths=NARROW, type_size=12, longest=120)
-    moods = [_first_mood(each) for each in heard]
+    moods = [_first_mood(each) for each in taggings]
     dots = "".join(
         f'<li style="left:{wording.percent(x, 1)};top:{wording.percent(y, 1)};--h:{wording.hue(mood)}">'
         f'<a href="#t{number}" class="{"" if mood in each.decided else "ring "}{_side("w", at, x)} '
         f'{_side("n", below, x)}"><span><bdi>{wording.safe(name)}</bdi> '
         f"<small>{wording.few(each) or wording.NOTHING}</small></span></a></li>"
         for number, (each, name, mood, at, below, x, y) in enumerate(
-            zip(heard, titles, moods, wide, narrow, places.right.tolist(), places.down.tolist(), strict=True)
+            zip(taggings, titles, moods, wide, narrow, places.right.tolist(), places.down.tolist(), strict=True)
         )
     )
     ends = zip(
@@ -131,9 +146,8 @@ def _map(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     )
     return (
         '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is'
-        " a track. Tracks that "
-        'feel alike are near each other; the words say what changes on the way.</p><a class="skip" '
-        'href="#all">Past the '
+        " a track. Tracks that feel alike are near each other; the words at its edges are the moods that change on the "
+        'way.</p><a class="skip" href="#all">Past the '
         f'map</a><div class="map"><div class="plane">{words}<ol class="places'
         f'{" crowd" if many else ""}">{dots}</ol></div>'
         f'<div class="key"><h3>Clearest mood</h3><ul>{key}</ul><p class="quiet">A ring: no mood is above its threshold.'
@@ -141,12 +155,12 @@ def _map(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _overview(heard: Sequence[Tagging]) -> str:
+def _overview(taggings: Sequence[Tagging]) -> str:
     """How many tracks have each tag."""
-    if not heard:
+    if not taggings:
         return ""
-    themes = {tag for each in heard for tag in each.theme_vocabulary}
-    counts = Counter(tag for each in heard for tag in each.decided)
+    themes = {tag for each in taggings for tag in each.theme_vocabulary}
+    counts = Counter(tag for each in taggings for tag in each.decided)
     most = max(counts.values(), default=1)
     columns = []
     for what, wanted in (("Moods", counts.keys() - themes), ("Themes", counts.keys() & themes)):
@@ -160,13 +174,13 @@ def _overview(heard: Sequence[Tagging]) -> str:
     body = "".join(columns) or f'<p class="quiet">{wording.NOTHING}</p>'
     return (
         '<section aria-labelledby="all"><h2 id="all">Altogether</h2><p class="quiet">How many of the '
-        f'{wording.count(len(heard), "track")} have each tag.</p><div class="columns">{body}</div></section>'
+        f'{wording.count(len(taggings), "track")} have each tag.</p><div class="columns">{body}</div></section>'
     )
 
 
-def _contents(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
+def _contents(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     """One line for each track."""
-    if not heard:
+    if not taggings:
         return ""
     find = (
         '<label id="find" hidden><span>Find by name or tag</span> <input type="search" autocomplete="off"> '
@@ -176,17 +190,17 @@ def _contents(heard: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str
         f'<li><a href="#t{number}"><bdi>{wording.safe(name)}</bdi></a>{sheet.ribbon(each)}<span class="few">'
         + (wording.few(each) or "–")
         + f'</span><span class="number">{wording.clock(each.duration)}</span></li>'
-        for number, (each, (name, _)) in enumerate(zip(heard, names, strict=True))
+        for number, (each, (name, _)) in enumerate(zip(taggings, names, strict=True))
     )
     return (
         f'<section aria-labelledby="tracks"><h2 id="tracks">Track by track</h2><p class="quiet">A stripe has the '
-        f"colour of the clearest mood at each moment.</p>{find if len(heard) >= FINDABLE else ''}"
+        f"colour of the clearest mood at each moment.</p>{find if len(taggings) >= FINDABLE else ''}"
         f'<ol class="contents">{lines}</ol></section>'
     )
 
 
 def _failures(failed: Mapping[str, str]) -> str:
-    """The files that could not be heard, and why."""
+    """The files that could not be tagged, and why."""
     if not failed:
         return ""
     lines = "".join(
@@ -194,7 +208,7 @@ def _failures(failed: Mapping[str, str]) -> str:
         f"{wording.safe(reason.removeprefix(source).lstrip(': '))}</bdi></p></li>"
         for source, reason in failed.items()
     )
-    return f'<section id="failed" aria-labelledby="not"><h2 id="not">Not heard</h2><ul>{lines}</ul></section>'
+    return f'<section id="failed" aria-labelledby="not"><h2 id="not">Failed</h2><ul>{lines}</ul></section>'
 
 
 def _first_mood(each: Tagging) -> str:
