@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import models
 from models import Exported
-from moodfield import audio, card, mediaeval, submissions, tagger, text
+from moodfield import card, mediaeval, sources, submissions, tagger, text
 from moodfield.audio import Waveform
 from moodfield.cli import desk, front, progress
 from moodfield.errors import BadAudio, OutputError
@@ -100,14 +100,14 @@ def test_one_unreadable_file_of_many_is_a_file_that_failed(song, cp_model, monke
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
     closed = tmp_path / "closed.ogg"
     closed.write_bytes(song.read_bytes())
-    opened = audio._opened
+    opened = sources._opened_path
 
     def refuse(path: Path, *more: Any) -> Any:
         if path == closed:
             raise BadAudio("unreadable", f"{path} cannot be read")
         return opened(path, *more)
 
-    monkeypatch.setattr(audio, "_opened", refuse)
+    monkeypatch.setattr(sources, "_opened_path", refuse)
     answer = moodfield_("tag", song, closed, "--model", cp_model.folder)
     assert answer.code == 3
     assert len(answer.said.splitlines()) == 2

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from disks import files_up_to
 from moodfield import files
-from moodfield.errors import OutputError
+from moodfield.errors import MoodfieldWarning, OutputError
 
 
 @pytest.fixture
@@ -198,3 +199,46 @@ def test_the_checksum_of_a_file_is_the_one_that_is_published(path):
     """FIPS 180-2, appendix B.1."""
     path.write_bytes(b"abc")
     assert files.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_name_as_long_as_the_file_system_allows_is_written(tmp_path):
+    for name in ("x" * 255, "音" * 85):
+        files.write(tmp_path / name, b"all of it")
+        assert (tmp_path / name).read_bytes() == b"all of it"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "allowed"),
+    [
+        (b"<svg xmlns='x'/>", True),
+        (b"<?xml version='1.0'?>\n<!-- drawn -->\n<svg/>", True),
+        (b"<?xml version='1.0'?><notes/>", False),
+    ],
+)
+def test_only_a_picture_is_replaced_by_a_picture(tmp_path, content, allowed):
+    (tmp_path / "x.svg").write_bytes(content)
+    with nullcontext() if allowed else pytest.raises(OutputError, match="kind"):
+        files.check_output(tmp_path / "x.svg", kind=files.SVG)
+
+
+def test_without_locks_work_goes_on_with_a_warning(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(MoodfieldWarning, match="cannot be locked"), files.lock(tmp_path / ".lock", what="the run"):
+        pass
+
+
+def test_a_link_to_an_open_file_is_one(tmp_path):
+    (tmp_path / "out").symlink_to("/dev/stdout")
+    program = (
+        "import sys; from pathlib import Path; from moodfield import files; path = Path(sys.argv[1])\n"
+        "print('before', flush=True); files.check_output(path, kind=files.HTML); files.write(path, b'page')"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run([sys.executable, "-c", program, tmp_path / "out"], stdout=log, check=True)
+    assert (tmp_path / "log").read_text() == "before\npage"

@@ -265,11 +265,14 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     lasted, lowest, highest = 0.0, math.inf, -math.inf
     count, total, squares = 0, 0.0, 0.0
     with _source(source) as decode:
-        opposite = downmix.is_opposite(decode(lambda _: None))
+        opposite: bool | None = None
         for rate, samples in decode(report):
+            if opposite is None:  # nearly always the first block with sound denies it; else all are decoded to know
+                opposite = downmix.may_be_opposite(samples)
+                opposite = opposite and downmix.is_opposite(decode(lambda _: None))
             if not RATES[0] <= rate <= RATES[1]:
                 raise _bad("bad-rate", f"{name} with {rate} samples per second")
-            mono = downmix.mixed(samples, opposite=opposite)
+            mono = downmix.mixed(samples, opposite=bool(opposite))
             lasted += len(mono) / rate
             low, high = float(mono.min(initial=math.inf)), float(mono.max(initial=-math.inf))
             if lasted > MOST_SECONDS:

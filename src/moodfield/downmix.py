@@ -16,21 +16,30 @@ OPPOSITE = 0.1
 are subtracted; the lowest of 24 stereo tracks was 0.57, of any second and a half of them 0.23"""
 
 
-def is_opposite(decoded: Iterator[Block]) -> bool:
-    """Whether two channels are of opposite polarity, so that their mean is a residue.
+def may_be_opposite(samples: Samples) -> bool | None:
+    """Whether two channels of a block seem to be of opposite polarity; None if there is no sound in it."""
+    mean, whole = _energies(samples)
+    if samples.shape[1] == 2 and not whole:
+        return None
+    return samples.shape[1] == 2 and math.isfinite(whole) and mean < 2 * OPPOSITE * whole
 
-    Normally the first block with sound denies it; only if it does not, all of them are decoded.
-    """
+
+def is_opposite(decoded: Iterator[Block]) -> bool:
+    """Whether two channels are of opposite polarity throughout, so that their mean is a residue."""
     mean = whole = 0.0
     for _, samples in decoded:
         if samples.shape[1] != 2:
             return False
+        energies = _energies(samples)
+        mean, whole = mean + energies[0], whole + energies[1]
+    return math.isfinite(whole) and mean < OPPOSITE * whole
+
+
+def _energies(samples: Samples) -> tuple[float, float]:
+    """Of the mean of the channels, and the mean of theirs."""
+    with np.errstate(over="ignore", invalid="ignore"):
         mono = mixed(samples, opposite=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, whole = mean + float(np.vdot(mono, mono)), whole + float(np.vdot(samples, samples)) / 2
-        if not math.isfinite(whole) or mean > 2 * OPPOSITE * whole:
-            return False
-    return whole > 0 and mean < OPPOSITE * whole
+        return float(np.vdot(mono, mono)), float(np.vdot(samples, samples)) / samples.shape[1]
 
 
 def mixed(samples: Samples, *, opposite: bool) -> Mono:

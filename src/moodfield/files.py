@@ -5,6 +5,7 @@ Knows nothing of: what is in them.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,21 +17,28 @@ import socket
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from moodfield.errors import LockedError, OutputError
+from moodfield.errors import LockedError, MoodfieldWarning, OutputError
 
-HTML, PNG, SVG, PDF = (b"<!doctype html", b"<html"), (b"\x89png",), (b"<?xml", b"<svg"), (b"%pdf-",)
+HTML, PNG, SVG, PDF = (b"<!doctype html", b"<html"), (b"\x89png",), (b"<svg",), (b"%pdf-",)
 NPY = (b"\x93numpy",)
-"""how files of a kind begin, in lower case and without leading blanks"""
-HEAD = 64
+"""how files of a kind begin, in lower case and without leading blanks; XML declarations may stand before SVG"""
+HEAD = 1024
 """bytes of a file that are compared with them"""
+LONGEST_NAME = 200
+"""bytes of a name that its partial file repeats: file systems allow 255"""
+UNLOCKABLE = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP})
+"""what file systems without locks answer"""
 PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
 """names of partial files that `atomic_path` may have left behind when its process was killed"""
 HOLDER = '{"pid": '
 """how lock files begin that are not empty"""
+MOST_LINKS = 40
+"""links that lead from one to the next, as for Linux"""
 STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 """where paths name open files: they are written to, never replaced"""
 BLANKS = b"\xef\xbb\xbf \t\r\n"
@@ -66,7 +74,7 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
     if not os.access(path, os.W_OK):
         raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
     _check_parent(_target(path))
-    if status.st_size and not _head(path).lstrip(BLANKS).lower().startswith(tuple(kind)):
+    if status.st_size and not _is_kind(_head(path).lstrip(BLANKS).lower(), kind):
         raise OutputError(
             f"{path} exists and is of another kind than what is to be written, so it is not replaced; "
             "name another file, or remove this one first"
@@ -100,7 +108,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 shutil.copyfileobj(source, stream)
         return
     target = _target(path)
-    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    begin = os.fsencode(target.name)[:LONGEST_NAME].decode("utf-8", "ignore")
+    partial = target.with_name(f"{begin}.{secrets.token_hex(8)}.part")
     try:
         yield partial
         if target.exists():
@@ -162,7 +171,7 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
     """Hold the lock file `path`, or refuse with `LockedError`, which names the process that holds it.
 
     `what` says in the message what is locked. The lock ends with its process, however it ends; a file that a killed
-    process left holds nobody up. Systems without `flock` (Windows) are not locked.
+    process left holds nobody up. Without `flock`, as on Windows and some network file systems, nothing is locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
@@ -176,6 +185,14 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise LockedError(f"{what} is in use by {_holder(path)}; wait until it ends, or stop it") from error
+            except OSError as error:
+                if error.errno not in UNLOCKABLE:
+                    raise
+                warnings.warn(
+                    f"{what} cannot be locked ({error.strerror}): start nothing else there",
+                    MoodfieldWarning,
+                    stacklevel=2,
+                )
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # its holder removed it after it was opened here
             file.seek(0)
@@ -217,6 +234,13 @@ def _check_parent(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {parent} is write-protected; name another place")
 
 
+def _is_kind(head: bytes, kind: Sequence[bytes]) -> bool:
+    """Whether a file that begins so is of a kind."""
+    if head.startswith(b"<?xml") and kind == SVG:
+        return SVG[0] in head
+    return head.startswith(tuple(kind))
+
+
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -236,7 +260,15 @@ def _is_stream(path: Path) -> bool:
         mode = path.stat().st_mode
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or str(path.absolute()).startswith(STREAMS)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return True
+    for _ in range(MOST_LINKS):
+        if str(path.absolute()).startswith(STREAMS):
+            return True
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return False
 
 
 def _sync_folder(folder: Path) -> None:
