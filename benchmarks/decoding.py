@@ -73,7 +73,7 @@ def main() -> None:
     kinds: dict[str, list[Path]] = defaultdict(list)
     for path in chosen(given.music or [Path(os.environ.get("MOODFIELD_DATA", ".")) / "more-music"]):
         same = np.concatenate([samples for _, samples in mono(path)])
-        if not np.array_equal(same, np.concatenate([samples for _, samples in audio._mono(path, print)])):
+        if not np.array_equal(same, np.concatenate([samples.copy() for _, samples in audio._mono(path, print)])):
             sys.exit(f"{path}: the samples differ, so their times mean nothing")
         kinds[path.suffix[1:]].append(path)
     print("## Decoding and mixing, one core\n")

@@ -522,7 +522,7 @@ def test_signals_at_random_moments_are_never_lost(kind, tmp_path):
     done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     came, raised = map(int, done.stdout.split())
-    assert came == raised > 30
+    assert came == raised > 10
 
 
 def test_a_transport_stream():

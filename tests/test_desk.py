@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import models
 from models import Exported
-from moodfield import card, mediaeval, sources, submissions, tagger, text
+from moodfield import audio, card, mediaeval, sources, submissions, tagger, text
 from moodfield.audio import Waveform
 from moodfield.cli import desk, front, progress
 from moodfield.errors import BadAudio, OutputError

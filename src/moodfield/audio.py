@@ -260,10 +260,11 @@ def _refusals(name: str) -> Iterator[None]:
 
 
 def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
-    """The samples of a source, mixed, with their rate, as long as they can be music."""
+    """The samples of a source, mixed, with their rate, as long as they can be music; overwritten by the next ones."""
     name = label(source) if isinstance(source, str | Path) else f"the {label(source)}"
     lasted, lowest, highest = 0.0, math.inf, -math.inf
     count, total, squares = 0, 0.0, 0.0
+    buffer = np.empty(BLOCK, np.float32)
     with _source(source) as decode:
         opposite: bool | None = None
         for rate, samples in decode(report):
@@ -272,7 +273,7 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
                 opposite = opposite and downmix.is_opposite(decode(lambda _: None))
             if not RATES[0] <= rate <= RATES[1]:
                 raise _bad("bad-rate", f"{name} with {rate} samples per second")
-            mono = downmix.mixed(samples, opposite=bool(opposite))
+            mono = downmix.mixed(samples, opposite=bool(opposite), out=buffer)
             lasted += len(mono) / rate
             low, high = float(mono.min(initial=math.inf)), float(mono.max(initial=-math.inf))
             if lasted > MOST_SECONDS:
@@ -300,7 +301,7 @@ def _resampled(blocks: Iterator[tuple[int, Mono]], wanted: int) -> Iterator[Mono
             yield from _end(stream)
             current = rate
             stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ") if rate != wanted else None
-        out = block if stream is None else stream.resample_chunk(block)
+        out = np.array(block) if stream is None else stream.resample_chunk(block)
         if len(out):
             yield out
     yield from _end(stream)

@@ -6,7 +6,8 @@ Knows nothing of: mono, resampling, or what is too short.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import SEEK_END
+from io import SEEK_END, BufferedReader
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ import soundfile as sf
 from jaxtyping import Float32, Num
 
 from moodfield import c_stderr
-from moodfield.containers.pieces import BinaryFile, Pieces, PlainFile, Stream
+from moodfield.containers.pieces import BinaryFile, Pieces, Stream
 
 BLOCK = 2**16
 """samples decoded at a time; all channels together at most four times as many"""
@@ -37,6 +38,8 @@ MOST_ALIKE = 0.5
 SYNCS = ((0x7FFE, 0x8001), (0xFE7F, 0x0180), (0x1FFF, 0xE800), (0xFF1F, 0x00E8), (0xF872, 0x4E1F))
 """two 16-bit words, as samples, that begin each frame of DTS (16 and 14 bits, either byte order) and of IEC 61937,
 which carries Dolby Digital, DTS and AAC"""
+DESCRIPTORS = Path("/proc/self/fd")
+"""where Linux has the open files of a process, whatever their names are"""
 PCM = ("PCM_16", "PCM_24", "PCM_32")
 """subtypes of libsndfile that may carry encoded data"""
 FORMATS = (
@@ -252,12 +255,10 @@ def _ffmpeg(
     except ImportError as error:
         raise MissingCodecsError("libsndfile does not know it, and PyAV is not installed") from error
     faults = (av.FFmpegError, OSError, ValueError, LookupError, NotImplementedError, MemoryError)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     pieces = Pieces(file, stream.pieces)
-    whole = isinstance(file, PlainFile) and stream.pieces == ((0, file.seek(0, SEEK_END)),)
-    file.seek(0)
-    try:  # a plain file is read without Python code, so that Ctrl-C meets none that C code called
-        container: Any = av.open(file if whole else pieces, metadata_errors="ignore", options=options)
+    try:
+        container: Any = av.open(_url(file, stream) or pieces, metadata_errors="ignore", options=options)
     except faults as error:
         raise UnknownFormatError("no decoder knows it") from error
     lost: list[BaseException] = []
@@ -280,6 +281,14 @@ def _ffmpeg(
         raise (DecodingError if lost else UnknownFormatError)(_words(lost[0]) if lost else "there is no audio in it")
     if lost:
         report(f"{len(lost)} damaged packet{'s' if len(lost) > 1 else ''} ({_words(lost[0])})")
+
+
+def _url(file: BinaryFile, stream: Stream) -> str | None:
+    """What FFmpeg opens by itself, if a stream is all of a plain file: then C calls no Python code, which may raise."""
+    if not isinstance(file, BufferedReader) or stream.pieces != ((0, file.seek(0, SEEK_END)),):
+        return None
+    path = DESCRIPTORS / str(file.fileno())
+    return f"file:{path}" if path.exists() else None
 
 
 def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[BaseException]) -> Iterator[Any]:

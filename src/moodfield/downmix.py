@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float32
 
 from moodfield.decoders import Block, Mono, Samples
 
@@ -42,13 +43,18 @@ def _energies(samples: Samples) -> tuple[float, float]:
         return float(np.vdot(mono, mono)), float(np.vdot(samples, samples)) / samples.shape[1]
 
 
-def mixed(samples: Samples, *, opposite: bool) -> Mono:
-    """The mean of the channels, or half the difference of two; what overflows becomes infinite and is refused later."""
+def mixed(samples: Samples, *, opposite: bool, out: Float32[np.ndarray, "_"] | None = None) -> Mono:
+    """The mean of the channels, or half the difference of two; what overflows becomes infinite and is refused later.
+
+    `out` is where it is written, if it is long enough.
+    """
     first, *others = samples.T
+    mono = np.empty(len(samples), np.float32) if out is None or len(out) < len(samples) else out[: len(samples)]
     if not others:
-        return np.array(first)
+        mono[:] = first
+        return mono
     with np.errstate(over="ignore", invalid="ignore"):
-        mono = first - others[0] if opposite else first + others[0]
+        (np.subtract if opposite else np.add)(first, others[0], out=mono)
         for channel in others[1:]:  # several times faster than `mean(axis=1)`, and equal up to seven channels
             mono += channel
         mono /= np.float32(len(others) + 1)

@@ -34,10 +34,10 @@ class Outline:
 
     def push(self, block: Float32[np.ndarray, "samples"]) -> None:
         """Take in the next samples, all of them finite."""
-        joined = np.concatenate([self._rest, block])
+        joined = np.concatenate([self._rest, block]) if len(self._rest) else block
         whole = len(joined) - len(joined) % self._span
         self._peaks.append(_peaks(joined[:whole].reshape(-1, self._span)))
-        self._rest = joined[whole:]
+        self._rest = joined[whole:].copy()
 
     def finish(self) -> Envelope:
         """The envelope of all that went by."""
@@ -46,4 +46,4 @@ class Outline:
 
 
 def _peaks(spans: Float32[np.ndarray, "time samples"]) -> Float32[np.ndarray, "time"]:
-    return np.minimum(np.abs(spans).max(axis=1), np.float32(1))
+    return np.minimum(np.maximum(spans.max(axis=1), -spans.min(axis=1)), np.float32(1))

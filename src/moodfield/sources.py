@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from moodfield import decoders
-from moodfield.containers.pieces import BinaryFile, PlainFile
+from moodfield.containers.pieces import BinaryFile
 from moodfield.decoders import Samples
 from moodfield.errors import BadAudio
 
@@ -114,7 +114,7 @@ def _os_errors() -> Iterator[None]:
         raise OSError(str(error) or type(error).__name__) from error
 
 
-def _opened_path(path: Path) -> PlainFile:
+def _opened_path(path: Path) -> io.BufferedReader:
     """A regular file, opened; others are refused before, since opening waits for a pipe and may set off a device."""
     try:
         mode = path.stat().st_mode
@@ -124,7 +124,7 @@ def _opened_path(path: Path) -> PlainFile:
             raise _bad("directory", f"{path} is a folder")
         if not stat.S_ISREG(mode):
             raise _bad("not-a-file", f"{path} is a pipe, socket or device")
-        return PlainFile(io.FileIO(path), READ_AHEAD)
+        return io.BufferedReader(io.FileIO(path), READ_AHEAD)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no file can be called that
         broken = os.path.islink(path)  # noqa: PTH114
         raise _bad("missing", f"{path} links to nothing" if broken else f"{path} does not exist") from error

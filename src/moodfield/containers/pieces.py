@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,19 +32,6 @@ class BinaryFile(Protocol):
 
     def tell(self) -> int:
         """The position."""
-
-
-class PlainFile(BufferedReader):
-    """A file of the file system, read by C code alone; its name is of no matter."""
-
-    name = "file"
-
-    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        """Change the position, and return it; -1, and no change, where there is none, as damaged files want."""
-        try:
-            return super().seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -1
 
 
 Piece = bytes | tuple[int, int]
