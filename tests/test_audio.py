@@ -432,6 +432,16 @@ def test_only_what_cancels_throughout_is_subtracted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.hstack([mono, beginning]).mean(axis=1))
 
 
+def test_channels_that_cancel_later_on_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mono = music(30.0, channels=1)
+    beginning = np.vstack([mono[: 2 * RATE], -mono[2 * RATE :]])
+    path = save(tmp_path / "x.wav", np.hstack([mono, beginning]), subtype="FLOAT")
+    found = audio.read(path, rate=RATE).samples
+    assert np.abs(found[2 * RATE :]).max() == 0
+    assert "cancel" in caplog.text
+    assert str(path) in caplog.text
+
+
 def test_wide_stereo_is_averaged(tmp_path: Path) -> None:
     left, right = music(2.0, channels=1), np.roll(music(2.0, channels=1), 17) * -0.4
     found = audio.read(save(tmp_path / "x.wav", np.hstack([left, right]), subtype="FLOAT"), rate=RATE).samples

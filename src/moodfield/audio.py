@@ -263,7 +263,7 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     """The samples of a source, mixed, with their rate, as long as they can be music; overwritten by the next ones."""
     name = label(source) if isinstance(source, str | Path) else f"the {label(source)}"
     lasted, lowest, highest = 0.0, math.inf, -math.inf
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares, stereo = 0, 0.0, 0.0, 0.0
     buffer = np.empty(BLOCK, np.float32)
     with _source(source) as decode:
         opposite: bool | None = None
@@ -285,12 +285,17 @@ def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
             lowest, highest = min(lowest, low), max(highest, high)
             some = mono[::EVERY].astype(np.float64)
             count, total, squares = count + len(some), total + float(some.sum()), squares + float(some @ some)
+            if samples.shape[1] == 2:
+                stereo += float(np.square(samples[::EVERY], dtype=np.float64).sum()) / 2
             yield rate, mono
     if lasted < LEAST_SECONDS:
         raise _bad("too-short", f"{name} lasts {math.floor(lasted * 1000) / 1000:g} s")
     variance = squares / count - (total / count) ** 2
     if (highest - lowest) / 2 < QUIETEST or variance < min((CONSTANT * total / count) ** 2, RIPPLE):
         raise _bad("silent", f"{name} is silent, or one constant value, once its channels are averaged")
+    if squares < downmix.OPPOSITE * stereo:
+        share = f"{100 * squares / stereo:.2g} %"
+        report(f"{name}: its channels cancel each other: their mean keeps {share} of the sound")
 
 
 def _resampled(blocks: Iterator[tuple[int, Mono]], wanted: int) -> Iterator[Mono]:
