@@ -811,3 +811,14 @@ def test_what_is_only_odd_is_no_fault(tmp_path):
     assert (answer.code, answer.out.count(": odd: ")) == (0, 2)
     (read,) = lines(moodfield_("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt", "--json").out)
     assert (read["faults"], len(read["odd"])) == ([], 2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("words", [("--help",), ("tag", "--help"), ("--version",), ("models",)])
+def test_a_full_disk_is_one_line(words):
+    with Path("/dev/full").open("wb") as full:
+        program = started(*words, stdout=full)
+        _, said = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert said.startswith("moodfield: No space left")
+    assert len(said.splitlines()) == 1

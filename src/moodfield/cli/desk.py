@@ -164,6 +164,9 @@ def run(app: Callable[[], object]) -> None:
                 sys.stdout.flush()
                 os._exit(error.code)
             raise
+        except OSError as error:  # of the help, which is printed before any command runs
+            say(error.strerror or type(error).__name__)
+            raise SystemExit(FAILED) from error
 
 
 def _threads_end() -> bool:
