@@ -350,5 +350,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "if __name__" in done.stderr.splitlines()[-1]
+    assert any(
+        "if __name__" in line for line in done.stderr.splitlines()
+    )  # the tracker of semaphores may complain after it
     assert "Crashed" not in done.stderr
