@@ -393,7 +393,7 @@ def test_a_cache_of_10_000_tracks_is_checked_in_seconds(tmp_path):
     assert (
         sum(isinstance(result, Path) for _, result in Store(tmp_path / "cache", config, music).extract(many)) == 10_000
     )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 120
 
 
 def test_music_in_low_bitrate_or_in_the_layout_of_mirdata_is_found(tmp_path, music, tracks):
