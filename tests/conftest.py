@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,3 +76,14 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(export, "_compare", lambda *_: None)
     monkeypatch.setattr(export, "_remember", lambda described, _: described)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums are then always added in one order, here and in other processes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
