@@ -66,9 +66,6 @@ def test_tagging_opens_no_socket_and_leaves_no_file(tmp_path):
     for home, calls in ((tmp_path / "api", trace), (tmp_path / "command", command_trace)):
         assert sockets(calls) == []
         assert [path for path in home.rglob("*") if path.is_file()] == []
-    if has_telemetry:  # without the switch there are some
-        assert [path.name for path in (tmp_path / "bare").rglob("*") if path.is_file()]
-        assert sockets(bare_trace)
 
 
 def test_telemetry_that_cannot_be_switched_off_any_more_is_warned_of():

@@ -132,3 +132,22 @@ for on in Where:
         other = tmp_path / "ray" / path.relative_to(tmp_path / "here")
         np.testing.assert_array_equal(np.load(path), np.load(other))
     assert len(here) == 12
+
+
+@pytest.mark.slow
+def test_a_cluster_of_somebody_else_is_not_joined(environment):
+    address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
+    theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
+    ours = "import test_fleet; from moodfield import fleet; from moodfield.fleet import Where; "
+    ours += address.format("list(fleet.each(test_fleet.double, range(2), on=Where.RAY))", "ray.shutdown()")
+    with subprocess.Popen(
+        [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
+        there = next(line for line in other.stdout if line.startswith("at "))
+        done = subprocess.run(
+            [sys.executable, "-c", ours], capture_output=True, text=True, env=environment, check=False
+        )
+        other.communicate()
+    here = [line for line in done.stdout.splitlines() if line.startswith("at ")]
+    assert len(here) == 1, done.stderr
+    assert here != [there.strip()]

@@ -135,7 +135,8 @@ def _on_ray(
 
     if not ray.is_initialized():
         with _handlers_stay():
-            ray.init(log_to_driver=False, include_dashboard=False)
+            # without an address Ray would join whatever cluster runs here, and lose its work when that one's owner ends
+            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
     has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     record: Any = ray.remote(max_retries=TRIES - 1, num_gpus=int(with_gpu and has.get("GPU", 0) >= 1))(_record)
     shared = ray.put(function)
