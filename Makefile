@@ -147,8 +147,8 @@ model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.p
 	@mv docs/model.part docs/model.md
 	$(DISTILL) --to runs/default --appendix docs/model.md --appendix docs/students.md
 	.venv/bin/moodfield models verify runs/default/best
-	rm -rf src/moodfield/models/default.part && cp -r runs/default/best src/moodfield/models/default.part
-	rm -rf src/moodfield/models/default && mv src/moodfield/models/default.part src/moodfield/models/default
+	rm -rf src/moodfield/pretrained/default.part && cp -r runs/default/best src/moodfield/pretrained/default.part
+	rm -rf src/moodfield/pretrained/default && mv src/moodfield/pretrained/default.part src/moodfield/pretrained/default
 	.venv/bin/moodfield models verify default
 
 clean:  ## remove what was built; downloads (.cache) and runs stay

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import emotify
-from moodfield import fleet, metrics
-from moodfield.jamendo import Split
-from moodfield.training import loop, recipe, runs, validation
+from moodfield import parallel
+from moodfield.datasets.mtg_jamendo import Split
+from moodfield.evaluation import metrics
+from moodfield.training import loop, pipeline, recipe, validation
 from moodfield.training.recipe import Recipe
 
 BASE = (
@@ -84,7 +85,7 @@ def main() -> None:
         for variant in given.only:
             if fold not in _found(variant):
                 run = given.to / variant.replace(" ", "-") / str(fold)
-                place = runs.Place(data / "audio", given.store, run, fleet.cores())
+                place = pipeline.Place(data / "audio", given.store, run, parallel.cores())
                 scores = _judge(variant, whole, folds, fold, place)
                 line = {"variant": variant, "fold": fold, "settings": _settings(variant), "scores": scores}
                 emotify.keep(RESULTS, line)
@@ -98,7 +99,7 @@ def _settings(variant: str) -> str:
 
 
 def _judge(
-    variant: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place
+    variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place
 ) -> dict[str, list[tuple[float, float]]]:
     """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
     changes, seeds = VARIANTS[variant]
@@ -107,9 +108,9 @@ def _judge(
     for seed in seeds:
         plan = recipe.change(Recipe(), *BASE, *changes, f"seed={seed}")
         own = replace(place, run=place.run / str(seed))
-        runs.gather(whole.tracks, plan, own)
+        pipeline.gather(whole.tracks, plan, own)
         learning, choosing, judging = (
-            runs.material(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
+            pipeline.material(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
         )
         statistics = own.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
         net = loop.train(plan, learning, choosing, statistics, whole.vocabulary, own.run)

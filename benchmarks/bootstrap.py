@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from sklearn import metrics as oracle
 
-from moodfield import metrics, resampling, submissions
-from moodfield.resampling import System
+from moodfield.evaluation import bootstrap, metrics, submissions
+from moodfield.evaluation.bootstrap import System
 
 GOAL = 10.0
 """seconds for 1,000 resamples of macro PR-AUC, on two cores"""
@@ -34,7 +34,7 @@ REPEATS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--resamples", type=int, default=resampling.RESAMPLES)
+    parser.add_argument("--resamples", type=int, default=bootstrap.RESAMPLES)
     parser.add_argument("--few", type=int, default=8, help="resamples that scikit-learn sees")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "mediaeval2019"
@@ -45,7 +45,7 @@ def main() -> None:
     scores, decisions = read.predictions, read.decisions
     ranked = min(_timed(lambda: System(truth, scores, decisions=decisions)) for _ in range(REPEATS))
     system, plain = System(truth, scores, decisions=decisions), System(truth, scores)
-    weights = np.concatenate(list(resampling.draw(len(truth), given.few, np.random.default_rng(0))), axis=1)
+    weights = np.concatenate(list(bootstrap.draw(len(truth), given.few, np.random.default_rng(0))), axis=1)
     drawn = [np.repeat(np.arange(len(truth)), weights[:, column]) for column in range(given.few)]
     ours: dict[str, list[float]] = {name: [] for name in ("tags", "areas", "all")}
     theirs: dict[str, list[float]] = {name: [] for name in ("macro PR-AUC", "the four areas", "metrics")}
@@ -89,7 +89,7 @@ def _print(
     ):
         seconds, laid = float(np.median(ours[mine])), float(np.median(theirs[other])) * resamples / few
         print(f"| {name} | {seconds:.2f} | {laid:.0f} | {laid / seconds:.0f} |")
-    block = np.ones((2**11, resampling.TOGETHER), np.int32)
+    block = np.ones((2**11, bootstrap.TOGETHER), np.int32)
     speed = 1_000 * block.size / min(_timed(lambda: [block.sum(axis=0) for _ in range(1_000)]) for _ in range(REPEATS))
     least = 2 * pairs * resamples / speed
     print(
@@ -99,16 +99,16 @@ def _print(
     print(f"{np.median(ours['areas']) / least:.1f} times that. It must also fetch each weight from its track's place.")
 
 
-def _bootstrap(system: System, resamples: int) -> resampling.Resampled:
-    (found,) = resampling.bootstrap([system], generator=np.random.default_rng(0), resamples=resamples)
+def _bootstrap(system: System, resamples: int) -> bootstrap.Resampled:
+    (found,) = bootstrap.bootstrap([system], generator=np.random.default_rng(0), resamples=resamples)
     return found
 
 
 def _tags_alone(system: System, resamples: int) -> None:
     """Both areas of every tag, without those over all pairs."""
-    for weights in resampling.draw(system.shape[0], resamples, np.random.default_rng(0)):
+    for weights in bootstrap.draw(system.shape[0], resamples, np.random.default_rng(0)):
         for ranking in system._by_tag:
-            resampling._areas(ranking, weights)
+            bootstrap._areas(ranking, weights)
 
 
 def _precision(truth: np.ndarray, scores: np.ndarray) -> float:

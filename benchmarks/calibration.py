@@ -15,9 +15,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.isotonic import IsotonicRegression
 
-from moodfield import calibration, jamendo, resampling, submissions
-from moodfield.calibration import ALIKE, Strength
-from moodfield.outputs import picture
+from moodfield import calibration
+from moodfield.datasets import mtg_jamendo
+from moodfield.evaluation import bootstrap, calibration_fit, submissions
+from moodfield.evaluation.calibration_fit import ALIKE, Regularization
+from moodfield.plots import figures
 
 FREE = 1e-3
 """a strength that holds nothing together"""
@@ -50,10 +52,10 @@ def main() -> None:
     data = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (data / "mediaeval2019").is_dir():
         sys.exit("the published predictions are not here: set MOODFIELD_DATA to the folder that holds mediaeval2019/")
-    train, test = (jamendo.read(data / f"mtg-jamendo/{jamendo.MOODS}{part}.tsv") for part in ("train", "test"))
+    train, test = (mtg_jamendo.read(data / f"mtg-jamendo/{mtg_jamendo.MOODS}{part}.tsv") for part in ("train", "test"))
     scores = submissions.read_array(data / "mediaeval2019/baseline/vggish_predictions.npy").astype(np.float64)
     artists = np.array([track.artist for track in test.tracks])
-    found = calibration.fit_half(test.truth, scores, artists, generator=np.random.default_rng(0))
+    found = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(0))
     learned, other = found.learned, ~found.learned
     ways = _ways(test.truth[learned], scores[learned], scores[other], train.priors)
     ways[HELD] = found.calibration.scores(calibration.logit(scores[other]))
@@ -62,7 +64,7 @@ def main() -> None:
     print(
         HEAD.format(
             tracks=len(artists), artists=len(counts), most=counts.max(), learned=learned.sum(), other=other.sum(),
-            bins=calibration.BINS, group=other.sum() // calibration.BINS,
+            bins=calibration_fit.BINS, group=other.sum() // calibration_fit.BINS,
         )
     )  # fmt: skip
     print("## Methods, on the other half\n")
@@ -94,12 +96,12 @@ def _ways(
         "own offsets": calibration.sigmoid(logits + _offsets(truth, scores)),
     }
     kinds = {
-        TWO: Strength(ALIKE, ALIKE),
-        "one slope, own offsets": Strength(ALIKE, FREE),
-        "own slopes, own offsets": Strength(FREE, FREE),
+        TWO: Regularization(ALIKE, ALIKE),
+        "one slope, own offsets": Regularization(ALIKE, FREE),
+        "own slopes, own offsets": Regularization(FREE, FREE),
     }
     for name, strength in kinds.items():
-        found[name] = calibration.fit(truth, scores, strength=strength).scores(logits)
+        found[name] = calibration_fit.fit(truth, scores, strength=strength).scores(logits)
     if isotonic:
         steps = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
         each = [steps.fit(scores[:, tag], truth[:, tag]).predict(there[:, tag]) for tag in range(truth.shape[1])]
@@ -119,13 +121,13 @@ def _offsets(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _table(truth: np.ndarray, ways: Mapping[str, np.ndarray]) -> None:
     print("| method | Brier score | log loss | ECE | by chance | pooled ECE |\n|---|---|---|---|---|---|")
     for name, scores in ways.items():
-        brier, loss = calibration.brier(truth, scores).mean(), calibration.log_loss(truth, scores).mean()
+        brier, loss = calibration_fit.brier(truth, scores).mean(), calibration_fit.log_loss(truth, scores).mean()
         error, chance, pooled = _error(truth, scores), _chance(scores), _error(_one(truth), _one(scores))
         print(f"| {name} | {brier:.5f} | {loss:.5f} | {error:.5f} | {chance:.5f} | {pooled:.5f} |")
 
 
 def _error(truth: np.ndarray, scores: np.ndarray) -> float:
-    return float(calibration.expected_calibration_error(truth, scores).mean())
+    return float(calibration_fit.expected_calibration_error(truth, scores).mean())
 
 
 def _one(values: np.ndarray) -> np.ndarray:
@@ -141,11 +143,11 @@ def _chance(scores: np.ndarray) -> float:
 def _differences(truth: np.ndarray, ways: Mapping[str, np.ndarray], artists: np.ndarray) -> None:
     """How far methods are from the scores as they are, with intervals over artists."""
     names, member = np.unique(artists, return_inverse=True)
-    drawn = np.concatenate([*resampling.draw(len(names), resampling.RESAMPLES, np.random.default_rng(0))], axis=1)
+    drawn = np.concatenate([*bootstrap.draw(len(names), bootstrap.RESAMPLES, np.random.default_rng(0))], axis=1)
     weights = drawn[member] / drawn[member].sum(axis=0)
     print(
         f"Brier score and log loss beside those of the scores *{RAW}* (below 0 is better), with 95 % of\n"
-        f"{resampling.RESAMPLES:,} resamples of the artists:\n\n| method | Brier score | log loss |\n|---|---|---|"
+        f"{bootstrap.RESAMPLES:,} resamples of the artists:\n\n| method | Brier score | log loss |\n|---|---|---|"
     )
     losses = {name: (np.square(scores - truth), _surprise(truth, scores)) for name, scores in ways.items()}
     for name in ways:
@@ -159,11 +161,11 @@ def _differences(truth: np.ndarray, ways: Mapping[str, np.ndarray], artists: np.
 
 
 def _surprise(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    logits = np.clip(calibration.logit(scores), -calibration.SUREST, calibration.SUREST)
+    logits = np.clip(calibration.logit(scores), -calibration_fit.SUREST, calibration_fit.SUREST)
     return np.logaddexp(0, logits) - truth * logits
 
 
-def _strength(found: calibration.Halved) -> str:
+def _strength(found: calibration_fit.HalfFit) -> str:
     """How strongly tags came to be held together, in words."""
     slopes = found.calibration.slopes
     own = [
@@ -171,7 +173,7 @@ def _strength(found: calibration.Halved) -> str:
         for strength in (found.strength.slopes, found.strength.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration.FOLDS} parts of whole artists, nothing freer had a log loss better "
+        f"Inside the first half, in {calibration_fit.FOLDS} parts of whole artists, nothing freer had a log loss better "
         "by\n"
         f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
         f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."
@@ -182,11 +184,11 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
     """The methods on other halves: whether the order above was luck."""
     sums: dict[str, list[list[float]]] = {}
     for seed in range(1, count + 1):
-        here = calibration.apart(artists, 2, generator=np.random.default_rng(seed)) == 0
+        here = calibration_fit.group_split(artists, 2, generator=np.random.default_rng(seed)) == 0
         for name, each in _ways(truth[here], scores[here], scores[~here], priors).items():
             values = [
-                calibration.brier(truth[~here], each).mean(),
-                calibration.log_loss(truth[~here], each).mean(),
+                calibration_fit.brier(truth[~here], each).mean(),
+                calibration_fit.log_loss(truth[~here], each).mean(),
                 _error(truth[~here], each),
             ]
             sums.setdefault(name, []).append(values)
@@ -205,8 +207,8 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
 
 
 def _tags(truth: np.ndarray, raw: np.ndarray, held: np.ndarray, vocabulary: Sequence[str], priors: np.ndarray) -> None:
-    gained = calibration.brier(truth, raw) - calibration.brier(truth, held)
-    errors = [calibration.expected_calibration_error(truth, each) for each in (raw, held)]
+    gained = calibration_fit.brier(truth, raw) - calibration_fit.brier(truth, held)
+    errors = [calibration_fit.expected_calibration_error(truth, each) for each in (raw, held)]
     order = np.argsort(errors[1])
     print(
         f"The five best and the five worst calibrated tags. Of all {len(vocabulary)}, {(gained > 0).sum()} have a\n"
@@ -218,7 +220,7 @@ def _tags(truth: np.ndarray, raw: np.ndarray, held: np.ndarray, vocabulary: Sequ
         print(f"| {vocabulary[tag]} | {means} | {errors[1][tag]:.4f} | {errors[0][tag]:.4f} |")
 
 
-def _words(test: jamendo.Split, train: jamendo.Split, artists: np.ndarray) -> str:
+def _words(test: mtg_jamendo.Split, train: mtg_jamendo.Split, artists: np.ndarray) -> str:
     apart = np.abs(np.log(test.priors / train.priors))
     first = test.vocabulary[int(np.argmax(apart))]
     tag = test.vocabulary.index(first)
@@ -252,7 +254,7 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     pooled, by_tag = figure.subplots(1, 2)
     for name, colour in ((RAW, "#b5651d"), (HELD, "#1f5a7a")):
-        [table] = calibration.reliability(_one(truth), _one(ways[name]), bins=20)
+        [table] = calibration_fit.reliability(_one(truth), _one(ways[name]), bins=20)
         pooled.plot(table.said, table.found, "o-", color=colour, markersize=4, linewidth=1, label=name)
         by_tag.plot(ways[name].mean(axis=0), truth.mean(axis=0), "o", color=colour, markersize=4, label=name)
     said, found = ways[HELD].mean(axis=0), truth.mean(axis=0)
@@ -260,10 +262,10 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
     for place, tag in enumerate(np.argsort(-far)[:5]):
         side = (6, 4 - 10 * (place % 2))
         at = said[tag], found[tag]
-        by_tag.annotate(vocabulary[tag], at, textcoords="offset points", xytext=side, fontsize=8, color=picture.INK)
+        by_tag.annotate(vocabulary[tag], at, textcoords="offset points", xytext=side, fontsize=8, color=figures.INK)
     for axes, title in ((pooled, "all pairs of track and tag, 20 groups"), (by_tag, "a point for every tag")):
         ends = [4e-4, 0.4]
-        axes.plot(ends, ends, color=picture.FAINT, linewidth=0.8, linestyle="--", zorder=0)
+        axes.plot(ends, ends, color=figures.FAINT, linewidth=0.8, linestyle="--", zorder=0)
         axes.set(
             xscale="log",
             yscale="log",
@@ -276,7 +278,7 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
         axes.title.set_size(10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
-    picture.write(path, figure)
+    figures.write(path, figure)
 
 
 if __name__ == "__main__":

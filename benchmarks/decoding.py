@@ -21,8 +21,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 import soundfile as sf
 
-from moodfield import audio, decoders, tagger
+from moodfield import audio, tagger
 from moodfield.audio import Source
+from moodfield.decoding import decoders
 
 FILES = 3
 """of each kind that are used of what is given"""

@@ -22,10 +22,12 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from moodfield import fleet, jamendo, metrics
-from moodfield.jamendo import Split
+from moodfield import parallel
+from moodfield.datasets import mtg_jamendo
+from moodfield.datasets.mtg_jamendo import Split
+from moodfield.evaluation import metrics
 from moodfield.nets import Net
-from moodfield.training import loop, recipe, runs, validation
+from moodfield.training import loop, pipeline, recipe, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -64,8 +66,8 @@ def main() -> None:
     whole, folds = tracks(data)
     loop.keep_freed_memory(Recipe())
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
-    place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
-    runs.gather(whole.tracks, plan, place)
+    place = pipeline.Place(data / "audio", given.store, given.to, parallel.cores())
+    pipeline.gather(whole.tracks, plan, place)
     features = np.stack([_features(place.mels(plan.mel).open(track)) for track in whole.tracks])
     found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
@@ -96,8 +98,8 @@ def main() -> None:
 
 def tracks(data: Path) -> tuple[Split, np.ndarray]:
     """All excerpts, and the fold of each."""
-    tags = jamendo.read_vocabulary(data / "tags.txt")
-    both = [jamendo.read(data / f"emotify-{part}.tsv", vocabulary=tags) for part in ("train", "validation")]
+    tags = mtg_jamendo.read_vocabulary(data / "tags.txt")
+    both = [mtg_jamendo.read(data / f"emotify-{part}.tsv", vocabulary=tags) for part in ("train", "validation")]
     whole = Split(both[0].tracks + both[1].tracks, both[0].vocabulary)
     with (HERE / "emotify_folds.tsv").open(encoding="utf-8", newline="") as file:
         fold = {row["TRACK_ID"]: int(row["FOLD"]) for row in csv.DictReader(file, delimiter="\t")}
@@ -164,14 +166,14 @@ def network(
     whole: Split,
     learn: np.ndarray,
     judge: np.ndarray,
-    place: runs.Place,
+    place: pipeline.Place,
     *,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[Net, np.ndarray]:
     """A network trained on some tracks, and its scores of others."""
     truth = whole.truth.astype(np.float32)
-    learning = runs.material(whole.take(learn.tolist()), truth[learn], plan, place)
-    judging = runs.material(whole.take(judge.tolist()), truth[judge], plan, place)
+    learning = pipeline.material(whole.take(learn.tolist()), truth[learn], plan, place)
+    judging = pipeline.material(whole.take(judge.tolist()), truth[judge], plan, place)
     statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run, report=report)
     return net, validation.predict(plan, net, judging, whole.vocabulary)

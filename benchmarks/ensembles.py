@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moodfield import ensemble, mediaeval, metrics, resampling, submissions
-from moodfield.resampling import Difference, Resampled, System
+from moodfield.evaluation import bootstrap, ensemble, mediaeval, metrics, submissions
+from moodfield.evaluation.bootstrap import Difference, Resampled, System
 
 NETWORKS = {
     "convs, m96, 128, BCE": "convs-m96-i128-bce",
@@ -51,7 +51,7 @@ are also in another split.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resamples", type=int, default=resampling.RESAMPLES)
+    parser.add_argument("--resamples", type=int, default=bootstrap.RESAMPLES)
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (data / "lileonardo2021").is_dir():
@@ -78,7 +78,7 @@ def main() -> None:
     found = dict(
         zip(
             systems,
-            resampling.bootstrap(list(systems.values()), generator=np.random.default_rng(0), resamples=given.resamples),
+            bootstrap.bootstrap(list(systems.values()), generator=np.random.default_rng(0), resamples=given.resamples),
             strict=True,
         )
     )
@@ -162,14 +162,14 @@ def _table(
     print(f"| system |{' validation |' if validation else ''} test | 95 % interval | without leaks |")
     print(f"|---|{'---|' if validation else ''}---|---|---|")
     for name in names:
-        low, high = resampling.intervals(found[name])[NUMBER]
+        low, high = bootstrap.intervals(found[name])[NUMBER]
         before = f" {validation[name]:.4f} |" if validation and name in validation else " – |" if validation else ""
         value = found[name].report.macro["PR-AUC"]
         print(f"| {name} |{before} {value:.4f} | {low:.4f} … {high:.4f} | {rest[name]:.4f} |")
 
 
 def _difference(found: Mapping[str, Resampled], one: str, other: str) -> Difference:
-    return resampling.compare(found[one], found[other])[NUMBER]
+    return bootstrap.compare(found[one], found[other])[NUMBER]
 
 
 def _verdicts(found: Mapping[str, Resampled], pairs: Sequence[tuple[str, str]]) -> list[bool]:

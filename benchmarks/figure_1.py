@@ -20,11 +20,12 @@ import numpy as np
 
 import ablation
 import emotify
-from moodfield import fleet, sweep
-from moodfield.jamendo import Dataset, Split
-from moodfield.outputs import figure_1
-from moodfield.sweep import Point
-from moodfield.training import loop, runs
+from moodfield import parallel
+from moodfield.datasets.mtg_jamendo import Dataset, Split
+from moodfield.paper import figure1
+from moodfield.paper.figure1 import Point
+from moodfield.plots import score_curves
+from moodfield.training import loop, pipeline
 from moodfield.training.recipe import Recipe
 
 SETTINGS = (
@@ -33,7 +34,7 @@ SETTINGS = (
     "validate_stride=20",
 )
 """what all share; the mel keeps its 256 bands, so that a field has the share of them that it has in the paper"""
-FREQ_AND_TIME = tuple((rho, rho) for rho in sweep.RHOS)
+FREQ_AND_TIME = tuple((rho, rho) for rho in figure1.RHOS)
 FIXED = 4
 """ρ along frequency where that along time is varied"""
 TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 22))
@@ -102,8 +103,8 @@ def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if field not in done:
             settings = hashlib.sha256(" ".join(SETTINGS).encode()).hexdigest()[:8]
-            place = runs.Place(dataset.audio, store, to / settings / str(fold), fleet.cores())
-            [point] = sweep.train(sweep.networks([field], settings=SETTINGS), dataset, place)
+            place = pipeline.Place(dataset.audio, store, to / settings / str(fold), parallel.cores())
+            [point] = figure1.train(figure1.networks([field], settings=SETTINGS), dataset, place)
             emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
             print(f"fold {fold}: {point}", file=sys.stderr, flush=True)
 
@@ -123,11 +124,11 @@ def _page(found: list[Result]) -> None:
     first, alone = (
         [each.point for field in fields for each in _of(field, found)] for fields in (FREQ_AND_TIME, TIME_ALONE)
     )
-    panels = [sweep.panel(first)] if first else []
+    panels = [figure1.panel(first)] if first else []
     if alone:
-        panels.append(sweep.panel(alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
+        panels.append(figure1.panel(alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
     if panels:
-        figure_1.draw(PICTURE, panels)
+        score_curves.draw(PICTURE, panels)
     print(HEAD)
     print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
     print("|---|---|---|---|---|---|---|---|")

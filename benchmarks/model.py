@@ -19,15 +19,17 @@ import numpy as np
 import soundfile
 
 import people
-from moodfield import audio, calibration, fleet, mel, metrics, resampling, tagger
+from moodfield import audio, calibration, mel, parallel, tagger
 from moodfield.card import Card
+from moodfield.datasets.mtg_jamendo import Track
+from moodfield.distillation import distill, model_card
+from moodfield.distillation import teacher as teachers
+from moodfield.distillation.model_card import Opinions
 from moodfield.errors import MoodfieldError
-from moodfield.jamendo import Track
+from moodfield.evaluation import bootstrap, metrics, threshold_selection
 from moodfield.tagging import Tagging
-from moodfield.training import decisions, distill, history, testimony
-from moodfield.training import teacher as teachers
-from moodfield.training.runs import Place
-from moodfield.training.testimony import Opinions
+from moodfield.training import log
+from moodfield.training.pipeline import Place
 
 HERE = Path(__file__).parent
 HEAD = """# The bundled model, measured
@@ -95,7 +97,7 @@ def main() -> None:
     if not checkpoint.is_file():
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
-    place = Place(given.music, given.store, Path(), fleet.cores())
+    place = Place(given.music, given.store, Path(), parallel.cores())
     heard = _hear(given.model, found, checkpoint, place)
     print(HEAD.format(tracks=len(heard.tracks)))
     _agreement(heard)
@@ -141,7 +143,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
 def _agreement(heard: Heard) -> None:
     """By tag and by package."""
     ranks = metrics.spearman(heard.teacher, heard.scores)
-    areas = decisions.areas(heard.teacher_decided, heard.scores)
+    areas = threshold_selection.areas(heard.teacher_decided, heard.scores)
     packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
     first = heard.taggings[0]
     print("## Agreement with the teacher\n")
@@ -153,7 +155,7 @@ def _agreement(heard: Heard) -> None:
     )
     print(
         f"PR-AUC against what the teacher decides, of the {np.isfinite(areas).sum()} tags that it decides for "
-        f"{resampling.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
+        f"{bootstrap.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
     )
     print("Themes are in italics.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
@@ -165,7 +167,7 @@ def _agreement(heard: Heard) -> None:
     print(
         "\n| package | tracks | Spearman, median tag | both decide, of the tags that either does |\n|---|---|---|---|"
     )
-    shared = decisions.shared(heard.decided, heard.teacher_decided)
+    shared = threshold_selection.shared(heard.decided, heard.teacher_decided)
     for package in dict.fromkeys(packages.tolist()):
         rows = packages == package
         inside = np.nanmedian(metrics.spearman(heard.teacher[rows], heard.scores[rows]))
@@ -183,19 +185,19 @@ def _decisions(heard: Heard) -> None:
     """How sensible they look, of the student and of its teacher, and by thresholds that owe nothing to these tracks."""
     print("\n## Decisions\n\n| | goal | the model | its teacher | the model, by the training packages |")
     print("|---|---|---|---|---|")
-    manners = [decisions.manners(each) for each in (heard.decided, heard.teacher_decided)]
+    manners = [threshold_selection.manners(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
-        values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {testimony.NARROW}", np.nan))
+        values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {model_card.NARROW}", np.nan))
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
             "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none
             for word, value in zip(words, values, strict=True)
         )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
-    shared = decisions.shared(heard.decided, heard.teacher_decided).mean()
+    shared = threshold_selection.shared(heard.decided, heard.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
     clear = (
-        f"{(decisions.clearest(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
+        f"{(threshold_selection.clearest(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
         for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher))
     )
     print(f"| decided tags that are among their track's {CLEAREST} clearest | – | {' | '.join(clear)} | – |")
@@ -203,7 +205,7 @@ def _decisions(heard: Heard) -> None:
 
 def _curve(run: Path) -> None:
     """How the student came to it."""
-    epochs = [each for each in history.read(run).epochs if each.score is not None or each.averaged is not None]
+    epochs = [each for each in log.read(run).epochs if each.score is not None or each.averaged is not None]
     print("\n## Learning curve\n\nMean Spearman over tags, by a clip in every 30 s of the held-out tracks.\n")
     print("| epoch | network | mean of weights |\n|---|---|---|")
     for each in epochs:

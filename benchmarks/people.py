@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Float64
 
 import emotify
-from moodfield import calibration, fleet, metrics, tagger
-from moodfield.jamendo import Track
-from moodfield.training import teacher
+from moodfield import calibration, parallel, tagger
+from moodfield.datasets.mtg_jamendo import Track
+from moodfield.distillation import teacher
+from moodfield.evaluation import metrics
 
 EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -107,7 +108,7 @@ def read(folder: Path, excerpts: Sequence[Track]) -> People:
 
 def said(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
     """A model's logits of some files."""
-    scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=fleet.cores())]
+    scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=parallel.cores())]
     return calibration.logit(np.stack(scores))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from moodfield import audio, downmix, tagger
+from moodfield import audio, tagger
+from moodfield.decoding import downmix
 
 SECONDS, WIDTH = 60, 0.3
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import emotify
-from moodfield import fleet, nets
-from moodfield.training import augment, batches, loop, recipe, runs
+from moodfield import nets, parallel
+from moodfield.training import augment, batches, loop, pipeline, recipe
 from moodfield.training.recipe import Recipe
 
 STEPS, SMOOTH = 200, 10
@@ -36,9 +36,9 @@ def main() -> None:
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     plan = recipe.change(Recipe(), *SETTINGS)
     whole, _ = emotify.tracks(data)
-    place = runs.Place(data / "audio", given.store, Path(), fleet.cores())
-    runs.gather(whole.tracks, plan, place)
-    material = runs.material(whole, whole.truth.astype(np.float32), plan, place)
+    place = pipeline.Place(data / "audio", given.store, Path(), parallel.cores())
+    pipeline.gather(whole.tracks, plan, place)
+    material = pipeline.material(whole, whole.truth.astype(np.float32), plan, place)
     statistics = place.mels(plan.mel).statistics(whole.tracks)
     loop.keep_freed_memory(plan)
     curves = {precision: _curve(plan, material, statistics, precision) for precision in COLOURS}

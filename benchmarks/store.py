@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from moodfield import audio, fleet
-from moodfield.jamendo import Track
+from moodfield import audio, parallel
+from moodfield.datasets.mtg_jamendo import Track
 from moodfield.mel import MelConfig
-from moodfield.training.store import Store
+from moodfield.training.mel_cache import Store
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ def _decoded(files: list[Path], folder: Path) -> list[Track]:
 
 def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     """Seconds for all tracks, in turns."""
-    jobs, seconds = fleet.cores(), sum(track.seconds for track in tracks)
+    jobs, seconds = parallel.cores(), sum(track.seconds for track in tracks)
     ours, theirs, encoded = [], [], []
     for _ in range(REPEATS):
         shutil.rmtree(place / "ours", ignore_errors=True)

@@ -22,10 +22,12 @@ from scipy import stats
 
 import emotify
 import people
-from moodfield import calibration, fleet, metrics
-from moodfield.jamendo import Split
-from moodfield.nets import survey
-from moodfield.training import distill, loop, recipe, runs, teacher, together, validation
+from moodfield import calibration, parallel
+from moodfield.datasets.mtg_jamendo import Split
+from moodfield.distillation import distill, teacher
+from moodfield.evaluation import metrics
+from moodfield.nets import summary
+from moodfield.training import distributed, loop, pipeline, recipe, validation
 from moodfield.training.batches import Material, TrackTruth
 from moodfield.training.recipe import Recipe
 
@@ -197,7 +199,7 @@ def main() -> None:
         loop.keep_freed_memory(Recipe())
         found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)
-        place = runs.Place(given.music, given.store, given.to)
+        place = pipeline.Place(given.music, given.store, given.to)
         chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
         if given.together:
             print(_together([_student(*each, found, checkpoint, judges, place) for each in chosen], judges))
@@ -228,14 +230,14 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 
 
 def _student(
-    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: runs.Place
+    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.Place
 ) -> Student:
     """A student that is trained, or was."""
-    precision = "bf16-mixed" if together.knows_bfloat16() else "32-true"
+    precision = "bf16-mixed" if distributed.knows_bfloat16() else "32-true"
     plan = recipe.change(_plan(variant), f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
-    own = runs.Place(place.music, place.store, place.run / f"{name}-{seed}", fleet.cores())
+    own = pipeline.Place(place.music, place.store, place.run / f"{name}-{seed}", parallel.cores())
     given = distill.lesson(plan, found, checkpoint, own, speeds=speeds)
     loop.train(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run)
     return Student(plan, given.judge, _excerpts(plan, judges, own), own.run)
@@ -257,10 +259,10 @@ def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
 
-def _excerpts(plan: Recipe, judges: Judges, place: runs.Place) -> Material:
+def _excerpts(plan: Recipe, judges: Judges, place: pipeline.Place) -> Material:
     """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
-    heard = runs.Place(judges.audio, place.store, place.run, place.jobs)
-    runs.gather(judges.excerpts.tracks, plan, heard)
+    heard = pipeline.Place(judges.audio, place.store, place.run, place.jobs)
+    pipeline.gather(judges.excerpts.tracks, plan, heard)
     mels = heard.mels(plan.mel)
     nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
     return Material(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
@@ -331,7 +333,7 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     plan = _plan(variant)
-    cost = survey.of(plan.net, plan.mel)
+    cost = summary.of(plan.net, plan.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 

@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from scipy import stats
 
 import emotify
-from moodfield import fleet, metrics
+from moodfield import parallel
+from moodfield.datasets.mtg_jamendo import Split
 from moodfield.engine import Precision
-from moodfield.jamendo import Split
-from moodfield.training import loop, recipe, runs, validation
+from moodfield.evaluation import metrics
+from moodfield.training import loop, pipeline, recipe, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -46,17 +47,19 @@ def main() -> None:
     whole, folds = emotify.tracks(data)
     plan = recipe.change(Recipe(), *emotify.SETTINGS)
     loop.keep_freed_memory(plan)
-    place = runs.Place(data / "audio", given.store, given.to, fleet.cores())
-    runs.gather(whole.tracks, plan, place)
+    place = pipeline.Place(data / "audio", given.store, given.to, parallel.cores())
+    pipeline.gather(whole.tracks, plan, place)
     found = [_curves(plan, whole, folds, fold, place) for fold in given.folds]
     _table(found, plan)
 
 
-def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> dict[str, np.ndarray]:
+def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place) -> dict[str, np.ndarray]:
     """Scores (epochs × ways), seconds of each validation, and seconds of every training epoch."""
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
-    learning, judging = (runs.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge))
+    learning, judging = (
+        pipeline.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
+    )
     statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = plan.net.build(bands=plan.mel.bands, tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []

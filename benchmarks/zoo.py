@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 import emotify
-from moodfield import fleet, metrics
-from moodfield.jamendo import Split
-from moodfield.training import loop, recipe, runs
+from moodfield import parallel
+from moodfield.datasets.mtg_jamendo import Split
+from moodfield.evaluation import metrics
+from moodfield.training import loop, pipeline, recipe
 from moodfield.training.recipe import Recipe
 
 BUDGET = (
@@ -121,7 +122,9 @@ def main() -> None:
     for fold in given.folds:
         for system in given.only:
             if fold not in _found(system):
-                place = runs.Place(data / "audio", given.store, given.to / _plain(system) / str(fold), fleet.cores())
+                place = pipeline.Place(
+                    data / "audio", given.store, given.to / _plain(system) / str(fold), parallel.cores()
+                )
                 result = _judge(system, whole, folds, fold, place)
                 emotify.keep(RESULTS, vars(result))
                 print(f"{system}, fold {fold}: PR-AUC {result.pr_auc:.3f}", file=sys.stderr, flush=True)
@@ -133,10 +136,10 @@ def _settings(system: str) -> tuple[str, ...]:
     return (*BUDGET, *SYSTEMS[system])
 
 
-def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: runs.Place) -> Result:
+def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place) -> Result:
     """Train a system on four folds and judge it on the fifth."""
     plan = recipe.change(Recipe(), *_settings(system))
-    runs.gather(whole.tracks, plan, place)
+    pipeline.gather(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     times = [time.monotonic()]
     net, scores = emotify.network(plan, whole, learn, judge, place, report=lambda _: times.append(time.monotonic()))

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from moodfield import jamendo
+from moodfield.datasets import mtg_jamendo
 
 TAGS = ("high", "low")
-HEADER = "\t".join(jamendo.HEADER)
+HEADER = "\t".join(mtg_jamendo.HEADER)
 
 
 def write(folder: Path, name: str, tracks: int, *, seed: int) -> Path:

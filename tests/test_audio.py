@@ -16,9 +16,9 @@ import pytest
 import soundfile as sf
 import soxr
 
-from moodfield import audio, decoders, downmix
+from moodfield import audio
 from moodfield.audio import Waveform
-from moodfield.containers import sniffing
+from moodfield.decoding import decoders, downmix, sniffing
 from moodfield.errors import BadAudio, BadConfig
 
 RATE = 44_100

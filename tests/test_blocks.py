@@ -12,14 +12,7 @@ from torch.nn import functional as F
 import models
 from moodfield import nets
 from moodfield.errors import BadConfig
-from moodfield.nets.blocks import (
-    DenseLayer,
-    FrequencyAwareConv2d,
-    ResidualBlock,
-    ShakeShake,
-    Standardize,
-    convolution,
-)
+from moodfield.nets.blocks import DenseLayer, FrequencyAwareConv2d, ResidualBlock, ShakeShake, Standardize, convolution
 
 KERNELS = [(1, 1), (3, 1), (1, 3), (3, 3)]
 

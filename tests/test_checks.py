@@ -13,23 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_runs import PLAN
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import test_loop
-from moodfield import card, clips, jamendo, mel, nets
+from moodfield import card, clips, mel, nets
+from moodfield.datasets import mtg_jamendo
+from moodfield.datasets.mtg_jamendo import Split
 from moodfield.errors import BadConfig, BadDataset, BadModel, BadRun
-from moodfield.jamendo import Split
 from moodfield.mel import MelConfig
-from moodfield.training import averaging, checks, loop, recipe, runs, schedule, store, together, validation
+from moodfield.training import averaging, checks, distributed, loop, mel_cache, pipeline, recipe, schedule, validation
+from moodfield.training.pipeline import Place
 from moodfield.training.recipe import LossConfig, Recipe
-from moodfield.training.runs import Place
 from moodfield.training.validation import Exam, Marks
 from noises import TAGS
 from test_card import GOOD
 from test_loop import SHORT, train
-from test_runs import PLAN
 
 MEBIBYTE = 2**20
 
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def splits(dataset: Path) -> tuple[Split, Split]:
-    learn, judge = (jamendo.read(dataset / f"{name}.tsv", vocabulary=TAGS) for name in ("train", "validation"))
+    learn, judge = (mtg_jamendo.read(dataset / f"{name}.tsv", vocabulary=TAGS) for name in ("train", "validation"))
     return learn, judge
 
 
@@ -50,12 +51,12 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A run of one epoch, after which no audio may be looked at any more."""
     place = Place(dataset / "music", dataset / "store", tmp_path / "run")
-    runs.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
+    pipeline.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("mels were made")
 
-    monkeypatch.setattr(store.Store, "extract", refuse)
+    monkeypatch.setattr(mel_cache.Store, "extract", refuse)
     return place
 
 
@@ -84,10 +85,10 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
     splits, trained, monkeypatch, settings, message
 ):
     if message == "batch.size":
-        monkeypatch.setattr(together, "processes", lambda: 2)
-        monkeypatch.setattr(together, "gather", lambda _: together.Team(None))
+        monkeypatch.setattr(distributed, "processes", lambda: 2)
+        monkeypatch.setattr(distributed, "gather", lambda _: distributed.Team(None))
     with pytest.raises((BadConfig, BadRun), match=message):
-        runs.train(recipe.change(PLAN, *ONE_EPOCH, *settings), *splits, trained, name="mine")
+        pipeline.train(recipe.change(PLAN, *ONE_EPOCH, *settings), *splits, trained, name="mine")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
 def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
     learn, judge, soft = change(*splits)
     with pytest.raises((BadConfig, BadDataset, BadRun), match=message):
-        runs.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
+        pipeline.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
 
 
 def test_logits_that_are_not_finite_are_refused():
@@ -211,7 +212,7 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
         generator = np.random.default_rng(0)
         mels = tuple(generator.normal(size=(8, data["frames"], data["bands"])).astype(np.float16))
         learn = replace(learn, mels=mels)
-    statistics = store.Statistics(np.zeros(plan.mel.bands), np.ones(plan.mel.bands))
+    statistics = mel_cache.Statistics(np.zeros(plan.mel.bands), np.ones(plan.mel.bands))
     with NoFloat64():
         loop.train(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
 

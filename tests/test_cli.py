@@ -17,7 +17,7 @@ import models
 import moodfield
 from models import VOCABULARY, Exported
 from moodfield import card, nets, tagger
-from moodfield.cli import front
+from moodfield.cli import main
 from moodfield.errors import BadAudio
 from moodfield.tagging import Tagging
 
@@ -33,7 +33,7 @@ class Answer:
 
 def moodfield_(*words: str | Path) -> Answer:
     """The command, run in this process."""
-    result = CliRunner().invoke(front.app, [str(word) for word in words])
+    result = CliRunner().invoke(main.app, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Answer(result.exit_code, result.stdout, result.stderr)
@@ -361,7 +361,7 @@ def test_jobs_are_chosen_by_cores_and_files(tmp_path, monkeypatch, files, cores,
         return iter(())
 
     monkeypatch.setattr(tagger, "tag_files", tag_files)
-    monkeypatch.setattr("moodfield.fleet.cores", lambda: cores)
+    monkeypatch.setattr("moodfield.parallel.cores", lambda: cores)
     assert moodfield_("tag", tmp_path).code == 0
     assert asked == [(files, (), jobs)]
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from test_archive import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 import noises
-from moodfield import jamendo
+from moodfield.datasets import mtg_jamendo
 from servers import Manner, serving
-from test_archive import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 from test_cli import lines, moodfield_, started
 
 
@@ -244,7 +244,7 @@ def test_counts_are_shown_for_every_split_and_tag(place, indexes):
     first, second = answer.out.split("\n\n")
     rows = [line.split() for line in first.splitlines()]
     assert [row[:2] for row in rows[1:]] == [["train", "5"], ["test", "4"]]
-    splits = [jamendo.read(index) for index in indexes]
+    splits = [mtg_jamendo.read(index) for index in indexes]
     wanted = {tag: [int(split.truth[:, row].sum()) for split in splits] for row, tag in enumerate(noises.TAGS)}
     table = [line.split() for line in second.splitlines()]
     assert table[0] == ["tag", "train", "test", "all", "share"]

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from test_reproduction import LEAST
 
-from moodfield import published, sweep
+from moodfield.paper import figure1, table1
 from noises import TAGS
 from test_cli import moodfield_
-from test_reproduction import LEAST
 
 SET = [word for setting in LEAST for word in ("--set", setting)]
 
@@ -62,7 +62,7 @@ def test_a_plan_is_said_and_nothing_is_done(folder, tmp_path):
 
 
 def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
-    monkeypatch.setattr(sweep, "RHOS", (0, 3))
+    monkeypatch.setattr(figure1, "RHOS", (0, 3))
     given = ("reproduce", "figure1", "--data", folder, "--to", tmp_path / "f", "--store", tmp_path / "store", "--small")
     answer = moodfield_(*given, *SET)
     assert answer.code == 0, answer.said
@@ -74,7 +74,7 @@ def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
 
 
 def test_a_figure_that_is_none_is_refused_before_anything_is_trained(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "make", lambda *_, **__: pytest.fail("it began"))
+    monkeypatch.setattr(figure1, "make", lambda *_, **__: pytest.fail("it began"))
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "figure-1.png").write_text("a letter")
     answer = moodfield_("reproduce", "figure1", "--data", folder, "--to", tmp_path / "f", "--small", *SET)
@@ -84,7 +84,7 @@ def test_a_figure_that_is_none_is_refused_before_anything_is_trained(folder, tmp
 
 @pytest.mark.golden
 def test_table_1_is_said_digit_for_digit(data, monkeypatch):
-    monkeypatch.setattr(published, "table_1", lambda folder, real=published.table_1: real(folder, resamples=5))
+    monkeypatch.setattr(table1, "table_1", lambda folder, real=table1.table_1: real(folder, resamples=5))
     answer = moodfield_("reproduce", "Table1", "--data", data)
     assert answer.code == 0, answer.said
     assert "every row, digit for digit" in answer.said

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
-from moodfield import clips, nets, receptive
+from moodfield import clips, nets, receptive_field
 from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
 from moodfield.errors import BadAudio, BadConfig
 
@@ -60,7 +60,7 @@ def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more)
     found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
     joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
     whole = over_time(net, mel)
-    assert joined.shape == whole.shape == (3, receptive.outputs(net.config.layers("time"), frames))
+    assert joined.shape == whole.shape == (3, receptive_field.outputs(net.config.layers("time"), frames))
     np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-10)
     np.testing.assert_allclose(joined.mean(axis=1), whole.mean(axis=1), rtol=0, atol=1e-10)
 
@@ -171,8 +171,8 @@ def test_a_mel_too_short_for_the_network_is_refused(frames):
 def test_the_time_of_an_output_is_the_centre_of_what_it_sees():
     for rho in (0, 5, 22):
         net = network("fa_resnet", rho)
-        seen = receptive.field(net.config.layers("time"))
-        count = receptive.outputs(net.config.layers("time"), 3_000)
+        seen = receptive_field.field(net.config.layers("time"))
+        count = receptive_field.outputs(net.config.layers("time"), 3_000)
         found = clips.centres(count, 3_000, net.lengths)
         wanted = [seen.centre + 16 * index for index in range(count)]
         np.testing.assert_allclose(found, np.clip(wanted, 0, 2_999), atol=0.01)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from moodfield import audio, decoders
-from moodfield.containers import pieces, sniffing
-from moodfield.containers.pieces import Pieces
+from moodfield import audio
+from moodfield.decoding import byte_ranges, decoders, sniffing
+from moodfield.decoding.byte_ranges import Pieces
 from moodfield.errors import BadAudio
 
 RATE = 22_050
@@ -632,7 +632,7 @@ def test_pieces_of_pieces_are_pieces_of_the_file_below():
     lower = [(5, 50), b"between", (100, 256)]
     inside = Pieces(io.BytesIO(content), lower).read()
     upper = [(3, 48), b"more", (49, 60)]
-    found = Pieces(io.BytesIO(content), pieces.within(upper, lower)).read()
+    found = Pieces(io.BytesIO(content), byte_ranges.within(upper, lower)).read()
     assert found == Pieces(io.BytesIO(inside), upper).read()
 
 

@@ -10,18 +10,18 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
-from moodfield import audit, jamendo
+from moodfield.datasets import mtg_jamendo, validation
 from moodfield.errors import BadConfig, OutputError
-from moodfield.outputs import cooccurrence, picture
+from moodfield.plots import cooccurrence, figures
 
 TRUTHS = arrays.arrays(bool, st.tuples(st.integers(1, 30), st.integers(2, 6)))
 
 
 @pytest.fixture
-def figures(monkeypatch) -> list[Figure]:
+def drawn_figures(monkeypatch) -> list[Figure]:
     """The pictures that would have been written."""
     caught: list[Figure] = []
-    monkeypatch.setattr(picture, "write", lambda _path, figure: caught.append(figure))
+    monkeypatch.setattr(figures, "write", lambda _path, figure: caught.append(figure))
     return caught
 
 
@@ -35,7 +35,7 @@ def two_worlds(tags: int = 8, tracks: int = 400) -> np.ndarray:
 @given(TRUTHS)
 def test_lift_is_how_much_oftener_than_by_chance(truth):
     tracks = len(truth)
-    found = cooccurrence.lift(audit.together(truth), tracks)
+    found = cooccurrence.lift(validation.together(truth), tracks)
     for one, first in enumerate(truth.T):
         for other, second in enumerate(truth.T):
             chance = first.mean() * second.mean()
@@ -44,12 +44,12 @@ def test_lift_is_how_much_oftener_than_by_chance(truth):
 
 @given(TRUTHS)
 def test_an_order_has_every_tag_once(truth):
-    assert sorted(cooccurrence.arrange(audit.together(truth), len(truth))) == list(range(truth.shape[1]))
+    assert sorted(cooccurrence.arrange(validation.together(truth), len(truth))) == list(range(truth.shape[1]))
 
 
 def test_neighbours_like_each_other():
     truth = two_worlds()
-    order = cooccurrence.arrange(audit.together(truth), len(truth))
+    order = cooccurrence.arrange(validation.together(truth), len(truth))
     assert {frozenset(order[:4]), frozenset(order[4:])} == {frozenset({0, 2, 4, 6}), frozenset({1, 3, 5, 7})}
 
 
@@ -59,16 +59,16 @@ def test_a_chain_is_laid_out_from_end_to_end():
     for row in range(300):
         truth[row, [row % 5, row % 5 + 1]] = True
     shuffled = [3, 0, 5, 1, 4, 2]
-    order = [shuffled[row] for row in cooccurrence.arrange(audit.together(truth[:, shuffled]), 300)]
+    order = [shuffled[row] for row in cooccurrence.arrange(validation.together(truth[:, shuffled]), 300)]
     assert order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
 
 
 @pytest.mark.parametrize("tags", [8, 40])
-def test_squares_are_where_tags_come_together_and_as_large(tmp_path, figures, tags):
+def test_squares_are_where_tags_come_together_and_as_large(tmp_path, drawn_figures, tags):
     truth = two_worlds(tags)
-    counts, names = audit.together(truth), [f"tag {number}" for number in range(tags)]
+    counts, names = validation.together(truth), [f"tag {number}" for number in range(tags)]
     cooccurrence.draw(tmp_path / "x.png", counts, names, tracks=len(truth))
-    [figure] = figures
+    [figure] = drawn_figures
     axes, bars = figure.axes[:2]
     order = [int(label.get_text().removeprefix("tag ")) for label in axes.get_yticklabels()]
     assert [label.get_text() for label in axes.get_xticklabels()] == [f"tag {number}" for number in order]
@@ -91,7 +91,7 @@ def test_squares_are_where_tags_come_together_and_as_large(tmp_path, figures, ta
 def test_anything_that_can_be_counted_can_be_drawn(tmp_path):
     for number, truth in enumerate((np.zeros((1, 2), bool), np.ones((3, 3), bool), np.eye(20, dtype=bool))):
         names = ["x\n\x1b" + "long " * 20, *map(str, range(truth.shape[1] - 1))]
-        cooccurrence.draw(tmp_path / f"{number}.png", audit.together(truth), names, tracks=len(truth))
+        cooccurrence.draw(tmp_path / f"{number}.png", validation.together(truth), names, tracks=len(truth))
         assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -108,8 +108,8 @@ def test_a_picture_that_cannot_be_is_refused(tmp_path):
 
 @pytest.mark.golden
 def test_the_moods_of_the_dataset_have_the_neighbours_they_should(data: Path):
-    split = jamendo.read(data / "mtg-jamendo" / "autotagging_moodtheme-train.tsv")
-    counts, tracks = audit.together(split.truth), len(split.tracks)
+    split = mtg_jamendo.read(data / "mtg-jamendo" / "autotagging_moodtheme-train.tsv")
+    counts, tracks = validation.together(split.truth), len(split.tracks)
     place = np.argsort(cooccurrence.arrange(counts, tracks))
     liked = [
         (one, other) for one in range(56) for other in range(one) if cooccurrence.lift(counts, tracks)[one, other] > 4

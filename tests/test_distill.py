@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 import models
 from moodfield import audio, calibration, card, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
+from moodfield.datasets.mtg_jamendo import Track
+from moodfield.distillation import distill, model_card
+from moodfield.distillation import teacher as teacher_
 from moodfield.engine import TorchEngine
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadModel, BadRun, OutputError
-from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import distill, export, recipe, run_folder, runs, testimony
-from moodfield.training import teacher as teacher_
+from moodfield.training import export, pipeline, recipe, run_folder
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
 
@@ -157,7 +158,7 @@ def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher
     heard = []
     given = distill.lesson(
         Recipe(), distill.read_manifest(manifest(tmp_path, *lines)), "best_model.pth",
-        runs.Place(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
+        pipeline.Place(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
         heard=lambda track, error: heard.append((track.path, error is None)),
     )  # fmt: skip
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9"]
@@ -213,7 +214,7 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
         models.save(tmp_path / package / "a.wav", models.music(31))
     rows = (f"{split}\t{package}\ta.wav\t31.0\tMIT" for split, package in (("train", "songs"), ("heldout", "tunes")))
     found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
-    place = runs.Place(tmp_path, tmp_path / "store", tmp_path / "run")
+    place = pipeline.Place(tmp_path, tmp_path / "store", tmp_path / "run")
     given = distill.lesson(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
     assert [track.id for track in given.judged] == ["tunes/a.wav"]
@@ -240,8 +241,8 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
             rows.append(f"{split}\t{package}\t{number}.wav\t31.0\tCC0-1.0")
     found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
 
-    def place(run: str) -> runs.Place:
-        return runs.Place(tmp_path, tmp_path / "store", tmp_path / run)
+    def place(run: str) -> pipeline.Place:
+        return pipeline.Place(tmp_path, tmp_path / "store", tmp_path / run)
 
     def teach(run: str, **how: object) -> card.Card:
         own = PUPIL if (seed := how.pop("seed", None)) is None else recipe.change(PUPIL, f"seed={seed}")
@@ -287,7 +288,7 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     with pytest.raises(BadRun, match="taught by a checkpoint"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,))
     (tmp_path / "best_model.pth").write_bytes(b"weights")
-    told = testimony.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
+    told = model_card.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
     with pytest.raises(BadRun, match="told otherwise what scores mean"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
 
@@ -295,15 +296,15 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
 @pytest.mark.slow
 def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_path, pupil):
     scale = Calibration((0.5,) * 56, (-1.0,) * 56)
-    told = testimony.Judged(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
-    terms = testimony.Terms("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
+    told = model_card.Judged(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
+    terms = model_card.Terms("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
     found = pupil("told", judged=told, terms=terms)
     assert (found.calibration, found.priors, found.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
     assert (found.name, found.summary, found.licence, found.limits) == (
         terms.name, terms.summary, terms.licence, terms.limits,
     )  # fmt: skip
     assert found.origin["made by"] == "hand"
-    assert found.origin.keys() == testimony.KNOWN | {"made by"}
+    assert found.origin.keys() == model_card.KNOWN | {"made by"}
     assert found.figures["Brier score"] == 0.03
     assert found == card.read(tmp_path / "told" / "best")
     [member] = tagger.load(tmp_path / "told" / "best", threads=1).members
@@ -349,7 +350,7 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
     assert plan == replace(distill.STUDENT, seed=7)
     assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
     assert how["appendix"] == "# One\n\nfirst\n\n# Two"
-    assert (how["terms"], how["speeds"]) == (testimony.Terms(licence="MIT"), [0.9])
+    assert (how["terms"], how["speeds"]) == (model_card.Terms(licence="MIT"), [0.9])
     assert (how["judged"], how["measured"]) == (None, None)
 
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disks import files_up_to
-from moodfield import download
-from moodfield.download import Patience
+from moodfield.datasets import download
+from moodfield.datasets.download import Patience
 from moodfield.errors import BadConfig, BadDownload, LockedError
 from servers import Asked, Manner, Server, serving
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import special, stats
 
-from moodfield import ensemble, metrics
 from moodfield.errors import BadConfig, BadScores
+from moodfield.evaluation import ensemble, metrics
 
 KINDS = ("scores", "logits", "ranks")
 

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 
 import models
 from disks import files_up_to
-from moodfield import metrics, nets
+from moodfield import nets
 from moodfield.errors import BadConfig, BadRun
+from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
 from moodfield.training import augment, loop, recipe, run_folder, schedule, validation
@@ -29,9 +30,9 @@ from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
+from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.schedule import ScheduleConfig
-from moodfield.training.store import Statistics
 from moodfield.training.validation import Exam
 
 BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moodfield import mediaeval, metrics, submissions
+from moodfield.datasets.mtg_jamendo import HEADER, Track
 from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
-from moodfield.jamendo import HEADER, Track
-from moodfield.submissions import Submission
+from moodfield.evaluation import mediaeval, metrics, submissions
+from moodfield.evaluation.submissions import Submission
 from moodfield.tags import MOODS_AND_THEMES
 
 TAGS = ("happy", "sad", "dark")

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from sklearn import metrics as oracle
 
-from moodfield import metrics
 from moodfield.errors import BadConfig, BadScores
+from moodfield.evaluation import metrics
 
 OFFICIAL = (
     "PR-AUC-macro ROC-AUC-macro F-score-macro precision-macro recall-macro "

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from moodfield.training import distill
+from moodfield.distillation import distill
 
 MUSIC = Path(__file__).parent.parent / "music"
 

@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import models
-from moodfield import clips, mel, nets, receptive
+from moodfield import clips, mel, nets, receptive_field
 from moodfield.audio import Waveform
 from moodfield.clips import AnyLength, FixedLength, WholeTrack
 from moodfield.errors import BadAudio, BadConfig, BadModel, UnknownName
@@ -327,7 +327,7 @@ def test_logits_of_a_clip_are_the_mean_of_its_map(name):
     net = randomised(small(name))
     mels = example(net)
     over_time = net.over_time(mels)
-    heard = receptive.outputs(net.config.layers("time"), mels.shape[2])
+    heard = receptive_field.outputs(net.config.layers("time"), mels.shape[2])
     assert over_time.shape == (2, 7, heard if isinstance(net.lengths, AnyLength) else 1)
     torch.testing.assert_close(net(mels), over_time.mean(dim=2))
     torch.testing.assert_close(net.summarise(net.hear(mels)), over_time)
@@ -369,15 +369,15 @@ def test_weights_may_lie_in_memory_either_way(name):
 def test_sizes_may_be_odd(name):
     net = randomised(small(name) if name == "vgg" else small(name, bands=1))
     along_freq, along_time = net.config.layers("freq"), net.config.layers("time")
-    shortest, drawn = receptive.least(along_time), random.Random(6)
+    shortest, drawn = receptive_field.least(along_time), random.Random(6)
     found = set()
     for _ in range(12):
-        bands = 96 if name == "vgg" else drawn.randint(receptive.least(along_freq), 120)
+        bands = 96 if name == "vgg" else drawn.randint(receptive_field.least(along_freq), 120)
         frames = drawn.randint(shortest, 2 * shortest - 1 if name == "vgg" else 400)
         mels = torch.randn(2, bands, frames)
         with torch.inference_mode():
             over_time, heard = net.over_time(mels), net.hear(mels)
-        steps = receptive.outputs(along_time, frames)
+        steps = receptive_field.outputs(along_time, frames)
         assert heard.shape[2] == steps
         assert over_time.shape == (2, 7, steps if isinstance(net.lengths, AnyLength) else 1)
         assert torch.isfinite(over_time).all()
@@ -389,7 +389,7 @@ def test_sizes_may_be_odd(name):
 @every
 def test_the_least_that_a_network_declares_is_enough_and_less_is_not(name):
     net = randomised(small(name))
-    frames, bands = (receptive.least(net.config.layers(axis)) for axis in ("time", "freq"))
+    frames, bands = (receptive_field.least(net.config.layers(axis)) for axis in ("time", "freq"))
     assert net.over_time(example(net, frames=frames)).shape == (2, 7, 1)
     with pytest.raises(
         (RuntimeError, BadConfig), match=f"too small|smaller|greater than actual|{frames - 1} frames came"
@@ -414,7 +414,7 @@ def test_a_network_declares_the_lengths_it_takes(name):
         assert lengths == FixedLength(1_366, 683)
         assert small(name, frames=2_001).lengths == FixedLength(2_001, 1_000)
     else:
-        field = receptive.field(nets.NETS[name].layers("time"))
+        field = receptive_field.field(nets.NETS[name].layers("time"))
         kind = WholeTrack if name == "crnn" else AnyLength
         assert lengths == kind(lengths.least, field.stride, field.size, field.start)
 

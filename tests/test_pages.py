@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from moodfield.outputs import report
+from moodfield.report import html_page
 from test_report import HOSTILE, heard
 
 WIDTHS = (390, 768, 1280)
@@ -33,7 +33,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"/music/album/{number:02} A rather long title of a song, part {number}.ogg" for number in range(11)]
     tracks = [heard(name, seed=seed) for seed, name in enumerate([*names, HOSTILE])]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.page(tracks, failed={"/music/broken.mp3": "it is silent"}, title="An album"))
+    path.write_text(html_page.page(tracks, failed={"/music/broken.mp3": "it is silent"}, title="An album"))
     return path
 
 

@@ -138,7 +138,7 @@ for on in Where:
 def test_a_cluster_of_somebody_else_is_not_joined(environment):
     address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
     theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
-    ours = "import test_fleet; from moodfield import fleet; from moodfield.fleet import Where; "
+    ours = "import test_fleet; from moodfield import fleet; from moodfield.parallel import Where; "
     ours += address.format("list(fleet.each(test_fleet.double, range(2), on=Where.RAY))", "ray.shutdown()")
     with subprocess.Popen(
         [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

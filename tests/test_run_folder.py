@@ -14,7 +14,7 @@ import pytest
 import test_loop
 from moodfield import card
 from moodfield.errors import BadRun, LockedError, MoodfieldError, OutputError
-from moodfield.training import export, history, loop, run_folder
+from moodfield.training import export, log, loop, run_folder
 from test_loop import SHORT, train
 
 HERE = Path(__file__).parent
@@ -207,10 +207,10 @@ def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
 def test_a_damaged_run_is_not_shown(run, name, damage):
     if (name, damage) in {(loop.LOG, "empty"), (loop.LOG, "cut")}:
         pytest.skip("a log may be shorter")
-    assert [each.epoch for each in history.read(run).epochs] == [1, 2, 3]
+    assert [each.epoch for each in log.read(run).epochs] == [1, 2, 3]
     (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()) + b"\n")
     with pytest.raises(MoodfieldError, match=re.escape(name)):
-        history.read(run)
+        log.read(run)
 
 
 def test_a_damaged_log_does_not_stop_a_run(run):

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moodfield import files, jamendo, metrics, submissions, tags
+from moodfield import files, tags
+from moodfield.datasets import mtg_jamendo
+from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import BadDataset, BadScores, OutputError
-from moodfield.jamendo import Track
-from moodfield.submissions import Submission
+from moodfield.evaluation import metrics, submissions
+from moodfield.evaluation.submissions import Submission
 
 TAGS = ("happy", "sad", "dark", "film")
 
@@ -455,7 +457,7 @@ def published(data):
 
 @pytest.mark.golden
 def test_published_submissions_are_in_order_but_for_their_precision(data):
-    split = jamendo.read(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
+    split = mtg_jamendo.read(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
     for submission in published(data):
         found = submissions.check(submission, vocabulary=split.vocabulary, tracks=split.tracks, truth=split.truth)
         excused = ("predictions are float32", "there are no decisions")
@@ -465,7 +467,7 @@ def test_published_submissions_are_in_order_but_for_their_precision(data):
 
 @pytest.mark.golden
 def test_published_columns_that_are_exchanged_are_mostly_noticed(data):
-    split = jamendo.read(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
+    split = mtg_jamendo.read(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
     submission = submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble")
     drawn, noticed = np.random.default_rng(0), 0
     for _ in range(10):

@@ -9,7 +9,8 @@ from scipy import stats
 
 import models
 import test_loop
-from moodfield import mel, metrics, tagger
+from moodfield import mel, tagger
+from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.training import loop, validation
 from moodfield.training.batches import BatchConfig, Material, TrackTruth

@@ -4,7 +4,7 @@ In: nothing. Out: whatever the command says.
 Knows nothing of: commands.
 """
 
-from moodfield.cli import front
+from moodfield.cli import main
 
 if __name__ == "__main__":
-    front.main()
+    main.main()

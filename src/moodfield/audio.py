@@ -20,10 +20,9 @@ import numpy as np
 import soxr
 from jaxtyping import Float32, Num
 
-from moodfield import decoders, downmix, sources
-from moodfield.containers import sniffing
-from moodfield.containers.pieces import BinaryFile, Stream
-from moodfield.decoders import BLOCK, Block, Mono, Samples
+from moodfield.decoding import decoders, downmix, sniffing, sources
+from moodfield.decoding.byte_ranges import BinaryFile, Stream
+from moodfield.decoding.decoders import BLOCK, Block, Mono, Samples
 from moodfield.errors import BadAudio, BadConfig
 
 LEAST_SECONDS = 1.0

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, clips, envelope, errors, fleet, mel
+from moodfield import audio, calibration, card, clips, envelope, errors, mel, parallel
 from moodfield.audio import Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
@@ -25,7 +25,7 @@ from moodfield.envelope import Envelope
 from moodfield.errors import BadConfig, BadModel, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent / "pretrained"
 """the models that come with the package, a folder each"""
 TOGETHER = 8
 """excerpts that a network hears at once"""
@@ -224,7 +224,7 @@ def tag_files(
     names = tuple(str(each) for each in what)
     tagger = load(*names)  # here even if others do the work: a model that cannot be used is refused once, not per file
     if jobs > 1:
-        yield from fleet.each(partial(_tag_one, names), sources, jobs=jobs)
+        yield from parallel.each(partial(_tag_one, names), sources, jobs=jobs)
     else:
         yield from tagger.tag_many(sources)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield.cli import desk, progress
+from moodfield.cli import console, progress
 from moodfield.errors import MoodfieldError, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from moodfield.audit import Stats, Twins
-    from moodfield.jamendo import Split
+    from moodfield.datasets.mtg_jamendo import Split
+    from moodfield.datasets.validation import Stats, Twins
 
 Indexes = Annotated[list[Path], typer.Argument(help="TSVs in the form of MTG-Jamendo", show_default=False)]
 Audio = Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below, or mirdata's data_home")]
@@ -39,20 +39,21 @@ def download(
     lists: Annotated[Path | None, typer.Option(help="a clone of the dataset's repository; else it is asked")] = None,
     keep_tars: Annotated[bool, typer.Option("--keep-tars", help="keep tars that were unpacked")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="tars under way at a time")] = 4,
-    as_json: desk.AsJson = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Download a dataset, check every byte of it, and unpack it; what is complete stays, also after Ctrl-C."""
-    from moodfield import archive, errors
+    from moodfield import errors
+    from moodfield.datasets import mtg_jamendo_download
 
     try:
-        errors.lookup({"moodtheme": archive}, dataset, what="dataset to download")
-        form = errors.lookup({each.value: each for each in archive.Kind}, kind, what="kind of audio")
+        errors.lookup({"moodtheme": mtg_jamendo_download}, dataset, what="dataset to download")
+        form = errors.lookup({each.value: each for each in mtg_jamendo_download.Kind}, kind, what="kind of audio")
     except UnknownName as error:
         raise UsageError(str(error)) from error
     done: list[int | MoodfieldError] = []
     with progress.Tars() as bars:
-        coming = archive.fetch(
-            to, kind=form, parts=parts, lists=lists, mirrors=mirrors or tuple(archive.MIRRORS), jobs=jobs,
+        coming = mtg_jamendo_download.fetch(
+            to, kind=form, parts=parts, lists=lists, mirrors=mirrors or tuple(mtg_jamendo_download.MIRRORS), jobs=jobs,
             keep_tars=keep_tars, told=bars.told,
         )  # fmt: skip
         for tar, result in coming:
@@ -60,17 +61,17 @@ def download(
             done.append(result)
             if as_json:
                 came = {"error": str(result)} if isinstance(result, MoodfieldError) else {"files": result}
-                desk.result_json({"tar": tar, **came})
+                console.result_json({"tar": tar, **came})
             elif isinstance(result, MoodfieldError):
-                desk.say(str(result))
+                console.say(str(result))
             else:
-                desk.result(f"{tar}  {result} files")
+                console.result(f"{tar}  {result} files")
     failed = sum(isinstance(result, MoodfieldError) for result in done)
     files = sum(result for result in done if not isinstance(result, MoodfieldError))
     again = f"; {failed} of {len(done)} tars failed, the same command tries again" if failed else ""
-    desk.say(f"{files} files are in {to}{again}")
+    console.say(f"{files} files are in {to}{again}")
     if failed:
-        raise typer.Exit(desk.SOME_FAILED)
+        raise typer.Exit(console.SOME_FAILED)
 
 
 def check(
@@ -83,43 +84,44 @@ def check(
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="seconds by which a duration may be wrong; 1 by itself")
     ] = None,
-    jobs: desk.Jobs = 0,
-    as_json: desk.AsJson = False,
+    jobs: console.Jobs = 0,
+    as_json: console.AsJson = False,
 ) -> None:
     """List all faults of a dataset: lines, tags, missing and unreadable files, durations, checksums."""
-    from moodfield import audit as room
-    from moodfield import fleet, jamendo
+    from moodfield import parallel
+    from moodfield.datasets import mtg_jamendo
+    from moodfield.datasets import validation as room
 
     if quick and tolerance is not None:
         raise UsageError("--quick measures no durations, so it has no use for --tolerance; leave one of them out")
-    vocabulary = jamendo.read_vocabulary(tags) if tags else None
-    listed = jamendo.read_sums(sums) if sums else None
+    vocabulary = mtg_jamendo.read_vocabulary(tags) if tags else None
+    listed = mtg_jamendo.read_sums(sums) if sums else None
     tracks, faults = room.scan(indexes)
     kinds: Counter[str] = Counter()
     bad = set()
     checked = room.check(
         tracks, audio, vocabulary=vocabulary, sums=listed, decode=not quick,
-        tolerance=1.0 if tolerance is None else tolerance, jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 4)),
+        tolerance=1.0 if tolerance is None else tolerance, jobs=jobs or min(parallel.cores(), max(1, len(tracks) // 4)),
     )  # fmt: skip
     with progress.Tracks("tracks", len(tracks)) as bar:
         for track, found in chain([(None, faults)], checked):
             for fault in found:
                 if not kinds and not as_json:
-                    desk.result(_line("fault", "track", "what"))
+                    console.result(_line("fault", "track", "what"))
                 kinds[fault.kind] += 1
                 bad.add(fault.path)
                 if as_json:
-                    desk.result_json(fault.to_dict())
+                    console.result_json(fault.to_dict())
                 else:
-                    desk.result(_line(fault.kind, fault.track, fault.message))
+                    console.result(_line(fault.kind, fault.track, fault.message))
             if track:
                 bar.one()
     if not kinds:
-        desk.say(f"nothing is wrong with {len(tracks)} tracks")
+        console.say(f"nothing is wrong with {len(tracks)} tracks")
         return
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    desk.say(f"{kinds.total()} faults of {len(bad)} files, in {len(tracks)} tracks: {counted}")
-    raise typer.Exit(desk.SOME_FAILED)
+    console.say(f"{kinds.total()} faults of {len(bad)} files, in {len(tracks)} tracks: {counted}")
+    raise typer.Exit(console.SOME_FAILED)
 
 
 def audit(
@@ -130,56 +132,58 @@ def audit(
     tags: Tags = None,
     everything: Annotated[bool, typer.Option("--all", help="show every group, not only those across splits")] = False,
     plot: Plot = None,
-    jobs: desk.Jobs = 0,
-    as_json: desk.AsJson = False,
+    jobs: console.Jobs = 0,
+    as_json: console.AsJson = False,
 ) -> None:
     """Find tracks with the same audio within and across splits, with other tags too, and tags that are missing."""
-    from moodfield import audit as room
-    from moodfield import jamendo
+    from moodfield.datasets import mtg_jamendo
+    from moodfield.datasets import validation as room
 
     if bool(sums) == bool(audio):
         raise UsageError("name either a list of checksums with --sums, or the music with --audio")
     if sums and jobs:
         raise UsageError("--jobs is for files that are read with --audio; leave it out beside --sums")
     _check_plot(plot, inputs=[*indexes, tags, sums])
-    splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
-    listed = jamendo.read_sums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
+    splits = room.splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
+    listed = mtg_jamendo.read_sums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
     groups = room.twins(splits, listed)
     if as_json:
         for group in groups:
-            desk.result_json(group.to_dict())
+            console.result_json(group.to_dict())
     else:
         counted = {name: room.stats(split) for name, split in splits.items()}
-        console = desk.console(stderr=False)
-        console.print(_of_splits(counted), soft_wrap=False)
+        terminal = console.terminal(stderr=False)
+        terminal.print(_of_splits(counted), soft_wrap=False)
         for name, each in counted.items():
             if absent := [tag for tag, count in each.tags.items() if not count]:
-                console.print(f"no track of {desk.plain(name)} has {desk.plain(', '.join(absent))}", highlight=False)
-        console.print()
+                terminal.print(
+                    f"no track of {console.plain(name)} has {console.plain(', '.join(absent))}", highlight=False
+                )
+        terminal.print()
         if shown := [group for group in groups if everything or group.across]:
-            console.print(_of_twins(shown), soft_wrap=False)
-            console.print()
+            terminal.print(_of_twins(shown), soft_wrap=False)
+            terminal.print()
         for words in _summary(groups, splits, listed):
-            console.print(desk.plain(words), highlight=False)
+            terminal.print(console.plain(words), highlight=False)
     _plot(plot, splits)
 
 
-def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: desk.AsJson = False) -> None:
+def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: console.AsJson = False) -> None:
     """Count what is in a dataset: tracks, hours, tags, and tags that go together."""
-    from moodfield import audit as room
-    from moodfield import jamendo
+    from moodfield.datasets import mtg_jamendo
+    from moodfield.datasets import validation as room
 
     _check_plot(plot, inputs=[*indexes, tags])
-    splits = room.splits(indexes, vocabulary=jamendo.read_vocabulary(tags) if tags else None)
+    splits = room.splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
     counted = {name: room.stats(split) for name, split in splits.items()}
     if as_json:
         for name, each in counted.items():
-            desk.result_json({"split": name, **each.to_dict()})
+            console.result_json({"split": name, **each.to_dict()})
     else:
-        console = desk.console(stderr=False)
-        console.print(_of_splits(counted), soft_wrap=False)
-        console.print()
-        console.print(_of_tags(counted), soft_wrap=False)
+        terminal = console.terminal(stderr=False)
+        terminal.print(_of_splits(counted), soft_wrap=False)
+        terminal.print()
+        terminal.print(_of_tags(counted), soft_wrap=False)
     _plot(plot, splits)
 
 
@@ -190,16 +194,18 @@ def _line(kind: str, track: str, words: str) -> str:
 
 def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str, str]:
     """The checksums of the music itself; what cannot be read is said and left out."""
-    from moodfield import audit as room
-    from moodfield import fleet
+    from moodfield import parallel
+    from moodfield.datasets import validation as room
 
     tracks = [track for split in splits.values() for track in split.tracks]
     found: dict[str, str] = {}
     with progress.Tracks("checksums", len(tracks)) as bar:
-        for track, result in room.digests(tracks, audio, jobs=jobs or min(fleet.cores(), max(1, len(tracks) // 100))):
+        for track, result in room.digests(
+            tracks, audio, jobs=jobs or min(parallel.cores(), max(1, len(tracks) // 100))
+        ):
             bar.one()
             if isinstance(result, MoodfieldError):
-                desk.say(f"left out: {result}")
+                console.say(f"left out: {result}")
             else:
                 found[track.path] = result
     return found
@@ -207,7 +213,7 @@ def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str,
 
 def _summary(groups: "Sequence[Twins]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]") -> "Iterator[str]":
     """What the groups come to, in sentences."""
-    from moodfield import audit as room
+    from moodfield.datasets import validation as room
 
     if not groups:
         yield f"no two of {sum(len(split.tracks) for split in splits.values())} tracks have the same audio"
@@ -229,22 +235,22 @@ def _summary(groups: "Sequence[Twins]", splits: "Mapping[str, Split]", sums: "Ma
 
 def _of_twins(groups: "Sequence[Twins]") -> "Table":
     """A block of rows for every group."""
-    table = desk.table("same audio", "in", "tags", words=3)
+    table = console.table("same audio", "in", "tags", words=3)
     for number, group in enumerate(groups):
         if number:
             table.add_row()
         for split, track in group.members:
-            table.add_row(desk.plain(track.path), desk.plain(split), desk.plain(", ".join(track.tags)))
+            table.add_row(console.plain(track.path), console.plain(split), console.plain(", ".join(track.tags)))
     return table
 
 
 def _of_splits(counted: "Mapping[str, Stats]") -> "Table":
     """A row for every split."""
-    table = desk.table("split", "tracks", "hours", "longest", "tags a track", "without tags", words=1)
+    table = console.table("split", "tracks", "hours", "longest", "tags a track", "without tags", words=1)
     for name, each in counted.items():
         minutes, seconds = divmod(round(each.longest), 60)
         table.add_row(
-            desk.plain(name), f"{each.tracks:,}", f"{each.seconds / 3600:,.1f}", f"{minutes}:{seconds:02}",
+            console.plain(name), f"{each.tracks:,}", f"{each.seconds / 3600:,.1f}", f"{minutes}:{seconds:02}",
             f"{each.tags_per_track:.2f}", f"{each.untagged:,}",
         )  # fmt: skip
     return table
@@ -257,28 +263,28 @@ def _of_tags(counted: "Mapping[str, Stats]") -> "Table":
     of_all = Counter[str]()
     for each in counted.values():
         of_all.update(each.tags)
-    table = desk.table("tag", *map(desk.plain, counted), *(["all"] if several else []), "share", words=1)
+    table = console.table("tag", *map(console.plain, counted), *(["all"] if several else []), "share", words=1)
     for tag, count in of_all.most_common():
         numbers = [each.tags[tag] for each in counted.values()] + ([count] if several else [])
-        table.add_row(desk.plain(tag), *(f"{number:,}" for number in numbers), f"{100 * count / tracks:.1f} %")
+        table.add_row(console.plain(tag), *(f"{number:,}" for number in numbers), f"{100 * count / tracks:.1f} %")
     return table
 
 
 def _check_plot(plot: Path | None, *, inputs: "Sequence[Path | None]") -> None:
     """Refuse a picture that must not be written before anything is computed for it."""
     if plot:
-        from moodfield.outputs import picture
+        from moodfield.plots import figures
 
-        picture.check(plot, inputs=[path for path in inputs if path])
+        figures.check(plot, inputs=[path for path in inputs if path])
 
 
 def _plot(plot: Path | None, splits: "Mapping[str, Split]") -> None:
     """Draw which tags go together in all splits, if a picture is wanted."""
     if plot:
-        from moodfield import audit as room
-        from moodfield.outputs import cooccurrence
+        from moodfield.datasets import validation as room
+        from moodfield.plots import cooccurrence
 
         counts = room.together(*(split.truth for split in splits.values()))
         vocabulary = next(iter(splits.values())).vocabulary
         cooccurrence.draw(plot, counts, vocabulary, tracks=sum(len(split.tracks) for split in splits.values()))
-        desk.say(f"the picture is {plot}")
+        console.say(f"the picture is {plot}")

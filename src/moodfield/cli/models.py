@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from moodfield import text
-from moodfield.cli import desk
+from moodfield.cli import console
 from moodfield.errors import BadModel
 
 Name = Annotated[str, typer.Argument(help="a model's name, folder or run")]
 
 
-def models(*, as_json: desk.AsJson = False) -> None:
+def models(*, as_json: console.AsJson = False) -> None:
     """List the models that come with the package."""
     from moodfield import card, tagger
 
@@ -23,14 +23,14 @@ def models(*, as_json: desk.AsJson = False) -> None:
     if as_json:
         for name, each in known.items():
             plain = {"name": name, "tags": len(each.vocabulary), "licence": each.licence, "summary": each.summary}
-            desk.result_json(plain)
+            console.result_json(plain)
         return
-    table = desk.table("model", "what it is", words=2)
+    table = console.table("model", "what it is", words=2)
     for name, each in known.items():
-        table.add_row(name, desk.plain(each.summary))
-    console = desk.console(stderr=False)
-    console.print(table, soft_wrap=False)
-    console.print("\n[dim]everything about one: moodfield models show NAME[/dim]")
+        table.add_row(name, console.plain(each.summary))
+    terminal = console.terminal(stderr=False)
+    terminal.print(table, soft_wrap=False)
+    terminal.print("\n[dim]everything about one: moodfield models show NAME[/dim]")
 
 
 def show(
@@ -42,7 +42,7 @@ def show(
     folder = tagger.folder(name)
     known = card.read(folder)
     if as_json:
-        desk.result_document(card.dumps(known))
+        console.result_document(card.dumps(known))
         return
     try:
         page = (folder / card.README).read_text(encoding="utf-8")
@@ -53,25 +53,25 @@ def show(
     from rich.markdown import Markdown
 
     lines = "\n".join(map(text.printable, page.split("\n")))
-    desk.console(stderr=False).print(Markdown(lines), soft_wrap=False)
+    console.terminal(stderr=False).print(Markdown(lines), soft_wrap=False)
 
 
-def verify(name: Name, *, as_json: desk.AsJson = False) -> None:
+def verify(name: Name, *, as_json: console.AsJson = False) -> None:
     """Verify a model's checksums, and compare its output on a synthetic signal with the recorded one."""
-    from moodfield import proof
+    from moodfield import verify
 
-    found = proof.check(name)
+    found = verify.check(name)
     if as_json:
         plain = {"name": found.card.name, "sha256": dict(found.card.sha256), "apart": found.apart, "holds": found.holds}
-        desk.result_json(plain)
+        console.result_json(plain)
     else:
-        console = desk.console(stderr=False)
+        terminal = console.terminal(stderr=False)
         for file, digest in found.card.sha256.items():
-            console.print(f"{desk.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
+            terminal.print(f"{console.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
         line = f"{len(found.card.proof)} logits, which differ by {found.apart:.1e} from those of the card"
-        console.print(f"{'synthetic signal':<18} {line}, and may by {proof.NEAR:g}", highlight=False)
+        terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.NEAR:g}", highlight=False)
     if not found.holds:
         raise BadModel(
-            f"the logits of {name} differ by {found.apart:.2g} from the recorded ones (tolerance {proof.NEAR:g}): "
+            f"the logits of {name} differ by {found.apart:.2g} from the recorded ones (tolerance {verify.NEAR:g}): "
             "get the model again, or look at the versions of onnxruntime, numpy and soxr"
         )

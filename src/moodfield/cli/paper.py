@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield.cli import desk
+from moodfield.cli import console
 from moodfield.cli.progress import Progress
 from moodfield.errors import BadConfig
-from moodfield.fleet import Where
+from moodfield.parallel import Where
 
 if TYPE_CHECKING:
+    from moodfield.datasets.mtg_jamendo import Dataset
     from moodfield.errors import MoodfieldError
-    from moodfield.jamendo import Dataset
-    from moodfield.reproduction import Plan, Row, Told
-    from moodfield.sweep import Point
+    from moodfield.paper.figure1 import Point
+    from moodfield.paper.reproduce import Plan, Row, Told
 
 PICTURE = "figure-1.png"
 """in the folder of a sweep"""
@@ -38,38 +38,40 @@ def reproduce(
     audio: Annotated[Path | None, typer.Option(help="the folder of the audio, if it is elsewhere")] = None,
     to: Annotated[Path | None, typer.Option(help="where everything goes; by itself runs/NAME")] = None,
     small: Annotated[bool, typer.Option("--small", help="two small networks, 10 epochs: minutes")] = False,
-    settings: desk.Settings = None,
+    settings: console.Settings = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False,
     store: Annotated[Path | None, typer.Option(help=f"where mels are kept between runs; by itself {STORE}")] = None,
-    jobs: desk.Jobs = 0,
-    on: desk.On = Where.HERE,
-    as_json: desk.AsJson = False,
+    jobs: console.Jobs = 0,
+    on: console.On = Where.HERE,
+    as_json: console.AsJson = False,
 ) -> None:
     """Reproduce a row of Table 1: extract, train, average, evaluate; a stopped one goes on.
 
     table1 evaluates the published predictions: DATA is a clone of the task's repository. figure1 trains one network per
     receptive-field size and plots their PR-AUC.
     """
-    from moodfield import fleet, jamendo, reproduction, sweep
-    from moodfield.training import loop, together
+    from moodfield import parallel
+    from moodfield.datasets import mtg_jamendo
+    from moodfield.paper import figure1, reproduce
+    from moodfield.training import distributed, loop
 
     if name.casefold() == "table1":
         unused = {
             "--audio": audio, "--to": to, "--small": small, "--set": settings, "--plan": only_plan, "--store": store,
             "--jobs": jobs, "--on": on is not Where.HERE,
         }  # fmt: skip
-        desk.refuse_unused(unused, why="table1 trains nothing, it evaluates the predictions in --data")
+        console.refuse_unused(unused, why="table1 trains nothing, it evaluates the predictions in --data")
         _say_table(data, as_json=as_json)
         return
     if only_plan:
-        desk.refuse_unused({"--json": as_json}, why="--plan is words only")
-    dataset = jamendo.find(data, audio=audio)
+        console.refuse_unused({"--json": as_json}, why="--plan is words only")
+    dataset = mtg_jamendo.find(data, audio=audio)
     plan = _plan(name, dataset, small=small, settings=settings or ())
-    if together.several():
+    if distributed.several():
         raise BadConfig("several processes came; reproduce trains its networks by itself: side by side with --on ray")
-    folder, store, jobs = to or Path("runs") / plan.title, store or Path(STORE), jobs or fleet.cores()
+    folder, store, jobs = to or Path("runs") / plan.title, store or Path(STORE), jobs or parallel.cores()
     if not only_plan:
-        reproduction.claim(plan, folder)
+        reproduce.claim(plan, folder)
         _check_picture(plan, folder)
     for network in plan.networks[:1]:
         loop.keep_freed_memory(network.plan)
@@ -78,43 +80,43 @@ def reproduce(
         return
     with _told(plan) as told:
         if plan.title == "figure1":
-            points = sweep.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+            points = figure1.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
         else:
-            row = reproduction.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+            row = reproduce.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
     if plan.title == "figure1":
         _say_points(points, folder, as_json=as_json)
     elif as_json:
-        desk.result_json(row.to_dict())
+        console.result_json(row.to_dict())
     else:
         _say_row(row, folder)
 
 
 def _plan(name: str, dataset: "Dataset", *, small: bool, settings: Sequence[str]) -> "Plan":
     """The networks that a result takes."""
-    from moodfield import reproduction, sweep
-    from moodfield.reproduction import Plan
+    from moodfield.paper import figure1, reproduce
+    from moodfield.paper.reproduce import Plan
 
     if name.casefold() == "figure1":
-        fields = [(rho, rho) for rho in sweep.RHOS]
-        return Plan("figure1", sweep.networks(fields, small=small, settings=settings), dataset)
-    plan = reproduction.plan(name, dataset, scale="small" if small else "full", settings=settings)
+        fields = [(rho, rho) for rho in figure1.RHOS]
+        return Plan("figure1", figure1.networks(fields, small=small, settings=settings), dataset)
+    plan = reproduce.plan(name, dataset, scale="small" if small else "full", settings=settings)
     if not plan.networks:
-        desk.refuse_unused({"--set": settings, "--small": small}, why=f"{plan.title} has no networks")
+        console.refuse_unused({"--set": settings, "--small": small}, why=f"{plan.title} has no networks")
     return plan
 
 
 def _check_picture(plan: "Plan", folder: Path) -> None:
     """Refuse a picture that must not be written before anything is trained for it."""
     if plan.title == "figure1":
-        from moodfield.outputs import picture
+        from moodfield.plots import figures
 
-        picture.check(folder / PICTURE)
+        figures.check(folder / PICTURE)
 
 
 @contextmanager
 def _told(plan: "Plan") -> "Iterator[Told]":
     """Bars and lines for as long as the work lasts."""
-    from moodfield.reproduction import Told
+    from moodfield.paper.reproduce import Told
 
     mels = {each.plan.mel for each in plan.networks}
     epochs = {each.name: each.plan.schedule.epochs for each in plan.networks}
@@ -132,22 +134,24 @@ def _told(plan: "Plan") -> "Iterator[Told]":
 
 def _say_plan(plan: "Plan") -> None:
     """What will be done, and what it takes."""
-    from moodfield import paper, reproduction
+    from moodfield.paper import recipes, reproduce
 
     dataset = plan.dataset
     what = (
-        paper.SUBMISSIONS[plan.title].what if plan.title in paper.SUBMISSIONS else "Figure 1: receptive fields (§3.1)"
+        recipes.SUBMISSIONS[plan.title].what
+        if plan.title in recipes.SUBMISSIONS
+        else "Figure 1: receptive fields (§3.1)"
     )
     counts = ", ".join(f"{len(split.tracks)} for {part}" for part, split in dataset.splits.items())
-    desk.say(f"{plan.title}: {what}")
-    desk.say(f"{dataset.name}, {len(dataset.train.vocabulary)} tags; tracks: {counts}")
+    console.say(f"{plan.title}: {what}")
+    console.say(f"{dataset.name}, {len(dataset.train.vocabulary)} tags; tracks: {counts}")
     if dataset.note:
-        desk.say(f"note: {dataset.note}")
+        console.say(f"note: {dataset.note}")
     for network in plan.networks:
-        desk.say(f"network {network.name}: {network.plan.schedule.epochs} epochs")
+        console.say(f"network {network.name}: {network.plan.schedule.epochs} epochs")
     if plan.networks:
-        found = reproduction.cost(plan)
-        desk.say(
+        found = reproduce.cost(plan)
+        console.say(
             f"about {_long(found.seconds)} of computing on this machine, by a few steps that were timed, and "
             f"{found.disk / 1e9:.1f} GB of disk; what is there already is not done again"
         )
@@ -155,58 +159,58 @@ def _say_plan(plan: "Plan") -> None:
 
 def _say_row(row: "Row", folder: Path) -> None:
     """Print the row below the paper's."""
-    from moodfield import paper
+    from moodfield.paper import recipes
 
-    published = paper.SUBMISSIONS[row.title]
-    table = desk.table("macro PR-AUC", "validation", "test", "95 % of the test", words=1)
-    table.add_row("the paper, on MTG-Jamendo", _short(published.validation), _short(published.test), "")
+    table1 = recipes.SUBMISSIONS[row.title]
+    table = console.table("macro PR-AUC", "validation", "test", "95 % of the test", words=1)
+    table.add_row("the paper, on MTG-Jamendo", _short(table1.validation), _short(table1.test), "")
     how = f" ({', '.join(row.changes)})" if row.changes else ""
-    own = f"[bold]here, on {desk.plain(row.dataset + how)}[/bold]"
+    own = f"[bold]here, on {console.plain(row.dataset + how)}[/bold]"
     table.add_row(own, _short(row.validation), _short(row.test), _ends(row.interval))
     for network, (validation, test) in row.networks.items():
-        table.add_row(f"[dim]  {desk.plain(network)}[/dim]", _short(validation), _short(test), "")
-    desk.console(stderr=False).print(table)
+        table.add_row(f"[dim]  {console.plain(network)}[/dim]", _short(validation), _short(test), "")
+    console.terminal(stderr=False).print(table)
     if row.note:
-        desk.say(f"note: {row.note}")
+        console.say(f"note: {row.note}")
     networks = shlex.quote(f"{folder}/networks/NAME")
     models = f"; its networks are models: moodfield tag --model {networks} FILE" if row.networks else ""
-    desk.say(f"everything is in {folder}{models}")
+    console.say(f"everything is in {folder}{models}")
 
 
 def _say_table(data: Path, *, as_json: bool) -> None:
     """Table 1 from what was published."""
-    from moodfield import published
+    from moodfield.paper import table1
 
-    rows = published.table_1(data)
+    rows = table1.table_1(data)
     if as_json:
         for row in rows:
-            desk.result_json(asdict(row) | {"same": row.same})
+            console.result_json(asdict(row) | {"same": row.same})
         return
-    table = desk.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
+    table = console.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
     for row in rows:
         table.add_row(row.title, _short(row.printed), _short(row.found), _ends(row.interval))
-    desk.console(stderr=False).print(table)
+    console.terminal(stderr=False).print(table)
     apart = [row.title for row in rows if not row.same]
-    desk.say(f"other digits than printed: {', '.join(apart)}" if apart else "every row, digit for digit")
+    console.say(f"other digits than printed: {', '.join(apart)}" if apart else "every row, digit for digit")
 
 
 def _say_points(points: "list[Point]", folder: Path, *, as_json: bool) -> None:
     """What every receptive field is worth, and the picture."""
-    from moodfield import sweep
-    from moodfield.outputs import figure_1
+    from moodfield.paper import figure1
+    from moodfield.plots import score_curves
 
-    figure_1.draw(folder / PICTURE, [sweep.panel(points)])
+    score_curves.draw(folder / PICTURE, [figure1.panel(points)])
     if as_json:
         for point in points:
-            desk.result_json(point.to_dict())
+            console.result_json(point.to_dict())
     else:
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
-        table = desk.table(*heads, words=0)
+        table = console.table(*heads, words=0)
         for point in points:
             scores = (known[part] for part in ("validation", "test") for known in (point.network, point.average))
             table.add_row(str(point.rho_freq), str(point.field[0]), *map(_short, scores))
-        desk.console(stderr=False).print(table)
-    desk.say(f"the picture is {folder / PICTURE}")
+        console.terminal(stderr=False).print(table)
+    console.say(f"the picture is {folder / PICTURE}")
 
 
 def _ends(interval: "tuple[float, float]") -> str:

@@ -9,13 +9,13 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from moodfield import text
-from moodfield.cli import desk
+from moodfield.cli import console
 from moodfield.errors import MoodfieldError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from moodfield.jamendo import Track
+    from moodfield.datasets.mtg_jamendo import Track
     from moodfield.training.loop import Epoch
 
 
@@ -28,10 +28,10 @@ class Progress:
     def __init__(self, tracks: int, epochs: int) -> None:
         from rich import progress
 
-        from moodfield.training import together
+        from moodfield.training import distributed
 
-        self._console = desk.console(stderr=True)
-        self._console.quiet = not together.first()
+        self._console = console.terminal(stderr=True)
+        self._console.quiet = not distributed.first()
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -100,7 +100,7 @@ class Tracks:
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
-            console=desk.console(stderr=True),
+            console=console.terminal(stderr=True),
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
         )
@@ -130,7 +130,7 @@ class Tars:
             progress.DownloadColumn(),
             progress.TransferSpeedColumn(),
             progress.TimeRemainingColumn(),
-            console=desk.console(stderr=True),
+            console=console.terminal(stderr=True),
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
         )
@@ -149,7 +149,7 @@ class Tars:
         with self._lock:
             if name not in self._under_way:
                 short = name.rpartition("_")[2].removesuffix(".tar")  # a line has to hold more than a name
-                self._under_way[name] = self._bars.add_task(desk.plain(short), total=total)
+                self._under_way[name] = self._bars.add_task(console.plain(short), total=total)
         self._bars.update(self._under_way[name], completed=done, total=total)
 
     def over(self, name: str) -> None:

@@ -8,23 +8,23 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from moodfield.cli import desk
+from moodfield.cli import console
 
 if TYPE_CHECKING:
-    from moodfield.mediaeval import Comparison, Score
-    from moodfield.resampling import Difference
+    from moodfield.evaluation.bootstrap import Difference
+    from moodfield.evaluation.mediaeval import Comparison, Score
 
 
 def show(score: "Score", name: str, *, per_tag: bool) -> None:
     """Print the official metrics as a table, with notes."""
-    console = desk.console(stderr=False)
+    terminal = console.terminal(stderr=False)
     parts = {f"{score.tracks:,} tracks": score} | ({f"{score.rest.tracks:,} tracks": score.rest} if score.rest else {})
-    console.print(f"[bold]{desk.plain(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
+    terminal.print(f"[bold]{console.plain(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
     for what, part in parts.items():
         report, sure = part.report, part.intervals
-        console.print()
+        terminal.print()
         ends = ["95 % interval"] if sure else []
-        table = desk.table(what, "macro", *ends, "micro", *ends, words=1)
+        table = console.table(what, "macro", *ends, "micro", *ends, words=1)
         for number in report.micro:
             cells: list[str] = []
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
@@ -32,50 +32,50 @@ def show(score: "Score", name: str, *, per_tag: bool) -> None:
                 if sure:
                     cells.append(_span(sure[f"{number}-{mean}"]))
             table.add_row(number, *cells)
-        console.print(table)
+        terminal.print(table)
     if score.flattered:
-        console.print(
+        terminal.print(
             f"\nThe decisions for {len(score.tuned)} of {score.tunable} tags are those of thresholds tuned on "
             "this very truth: F, precision and recall flatter.",
             highlight=False,
         )
     if score.report.undefined:
-        console.print(f"\nWithout positives, and in no macro mean: {desk.plain(', '.join(score.report.undefined))}")
+        terminal.print(f"\nWithout positives, and in no macro mean: {console.plain(', '.join(score.report.undefined))}")
     if score.intervals and score.rare:
-        console.print(f"\nOn too few tracks for intervals of their own: {desk.plain(', '.join(score.rare))}")
+        terminal.print(f"\nOn too few tracks for intervals of their own: {console.plain(', '.join(score.rare))}")
     if per_tag:
-        console.print()
-        table = desk.table("tag", *score.report.per_tag, words=1)
+        terminal.print()
+        table = console.table("tag", *score.report.per_tag, words=1)
         for column, tag in enumerate(score.report.tags):
-            table.add_row(desk.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
-        console.print(table)
+            table.add_row(console.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
+        terminal.print(table)
 
 
 def show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) -> None:
     """Print the metrics of two submissions as a table, and which one is ahead by macro PR-AUC."""
-    console = desk.console(stderr=False)
-    console.print(f"1: {desk.plain(one)}\n2: {desk.plain(other)}\n", highlight=False)
-    table = desk.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
+    terminal = console.terminal(stderr=False)
+    terminal.print(f"1: {console.plain(one)}\n2: {console.plain(other)}\n", highlight=False)
+    table = console.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
     a, b = found.one.to_dict(), found.other.to_dict()
     for name, each in found.differences.items():
         table.add_row(name, _four(a[name]), _four(b[name]), *_ahead(each))
-    console.print(table)
+    terminal.print(table)
     if per_tag:
-        console.print()
-        table = desk.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
+        terminal.print()
+        table = console.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
         values = found.one.per_tag["PR-AUC"], found.other.per_tag["PR-AUC"], found.tag_differences["PR-AUC"]
         for tag, first, second, each in zip(found.one.tags, *values, strict=True):
-            table.add_row(desk.plain(tag), _four(first), _four(second), *_ahead(each))
-        console.print(table)
+            table.add_row(console.plain(tag), _four(first), _four(second), *_ahead(each))
+        terminal.print(table)
         tested = sum(not math.isnan(each.p) for each in found.tag_differences["PR-AUC"])
-        console.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
+        terminal.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
         if found.rare:
-            console.print(f"On too few tracks for an interval and p: {desk.plain(', '.join(found.rare))}")
+            terminal.print(f"On too few tracks for an interval and p: {console.plain(', '.join(found.rare))}")
     first = found.differences["PR-AUC-macro"]
     better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
     better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
     better = "nothing can be told: there are too few tracks" if math.isnan(first.p) else better
-    console.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
+    terminal.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
 
 
 def _ahead(each: "Difference") -> tuple[str, str, str]:

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.checkpoint import checkpoint
 
-from moodfield import receptive
+from moodfield import receptive_field
 from moodfield.clips import AnyLength, Lengths, WholeTrack
 from moodfield.errors import BadConfig
-from moodfield.receptive import Layer
+from moodfield.receptive_field import Layer
 
 Mels = Float[Tensor, "batch bands frames"]
 Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since a layer may change their number
@@ -61,10 +61,10 @@ class Net(nn.Module, ABC):
     def __init__(self, config: Layered, *, bands: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
-        if bands != 1 and not receptive.outputs(along_freq, bands):
-            raise BadConfig(f"{bands} bands came, this network needs at least {receptive.least(along_freq)}")
-        seen = receptive.field(along_time)
-        self.lengths = lengths(receptive.least(along_time), seen.stride, seen.size, seen.start)
+        if bands != 1 and not receptive_field.outputs(along_freq, bands):
+            raise BadConfig(f"{bands} bands came, this network needs at least {receptive_field.least(along_freq)}")
+        seen = receptive_field.field(along_time)
+        self.lengths = lengths(receptive_field.least(along_time), seen.stride, seen.size, seen.start)
         self.standardize = Standardize(bands)
 
     @abstractmethod

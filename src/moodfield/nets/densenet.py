@@ -13,7 +13,7 @@ from moodfield.errors import BadConfig
 from moodfield.nets import blocks
 from moodfield.nets.blocks import DenseLayer
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
-from moodfield.receptive import POOL, POOLED
+from moodfield.receptive_field import POOL, POOLED
 
 NARROWED = (2, 4, 8, 16)
 """after so many convolutions the channels are halved"""

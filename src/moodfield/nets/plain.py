@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from moodfield.errors import BadConfig
 from moodfield.nets import blocks
 from moodfield.nets.blocks import AnyMaps, Mels, Net
-from moodfield.receptive import Layer
+from moodfield.receptive_field import Layer
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """blocks of each of the four stages, by depth"""

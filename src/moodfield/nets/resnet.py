@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moodfield.errors import BadConfig, BadModel
 from moodfield.nets.blocks import ResidualBlock
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
-from moodfield.receptive import POOL, POOLED
+from moodfield.receptive_field import POOL, POOLED
 
 BLOCKS = 12
 """residual blocks: three stages of four"""

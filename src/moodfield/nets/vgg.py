@@ -16,7 +16,7 @@ from moodfield.clips import FixedLength
 from moodfield.errors import BadConfig, BadModel
 from moodfield.nets import blocks
 from moodfield.nets.blocks import Mels, Net
-from moodfield.receptive import Layer
+from moodfield.receptive_field import Layer
 
 CHANNELS = (1, 2, 2, 2, 1)
 """channels of every convolution, in widths"""

@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodfield import audio, files, jamendo
+from moodfield import arrays, audio, files
+from moodfield.datasets import mtg_jamendo
+from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import BadAudio, BadDataset, LockedError, MoodfieldError
-from moodfield.jamendo import Track
-from moodfield.training import records
 
 FOLDER = "digests"
 """where they are remembered, below the folder of a cache"""
@@ -62,7 +62,7 @@ class Digests:
 
     def look(self, track: Track) -> AudioFile:
         """The file of a track, with its digest if that is known; the file is not opened."""
-        path = jamendo.locate(self._music, track.path)
+        path = mtg_jamendo.locate(self._music, track.path)
         known = self._known.get(self._name(path))
         with contextlib.suppress(OSError, ValueError):
             if known and known.times == _times(path):
@@ -155,7 +155,7 @@ def _read(path: Path) -> dict[str, Digest]:
     if not path.is_file():
         return {}
     try:
-        listed = records.read_json(path, dict, remedy="remove it").get("files")
+        listed = arrays.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
     entries = listed.items() if isinstance(listed, dict) else ()

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from moodfield import card, clips, files, proof, tags
+from moodfield import card, clips, files, tags, verify
 from moodfield.card import Card
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import BadModel, OutputError
@@ -225,7 +225,7 @@ def _compare(net: Net, described: Card, folder: Path) -> None:
 def _remember(described: Card, folder: Path) -> Card:
     """The card with the network's answer to `proof.music`."""
     engine = OnnxEngine(*(folder / name for name in card.networks(described)), threads=1)
-    logits = proof.answer(Member(described, engine))
+    logits = verify.answer(Member(described, engine))
     return replace(described, proof=tuple(float(f"{logit:.7g}") for logit in logits))
 
 

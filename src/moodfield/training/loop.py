@@ -28,15 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from moodfield import files, tagger
+from moodfield import arrays, files, tagger
 from moodfield.errors import BadRun
 from moodfield.nets import Net
-from moodfield.training import augment, averaging, batches, checks, records, run_folder, schedule, together
+from moodfield.training import augment, averaging, batches, checks, distributed, run_folder, schedule
 from moodfield.training.batches import Material
+from moodfield.training.distributed import Team
+from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.run_folder import MATERIAL, VOCABULARY
-from moodfield.training.store import Statistics
-from moodfield.training.together import Team
 from moodfield.training.validation import Exam, NotFinite
 
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
@@ -100,7 +100,7 @@ def train(
     works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
     that cannot be written: what the run had before is kept.
     """
-    folder, team = Path(run), together.gather(plan.precision)
+    folder, team = Path(run), distributed.gather(plan.precision)
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
     checks.check_shares(plan, clips=len(learn.truth), processes=team.size)
@@ -132,7 +132,7 @@ def _epochs(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     if team.size > 1:
-        together.share_norms(net)
+        distributed.share_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
     with run_folder.writing(folder):
@@ -353,7 +353,7 @@ def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | Non
 
 def _read_resume(path: Path, plan: Recipe) -> dict[str, Any]:
     """What a run last wrote down; refuses a damaged file."""
-    done: dict[str, Any] = records.read_json(path, dict, remedy=run_folder.REMEDY)
+    done: dict[str, Any] = arrays.read_json(path, dict, remedy=run_folder.REMEDY)
     epoch, best = done.get("epoch"), done.get("best")
     right = type(epoch) is int and 1 <= epoch <= plan.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
     if not right or not (best is None or type(best) in (int, float)):

@@ -16,12 +16,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from moodfield import errors
+from moodfield import arrays, errors
 from moodfield.clips import MOST_FRAMES
 from moodfield.errors import BadConfig
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
-from moodfield.training import averaging, records
+from moodfield.training import averaging
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.batches import BatchConfig
@@ -146,7 +146,7 @@ def settled(plan: Recipe) -> Recipe:
 def read(path: str | Path) -> Recipe:
     """The recipe in a file, such as the `recipe.json` of a run."""
     remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
-    values = records.read_json(Path(path), dict, remedy=remedy, error=BadConfig)
+    values = arrays.read_json(Path(path), dict, remedy=remedy, error=BadConfig)
     try:
         return from_dict(values)
     except BadConfig as error:

@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from moodfield import files
+from moodfield import arrays, files
 from moodfield.errors import BadConfig, BadRun, OutputError
-from moodfield.training import recipe, records
+from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
 RECIPE, VOCABULARY, TRUTH, MATERIAL = "recipe.json", "vocabulary.json", "truth.json", "material.json"
@@ -124,7 +124,7 @@ def _settled(path: Path) -> object:
             return _comparable(RECIPE, recipe.to_dict(recipe.read(path)))
         except BadConfig as error:
             raise BadRun(f"{error}; {REMEDY}") from error
-    return records.read_json(path, (str, list), remedy=REMEDY)
+    return arrays.read_json(path, (str, list), remedy=REMEDY)
 
 
 def _comparable(name: str, value: object) -> object:

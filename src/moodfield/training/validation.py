@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from moodfield import metrics
 from moodfield.engine import Heard, Logits, Mels, Precision, TorchEngine
 from moodfield.errors import BadRun
+from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.tagger import Member, Tagger
-from moodfield.training import export, store
+from moodfield.training import export, mel_cache
 from moodfield.training.batches import Material
+from moodfield.training.distributed import Team
 from moodfield.training.recipe import Recipe
-from moodfield.training.together import Team
 
 
 class NotFinite(BadRun):
@@ -94,10 +94,10 @@ def predict(
     for track in team.own(len(found)) if team else range(len(found)):
         mel = tracks.mels[track]
         if stride is None:
-            found[track] = tagger.scores([store.pieces(mel)])
+            found[track] = tagger.scores([mel_cache.pieces(mel)])
         else:
             step = max(1, round(stride * plan.mel.frames_per_second))
-            found[track] = tagger.scores_of_excerpts(store.excerpts(mel, plan.clip_frames, step))
+            found[track] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, plan.clip_frames, step))
     return team.total(found) if team else found
 
 
@@ -123,4 +123,4 @@ def _finite(array: Heard) -> Heard:
 
 def scores(tagger: Tagger, tracks: Material) -> Float32[np.ndarray, "tracks tags"]:
     """What a tagger of one model says of whole tracks."""
-    return np.stack([tagger.scores([store.pieces(mel)]) for mel in tracks.mels])
+    return np.stack([tagger.scores([mel_cache.pieces(mel)]) for mel in tracks.mels])

@@ -1,0 +1,1 @@
+"""Datasets: index files, download, validation, duplicates, statistics."""

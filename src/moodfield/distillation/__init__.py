@@ -1,0 +1,1 @@
+"""Distillation: a small network learns from the outputs of a larger one."""

@@ -1,0 +1,346 @@
+"""A teacher's opinion of music becomes truth for a smaller network.
+
+In: a published checkpoint and freely licensed music. Out: a run whose student says of music what the teacher says.
+Knows nothing of: how networks are built, or how the music was fetched.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from moodfield import calibration, card, files, tagger, tags
+from moodfield.card import Card
+from moodfield.datasets import mtg_jamendo
+from moodfield.datasets.mtg_jamendo import Split, Track
+from moodfield.distillation import model_card, speed_perturbation, teacher
+from moodfield.distillation.model_card import Opinions, Terms
+from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
+from moodfield.mel import MelConfig
+from moodfield.nets import CPResNetConfig
+from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, recipe, run_folder, validation
+from moodfield.training.augment import AugmentConfig
+from moodfield.training.averaging import AveragingConfig
+from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+from moodfield.training.loop import Epoch
+from moodfield.training.mel_cache import Statistics, Store
+from moodfield.training.pipeline import Heard, Place
+from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.run_folder import TRUTH, VOCABULARY
+from moodfield.training.schedule import ScheduleConfig
+
+COLUMNS = ("split", "package", "path", "seconds", "licence")
+"""columns of a manifest of music that are read"""
+
+STUDENT = Recipe(
+    net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
+    mel=MelConfig(rate=12_000, window=1_024, overlap=0.25, bands=128, kind="plain"),
+    batch=BatchConfig(clip_seconds=teacher.WINDOW),
+    augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
+    loss=LossConfig(kind="logits"),
+    averaging=AveragingConfig(start=7, every=1, snapshots=1),
+    schedule=ScheduleConfig(warm_up=0, constant=2, decay=4, final=2, peak=1e-3, floor=3e-5),
+    precision="bf16-mixed",
+)
+"""the recipe of the bundled model; the last average of its weights counts, whatever held-out music says of it"""
+HELD_OUT_BEFORE = "; from a network of the same recipe that did not learn from them, and whose figures these are"
+"""what is said of held-out music that the student then learned from"""
+
+
+@dataclass(frozen=True)
+class Music:
+    """Freely licensed music, some of whose packages are held out whole."""
+
+    train: Split
+    """tracks to learn from"""
+    heldout: Split
+    """tracks of other packages, to be judged by"""
+    licences: dict[str, str]
+    """package → the licences of its tracks"""
+    manifest: str
+    """the SHA-256 of the manifest"""
+
+
+def read_manifest(path: str | Path) -> Music:
+    """The music in a manifest: a TSV with at least the `COLUMNS`; a track's file is `package/path`."""
+    try:
+        text = Path(path).read_bytes()
+        rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadDataset(f"{path} cannot be read as a manifest of music: {error}") from error
+    missing = set(COLUMNS) - set(rows[0] if rows else ())
+    if missing:
+        raise BadDataset(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    tracks: dict[str, list[Track]] = {"train": [], "heldout": []}
+    licences: dict[str, dict[str, None]] = {}
+    for row in rows:
+        name = f"{row['package']}/{row['path']}"
+        if not row["package"] or not row["path"] or any(map(mtg_jamendo.leaves_folder, (row["package"], row["path"]))):
+            raise BadDataset(f"{path}: {name!r} leaves the folder of the music; give paths below it")
+        if row["split"] not in tracks:
+            raise BadDataset(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
+        try:
+            seconds = float(row["seconds"])
+        except (TypeError, ValueError) as error:  # a short row has None
+            raise BadDataset(f"{path}: {row['seconds']!r} seconds of {name}; give a number") from error
+        if row["licence"] is None:
+            raise BadDataset(f"{path}: no licence of {name}, whose row is too short")
+        tracks[row["split"]].append(Track(name, name, seconds, ()))
+        licences.setdefault(row["package"], {})[row["licence"]] = None
+    for split, known in tracks.items():
+        if not known:
+            raise BadDataset(f"{path} has no track in split {split!r}; some packages are learned from, others held out")
+    train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
+    named = {package: ", ".join(kinds) for package, kinds in licences.items()}
+    return Music(train, heldout, named, hashlib.sha256(text).hexdigest())
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns, and what it is judged by."""
+
+    learn: Material
+    """mels of the training packages, and what the teacher said of their windows"""
+    judge: Material
+    """the same of the packages held out"""
+    learned: tuple[Track, ...]
+    """the tracks of `learn`, in its order"""
+    judged: tuple[Track, ...]
+    """the tracks of `judge`, in its order"""
+    statistics: Statistics
+    """of the mels of `learn`"""
+
+
+def lesson(
+    plan: Recipe,
+    found: Music,
+    checkpoint: str | Path,
+    place: Place,
+    *,
+    speeds: Sequence[float] = (),
+    heard: Heard = lambda *_: None,
+) -> Lesson:
+    """Compute the teacher's logits and the student's mels of all music once; what cannot be read is left out.
+
+    Music to learn from also comes at other `speeds`: more music, with a truth of its own.
+    """
+    model = teacher.model_of(checkpoint, place.store)
+    parts = [_part(plan, model, found.train.tracks, place, heard)]
+    for speed in sorted(set(speeds)):
+        if tracks := _copies(found.train.tracks, place, speed, heard):
+            copies = replace(place, music=speed_perturbation.folder(place.store, speed))
+            parts.append(_part(plan, model, tracks, copies, heard))
+    judge = _part(plan, model, found.heldout.tracks, place, heard)
+    mels = tuple(stored for part in parts for stored in part.material.mels)
+    windows = tuple(rows for part in parts for rows in part.windows)
+    learn = Material(mels, WindowTruth(windows, teacher.STEP * plan.mel.frames_per_second))
+    statistics = mel_cache.statistics([(part.mels, part.tracks) for part in parts])
+    return Lesson(learn, judge.material, tuple(t for part in parts for t in part.tracks), judge.tracks, statistics)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The tracks of one folder that teacher and student could read."""
+
+    tracks: tuple[Track, ...]
+    mels: Store
+    material: Material
+    windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
+
+
+def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: Place, heard: Heard) -> _Part:
+    """The teacher's logits and the student's mels of the tracks of one folder."""
+    failed = set()
+    for track, result in teacher.compute(model, tracks, place.music, jobs=place.jobs):
+        error = result if isinstance(result, MoodfieldError) else None
+        heard(track, error)
+        failed |= {track} if error else set()
+    kept = tuple(tracks[row] for row in pipeline.gather(tracks, plan, place, heard=heard) if tracks[row] not in failed)
+    mels, truth = place.mels(plan.mel), teacher.truth(model, kept, place.music, plan.mel)
+    return _Part(kept, mels, Material(tuple(map(mels.open, kept)), truth), truth.windows)
+
+
+def _copies(tracks: Sequence[Track], place: Place, speed: float, heard: Heard) -> list[Track]:
+    """The tracks at another speed; of one that cannot be read, neither teacher nor student will have anything."""
+    found = []
+    for track, copy in speed_perturbation.play(tracks, place.music, place.store, speed, jobs=place.jobs):
+        if isinstance(copy, MoodfieldError):
+            heard(track, copy)
+            heard(track, copy)
+        else:
+            found.append(copy)
+    return found
+
+
+def distill(
+    plan: Recipe,
+    found: Music,
+    checkpoint: str | Path,
+    place: Place,
+    *,
+    speeds: Sequence[float] = (),
+    measured: Path | None = None,
+    judged: model_card.Judged | None = None,
+    terms: Terms = model_card.UNSAID,
+    appendix: str = "",
+    heard: Heard = lambda *_: None,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> Card:
+    """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
+
+    The student is the last average of its weights or, if the recipe takes none, the network of the best validated
+    epoch. `STUDENT` takes some, so the held-out packages, which measure it, do not choose its weights. Thresholds need
+    no truth, only music of many kinds, so the teacher's are chosen on all of it, and the student's to decide like it;
+    what the training packages alone would have chosen is among the figures.
+
+    With `measured`, a finished run of the same recipe, teacher and music, the student learns from the held-out
+    packages, too, and its figures and examples stay those of that run. What the teacher's scores mean, if it was
+    `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
+    trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
+    """
+    if distributed.several():
+        raise BadConfig("several processes came; distill is one process, which uses every core")
+    for speed in speeds:
+        speed_perturbation.check(speed)
+    fed = _fed(checkpoint, found, speeds)
+    before = _card_of(measured, plan, fed, judged) if measured else None
+    music = replace(found, train=_both(found)) if measured else found
+    checks.check_plan(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
+    with run_folder.locked(place.run, cache=place.store):
+        decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
+        run_folder.check(place.run, plan, decided)
+        folder, best = place.run / "draft", place.run / tagger.BEST
+        files.restore_directory(best)
+        for model in (folder, best):
+            export.check_folder(model)
+        given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
+        run_folder.claim(place.run, plan, decided, cache=place.store)
+        vocabulary = found.train.vocabulary
+        net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
+        loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
+        draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
+        export.export(net, judged.tell(draft) if judged else draft, folder)
+        cost = model_card.cost([place.run, *([measured] if measured else [])])
+        origin = {**terms.origin, **fed, "seed": str(plan.seed), "cost": cost}
+        student = replace(_described(folder, given, found, before, judged, origin), limits=terms.limits)
+        export.label(replace(student, appendix=appendix), folder)
+        export.check_folder(best)
+        return card.read(files.replace_directory(folder, best))
+
+
+def _described(
+    folder: Path,
+    given: Lesson,
+    found: Music,
+    before: Card | None,
+    judged: model_card.Judged | None,
+    origin: Mapping[str, str],
+) -> Card:
+    """The card of the student in a folder: thresholds, what is measured, and where it comes from."""
+    draft, (taught_by, student, names) = card.read(folder), _opinions(folder, given, found, judged)
+    figures, examples = (before.figures, before.examples) if before else model_card.seen(taught_by, student, names)
+    origin = {
+        **origin,
+        **draft.origin,
+        "thresholds": "chosen on all of the music, by the scores alone, to decide like the teacher",
+        "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if before else ""),
+        "learned from": _packages(found, given.learned),
+    }
+    return replace(
+        draft,
+        thresholds=tuple(student.thresholds.tolist()),
+        origin=origin,
+        figures=dict(figures) | dict(draft.figures),
+        examples=examples,
+    )
+
+
+def _digest_of(fed: Mapping[str, str], *, measured: bool) -> str:
+    """What tells the truth of a student from that of any other."""
+    return hashlib.sha256(json.dumps([dict(fed), measured], sort_keys=True).encode()).hexdigest()
+
+
+def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[str, str]:
+    """What a student learns from; two with the same recipe that were fed the same learn the same."""
+    return {
+        "taught by": f"a checkpoint, SHA-256 {teacher.sha256(checkpoint)}",
+        "music": f"a manifest, SHA-256 {found.manifest}",
+        "speeds": ", ".join(f"{each:g}" for each in sorted({1.0, *speeds})),
+    }
+
+
+def _opinions(
+    folder: Path, given: Lesson, found: Music, judged: model_card.Judged | None
+) -> tuple[Opinions, Opinions, list[str]]:
+    """What the teacher says of all music, what the student in a model folder says; what held-out tracks are called."""
+    pieces, tracks = _own(given, found)
+    heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
+    known = judged.calibration.scores if judged else calibration.sigmoid
+    teachers = Opinions(known(pieces.truth.tracks()), heldout, priors)
+    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teachers)
+    return teachers, student, [_title(track) for track in itertools.compress(tracks, heldout)]
+
+
+def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
+    """All the music as it is, every track once: at other speeds it is no music of its own."""
+    known = {track for split in (found.train, found.heldout) for track in split.tracks}
+    parts = ((given.learned, given.learn), (given.judged, given.judge))
+    kept = {
+        track: (stored, row)
+        for tracks, part in parts
+        for track, stored, row in zip(tracks, part.mels, part.truth.tracks(), strict=True)
+        if track in known
+    }
+    mels, rows = zip(*kept.values(), strict=True)
+    return Material(mels, TrackTruth(np.stack(rows))), tuple(kept)
+
+
+def _title(track: Track) -> str:
+    """What a track is called: its file, and its package."""
+    return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
+
+
+def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.Judged | None) -> Card:
+    """The card of a run that learned in the same way from the training packages alone."""
+    if recipe.read(measured / run_folder.RECIPE) != plan:
+        raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
+    known = card.read(measured / tagger.BEST)
+    for what, own in fed.items():
+        if (other := known.origin.get(what)) != own:
+            raise BadRun(f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this")
+    if known.origin.get("held out", "").endswith(HELD_OUT_BEFORE):
+        raise BadRun(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
+    if not _told_alike(known, judged):
+        raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
+    return known
+
+
+def _told_alike(known: Card, judged: model_card.Judged | None) -> bool:
+    """Whether a card says what scores mean as it would be said now; fits of two machines differ in the last digits."""
+    if not known.calibration or not judged:
+        return known.calibration is None and judged is None
+    told = (*known.calibration.slopes, *known.calibration.offsets, *(known.priors or ()))
+    own = (*judged.calibration.slopes, *judged.calibration.offsets, *judged.priors)
+    return len(told) == len(own) and np.allclose(told, own, rtol=1e-6, atol=1e-6)
+
+
+def _both(found: Music) -> Split:
+    return replace(found.train, tracks=found.train.tracks + found.heldout.tracks)
+
+
+def _packages(found: Music, tracks: Sequence[Track]) -> str:
+    """How many tracks of which packages, with their licences; a track that came at several speeds counts once."""
+    own = {track.id for split in (found.train, found.heldout) for track in split.tracks}
+    tracks = [track for track in tracks if track.id in own]
+    count = Counter(track.path.partition("/")[0] for track in tracks)
+    hours = sum(track.seconds for track in tracks) / 3600
+    each = "; ".join(f"{package} {number} ({found.licences[package]})" for package, number in count.items())
+    return f"{len(tracks)} tracks, {hours:.1f} h: {each}"

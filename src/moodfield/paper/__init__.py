@@ -1,0 +1,1 @@
+"""The paper: recipes, Table 1, Figure 1."""

@@ -1,0 +1,1 @@
+"""An HTML report of taggings."""

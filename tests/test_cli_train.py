@@ -1,0 +1,155 @@
+"""The commands that train: recipes in words, a run from a command line, runs shown and drawn; alone and in a team."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import moodfield
+from moodfield.paper import recipes
+from moodfield.training import log, loop, recipe, tensorboard_log
+from test_cli import lines, moodfield_
+
+SETTINGS = (
+    *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.rate=8000", "mel.window=256", "mel.overlap=0.5"),
+    *("mel.bands=32", "batch.clip_seconds=1", "batch.size=4", "schedule.warm_up=0", "schedule.constant=2"),
+    *("schedule.decay=0", "schedule.final=0", "averaging.start=2", "loss.pos_weight=1"),
+)
+SET = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
+def train(dataset: Path, to: Path) -> list[str | Path]:
+    """A command line that trains on a little dataset."""
+    given = ("--validation", dataset / "validation.tsv", "--audio", dataset / "music", "--store", dataset / "store")
+    return ["train", dataset / "train.tsv", *given, "--to", to, *SET]
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two epochs; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    answer = moodfield_(*train(dataset, folder), "--tensorboard", "--name", "noises")
+    assert answer.code == 0, answer.said
+    rows = [line.split() for line in answer.said.splitlines() if line.strip()[:1].isdigit() or "rate" in line]
+    assert rows[0] == ["epoch", "rate", "loss", "val-loss", "score", "best", "averaged"]
+    assert [(row[0], row[1], row[-1] == "–") for row in rows[1:3]] == [
+        ("1", "1.00e-04", True),
+        ("2", "1.00e-04", False),
+    ]
+    assert "validation PR-AUC-macro" in answer.out
+    assert f"try: moodfield tag --model {folder} FILE" in answer.out
+    return folder
+
+
+def test_a_run_is_a_tagger(run):
+    tagger = moodfield.load(run)
+    assert [member.card.name for member in tagger.members] == ["noises", "noises"]
+    assert (run / "best" / "card.json").is_file()
+    assert (run / "swa-2" / "card.json").is_file()
+
+
+def test_event_files_are_written_when_asked_for(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(run / tensorboard_log.FOLDER)).Reload()
+    log = [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
+    for name, key in (
+        ("loss", "loss"),
+        ("rate", "rate"),
+        ("validation/loss", "validation_loss"),
+        ("validation/network", "score"),
+    ):
+        assert [(each.step, each.value) for each in found.Scalars(name)] == [
+            (line["epoch"], pytest.approx(line[key])) for line in log
+        ]
+    assert [each.step for each in found.Scalars("validation/average")] == [2]
+
+
+def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_path, no_export):
+    other = tmp_path / "two"
+    assert moodfield_(*train(dataset, other), "--set", "seed=7", "--set", "averaging.every=0").code == 0
+    answer = moodfield_("runs", "show", run, other, "--plot", tmp_path / "curves.png")
+    assert answer.code == 0, answer.said
+    first, second = answer.out.split("\n\n")
+    assert first.split("\n")[0].split() == ["run", "epochs", "loss", "best", "in", "epoch", "averaged"]
+    assert [line.split() for line in second.splitlines()] == [
+        ["differ", "in", "1", "2"], ["averaging.every", "3", "0"], ["seed", "42", "7"]
+    ]  # fmt: skip
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "the picture is" in answer.said
+    ours, theirs = lines(moodfield_("runs", "show", run, other, "--json").out)
+    assert (ours["finished"], ours["run"], theirs["run"]) == (True, str(run), str(other))
+    assert recipe.from_dict(ours["recipe"]) == log.read(run).plan
+    assert len(ours["epochs"]) == 2
+    assert ours["best"]["score"] == max(each["score"] for each in ours["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("runs", "show", "nowhere"), "nowhere is not a run: it has no recipe.json"),
+        (("recipes", "show", "fa_restnet"), "no recipe (nor a .json file) called 'fa_restnet'; did you mean fa_resnet"),
+        (("recipes", "show", "fa_resnet", "--set", "sed=1"), "a recipe has no setting 'sed'; did you mean seed?"),
+        (("recipes", "show", "none.json"), "none.json cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_there_is_not_is_refused(words, said):
+    answer = moodfield_(*words)
+    assert (answer.code, answer.out) == (1, "")
+    assert said in answer.said
+
+
+def test_a_picture_is_refused_before_anything_is_read(run, tmp_path):
+    answer = moodfield_("runs", "show", run, "--plot", tmp_path / "curves.txt")
+    assert (answer.code, answer.out) == (2, "")
+    assert ".png" in answer.said
+
+
+def test_recipes_are_listed_and_told():
+    answer = moodfield_("recipes")
+    assert (answer.code, answer.said) == (0, "")
+    assert [name for name in recipes.RECIPES if f"\n{name}" in answer.out] == list(recipes.RECIPES)
+    told = moodfield_("recipes", "show", "crnn", "--set", "seed=4")
+    assert told.code == 0
+    flat = " ".join(told.out.split())
+    assert "mel.overlap 0.25 share of a window" in flat
+    assert "here: §2.1: windows overlap by 25 %" in flat
+    assert "seed 4 every draw of the run follows from it" in flat
+    assert "changed by you" in flat
+    assert max(map(len, told.out.splitlines())) <= 80
+    for each in recipe.settings(recipes.RECIPES["crnn"].recipe):
+        assert f"\n{each.path} " in told.out
+
+
+def test_a_recipe_as_json_is_what_train_takes(tmp_path):
+    assert [each["name"] for each in lines(moodfield_("recipes", "--json").out)] == list(recipes.RECIPES)
+    answer = moodfield_("recipes", "show", "resnet34", "--set", "net.width=8", "--json")
+    (tmp_path / "mine.json").write_text(answer.out)
+    again = moodfield_("recipes", "show", tmp_path / "mine.json", "--json")
+    assert again.out == answer.out
+    assert recipe.read(tmp_path / "mine.json").net.width == 8
+
+
+def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
+    """Extraction, training, validation and export, in two processes."""
+    words = [str(word) for word in train(dataset, tmp_path / "run")]
+    words[words.index("--store") + 1] = str(tmp_path / "store")
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "moodfield")
+    done = subprocess.run(
+        [sys.executable, *launch, *words], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation ROC-AUC-macro") == done.stdout.count("the model is in") == 1
+    assert done.stderr.count("averaged") == 1
+    assert "Traceback" not in done.stderr
+    ours, theirs = log.read(tmp_path / "run"), log.read(run)
+    assert ours.plan == theirs.plan
+    assert [each.epoch for each in ours.epochs] == [1, 2]
+    assert ours.epochs[0].loss == pytest.approx(theirs.epochs[0].loss, rel=0.05)
+    assert len(list((tmp_path / "store").rglob("*.npy"))) == 20
+    assert not list(tmp_path.rglob("*.part"))
+    assert len(moodfield.load(tmp_path / "run").members) == 2

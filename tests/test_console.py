@@ -1,0 +1,826 @@
+"""What holds for every command: whose files are written, how it ends, and what reaches a terminal."""
+
+import json
+import multiprocessing
+import os
+import pty
+import re
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import models
+from models import Exported
+from moodfield import audio, card, tagger, text
+from moodfield.audio import Waveform
+from moodfield.cli import console, main, progress
+from moodfield.datasets.mtg_jamendo import HEADER
+from moodfield.decoding import sources
+from moodfield.errors import BadAudio, OutputError
+from moodfield.evaluation import mediaeval, submissions
+from moodfield.tags import MOODS_AND_THEMES
+from test_cli import lines, moodfield_, started
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+HOSTILE = "a\x1b[31mRED\x07\x9b2J\u202e"
+COMMANDS = {
+    (*([group] if group else []), name): function
+    for group, (_, functions) in main.GROUPS.items()
+    for name, function in functions.items()
+}
+"""words of a command → its function"""
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return models.save(tmp_path / "song.ogg", models.music(3, seed=1))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """Three tracks with their music and tags of the small models."""
+    (tmp_path / "music").mkdir()
+    rows = []
+    for number in range(3):
+        models.save(tmp_path / "music" / f"{number}.wav", models.music(2, seed=number))
+        rows.append([f"track_{number}", "a", "b", f"{number}.wav", "2", "happy", "sad"][: 6 + number % 2])
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(row) for row in [HEADER, *rows]))
+    return tmp_path / "index.tsv"
+
+
+def damaged(path: Path) -> Path:
+    """A file that can be decoded up to its middle."""
+    drawn = np.random.default_rng(0)
+    whole = models.save(
+        path.with_name("whole.flac"), Waveform((0.1 * drawn.standard_normal(400_000)).astype("f4"), 22_050)
+    )
+    content = bytearray(whole.read_bytes())
+    whole.unlink()
+    content[len(content) // 2 :] = drawn.bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    return path
+
+
+def options() -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every command with each of its options that takes a value."""
+    for words, function in COMMANDS.items():
+        for name, hint in get_type_hints(function, include_extras=True).items():
+            for parameter in getattr(hint, "__metadata__", ()):
+                if hint.__origin__ is not bool:
+                    is_option = isinstance(parameter, typer.models.OptionInfo)
+                    named = [each for each in parameter.param_decls or () if each.startswith("--")]
+                    yield words, (named[0] if named else f"--{name.replace('_', '-')}") if is_option else ""
+
+
+# ---------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_unreadable_file_is_a_usage_error(words):
+    parameters = [
+        parameter
+        for hint in get_type_hints(COMMANDS[words], include_extras=True).values()
+        for parameter in getattr(hint, "__metadata__", ())
+    ]
+    assert [parameter.readable for parameter in parameters] == [False] * len(parameters)
+
+
+def test_one_unreadable_file_of_many_is_a_file_that_failed(song, cp_model, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    closed = tmp_path / "closed.ogg"
+    closed.write_bytes(song.read_bytes())
+    opened = sources._opened_path
+
+    def refuse(path: Path, *more: Any) -> Any:
+        if path == closed:
+            raise BadAudio("unreadable", f"{path} cannot be read")
+        return opened(path, *more)
+
+    monkeypatch.setattr(sources, "_opened_path", refuse)
+    answer = moodfield_("tag", song, closed, "--model", cp_model.folder)
+    assert answer.code == 3
+    assert len(answer.said.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("words", "option"), list(options()), ids=str)
+def test_an_empty_value_is_a_usage_error(words, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ([option, ""], [f"{option}="]) if option else ([""],):
+        answer = moodfield_(*words, *given)
+        assert (answer.code, answer.out) == (2, "")
+        assert "empty" in answer.said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tag x.ogg --over-time",
+        "nets show",
+        "nets show fa_resnet --music x.ogg",
+        "nets show --model default --width 4",
+        "nets show fa_resnet --plot field.txt",
+        "nets show fa_resnet --plot none/field.png",
+        "runs show x --plot curves.txt",
+        "data audit x.tsv",
+        "data download mood --to x",
+        "distill m.tsv --teacher t --music m --to x --predictions p.npy",
+        "distill m.tsv --teacher t --music m --to x --splits s",
+        "reproduce table1 --data . --plan",
+        "reproduce table1 --data . --to X",
+        "reproduce table1 --data . --small --set nonsense=3",
+        "reproduce table1 --data . --audio music",
+        "reproduce table1 --data . --store x",
+        "reproduce table1 --data . --jobs 2",
+        "reproduce table1 --data . --on ray",
+        "reproduce FAResNet --data . --plan --json",
+        "evaluate --truth x.npy",
+        "evaluate a --predictions b.npy --truth x.npy",
+        "evaluate a --truth x.npy --audio music",
+        "evaluate a --truth x.npy --keep scores.jsonl",
+        "evaluate a --truth x.npy --jobs 2",
+        "evaluate a --truth x.npy --tune-predictions p.npy",
+        "evaluate a --truth x.npy --tune-truth t.npy",
+        "evaluate a --truth x.npy --thresholds t.txt --tune-truth t.npy --tune-predictions p.npy",
+        "evaluate a --truth x.npy --thresholds f --decisions d.npy",
+        "evaluate a --truth x.npy --sums s.txt",
+        "evaluate --model default --truth x.npy --audio music",
+        "compare a b --truth x.npy --learned l.tsv",
+        "submission check a --tags t.txt --model default",
+        "ensemble a.npy --to x",
+        "ensemble a.npy --to x.npy --greedy",
+        "ensemble a.npy b.npy --to x.npy --weights 1,2 --greedy",
+        "ensemble a.npy b.npy --to x.npy --weights 1",
+        "ensemble a.npy b.npy --to x.npy --weights one,two",
+        "ensemble a.npy --to x.npy --validation-truth t.npy",
+        "ensemble a.npy --to x.npy --validation v.npy",
+        "ensemble a.npy --to x.npy --tags t.txt",
+    ],
+)
+def test_options_that_contradict_each_other_or_would_be_ignored_are_usage_errors(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = moodfield_(*line.split())
+    assert (answer.code, answer.out) == (2, ""), answer.said
+    assert "moodfield: " in answer.said or "Usage: " in answer.said
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- whose files are written
+
+
+@pytest.mark.parametrize("line", ["--report *", "* --report 1.wav", "* --report link", ". --report 1.wav"])
+def test_a_report_replaces_no_song(tmp_path, cp_model, monkeypatch, line):
+    """Also if the name of the report is forgotten: the first song is then its name."""
+    for number in range(3):
+        models.save(tmp_path / f"{number}.wav", models.music(2, seed=number))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "link").symlink_to("0.wav")
+    monkeypatch.chdir(tmp_path)
+    words = [each for word in line.split() for each in (sorted(before) if word == "*" else [word])]
+    answer = moodfield_("tag", *words, "--model", cp_model.folder)
+    assert (answer.code, answer.out) == (2, "")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["tag song.ogg --report --json", "tag song.ogg --report -x.html", "tag song.ogg --report new.ogg",
+     "tag song.ogg --report new.MP3", "submit --index index.tsv --audio . --to --fill",
+     "ensemble a.npy b.npy --to --x.npy", "evaluate --model default --truth index.tsv --audio . --keep --json"],
+)  # fmt: skip
+def test_an_output_is_not_called_like_an_option_or_music(song, monkeypatch, line):
+    monkeypatch.chdir(song.parent)
+    monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
+    answer = moodfield_(*line.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert line.split()[-1] in answer.said
+    assert len(answer.said.splitlines()) == 1
+    assert list(song.parent.iterdir()) == [song]
+
+
+def test_a_report_goes_through_links_and_keeps_modes(song, cp_model, tmp_path):
+    (tmp_path / "old.html").touch(mode=0o600)
+    (tmp_path / "link.html").symlink_to("old.html")
+    assert moodfield_("tag", song, "--model", cp_model.folder, "--report", tmp_path / "link.html").code == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert stat.S_IMODE((tmp_path / "old.html").stat().st_mode) == 0o600
+    assert (tmp_path / "old.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_report_may_go_to_a_pipe(song, cp_model, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    assert moodfield_("tag", song, "--model", cp_model.folder, "--report", tmp_path / "pipe").code == 0
+    reader.join(20)
+    assert received[0].endswith(b"</html>\n")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("where", ["file", "pipe"])
+def test_a_report_may_go_to_standard_output(song, cp_model, tmp_path, where):
+    words = ("tag", song, "--model", cp_model.folder, "--report", "/dev/stdout")
+    if where == "file":
+        with (tmp_path / "out").open("wb") as out:
+            done = started(*words, stdout=out)
+            done.communicate(timeout=60)
+        said = (tmp_path / "out").read_text()
+    else:
+        done = started(*words)
+        said, _ = done.communicate(timeout=60)
+    assert done.returncode == 0
+    assert said.startswith("track ")
+    assert "song.ogg" in said.partition("<!DOCTYPE html>")[0]
+    assert said.endswith("</html>\n")
+
+
+@pytest.fixture
+def systems(tmp_path: Path) -> Path:
+    """Two submissions, and two arrays of predictions, with truth."""
+    drawn = np.random.default_rng(0)
+    truth = drawn.random((60, 5)) < 0.4
+    np.save(tmp_path / "truth.npy", truth)
+    for name in "ab":
+        predictions = 0.5 * drawn.random(truth.shape) + 0.3 * truth
+        np.save(tmp_path / f"{name}.npy", predictions)
+        made = submissions.make(predictions, np.full(5, 0.4), models.VOCABULARY)
+        submissions.write(made, tmp_path / name, vocabulary=models.VOCABULARY)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a b --to a/predictions.npy",
+        "a b --to ./a/decisions.npy",
+        "a.npy b.npy --to b.npy",
+        "a.npy b.npy --to link.npy",
+        "a.npy b --to music.npy",
+        "a.npy b.npy --to none/x.npy",
+        "a b --to a VALIDATION",
+        "a.npy b --to b VALIDATION",
+        "a.npy b.npy --to truth.npy VALIDATION",
+        "a.npy b.npy --to linked VALIDATION",
+        "a.npy b.npy --to shopping VALIDATION",
+        "a.npy b.npy --to notes VALIDATION",
+    ],
+)
+def test_an_ensemble_replaces_neither_its_inputs_nor_what_is_not_ours(systems, monkeypatch, line):
+    (systems / "link.npy").symlink_to("a.npy")
+    (systems / "linked").symlink_to("a")
+    (systems / "music.npy").write_text("music")
+    (systems / "notes").write_text("notes")
+    (systems / "shopping").mkdir()
+    (systems / "shopping" / "thresholds.txt").write_text("milk")
+    monkeypatch.chdir(systems)
+    before = {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()}
+    validation = "--validation-truth truth.npy --validation a --validation b.npy"
+    answer = moodfield_("ensemble", *line.replace("VALIDATION", validation).split())
+    assert (answer.code, answer.out) == (2, ""), answer.said
+    assert {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()} == before
+
+
+def test_an_ensemble_may_be_made_again(systems, monkeypatch):
+    monkeypatch.chdir(systems)
+    validation = "--validation-truth truth.npy --validation a --validation b.npy".split()
+    for _ in range(2):
+        assert moodfield_("ensemble", "a", "b.npy", "--to", "x.npy").code == 0
+        assert moodfield_("ensemble", "a", "b.npy", "--to", "both", *validation).code == 0
+
+
+def submit(index: Path, model: Exported, *more: str | Path, to: str | Path = "mine") -> list[str | Path]:
+    """A command line that makes a submission."""
+    given = ("--index", index, "--audio", index.parent / "music", "--to", index.parent / to, "--jobs", "1")
+    return ["submit", "--model", model.folder, *given, *more]
+
+
+def test_a_submission_replaces_no_folder_or_file_of_others(index, cp_model, monkeypatch):
+    folder = index.parent
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / "predictions.npy").write_text("theirs")
+    (folder / "notes").write_text("notes")
+    (folder / "kept.scores.jsonl").write_text("a line of theirs")
+    (folder / "locked.scores.jsonl.lock").write_text("a line of theirs")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
+    for to in ("theirs", "notes", "kept", "locked", "music", "index.tsv"):
+        answer = moodfield_(*submit(index, cp_model, to=to))
+        assert (answer.code, answer.out) == (2, ""), to
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["no newline", "a line\n", '{"model": "other"}\n', "\n"])
+def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content):
+    (tmp_path / "kept").write_text(content)
+    given = (
+        "evaluate",
+        "--model",
+        cp_model.folder,
+        "--truth",
+        index,
+        "--audio",
+        tmp_path / "music",
+        "--intervals",
+        "0",
+    )
+    answer = moodfield_(*given, "--jobs", "1", "--keep", tmp_path / "kept")
+    assert answer.code == (1 if "model" in content else 2)
+    assert (tmp_path / "kept").read_text() == content
+    assert moodfield_(*given, "--keep", index).code == 2
+
+
+def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
+    (tmp_path / "notes").write_text("one line")
+    with pytest.raises(Exception, match="scores of another model"):
+        mediaeval.gather([], lambda _: [], said=("a",), vocabulary=("a",), kept=tmp_path / "notes", model="m")
+    assert (tmp_path / "notes").read_text() == "one line"
+
+
+def test_this_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    given = ("--model", cp_model.folder, "--index", index, "--audio", tmp_path / "music", "--jobs", "1")
+    assert moodfield_("submit", *given, "--to", ".").code == 0
+    assert len(list((tmp_path / "here").iterdir())) == 3
+    assert not (tmp_path / "here.scores.jsonl").exists()
+
+
+def test_a_picture_replaces_neither_music_nor_runs(song, tmp_path):
+    picture = song.rename(tmp_path / "song.png")
+    before = picture.read_bytes()
+    assert moodfield_("nets", "show", "fa_resnet", "--width", "2", "--plot", picture, "--music", picture).code == 2
+    assert moodfield_("nets", "show", "fa_resnet", "--width", "2", "--plot", picture).code == 2
+    assert moodfield_("runs", "show", tmp_path, "--plot", picture).code == 2
+    assert picture.read_bytes() == before
+
+
+# ---------------------------------------------------------------- one at a time
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from moodfield import files
+with files.lock(Path(sys.argv[1]), what="it"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_makes_a_submission_at_a_time(index, cp_model, tmp_path):
+    kept = tmp_path / "mine.scores.jsonl"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, f"{kept}.lock"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        answers = [
+            moodfield_(*submit(index, cp_model)),
+            moodfield_(
+                *("evaluate", "--model", cp_model.folder, "--truth", index, "--audio", tmp_path / "music"),
+                *("--keep", kept, "--intervals", "0"),
+            ),
+        ]
+    finally:
+        other.kill()
+        other.communicate()
+    for answer in answers:
+        assert (answer.code, answer.out) == (1, "")
+        assert f"process {other.pid} " in answer.said
+    assert not (tmp_path / "mine").exists()
+    assert moodfield_(*submit(index, cp_model)).code == 0  # a killed process holds nobody up
+    assert not list(tmp_path.glob("mine.*"))
+
+
+# ---------------------------------------------------------------- how a command ends
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A short track, then long ones."""
+    (tmp_path / "many").mkdir()
+    models.save(tmp_path / "many" / "0.wav", models.music(2))
+    models.save(tmp_path / "many" / "1.wav", models.music(900))
+    for number in range(2, 30):
+        (tmp_path / "many" / f"{number}.wav").symlink_to("1.wav")
+    return tmp_path / "many"
+
+
+@pytest.fixture
+def begun() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts commands in groups of their own; whatever is left of them is ended."""
+    programs: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str | Path, **how: object) -> "subprocess.Popen[str]":
+        programs.append(started(*words, start_new_session=True, **how))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+
+
+def ended(group: int, *, within: float) -> bool:
+    """Whether no process of a group runs after some seconds at most; dead ones may wait to be reaped."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        running = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, number = path.read_text().rpartition(")")[2].split()[:3]
+                running += [path] if int(number) == group and state not in "ZX" else []
+        if not running:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_a_command_at_once_and_its_report_is_written(many, cp_model, begun, tmp_path, jobs, number):
+    page = tmp_path / "page.html"
+    program = begun("tag", many, "--json", "--model", cp_model.folder, "--jobs", jobs, "--report", page)
+    assert program.stdout
+    assert program.stdout.readline()
+    time.sleep(0.5)
+    began = time.monotonic()
+    if number == signal.SIGTERM:
+        program.send_signal(number)
+    else:
+        os.killpg(program.pid, number)  # as a terminal does
+    _, said = program.communicate(timeout=30)
+    assert time.monotonic() - began < 2
+    assert program.returncode == 128 + number
+    assert ended(program.pid, within=1)
+    assert [line.partition(" ")[0] for line in said.splitlines()] == ["moodfield:", "moodfield:"]
+    assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
+    assert f"the report is {page}: 1 of 30 files; it was stopped" in said
+    assert "stopped: 29 files were not tagged" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_report_of_results_that_nobody_reads_says_that_it_was_stopped(many, cp_model, begun, tmp_path, form):
+    for number in range(1, 30):
+        (many / f"{number}.wav").unlink()
+        models.save(many / f"{number}.wav", models.music(2))
+    page = tmp_path / "page.html"
+    program = begun("tag", many, "--model", cp_model.folder, "--jobs", "1", "--report", page, *form)
+    assert program.stdout
+    assert program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr
+    said = program.stderr.read()
+    assert re.search(r"page\.html: \d+ of 30 files; it was stopped\n", said)
+    assert "Traceback" not in said
+    assert re.search(r"stopped: \d+ files were not tagged", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, BrokenPipeError, OutputError, ZeroDivisionError])
+def test_processes_end_wherever_a_command_is_stopped(index, tmp_path, monkeypatch, fault):
+    """Also while it is busy with a result, and not with the generator that has the processes."""
+
+    def fail(_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(console, "result_json", fail)
+    (tmp_path / "none").mkdir()
+    words = ["data", "check", str(index), "--audio", str(tmp_path / "none"), "--json", "--jobs", "2"]
+    result = CliRunner().invoke(main.app, words)
+    assert result.exc_info, "it holds every frame up to the fault"
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_submission_that_is_stopped_goes_on(index, cp_model, begun, number):
+    models.save(index.parent / "music" / "1.wav", models.music(900))
+    program = begun(*submit(index, cp_model))
+    kept = index.parent / "mine.scores.jsonl"
+    until = time.monotonic() + 30
+    while not kept.exists() or len(kept.read_text().splitlines()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    program.send_signal(number)
+    program.communicate(timeout=30)
+    assert program.returncode == 128 + number
+    assert len(kept.read_text().splitlines()) == 2
+    models.save(index.parent / "music" / "1.wav", models.music(2))
+    assert moodfield_(*submit(index, cp_model)).code == 0
+
+
+def test_a_terminal_that_goes_away_leaves_the_report(many, cp_model, tmp_path):
+    terminal, end = pty.openpty()
+    page = tmp_path / "page.html"
+    words = ("-m", "moodfield", "tag", many, "--model", cp_model.folder, "--jobs", "2", "--report", page)
+    leader = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    program = subprocess.Popen(
+        [sys.executable, "-c", leader, sys.executable, *map(str, words)],
+        stdin=end, stdout=end, stderr=end, start_new_session=True,
+    )  # fmt: skip
+    os.close(end)
+    seen = b""
+    while b"0:02" not in seen:
+        seen += os.read(terminal, 10_000)
+    time.sleep(0.3)
+    os.close(terminal)
+    assert program.wait(timeout=10) == 129
+    assert ended(program.pid, within=1)
+    assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
+
+
+def test_signals_that_were_ignored_stay_so(song, cp_model):
+    """As below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert moodfield_("tag", song, "--model", cp_model.folder).code == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    assert moodfield_("tag", song, "--model", cp_model.folder).code == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == handlers
+
+
+@pytest.mark.parametrize(
+    ("error", "tokens"),
+    [
+        (ModuleNotFoundError("no", name="torch.nn"), ["torch", "moodfield[train]"]),
+        (ModuleNotFoundError("no", name="httpx"), ["httpx", "moodfield[data]"]),
+        (ModuleNotFoundError("no", name="av"), ["av", "moodfield[codecs]"]),
+        (ModuleNotFoundError("no", name="ray"), ["ray", "moodfield[cluster]"]),
+        (ModuleNotFoundError("no", name="tensorboard"), ["tensorboard", "moodfield[watch]"]),
+        (ModuleNotFoundError("no", name="colorama.ansi"), ["colorama.ansi", "incomplete"]),
+        (PermissionError(13, "Permission denied", "x.tsv"), ["x.tsv: Permission denied"]),
+        (OSError(28, "No space left on device"), ["moodfield: No space left on device"]),
+    ],
+    ids=lambda value: getattr(value, "name", None) or type(value).__name__,
+)
+def test_what_happened_is_said_and_nothing_is_guessed(tmp_path, monkeypatch, error, tokens):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(audio, "find", fail)
+    answer = moodfield_("tag", tmp_path)
+    assert (answer.code, answer.out) == (1, "")
+    assert [token in answer.said for token in tokens] == [True] * len(tokens)
+    assert len(answer.said.splitlines()) == 1
+    assert ("pip install" in answer.said) == any("moodfield[" in token for token in tokens)
+
+
+def test_extras_are_those_of_the_package():
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    for package, extra in console.EXTRAS.items():
+        listed = [re.split("[>=]", each)[0].replace("-", "_") for each in project["optional-dependencies"][extra]]
+        assert package in listed
+
+
+def test_an_output_error_is_a_usage_error(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OutputError("x exists")
+
+    monkeypatch.setattr(audio, "find", fail)
+    assert moodfield_("tag", tmp_path).code == 2
+
+
+# ---------------------------------------------------------------- encodings
+
+ENCODINGS = ("ascii", "ascii:strict", "iso8859-15", "cp1252")
+
+
+def encoded(encoding: str, *words: str | Path) -> tuple[int, str, str]:
+    """A command whose terminal has another encoding: its exit code, and what it wrote in that encoding."""
+    done = subprocess.run(
+        [sys.executable, "-m", "moodfield", *map(str, words)], capture_output=True, check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    out, said = (stream.decode(encoding.partition(":")[0]) for stream in (done.stdout, done.stderr))
+    assert "Traceback" not in said, said
+    return done.returncode, out, said
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
+    folder = models.varied(
+        cp_model, tmp_path / "model", vocabulary=("šťastná", "哀愁", "sad", "→", "slow"), themes=("sad",),
+        thresholds=(-1.0,) * 5,
+    )  # fmt: skip
+    song = models.save(tmp_path / "音楽 ü.wav", models.music(2))
+    code, out, said = encoded(encoding, "tag", song, tmp_path / "žádná.wav", "--model", folder)
+    assert (code, "?? " in out, "does not exist" in said) == (3, True, True)
+    code, out, _ = encoded(encoding, "tag", song, "--model", folder, "--json")
+    assert json.loads(out)["source"] == str(song)
+    assert list(json.loads(out)["scores"])[:2] == ["šťastná", "哀愁"]
+    assert encoded(encoding, "tag", tmp_path / "音楽.wav", "--report", tmp_path / "音")[0] == 3
+    assert encoded(encoding, "tag", "--音", "x")[0] == 2
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS[1:])
+@pytest.mark.parametrize(
+    "line",
+    ["models", "models show default", "nets", "recipes show fa_resnet", "train --help", "tag --help", "--help", "runs"],
+)
+def test_every_page_can_be_shown_in_any_encoding(encoding, line):
+    code, out, said = encoded(encoding, *line.split())
+    assert code in (0, 2)
+    assert len(out + said) > 100
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS[1:])
+def test_documents_lose_nothing_in_any_encoding(encoding, cp_model, tmp_path):
+    folder = models.varied(cp_model, tmp_path / "model", summary="哀愁\x9b31m")
+    code, out, _ = encoded(encoding, "models", "show", folder, "--json")
+    assert (code, card.loads(out).summary) == (0, "哀愁\x9b31m")
+    code, out, _ = encoded(encoding, "recipes", "show", "fa_resnet", "--json")
+    assert json.loads(out) == json.loads(moodfield_("recipes", "show", "fa_resnet", "--json").out)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS[1:])
+def test_numbers_can_be_shown_in_any_encoding(encoding, systems):
+    (systems / "tags.txt").write_text("šťastná\n哀愁\nsad\n→\nslow\n")
+    words = ("evaluate", systems / "a.npy", "--truth", systems / "truth.npy", "--tags", systems / "tags.txt")
+    code, out, _ = encoded(encoding, *words, "--per-tag", "--intervals", "20")
+    assert (code, "PR-AUC" in out) == (0, True)
+    code, out, _ = encoded(encoding, *words, "--intervals", "0", "--json")
+    assert list(json.loads(out)["tags"]) == ["šťastná", "哀愁", "sad", "→", "slow"]
+
+
+# ---------------------------------------------------------------- what reaches a terminal
+
+
+def test_text_is_made_printable():
+    assert text.printable("Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c") == "Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c"
+    assert text.printable(HOSTILE + "\n\udce9\u2028") == "a�[31mRED��2J����"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_log_records_become_one_line_without_control_characters(tmp_path, cp_model, jobs, form):
+    path = damaged(tmp_path / f"{HOSTILE}.flac")
+    program = started("tag", path, path, "--model", cp_model.folder, "--jobs", jobs, *form)
+    out, said = program.communicate(timeout=60)
+    assert program.returncode == 0
+    warned = [line for line in said.splitlines() if "damaged" in line or "cut off" in line]
+    assert len(warned) == 1
+    assert warned[0].startswith("moodfield: ")
+    assert "RED" in warned[0]
+    assert not CONTROL.search(said)
+    assert not CONTROL.search(out)
+
+
+def test_the_log_is_as_it_was_after_a_command(tmp_path, cp_model, caplog):
+    import logging
+    import warnings
+
+    before = list(logging.getLogger("moodfield").handlers), warnings.showwarning
+    answer = moodfield_("tag", damaged(tmp_path / "a.flac"), "--model", cp_model.folder)
+    assert len(answer.said.splitlines()) == 1
+    assert (logging.getLogger("moodfield").handlers, warnings.showwarning) == before
+
+
+def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"{HOSTILE}.tsv")
+    row = "\t".join(["t\x1b[1m", "a", "b", f"{HOSTILE}.wav", "1", f"mood/theme---{HOSTILE}"])
+    path.write_text(f"{HEADER}\n{row}\n")
+    (tmp_path / "sums.txt").write_text(f"{'a' * 64} x.wav\n")
+    np.save(f"{HOSTILE}.npy", np.full((2, 2), 0.5))
+    np.save("truth.npy", np.eye(2) > 0)
+    (tmp_path / "other.tsv").write_text(path.read_text())
+    (tmp_path / "none").mkdir()
+    for words in (
+        ("data", "check", path, "--audio", "none", "--jobs", "1"),
+        ("data", "check", path, "--audio", "none", "--json", "--jobs", "1"),
+        ("data", "audit", path, "other.tsv", "--audio", "none", "--jobs", "1"),
+        ("data", "audit", path, "other.tsv", "--sums", "sums.txt"),
+        ("data", "stats", path),
+        ("data", "stats", path, "--json"),
+        ("runs", "show", HOSTILE),
+        ("models", "show", HOSTILE),
+        ("recipes", "show", HOSTILE),
+        ("nets", "show", HOSTILE),
+        ("submission", "check", f"{HOSTILE}.npy"),
+        ("submission", "check", f"{HOSTILE}.npy", "--json"),
+        ("submission", "check", HOSTILE),
+        ("evaluate", HOSTILE, "--truth", "x.npy"),
+        ("compare", HOSTILE, f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
+        ("evaluate", f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
+        ("compare", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--truth", "truth.npy"),
+        ("ensemble", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--to", f"{HOSTILE}2.npy"),
+        ("ensemble", f"{HOSTILE}.npy", "--to", f"{HOSTILE}.npy"),
+        ("submit", "--model", HOSTILE, "--index", path, "--audio", "music", "--to", HOSTILE),
+        ("reproduce", HOSTILE, "--data", HOSTILE),
+        (HOSTILE,),
+        ("tag", f"--{HOSTILE}"),
+        ("compare", "a", "b", HOSTILE, "--truth", "x.npy"),
+    ):
+        answer = moodfield_(*words)
+        assert not CONTROL.search(answer.out), words
+        assert not CONTROL.search(answer.said), words
+        assert "RED" in answer.out + answer.said, words
+
+
+def test_progress_bars_print_no_control_characters(capsys):
+    from moodfield.datasets.mtg_jamendo import Track
+
+    with progress.Progress(1, 1) as bars:
+        bars.heard(Track("a", HOSTILE, 1.0, ()), BadAudio("missing", f"{HOSTILE} is missing"))
+    with progress.Tars() as tars:
+        tars.told(f"x_{HOSTILE}[red].tar", 1, 2)
+        tars.over(f"x_{HOSTILE}[red].tar")
+    said = capsys.readouterr().err
+    assert "left out: a" in said
+    assert not CONTROL.search(said)
+
+
+def test_only_the_desk_prints_by_itself():
+    """Elsewhere in the commands it would not be sanitised."""
+    for path in Path(console.__file__).parent.glob("*.py"):
+        if path.name != "desk.py":
+            found = re.findall(r"(?<![\w.])(?:print|typer\.echo)\(.*", path.read_text(encoding="utf-8"))
+            assert found == (['typer.echo(f"moodfield {moodfield.__version__}")'] if path.name == "front.py" else [])
+
+
+# ---------------------------------------------------------------- the command that submit recommends
+
+
+def recommended(out: str) -> tuple[list[str], int, str]:
+    """The command that is recommended, as it is printed, and how it ends."""
+    words = shlex.split(out.rpartition("; try: moodfield ")[2])
+    answer = moodfield_(*words)
+    return words, answer.code, answer.out + answer.said
+
+
+@pytest.mark.parametrize("tags", ["of the index", "none", "few"])
+@pytest.mark.parametrize("tracks", [1, 3])
+def test_the_recommended_check_passes(index, cp_model, tracks, tags):
+    folder = index.parent / "with blanks & 'quotes'"
+    folder.mkdir()
+    head, *rows = index.read_text().splitlines()
+    kept = {"of the index": rows, "none": ["\t".join(row.split("\t")[:5]) for row in rows], "few": rows}[tags][:tracks]
+    (folder / "my index.tsv").write_text("\n".join([head, *kept]))
+    (folder / "my tags.txt").write_text("sad\nhappy\n")
+    words = [
+        "submit",
+        "--model",
+        cp_model.folder,
+        "--index",
+        folder / "my index.tsv",
+        "--audio",
+        index.parent / "music",
+    ]
+    more = ["--tags", folder / "my tags.txt"] if tags == "few" else []
+    answer = moodfield_(*words, "--to", folder / "mine (1)", "--jobs", "1", *more)
+    assert answer.code == 0, answer.said
+    _, code, said = recommended(answer.out)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("tags", [[], ["happy"], ["happy", "dark", "film"]])
+def test_the_recommended_check_passes_with_the_bundled_model(index, tags):
+    head, *rows = index.read_text().splitlines()
+    rows = ["\t".join([*row.split("\t")[:5], *(f"mood/theme---{tag}" for tag in tags)]) for row in rows]
+    index.write_text("\n".join([head, *rows]))
+    folder = index.parent
+    given = ("--index", index, "--audio", folder / "music", "--to", folder / "mine", "--jobs", "1")
+    answer = moodfield_("submit", *given)
+    assert answer.code == 0, answer.said
+    words, code, said = recommended(answer.out)
+    assert code == 0, said
+    assert not any(word.startswith("--model") for word in words)
+    assert len(submissions.read(folder / "mine").thresholds) == len(MOODS_AND_THEMES)
+
+
+def test_what_is_only_odd_is_no_fault(tmp_path):
+    made = submissions.make(np.full((4, 5), 0.5), np.full(5, 0.9), models.VOCABULARY)
+    submissions.write(made, tmp_path / "odd", vocabulary=models.VOCABULARY)
+    (tmp_path / "tags.txt").write_text("\n".join(models.VOCABULARY))
+    answer = moodfield_("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt")
+    assert (answer.code, answer.out.count(": odd: ")) == (0, 2)
+    (read,) = lines(moodfield_("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt", "--json").out)
+    assert (read["faults"], len(read["odd"])) == ([], 2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("words", [("--help",), ("tag", "--help"), ("--version",), ("models",)])
+def test_a_full_disk_is_one_line(words):
+    with Path("/dev/full").open("wb") as full:
+        program = started(*words, stdout=full)
+        _, said = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert said.startswith("moodfield: No space left")
+    assert len(said.splitlines()) == 1
