@@ -25,8 +25,8 @@ from moodfield.training.recipe import Recipe
 
 BASE = (
     "net.width=32",
-    "mel.overlap=0.25",
-    "mel.bands=128",
+    "mel.hop_length=1536",
+    "mel.n_mels=128",
     "batch.clip_seconds=10",
     "schedule.warm_up=4",
     "schedule.constant=24",
@@ -85,7 +85,7 @@ def main() -> None:
         for variant in given.only:
             if fold not in _found(variant):
                 run = given.to / variant.replace(" ", "-") / str(fold)
-                place = pipeline.Place(data / "audio", given.store, run, parallel.cores())
+                place = pipeline.RunPaths(data / "audio", given.store, run, parallel.cpu_count())
                 scores = _judge(variant, whole, folds, fold, place)
                 line = {"variant": variant, "fold": fold, "settings": _settings(variant), "scores": scores}
                 emotify.keep(RESULTS, line)
@@ -99,7 +99,7 @@ def _settings(variant: str) -> str:
 
 
 def _judge(
-    variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place
+    variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
 ) -> dict[str, list[tuple[float, float]]]:
     """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
     changes, seeds = VARIANTS[variant]

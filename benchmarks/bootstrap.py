@@ -89,7 +89,7 @@ def _print(
     ):
         seconds, laid = float(np.median(ours[mine])), float(np.median(theirs[other])) * resamples / few
         print(f"| {name} | {seconds:.2f} | {laid:.0f} | {laid / seconds:.0f} |")
-    block = np.ones((2**11, bootstrap.TOGETHER), np.int32)
+    block = np.ones((2**11, bootstrap.BATCH_RESAMPLES), np.int32)
     speed = 1_000 * block.size / min(_timed(lambda: [block.sum(axis=0) for _ in range(1_000)]) for _ in range(REPEATS))
     least = 2 * pairs * resamples / speed
     print(

@@ -173,7 +173,7 @@ def _strength(found: calibration_fit.HalfFit) -> str:
         for strength in (found.strength.slopes, found.strength.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration_fit.FOLDS} parts of whole artists, nothing freer had a log loss better "
+        f"Inside the first half, in {calibration_fit.FOLDS} parts of whole artists, none freer had a better log loss "
         "by\n"
         f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
         f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."

@@ -38,8 +38,8 @@ INTERVALS = "fold by fold, with 95 % intervals that allow for overlapping traini
 SETTINGS = (
     "net=fa_resnet",
     "net.width=32",
-    "mel.overlap=0.25",
-    "mel.bands=128",
+    "mel.hop_length=1536",
+    "mel.n_mels=128",
     "batch.clip_seconds=10",
     "loss.pos_weight=1",
     "schedule.warm_up=2",
@@ -66,7 +66,7 @@ def main() -> None:
     whole, folds = tracks(data)
     loop.keep_freed_memory(Recipe())
     plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
-    place = pipeline.Place(data / "audio", given.store, given.to, parallel.cores())
+    place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
     pipeline.gather(whole.tracks, plan, place)
     features = np.stack([_features(place.mels(plan.mel).open(track)) for track in whole.tracks])
     found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
@@ -91,7 +91,7 @@ def main() -> None:
     print("\nfold by fold, PR-AUC: " + "; ".join(
         f"{system} {' '.join(f'{score[0]:.3f}' for score in scores)}" for system, scores in found.items()
     ))  # fmt: skip
-    print(f"\nnetwork: {plan.net}, hop {plan.mel.hop}, {plan.schedule.epochs} epochs")
+    print(f"\nnetwork: {plan.net}, hop {plan.mel.hop_length}, {plan.schedule.epochs} epochs")
     if seconds:
         print(f"trained in {np.mean(seconds):.0f} s a fold")
 
@@ -166,7 +166,7 @@ def network(
     whole: Split,
     learn: np.ndarray,
     judge: np.ndarray,
-    place: pipeline.Place,
+    place: pipeline.RunPaths,
     *,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[Net, np.ndarray]:

@@ -103,7 +103,7 @@ def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if field not in done:
             settings = hashlib.sha256(" ".join(SETTINGS).encode()).hexdigest()[:8]
-            place = pipeline.Place(dataset.audio, store, to / settings / str(fold), parallel.cores())
+            place = pipeline.RunPaths(dataset.audio, store, to / settings / str(fold), parallel.cpu_count())
             [point] = figure1.train(figure1.networks([field], settings=SETTINGS), dataset, place)
             emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
             print(f"fold {fold}: {point}", file=sys.stderr, flush=True)

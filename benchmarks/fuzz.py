@@ -3,7 +3,7 @@
 python benchmarks/fuzz.py [--count 5000] [--first 0]
 
 Mutation number N of a kind is the same everywhere. Prints a table, and exits with 1 if a child crashed, was killed,
-wrote to standard error, raised anything but `BadAudio`, or took more than its limits.
+wrote to standard error, raised anything but `AudioError`, or took more than its limits.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import soundfile as sf
 
 from moodfield import audio
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 
 SECONDS, MEGABYTES = 10, 512
 """of processor time and of memory that a child may take"""
@@ -132,9 +132,9 @@ def tried(path: Path) -> Outcome:
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         signal.alarm(STUCK)
         try:
-            found = audio.read(path, rate=16_000)
+            found = audio.read(path, sample_rate=16_000)
             word = "read" if np.isfinite(found.samples).all() and found.seconds >= 0.99 else "! bad samples"
-        except BadAudio as error:
+        except AudioError as error:
             word = error.reason if error.reason in audio.REASONS else f"! reason {error.reason}"
         except BaseException as error:  # noqa: BLE001 - that is what is looked for
             word = f"! {type(error).__name__}: {error}"

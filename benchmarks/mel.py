@@ -39,7 +39,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=5, help="how often everything is timed (default 5)")
     given = arguments.parse_args()
     files = found(given.music)
-    waveforms = [audio.read(file, rate=MelConfig().rate) for file in files]
+    waveforms = [audio.read(file, sample_rate=MelConfig().sample_rate) for file in files]
     seconds = sum(waveform.seconds for waveform in waveforms)
     print("## The mel, one core\n")
     print(
@@ -50,7 +50,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     alone: dict[int, float] = {}
     for hop in HOPS:
-        config = MelConfig(overlap=1 - hop / MelConfig().window)
+        config = MelConfig(hop_length=hop)
         worst = max(float(np.abs(mel.mel(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3])
         if worst > 1e-4:
             sys.exit(f"hop {hop}: the mels differ by {worst}, so their times mean nothing")
@@ -83,22 +83,24 @@ def found(music: Sequence[str]) -> list[Path]:
 
 def chain(samples: np.ndarray, config: MelConfig) -> np.ndarray:
     """The same mel as librosa's users write it."""
-    spectrum = librosa.stft(samples, n_fft=config.window, hop_length=config.hop, window="hann", pad_mode="reflect")
-    hz = librosa.fft_frequencies(sr=config.rate, n_fft=config.window)
+    spectrum = librosa.stft(
+        samples, n_fft=config.n_fft, hop_length=config.hop_length, window="hann", pad_mode="reflect"
+    )
+    hz = librosa.fft_frequencies(sr=config.sample_rate, n_fft=config.n_fft)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # librosa takes the logarithm of 0 Hz
-        levels = librosa.perceptual_weighting(np.abs(spectrum) ** 2, hz, amin=1e-10, top_db=config.floor_db)
+        levels = librosa.perceptual_weighting(np.abs(spectrum) ** 2, hz, amin=1e-10, top_db=config.top_db)
     return librosa.feature.melspectrogram(
-        S=levels, sr=config.rate, n_fft=config.window, n_mels=config.bands, fmin=0, fmax=config.rate / 2
+        S=levels, sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=0, fmax=config.sample_rate / 2
     )
 
 
 def ours_from(file: Path, config: MelConfig) -> np.ndarray:
-    return mel.mel(audio.read(file, rate=config.rate), config)
+    return mel.mel(audio.read(file, sample_rate=config.sample_rate), config)
 
 
 def theirs_from(file: Path, config: MelConfig) -> np.ndarray:
-    return chain(librosa.load(file, sr=config.rate)[0], config)
+    return chain(librosa.load(file, sr=config.sample_rate)[0], config)
 
 
 def raced(
@@ -132,14 +134,14 @@ def floor(waveform: Waveform, minute: dict[int, float], repeats: int) -> None:
     )
     rows: dict[str, list[str]] = {}
     for hop in HOPS:
-        config = MelConfig(overlap=1 - hop / MelConfig().window)
-        pace, bins = config.frames_per_second, config.window // 2 + 1
-        transform = 2.5 * config.window * np.log2(config.window) * pace
+        config = MelConfig(hop_length=hop)
+        pace, bins = config.frames_per_second, config.n_fft // 2 + 1
+        transform = 2.5 * config.n_fft * np.log2(config.n_fft) * pace
         product = 2 * np.count_nonzero(mel._filterbank(config)) * pace
-        rest = (config.window + 3 * bins) * pace
-        moved = 4 * (config.rate + config.bands * pace)
+        rest = (config.n_fft + 3 * bins) * pace
+        moved = 4 * (config.sample_rate + config.n_mels * pace)
         least = 60 * max((transform + product + rest) / peak, moved / bandwidth)
-        frames = np.ones((mel.GROUP_FRAMES, config.window), np.float32)
+        frames = np.ones((mel.GROUP_FRAMES, config.n_fft), np.float32)
         alone = statistics.median(timed(partial(np.fft.rfft, frames)) for _ in range(100 * repeats)) / mel.GROUP_FRAMES
         cells = {
             "FFT, 2.5 · N · log₂ N, Mop": f"{transform / 1e6:.2f}",

@@ -24,12 +24,12 @@ from moodfield.card import Card
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import distill, model_card
 from moodfield.distillation import teacher as teachers
-from moodfield.distillation.model_card import Opinions
+from moodfield.distillation.model_card import ThresholdedScores
 from moodfield.errors import MoodfieldError
 from moodfield.evaluation import bootstrap, metrics, threshold_selection
 from moodfield.tagging import Tagging
 from moodfield.training import log
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 
 HERE = Path(__file__).parent
 HEAD = """# The bundled model, measured
@@ -97,7 +97,7 @@ def main() -> None:
     if not checkpoint.is_file():
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
     found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
-    place = Place(given.music, given.store, Path(), parallel.cores())
+    place = RunPaths(given.music, given.store, Path(), parallel.cpu_count())
     heard = _hear(given.model, found, checkpoint, place)
     print(HEAD.format(tracks=len(heard.tracks)))
     _agreement(heard)
@@ -111,7 +111,7 @@ def main() -> None:
     _speed(given.model, heard.tracks, given.music)
 
 
-def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> Heard:
+def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -> Heard:
     """Held-out tracks that both could hear."""
     own = teachers.model_of(checkpoint, place.store)
     logits = {}
@@ -126,7 +126,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: Place) -> H
     [member] = tagger.load(model).members
     known, said = member.card.calibration, np.stack(list(logits.values()))
     held = np.array([track in found.heldout.tracks for track in logits])
-    told = Opinions(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
+    told = ThresholdedScores(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
     heldout = [track for track in logits if track in found.heldout.tracks]
     answers = tagger.tag_files([place.music / each.path for each in heldout], model, jobs=place.jobs)
     both = [
@@ -185,7 +185,7 @@ def _decisions(heard: Heard) -> None:
     """How sensible they look, of the student and of its teacher, and by thresholds that owe nothing to these tracks."""
     print("\n## Decisions\n\n| | goal | the model | its teacher | the model, by the training packages |")
     print("|---|---|---|---|---|")
-    manners = [threshold_selection.manners(each) for each in (heard.decided, heard.teacher_decided)]
+    manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
         values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {model_card.NARROW}", np.nan))
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
@@ -197,7 +197,7 @@ def _decisions(heard: Heard) -> None:
     shared = threshold_selection.shared(heard.decided, heard.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
     clear = (
-        f"{(threshold_selection.clearest(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
+        f"{(threshold_selection.rank_tags(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
         for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher))
     )
     print(f"| decided tags that are among their track's {CLEAREST} clearest | – | {' | '.join(clear)} | – |")
@@ -228,9 +228,11 @@ def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
         rate, seconds = soundfile.info(song).samplerate, soundfile.info(song).duration
 
         def pieces(song: Path = song) -> list[mel.Mel]:
-            return list(mel.stream(lambda: audio.blocks(song, rate=member.card.mel.rate), member.card.mel))
+            return list(
+                mel.stream(lambda: audio.blocks(song, sample_rate=member.card.mel.sample_rate), member.card.mel)
+            )
 
-        decode = _fastest(lambda song=song, rate=rate: [len(block) for block in audio.blocks(song, rate=rate)])
+        decode = _fastest(lambda song=song, rate=rate: [len(block) for block in audio.blocks(song, sample_rate=rate)])
         mels = _fastest(pieces)
         whole = _fastest(lambda song=song: one.tag(song))
         print(

@@ -170,17 +170,19 @@ def _inference() -> None:
     exact, quick = TorchEngine(net), TorchEngine(net, precision="bfloat16")
     steps: dict[str, Step] = {
         "straightforward, torch float32": straightforward,
-        "torch float32": lambda: exact.over_time(mels),
-        "ONNX Runtime float32, batch norm folded": lambda: onnx.over_time(mels),
-        "torch bfloat16, batch norm folded, channels last": lambda: quick.over_time(mels),
+        "torch float32": lambda: exact.forward_features(mels),
+        "ONNX Runtime float32, batch norm folded": lambda: onnx.forward_features(mels),
+        "torch bfloat16, batch norm folded, channels last": lambda: quick.forward_features(mels),
     }
     times = _in_turns(steps, repeats=3 * REPEATS)
     print("| inference | clips per second | times straightforward |\n|---|---|---|")
     for name, seconds in times.items():
         ratio = _ratio(times["straightforward, torch float32"], seconds)
         print(f"| {name} | {1 / np.median(seconds):.1f} | {ratio:.1f} |")
-    apart = np.abs(quick.over_time(mels).mean(axis=2) - exact.over_time(mels).mean(axis=2)).max()
-    print(f"\nLargest difference of a logit in bfloat16: {apart:.3f}, spread {exact.over_time(mels).std():.2f}.\n")
+    apart = np.abs(quick.forward_features(mels).mean(axis=2) - exact.forward_features(mels).mean(axis=2)).max()
+    print(
+        f"\nLargest difference of a logit in bfloat16: {apart:.3f}, spread {exact.forward_features(mels).std():.2f}.\n"
+    )
 
 
 def _memory() -> None:

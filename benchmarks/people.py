@@ -108,7 +108,7 @@ def read(folder: Path, excerpts: Sequence[Track]) -> People:
 
 def said(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
     """A model's logits of some files."""
-    scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=parallel.cores())]
+    scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=parallel.cpu_count())]
     return calibration.logit(np.stack(scores))
 
 

@@ -21,7 +21,7 @@ from moodfield.training import augment, batches, loop, pipeline, recipe
 from moodfield.training.recipe import Recipe
 
 STEPS, SMOOTH = 200, 10
-SETTINGS = ("mel.overlap=0.25", "mel.bands=128", "batch.size=8", "schedule.peak=1e-3", "loss.pos_weight=1")
+SETTINGS = ("mel.hop_length=1536", "mel.n_mels=128", "batch.size=8", "schedule.peak=1e-3", "loss.pos_weight=1")
 COLOURS = {"float32": "#1b3a4b", "float32, other order of sums": "#8aa1ad", "bfloat16": "#e07a1f"}
 """the second is what rounding alone does: the same numbers, in another layout"""
 
@@ -36,7 +36,7 @@ def main() -> None:
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     plan = recipe.change(Recipe(), *SETTINGS)
     whole, _ = emotify.tracks(data)
-    place = pipeline.Place(data / "audio", given.store, Path(), parallel.cores())
+    place = pipeline.RunPaths(data / "audio", given.store, Path(), parallel.cpu_count())
     pipeline.gather(whole.tracks, plan, place)
     material = pipeline.material(whole, whole.truth.astype(np.float32), plan, place)
     statistics = place.mels(plan.mel).statistics(whole.tracks)
@@ -57,10 +57,10 @@ def main() -> None:
     print(f"[{given.to.name}](../{given.to})")
 
 
-def _curve(plan: Recipe, material: batches.Material, statistics: object, precision: str) -> list[float]:
+def _curve(plan: Recipe, material: batches.ClipDataset, statistics: object, precision: str) -> list[float]:
     torch.manual_seed(plan.seed)
-    net = nets.create("fa_resnet", bands=plan.mel.bands, tags=material.truth.tracks().shape[1])
-    net.standardize.fill(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    net = nets.create("fa_resnet", n_mels=plan.mel.n_mels, n_tags=material.truth.tracks().shape[1])
+    net.standardize.set_statistics(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
     if precision != "float32":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)

@@ -31,7 +31,7 @@ import soundfile
 from moodfield import audio, parallel
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.mel import MelConfig
-from moodfield.training.mel_cache import Store
+from moodfield.training.mel_cache import MelCache
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,8 @@ def main() -> None:
         tracks = _decoded(files, place / "wav")
         print("## The store\n")
         _extraction(tracks, files, place)
-        _clips(Store(place / "ours", MelConfig(), place / "wav"), tracks)
-        _waiting(Store(place / "ours", MelConfig(), place / "wav"), tracks)
+        _clips(MelCache(place / "ours", MelConfig(), place / "wav"), tracks)
+        _waiting(MelCache(place / "ours", MelConfig(), place / "wav"), tracks)
 
 
 def _decoded(files: list[Path], folder: Path) -> list[Track]:
@@ -65,24 +65,24 @@ def _decoded(files: list[Path], folder: Path) -> list[Track]:
     folder.mkdir()
     tracks = []
     for number, file in enumerate(files):
-        waveform = audio.read(file, rate=MelConfig().rate)
-        soundfile.write(folder / f"{number}.wav", waveform.samples, waveform.rate, subtype="FLOAT")
+        waveform = audio.read(file, sample_rate=MelConfig().sample_rate)
+        soundfile.write(folder / f"{number}.wav", waveform.samples, waveform.sample_rate, subtype="FLOAT")
         tracks.append(Track(str(number), f"{number}.wav", waveform.seconds, ()))
     return tracks
 
 
 def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     """Seconds for all tracks, in turns."""
-    jobs, seconds = parallel.cores(), sum(track.seconds for track in tracks)
+    jobs, seconds = parallel.cpu_count(), sum(track.seconds for track in tracks)
     ours, theirs, encoded = [], [], []
     for _ in range(REPEATS):
         shutil.rmtree(place / "ours", ignore_errors=True)
-        ours.append(_timed(partial(_extract, Store(place / "ours", MelConfig(), place / "wav"), tracks, jobs)))
+        ours.append(_timed(partial(_extract, MelCache(place / "ours", MelConfig(), place / "wav"), tracks, jobs)))
         theirs.append(_timed(partial(_librosa, tracks, place, jobs)))
         shutil.rmtree(place / "encoded", ignore_errors=True)
         originals = [Track(file.name, file.name, 0.0, ()) for file in files]
         encoded.append(
-            _timed(partial(_extract, Store(place / "encoded", MelConfig(), files[0].parent), originals, jobs))
+            _timed(partial(_extract, MelCache(place / "encoded", MelConfig(), files[0].parent), originals, jobs))
         )
     print(
         f"{len(tracks)} tracks, {seconds / 60:.0f} min, hop 512, {jobs} processes, begun anew each time; "
@@ -98,7 +98,7 @@ def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
     print(f"\nlibrosa / moodfield: {np.median(np.divide(theirs, ours)):.2f}.\n")
 
 
-def _extract(store: Store, tracks: list[Track], jobs: int) -> None:
+def _extract(store: MelCache, tracks: list[Track], jobs: int) -> None:
     for _, result in store.extract(tracks, jobs=jobs):
         if isinstance(result, Exception):
             raise result
@@ -118,11 +118,11 @@ def _librosa_one(work: tuple[Path, Path]) -> None:
 
     import mel as librosas
 
-    samples, _ = librosa.load(work[0], sr=MelConfig().rate)
+    samples, _ = librosa.load(work[0], sr=MelConfig().sample_rate)
     np.save(work[1], librosas.chain(samples, MelConfig()).T.astype(np.float16))
 
 
-def _clips(store: Store, tracks: list[Track]) -> None:
+def _clips(store: MelCache, tracks: list[Track]) -> None:
     """Random clips of 10 s, as float32, from memory and from the disk, by one thread and by several."""
     from moodfield.training.recipe import Recipe
 
@@ -148,7 +148,7 @@ def _clips(store: Store, tracks: list[Track]) -> None:
     print()
 
 
-def _settle(store: Store, tracks: list[Track], *, cold: bool) -> None:
+def _settle(store: MelCache, tracks: list[Track], *, cold: bool) -> None:
     """Have the system forget the files, or know them."""
     for _, path in store.extract(tracks):
         with Path(path).open("rb") as file:
@@ -159,23 +159,23 @@ def _settle(store: Store, tracks: list[Track], *, cold: bool) -> None:
                 file.read()
 
 
-def _waiting(store: Store, tracks: list[Track]) -> None:
+def _waiting(store: MelCache, tracks: list[Track]) -> None:
     """Time in which a step of the default recipe waits for its batch."""
     import torch
 
     from moodfield import nets
     from moodfield.training import augment, batches, loop, recipe
-    from moodfield.training.batches import Material, TrackTruth
+    from moodfield.training.batches import ClipDataset, TrackTruth
     from moodfield.training.recipe import Recipe
 
     plan = recipe.change(Recipe(), "precision=bf16-mixed", f"schedule.constant={STEPS}")
     loop.keep_freed_memory(plan)
     generator, size = np.random.default_rng(0), plan.batch.size
     many = tuple(store.open(track) for track in tracks) * (size * STEPS // len(tracks) + 1)
-    material = Material(many[: size * STEPS], TrackTruth(np.zeros((size * STEPS, nets.TAGS), np.float32)))
+    material = ClipDataset(many[: size * STEPS], TrackTruth(np.zeros((size * STEPS, nets.TAGS), np.float32)))
     net = nets.create("fa_resnet").to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-    fill = np.zeros(plan.mel.bands, np.float32)
+    fill = np.zeros(plan.mel.n_mels, np.float32)
 
     def made() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
         drawn = batches.epoch(material, clip_frames=plan.clip_frames, size=size, fill=fill, generator=generator)

@@ -28,16 +28,16 @@ from moodfield.distillation import distill, teacher
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
 from moodfield.training import distributed, loop, pipeline, recipe, validation
-from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.batches import ClipDataset, TrackTruth
 from moodfield.training.recipe import Recipe
 
 HERE = Path(__file__).parent
 BASE = (
     "net.width=32",
     "net.frequency_aware=true",
-    "mel.rate=22050",
-    "mel.overlap=0.25",
-    "mel.bands=128",
+    "mel.sample_rate=22050",
+    "mel.hop_length=1536",
+    "mel.n_mels=128",
     f"batch.clip_seconds={teacher.WINDOW}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
@@ -65,10 +65,10 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "ρ 5, in time 22": ("net.rho_time=22",),
         },
         "width": {"64 channels": ("net.width=64",)},
-        "hop": {"512 samples": ("mel.overlap=0.75",)},
+        "hop": {"512 samples": ("mel.hop_length=512",)},
         "mel": {
-            "12 kHz, as the teacher": ("mel.rate=12000", "mel.window=1024"),
-            "12 kHz, and plain": ("mel.rate=12000", "mel.window=1024", "mel.kind=plain"),
+            "12 kHz, as the teacher": ("mel.sample_rate=12000", "mel.n_fft=1024"),
+            "12 kHz, and plain": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.kind=plain"),
         },
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
         "twice as long": {
@@ -170,9 +170,9 @@ class Student:
 
     plan: Recipe
     """how it learned"""
-    judge: Material
+    judge: ClipDataset
     """the held-out tracks, with what the teacher says of them"""
-    excerpts: Material
+    excerpts: ClipDataset
     """those of Emotify"""
     run: Path
     """the folder of its weights"""
@@ -199,7 +199,7 @@ def main() -> None:
         loop.keep_freed_memory(Recipe())
         found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)
-        place = pipeline.Place(given.music, given.store, given.to)
+        place = pipeline.RunPaths(given.music, given.store, given.to)
         chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
         if given.together:
             print(_together([_student(*each, found, checkpoint, judges, place) for each in chosen], judges))
@@ -230,15 +230,15 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 
 
 def _student(
-    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.Place
+    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
     """A student that is trained, or was."""
     precision = "bf16-mixed" if distributed.knows_bfloat16() else "32-true"
     plan = recipe.change(_plan(variant), f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
-    own = pipeline.Place(place.music, place.store, place.run / f"{name}-{seed}", parallel.cores())
-    given = distill.lesson(plan, found, checkpoint, own, speeds=speeds)
+    own = pipeline.RunPaths(place.music, place.store, place.run / f"{name}-{seed}", parallel.cpu_count())
+    given = distill.prepare(plan, found, checkpoint, own, speeds=speeds)
     loop.train(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run)
     return Student(plan, given.judge, _excerpts(plan, judges, own), own.run)
 
@@ -259,19 +259,19 @@ def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
 
-def _excerpts(plan: Recipe, judges: Judges, place: pipeline.Place) -> Material:
+def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDataset:
     """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
-    heard = pipeline.Place(judges.audio, place.store, place.run, place.jobs)
+    heard = pipeline.RunPaths(judges.audio, place.store, place.run, place.jobs)
     pipeline.gather(judges.excerpts.tracks, plan, heard)
     mels = heard.mels(plan.mel)
     nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
-    return Material(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
+    return ClipDataset(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
 
 
 def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
     """The scores that some of its weights give the held-out tracks, and the excerpts."""
     vocabulary = judges.excerpts.vocabulary
-    net = student.plan.net.build(bands=student.plan.mel.bands, tags=len(vocabulary))
+    net = student.plan.net.build(bands=student.plan.mel.n_mels, tags=len(vocabulary))
     loop.load(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
@@ -279,7 +279,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
     return heldout, excerpts
 
 
-def _worth(judge: Material, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
+def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
     """What scores are worth: by the teacher on held-out packages, and by people."""
     heldout, excerpts = said
     ranks = metrics.spearman(judge.truth.tracks(), heldout)

@@ -47,13 +47,15 @@ def main() -> None:
     whole, folds = emotify.tracks(data)
     plan = recipe.change(Recipe(), *emotify.SETTINGS)
     loop.keep_freed_memory(plan)
-    place = pipeline.Place(data / "audio", given.store, given.to, parallel.cores())
+    place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
     pipeline.gather(whole.tracks, plan, place)
     found = [_curves(plan, whole, folds, fold, place) for fold in given.folds]
     _table(found, plan)
 
 
-def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place) -> dict[str, np.ndarray]:
+def _curves(
+    plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
+) -> dict[str, np.ndarray]:
     """Scores (epochs × ways), seconds of each validation, and seconds of every training epoch."""
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
@@ -61,7 +63,7 @@ def _curves(plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pip
         pipeline.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
     )
     statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = plan.net.build(bands=plan.mel.bands, tags=len(whole.vocabulary))
+    net = plan.net.build(bands=plan.mel.n_mels, tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []
     began = time.monotonic()
 

@@ -25,8 +25,8 @@ from moodfield.training import loop, pipeline, recipe
 from moodfield.training.recipe import Recipe
 
 BUDGET = (
-    "mel.overlap=0.25",
-    "mel.bands=128",
+    "mel.hop_length=1536",
+    "mel.n_mels=128",
     "batch.clip_seconds=10",
     "loss.pos_weight=1",
     "schedule.warm_up=4",
@@ -41,10 +41,10 @@ BUDGET = (
 )
 """what all share; a system may then change it"""
 ORGANISERS = (
-    "mel.rate=12000",
-    "mel.window=512",
-    "mel.overlap=0.5",
-    "mel.bands=96",
+    "mel.sample_rate=12000",
+    "mel.n_fft=512",
+    "mel.hop_length=256",
+    "mel.n_mels=96",
     "mel.kind=plain",
     "batch.clip_seconds=29.12",
 )
@@ -61,7 +61,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "VGG-ish, 29 s, plain mel": ("net=vgg", "net.width=16", *ORGANISERS),
     "FA-ResNet, time ρ 2": ("net=fa_resnet", "net.width=32", "net.rho_time=2"),
     "FA-ResNet, time ρ 9": ("net=fa_resnet", "net.width=32", "net.rho_time=9"),
-    "FA-ResNet, hop 512": ("net=fa_resnet", "net.width=32", "mel.overlap=0.75"),
+    "FA-ResNet, hop 512": ("net=fa_resnet", "net.width=32", "mel.hop_length=512"),
 }
 PAIRS = (
     ("FA-ResNet", "CP-ResNet", ""),
@@ -122,8 +122,8 @@ def main() -> None:
     for fold in given.folds:
         for system in given.only:
             if fold not in _found(system):
-                place = pipeline.Place(
-                    data / "audio", given.store, given.to / _plain(system) / str(fold), parallel.cores()
+                place = pipeline.RunPaths(
+                    data / "audio", given.store, given.to / _plain(system) / str(fold), parallel.cpu_count()
                 )
                 result = _judge(system, whole, folds, fold, place)
                 emotify.keep(RESULTS, vars(result))
@@ -136,7 +136,7 @@ def _settings(system: str) -> tuple[str, ...]:
     return (*BUDGET, *SYSTEMS[system])
 
 
-def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.Place) -> Result:
+def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths) -> Result:
     """Train a system on four folds and judge it on the fifth."""
     plan = recipe.change(Recipe(), *_settings(system))
     pipeline.gather(whole.tracks, plan, place)

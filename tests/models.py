@@ -18,8 +18,8 @@ from moodfield.training import export
 from moodfield.training.recipe import Recipe
 
 RATE = 22_050
-MEL = MelConfig(rate=RATE, window=1_024, bands=64)
-PLAIN_MEL = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+MEL = MelConfig(sample_rate=RATE, n_fft=1_024, n_mels=64)
+PLAIN_MEL = MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain")
 """what the organisers' baseline wants"""
 VOCABULARY = ("happy", "film", "sad", "[dark]", "slow")
 THRESHOLDS = (0.5, 0.4, 0.5, 0.5, float("inf"))
@@ -37,7 +37,7 @@ def music(seconds: float, *, seed: int = 0, rate: int = RATE) -> Waveform:
 
 def save(path: Path, waveform: Waveform) -> Path:
     """A file of that music, of the kind its suffix says; in pieces, since libvorbis crashes on long ones."""
-    with sf.SoundFile(path, "w", waveform.rate, 1) as file:
+    with sf.SoundFile(path, "w", waveform.sample_rate, 1) as file:
         for start in range(0, len(waveform.samples), 2**15):
             file.write(waveform.samples[start : start + 2**15])
     return path
@@ -75,11 +75,11 @@ def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
     """A small network with random weights, batch norms and statistics, whose logits have a natural size for `music`."""
     torch.manual_seed(seed)
     config = mel_of(name)
-    net = nets.create(name, bands=config.bands, tags=len(VOCABULARY), width=4, **changes)
+    net = nets.create(name, n_mels=config.n_mels, n_tags=len(VOCABULARY), width=4, **changes)
     stir(net)
-    mels = torch.from_numpy(mel.mel(music(60, rate=config.rate), config))
+    mels = torch.from_numpy(mel.mel(music(60, rate=config.sample_rate), config))
     net.standardize.mean.copy_(mels.mean(dim=1))
-    net.standardize.spread.copy_(mels.std(dim=1))
+    net.standardize.std.copy_(mels.std(dim=1))
     frames = 1_400 if name == "vgg" else 500
     net(torch.stack(mels[:, : 5_000 // frames * frames].split(frames, dim=1)[: mels.shape[1] // frames]))
     assert net(mels[None, :, :2_000])[0].std() > 0.1

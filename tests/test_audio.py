@@ -19,7 +19,7 @@ import soxr
 from moodfield import audio
 from moodfield.audio import Waveform
 from moodfield.decoding import decoders, downmix, sniffing
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 RATE = 44_100
 BY_SOUNDFILE = ("wav", "flac", "ogg", "mp3", "opus")
@@ -68,9 +68,9 @@ def make(folder: Path, kind: str, samples: np.ndarray) -> Path:
     return save(path, samples)
 
 
-def refusal(source: audio.Source, *, rate: int = RATE) -> BadAudio:
-    with pytest.raises(BadAudio) as caught:
-        audio.read(source, rate=rate)
+def refusal(source: audio.Source, *, rate: int = RATE) -> AudioError:
+    with pytest.raises(AudioError) as caught:
+        audio.read(source, sample_rate=rate)
     assert caught.value.reason in audio.REASONS
     assert "wanted" in str(caught.value)
     return caught.value
@@ -82,8 +82,8 @@ def refusal(source: audio.Source, *, rate: int = RATE) -> BadAudio:
 @pytest.mark.parametrize("kind", [*BY_SOUNDFILE, *BY_AV])
 def test_every_kind_of_file_is_read(tmp_path: Path, kind: str) -> None:
     samples = music()
-    waveform = audio.read(make(tmp_path, kind, samples), rate=RATE)
-    assert waveform.rate == RATE
+    waveform = audio.read(make(tmp_path, kind, samples), sample_rate=RATE)
+    assert waveform.sample_rate == RATE
     assert waveform.samples.dtype == np.float32
     assert waveform.seconds == pytest.approx(2.0, abs=0.06)  # lossy codecs pad
     mono = samples.mean(axis=1)
@@ -100,7 +100,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path, kind: str) -> None:
 )
 def test_integers_are_scaled_to_one(tmp_path: Path, kind: str, bits: int) -> None:
     samples = music(channels=1)
-    waveform = audio.read(save(tmp_path / "x.wav", samples, subtype=kind), rate=RATE)
+    waveform = audio.read(save(tmp_path / "x.wav", samples, subtype=kind), sample_rate=RATE)
     assert np.abs(waveform.samples - samples[:, 0]).max() <= 2.0 ** (1 - bits)
 
 
@@ -127,7 +127,7 @@ def test_every_sample_format_of_pyav_is_scaled_to_one(dtype: str, layout: str, s
 def test_rates_and_channels(tmp_path: Path, rate: int, channels: int) -> None:
     samples = music(rate=rate, channels=channels)
     path = save(tmp_path / "x.wav", samples, rate=rate, subtype="PCM_24")
-    waveform = audio.read(path, rate=RATE)
+    waveform = audio.read(path, sample_rate=RATE)
     decoded = sf.read(path, dtype="float32", always_2d=True)[0]
     np.testing.assert_array_equal(waveform.samples, soxr.resample(decoded.mean(axis=1), rate, RATE, quality="HQ"))
     assert waveform.seconds == pytest.approx(2.0, abs=1e-3)
@@ -140,38 +140,38 @@ def test_real_music_equals_decoding_and_resampling_at_once(data: Path, rate: int
     once = samples.mean(axis=1)
     if came != rate:
         once = soxr.resample(once, came, rate, quality="HQ")
-    np.testing.assert_array_equal(audio.read(path, rate=rate).samples, once)
+    np.testing.assert_array_equal(audio.read(path, sample_rate=rate).samples, once)
 
 
 @pytest.mark.parametrize("kind", ["flac", "ogg", "mp3", "m4a"])
 def test_reading_is_joining_the_blocks_and_a_second_pass_is_equal(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path, kind, music(5.0))
-    first, second = (list(audio.blocks(path, rate=16_000)) for _ in range(2))
+    first, second = (list(audio.blocks(path, sample_rate=16_000)) for _ in range(2))
     assert len(first) > 3
-    np.testing.assert_array_equal(np.concatenate(first), audio.read(path, rate=16_000).samples)
+    np.testing.assert_array_equal(np.concatenate(first), audio.read(path, sample_rate=16_000).samples)
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp3", "m4a"])
 def test_the_size_of_blocks_changes_nothing(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, kind, music(3.0))
-    usual = audio.read(path, rate=16_000).samples
+    usual = audio.read(path, sample_rate=16_000).samples
     monkeypatch.setattr(decoders, "BLOCK", 1_000)
     with path.open("rb") as file:
         assert len(list(decoders.decode(file, sniffing.streams(file), print))) > 40
-    np.testing.assert_array_equal(audio.read(path, rate=16_000).samples, usual)
+    np.testing.assert_array_equal(audio.read(path, sample_rate=16_000).samples, usual)
 
 
 def test_both_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, "flac", music())
-    by_soundfile = audio.read(path, rate=RATE).samples
+    by_soundfile = audio.read(path, sample_rate=RATE).samples
 
     def unknown(path: Path) -> None:
         raise sf.LibsndfileError(1)
 
     pytest.importorskip("av")
     monkeypatch.setattr(decoders, "_ForwardOnly", unknown)
-    np.testing.assert_array_equal(audio.read(path, rate=RATE).samples, by_soundfile)
+    np.testing.assert_array_equal(audio.read(path, sample_rate=RATE).samples, by_soundfile)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_both_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_content_decides_not_the_name(tmp_path: Path, kind: str, name: str) -> None:
     path = make(tmp_path, kind, music())
-    wanted = audio.read(path, rate=RATE).samples
-    renamed = audio.read(path.rename(tmp_path / name), rate=RATE).samples
+    wanted = audio.read(path, sample_rate=RATE).samples
+    renamed = audio.read(path.rename(tmp_path / name), sample_rate=RATE).samples
     np.testing.assert_allclose(renamed, wanted, atol=1e-6)  # the two decoders of Ogg differ that much
 
 
@@ -198,19 +198,19 @@ def test_content_decides_not_the_name(tmp_path: Path, kind: str, name: str) -> N
 def test_odd_names_are_only_names(tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, kind, music()).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert audio.read(name, rate=RATE).seconds == pytest.approx(2.0, abs=0.06)
+    assert audio.read(name, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.06)
 
 
 def test_a_name_that_is_no_text_is_only_a_name(tmp_path: Path) -> None:
     path = make(tmp_path, "wav", music()).rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
-    assert audio.read(path, rate=RATE).seconds == 2.0
+    assert audio.read(path, sample_rate=RATE).seconds == 2.0
 
 
 def test_a_waveform_is_a_source_too() -> None:
     samples = music(rate=22_050, channels=1)[:, 0]
-    resampled = audio.read(Waveform(samples, 22_050), rate=RATE)
+    resampled = audio.read(Waveform(samples, 22_050), sample_rate=RATE)
     np.testing.assert_array_equal(resampled.samples, soxr.resample(samples, 22_050, RATE, quality="HQ"))
-    np.testing.assert_array_equal(audio.read(Waveform(samples, 22_050), rate=22_050).samples, samples)
+    np.testing.assert_array_equal(audio.read(Waveform(samples, 22_050), sample_rate=22_050).samples, samples)
     assert Waveform(samples, 22_050).seconds == 2.0
 
 
@@ -218,7 +218,7 @@ def test_a_waveform_may_be_a_strided_or_read_only_view() -> None:
     samples = music(rate=22_050)
     samples.flags.writeable = False
     wanted = soxr.resample(samples[:, 1].copy(), 22_050, RATE, quality="HQ")
-    np.testing.assert_array_equal(audio.read(Waveform(samples[:, 1], 22_050), rate=RATE).samples, wanted)
+    np.testing.assert_array_equal(audio.read(Waveform(samples[:, 1], 22_050), sample_rate=RATE).samples, wanted)
 
 
 # odd files that play
@@ -227,17 +227,17 @@ def test_a_waveform_may_be_a_strided_or_read_only_view() -> None:
 def test_junk_before_the_first_frame_of_an_mp3_is_skipped(tmp_path: Path) -> None:
     path = make(tmp_path, "mp3", music())
     path.write_bytes(bytes(700) + path.read_bytes())
-    assert audio.read(path, rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
+    assert audio.read(path, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
 
 
 def test_a_wav_that_was_streamed_has_no_length_in_its_header(tmp_path: Path) -> None:
     path = make(tmp_path, "wav", music())
-    wanted = audio.read(path, rate=RATE).samples
+    wanted = audio.read(path, sample_rate=RATE).samples
     content = bytearray(path.read_bytes())
     where = content.index(b"data")
     content[4:8] = content[where + 4 : where + 8] = b"\xff" * 4
     path.write_bytes(content)
-    np.testing.assert_array_equal(audio.read(path, rate=RATE).samples, wanted)
+    np.testing.assert_array_equal(audio.read(path, sample_rate=RATE).samples, wanted)
 
 
 def test_a_header_that_lies_about_its_length_is_not_believed(tmp_path: Path) -> None:
@@ -248,16 +248,16 @@ def test_a_header_that_lies_about_its_length_is_not_believed(tmp_path: Path) -> 
     path.write_bytes(content)
     with sf.SoundFile(path) as file:
         assert file.frames > 10**12
-    assert audio.read(path, rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
+    assert audio.read(path, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["wav", "ogg", "mp3", "flac", "aac", "wma"])
 def test_of_a_file_cut_off_what_plays_is_used(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path, kind, music(8.0))
-    whole = audio.read(path, rate=RATE)
+    whole = audio.read(path, sample_rate=RATE)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    cut = audio.read(path, rate=RATE)
+    cut = audio.read(path, sample_rate=RATE)
     assert 2.0 < cut.seconds < 0.6 * whole.seconds
     np.testing.assert_allclose(cut.samples[:RATE], whole.samples[:RATE], atol=1e-6)
 
@@ -273,7 +273,7 @@ def test_damage_in_the_middle_costs_what_is_damaged_and_is_logged(
     content[middle : middle + len(content) // 20] = bytes(len(content) // 20)
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING, logger="moodfield"):
-        waveform = audio.read(path, rate=RATE)
+        waveform = audio.read(path, sample_rate=RATE)
     assert least <= waveform.seconds < 7.99
     assert [record.getMessage().startswith(f"{path}: ") for record in caplog.records] == [True] * len(caplog.records)
     assert caplog.records
@@ -298,7 +298,7 @@ def test_without_codecs_damaged_flac_is_used_up_to_there_and_a_line_says_what_he
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     without_pyav(monkeypatch)
-    assert 2.0 < audio.read(path, rate=RATE).seconds < 5.0
+    assert 2.0 < audio.read(path, sample_rate=RATE).seconds < 5.0
     assert "moodfield[codecs]" in caplog.text
 
 
@@ -361,7 +361,7 @@ def test_no_permission() -> None:
         folder.chmod(0o755)
         (folder / "closed").mkdir()
         path, hidden = make(folder, "wav", music()), make(folder / "closed", "wav", music())
-        assert audio.read(path, rate=RATE).seconds == 2.0
+        assert audio.read(path, sample_rate=RATE).seconds == 2.0
         path.chmod(0)
         (folder / "closed").chmod(0)
         if os.geteuid() == 0:
@@ -411,7 +411,7 @@ def test_silence(tmp_path: Path, kind: str) -> None:
 def test_one_small_sample_is_no_silence(tmp_path: Path, where: int) -> None:
     samples = np.zeros((5 * RATE, 1), np.float32)
     samples[where] = 2.0**-15
-    assert audio.read(save(tmp_path / "x.wav", samples), rate=RATE).seconds == 5.0
+    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).seconds == 5.0
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
@@ -420,7 +420,7 @@ def test_channels_of_opposite_polarity_are_subtracted(tmp_path: Path, kind: str)
     mono = music(3.0, channels=1)
     noise = np.random.default_rng(1).uniform(-1, 1, mono.shape).astype(np.float32) * 2.0**-16
     path = save(tmp_path / f"x.{kind}", np.hstack([mono, noise - mono]))
-    found = audio.read(path, rate=RATE).samples
+    found = audio.read(path, sample_rate=RATE).samples
     lag = np.correlate(found[10_000:30_000], mono[12_400:27_400, 0]).argmax() - 2_400
     assert np.corrcoef(found[12_400 + lag :][:15_000], mono[12_400:27_400, 0])[0, 1] > 0.99
 
@@ -428,7 +428,9 @@ def test_channels_of_opposite_polarity_are_subtracted(tmp_path: Path, kind: str)
 def test_only_what_cancels_throughout_is_subtracted(tmp_path: Path) -> None:
     mono = music(3.0, channels=1)
     beginning = np.vstack([-mono[:RATE], mono[RATE:]])
-    found = audio.read(save(tmp_path / "x.wav", np.hstack([mono, beginning]), subtype="FLOAT"), rate=RATE).samples
+    found = audio.read(
+        save(tmp_path / "x.wav", np.hstack([mono, beginning]), subtype="FLOAT"), sample_rate=RATE
+    ).samples
     np.testing.assert_array_equal(found, np.hstack([mono, beginning]).mean(axis=1))
 
 
@@ -436,7 +438,7 @@ def test_channels_that_cancel_later_on_are_reported(tmp_path: Path, caplog: pyte
     mono = music(30.0, channels=1)
     beginning = np.vstack([mono[: 2 * RATE], -mono[2 * RATE :]])
     path = save(tmp_path / "x.wav", np.hstack([mono, beginning]), subtype="FLOAT")
-    found = audio.read(path, rate=RATE).samples
+    found = audio.read(path, sample_rate=RATE).samples
     assert np.abs(found[2 * RATE :]).max() == 0
     assert "cancel" in caplog.text
     assert str(path) in caplog.text
@@ -444,7 +446,7 @@ def test_channels_that_cancel_later_on_are_reported(tmp_path: Path, caplog: pyte
 
 def test_wide_stereo_is_averaged(tmp_path: Path) -> None:
     left, right = music(2.0, channels=1), np.roll(music(2.0, channels=1), 17) * -0.4
-    found = audio.read(save(tmp_path / "x.wav", np.hstack([left, right]), subtype="FLOAT"), rate=RATE).samples
+    found = audio.read(save(tmp_path / "x.wav", np.hstack([left, right]), subtype="FLOAT"), sample_rate=RATE).samples
     np.testing.assert_array_equal(found, np.hstack([left, right]).mean(axis=1))
 
 
@@ -463,7 +465,7 @@ def test_the_message_about_a_short_file_does_not_contradict_itself(tmp_path: Pat
 
 def test_short_files(tmp_path: Path) -> None:
     samples = music(1.0)
-    assert audio.read(save(tmp_path / "x.wav", samples), rate=RATE).seconds == 1.0
+    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).seconds == 1.0
     assert refusal(save(tmp_path / "x.wav", samples[:-1])).reason == "too-short"
     assert refusal(save(tmp_path / "x.wav", samples[:0])).reason == "too-short"
     path = save(tmp_path / "x.wav", samples)
@@ -475,7 +477,7 @@ def test_short_files(tmp_path: Path) -> None:
 def test_long_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, "flac", music(5.0))
     monkeypatch.setattr(audio, "MOST_SECONDS", 5.0)
-    assert audio.read(path, rate=RATE).seconds == 5.0
+    assert audio.read(path, sample_rate=RATE).seconds == 5.0
     monkeypatch.setattr(audio, "MOST_SECONDS", 4.9)
     assert refusal(path).reason == "too-long"
 
@@ -499,18 +501,18 @@ def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
     content[24:28] = struct.pack("<I", 2_000_000)
     path.write_bytes(content)
     assert refusal(path).reason == "bad-rate"
-    with pytest.raises(BadAudio, match="wanted 1000 to 768000"):
+    with pytest.raises(AudioError, match="wanted 1000 to 768000"):
         Waveform(music(channels=1)[:, 0], 0)
-    with pytest.raises(BadConfig, match="rate=0"):
-        audio.read(path, rate=0)
+    with pytest.raises(ConfigError, match="rate=0"):
+        audio.read(path, sample_rate=0)
 
 
 def test_waveforms_of_other_shapes_and_types_are_refused() -> None:
     script = (  # by itself, as these tests check shapes even before the room does
-        "import numpy as np; from moodfield.audio import BadAudio, Waveform\n"
+        "import numpy as np; from moodfield.audio import AudioError, Waveform\n"
         "for samples in (np.zeros((9, 2), np.float32), np.zeros(9, np.int16)):\n"
         "    try: Waveform(samples, 44100)\n"
-        "    except BadAudio as error: print(error.reason, error)\n"
+        "    except AudioError as error: print(error.reason, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     shape, kind = done.stdout.splitlines()
@@ -524,7 +526,7 @@ def test_damage_at_the_start_costs_the_start(tmp_path: Path, caplog: pytest.LogC
     content = bytearray(path.read_bytes())
     content[9_000:60_000] = bytes(51_000)
     path.write_bytes(content)
-    assert 3.0 < audio.read(path, rate=RATE).seconds < 4.0
+    assert 3.0 < audio.read(path, sample_rate=RATE).seconds < 4.0
     assert caplog.records
 
 
@@ -564,9 +566,9 @@ def test_files_are_closed_at_the_end_when_abandoned_and_after_errors(tmp_path: P
     def is_open() -> bool:
         return any(str(path) in name for name in open_files())
 
-    audio.read(path, rate=RATE)
+    audio.read(path, sample_rate=RATE)
     assert not is_open()
-    stream = audio.blocks(path, rate=RATE)
+    stream = audio.blocks(path, sample_rate=RATE)
     next(stream)
     assert is_open()
     stream.close()
@@ -580,7 +582,7 @@ def test_files_are_closed_at_the_end_when_abandoned_and_after_errors(tmp_path: P
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     script = (  # not getrusage, which counts the parent's memory from before the start
         "import re, sys; from moodfield import audio\n"
-        "n = sum(len(block) for block in audio.blocks(sys.argv[1], rate=16000))\n"
+        "n = sum(len(block) for block in audio.blocks(sys.argv[1], sample_rate=16000))\n"
         "print(n, *re.findall(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()))"
     )
     peaks = []
@@ -596,9 +598,11 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
 
 def test_two_threads_read_at_once(tmp_path: Path) -> None:
     path = make(tmp_path, "ogg", music(5.0))
-    wanted = audio.read(path, rate=16_000).samples
+    wanted = audio.read(path, sample_rate=16_000).samples
     found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.append(audio.read(path, rate=16_000).samples)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(audio.read(path, sample_rate=16_000).samples)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -672,8 +676,8 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, kind
     for seed in range(60):
         path.write_bytes(mutated(content, np.random.default_rng(seed)))
         try:
-            waveform = audio.read(path, rate=16_000)
-        except BadAudio as error:
+            waveform = audio.read(path, sample_rate=16_000)
+        except AudioError as error:
             outcomes.add(error.reason)
         else:
             assert np.isfinite(waveform.samples).all()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.training import augment
 from moodfield.training.augment import AugmentConfig
 
@@ -163,5 +163,5 @@ def test_the_loss_of_mixed_truth_is_the_mixed_loss(weight):
     [{"roll_frames": -1}, {"mixup_alpha": -0.1}, {"mixup_alpha": float("nan")}, {"mixup_alpha": float("inf")}],
 )
 def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(BadConfig, match=r"roll_frames|mixup_alpha"):
+    with pytest.raises(ConfigError, match=r"roll_frames|mixup_alpha"):
         AugmentConfig(**setting)

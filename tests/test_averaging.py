@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import models
 from moodfield import nets
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.training import averaging, recipe
 from moodfield.training.averaging import AveragingConfig
 from moodfield.training.recipe import Recipe
@@ -41,21 +41,23 @@ def test_the_start_follows_the_schedule_unless_it_is_given(config, schedule, wan
 
 
 def test_a_start_after_the_end_is_refused_with_the_recipe():
-    with pytest.raises(BadConfig, match=r"averaging.start=201 came for 200 epochs; lower it, or set averaging.every=0"):
+    with pytest.raises(
+        ConfigError, match=r"averaging.start=201 came for 200 epochs; lower it, or set averaging.every=0"
+    ):
         recipe.change(Recipe(), "averaging.start=201")
     assert recipe.change(Recipe(), "averaging.start=120").averaging.start == 120
 
 
 @pytest.mark.parametrize("wrong", [{"start": 0}, {"every": -1}, {"snapshots": 0}])
 def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(BadConfig, match="snapshots are 1 or more"):
+    with pytest.raises(ConfigError, match="snapshots are 1 or more"):
         AveragingConfig(**wrong)
 
 
 @pytest.fixture
 def net() -> nets.Net:
     torch.manual_seed(3)
-    return nets.create("fa_resnet", width=4, bands=32, tags=3)
+    return nets.create("fa_resnet", width=4, n_mels=32, n_tags=3)
 
 
 def test_the_mean_is_of_all_that_counted_and_the_network_is_not_touched(net):

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moodfield.errors import BadConfig, BadDataset
+from moodfield.errors import ConfigError, DatasetError
 from moodfield.training import batches
-from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
 
 BANDS = 4
 FILL = np.array([-1, -2, -3, -4], np.float32)
@@ -32,7 +32,7 @@ def numbered(tracks: int) -> TrackTruth:
     return TrackTruth(np.eye(tracks, dtype=np.float32))
 
 
-def clips_of(material: Material, *, clip_frames: int = 5, size: int = 2, seed: int = 0) -> list[tuple]:
+def clips_of(material: ClipDataset, *, clip_frames: int = 5, size: int = 2, seed: int = 0) -> list[tuple]:
     """An epoch as (track, first frame, truth), after a look at its batches."""
     found = []
     generator = np.random.default_rng(seed)
@@ -49,7 +49,7 @@ def clips_of(material: Material, *, clip_frames: int = 5, size: int = 2, seed: i
 @given(tracks=st.integers(1, 30), size=st.integers(2, 9), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
 def test_every_track_comes_once_with_its_truth_and_a_partial_batch_is_dropped(tracks, size, seed):
-    found = clips_of(Material(counting(*[8] * tracks), numbered(tracks)), size=size, seed=seed)
+    found = clips_of(ClipDataset(counting(*[8] * tracks), numbered(tracks)), size=size, seed=seed)
     names = [track for track, _, _ in found]
     whole = tracks - tracks % size
     assert len(names) == (whole or tracks), "one smaller batch if there is no other"
@@ -58,7 +58,7 @@ def test_every_track_comes_once_with_its_truth_and_a_partial_batch_is_dropped(tr
 
 
 def test_a_clip_begins_anywhere_in_its_track_with_equal_chance():
-    material = Material(counting(*[14] * 600), numbered(600))
+    material = ClipDataset(counting(*[14] * 600), numbered(600))
     starts = [start for seed in range(5) for _, start, _ in clips_of(material, size=50, seed=seed)]
     counts = np.bincount(starts, minlength=10)
     assert len(counts) == 10, "0 … 9: the last clip ends with the track"
@@ -66,25 +66,25 @@ def test_a_clip_begins_anywhere_in_its_track_with_equal_chance():
 
 
 def test_a_clip_is_consecutive_frames():
-    material = Material(counting(40, 40), numbered(2))
+    material = ClipDataset(counting(40, 40), numbered(2))
     ((mels, _),) = batches.epoch(material, clip_frames=9, size=2, fill=FILL, generator=np.random.default_rng(0))
     assert (mels[:, 1].diff(dim=1) == 1).all()
 
 
 def test_a_track_as_long_as_a_clip_is_the_clip():
-    material = Material(counting(5, 5), numbered(2))
+    material = ClipDataset(counting(5, 5), numbered(2))
     assert {start for seed in range(9) for _, start, _ in clips_of(material, seed=seed)} == {0}
 
 
 def test_a_short_track_is_followed_by_the_fill():
-    material = Material(counting(3, 3), numbered(2))
+    material = ClipDataset(counting(3, 3), numbered(2))
     ((mels, _),) = batches.epoch(material, clip_frames=7, size=2, fill=FILL, generator=np.random.default_rng(0))
     assert mels[0, 1, :3].tolist() == [0, 1, 2]
     assert mels[:, :, 3:].equal(torch.from_numpy(FILL)[None, :, None].expand(2, BANDS, 4))
 
 
 def test_the_generator_decides_everything():
-    material = Material(counting(*[50] * 12), numbered(12))
+    material = ClipDataset(counting(*[50] * 12), numbered(12))
     first, again, other = ([clip[:2] for clip in clips_of(material, size=4, seed=seed)] for seed in (0, 0, 1))
     assert first == again
     assert [track for track, _ in first] != [track for track, _ in other]
@@ -123,7 +123,7 @@ def test_what_goes_wrong_ahead_is_heard_in_its_turn():
 def test_values_are_those_stored():
     stored = np.random.default_rng(0).normal(size=(5, BANDS)).astype(np.float16)
     ((mels, _),) = batches.epoch(
-        Material((stored,), numbered(1)), clip_frames=5, size=4, fill=FILL, generator=np.random.default_rng(0)
+        ClipDataset((stored,), numbered(1)), clip_frames=5, size=4, fill=FILL, generator=np.random.default_rng(0)
     )
     np.testing.assert_array_equal(mels[0].numpy(), stored.T.astype(np.float32))
 
@@ -142,7 +142,9 @@ def windows(*counts: int) -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("step", [4.0, 3.5, 3.6])
 def test_every_window_comes_once_where_it_was_heard_and_the_last_ends_with_its_track(step):
     frames, counts, clip = (30, 18, 11), (6, 3, 2), 10
-    found = clips_of(Material(counting(*frames), WindowTruth(windows(*counts), step=step)), clip_frames=clip, size=11)
+    found = clips_of(
+        ClipDataset(counting(*frames), WindowTruth(windows(*counts), step=step)), clip_frames=clip, size=11
+    )
     assert len(found) == 11
     assert {(track, int(row[1])) for track, _, row in found} == {(t, w) for t in range(3) for w in range(counts[t])}
     for track, start, row in found:
@@ -178,11 +180,11 @@ def test_a_track_is_what_its_windows_are_in_the_mean():
     [{"clip_seconds": seconds} for seconds in (0.0, -1.0, float("nan"), float("inf"))] + [{"size": 1}],
 )
 def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(BadConfig, match=r"clip_seconds|size"):
+    with pytest.raises(ConfigError, match=r"clip_seconds|size"):
         BatchConfig(**setting)
 
 
 @pytest.mark.parametrize(("mels", "truth"), [(2, 3), (3, 2), (0, 0)])
 def test_mels_and_truth_of_different_tracks_are_refused(mels, truth):
-    with pytest.raises(BadDataset, match=f"{mels} mels and truth of {truth} tracks"):
-        Material(counting(*[5] * mels), TrackTruth(np.zeros((truth, 2), np.float32)))
+    with pytest.raises(DatasetError, match=f"{mels} mels and truth of {truth} tracks"):
+        ClipDataset(counting(*[5] * mels), TrackTruth(np.zeros((truth, 2), np.float32)))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import models
 from moodfield import nets
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets.blocks import DenseLayer, FrequencyAwareConv2d, ResidualBlock, ShakeShake, Standardize, convolution
 
 KERNELS = [(1, 1), (3, 1), (1, 3), (3, 3)]
@@ -46,7 +46,7 @@ def test_the_standardiser_gives_mean_0_and_spread_1():
 @pytest.mark.parametrize("spread", [0.0, -1.0, float("nan")])
 def test_the_standardiser_refuses_a_band_without_spread(spread):
     layer = Standardize(3)
-    with pytest.raises(BadConfig, match="some band never changes"):
+    with pytest.raises(ConfigError, match="some band never changes"):
         layer.fill(torch.ones(3), torch.tensor([1, spread, 1]))
     assert not layer.mean.any()
     assert (layer.spread == 1).all()
@@ -181,7 +181,7 @@ def test_only_convolutions_of_blocks_are_frequency_aware(name, changes, aware):
     ],
 )
 def test_only_a_frequency_aware_network_knows_high_from_low(name, changes, knows):
-    net = create(name, bands=160, rho_freq=0, rho_time=0, **changes)
+    net = create(name, n_mels=160, rho_freq=0, rho_time=0, **changes)
     models.stir(net)
     net.train()(torch.randn(2, 160, 120))
     net.eval()
@@ -444,4 +444,4 @@ def test_fresh_logits_are_exactly_zero(name):
     net = create(name)
     for mode in (net.train(), net.eval()):
         assert not mode(torch.randn(2, 40, 120)).any()
-        assert not mode.over_time(torch.randn(2, 40, 120)).any()
+        assert not mode.frame_logits(torch.randn(2, 40, 120)).any()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as oracle
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import bootstrap, metrics
 from moodfield.evaluation.bootstrap import Interval, System
 
@@ -336,16 +336,16 @@ def test_equal_systems_rarely_look_different():
 
 def test_systems_that_judged_other_tracks_are_refused():
     systems = [System(*random_problem(30)), System(*random_problem(31))]
-    with pytest.raises(BadScores, match=r"\[30, 31\] tracks"):
+    with pytest.raises(ScoresError, match=r"\[30, 31\] tracks"):
         bootstrap.bootstrap(systems, generator=generator())
-    with pytest.raises(BadScores, match="one or more"):
+    with pytest.raises(ScoresError, match="one or more"):
         bootstrap.bootstrap([], generator=generator())
-    with pytest.raises(BadConfig, match="resamples=0"):
+    with pytest.raises(ConfigError, match="resamples=0"):
         bootstrap.bootstrap(systems[:1], generator=generator(), resamples=0)
 
 
 def test_scores_that_cannot_be_ranked_are_refused():
-    with pytest.raises(BadScores, match="not finite"):
+    with pytest.raises(ScoresError, match="not finite"):
         System(np.eye(2), np.full((2, 2), np.nan))
 
 

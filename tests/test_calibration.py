@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from moodfield import calibration
 from moodfield.calibration import Calibration
 from moodfield.datasets import mtg_jamendo
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import calibration_fit, submissions
 from moodfield.evaluation.calibration_fit import ALIKE, Regularization
 
@@ -175,7 +175,7 @@ def test_groups_stay_together_and_parts_are_alike_in_size():
         calibration_fit.group_split(groups, 3, generator=np.random.default_rng(1)),
     )
     for count in (1, 61):
-        with pytest.raises(BadConfig, match=f"60 groups cannot be in {count} parts"):
+        with pytest.raises(ConfigError, match=f"60 groups cannot be in {count} parts"):
             calibration_fit.group_split(groups, count, generator=generator)
 
 
@@ -286,17 +286,17 @@ def test_logits_and_scores_go_back_and_forth():
 def test_what_cannot_be_compared_is_refused(truth, scores, said):
     truth, scores = np.array(truth), np.array(scores)
     for measure in (calibration_fit.brier, calibration_fit.log_loss, calibration_fit.expected_calibration_error):
-        with pytest.raises(BadScores, match=said):
+        with pytest.raises(ScoresError, match=said):
             measure(truth, scores)
-    with pytest.raises(BadScores, match=said):
+    with pytest.raises(ScoresError, match=said):
         calibration_fit.fit(truth, scores, strength=SOME)
 
 
 def test_settings_that_make_no_sense_are_refused():
     truth, logits = drawn(10, 1)
-    with pytest.raises(BadConfig, match="above 0"):
+    with pytest.raises(ConfigError, match="above 0"):
         calibration_fit.fit(truth, calibration.sigmoid(logits), strength=Regularization(0.0, 1.0))
-    with pytest.raises(BadConfig, match="bins=0"):
+    with pytest.raises(ConfigError, match="bins=0"):
         calibration_fit.reliability(truth, calibration.sigmoid(logits), bins=0)
 
 
@@ -304,7 +304,7 @@ def test_settings_that_make_no_sense_are_refused():
     ("slopes", "offsets"), [((1.0,), ()), ((-0.1,), (0.0,)), ((np.nan,), (0.0,)), ((1.0,), (np.inf,))]
 )
 def test_a_calibration_that_cannot_be_right_is_refused(slopes, offsets):
-    with pytest.raises(BadConfig, match="no slope below 0"):
+    with pytest.raises(ConfigError, match="no slope below 0"):
         Calibration(slopes, offsets)
 
 

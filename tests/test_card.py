@@ -18,7 +18,7 @@ from moodfield import calibration, card
 from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.clips import AnyLength, FixedLength
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 from moodfield.mel import MelConfig
 
 GOOD = Card(
@@ -27,7 +27,7 @@ GOOD = Card(
     licence="CC0-1.0",
     vocabulary=("happy", "sad", "film"),
     themes=("film",),
-    mel=MelConfig(bands=64),
+    mel=MelConfig(n_mels=64),
     lengths=AnyLength(least=17, stride=16, size=87, start=-35),
     net={"family": "cp_resnet", "width": 4, "frequency_aware": True, "share": 0.5, "whole": 1.0},
     thresholds=(0.5, math.inf, -math.inf),
@@ -38,7 +38,7 @@ STATED = json.loads(card.dumps(GOOD))
 
 
 def refusal(text: str | bytes) -> str:
-    with pytest.raises(BadModel) as caught:
+    with pytest.raises(ModelError) as caught:
         card.loads(text, name="x/card.json")
     return str(caught.value)
 
@@ -100,9 +100,9 @@ def test_always_stays_always_and_never_never():
 
 
 def test_a_slope_of_nothing_cannot_carry_a_decision():
-    with pytest.raises(BadModel, match="'tiny' could not decide it"):
+    with pytest.raises(ModelError, match="'tiny' could not decide it"):
         card.calibrated(GOOD, Calibration((1.0, 0.0, 1.0), (0.0,) * 3))
-    with pytest.raises(BadModel, match="it calibrates 2 tags of 3"):
+    with pytest.raises(ModelError, match="it calibrates 2 tags of 3"):
         replace(GOOD, calibration=Calibration((1.0,) * 2, (0.0,) * 2))
 
 
@@ -150,18 +150,18 @@ def test_a_missing_field_is_refused(name):
         ({"lengths": STATED["lengths"] | {"kind": "most"}}, "lengths.AnyLength.kind: Input should be 'any'"),
         ({"name": 7}, "name: Input should be a valid string"),
         ({"vocabulary": "happy"}, "vocabulary: Input should be a valid "),
-        ({"mel": STATED["mel"] | {"rate": "fast"}}, "mel.rate: Input should be a valid integer"),
+        ({"mel": STATED["mel"] | {"sample_rate": "fast"}}, "mel.sample_rate: Input should be a valid integer"),
         ({"mel": STATED["mel"] | {"kind": "mfcc"}}, "mel.kind: Input should be 'perceptual' or 'plain'"),
         ({"net": {"layers": [1, 2]}}, "net.layers"),
         ({"thresholds": [0.5, "high", 0.5]}, "thresholds.1: Input should be a valid number"),
         ({"thresholds": None}, "thresholds: Input should be a valid "),
         ({"calibration": {"slopes": [1, 1, -1], "offsets": [0, 0, 0]}}, "no slope below 0"),
         ({"calibration": {"slopes": [1, 1, "NaN"], "offsets": [0, 0, 0]}}, "all finite"),
-        ({"mel": STATED["mel"] | {"rate": 10}}, "rate < 1000"),
-        ({"mel": STATED["mel"] | {"window": 10**18}}, "beyond"),
-        ({"mel": STATED["mel"] | {"bands": 10**18}}, "beyond"),
-        ({"mel": STATED["mel"] | {"rate": 10**4_000}}, "beyond"),
-        ({"mel": STATED["mel"] | {"overlap": 2}}, "an overlap of 2.0"),
+        ({"mel": STATED["mel"] | {"sample_rate": 10}}, "sample_rate < 1000"),
+        ({"mel": STATED["mel"] | {"n_fft": 10**18}}, "beyond"),
+        ({"mel": STATED["mel"] | {"n_mels": 10**18}}, "beyond"),
+        ({"mel": STATED["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
+        ({"mel": STATED["mel"] | {"hop_length": 0}}, "hop_length"),
         ({"lengths": STATED["lengths"] | {"stride": 0}}, "at least 1"),
         ({"lengths": STATED["lengths"] | {"least": 10**18}}, "beyond 1048576 frames"),
         ({"lengths": {"kind": "fixed", "frames": 10**18, "step": 1}}, "at most 1048576"),
@@ -203,7 +203,7 @@ def test_all_contradictions_are_told_at_once():
 
 
 def test_a_card_made_in_python_is_checked_too():
-    with pytest.raises(BadModel, match="2 thresholds for 3 tags"):
+    with pytest.raises(ModelError, match="2 thresholds for 3 tags"):
         replace(GOOD, thresholds=(0.5, 0.5))
 
 
@@ -249,7 +249,7 @@ def test_a_card_with_anything_in_it_is_read_or_refused_but_never_crashes(data):
     stated = STATED | (inner if place is STATED else {"mel" if place is STATED["mel"] else "lengths": place | inner})
     try:
         read = card.loads(json.dumps(stated))
-    except BadModel:
+    except ModelError:
         return
     assert card.loads(card.dumps(read)) == read
 
@@ -276,13 +276,13 @@ def test_a_folder_whose_files_are_right_is_read(folder):
 
 def test_a_changed_file_is_refused(folder):
     (folder / card.WEIGHTS).write_bytes(b"weightz")
-    with pytest.raises(BadModel, match=r"model.safetensors is damaged: its SHA-256 is [0-9a-f]{64}, its card says"):
+    with pytest.raises(ModelError, match=r"model.safetensors is damaged: its SHA-256 is [0-9a-f]{64}, its card says"):
         card.read(folder)
 
 
 def test_a_missing_file_is_refused(folder):
     (folder / card.WEIGHTS).unlink()
-    with pytest.raises(BadModel, match=r"model.safetensors cannot be read .*No such file"):
+    with pytest.raises(ModelError, match=r"model.safetensors cannot be read .*No such file"):
         card.read(folder)
 
 
@@ -290,37 +290,37 @@ def test_a_missing_file_is_refused(folder):
 def test_a_file_outside_the_folder_is_refused_unread(folder, name):
     (folder.parent / "x").write_bytes(b"weights")
     vouch(folder, name)
-    with pytest.raises(BadModel, match="outside its folder; export the model again"):
+    with pytest.raises(ModelError, match="outside its folder; export the model again"):
         card.read(folder)
 
 
 @pytest.mark.parametrize("name", ["..", "", "a\0b", "x" * 300])
 def test_a_name_that_no_file_has_is_refused(folder, name):
     vouch(folder, name)
-    with pytest.raises(BadModel, match=r"cannot be read|outside its folder"):
+    with pytest.raises(ModelError, match=r"cannot be read|outside its folder"):
         card.read(folder)
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path):
-    with pytest.raises(BadModel, match=r"is no model folder: its card.json cannot be read \(No such file"):
+    with pytest.raises(ModelError, match=r"is no model folder: its card.json cannot be read \(No such file"):
         card.read(tmp_path)
 
 
 def test_a_card_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / card.CARD).mkdir()
-    with pytest.raises(BadModel, match=r"card.json cannot be read \(Is a directory"):
+    with pytest.raises(ModelError, match=r"card.json cannot be read \(Is a directory"):
         card.read(tmp_path)
 
 
 def test_an_endless_card_is_refused(tmp_path):
     (tmp_path / card.CARD).write_bytes(b" " * 2**20 + b"{}")
-    with pytest.raises(BadModel, match=r"card.json is longer than 1048576 bytes"):
+    with pytest.raises(ModelError, match=r"card.json is longer than 1048576 bytes"):
         card.read(tmp_path)
 
 
 def test_a_refused_card_is_named(tmp_path):
     (tmp_path / card.CARD).write_text("{}")
-    with pytest.raises(BadModel, match=r"card.json is not a model card: name: Field required; summary"):
+    with pytest.raises(ModelError, match=r"card.json is not a model card: name: Field required; summary"):
         card.read(tmp_path)
 
 

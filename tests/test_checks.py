@@ -22,12 +22,12 @@ import test_loop
 from moodfield import card, clips, mel, nets
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split
-from moodfield.errors import BadConfig, BadDataset, BadModel, BadRun
+from moodfield.errors import ConfigError, DatasetError, ModelError, RunError
 from moodfield.mel import MelConfig
 from moodfield.training import averaging, checks, distributed, loop, mel_cache, pipeline, recipe, schedule, validation
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 from moodfield.training.recipe import LossConfig, Recipe
-from moodfield.training.validation import Exam, Marks
+from moodfield.training.validation import ValidationResult, Validator
 from noises import TAGS
 from test_card import GOOD
 from test_loop import SHORT, train
@@ -48,15 +48,15 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 
 
 @pytest.fixture
-def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     """A run of one epoch, after which no audio may be looked at any more."""
-    place = Place(dataset / "music", dataset / "store", tmp_path / "run")
+    place = RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
     pipeline.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("mels were made")
 
-    monkeypatch.setattr(mel_cache.Store, "extract", refuse)
+    monkeypatch.setattr(mel_cache.MelCache, "extract", refuse)
     return place
 
 
@@ -74,7 +74,7 @@ ONE_EPOCH = ("schedule.constant=1", "schedule.decay=0")
     [
         (["seed=7"], "another recipe"),
         (["batch.clip_seconds=0.01"], "clip_seconds"),
-        (["mel.window=16", "mel.bands=32"], "bands"),
+        (["mel.n_fft=16", "mel.n_mels=32"], "bands"),
         (["net=vgg"], "bands"),
         (["net.width=1024", "net.rho_freq=22", "net.rho_time=22"], "parameters"),
         (["batch.size=5"], "batch.size"),
@@ -85,9 +85,9 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
     splits, trained, monkeypatch, settings, message
 ):
     if message == "batch.size":
-        monkeypatch.setattr(distributed, "processes", lambda: 2)
-        monkeypatch.setattr(distributed, "gather", lambda _: distributed.Team(None))
-    with pytest.raises((BadConfig, BadRun), match=message):
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        monkeypatch.setattr(distributed, "launch", lambda _: distributed.ProcessGroup(None))
+    with pytest.raises((ConfigError, RunError), match=message):
         pipeline.train(recipe.change(PLAN, *ONE_EPOCH, *settings), *splits, trained, name="mine")
 
 
@@ -107,12 +107,12 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
 )
 def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
     learn, judge, soft = change(*splits)
-    with pytest.raises((BadConfig, BadDataset, BadRun), match=message):
+    with pytest.raises((ConfigError, DatasetError, RunError), match=message):
         pipeline.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
 
 
 def test_logits_that_are_not_finite_are_refused():
-    with pytest.raises(BadConfig, match="not finite"):
+    with pytest.raises(ConfigError, match="not finite"):
         checks.check_truth(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
 
 
@@ -143,7 +143,7 @@ def changed_weights(change: Callable[[Tensor], Tensor]) -> Callable[..., float]:
 def test_a_network_that_is_no_longer_finite_diverged(tmp_path, monkeypatch, change, message, validate_every):
     monkeypatch.setattr(loop, "_learn", changed_weights(change))
     plan = replace(SHORT, validate_every=validate_every, averaging=replace(SHORT.averaging, start=3))
-    with pytest.raises(BadRun, match=rf"diverged in epoch [12]: .*{message}.*schedule\.peak"):
+    with pytest.raises(RunError, match=rf"diverged in epoch [12]: .*{message}.*schedule\.peak"):
         train(plan, tmp_path)
 
 
@@ -157,17 +157,19 @@ def test_a_run_that_diverged_goes_on_from_the_epoch_before(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_learn", diverge)
-        with pytest.raises(BadRun, match="diverged in epoch 2"):
+        with pytest.raises(RunError, match="diverged in epoch 2"):
             train(SHORT, tmp_path)
     assert [line["epoch"] for line in test_loop.log(tmp_path)] == [1]
     train(SHORT, tmp_path)
     assert [line["epoch"] for line in test_loop.log(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("marks", [Marks(np.nan, 0.5), Marks(0.5, np.nan), Marks(0.5, np.inf)])
+@pytest.mark.parametrize(
+    "marks", [ValidationResult(np.nan, 0.5), ValidationResult(0.5, np.nan), ValidationResult(0.5, np.inf)]
+)
 def test_a_score_or_loss_that_is_no_number_is_divergence(tmp_path, monkeypatch, marks):
-    monkeypatch.setattr(Exam, "__call__", lambda *_: marks)
-    with pytest.raises(BadRun, match=r"diverged in epoch 1: .*validation"):
+    monkeypatch.setattr(Validator, "__call__", lambda *_: marks)
+    with pytest.raises(RunError, match=r"diverged in epoch 1: .*validation"):
         train(SHORT, tmp_path)
 
 
@@ -195,16 +197,16 @@ def test_the_check_for_float64_can_fail():
 def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kind, name):
     """Metrics do, on the processor; so the network is scored here, and what the scores are worth is made up."""
 
-    def scored(exam: Exam, net: nets.Net) -> Marks:
+    def scored(exam: Validator, net: nets.Net) -> ValidationResult:
         validation.predict(exam.plan, net, exam.tracks, exam.vocabulary, stride=1.0, team=exam.team)
-        return Marks(0.5, 0.5)
+        return ValidationResult(0.5, 0.5)
 
-    monkeypatch.setattr(Exam, "__call__", scored)
+    monkeypatch.setattr(Validator, "__call__", scored)
     plan = replace(SHORT, loss=LossConfig(kind=kind), schedule=schedule.ScheduleConfig(0, 1, 0, 0))
     plan = replace(plan, averaging=replace(plan.averaging, start=1))
     data = {}
     if name == "crnn":
-        plan = replace(plan, net=nets.CRNNConfig(width=2, hidden=2), mel=replace(plan.mel, bands=64, window=1024))
+        plan = replace(plan, net=nets.CRNNConfig(width=2, hidden=2), mel=replace(plan.mel, n_mels=64, n_fft=1024))
         plan = replace(plan, batch=replace(plan.batch, clip_seconds=15.0))
         data["bands"], data["frames"] = 64, 120
     learn = test_loop.material(8, seed=1, logits=kind == "logits")
@@ -212,7 +214,7 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
         generator = np.random.default_rng(0)
         mels = tuple(generator.normal(size=(8, data["frames"], data["bands"])).astype(np.float16))
         learn = replace(learn, mels=mels)
-    statistics = mel_cache.Statistics(np.zeros(plan.mel.bands), np.ones(plan.mel.bands))
+    statistics = mel_cache.Statistics(np.zeros(plan.mel.n_mels), np.ones(plan.mel.n_mels))
     with NoFloat64():
         loop.train(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
 
@@ -261,17 +263,17 @@ def sane(plan: Recipe) -> None:
 def built(plan: Recipe) -> None:
     """Check a plan as a run does at its start."""
     began = time.monotonic()
-    with suppress(BadConfig):
+    with suppress(ConfigError):
         checks.check_plan(plan, tags=56, clips=20)
     assert time.monotonic() - began < 10
 
 
 def weighed(work: Callable[[], object]) -> None:
-    """Do something that may be refused with `BadConfig`, and see that it is quick and takes little memory."""
+    """Do something that may be refused with `ConfigError`, and see that it is quick and takes little memory."""
     began = time.monotonic()
     tracemalloc.start()
     try:
-        with suppress(BadConfig):
+        with suppress(ConfigError):
             work()
     finally:
         _, peak = tracemalloc.get_traced_memory()
@@ -326,23 +328,23 @@ def test_booleans_are_no_numbers():
             continue
         room, _, name = setting.path.rpartition(".")
         other = {**values, room: {**values[room], name: True}} if room else {**values, name: True}
-        with pytest.raises(BadConfig, match=name):
+        with pytest.raises(ConfigError, match=name):
             recipe.from_dict(other)
 
 
 @pytest.mark.parametrize(
-    ("window", "bands", "overlap"),
-    [(2**16, 256, 0.5), (2**14, 1_024, 0.0), (8_192, 2_048, 0.75), (2_048, 256, 1 - 1 / 64)],
+    ("n_fft", "n_mels", "hop_length"),
+    [(2**16, 256, 2**15), (2**14, 1_024, 2**14), (8_192, 2_048, 2_048), (2_048, 256, 32)],
 )
-def test_the_largest_mels_that_are_accepted_fit_the_memory(window, bands, overlap):
-    weighed(lambda: mel.check(MelConfig(window=window, bands=bands, overlap=overlap)))
+def test_the_largest_mels_that_are_accepted_fit_the_memory(n_fft, n_mels, hop_length):
+    weighed(lambda: mel.check(MelConfig(n_fft=n_fft, n_mels=n_mels, hop_length=hop_length)))
 
 
 @pytest.mark.parametrize(
     "numbers",
     [
-        {"mel": {"window": 65_536, "bands": 65_536}}, {"mel": {"window": 65_536, "bands": 4_096}},
-        {"mel": {"window": 2_048, "overlap": 1 - 1 / 2048}}, {"mel": {"floor_db": 1e300}}, {"mel": {"rate": 10**9}},
+        {"mel": {"n_fft": 65_536, "n_mels": 65_536}}, {"mel": {"n_fft": 65_536, "n_mels": 4_096}},
+        {"mel": {"n_fft": 2_048, "hop_length": 1}}, {"mel": {"top_db": 1e300}}, {"mel": {"sample_rate": 10**9}},
         {"lengths": {"kind": "fixed", "frames": 2**20, "step": 1}},
         {"lengths": {"kind": "any", "least": 2**20, "stride": 1, "size": 1, "start": 0}},
         {"lengths": {"kind": "any", "least": 10**12, "stride": 1, "size": 1, "start": 0}},
@@ -356,7 +358,7 @@ def test_a_card_that_asks_for_gigabytes_is_refused_when_it_is_read(numbers):
         values[name] = {**values[name], **own} if name == "mel" else own
 
     def read() -> None:
-        with pytest.raises(BadModel):
+        with pytest.raises(ModelError):
             card.loads(json.dumps(values))
 
     weighed(read)

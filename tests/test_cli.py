@@ -18,7 +18,7 @@ import moodfield
 from models import VOCABULARY, Exported
 from moodfield import card, nets, tagger
 from moodfield.cli import main
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 from moodfield.tagging import Tagging
 
 
@@ -361,16 +361,18 @@ def test_jobs_are_chosen_by_cores_and_files(tmp_path, monkeypatch, files, cores,
         return iter(())
 
     monkeypatch.setattr(tagger, "tag_files", tag_files)
-    monkeypatch.setattr("moodfield.parallel.cores", lambda: cores)
+    monkeypatch.setattr("moodfield.parallel.cpu_count", lambda: cores)
     assert moodfield_("tag", tmp_path).code == 0
     assert asked == [(files, (), jobs)]
 
 
 def test_errors_without_a_reason_are_called_by_their_kind(tmp_path, monkeypatch):
-    from moodfield.errors import Crashed
+    from moodfield.errors import WorkerCrashedError
 
     (tmp_path / "x.ogg").touch()
-    results: list[tuple[Path, Tagging | BadAudio | Crashed]] = [(tmp_path / "x.ogg", Crashed("it died"))]
+    results: list[tuple[Path, Tagging | AudioError | WorkerCrashedError]] = [
+        (tmp_path / "x.ogg", WorkerCrashedError("it died"))
+    ]
     monkeypatch.setattr(tagger, "tag_files", lambda *_, **__: iter(results))
     answer = moodfield_("tag", tmp_path, "--json")
     assert answer.code == 3

@@ -14,8 +14,8 @@ from moodfield.training import log, loop, recipe, tensorboard_log
 from test_cli import lines, moodfield_
 
 SETTINGS = (
-    *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.rate=8000", "mel.window=256", "mel.overlap=0.5"),
-    *("mel.bands=32", "batch.clip_seconds=1", "batch.size=4", "schedule.warm_up=0", "schedule.constant=2"),
+    *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128"),
+    *("mel.n_mels=32", "batch.clip_seconds=1", "batch.size=4", "schedule.warm_up=0", "schedule.constant=2"),
     *("schedule.decay=0", "schedule.final=0", "averaging.start=2", "loss.pos_weight=1"),
 )
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -115,7 +115,7 @@ def test_recipes_are_listed_and_told():
     told = moodfield_("recipes", "show", "crnn", "--set", "seed=4")
     assert told.code == 0
     flat = " ".join(told.out.split())
-    assert "mel.overlap 0.25 share of a window" in flat
+    assert "mel.hop_length 1536 samples" in flat
     assert "here: §2.1: windows overlap by 25 %" in flat
     assert "seed 4 every draw of the run follows from it" in flat
     assert "changed by you" in flat

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import models
 from moodfield import clips, nets, receptive_field
 from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 BANDS = 20
 RHO_5 = AnyLength(least=17, stride=16, size=87, start=-35)
@@ -36,7 +36,7 @@ def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) 
 def network(name: str, rho_time: int) -> nets.Net:
     """A small network whose logits depend on all that they see; in double precision, so that equal means equal."""
     torch.manual_seed(rho_time)
-    net = nets.create(name, bands=BANDS, tags=3, width=4, rho_freq=1, rho_time=rho_time)
+    net = nets.create(name, n_mels=BANDS, n_tags=3, width=4, rho_freq=1, rho_time=rho_time)
     models.stir(net)
     net(torch.randn(4, BANDS, 1_000))
     return net.eval().double()
@@ -44,7 +44,7 @@ def network(name: str, rho_time: int) -> nets.Net:
 
 def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return net.over_time(torch.from_numpy(mel.astype(np.float64))[None])[0].numpy()
+        return net.frame_logits(torch.from_numpy(mel.astype(np.float64))[None])[0].numpy()
 
 
 @settings(deadline=None, max_examples=120)
@@ -97,7 +97,7 @@ def test_what_is_heard_for_a_whole_track_is_exact_too(frames, sizes, more):
     joined = torch.cat([heard(net, clip.mel)[..., clip.keep] for clip in found], dim=2)
     wanted = heard(net, mel)
     torch.testing.assert_close(joined, wanted, rtol=0, atol=1e-10)
-    torch.testing.assert_close(net.summarise(joined.float()), net.summarise(wanted.float()))
+    torch.testing.assert_close(net.forward_head(joined.float()), net.forward_head(wanted.float()))
 
 
 @cache
@@ -110,14 +110,14 @@ def whole_track() -> nets.Net:
 
 def heard(net: nets.Net, mel: np.ndarray) -> torch.Tensor:
     with torch.inference_mode():
-        return net.hear(torch.from_numpy(mel.astype(np.float64))[None])
+        return net.forward_features(torch.from_numpy(mel.astype(np.float64))[None])
 
 
 def test_one_judgement_of_a_whole_track_is_in_its_middle():
     lengths = clips.WholeTrack(96, 96, 162, -33)
     np.testing.assert_array_equal(clips.centres(1, 1_001, lengths), [500])
     assert lengths != clips.AnyLength(96, 96, 162, -33)
-    with pytest.raises(BadAudio, match="95 frames came, the network wants 96 or more"):
+    with pytest.raises(AudioError, match="95 frames came, the network wants 96 or more"):
         clips.cut(noise(95), lengths)
 
 
@@ -126,7 +126,7 @@ def shortest(lengths: AnyLength) -> int:
     for frames in range(lengths.size, 4 * lengths.size):
         try:
             Cutter(lengths, clip_frames=frames)
-        except BadConfig:
+        except ConfigError:
             continue
         return frames
     raise AssertionError(lengths)
@@ -135,7 +135,7 @@ def shortest(lengths: AnyLength) -> int:
 def test_the_shortest_clips_are_not_much_longer_than_the_field():
     assert shortest(RHO_5) < RHO_5.size + 4 * 16
     for frames in (1, 87, shortest(RHO_5) - 1):
-        with pytest.raises(BadConfig, match=f"clips of {frames} frames came, outputs see 87; cut longer clips"):
+        with pytest.raises(ConfigError, match=f"clips of {frames} frames came, outputs see 87; cut longer clips"):
             clips.cut(noise(500), RHO_5, clip_frames=frames)
 
 
@@ -161,10 +161,10 @@ def test_a_mel_no_longer_than_a_clip_is_one_clip():
 
 @pytest.mark.parametrize("frames", [0, 1, 16])
 def test_a_mel_too_short_for_the_network_is_refused(frames):
-    with pytest.raises(BadAudio, match=f"{frames} frames came, the network wants 17 or more") as caught:
+    with pytest.raises(AudioError, match=f"{frames} frames came, the network wants 17 or more") as caught:
         clips.cut(noise(frames), RHO_5)
     assert caught.value.reason == "too-short"
-    with pytest.raises(BadAudio, match="0 frames came"):
+    with pytest.raises(AudioError, match="0 frames came"):
         Cutter(RHO_5).finish()
 
 
@@ -239,7 +239,7 @@ def test_no_frames_are_refused(pieces):
     cutter = Cutter(FixedLength(20, 10))
     for piece in pieces:
         assert cutter.push(piece) == []
-    with pytest.raises(BadAudio, match="no frames came") as caught:
+    with pytest.raises(AudioError, match="no frames came") as caught:
         cutter.finish()
     assert caught.value.reason == "too-short"
 
@@ -294,10 +294,10 @@ def test_pooling_is_the_mean_over_time():
 
 def test_lengths_refuse_what_cannot_be():
     for least, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
-        with pytest.raises(BadConfig, match="at least 1, start at most 0"):
+        with pytest.raises(ConfigError, match="at least 1, start at most 0"):
             AnyLength(least, stride, size, start)
     for frames, step in ((10, 0), (10, 11), (0, 0), (0, 1)):
-        with pytest.raises(BadConfig, match="the step is between 1 and the window's frames"):
+        with pytest.raises(ConfigError, match="the step is between 1 and the window's frames"):
             FixedLength(frames, step)
     assert AnyLength(17, 16, 87, -35) == RHO_5
     assert (RHO_5.kind, FixedLength(2, 1).kind) == ("any", "fixed")

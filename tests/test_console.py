@@ -29,7 +29,7 @@ from moodfield.audio import Waveform
 from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
 from moodfield.decoding import sources
-from moodfield.errors import BadAudio, OutputError
+from moodfield.errors import AudioError, OutputError
 from moodfield.evaluation import mediaeval, submissions
 from moodfield.tags import MOODS_AND_THEMES
 from test_cli import lines, moodfield_, started
@@ -106,7 +106,7 @@ def test_one_unreadable_file_of_many_is_a_file_that_failed(song, cp_model, monke
 
     def refuse(path: Path, *more: Any) -> Any:
         if path == closed:
-            raise BadAudio("unreadable", f"{path} cannot be read")
+            raise AudioError("unreadable", f"{path} cannot be read")
         return opened(path, *more)
 
     monkeypatch.setattr(sources, "_opened_path", refuse)
@@ -346,7 +346,7 @@ def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
     with pytest.raises(Exception, match="scores of another model"):
-        mediaeval.gather([], lambda _: [], said=("a",), vocabulary=("a",), kept=tmp_path / "notes", model="m")
+        mediaeval.predict_index([], lambda _: [], said=("a",), vocabulary=("a",), kept=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
 
@@ -738,7 +738,7 @@ def test_progress_bars_print_no_control_characters(capsys):
     from moodfield.datasets.mtg_jamendo import Track
 
     with progress.Progress(1, 1) as bars:
-        bars.heard(Track("a", HOSTILE, 1.0, ()), BadAudio("missing", f"{HOSTILE} is missing"))
+        bars.heard(Track("a", HOSTILE, 1.0, ()), AudioError("missing", f"{HOSTILE} is missing"))
     with progress.Tars() as tars:
         tars.told(f"x_{HOSTILE}[red].tar", 1, 2)
         tars.over(f"x_{HOSTILE}[red].tar")

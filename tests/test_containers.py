@@ -16,7 +16,7 @@ import soundfile as sf
 from moodfield import audio
 from moodfield.decoding import byte_ranges, decoders, sniffing
 from moodfield.decoding.byte_ranges import Pieces
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 
 RATE = 22_050
 
@@ -112,16 +112,16 @@ def test_ogg_flac_is_decoded_by_libsndfile_chained_and_without_pyav(monkeypatch)
     content = ogg_flac(3) + ogg_flac(2, rate=16_000)
     monkeypatch.setitem(sys.modules, "av", None)
     assert audio.seconds(content) == pytest.approx(5.0, abs=1e-6)
-    found = audio.read(content, rate=RATE).samples[: 3 * RATE]
+    found = audio.read(content, sample_rate=RATE).samples[: 3 * RATE]
     assert np.abs(found - music(3)[:, 0]).max() < 2.0**-14
 
 
 def test_each_stream_of_a_chain_has_its_own_rate():
     first, second = music(3), music(3, rate=44_100, channels=2, seed=3)
     content = encoded("OGG", first, subtype="VORBIS") + encoded("OGG", second, rate=44_100, subtype="VORBIS")
-    found = audio.read(content, rate=RATE).samples
-    alone = [audio.read(encoded("OGG", first, subtype="VORBIS"), rate=RATE).samples]
-    alone += [audio.read(encoded("OGG", second, rate=44_100, subtype="VORBIS"), rate=RATE).samples]
+    found = audio.read(content, sample_rate=RATE).samples
+    alone = [audio.read(encoded("OGG", first, subtype="VORBIS"), sample_rate=RATE).samples]
+    alone += [audio.read(encoded("OGG", second, sample_rate=44_100, subtype="VORBIS"), sample_rate=RATE).samples]
     np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-6)
 
 
@@ -165,9 +165,9 @@ def test_joined_mp3s_without_tables_of_lengths_are_one_stream():
 def test_the_bitrate_of_the_first_frame_says_nothing_about_the_length(rate, channels):
     content = mp3(7, rate=rate, channels=channels)
     bare = without_table(content)
-    found = audio.read(bare, rate=rate).samples
+    found = audio.read(bare, sample_rate=rate).samples
     assert len(found) / rate == pytest.approx(7.0, abs=0.25)
-    wanted = audio.read(content, rate=rate).samples
+    wanted = audio.read(content, sample_rate=rate).samples
     lag = (
         np.correlate(found[: len(wanted)][10_000 : 10_000 + 4 * rate // 2], wanted[12_400 : 12_400 + rate]).argmax()
         - 2_400
@@ -224,7 +224,7 @@ def with_samples(content: bytes, samples: int) -> bytes:
 
 @pytest.mark.parametrize("samples", [0, 1, RATE, 2**36 - 1])
 def test_the_length_in_a_flac_header_is_not_believed(samples):
-    assert audio.read(with_samples(flac(3), samples), rate=RATE).seconds == 3.0
+    assert audio.read(with_samples(flac(3), samples), sample_rate=RATE).seconds == 3.0
 
 
 def test_a_flac_that_is_cut_off_is_used_and_said_to_be(logged):
@@ -256,7 +256,7 @@ def with_block(content: bytes, kind: int, block: bytes, *, stated: int | None = 
 def test_flac_with_odd_metadata(change, logged):
     content = flac(3)
     content = content[:4] + (b"\x80" if content[4] & 0x80 else content[4:5]) + content[5:]
-    assert audio.read(change(content), rate=RATE).seconds == pytest.approx(3.0, abs=1e-6)
+    assert audio.read(change(content), sample_rate=RATE).seconds == pytest.approx(3.0, abs=1e-6)
     assert [line for line in logged() if "cut off" in line] == []
 
 
@@ -273,7 +273,9 @@ def riff(content: bytes, *, whole: int, data: int) -> bytes:
 )
 def test_a_wav_of_a_killed_recorder_has_data_to_its_end(whole, data):
     content = riff(wav(10), whole=whole, data=data)
-    np.testing.assert_array_equal(audio.read(content, rate=RATE).samples, audio.read(wav(10), rate=RATE).samples)
+    np.testing.assert_array_equal(
+        audio.read(content, sample_rate=RATE).samples, audio.read(wav(10), sample_rate=RATE).samples
+    )
 
 
 NOISE = np.random.default_rng(5).bytes(200_000)
@@ -538,8 +540,8 @@ def test_encoded_data_in_pcm_is_refused(kind, words, offset):
         samples[start : start + 2] = np.array(words, np.uint16).view(np.int16)
     file = io.BytesIO()
     sf.write(file, samples.reshape(-1, 2), 44_100, format=kind.upper(), subtype="PCM_16")
-    with pytest.raises(BadAudio) as caught:
-        audio.read(file.getvalue(), rate=RATE)
+    with pytest.raises(AudioError) as caught:
+        audio.read(file.getvalue(), sample_rate=RATE)
     assert caught.value.reason == "encoded"
 
 
@@ -547,7 +549,7 @@ def test_loud_noise_is_no_encoded_data():
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, (200_000, 2), dtype=np.int16)
     file = io.BytesIO()
     sf.write(file, samples, 44_100, format="WAV", subtype="PCM_16")
-    assert audio.read(file.getvalue(), rate=RATE).seconds > 4
+    assert audio.read(file.getvalue(), sample_rate=RATE).seconds > 4
 
 
 # ---------------------------------------------------------------- what decoders write, and read
@@ -582,8 +584,8 @@ def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_music(tmp_path):
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
-    with pytest.raises(BadAudio) as caught:
-        audio.read(Failing(wav(20)), rate=RATE)
+    with pytest.raises(AudioError) as caught:
+        audio.read(Failing(wav(20)), sample_rate=RATE)
     assert caught.value.reason == "unreadable"
     assert "Input/output error" in str(caught.value)
 
@@ -651,7 +653,7 @@ def test_files_on_which_others_went_wrong(data: Path):
     for name in wanted:
         try:
             found[name] = audio.seconds(folder / name)
-        except BadAudio as error:
+        except AudioError as error:
             found[name] = error.reason
     assert found == {
         name: value if isinstance(value, str) else pytest.approx(value, abs=0.1) for name, value in wanted.items()

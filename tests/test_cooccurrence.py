@@ -11,7 +11,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
 from moodfield.datasets import mtg_jamendo, validation
-from moodfield.errors import BadConfig, OutputError
+from moodfield.errors import ConfigError, OutputError
 from moodfield.plots import cooccurrence, figures
 
 TRUTHS = arrays.arrays(bool, st.tuples(st.integers(1, 30), st.integers(2, 6)))
@@ -100,9 +100,9 @@ def test_a_picture_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"ends in \.png"):
         cooccurrence.draw(tmp_path / "x.jpg", counts, ["a", "b"], tracks=2)
     for names, tracks in ((["a"], 2), (["a", "b", "c"], 2), (["a", "b"], 0)):
-        with pytest.raises(BadConfig, match="wanted two or more"):
+        with pytest.raises(ConfigError, match="wanted two or more"):
             cooccurrence.draw(tmp_path / "x.png", counts, names, tracks=tracks)
-    with pytest.raises(BadConfig, match="wanted two or more"):
+    with pytest.raises(ConfigError, match="wanted two or more"):
         cooccurrence.draw(tmp_path / "x.png", counts[:1, :1], ["a"], tracks=2)
 
 

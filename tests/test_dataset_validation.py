@@ -17,8 +17,8 @@ import noises
 from moodfield import audio
 from moodfield.datasets import mtg_jamendo, validation
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.datasets.validation import Fault, Kind
-from moodfield.errors import BadAudio, BadConfig, BadDataset, Crashed
+from moodfield.datasets.validation import Fault, FaultKind
+from moodfield.errors import AudioError, ConfigError, DatasetError, WorkerCrashedError
 
 
 def sha256(content: bytes) -> str:
@@ -67,7 +67,7 @@ def test_a_duration_is_what_is_decoded_whatever_the_header_says(tmp_path):
 def test_a_duration_of_what_is_no_music_is_refused(tmp_path):
     (tmp_path / "x.mp3").write_bytes(b"no music" * 99)
     for path in (tmp_path, tmp_path / "x.mp3", tmp_path / "none.mp3"):
-        with pytest.raises(BadAudio):
+        with pytest.raises(AudioError):
             audio.seconds(path)
 
 
@@ -87,7 +87,7 @@ def test_the_same_path_or_id_again_is_a_fault(tmp_path):
 
 def test_a_path_that_can_be_none_has_no_digest_and_stops_no_other(tmp_path):
     [(_, found)] = validation.digests([Track("t", "a\x00b.mp3", 60.0, ())], tmp_path)
-    assert isinstance(found, BadAudio)
+    assert isinstance(found, AudioError)
 
 
 # ---------------------------------------------------------------- check
@@ -109,38 +109,38 @@ def test_everything_that_is_wrong_is_said(place, tracks, jobs):
     soundfile.write(music / "3.wav", np.zeros(12_000), 8_000)
     del listed["noise/4.wav"]
     found = faults(tracks, place, vocabulary=["high"], sums=listed, jobs=jobs)
-    low = [(Kind.TAG, track.path) for track in tracks if "low" in track.tags]
+    low = [(FaultKind.TAG, track.path) for track in tracks if "low" in track.tags]
     assert Counter((fault.kind, fault.path) for fault in found) == Counter(
         [
             *low,
-            (Kind.MISSING, "noise/0.wav"),
-            (Kind.CHECKSUM, "noise/1.wav"),
-            (Kind.UNREADABLE, "noise/1.wav"),
-            (Kind.CHECKSUM, "noise/2.wav"),
-            (Kind.DURATION, "noise/2.wav"),
-            (Kind.CHECKSUM, "noise/3.wav"),
-            (Kind.UNREADABLE, "noise/3.wav"),  # silence
-            (Kind.CHECKSUM, "noise/4.wav"),
+            (FaultKind.MISSING, "noise/0.wav"),
+            (FaultKind.CHECKSUM, "noise/1.wav"),
+            (FaultKind.UNREADABLE, "noise/1.wav"),
+            (FaultKind.CHECKSUM, "noise/2.wav"),
+            (FaultKind.DURATION, "noise/2.wav"),
+            (FaultKind.CHECKSUM, "noise/3.wav"),
+            (FaultKind.UNREADABLE, "noise/3.wav"),  # silence
+            (FaultKind.CHECKSUM, "noise/4.wav"),
         ]
     )
     said = {(fault.kind, fault.path): fault.message for fault in found}
-    assert said[Kind.MISSING, "noise/0.wav"] == f"{music}/0.wav does not exist"
-    assert said[Kind.DURATION, "noise/2.wav"] == f"{music}/2.wav lasts 3.0 s, 1.5 s were wanted"
-    assert said[Kind.CHECKSUM, "noise/4.wav"] == "4.wav is not in the list of checksums"
+    assert said[FaultKind.MISSING, "noise/0.wav"] == f"{music}/0.wav does not exist"
+    assert said[FaultKind.DURATION, "noise/2.wav"] == f"{music}/2.wav lasts 3.0 s, 1.5 s were wanted"
+    assert said[FaultKind.CHECKSUM, "noise/4.wav"] == "4.wav is not in the list of checksums"
     assert said[low[0]] == "low not in the vocabulary"
     assert json.loads(json.dumps(found[0].to_dict()))["track"] in {track.id for track in tracks}
     quick = faults(tracks, place, sums=listed, jobs=jobs, decode=False)
-    assert Counter(fault.kind for fault in quick) == {Kind.MISSING: 1, Kind.CHECKSUM: 4}
+    assert Counter(fault.kind for fault in quick) == {FaultKind.MISSING: 1, FaultKind.CHECKSUM: 4}
 
 
 def test_a_duration_may_be_so_wrong_and_no_more(place, tracks, caplog):
     soundfile.write(place / "music/noise/0.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), 8_000)
     assert faults(tracks, place) == faults(tracks, place, tolerance=0.51) == []
-    assert [fault.kind for fault in faults(tracks, place, tolerance=0.49)] == [Kind.DURATION]
+    assert [fault.kind for fault in faults(tracks, place, tolerance=0.49)] == [FaultKind.DURATION]
     caplog.set_level(logging.CRITICAL)
     whole = (place / "music/noise/0.wav").read_bytes()
     (place / "music/noise/0.wav").write_bytes(whole[: len(whole) * 5 // 8])  # 1.25 s of the 1.5 of the index
-    assert [fault.kind for fault in faults(tracks, place, tolerance=0.2)] == [Kind.DURATION]
+    assert [fault.kind for fault in faults(tracks, place, tolerance=0.2)] == [FaultKind.DURATION]
 
 
 def test_a_file_that_may_not_be_read_stops_nothing(place, tracks, monkeypatch):
@@ -150,19 +150,19 @@ def test_a_file_that_may_not_be_read_stops_nothing(place, tracks, monkeypatch):
     monkeypatch.setattr(validation.files, "sha256", refuse)
     found = faults(tracks, place, sums=sums(place))
     assert {(fault.kind, fault.message.rpartition(": ")[2]) for fault in found} == {
-        (Kind.UNREADABLE, "Permission denied")
+        (FaultKind.UNREADABLE, "Permission denied")
     }
     assert len(found) == len(tracks)
 
 
 def test_a_file_that_kills_its_process_is_said_to(place, tracks, monkeypatch):
-    def each(_: object, things: Iterable[object], **__: object) -> Iterator[tuple[object, Crashed]]:
-        yield from ((thing, Crashed("it died")) for thing in things)
+    def each(_: object, things: Iterable[object], **__: object) -> Iterator[tuple[object, WorkerCrashedError]]:
+        yield from ((thing, WorkerCrashedError("it died")) for thing in things)
 
     monkeypatch.setattr(validation.fleet, "each", each)
     found = faults(tracks, place)
     assert [(fault.kind, fault.track, fault.message) for fault in found] == [
-        (Kind.UNREADABLE, track.id, "it died") for track in tracks
+        (FaultKind.UNREADABLE, track.id, "it died") for track in tracks
     ]
 
 
@@ -189,17 +189,17 @@ def test_lines_and_tracks_of_several_indexes_are_looked_at_together(place):
         ("track_2000", "noise/0.wav", f"{other} lists it as well as {place / 'noise.tsv'}"),
     ]
     (place / "other.txt").write_text("no index")
-    with pytest.raises(BadDataset, match="does not begin with the header"):
+    with pytest.raises(DatasetError, match="does not begin with the header"):
         validation.scan([place / "noise.tsv", place / "other.txt"])
 
 
 def test_what_cannot_be_checked_is_refused(place, tracks):
-    with pytest.raises(BadDataset, match="is no folder"):
+    with pytest.raises(DatasetError, match="is no folder"):
         list(validation.check(tracks, place / "none"))
     for tolerance in (-1.0, float("nan")):
-        with pytest.raises(BadConfig, match="wanted 0 s or more"):
+        with pytest.raises(ConfigError, match="wanted 0 s or more"):
             list(validation.check(tracks, place / "music", tolerance=tolerance))
-    with pytest.raises(BadDataset, match="comes 2 times"):
+    with pytest.raises(DatasetError, match="comes 2 times"):
         list(validation.check(tracks, place / "music", vocabulary=["a", "a"]))
 
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_checked_is_refused(place, tracks):
 def test_checksums_of_a_dataset_without_a_list(place, tracks):
     (place / "music" / "noise" / "3.wav").unlink()
     found = {track.path: each for track, each in validation.digests(tracks, place / "music", jobs=2)}
-    assert isinstance(found.pop("noise/3.wav"), BadAudio)
+    assert isinstance(found.pop("noise/3.wav"), AudioError)
     assert found == sums(place)
 
 

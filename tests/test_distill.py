@@ -18,7 +18,7 @@ from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import distill, model_card
 from moodfield.distillation import teacher as teacher_
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadConfig, BadDataset, BadModel, BadRun, OutputError
+from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, pipeline, recipe, run_folder
@@ -29,7 +29,7 @@ SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
     "validate_every=3", "precision=32-true",
 )  # fmt: skip
-PUPIL = recipe.change(distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.bands=32", *SETTINGS)
+PUPIL = recipe.change(distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
 """the recipe of a tiny student"""
 HEADER = "\t".join(distill.COLUMNS)
 ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
@@ -72,12 +72,12 @@ def test_a_manifest_says_what_is_held_out(tmp_path):
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
-    with pytest.raises(BadDataset, match=message):
+    with pytest.raises(DatasetError, match=message):
         distill.read_manifest(manifest(tmp_path, *lines))
 
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(BadModel, match=r"the teacher .*none\.pth cannot be read"):
+    with pytest.raises(ModelError, match=r"the teacher .*none\.pth cannot be read"):
         teacher_.model_of(tmp_path / "none.pth", tmp_path)
 
 
@@ -89,7 +89,7 @@ def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Memb
     """Where a teacher's opinions are kept, and a teacher with random weights."""
     torch.manual_seed(0)
     net = nets.VGGConfig().build(bands=96, tags=56).eval()
-    net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
+    net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
     monkeypatch.setattr(teacher_, "_member", lambda _: member)
@@ -105,13 +105,13 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
     found = list(teacher_.compute(model, tracks, tmp_path))
     assert [track for track, _ in found] == tracks
-    assert isinstance(found[1][1], BadAudio)
+    assert isinstance(found[1][1], AudioError)
     kept = [tracks[0], tracks[2]]
-    student = MelConfig(rate=22_050, overlap=0.5, bands=64)
+    student = MelConfig(sample_rate=22_050, hop_length=1024, n_mels=64)
     told = teacher_.truth(model, kept, tmp_path, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
     listener = Listener(member)
-    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", rate=12_000), mel.ORGANISERS))
+    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
     np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)
@@ -135,12 +135,12 @@ def test_a_teachers_logits_are_those_of_the_music_as_it_is_now(tmp_path, teacher
     whole = path.read_bytes()
     for damaged in (b"", whole[:-4], whole.replace(b"<f4", b"<i4"), b"\x93NUMPY"):
         path.write_bytes(damaged)
-        with pytest.raises(BadDataset, match="computed anew"):
+        with pytest.raises(DatasetError, match="computed anew"):
             teacher_.truth(model, tracks, tmp_path, MelConfig())
         list(teacher_.compute(model, tracks, tmp_path))
         assert path.read_bytes() == whole
     path.write_bytes(whole[:-8] + np.array([np.nan, 1], "<f4").tobytes())
-    with pytest.raises(BadDataset, match="finite"):
+    with pytest.raises(DatasetError, match="finite"):
         teacher_.truth(model, tracks, tmp_path, MelConfig())
 
 
@@ -156,9 +156,9 @@ def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher
         "heldout\ttunes\ta.wav\t31\tMIT",
     ]
     heard = []
-    given = distill.lesson(
+    given = distill.prepare(
         Recipe(), distill.read_manifest(manifest(tmp_path, *lines)), "best_model.pth",
-        pipeline.Place(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
+        pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
         heard=lambda track, error: heard.append((track.path, error is None)),
     )  # fmt: skip
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9"]
@@ -181,21 +181,21 @@ def test_a_file_in_the_way_of_a_model_folder_is_refused_before_any_work(tmp_path
 
 @pytest.mark.parametrize("how", ["seed", "speeds"])
 def test_another_student_is_refused_before_any_work(tmp_path, pupil, monkeypatch, how):
-    monkeypatch.setattr(distill, "lesson", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
     run = tmp_path / "run"
     run.mkdir()
     (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
     with pytest.raises(ZeroDivisionError):
         pupil("run")
     (run / run_folder.TRUTH).write_text('"of other speeds"')
-    with pytest.raises(BadRun, match="another recipe" if how == "seed" else "another truth"):
+    with pytest.raises(RunError, match="another recipe" if how == "seed" else "another truth"):
         pupil("run", **({"seed": 7} if how == "seed" else {"speeds": (0.9,)}))
-    with pytest.raises(BadConfig, match="speed"):
+    with pytest.raises(ConfigError, match="speed"):
         pupil("run", speeds=(9.0,))
 
 
 def test_a_student_is_restored_if_its_replacement_was_killed(tmp_path, pupil, monkeypatch):
-    monkeypatch.setattr(distill, "lesson", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
     run = tmp_path / "run"
     left = run / "best.0123456789abcdef.before"
     left.mkdir(parents=True)
@@ -214,8 +214,8 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
         models.save(tmp_path / package / "a.wav", models.music(31))
     rows = (f"{split}\t{package}\ta.wav\t31.0\tMIT" for split, package in (("train", "songs"), ("heldout", "tunes")))
     found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
-    place = pipeline.Place(tmp_path, tmp_path / "store", tmp_path / "run")
-    given = distill.lesson(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
+    place = pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / "run")
+    given = distill.prepare(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
     assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
     assert [track.id for track in given.judged] == ["tunes/a.wav"]
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -241,8 +241,8 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
             rows.append(f"{split}\t{package}\t{number}.wav\t31.0\tCC0-1.0")
     found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
 
-    def place(run: str) -> pipeline.Place:
-        return pipeline.Place(tmp_path, tmp_path / "store", tmp_path / run)
+    def place(run: str) -> pipeline.RunPaths:
+        return pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / run)
 
     def teach(run: str, **how: object) -> card.Card:
         own = PUPIL if (seed := how.pop("seed", None)) is None else recipe.change(PUPIL, f"seed={seed}")
@@ -278,26 +278,26 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert whole.origin["learned from"].startswith("5 tracks")
     assert whole.origin["held out"].endswith("whose figures these are")
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
-    with pytest.raises(BadRun, match="another recipe"):
+    with pytest.raises(RunError, match="another recipe"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
-    with pytest.raises(BadRun, match=r"speeds 0\.9, 1, here 0\.9, 1, 1\.1; its figures"):
+    with pytest.raises(RunError, match=r"speeds 0\.9, 1, here 0\.9, 1, 1\.1; its figures"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9, 1.1))
-    with pytest.raises(BadRun, match="learned from the held-out packages itself"):
+    with pytest.raises(RunError, match="learned from the held-out packages itself"):
         pupil("other", measured=tmp_path / "whole", speeds=(0.9,))
     (tmp_path / "best_model.pth").write_bytes(b"others")
-    with pytest.raises(BadRun, match="taught by a checkpoint"):
+    with pytest.raises(RunError, match="taught by a checkpoint"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,))
     (tmp_path / "best_model.pth").write_bytes(b"weights")
-    told = model_card.Judged(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
-    with pytest.raises(BadRun, match="told otherwise what scores mean"):
+    told = model_card.TeacherCalibration(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
+    with pytest.raises(RunError, match="told otherwise what scores mean"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
 
 
 @pytest.mark.slow
 def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_path, pupil):
     scale = Calibration((0.5,) * 56, (-1.0,) * 56)
-    told = model_card.Judged(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
-    terms = model_card.Terms("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
+    told = model_card.TeacherCalibration(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
+    terms = model_card.CardText("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
     found = pupil("told", judged=told, terms=terms)
     assert (found.calibration, found.priors, found.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
     assert (found.name, found.summary, found.licence, found.limits) == (
@@ -321,7 +321,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     again = pupil("told", judged=told, terms=replace(terms, name="renamed"))
     assert (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns > before
     assert replace(again, name=found.name) == found, "nothing is trained again, and nothing else changed"
-    with pytest.raises(BadRun, match="told otherwise what scores mean"):
+    with pytest.raises(RunError, match="told otherwise what scores mean"):
         pupil("other", measured=tmp_path / "told", judged=replace(told, priors=(0.2,) * 56))
 
 
@@ -350,7 +350,7 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
     assert plan == replace(distill.STUDENT, seed=7)
     assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
     assert how["appendix"] == "# One\n\nfirst\n\n# Two"
-    assert (how["terms"], how["speeds"]) == (model_card.Terms(licence="MIT"), [0.9])
+    assert (how["terms"], how["speeds"]) == (model_card.CardText(licence="MIT"), [0.9])
     assert (how["judged"], how["measured"]) == (None, None)
 
 

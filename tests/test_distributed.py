@@ -14,7 +14,7 @@ from torch import nn
 import test_loop
 from moodfield.nets import PlainResNetConfig
 from moodfield.training import distributed, loop, validation
-from moodfield.training.batches import Material, TrackTruth
+from moodfield.training.batches import ClipDataset, TrackTruth
 
 HERE = Path(__file__).parent
 NORMS = """
@@ -68,24 +68,24 @@ def normed(net: nn.Module, maps: torch.Tensor, wanted: torch.Tensor) -> dict[str
     return {"found": found.detach(), "maps": maps.grad} | state | grads
 
 
-def judge() -> Material:
+def judge() -> ClipDataset:
     """An odd number of tracks, which two processes cannot share evenly."""
-    return Material(test_loop.JUDGE.mels[:7], TrackTruth(test_loop.JUDGE.truth.tracks()[:7]))
+    return ClipDataset(test_loop.JUDGE.mels[:7], TrackTruth(test_loop.JUDGE.truth.tracks()[:7]))
 
 
 def norms(folder: str) -> None:
     """One of two processes: its part of the batch through shared norms."""
-    team = distributed.gather("32-true")
+    team = distributed.launch("32-true")
     net, maps, wanted = norm()
     distributed.share_norms(net)
-    found = normed(net, team.part(maps), team.part(wanted))
+    found = normed(net, team.shard(maps), team.shard(wanted))
     save_file(found, Path(folder) / f"{team.rank}.safetensors")
 
 
 def train(folder: str) -> None:
     """One of two processes that train together; each leaves what it was told."""
     test_loop.train(PLAN, Path(folder) / "run", judge=judge())
-    team = distributed.gather("32-true")
+    team = distributed.launch("32-true")
     net = PLAN.net.build(bands=test_loop.BANDS, tags=3)
     loop.load(net, Path(folder) / "run" / loop.BEST)
     scores = validation.predict(PLAN, net, judge(), test_loop.VOCABULARY, team=team)

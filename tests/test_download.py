@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from disks import files_up_to
 from moodfield.datasets import download
-from moodfield.datasets.download import Patience
-from moodfield.errors import BadConfig, BadDownload, LockedError
+from moodfield.datasets.download import RetryPolicy
+from moodfield.errors import ConfigError, DownloadError, LockedError
 from servers import Asked, Manner, Server, serving
 
 FILE = np.random.default_rng(1).bytes(3_000_000)
@@ -41,14 +41,14 @@ def fetch(path: Path, *servers: Server, name: str = "song", **more: object) -> P
     """Fetch, without waiting."""
     pauses = Pauses()
     addresses = [f"{each.address}/{name}" for each in servers]
-    download.fetch(path, addresses, **({"sha256": SUM, "wait": pauses, "patience": Patience(tries=3)} | more))
+    download.fetch(path, addresses, **({"sha256": SUM, "wait": pauses, "patience": RetryPolicy(tries=3)} | more))
     return pauses
 
 
 def refusal(path: Path, *servers: Server, **more: object) -> str:
     """What is said when it cannot be had; the file is not there then."""
     before = path.read_bytes() if path.exists() else None
-    with pytest.raises((BadDownload, LockedError)) as caught:
+    with pytest.raises((DownloadError, LockedError)) as caught:
         fetch(path, *servers, **more)
     assert (path.read_bytes() if path.exists() else None) == before
     return str(caught.value)
@@ -150,12 +150,12 @@ def test_ranges_may_come_in_pieces(tmp_path, server):
 
 def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(tmp_path, server):
     server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=1_000_000), Manner(code=503))
-    assert fetch(tmp_path / "song", server, patience=Patience(tries=4, pause=2.0)) == [2, 4, 8, 2, 2]
+    assert fetch(tmp_path / "song", server, patience=RetryPolicy(tries=4, pause=2.0)) == [2, 4, 8, 2, 2]
     assert tidy(tmp_path)
     server.always["song"] = Manner(code=503)
     (tmp_path / "song").unlink()
     pauses = Pauses()
-    assert "answered 503" in refusal(tmp_path / "song", server, patience=Patience(tries=9, pause=8.0), wait=pauses)
+    assert "answered 503" in refusal(tmp_path / "song", server, patience=RetryPolicy(tries=9, pause=8.0), wait=pauses)
     assert pauses == [8, 16, 32, 60, 60, 60, 60, 60]
 
 
@@ -236,7 +236,7 @@ def test_a_circle_of_redirections_ends(tmp_path, server):
 def test_a_spoilt_part_is_not_blamed_on_the_server(tmp_path, server, spoilt, size):
     """What was kept is hashed again: a byte that the disk lost is noticed, and all is fetched once more."""
     (tmp_path / "song.part").write_bytes(spoilt)
-    assert fetch(tmp_path / "song", server, size=size, patience=Patience(tries=1)) == []
+    assert fetch(tmp_path / "song", server, size=size, patience=RetryPolicy(tries=1)) == []
     assert tidy(tmp_path)
     assert [each.start for each in server.asked] == [len(spoilt), None]
 
@@ -272,7 +272,7 @@ def test_a_server_that_promises_more_than_there_is_has_sent_it_all(tmp_path, ser
 def test_a_mirror_that_drips_is_left_for_the_next(tmp_path, server, manner):
     with serving(song=FILE) as first:
         first.behave("song", *[manner] * 9)
-        fetch(tmp_path / "song", first, server, patience=Patience(tries=3, silence=0.3))
+        fetch(tmp_path / "song", first, server, patience=RetryPolicy(tries=3, silence=0.3))
         assert len(first.asked) == 3
     assert tidy(tmp_path)
 
@@ -329,7 +329,7 @@ def test_a_server_that_is_not_there_is_refused(tmp_path):
 
 def test_a_silent_server_is_given_up(tmp_path, server):
     server.behave("song", Manner(stall=2))
-    pauses = fetch(tmp_path / "song", server, patience=Patience(tries=2, silence=0.2))
+    pauses = fetch(tmp_path / "song", server, patience=RetryPolicy(tries=2, silence=0.2))
     assert pauses == [1.0]
     assert tidy(tmp_path)
 
@@ -450,17 +450,17 @@ def test_it_can_be_stopped_at_any_block_and_goes_on(tmp_path, server):
 
 @pytest.mark.parametrize("addresses", [[], ["ftp://a/b"], ["file:///etc/passwd"], ["https://a/b", "a/b"]])
 def test_only_addresses_of_the_web_are_asked(tmp_path, addresses):
-    with pytest.raises(BadConfig, match="wanted https:// or http://"):
+    with pytest.raises(ConfigError, match="wanted https:// or http://"):
         download.fetch(tmp_path / "song", addresses, sha256=SUM)
 
 
 @pytest.mark.parametrize("address", ["http://a:b:c/", "http://[/", "http://\x00/"])
 def test_an_address_that_is_none_is_refused(tmp_path, address):
-    with pytest.raises(BadDownload):
-        download.fetch(tmp_path / "song", [address], sha256=SUM, patience=Patience(tries=1))
+    with pytest.raises(DownloadError):
+        download.fetch(tmp_path / "song", [address], sha256=SUM, patience=RetryPolicy(tries=1))
 
 
 @pytest.mark.parametrize("change", [{"tries": 0}, {"pause": -1.0}, {"silence": 0.0}])
 def test_patience_has_a_range(change):
-    with pytest.raises(BadConfig, match="wanted tries of at least 1"):
-        replace(Patience(), **change)
+    with pytest.raises(ConfigError, match="wanted tries of at least 1"):
+        replace(RetryPolicy(), **change)

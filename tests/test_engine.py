@@ -16,9 +16,9 @@ from models import MEL, VOCABULARY, Exported
 from moodfield import card, nets
 from moodfield.clips import FixedLength
 from moodfield.engine import INPUT, OUTPUT, OnnxEngine, TorchEngine
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 
-BANDS, TAGS = MEL.bands, len(VOCABULARY)
+BANDS, TAGS = MEL.n_mels, len(VOCABULARY)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def natural(model: Exported, batch: int, frames: int) -> np.ndarray:
     """Mels of the size that the network is used to."""
-    mean, spread = (each.numpy()[:, None] for each in (model.net.standardize.mean, model.net.standardize.spread))
+    mean, spread = (each.numpy()[:, None] for each in (model.net.standardize.mean, model.net.standardize.std))
     return (noise(batch, len(mean), frames, seed=frames) * spread + mean).astype(np.float32)
 
 
@@ -59,9 +59,9 @@ def test_every_network_says_in_onnx_what_it_says_in_torch(name, tmp_path):
     said = []
     for frames in [taken.frames] * 3 if isinstance(taken, FixedLength) else lengths(taken.least, 2_000):
         mels = natural(model, 2, frames)
-        heard = onnx_engine.over_time(mels)
-        came = onnx_engine.summarise(heard)
-        wanted = torch_engine.summarise(torch_engine.over_time(mels))
+        heard = onnx_engine.forward_features(mels)
+        came = onnx_engine.forward_head(heard)
+        wanted = torch_engine.forward_head(torch_engine.forward_features(mels))
         assert came.shape == wanted.shape
         assert came.dtype == wanted.dtype == np.float32
         assert np.abs(sigmoid(came.mean(axis=2)) - sigmoid(wanted.mean(axis=2))).max() <= 1e-5, frames
@@ -77,7 +77,7 @@ def test_bfloat16_is_near(name):
     net = models.network(name)
     mels = natural(Exported(net, Path(), None), 2, net.lengths.frames if name == "vgg" else 400)
     exact, quick = TorchEngine(net), TorchEngine(net, precision="bfloat16")
-    wanted, came = (engine.summarise(engine.over_time(mels)) for engine in (exact, quick))
+    wanted, came = (engine.forward_head(engine.forward_features(mels)) for engine in (exact, quick))
     assert came.shape == wanted.shape
     assert came.dtype == np.float32
     assert wanted.std() > 0.05
@@ -92,7 +92,7 @@ def test_onnx_and_torch_agree_at_any_length(model):
     onnx_engine, torch_engine = OnnxEngine(model.folder / card.NETWORK, threads=1), TorchEngine(model.net)
     for frames in lengths():
         mels = natural(model, 1, frames)
-        came, wanted = onnx_engine.over_time(mels), torch_engine.over_time(mels)
+        came, wanted = onnx_engine.forward_features(mels), torch_engine.forward_features(mels)
         assert came.shape == wanted.shape
         assert came.dtype == wanted.dtype == np.float32
         assert np.abs(sigmoid(came.mean(axis=2)) - sigmoid(wanted.mean(axis=2))).max() <= 1e-5, frames
@@ -104,15 +104,15 @@ def test_onnx_and_torch_agree_at_any_length(model):
 def test_a_batch_says_what_its_clips_say_alone(model):
     mels = natural(model, 8, 300)
     for engine in (OnnxEngine(model.folder / card.NETWORK, threads=1), TorchEngine(model.net)):
-        together = engine.over_time(mels)
+        together = engine.forward_features(mels)
         assert together.shape[:2] == (8, TAGS)
-        alone = np.concatenate([engine.over_time(mels[n : n + 1]) for n in range(8)])
+        alone = np.concatenate([engine.forward_features(mels[n : n + 1]) for n in range(8)])
         np.testing.assert_allclose(sigmoid(together), sigmoid(alone), atol=1e-5)
 
 
 def test_threads_change_next_to_nothing(model):
     mels = natural(model, 1, 2_048)
-    one, two = (OnnxEngine(model.folder / card.NETWORK, threads=threads).over_time(mels) for threads in (1, 2))
+    one, two = (OnnxEngine(model.folder / card.NETWORK, threads=threads).forward_features(mels) for threads in (1, 2))
     np.testing.assert_allclose(sigmoid(one), sigmoid(two), atol=1e-4)
 
 
@@ -121,7 +121,7 @@ def test_mels_in_any_memory_order_are_the_same(model):
     other = np.asfortranarray(mels)
     assert not other.flags.c_contiguous
     for engine in (OnnxEngine(model.folder / card.NETWORK, threads=1), TorchEngine(model.net)):
-        np.testing.assert_array_equal(engine.over_time(other), engine.over_time(mels))
+        np.testing.assert_array_equal(engine.forward_features(other), engine.forward_features(mels))
 
 
 # ---------------------------------------------------------------- torch
@@ -130,14 +130,14 @@ def test_mels_in_any_memory_order_are_the_same(model):
 @pytest.mark.parametrize("training", [True, False])
 def test_torch_answers_in_evaluation_mode_and_leaves_the_net_as_it_was(cp_model, training):
     mels = natural(cp_model, 2, 200)
-    wanted = TorchEngine(cp_model.net).over_time(mels)
+    wanted = TorchEngine(cp_model.net).forward_features(mels)
     before = {name: value.clone() for name, value in cp_model.net.state_dict().items()}
     cp_model.net.train(training)
     try:
-        np.testing.assert_array_equal(TorchEngine(cp_model.net).over_time(mels), wanted)
+        np.testing.assert_array_equal(TorchEngine(cp_model.net).forward_features(mels), wanted)
         assert cp_model.net.training is training
         with pytest.raises(Exception, match=r".*"):  # whatever torch raises
-            TorchEngine(cp_model.net).over_time(noise(1, BANDS, 1))
+            TorchEngine(cp_model.net).forward_features(noise(1, BANDS, 1))
         assert cp_model.net.training is training
     finally:
         cp_model.net.eval()
@@ -164,14 +164,14 @@ def network(
 
 def test_a_network_from_elsewhere_with_our_names_is_run(tmp_path):
     mels = noise(2, 3, 4)
-    np.testing.assert_array_equal(OnnxEngine(network(tmp_path / "same.onnx")).over_time(mels), mels)
+    np.testing.assert_array_equal(OnnxEngine(network(tmp_path / "same.onnx")).forward_features(mels), mels)
 
 
 @pytest.mark.parametrize(
     "change", [{"takes": "input"}, {"gives": "scores"}, {"axes": 4}, {"kind": TensorProto.DOUBLE}], ids=str
 )
 def test_a_network_that_takes_or_gives_something_else_is_refused(tmp_path, change):
-    with pytest.raises(BadModel, match=r"wanted are 'mels' and 'logits', both tensor\(float\) with 3 axes"):
+    with pytest.raises(ModelError, match=r"wanted are 'mels' and 'logits', both tensor\(float\) with 3 axes"):
         OnnxEngine(network(tmp_path / "other.onnx", **change))
 
 
@@ -179,20 +179,20 @@ def test_a_network_that_takes_or_gives_something_else_is_refused(tmp_path, chang
 def test_a_truncated_network_is_refused(tmp_path, cp_model, share):
     whole = (cp_model.folder / card.NETWORK).read_bytes()
     (tmp_path / "part.onnx").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(BadModel, match=r"part.onnx is not a network that ONNX Runtime can run"):
+    with pytest.raises(ModelError, match=r"part.onnx is not a network that ONNX Runtime can run"):
         OnnxEngine(tmp_path / "part.onnx")
 
 
 @pytest.mark.parametrize("content", [b"no network " * 100, bytes(5_000), b"\xff" * 5_000], ids=["text", "zero", "ff"])
 def test_something_else_is_refused(tmp_path, content):
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BadModel, match=r"x.onnx is not a network"):
+    with pytest.raises(ModelError, match=r"x.onnx is not a network"):
         OnnxEngine(tmp_path / "x.onnx")
 
 
 def test_a_folder_and_nothing_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.onnx"):
-        with pytest.raises(BadModel, match="is not a network"):
+        with pytest.raises(ModelError, match="is not a network"):
             OnnxEngine(path)
 
 
@@ -202,7 +202,7 @@ def test_damaged_networks_never_crash(tmp_path, cp_model):
 import random, sys
 import numpy as np
 from moodfield.engine import OnnxEngine
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 whole, mels = open(sys.argv[1], "rb").read(), np.zeros((1, {BANDS}, 100), np.float32)
 refused = 0
 for seed in range(150):
@@ -211,8 +211,8 @@ for seed in range(150):
         damaged[drawn.randrange(3_000 if drawn.random() < 0.5 else len(whole))] = drawn.randrange(256)
     open(sys.argv[2], "wb").write(damaged)
     try:
-        OnnxEngine(sys.argv[2], threads=1).over_time(mels)
-    except BadModel:
+        OnnxEngine(sys.argv[2], threads=1).forward_features(mels)
+    except ModelError:
         refused += 1
 print(refused)
 """
@@ -225,8 +225,8 @@ print(refused)
 @pytest.mark.parametrize("shape", [(1, BANDS - 1, 100), (1, BANDS + 1, 100), (1, 1, 100), (1, BANDS, 0)], ids=str)
 def test_clips_that_the_network_cannot_take_are_refused_without_noise(cp_model, shape, capfd):
     engine = OnnxEngine(cp_model.folder / card.NETWORK, threads=1)
-    with pytest.raises(BadModel, match=r"model.onnx cannot take mels of shape \(1, "):
-        engine.over_time(np.zeros(shape, np.float32))
+    with pytest.raises(ModelError, match=r"model.onnx cannot take mels of shape \(1, "):
+        engine.forward_features(np.zeros(shape, np.float32))
     assert capfd.readouterr() == ("", "")
 
 
@@ -234,5 +234,7 @@ def test_a_network_is_one_file(cp_model, tmp_path):
     alone = shutil.copy(cp_model.folder / card.NETWORK, tmp_path / "alone.onnx")
     mels = natural(cp_model, 1, 100)
     np.testing.assert_allclose(
-        OnnxEngine(alone).over_time(mels), OnnxEngine(cp_model.folder / card.NETWORK).over_time(mels), atol=1e-5
+        OnnxEngine(alone).forward_features(mels),
+        OnnxEngine(cp_model.folder / card.NETWORK).forward_features(mels),
+        atol=1e-5,
     )

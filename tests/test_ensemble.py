@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import special, stats
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import ensemble, metrics
 
 KINDS = ("scores", "logits", "ranks")
@@ -143,20 +143,20 @@ def test_published_systems_together_pass_the_best_of_2019(data):
 
 def test_what_cannot_be_averaged_is_refused():
     member = np.full((3, 2), 0.5)
-    with pytest.raises(BadScores, match="at least one system"):
+    with pytest.raises(ScoresError, match="at least one system"):
         ensemble.mean([])
-    with pytest.raises(BadScores, match=r"scores of system 2 came as float64 of shape \(2, 2\)"):
+    with pytest.raises(ScoresError, match=r"scores of system 2 came as float64 of shape \(2, 2\)"):
         ensemble.mean([member, member[:2]])
-    with pytest.raises(BadScores, match=r"scores of system 2.*not finite"):
+    with pytest.raises(ScoresError, match=r"scores of system 2.*not finite"):
         ensemble.mean([member, member * np.nan])
-    with pytest.raises(BadScores, match="6 scores are outside 0 … 1 and have no logit"):
+    with pytest.raises(ScoresError, match="6 scores are outside 0 … 1 and have no logit"):
         ensemble.mean([member + 1], of="logits")
     for weights in ((1.0,), (2.0, -1.0), (0.0, 0.0), (1.0, np.nan)):
-        with pytest.raises(BadConfig, match="for 2 systems"):
+        with pytest.raises(ConfigError, match="for 2 systems"):
             ensemble.mean([member, member], weights=weights)
-    with pytest.raises(BadConfig, match="rounds=0"):
+    with pytest.raises(ConfigError, match="rounds=0"):
         ensemble.greedy(member > 0, [member], rounds=0)
-    with pytest.raises(BadScores, match="no positives for any tag"):
+    with pytest.raises(ScoresError, match="no positives for any tag"):
         ensemble.greedy(member > 1, [member])
 
 
@@ -168,5 +168,5 @@ def test_tags_without_positives_do_not_count():
 
 def test_an_unknown_kind_of_mean_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
-    with pytest.raises(BadConfig, match="of='mode' is unknown; average scores, logits, ranks"):
+    with pytest.raises(ConfigError, match="of='mode' is unknown; average scores, logits, ranks"):
         ensemble.mean([np.zeros((2, 1))], of="mode")

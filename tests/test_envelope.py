@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodfield.envelope import SPANS, Envelope, Outline
+from moodfield.envelope import SPANS, Envelope, PeakEnvelope
 
 
 def outlined(samples: np.ndarray, rate: int, cuts: list[int]) -> Envelope:
-    outline = Outline(rate)
+    outline = PeakEnvelope(rate)
     for block in np.split(samples, sorted(cuts)):
         outline.push(block)
     return outline.finish()

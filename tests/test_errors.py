@@ -5,24 +5,26 @@ import pickle  # what processes send each other; nothing here comes from a stran
 import pytest
 
 from moodfield import errors
-from moodfield.errors import BadAudio, MoodfieldError, UnknownName
+from moodfield.errors import AudioError, MoodfieldError, UnknownNameError
 
 NAMES = {"cp_resnet": 1, "fa_resnet": 2, "vgg": 3}
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MoodfieldError)]
 
 
 def test_a_known_name_is_looked_up():
-    assert errors.lookup(NAMES, "vgg", what="network") == 3
+    assert errors.get_or_suggest(NAMES, "vgg", what="network") == 3
 
 
 def test_a_name_nearly_right_leads_to_the_nearest():
-    with pytest.raises(UnknownName, match=r"^there is no network called 'fa_resnt'; did you mean fa_resnet or cp_"):
-        errors.lookup(NAMES, "fa_resnt", what="network")
+    with pytest.raises(
+        UnknownNameError, match=r"^there is no network called 'fa_resnt'; did you mean fa_resnet or cp_"
+    ):
+        errors.get_or_suggest(NAMES, "fa_resnt", what="network")
 
 
 def test_a_name_far_from_all_leads_to_all():
-    with pytest.raises(UnknownName, match=r"known: cp_resnet, fa_resnet, vgg$"):
-        errors.lookup(NAMES, "zzz", what="network")
+    with pytest.raises(UnknownNameError, match=r"known: cp_resnet, fa_resnet, vgg$"):
+        errors.get_or_suggest(NAMES, "zzz", what="network")
 
 
 def test_every_refusal_is_of_one_family():
@@ -32,7 +34,7 @@ def test_every_refusal_is_of_one_family():
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_refusals_travel_between_processes(kind):
-    error = kind("missing", "no such file") if kind is BadAudio else kind("no such file")
+    error = kind("missing", "no such file") if kind is AudioError else kind("no such file")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(copy) is kind
     assert str(copy) == str(error) == "no such file"
@@ -40,4 +42,4 @@ def test_refusals_travel_between_processes(kind):
 
 
 def test_the_reason_travels_too():
-    assert pickle.loads(pickle.dumps(BadAudio("silent", "nothing is heard"))).reason == "silent"  # noqa: S301
+    assert pickle.loads(pickle.dumps(AudioError("silent", "nothing is heard"))).reason == "silent"  # noqa: S301

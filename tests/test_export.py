@@ -17,13 +17,15 @@ import moodfield
 from models import Exported
 from moodfield import card, clips, nets
 from moodfield.engine import OnnxEngine, TorchEngine
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 from moodfield.mel import MelConfig
 from moodfield.training import export
 from moodfield.training.recipe import Recipe
 
 FILES = {card.WEIGHTS, card.NETWORK, card.README, card.CARD}
-VGG = Recipe(net=nets.VGGConfig(), mel=MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain"))
+VGG = Recipe(
+    net=nets.VGGConfig(), mel=MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain")
+)
 
 
 def cheap(net: nets.Net, described: card.Card, folder: Path) -> None:
@@ -59,9 +61,9 @@ def test_a_model_folder_is_complete_and_its_checksums_are_right(request, name):
 
 
 def test_the_weights_make_the_network_again(cp_model):
-    net = nets.from_dict(cp_model.card.net).build(bands=models.MEL.bands, tags=len(models.VOCABULARY)).eval()
+    net = nets.from_dict(cp_model.card.net).build(bands=models.MEL.n_mels, tags=len(models.VOCABULARY)).eval()
     net.load_state_dict(load_file(cp_model.folder / card.WEIGHTS))
-    mels = torch.randn(2, models.MEL.bands, 200)
+    mels = torch.randn(2, models.MEL.n_mels, 200)
     torch.testing.assert_close(net(mels), cp_model.net(mels), rtol=0, atol=0)
     assert net(mels).std() > 0.1
 
@@ -77,10 +79,10 @@ def test_the_network_is_one_file_and_plain(cp_model):
 @pytest.mark.parametrize(("batch", "frames"), [(1, 17), (1, 18), (3, 33), (2, 500), (1, 2_048)])
 def test_onnx_says_what_torch_says_for_any_number_of_clips_of_any_length(request, name, batch, frames):
     model: Exported = request.getfixturevalue(name)
-    drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.bands, frames)).astype(np.float32)
-    mels = drawn * model.net.standardize.spread.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
-    came = OnnxEngine(model.folder / card.NETWORK).over_time(mels)
-    wanted = TorchEngine(model.net).over_time(mels)
+    drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.n_mels, frames)).astype(np.float32)
+    mels = drawn * model.net.standardize.std.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
+    came = OnnxEngine(model.folder / card.NETWORK).forward_features(mels)
+    wanted = TorchEngine(model.net).forward_features(mels)
     assert came.shape == wanted.shape
     assert wanted.std() > 0.1
     np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
@@ -96,13 +98,13 @@ def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
             torch.nn.init.normal_(module.running_mean)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
     torch.nn.init.normal_(net.dense.weight)
-    net.standardize.fill(torch.full((96,), -24.0), torch.full((96,), 16.0))
+    net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     described = export.describe(VGG, net, ("happy", "sad", "film"), name="baseline")
     assert described.lengths == clips.FixedLength(1_366, 683)
     export.export(net, described, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     mels = np.random.default_rng(0).normal(-24, 16, (3, 96, 1_366)).astype(np.float32)
-    came, wanted = OnnxEngine(tmp_path / card.NETWORK).over_time(mels), TorchEngine(net).over_time(mels)
+    came, wanted = OnnxEngine(tmp_path / card.NETWORK).forward_features(mels), TorchEngine(net).forward_features(mels)
     assert wanted.shape == (3, 3, 1)
     assert wanted.std() > 0.1
     np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
@@ -119,7 +121,7 @@ def test_a_network_for_whole_tracks_is_two_files_and_tags(crnn_model):
     assert len(tagging.over_time.seconds) == 1
     (crnn_model.folder / card.SUMMARY).rename(crnn_model.folder / "elsewhere")
     try:
-        with pytest.raises(BadModel, match=r"summary\.onnx cannot be read"):
+        with pytest.raises(ModelError, match=r"summary\.onnx cannot be read"):
             moodfield.load(crnn_model.folder)
     finally:
         (crnn_model.folder / "elsewhere").rename(crnn_model.folder / card.SUMMARY)
@@ -148,7 +150,7 @@ def test_a_folder_without_its_card_does_not_count(tmp_path, quick):
     quick(tmp_path)
     card.read(tmp_path)
     (tmp_path / card.CARD).unlink()
-    with pytest.raises(BadModel, match=r"a folder without a card\.json"):
+    with pytest.raises(ModelError, match=r"a folder without a card\.json"):
         moodfield.load(tmp_path)
 
 
@@ -158,7 +160,7 @@ def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_m
 
     monkeypatch.setattr(export, "_export_onnx", other)
     net = models.network("cp_resnet", rho_freq=1, seed=9)
-    with pytest.raises(BadModel, match=r"away from torch for clips of 300 frames; it was not exported well"):
+    with pytest.raises(ModelError, match=r"away from torch for clips of 300 frames; it was not exported well"):
         export.export(net, cp_model.card, tmp_path)
     assert not (tmp_path / card.CARD).exists()
     export.export(cp_model.net, cp_model.card, tmp_path)
@@ -166,8 +168,8 @@ def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_m
 
 
 def test_another_number_of_steps_is_not_believed(cp_model):
-    with pytest.raises(BadModel, match=r"away from torch|cannot take"):
-        export._compare(nets.create("cp_resnet", bands=64, tags=4, width=4).eval(), cp_model.card, cp_model.folder)
+    with pytest.raises(ModelError, match=r"away from torch|cannot take"):
+        export._compare(nets.create("cp_resnet", n_mels=64, n_tags=4, width=4).eval(), cp_model.card, cp_model.folder)
 
 
 def test_a_model_may_take_the_place_of_another(tmp_path, quick):
@@ -175,7 +177,7 @@ def test_a_model_may_take_the_place_of_another(tmp_path, quick):
     (tmp_path / card.README).write_text("edited, as anyone may")
     assert card.read(tmp_path) == first
     (tmp_path / card.NETWORK).write_bytes(b"edited")
-    with pytest.raises(BadModel, match=r"model\.onnx is damaged"):
+    with pytest.raises(ModelError, match=r"model\.onnx is damaged"):
         card.read(tmp_path)
     assert quick(tmp_path) == first == card.read(tmp_path)
 
@@ -191,7 +193,7 @@ def test_an_export_that_ends_half_way_over_another_model_is_noticed(tmp_path, qu
     monkeypatch.setattr(export, "_export_onnx", stop)
     with pytest.raises(KeyboardInterrupt):
         export.export(net, described, tmp_path)
-    with pytest.raises(BadModel, match=r"model\.safetensors is damaged"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         moodfield.load(tmp_path)
 
 

@@ -7,13 +7,13 @@ from test_reproduction import LEAST, TINY, noises  # noqa: F401 - a fixture
 
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset, Split, Track
-from moodfield.errors import BadRun
+from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.paper import figure1, reproduce
 from moodfield.paper.figure1 import Point
 from moodfield.paper.reproduce import Told
 from moodfield.plots import figures, score_curves
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 
 TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
 
@@ -66,10 +66,10 @@ def test_networks_are_trained_and_scored_and_not_again(noises, tmp_path, no_expo
     assert figure1.make(plan, tmp_path, store=tmp_path / "store", told=told) == points
     assert len(epochs) == 6
     other = reproduce.Plan("figure1", figure1.networks([(0, 0), (1, 3)], small=True, settings=LEAST), dataset)
-    with pytest.raises(BadRun, match="another plan"):
+    with pytest.raises(RunError, match="another plan"):
         figure1.make(other, tmp_path, store=tmp_path / "store", told=told)
-    with pytest.raises(BadRun, match="holds a run of another recipe"):
-        figure1.train(other.networks, dataset, Place(dataset.audio, tmp_path / "store", tmp_path / "networks"))
+    with pytest.raises(RunError, match="holds a run of another recipe"):
+        figure1.train(other.networks, dataset, RunPaths(dataset.audio, tmp_path / "store", tmp_path / "networks"))
 
 
 POINTS = [

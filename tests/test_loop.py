@@ -21,24 +21,24 @@ from safetensors.torch import load_file
 import models
 from disks import files_up_to
 from moodfield import nets
-from moodfield.errors import BadConfig, BadRun
+from moodfield.errors import ConfigError, RunError
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
 from moodfield.training import augment, loop, recipe, run_folder, schedule, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.schedule import ScheduleConfig
-from moodfield.training.validation import Exam
+from moodfield.training.validation import Validator
 
 BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")
 PLAN = Recipe(
     net=CPResNetConfig(width=4, rho_freq=3, rho_time=1),
-    mel=MelConfig(rate=4_000, window=256, overlap=0.5, bands=BANDS),
+    mel=MelConfig(sample_rate=4_000, n_fft=256, hop_length=128, n_mels=BANDS),
     batch=BatchConfig(clip_seconds=1.0, size=8),
     augment=AugmentConfig(roll_frames=3, mixup_alpha=0.1),
     loss=LossConfig(pos_weight=2.0),
@@ -60,7 +60,7 @@ SHORT = replace(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def material(tracks: int, *, seed: int, logits: bool = False) -> Material:
+def material(tracks: int, *, seed: int, logits: bool = False) -> ClipDataset:
     """Noise; a tag is present where its third of the bands is louder."""
     generator = np.random.default_rng(seed)
     levels = generator.uniform(-1, 1, (tracks, 3))
@@ -69,14 +69,14 @@ def material(tracks: int, *, seed: int, logits: bool = False) -> Material:
     loud = 2 * np.repeat(levels, [11, 11, 10], axis=1)[:, None, :]
     mels = 20 + 5 * (generator.standard_normal((tracks, FRAMES, BANDS)) + loud)
     truth = levels * [1, 2, 3] + [0, -5, 4] if logits else levels
-    return Material(tuple(mels.astype(np.float16)), TrackTruth(truth.astype(np.float32)))
+    return ClipDataset(tuple(mels.astype(np.float16)), TrackTruth(truth.astype(np.float32)))
 
 
 LEARN, JUDGE = material(20, seed=1), material(8, seed=2)
 STATISTICS = Statistics(np.full(BANDS, 23.0), np.full(BANDS, 7.0))
 
 
-def train(plan: Recipe, run: Path, *, learn: Material = LEARN, judge: Material = JUDGE, **more: object) -> Net:
+def train(plan: Recipe, run: Path, *, learn: ClipDataset = LEARN, judge: ClipDataset = JUDGE, **more: object) -> Net:
     return loop.train(plan, learn, judge, STATISTICS, VOCABULARY, run, **more)
 
 
@@ -165,7 +165,7 @@ def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
 
 def test_windows_have_truth_of_their_own(tmp_path):
     windows = tuple(np.stack([row, 1 - row]) for row in LEARN.truth.tracks())
-    learn = Material(LEARN.mels, WindowTruth(windows, step=20.0))
+    learn = ClipDataset(LEARN.mels, WindowTruth(windows, step=20.0))
     plan = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
     heard: list[Epoch] = []
     train(plan, tmp_path, learn=learn, report=heard.append)
@@ -297,7 +297,7 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
     assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
     loop.load(net, tmp_path / "swa-3.safetensors")
-    assert Exam(SHORT, JUDGE, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
+    assert Validator(SHORT, JUDGE, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
     assert list(loop.snapshots(SHORT, tmp_path).items()) == [
         (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
     ]
@@ -406,25 +406,25 @@ def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tm
 
 def test_a_run_of_another_recipe_is_refused(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
-    with pytest.raises(BadRun, match="run of another recipe"):
+    with pytest.raises(RunError, match="run of another recipe"):
         train(replace(SHORT, seed=1), tmp_path / "run")
 
 
 def test_a_run_of_another_vocabulary_is_refused(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
-    with pytest.raises(BadRun, match="run of another vocabulary"):
+    with pytest.raises(RunError, match="run of another vocabulary"):
         loop.train(SHORT, LEARN, JUDGE, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
 
 
 def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
-    with pytest.raises(BadConfig, match="32 bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'"):
+    with pytest.raises(ConfigError, match="32 bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'"):
         train(replace(SHORT, net=VGGConfig()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
     plan = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
-    with pytest.raises(BadRun, match=r"diverged in epoch 2: .* lower schedule\.peak"):
+    with pytest.raises(RunError, match=r"diverged in epoch 2: .* lower schedule\.peak"):
         train(plan, tmp_path)
     assert [line["epoch"] for line in log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
@@ -432,7 +432,7 @@ def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_pa
 
 @pytest.mark.parametrize("size", [500, 5_000])
 def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path, finished, size):
-    run, again = tmp_path / "run", pytest.raises(BadRun, match=r"cannot be kept in .*File too large.* start it again")
+    run, again = tmp_path / "run", pytest.raises(RunError, match=r"cannot be kept in .*File too large.* start it again")
     with ExitStack() as full, again:
         train(SHORT, run, report=lambda _: full.enter_context(files_up_to(size)))
     assert [line["epoch"] for line in log(run)] == [1]
@@ -443,7 +443,7 @@ def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path,
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(BadRun, match=r"the run cannot be kept in .*run: .*File exists"):
+    with pytest.raises(RunError, match=r"the run cannot be kept in .*run: .*File exists"):
         train(SHORT, tmp_path / "run")
 
 
@@ -451,27 +451,27 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
 def test_truth_outside_0_and_1_is_refused(tmp_path, wrong):
     rows = LEARN.truth.tracks().copy()
     rows[3, 1] = wrong
-    with pytest.raises(BadConfig, match=r"truth outside 0 … 1 came; .* set loss\.kind=logits"):
-        train(SHORT, tmp_path, learn=Material(LEARN.mels, TrackTruth(rows)))
+    with pytest.raises(ConfigError, match=r"truth outside 0 … 1 came; .* set loss\.kind=logits"):
+        train(SHORT, tmp_path, learn=ClipDataset(LEARN.mels, TrackTruth(rows)))
 
 
 def test_a_clip_too_short_for_the_network_is_refused(tmp_path):
     plan = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
     assert plan.clip_frames == 16
-    with pytest.raises(BadConfig, match=r"clips of 16 frames came, .* wants 17"):
+    with pytest.raises(ConfigError, match=r"clips of 16 frames came, .* wants 17"):
         train(plan, tmp_path)
 
 
 def test_a_band_that_never_changes_is_refused(tmp_path):
-    with pytest.raises(BadConfig, match="some band never changes"):
+    with pytest.raises(ConfigError, match="some band never changes"):
         loop.train(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, finished):
     other = CPResNetConfig(width=8).build(bands=BANDS, tags=3)
-    with pytest.raises(BadRun, match="does not hold the weights of this network"):
+    with pytest.raises(RunError, match="does not hold the weights of this network"):
         loop.load(other, finished / loop.BEST)
-    with pytest.raises(BadRun, match="does not hold the weights"):
+    with pytest.raises(RunError, match="does not hold the weights"):
         loop.load(other, tmp_path / "missing")
 
 

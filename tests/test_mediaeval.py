@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moodfield.datasets.mtg_jamendo import HEADER, Track
-from moodfield.errors import BadAudio, BadConfig, BadDataset, BadScores, MoodfieldWarning
+from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldWarning, ScoresError
 from moodfield.evaluation import mediaeval, metrics, submissions
 from moodfield.evaluation.submissions import Submission
 from moodfield.tags import MOODS_AND_THEMES
@@ -133,17 +133,17 @@ def test_plain_values_are_for_json():
 def test_what_does_not_fit_is_refused():
     truth, _ = problem()
     with pytest.raises(
-        BadScores, match=r"predictions of the submission came as .*\(300, 3\), to compare with .*\(299, 3\)"
+        ScoresError, match=r"predictions of the submission came as .*\(300, 3\), to compare with .*\(299, 3\)"
     ):
         mediaeval.score(truth[:-1], submission())
     other = Submission(submission().predictions, submission().decisions[:, :2], name="x")
-    with pytest.raises(BadScores, match="decisions of x"):
+    with pytest.raises(ScoresError, match="decisions of x"):
         mediaeval.score(truth, other)
-    with pytest.raises(BadScores, match="decisions of x"):
+    with pytest.raises(ScoresError, match="decisions of x"):
         mediaeval.compare(truth, submission(), other)
-    with pytest.raises(BadDataset, match="there are no rows 300, -1 to leave out of 300 tracks"):
+    with pytest.raises(DatasetError, match="there are no rows 300, -1 to leave out of 300 tracks"):
         mediaeval.score(truth, submission(), leave_out=rows(7, 300, -1))
-    with pytest.raises(BadDataset, match="all 300 tracks are left out"):
+    with pytest.raises(DatasetError, match="all 300 tracks are left out"):
         mediaeval.score(truth, submission(), leave_out=np.arange(300))
 
 
@@ -198,9 +198,9 @@ def test_an_index_that_lacks_tags_has_those_of_the_thresholds(tmp_path):
     turned = replace(given, thresholds=dict.fromkeys(TAGS[::-1], 0.4))
     other = replace(given, thresholds=dict.fromkeys(("happy", "dark", "film"), 0.4))
     for wrong in ([replace(given, thresholds={})], [other], [given, turned], [replace(given, thresholds={"sad": 1.0})]):
-        with pytest.raises(BadScores, match=r"3 columns; there are 2 tags.*--tags"):
+        with pytest.raises(ScoresError, match=r"3 columns; there are 2 tags.*--tags"):
             mediaeval.read_truth(index, given=wrong)
-    with pytest.raises(BadScores, match="--tags"):
+    with pytest.raises(ScoresError, match="--tags"):
         mediaeval.read_truth(index, vocabulary=("sad", "happy"), given=[given])
     official = replace(given, predictions=np.full((3, 56), 0.5), thresholds={})
     assert mediaeval.read_truth(index, given=[official])[1] == MOODS_AND_THEMES
@@ -231,7 +231,7 @@ def test_a_list_that_lacks_checksums_does_not_pass_for_one_without_leaks(tmp_pat
         assert mediaeval.leaked(index, learned, sums).tolist() == [2]
     for part, name in ((known[:3], "train"), (known[3:], "test")):
         sums.write_text("\n".join(part))
-        with pytest.raises(BadDataset, match=rf"no checksum for any track of \S*{name}\.tsv; name the list"):
+        with pytest.raises(DatasetError, match=rf"no checksum for any track of \S*{name}\.tsv; name the list"):
             mediaeval.leaked(index, learned, sums)
 
 
@@ -299,14 +299,14 @@ class Ears:
             self.heard.append(track.id)
             number = int(track.id)
             scores = np.array([number / 100, 0.25, 1 / 3], np.float32)
-            yield track, BadAudio("missing", f"no {track.id}") if track.id in self.deaf else scores
+            yield track, AudioError("missing", f"no {track.id}") if track.id in self.deaf else scores
 
 
 INDEX = [Track(str(n), f"{n}.mp3", 60.0, ()) for n in range(6)]
 
 
 def gather(ears, tmp_path, *, model="m", vocabulary=("dark", "happy"), **more):
-    return mediaeval.gather(
+    return mediaeval.predict_index(
         INDEX, ears, said=TAGS, vocabulary=vocabulary, kept=tmp_path / "new" / "kept.jsonl", model=model, **more
     )
 
@@ -318,7 +318,7 @@ def test_an_index_is_gathered_in_its_order_and_the_order_of_the_tags(tmp_path):
     np.testing.assert_array_equal(found[:, 1], np.float32(np.arange(6) / 100))
     np.testing.assert_array_equal(found[:, 0], np.full(6, np.float32(1 / 3)))  # every digit
     assert told == [(str(n), None) for n in range(6)]
-    nowhere = mediaeval.gather(INDEX, Ears(), said=TAGS, vocabulary=TAGS, kept=None, model="m")
+    nowhere = mediaeval.predict_index(INDEX, Ears(), said=TAGS, vocabulary=TAGS, kept=None, model="m")
     np.testing.assert_array_equal(nowhere[:, [2, 0]], found)
 
 
@@ -347,7 +347,7 @@ def test_what_was_heard_is_on_the_disk_at_once(tmp_path):
 
 
 def test_tracks_that_cannot_be_heard_are_refused_together_and_tried_again(tmp_path):
-    with pytest.raises(BadDataset, match=r"2 of 6 tracks could not be read.*1\.mp3: no 1; 4\.mp3: no 4; get these"):
+    with pytest.raises(DatasetError, match=r"2 of 6 tracks could not be read.*1\.mp3: no 1; 4\.mp3: no 4; get these"):
         gather(Ears("1", "4"), tmp_path)
     ears = Ears()
     gather(ears, tmp_path)
@@ -361,7 +361,7 @@ def test_something_may_stand_for_tracks_that_cannot_be_heard(tmp_path):
     with pytest.warns(MoodfieldWarning, match="2 of 6 rows .*zeros"):
         zeros = gather(Ears("1", "4"), tmp_path, fill="zeros")
     np.testing.assert_array_equal(zeros[[1, 4]], np.zeros((2, 2)))
-    with pytest.raises(BadDataset, match="6 of 6 tracks"):
+    with pytest.raises(DatasetError, match="6 of 6 tracks"):
         gather(Ears(*"012345"), tmp_path / "other", fill="mean")
 
 
@@ -369,7 +369,7 @@ def test_something_may_stand_for_tracks_that_cannot_be_heard(tmp_path):
     ("broken", "fill", "advised"), [("014", None, True), ("012345", None, False), ("012345", "zeros", False)]
 )
 def test_a_refusal_names_few_tracks_and_advises_what_helps(tmp_path, broken, fill, advised):
-    with pytest.raises(BadDataset) as caught:
+    with pytest.raises(DatasetError) as caught:
         gather(Ears(*broken), tmp_path, fill=fill, otherwise="give --this")
     assert ("--this" in str(caught.value)) is advised
     assert str(caught.value).count(".mp3: ") == min(len(broken), 5)
@@ -377,7 +377,7 @@ def test_a_refusal_names_few_tracks_and_advises_what_helps(tmp_path, broken, fil
 
 
 def test_a_file_without_scores_does_not_stay(tmp_path):
-    with pytest.raises(BadDataset):
+    with pytest.raises(DatasetError):
         gather(Ears(*"012345"), tmp_path)
     assert not list((tmp_path / "new").iterdir())
     with pytest.raises(KeyboardInterrupt):
@@ -389,15 +389,15 @@ def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp
     gather(Ears(), tmp_path)
     kept = tmp_path / "new" / "kept.jsonl"
     before = kept.read_bytes()
-    with pytest.raises(BadConfig, match="has scores of another model"):
+    with pytest.raises(ConfigError, match="has scores of another model"):
         gather(Ears(), tmp_path, model="other")
     assert kept.read_bytes() == before
     kept.write_bytes(before + b"no json\n")
-    with pytest.raises(BadConfig, match="lines that are no scores"):
+    with pytest.raises(ConfigError, match="lines that are no scores"):
         gather(Ears(), tmp_path)
     for scores in ("", ', "scores": [0.5]', ', "scores": [0.5, NaN, 0.5]', f', "scores": [0, 1, {10**400}]'):
         kept.write_bytes(before + b'{"track": "0"' + scores.encode() + b"}\n")
-        with pytest.raises(BadConfig, match="lines that are no scores"):
+        with pytest.raises(ConfigError, match="lines that are no scores"):
             gather(Ears(), tmp_path)
 
 
@@ -406,8 +406,8 @@ def test_scores_of_other_tracks_or_other_music_are_left_alone(tmp_path, other):
     gather(Ears(), tmp_path, music="/here")
     index = [replace(track, **{other: f"{track.id}9"}) for track in INDEX] if other != "music" else INDEX
     ears, kept = Ears(), tmp_path / "new" / "kept.jsonl"
-    with pytest.raises(BadConfig, match="of other tracks, or of music in another folder"):
-        mediaeval.gather(
+    with pytest.raises(ConfigError, match="of other tracks, or of music in another folder"):
+        mediaeval.predict_index(
             index, ears, said=TAGS, vocabulary=TAGS, kept=kept, model="m",
             music="/there" if other == "music" else "/here",
         )  # fmt: skip
@@ -416,6 +416,6 @@ def test_scores_of_other_tracks_or_other_music_are_left_alone(tmp_path, other):
 
 def test_a_model_without_the_tags_is_refused_before_anything_is_heard(tmp_path):
     ears = Ears()
-    with pytest.raises(BadScores, match="the model has no scores for slow, epic"):
+    with pytest.raises(ScoresError, match="the model has no scores for slow, epic"):
         gather(ears, tmp_path, vocabulary=("slow", "happy", "epic"))
     assert ears.heard == []

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from moodfield import audio, mel
 from moodfield.audio import Waveform
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 from moodfield.mel import MelConfig
 
-PLAIN = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+PLAIN = MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain")
 SMALL = [
-    MelConfig(rate=8_000, window=64, overlap=0.75, bands=8),
-    MelConfig(rate=8_000, window=64, overlap=0.25, bands=8, floor_db=30.0),
-    MelConfig(rate=4_000, window=32, overlap=0.0, bands=5),
-    MelConfig(rate=2_000, window=66, overlap=0.5, bands=6),
-    MelConfig(rate=8_000, window=64, overlap=0.5, bands=8, kind="plain"),
-    MelConfig(rate=8_000, window=64, overlap=0.0, bands=20, kind="plain"),
+    MelConfig(sample_rate=8_000, n_fft=64, hop_length=16, n_mels=8),
+    MelConfig(sample_rate=8_000, n_fft=64, hop_length=48, n_mels=8, top_db=30.0),
+    MelConfig(sample_rate=4_000, n_fft=32, hop_length=32, n_mels=5),
+    MelConfig(sample_rate=2_000, n_fft=66, hop_length=33, n_mels=6),
+    MelConfig(sample_rate=8_000, n_fft=64, hop_length=32, n_mels=8, kind="plain"),
+    MelConfig(sample_rate=8_000, n_fft=64, hop_length=64, n_mels=20, kind="plain"),
 ]
 """configs of both kinds, small enough for hundreds of tracks in a test"""
 
@@ -34,7 +34,7 @@ def music(data: Path) -> list[Waveform]:
     """One minute each of a few real recordings."""
     files = sorted((data / "emotify" / "audio").glob("*.ogg"))
     assert len(files) > 200
-    return [audio.read(file, rate=44_100) for file in files[::120]]
+    return [audio.read(file, sample_rate=44_100) for file in files[::120]]
 
 
 def noise(samples: int, *, seed: int = 0) -> np.ndarray:
@@ -47,14 +47,19 @@ def noise(samples: int, *, seed: int = 0) -> np.ndarray:
 def librosas(waveform: Waveform, config: MelConfig) -> np.ndarray:
     """The perceptual mel as a chain of librosa's functions."""
     spectrum = librosa.stft(
-        waveform.samples, n_fft=config.window, hop_length=config.hop, window="hann", center=True, pad_mode="reflect"
+        waveform.samples,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
     )
-    hz = librosa.fft_frequencies(sr=config.rate, n_fft=config.window)
+    hz = librosa.fft_frequencies(sr=config.sample_rate, n_fft=config.n_fft)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # librosa takes the logarithm of 0 Hz
-        levels = librosa.perceptual_weighting(np.abs(spectrum) ** 2, hz, ref=1.0, amin=1e-10, top_db=config.floor_db)
+        levels = librosa.perceptual_weighting(np.abs(spectrum) ** 2, hz, ref=1.0, amin=1e-10, top_db=config.top_db)
     return librosa.feature.melspectrogram(
-        S=levels, sr=config.rate, n_fft=config.window, n_mels=config.bands, fmin=0, fmax=config.rate / 2
+        S=levels, sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=0, fmax=config.sample_rate / 2
     )
 
 
@@ -69,8 +74,8 @@ def streamed(samples: np.ndarray, sizes: list[int], config: MelConfig) -> np.nda
 
 @pytest.mark.parametrize("hop", [512, 1536])
 def test_it_is_the_mel_of_librosa_on_real_music(music, hop):
-    config = MelConfig(overlap=1 - hop / 2048)
-    assert config.hop == hop
+    config = MelConfig(hop_length=hop)
+    assert config.hop_length == hop
     for waveform in music:
         found, wanted = mel.mel(waveform, config), librosas(waveform, config)
         assert found.shape == wanted.shape == (256, 1 + len(waveform.samples) // hop)
@@ -81,7 +86,7 @@ def test_it_is_the_mel_of_librosa_on_real_music(music, hop):
 
 @pytest.mark.parametrize("config", [config for config in SMALL if config.kind == "perceptual"])
 def test_other_configs_agree_with_librosa_too(config):
-    waveform = Waveform(noise(5_000), config.rate)
+    waveform = Waveform(noise(5_000), config.sample_rate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         wanted = librosas(waveform, config)
@@ -91,10 +96,10 @@ def test_other_configs_agree_with_librosa_too(config):
 @pytest.mark.golden
 def test_it_agrees_with_the_recorded_features(data):
     with np.load(data / "vectors" / "features_hop512.npz", allow_pickle=False) as vector:
-        config = MelConfig(rate=int(vector["sr"]))
-        assert config.hop == vector["hop"]
+        config = MelConfig(sample_rate=int(vector["sr"]))
+        assert config.hop_length == vector["hop"]
         np.testing.assert_allclose(
-            mel.mel(Waveform(vector["y"], config.rate), config), vector["mel"], rtol=0, atol=1e-4
+            mel.mel(Waveform(vector["y"], config.sample_rate), config), vector["mel"], rtol=0, atol=1e-4
         )
         np.testing.assert_allclose(mel.a_weighting(config), vector["aweight"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(mel._filterbank(config), vector["melfb"], rtol=0, atol=1e-8)
@@ -114,7 +119,7 @@ def test_a_plain_mel_agrees_with_the_recorded_one(data):
 def test_a_weighting_is_the_standards():
     weights, config = mel.a_weighting(MelConfig()), MelConfig()
     np.testing.assert_allclose(weights[:4], [-80, -48.494, -33.084, -25.801], atol=1e-3)
-    hz = np.arange(1025) * config.rate / config.window
+    hz = np.arange(1025) * config.sample_rate / config.n_fft
     third_octaves = {100: -19.1, 200: -10.9, 500: -3.2, 1000: 0.0, 2000: 1.2, 4000: 1.0, 8000: -1.1, 16000: -6.6}
     np.testing.assert_allclose(np.interp(list(third_octaves), hz, weights), list(third_octaves.values()), atol=0.2)
 
@@ -123,29 +128,29 @@ def test_a_weighting_is_the_standards():
 def test_the_filter_bank_is_that_of_librosa(config):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        wanted = librosa.filters.mel(sr=config.rate, n_fft=config.window, n_mels=config.bands, fmin=0)
+        wanted = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=0)
     np.testing.assert_allclose(mel._filterbank(config), wanted, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("config", [MelConfig(), PLAIN, *SMALL])
 def test_the_product_in_parts_is_the_product(config):
-    values = np.random.default_rng(1).standard_normal((7, config.window // 2 + 1)).astype(np.float32)
+    values = np.random.default_rng(1).standard_normal((7, config.n_fft // 2 + 1)).astype(np.float32)
     wanted = values.astype(np.float64) @ mel._filterbank(config).T.astype(np.float64)
     np.testing.assert_allclose(mel._bands(values, config), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("config", [MelConfig(), PLAIN, *SMALL])
 def test_centres_of_bands_are_those_of_librosa(config):
-    wanted = librosa.mel_frequencies(n_mels=config.bands + 2, fmin=0, fmax=config.rate / 2)[1:-1]
+    wanted = librosa.mel_frequencies(n_mels=config.n_mels + 2, fmin=0, fmax=config.sample_rate / 2)[1:-1]
     np.testing.assert_allclose(mel.band_hz(config), wanted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
 def test_a_tone_is_loudest_in_its_band_and_at_its_time(kind):
-    config = MelConfig(rate=22_050, bands=128, kind=kind)
-    time = np.arange(3 * config.rate) / config.rate
+    config = MelConfig(sample_rate=22_050, n_mels=128, kind=kind)
+    time = np.arange(3 * config.sample_rate) / config.sample_rate
     tone = np.where((time > 1) & (time < 2), 0.5 * np.sin(2 * np.pi * 3_000 * time), 0).astype(np.float32)
-    found = mel.mel(Waveform(tone, config.rate), config)
+    found = mel.mel(Waveform(tone, config.sample_rate), config)
     band, frame = np.unravel_index(found.argmax(), found.shape)
     near = np.abs(mel.band_hz(config) - 3_000).argsort()[:2]
     assert band in near
@@ -158,33 +163,33 @@ def test_a_tone_is_loudest_in_its_band_and_at_its_time(kind):
 
 
 def test_a_click_sets_the_floor_of_the_whole_track():
-    config, deeper = MelConfig(rate=22_050, bands=64), MelConfig(rate=22_050, bands=64, floor_db=160.0)
+    config, deeper = MelConfig(sample_rate=22_050, n_mels=64), MelConfig(sample_rate=22_050, n_mels=64, top_db=160.0)
     samples = noise(60_000) * np.float32(1e-5)
-    at = 100 * config.hop
+    at = 100 * config.hop_length
     before = slice(0, 95)
-    without = mel.mel(Waveform(samples, config.rate), config)[:, before]
+    without = mel.mel(Waveform(samples, config.sample_rate), config)[:, before]
     samples[at] = 1.0  # in the middle of frame 100 all bins have the power 1, 0 dB
-    found = mel.mel(Waveform(samples, config.rate), config)
+    found = mel.mel(Waveform(samples, config.sample_rate), config)
     assert (found.argmax(axis=1) == 100).all()
     floor = mel._filterbank(config) @ (mel.a_weighting(config) - 80)
     np.testing.assert_allclose(found[:, before], np.repeat(floor[:, None], 95, axis=1), atol=0.01)
     assert np.abs(found[:, before] - without).max() > 0.5
-    assert (mel.mel(Waveform(samples, config.rate), deeper)[:, before] < floor[:, None] - 0.5).mean() > 0.5
+    assert (mel.mel(Waveform(samples, config.sample_rate), deeper)[:, before] < floor[:, None] - 0.5).mean() > 0.5
 
 
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
 def test_digital_silence_in_part_of_a_track_is_finite_and_flat(kind):
-    config = MelConfig(rate=22_050, bands=64, kind=kind)
+    config = MelConfig(sample_rate=22_050, n_mels=64, kind=kind)
     samples = noise(80_000)
     samples[30_000:60_000] = 0
-    found = mel.mel(Waveform(samples, config.rate), config)
+    found = mel.mel(Waveform(samples, config.sample_rate), config)
     assert np.isfinite(found).all()
-    silent = found[:, -(-31_024 // config.hop) : 58_976 // config.hop]
+    silent = found[:, -(-31_024 // config.hop_length) : 58_976 // config.hop_length]
     assert np.ptp(silent, axis=1).max() < 1e-5
     if kind == "plain":
         np.testing.assert_allclose(silent, -100, rtol=1e-6)
     else:
-        np.testing.assert_allclose(found, librosas(Waveform(samples, config.rate), config), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found, librosas(Waveform(samples, config.sample_rate), config), rtol=0, atol=1e-4)
 
 
 def test_silence_from_start_to_end_is_finite():
@@ -194,14 +199,14 @@ def test_silence_from_start_to_end_is_finite():
 
 
 def test_twice_the_volume_shifts_every_cell_alike(music):
-    config = MelConfig(overlap=0.25)
+    config = MelConfig(hop_length=1536)
     loud = mel.mel(music[0], config)
     soft = mel.mel(Waveform(music[0].samples / 2, 44_100), config)
     wanted = mel._filterbank(config).sum(axis=1) * 20 * np.log10(2)
     np.testing.assert_allclose((loud - soft).mean(axis=1), wanted, rtol=1e-3)
 
 
-@pytest.mark.parametrize("config", [MelConfig(), MelConfig(bands=96, kind="plain")], ids=["perceptual", "plain"])
+@pytest.mark.parametrize("config", [MelConfig(), MelConfig(n_mels=96, kind="plain")], ids=["perceptual", "plain"])
 def test_half_precision_costs_little_beside_the_spread_of_a_band(music, config):
     found = mel.mel(music[1], config)
     error = np.abs(found.astype(np.float16).astype(np.float32) - found)
@@ -219,7 +224,7 @@ def test_half_precision_costs_little_beside_the_spread_of_a_band(music, config):
     st.sampled_from([1, 2_000, 2**28]),
 )
 def test_blocks_of_any_size_give_the_whole_bit_for_bit(config, samples, sizes, kept):
-    waveform = Waveform(noise(samples, seed=samples), config.rate)
+    waveform = Waveform(noise(samples, seed=samples), config.sample_rate)
     with pytest.MonkeyPatch.context() as patch:
         whole = mel.mel(waveform, config)
         patch.setattr(mel, "KEPT_BYTES", kept)
@@ -230,14 +235,17 @@ def test_blocks_of_any_size_give_the_whole_bit_for_bit(config, samples, sizes, k
 @pytest.mark.parametrize("config", SMALL)
 def test_blocks_of_one_sample_give_the_whole_bit_for_bit(config):
     samples = noise(2_000)
-    assert streamed(samples, [1] * 2_000, config).tobytes() == mel.mel(Waveform(samples, config.rate), config).tobytes()
+    assert (
+        streamed(samples, [1] * 2_000, config).tobytes()
+        == mel.mel(Waveform(samples, config.sample_rate), config).tobytes()
+    )
 
 
-@pytest.mark.parametrize("config", [MelConfig(), MelConfig(overlap=0.25), PLAIN], ids=["512", "1536", "plain"])
+@pytest.mark.parametrize("config", [MelConfig(), MelConfig(hop_length=1536), PLAIN], ids=["512", "1536", "plain"])
 @pytest.mark.parametrize("kept", [1, 10**7, 2**28], ids=["two passes", "kept too late", "kept"])
 def test_real_music_in_random_blocks_is_the_whole_bit_for_bit(music, config, kept, monkeypatch):
     samples = music[2].samples[: 20 * 44_100]
-    whole = mel.mel(Waveform(samples, config.rate), config)
+    whole = mel.mel(Waveform(samples, config.sample_rate), config)
     monkeypatch.setattr(mel, "KEPT_BYTES", kept)
     sizes = [int(size) for size in np.random.default_rng(5).choice([0, 1, 17, 1024, 4_096, 65_536, 300_000], 60)]
     assert streamed(samples, sizes, config).tobytes() == whole.tobytes()
@@ -262,7 +270,7 @@ def test_samples_are_asked_for_twice_only_when_too_long_to_keep(kept, monkeypatc
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
 def test_memory_does_not_grow_with_the_length(kind, monkeypatch):
     monkeypatch.setattr(mel, "KEPT_BYTES", 2**19)
-    config = MelConfig(rate=8_000, window=512, overlap=0.25, bands=32, kind=kind)
+    config = MelConfig(sample_rate=8_000, n_fft=512, hop_length=384, n_mels=32, kind=kind)
     block = noise(2**15)
 
     def peak(count: int) -> int:
@@ -283,28 +291,28 @@ def test_memory_does_not_grow_with_the_length(kind, monkeypatch):
 @pytest.mark.parametrize("config", SMALL)
 def test_frames_says_how_many_there_are(config):
     for hops in (2, 3, 5, 63, 64, 65, 127, 128, 129):
-        for more in (-config.window // 2, -1, 0, 1, config.hop // 2):
-            samples = hops * config.hop + more
-            if samples <= config.window // 2:
+        for more in (-config.n_fft // 2, -1, 0, 1, config.hop_length // 2):
+            samples = hops * config.hop_length + more
+            if samples <= config.n_fft // 2:
                 continue
-            found = mel.mel(Waveform(noise(samples), config.rate), config)
-            assert found.shape == (config.bands, mel.frames(samples, config))
+            found = mel.mel(Waveform(noise(samples), config.sample_rate), config)
+            assert found.shape == (config.n_mels, mel.frames(samples, config))
 
 
 @pytest.mark.parametrize("config", [MelConfig(), PLAIN, *SMALL])
 def test_a_waveform_of_half_a_window_is_refused_and_a_longer_one_is_not(config):
-    half = config.window // 2
-    assert mel.mel(Waveform(noise(half + 1), config.rate), config).shape[1] == mel.frames(half + 1, config)
+    half = config.n_fft // 2
+    assert mel.mel(Waveform(noise(half + 1), config.sample_rate), config).shape[1] == mel.frames(half + 1, config)
     for samples in (0, 1, half):
-        with pytest.raises(BadAudio, match=f"{samples} samples came, .*more than half a window") as caught:
-            mel.mel(Waveform(noise(samples), config.rate), config)
+        with pytest.raises(AudioError, match=f"{samples} samples came, .*more than half a window") as caught:
+            mel.mel(Waveform(noise(samples), config.sample_rate), config)
         assert caught.value.reason == "too-short"
-    with pytest.raises(BadAudio, match="0 samples came"):
+    with pytest.raises(AudioError, match="0 samples came"):
         list(mel.stream(list, config))
 
 
 def test_a_waveform_of_another_rate_is_refused():
-    with pytest.raises(BadConfig, match="48000 Hz came, the mel wants 44100 Hz"):
+    with pytest.raises(ConfigError, match="48000 Hz came, the mel wants 44100 Hz"):
         mel.mel(Waveform(noise(5_000), 48_000), MelConfig())
 
 
@@ -314,49 +322,42 @@ def test_a_waveform_of_another_rate_is_refused():
 @pytest.mark.parametrize(
     ("numbers", "match"),
     [
-        ({"window": 2_047}, "odd"),
-        ({"window": 14}, "< 16"),
-        ({"rate": 999}, "rate < 1000"),
-        ({"bands": 0}, "no bands"),
-        ({"floor_db": 0.0}, "floor"),
-        ({"floor_db": float("nan")}, "floor"),
-        ({"overlap": 1.0}, "overlap of 1.0"),
-        ({"overlap": -0.25}, "overlap of -0.25"),
-        ({"overlap": float("nan")}, "overlap of nan"),
-        ({"overlap": 0.9}, "overlap of 0.9 of 2048 samples is no whole number"),
-        ({"overlap": 1 - 1e-9}, "below the window"),
+        ({"n_fft": 2_047}, "odd"),
+        ({"n_fft": 14}, "< 16"),
+        ({"sample_rate": 999}, "rate < 1000"),
+        ({"n_mels": 0}, "no bands"),
+        ({"top_db": 0.0}, "floor"),
+        ({"top_db": float("nan")}, "floor"),
+        ({"hop_length": 0}, "hop_length"),
+        ({"hop_length": -512}, "hop_length"),
+        ({"hop_length": 2_049}, "hop_length"),
     ],
 )
 def test_a_config_refuses_numbers_out_of_range(numbers, match):
-    with pytest.raises(BadConfig, match=match):
+    with pytest.raises(ConfigError, match=match):
         MelConfig(**numbers)
 
 
 def test_an_unknown_kind_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
-    with pytest.raises(BadConfig, match="kind 'mfcc' is unknown; choose 'perceptual' or 'plain'"):
+    with pytest.raises(ConfigError, match="kind 'mfcc' is unknown; choose 'perceptual' or 'plain'"):
         MelConfig(kind="mfcc")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("window", "overlap", "hop"), [(1_000, 0.9, 100), (1_536, 2 / 3, 512), (2_048, 0.0, 2_048)])
-def test_an_overlap_may_be_rounded_by_the_machine(window, overlap, hop):
-    assert MelConfig(window=window, overlap=overlap).hop == hop
 
 
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
 def test_too_many_bands_for_the_window_are_refused(kind):
-    config = MelConfig(window=512, bands=256, kind=kind)
-    with pytest.raises(BadConfig, match="256 bands are too many for a window of 512"):
+    config = MelConfig(n_fft=512, n_mels=256, kind=kind)
+    with pytest.raises(ConfigError, match="256 bands are too many for a window of 512"):
         mel.mel(Waveform(noise(5_000), 44_100), config)
 
 
 def test_a_config_is_a_value():
-    assert MelConfig() == MelConfig(rate=44_100)
-    assert MelConfig() != MelConfig(overlap=0.25)
-    assert len({MelConfig(), MelConfig(bands=256), PLAIN}) == 2
+    assert MelConfig() == MelConfig(sample_rate=44_100)
+    assert MelConfig() != MelConfig(hop_length=1536)
+    assert len({MelConfig(), MelConfig(n_mels=256), PLAIN}) == 2
     assert MelConfig().frames_per_second == pytest.approx(86.1328125)
     with pytest.raises(AttributeError):
-        MelConfig().rate = 48_000  # type: ignore[misc]
+        MelConfig().sample_rate = 48_000  # type: ignore[misc]
 
 
 def test_what_a_caller_does_to_a_mel_leaves_the_next_one_alone():

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from disks import files_up_to
 from moodfield import arrays, audio, mel
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadAudio, BadDataset, MoodfieldError
+from moodfield.errors import AudioError, DatasetError, MoodfieldError
 from moodfield.mel import MelConfig
 from moodfield.training import digests, mel_cache
-from moodfield.training.mel_cache import Statistics, Store
+from moodfield.training.mel_cache import MelCache, Statistics
 
-CONFIG = MelConfig(rate=8_000, window=256, overlap=0.5, bands=16)
+CONFIG = MelConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=16)
 
 
 def track(path: str) -> Track:
@@ -58,7 +58,7 @@ def results(found: Iterator[tuple[Track, Path | MoodfieldError]]) -> dict[str, P
     return {each.path: result for each, result in found}
 
 
-def stored_arrays(kept: Store) -> dict[str, np.ndarray]:
+def stored_arrays(kept: MelCache) -> dict[str, np.ndarray]:
     """Every mel in a store that has its final name."""
     return {
         path.relative_to(kept.folder).as_posix(): np.load(path, allow_pickle=False)
@@ -76,10 +76,10 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> 
 
 
 def test_a_stored_mel_is_the_mel_at_half_precision_frames_first(tmp_path, music, tracks):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     assert list(results(kept.extract(tracks))) == [each.path for each in tracks]
     for each in tracks:
-        wanted = mel.mel(audio.read(music / each.path, rate=CONFIG.rate), CONFIG)
+        wanted = mel.mel(audio.read(music / each.path, sample_rate=CONFIG.sample_rate), CONFIG)
         stored = kept.open(each)
         assert stored.dtype == np.float16
         assert stored.shape == wanted.T.shape
@@ -92,11 +92,11 @@ def test_a_stored_mel_is_the_mel_at_half_precision_frames_first(tmp_path, music,
 
 
 def test_what_is_there_is_left_alone(tmp_path, music, tracks):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     list(kept.extract(tracks[:2]))
     before = {path: path.stat().st_mtime_ns for path in kept.folder.rglob("*.npy")}
     assert len(before) == 2
-    found = results(Store(tmp_path, CONFIG, music).extract(tracks))
+    found = results(MelCache(tmp_path, CONFIG, music).extract(tracks))
     assert all(isinstance(result, Path) for result in found.values())
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(kept.folder.rglob("*.npy"))) == 4
@@ -106,18 +106,18 @@ def test_what_is_there_is_left_alone(tmp_path, music, tracks):
 def test_a_track_that_cannot_be_read_is_reported_and_stops_nothing(tmp_path, music, tracks):
     (tmp_path / "music").symlink_to(music)
     (tmp_path / "music" / "bad.wav").write_bytes(b"RIFF nothing")
-    kept = Store(tmp_path / "store", CONFIG, tmp_path / "music")
+    kept = MelCache(tmp_path / "store", CONFIG, tmp_path / "music")
     asked = [tracks[0], track("missing.wav"), tracks[1], track("bad.wav"), tracks[2]]
     found = list(kept.extract(asked))
     assert [each for each, _ in found] == asked
-    assert [isinstance(result, BadAudio) for _, result in found] == [False, True, False, True, False]
+    assert [isinstance(result, AudioError) for _, result in found] == [False, True, False, True, False]
     assert found[1][1].reason == "missing"
     assert len(stored_arrays(kept)) == 3
     (music / "bad.wav").unlink()
 
 
 def test_several_jobs_do_what_one_does(tmp_path, music, tracks):
-    alone, together = (Store(tmp_path / name, CONFIG, music) for name in "12")
+    alone, together = (MelCache(tmp_path / name, CONFIG, music) for name in "12")
     asked = [*tracks, track("missing.wav")]
     one = list(alone.extract(asked, jobs=1))
     two = list(together.extract(asked, jobs=2))
@@ -127,18 +127,18 @@ def test_several_jobs_do_what_one_does(tmp_path, music, tracks):
     assert_same(stored_arrays(together), stored_arrays(alone))
 
 
-@pytest.mark.parametrize("change", [{"overlap": 0.75}, {"floor_db": 60.0}, {"kind": "plain"}])
+@pytest.mark.parametrize("change", [{"hop_length": 64}, {"top_db": 60.0}, {"kind": "plain"}])
 def test_mels_of_different_configs_never_meet(tmp_path, music, tracks, change):
-    first, second = (Store(tmp_path, config, music) for config in (CONFIG, replace(CONFIG, **change)))
+    first, second = (MelCache(tmp_path, config, music) for config in (CONFIG, replace(CONFIG, **change)))
     assert first.folder != second.folder
-    assert Store(tmp_path, replace(CONFIG), music).folder == first.folder
+    assert MelCache(tmp_path, replace(CONFIG), music).folder == first.folder
     list(first.extract(tracks[:1]))
-    with pytest.raises(BadDataset, match="extract it again"):
-        Store(tmp_path, replace(CONFIG, **change), music).open(tracks[0])
+    with pytest.raises(DatasetError, match="extract it again"):
+        MelCache(tmp_path, replace(CONFIG, **change), music).open(tracks[0])
 
 
 def test_a_mel_in_pieces_is_the_mel(tmp_path, music, tracks):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     list(kept.extract(tracks[:1]))
     stored = kept.open(tracks[0])
     found = list(mel_cache.pieces(stored, frames=7))
@@ -157,7 +157,7 @@ from moodfield.mel import MelConfig
 from moodfield.training.store import Store
 music = Path(sys.argv[2])
 tracks = [Track(path.name, path.name, 1.0, ()) for path in sorted(music.iterdir())]
-config = MelConfig(rate=8_000, window=256, overlap=0.5, bands=16)
+config = MelConfig(rate=8_000, window=256, hop_length=1024, bands=16)
 for _ in Store(sys.argv[1], config, music).extract(tracks): print("one", flush=True)
 """
 
@@ -168,7 +168,7 @@ def test_extraction_killed_at_any_moment_leaves_whole_mels_and_goes_on(tmp_path)
     for number in range(60):
         soundfile.write(music / f"{number:02}.wav", swell(160_000, seed=number), 8_000)
     tracks = [track(path.name) for path in sorted(music.iterdir())]
-    whole, killed = (Store(tmp_path / name, CONFIG, music) for name in ("whole", "killed"))
+    whole, killed = (MelCache(tmp_path / name, CONFIG, music) for name in ("whole", "killed"))
     list(whole.extract(tracks))
     wanted = stored_arrays(whole)
     generator, kills, seen = np.random.default_rng(0), 0, 0
@@ -210,14 +210,14 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_mel_is_refused_and_made_again(tmp_path, music, tracks, damage):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     path = dict(kept.extract(tracks[:1]))[tracks[0]]
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
     assert path.read_bytes() != whole
-    with pytest.raises(BadDataset, match=r"mel of 00/0\.wav is not in .*; extract it again"):
+    with pytest.raises(DatasetError, match=r"mel of 00/0\.wav is not in .*; extract it again"):
         kept.open(tracks[0])
-    again = Store(tmp_path, CONFIG, music)
+    again = MelCache(tmp_path, CONFIG, music)
     assert results(again.extract(tracks[:1])) == {tracks[0].path: path}
     assert path.read_bytes() == whole
 
@@ -234,9 +234,9 @@ def own(tmp_path, music) -> Path:
 
 def extracted(folder: Path, music: Path, tracks: list[Track]) -> list[np.ndarray]:
     """The mels that a new store has of some music."""
-    kept = Store(folder, CONFIG, music)
+    kept = MelCache(folder, CONFIG, music)
     assert all(isinstance(result, Path) for result in results(kept.extract(tracks)).values())
-    return [np.array(Store(folder, CONFIG, music).open(each)) for each in tracks]
+    return [np.array(MelCache(folder, CONFIG, music).open(each)) for each in tracks]
 
 
 def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,27 +267,27 @@ def test_audio_that_was_replaced_has_another_mel(tmp_path, own, tracks, keep_tim
     new.replace(old)
     after = extracted(tmp_path / "cache", own, tracks)
     assert not np.array_equal(before[0], after[0])
-    np.testing.assert_array_equal(after[0], mel.mel(audio.read(old, rate=8_000), CONFIG).T.astype(np.float16))
+    np.testing.assert_array_equal(after[0], mel.mel(audio.read(old, sample_rate=8_000), CONFIG).T.astype(np.float16))
     for one, other in zip(before[1:], after[1:], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_audio_that_changed_is_not_taken_for_what_it_was(tmp_path, own, tracks):
-    kept = Store(tmp_path / "cache", CONFIG, own)
+    kept = MelCache(tmp_path / "cache", CONFIG, own)
     list(kept.extract(tracks))
     soundfile.write(own / "00" / "0.wav", swell(9_000, seed=98), 8_000)
-    with pytest.raises(BadDataset, match="has changed"):
+    with pytest.raises(DatasetError, match="has changed"):
         kept.open(tracks[0])
-    with pytest.raises(BadDataset, match="has changed"):
+    with pytest.raises(DatasetError, match="has changed"):
         kept.statistics(tracks)
 
 
 def test_audio_that_is_gone_is_missing_whatever_the_cache_has(tmp_path, own, tracks):
-    kept = Store(tmp_path / "cache", CONFIG, own)
+    kept = MelCache(tmp_path / "cache", CONFIG, own)
     list(kept.extract(tracks))
     (own / "00" / "0.wav").unlink()
-    found = results(Store(tmp_path / "cache", CONFIG, own).extract(tracks))
-    assert [isinstance(result, BadAudio) for result in found.values()] == [True, False, False, False]
+    found = results(MelCache(tmp_path / "cache", CONFIG, own).extract(tracks))
+    assert [isinstance(result, AudioError) for result in found.values()] == [True, False, False, False]
     assert found["00/0.wav"].reason == "missing"
 
 
@@ -335,9 +335,9 @@ def test_two_datasets_with_the_same_names_sizes_and_times_are_two(tmp_path, own,
     for _ in range(2):
         for folder in (own, other):
             for each, found in zip(tracks, extracted(tmp_path / "cache", folder, tracks), strict=True):
-                wanted = mel.mel(audio.read(folder / each.path, rate=8_000), CONFIG).T.astype(np.float16)
+                wanted = mel.mel(audio.read(folder / each.path, sample_rate=8_000), CONFIG).T.astype(np.float16)
                 np.testing.assert_array_equal(found, wanted)
-    ours, theirs = (Store(tmp_path / "cache", CONFIG, folder).statistics(tracks) for folder in (own, other))
+    ours, theirs = (MelCache(tmp_path / "cache", CONFIG, folder).statistics(tracks) for folder in (own, other))
     assert not np.array_equal(ours.mean, theirs.mean)
 
 
@@ -371,8 +371,8 @@ def test_audio_that_grows_while_it_is_read_is_refused(tmp_path, own, tracks, mon
         return found
 
     monkeypatch.setattr(digests.files, "sha256", grow)
-    [(_, result)] = Store(tmp_path / "cache", CONFIG, own).extract(tracks[:1])
-    assert isinstance(result, BadAudio)
+    [(_, result)] = MelCache(tmp_path / "cache", CONFIG, own).extract(tracks[:1])
+    assert isinstance(result, AudioError)
     assert "being written" in str(result)
 
 
@@ -382,12 +382,12 @@ def test_a_cache_of_10_000_tracks_is_checked_without_reading_audio(tmp_path, mon
     music, config = tmp_path / "music", CONFIG
     music.mkdir()
     many = [track(f"{number}.wav") for number in range(10_000)]
-    kept = Store(tmp_path / "cache", config, music)
+    kept = MelCache(tmp_path / "cache", config, music)
     for each in many:
         (music / each.path).write_text(each.path)
         found = digests.compute(music / each.path)
         kept._digests.add(music / each.path, found)
-        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), np.zeros((1, config.bands), np.float16))
+        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
     kept._digests.save()
 
     def refuse(path: Path) -> None:
@@ -395,7 +395,8 @@ def test_a_cache_of_10_000_tracks_is_checked_without_reading_audio(tmp_path, mon
 
     monkeypatch.setattr(digests, "compute", refuse)
     assert (
-        sum(isinstance(result, Path) for _, result in Store(tmp_path / "cache", config, music).extract(many)) == 10_000
+        sum(isinstance(result, Path) for _, result in MelCache(tmp_path / "cache", config, music).extract(many))
+        == 10_000
     )
 
 
@@ -405,16 +406,16 @@ def test_music_in_low_bitrate_or_in_the_layout_of_mirdata_is_found(tmp_path, mus
         for number in range(4):
             (other / form.format(number)).parent.mkdir(parents=True, exist_ok=True)
             (other / form.format(number)).write_bytes((music / "00" / f"{number}.wav").read_bytes())
-        kept = Store(tmp_path / "mels" / form.split("/")[0], CONFIG, other)
+        kept = MelCache(tmp_path / "mels" / form.split("/")[0], CONFIG, other)
         assert all(isinstance(result, Path) for result in results(kept.extract(tracks)).values())
 
 
 def test_a_full_disk_is_refused_and_left_tidy(tmp_path, music, tracks):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     done = []
     with (
         files_up_to(1_536),
-        pytest.raises(BadDataset, match=r"mels cannot be kept in .*File too large.*; make room"),
+        pytest.raises(DatasetError, match=r"mels cannot be kept in .*File too large.*; make room"),
     ):
         done.extend(kept.extract(tracks))
     assert done == []
@@ -424,13 +425,13 @@ def test_a_full_disk_is_refused_and_left_tidy(tmp_path, music, tracks):
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path, music, tracks):
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(BadDataset, match="mels cannot be kept in"):
-        list(Store(tmp_path / "store", CONFIG, music).extract(tracks))
+    with pytest.raises(DatasetError, match="mels cannot be kept in"):
+        list(MelCache(tmp_path / "store", CONFIG, music).extract(tracks))
 
 
 def test_a_missing_mel_is_refused(tmp_path, music, tracks):
-    with pytest.raises(BadDataset, match=r"00/0\.wav"):
-        Store(tmp_path, CONFIG, music).open(tracks[0])
+    with pytest.raises(DatasetError, match=r"00/0\.wav"):
+        MelCache(tmp_path, CONFIG, music).open(tracks[0])
 
 
 # ---------------------------------------------------------------- excerpts
@@ -461,7 +462,7 @@ def test_excerpts_are_from_the_middle_of_every_step(length, frames, step, starts
 # ---------------------------------------------------------------- statistics
 
 
-def keep(kept: Store, mels: dict[str, np.ndarray]) -> list[Track]:
+def keep(kept: MelCache, mels: dict[str, np.ndarray]) -> list[Track]:
     """Mels put into a store by hand, each for a file that is no audio."""
     music = kept.folder.parent / "music"
     music.mkdir(exist_ok=True)
@@ -474,11 +475,11 @@ def keep(kept: Store, mels: dict[str, np.ndarray]) -> list[Track]:
     return [track(path) for path in mels]
 
 
-def by_hand(folder: Path) -> Store:
-    return Store(folder, CONFIG, folder / "music")
+def by_hand(folder: Path) -> MelCache:
+    return MelCache(folder, CONFIG, folder / "music")
 
 
-def numpys(kept: Store, tracks: list[Track]) -> Statistics:
+def numpys(kept: MelCache, tracks: list[Track]) -> Statistics:
     """The same in two lines, with all mels at hand."""
     frames = np.concatenate([np.asarray(kept.open(each), np.float64) for each in tracks])
     return Statistics(frames.mean(axis=0), frames.std(axis=0, ddof=1))
@@ -502,14 +503,14 @@ def test_statistics_are_those_of_all_frames(tmp_path_factory, lengths, offset, s
     )
     found, wanted = kept.statistics(tracks), numpys(kept, tracks)
     np.testing.assert_allclose(found.mean, wanted.mean, rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(found.spread, wanted.spread, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.std, wanted.std, rtol=1e-6, atol=1e-9)
 
 
 def test_long_tracks_weigh_more(tmp_path):
     kept = by_hand(tmp_path)
     found = kept.statistics(keep(kept, {"long": np.zeros((900, 16)), "short": np.ones((100, 16))}))
     np.testing.assert_allclose(found.mean, 0.1)
-    np.testing.assert_allclose(found.spread, np.sqrt(0.09 * 1000 / 999))
+    np.testing.assert_allclose(found.std, np.sqrt(0.09 * 1000 / 999))
 
 
 def test_statistics_are_kept(tmp_path):
@@ -522,9 +523,9 @@ def test_statistics_are_kept(tmp_path):
         path.unlink()
     again = by_hand(tmp_path).statistics(tracks)
     np.testing.assert_array_equal(again.mean, first.mean)
-    np.testing.assert_array_equal(again.spread, first.spread)
-    assert again.mean.dtype == again.spread.dtype == np.float64
-    with pytest.raises(BadDataset, match="extract it again"):
+    np.testing.assert_array_equal(again.std, first.std)
+    assert again.mean.dtype == again.std.dtype == np.float64
+    with pytest.raises(DatasetError, match="extract it again"):
         kept.statistics(tracks[1:])
 
 
@@ -548,37 +549,37 @@ def test_statistics_that_are_damaged_are_computed_again(tmp_path, content):
     [path] = kept.folder.glob("statistics-*.json")
     path.write_bytes(content)
     np.testing.assert_array_equal(by_hand(tmp_path).statistics(tracks).mean, first.mean)
-    np.testing.assert_array_equal(by_hand(tmp_path).statistics(tracks).spread, first.spread)
+    np.testing.assert_array_equal(by_hand(tmp_path).statistics(tracks).std, first.std)
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_statistics_of_next_to_nothing_are_refused(tmp_path, frames):
     kept = by_hand(tmp_path)
     tracks = keep(kept, {"a": np.zeros((1, 16))} if frames else {})
-    with pytest.raises(BadDataset, match="at least two frames"):
+    with pytest.raises(DatasetError, match="at least two frames"):
         kept.statistics(tracks)
 
 
 OPENING = """
 import resource, sys
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 from moodfield.jamendo import Track
 from moodfield.mel import MelConfig
 from moodfield.training.store import Store
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
-kept = Store(sys.argv[1], MelConfig(rate=8_000, window=256, overlap=0.5, bands=16), sys.argv[4])
+kept = Store(sys.argv[1], MelConfig(rate=8_000, window=256, hop_length=1024, bands=16), sys.argv[4])
 track = Track("a", sys.argv[3], 1.0, ())
 try:
     opened = [kept.open(track) for _ in range(100)]
-except BadDataset as error:
+except DatasetError as error:
     sys.exit(str(error))
 """
 
 
 @pytest.mark.parametrize("most", [256, 64])
 def test_more_mels_are_open_than_a_shell_allows_and_too_many_are_refused_in_words(tmp_path, music, tracks, most):
-    kept = Store(tmp_path, CONFIG, music)
+    kept = MelCache(tmp_path, CONFIG, music)
     list(kept.extract(tracks[:1]))
     done = subprocess.run(
         [sys.executable, "-c", OPENING, str(tmp_path), str(most), tracks[0].path, str(music)],

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from sklearn import metrics as oracle
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 
 OFFICIAL = (
@@ -298,32 +298,32 @@ def with_value(array: np.ndarray, value: float, *cells: tuple[int, int]) -> np.n
     ],
 )
 def test_malformed_input_is_refused(compare, truth, scores, message):
-    with pytest.raises(BadScores, match=message):
+    with pytest.raises(ScoresError, match=message):
         compare(truth, scores)
 
 
 def test_malformed_decisions_names_and_limits_are_refused():
-    with pytest.raises(BadScores, match=r"6 of 6 values of decisions .*0\.5 at track 0, tag 0"):
+    with pytest.raises(ScoresError, match=r"6 of 6 values of decisions .*0\.5 at track 0, tag 0"):
         metrics.evaluate(GOOD, HALF, decisions=HALF)
-    with pytest.raises(BadScores, match=r"decisions came as bool of shape \(2, 2\), to compare with shape \(3, 2\)"):
+    with pytest.raises(ScoresError, match=r"decisions came as bool of shape \(2, 2\), to compare with shape \(3, 2\)"):
         metrics.evaluate(GOOD, HALF, decisions=GOOD[:2])
-    with pytest.raises(BadScores, match="3 tag names for 2 columns"):
+    with pytest.raises(ScoresError, match="3 tag names for 2 columns"):
         metrics.evaluate(GOOD, HALF, tags=("a", "b", "c"))
-    with pytest.raises(BadScores, match=r"float64 of shape \(3,\).*wanted 2 numbers"):
+    with pytest.raises(ScoresError, match=r"float64 of shape \(3,\).*wanted 2 numbers"):
         metrics.decide(HALF, np.zeros(3))
-    with pytest.raises(BadScores, match=r"none of them NaN"):
+    with pytest.raises(ScoresError, match=r"none of them NaN"):
         metrics.decide(HALF, np.array([0.5, np.nan]))
-    with pytest.raises(BadScores, match=r"1 of 6 values of scores .*not finite"):
+    with pytest.raises(ScoresError, match=r"1 of 6 values of scores .*not finite"):
         metrics.decide(with_value(HALF, np.nan, (0, 0)), np.zeros(2))
-    with pytest.raises(BadScores, match=r"b came as float64 of shape \(2, 3\), to compare with shape \(3, 2\)"):
+    with pytest.raises(ScoresError, match=r"b came as float64 of shape \(2, 3\), to compare with shape \(3, 2\)"):
         metrics.spearman(HALF, HALF.T)
-    with pytest.raises(BadScores, match=r"values of a .*not finite"):
+    with pytest.raises(ScoresError, match=r"values of a .*not finite"):
         metrics.spearman(with_value(HALF, np.inf, (0, 0)), HALF)
 
 
 def test_an_unknown_criterion_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
-    with pytest.raises(BadConfig, match="criterion='youden' is unknown; use 'f' or 'official'"):
+    with pytest.raises(ConfigError, match="criterion='youden' is unknown; use 'f' or 'official'"):
         metrics.thresholds(GOOD, HALF, criterion="youden")
 
 

@@ -14,7 +14,7 @@ from moodfield.calibration import Calibration
 from moodfield.card import Example
 from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
-from moodfield.errors import BadConfig, BadDataset, BadScores
+from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import calibration_fit, metrics, threshold_selection
 from moodfield.training import export, loop, recipe, run_folder
 from moodfield.training.recipe import Recipe
@@ -45,7 +45,7 @@ def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
     predictions, logits = published(tmp_path)
-    judged = model_card.judge(predictions, tmp_path)
+    judged = model_card.calibrate_teacher(predictions, tmp_path)
     train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODS}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
     np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
     np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
@@ -59,8 +59,8 @@ def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
     folder = models.varied(cp_model, tmp_path / "model", figures={"PR-AUC": 0.5}, origin={"made by": "hand"})
     weights = (folder / card.WEIGHTS).read_bytes()
     scale = Calibration((0.5,) * 5, (1.0,) * 5)
-    judged = model_card.Judged(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
-    stated = export.label(judged.tell(card.read(folder)), folder)
+    judged = model_card.TeacherCalibration(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
+    stated = export.label(judged.apply_to(card.read(folder)), folder)
     assert card.read(folder) == stated
     assert (stated.calibration, stated.priors) == (scale, judged.priors)
     assert stated.figures == {"PR-AUC": 0.5, "Brier score": 0.03}
@@ -77,10 +77,10 @@ def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
 def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
     predictions, _ = published(tmp_path)
     np.save(predictions, np.load(predictions, allow_pickle=False)[:-1])
-    with pytest.raises(BadScores, match="the same tracks"):
-        model_card.judge(predictions, tmp_path)
-    with pytest.raises(BadDataset, match=r"moodtheme-train.tsv cannot be read"):
-        model_card.judge(predictions, tmp_path / "nowhere")
+    with pytest.raises(ScoresError, match="the same tracks"):
+        model_card.calibrate_teacher(predictions, tmp_path)
+    with pytest.raises(DatasetError, match=r"moodtheme-train.tsv cannot be read"):
+        model_card.calibrate_teacher(predictions, tmp_path / "nowhere")
 
 
 # ---------------------------------------------------------------- examples
@@ -100,7 +100,7 @@ def test_agreement_says_what_one_answer_for_all_would_reach_and_leaves_out_what_
     decided[:, :4] = teacher[:, :4] >= np.sort(teacher[:, :4], axis=0)[-np.array([1, 4, 5, 6]), np.arange(4)]
     priors = teacher.mean(axis=0).tolist()
     found = threshold_selection.agreement(teacher, student, decided, priors=priors)
-    places = [threshold_selection.clearest(each, priors) < 5 for each in (teacher, student)]
+    places = [threshold_selection.rank_tags(each, priors) < 5 for each in (teacher, student)]
     assert found["of the teacher's five clearest tags, found"] == (places[0] & places[1]).sum(axis=1).mean() > 3
     one = found["of the teacher's five clearest tags, found by the same five for every track"]
     assert one == pytest.approx(np.sort(places[0].mean(axis=0))[-5:].sum())
@@ -189,7 +189,7 @@ def test_tracks_are_in_the_order_of_what_is_decided_alike():
     scores = np.random.default_rng(0).uniform(0.1, 0.9, (5, 3))
     student = scores.copy()
     student[2] = 1 - scores[2]  # nothing is decided by either, but nothing else is alike
-    order = threshold_selection.by_agreement(scores, student, wanted, decided)
+    order = threshold_selection.rank_by_agreement(scores, student, wanted, decided)
     assert order.tolist()[:3] == [3, 2, 1], "both of two; none of none; one of two"
     assert set(order.tolist()[3:]) == {0, 4}
 
@@ -200,11 +200,11 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     student = scores.copy()
     student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
     heldout = np.arange(160) >= 80
-    told, said = model_card.Opinions(scores, heldout), model_card.Opinions(student, heldout)
-    figures, examples = model_card.seen(told, said, [str(number) for number in range(80)])
+    told, said = model_card.ThresholdedScores(scores, heldout), model_card.ThresholdedScores(student, heldout)
+    figures, examples = model_card.evaluate_student(told, said, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
-    for name, value in threshold_selection.manners(said.decided[heldout]).items():
+    for name, value in threshold_selection.decision_statistics(said.decided[heldout]).items():
         assert figures[name] == value
         assert f"{name}, {model_card.NARROW}" in figures
     both = figures["tags that both decide, of those that either does, mean over tracks"]
@@ -213,16 +213,18 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
     assert all(each.decided == each.wanted for each in examples[:2])
     assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
-    few = [model_card.Opinions(each.scores[:83], heldout[:83]) for each in (told, said)]
-    assert sorted(each.music for each in model_card.seen(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], "none twice"
+    few = [model_card.ThresholdedScores(each.scores[:83], heldout[:83]) for each in (told, said)]
+    assert sorted(each.music for each in model_card.evaluate_student(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], (
+        "none twice"
+    )
 
 
 def test_opinions_like_those_of_a_teacher_keep_near_its_decisions():
     scores, heldout = music(160, 30), np.arange(160) >= 80
     noise = np.random.default_rng(1).normal(0, 0.5, scores.shape)
-    told = model_card.Opinions(scores, heldout)
+    told = model_card.ThresholdedScores(scores, heldout)
     alone, alike = (
-        model_card.Opinions(calibration.sigmoid(calibration.logit(scores) + noise), heldout, like=like)
+        model_card.ThresholdedScores(calibration.sigmoid(calibration.logit(scores) + noise), heldout, like=like)
         for like in (None, told)
     )
     most = np.ceil(told.decided.sum(axis=0) * threshold_selection.LIKENESS)
@@ -259,8 +261,8 @@ def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(tmp_pat
 
 def test_terms_are_read_whole_or_not_at_all(tmp_path):
     (tmp_path / "terms.toml").write_text('name = "ours"\nlimits = ["not for sale"]\norigin = { "made by" = "hand" }\n')
-    found = model_card.read_terms(tmp_path / "terms.toml")
-    assert found == model_card.Terms("ours", limits=("not for sale",), origin={"made by": "hand"})
+    found = model_card.read_card_text(tmp_path / "terms.toml")
+    assert found == model_card.CardText("ours", limits=("not for sale",), origin={"made by": "hand"})
     assert "not stated" in found.licence
 
 
@@ -277,10 +279,10 @@ def test_terms_are_read_whole_or_not_at_all(tmp_path):
 )
 def test_other_terms_are_refused(tmp_path, text, message):
     (tmp_path / "terms.toml").write_text(text)
-    with pytest.raises(BadConfig, match=message):
-        model_card.read_terms(tmp_path / "terms.toml")
-    with pytest.raises(BadConfig, match=r"none\.toml cannot be read"):
-        model_card.read_terms(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=message):
+        model_card.read_card_text(tmp_path / "terms.toml")
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        model_card.read_card_text(tmp_path / "none.toml")
 
 
 def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
@@ -294,7 +296,7 @@ def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
 
 
 def test_the_terms_of_the_bundled_model_are_those_of_its_card():
-    said = model_card.read_terms(Path(__file__).parents[1] / "music" / "terms.toml")
+    said = model_card.read_card_text(Path(__file__).parents[1] / "music" / "terms.toml")
     described = card.read(tagger.MODELS / "default")
     assert (said.name, said.summary, said.licence) == (described.name, described.summary, described.licence)
     assert said.limits == described.limits

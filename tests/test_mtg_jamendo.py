@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from moodfield import tags
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
 LINES = (
@@ -31,7 +31,7 @@ def line(track: str = "track_9", path: str = "9.mp3", seconds: str = "60", *name
 
 
 def refusal(path: Path, **more: object) -> str:
-    with pytest.raises(BadDataset) as caught:
+    with pytest.raises(DatasetError) as caught:
         mtg_jamendo.read(path, **more)
     return str(caught.value)
 
@@ -158,12 +158,12 @@ def test_a_list_of_tags_is_read_in_its_order(tmp_path):
 
 def test_a_list_that_is_none_is_refused(tmp_path):
     (tmp_path / "tags.txt").write_text("happy\nsad\nmood---happy\n")
-    with pytest.raises(BadDataset, match="'happy' comes 2 times"):
+    with pytest.raises(DatasetError, match="'happy' comes 2 times"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
     (tmp_path / "tags.txt").write_text("\n\n")
-    with pytest.raises(BadDataset, match="it has no tags"):
+    with pytest.raises(DatasetError, match="it has no tags"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
-    with pytest.raises(BadDataset, match="cannot be read as a text file"):
+    with pytest.raises(DatasetError, match="cannot be read as a text file"):
         mtg_jamendo.read_vocabulary(tmp_path / "none.txt")
 
 
@@ -214,7 +214,7 @@ def test_a_list_of_checksums_is_read_as_the_dataset_and_as_sha256sum_write_it(tm
 
 def test_a_list_of_checksums_that_is_none_is_refused_with_all_its_faults(tmp_path):
     (tmp_path / "sums.txt").write_text(f"{A} a\n{A[1:]} b\n{A}\n{A.upper()} c\n{B} a\n\n")
-    with pytest.raises(BadDataset) as caught:
+    with pytest.raises(DatasetError) as caught:
         mtg_jamendo.read_sums(tmp_path / "sums.txt")
     assert str(caught.value).split("checksums: ")[1].split("; ") == [
         *(f"line {number} is not a SHA-256 and a path" for number in (2, 3, 4)),
@@ -222,7 +222,7 @@ def test_a_list_of_checksums_that_is_none_is_refused_with_all_its_faults(tmp_pat
         "line 6 is not a SHA-256 and a path",
     ]
     (tmp_path / "sums.txt").write_text("")
-    with pytest.raises(BadDataset, match="it is empty"):
+    with pytest.raises(DatasetError, match="it is empty"):
         mtg_jamendo.read_sums(tmp_path / "sums.txt")
 
 
@@ -318,7 +318,7 @@ def test_a_dataset_is_found_in_a_folder(tmp_path):
 def test_of_several_datasets_none_is_guessed(tmp_path):
     for name in ("zebra", "apple"):
         dataset(tmp_path, name, train=1, validation=1, test=1)
-    with pytest.raises(BadDataset, match=r"2 are: apple-train\.tsv, zebra-train\.tsv; name a folder with one"):
+    with pytest.raises(DatasetError, match=r"2 are: apple-train\.tsv, zebra-train\.tsv; name a folder with one"):
         mtg_jamendo.find(tmp_path)
 
 
@@ -344,12 +344,12 @@ def test_without_a_test_split_nothing_is_judged_by_what_chose_it(tmp_path):
 
 
 def test_a_folder_without_a_dataset_or_audio_is_refused(tmp_path):
-    with pytest.raises(BadDataset, match=r"such as NAME-train\.tsv is wanted in .*; none is"):
+    with pytest.raises(DatasetError, match=r"such as NAME-train\.tsv is wanted in .*; none is"):
         mtg_jamendo.find(tmp_path)
     dataset(tmp_path, "mine", train=1, validation=1, test=1)
-    with pytest.raises(BadDataset, match=r"no training track is in .*audio.*name the audio's folder"):
+    with pytest.raises(DatasetError, match=r"no training track is in .*audio.*name the audio's folder"):
         mtg_jamendo.find(tmp_path)
-    with pytest.raises(BadDataset, match=r"no training track is in .*elsewhere"):
+    with pytest.raises(DatasetError, match=r"no training track is in .*elsewhere"):
         mtg_jamendo.find(tmp_path, audio=tmp_path / "elsewhere")
 
 

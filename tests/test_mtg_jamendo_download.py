@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from disks import files_up_to
 from moodfield.datasets import mtg_jamendo, mtg_jamendo_download
-from moodfield.datasets.download import Patience
-from moodfield.datasets.mtg_jamendo_download import Kind
-from moodfield.errors import BadConfig, BadDataset, BadDownload, MoodfieldError, UnknownName
+from moodfield.datasets.download import RetryPolicy
+from moodfield.datasets.mtg_jamendo_download import AudioQuality
+from moodfield.errors import ConfigError, DatasetError, DownloadError, MoodfieldError, UnknownNameError
 from servers import Manner, Server, serving
 
 TRACKS = {f"{folder:02}/{100 * number + folder}.low.mp3": np.random.default_rng(folder + number).bytes(40_000 + number)
           for folder in range(3) for number in range(4)}  # fmt: skip
-QUICK = Patience(tries=2, pause=0.0, silence=5.0)
+QUICK = RetryPolicy(tries=2, pause=0.0, silence=5.0)
 
 
 def sha256(content: bytes) -> str:
@@ -152,7 +152,7 @@ def test_a_tar_that_is_there_is_not_fetched(tmp_path, clone, server):
 def test_one_bad_tar_stops_no_other(tmp_path, clone, server, manner):
     server.always[at(NAMES[1])] = manner
     found = fetch(tmp_path / "to", clone, server)
-    assert isinstance(found.pop(NAMES[1]), BadDownload)
+    assert isinstance(found.pop(NAMES[1]), DownloadError)
     assert found == {NAMES[0]: 4, NAMES[2]: 4}
     assert music(tmp_path / "to") == {p: c for p, c in TRACKS.items() if not p.startswith("01/")}
     server.always.clear()
@@ -183,7 +183,7 @@ def test_so_many_tars_are_under_way_at_a_time(tmp_path, clone, server):
 def test_whoever_has_seen_enough_can_stop_and_go_on(tmp_path, clone, server):
     """A server that is busy is not asked again once nobody wants the rest any more, and nobody waits for it."""
     server.always[at(NAMES[1])] = Manner(code=503)
-    patience = Patience(tries=6, pause=0.5)
+    patience = RetryPolicy(tries=6, pause=0.5)
     coming = mtg_jamendo_download.fetch(
         tmp_path / "to", lists=clone, mirrors=[server.address], jobs=1, patience=patience
     )
@@ -264,7 +264,7 @@ def test_a_full_disk_is_said_of_every_tar_and_what_is_whole_stays(tmp_path, clon
     with files_up_to(40_002):  # no tar fits, of the first one three tracks
         found = fetch(tmp_path / "to", clone, server)
     assert all("make room and try again" in str(each) for each in found.values())
-    assert all(isinstance(each, BadDownload) for each in found.values())
+    assert all(isinstance(each, DownloadError) for each in found.values())
     assert {path for path in music(tmp_path / "to") if path.endswith(".mp3")} == set(list(TRACKS)[:3])
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
     assert music(tmp_path / "to") == TRACKS
@@ -281,10 +281,10 @@ def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, ser
     assert fetch(tmp_path / "to", None, server) == dict.fromkeys(NAMES, 4)
     with monkeypatch.context() as patched:
         patched.setattr(mtg_jamendo_download, "MOST_OF_LIST", 100)
-        with pytest.raises(BadDownload, match="sends more than 100 bytes"):
+        with pytest.raises(DownloadError, match="sends more than 100 bytes"):
             fetch(tmp_path / "third", None, server)
     server.files["data/download/autotagging_moodtheme_audio-low_sha256_tars.txt"] += b"more"
-    with pytest.raises(BadDownload, match="another checksum"):
+    with pytest.raises(DownloadError, match="another checksum"):
         fetch(tmp_path / "other", None, server)
 
 
@@ -297,11 +297,11 @@ def test_the_known_lists_are_those_of_the_dataset(data):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", AudioQuality)
 def test_the_lists_of_the_dataset_are_read(data, tmp_path, kind):
     found = mtg_jamendo_download.gather(tmp_path, kind, lists=data / "mtg-jamendo")
     assert list(found.tars) == [f"autotagging_moodtheme_{kind}-{part:02}.tar" for part in range(100)]
-    assert len(found.tracks) == (18_486 if kind is Kind.LOW else 0)
+    assert len(found.tracks) == (18_486 if kind is AudioQuality.LOW else 0)
     assert sorted(path.name for path in tmp_path.glob("*_tars.txt")) == [
         f"autotagging_moodtheme_{kind}_sha256_tars.txt"
     ]
@@ -311,23 +311,23 @@ def test_the_lists_of_the_dataset_are_read(data, tmp_path, kind):
 def test_a_list_of_tracks_may_be_missing_but_not_that_of_tars(tmp_path, clone, server):
     (clone / "data/download/autotagging_moodtheme_audio-low_sha256_tracks.txt").unlink()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
-    with pytest.raises(BadDataset, match=r"has no autotagging_moodtheme_audio_sha256_tars.txt, nor data/download/"):
-        fetch(tmp_path / "to", clone, server, kind=Kind.AUDIO)
+    with pytest.raises(DatasetError, match=r"has no autotagging_moodtheme_audio_sha256_tars.txt, nor data/download/"):
+        fetch(tmp_path / "to", clone, server, kind=AudioQuality.AUDIO)
 
 
 @pytest.mark.parametrize("name", ["../x.tar", "/x.tar", "a/x.tar", "x.zip", ".."])
 def test_a_list_cannot_lead_elsewhere(tmp_path, clone, server, name):
     (clone / "data/download/autotagging_moodtheme_audio-low_sha256_tars.txt").write_text(f"{'a' * 64} {name}\n")
-    with pytest.raises(BadDataset, match="no names of tars"):
+    with pytest.raises(DatasetError, match="no names of tars"):
         fetch(tmp_path / "to", clone, server)
     assert server.asked == []
 
 
 def test_what_cannot_begin_is_refused(tmp_path, clone, server):
-    with pytest.raises(UnknownName, match="did you mean mtg-fast"):
+    with pytest.raises(UnknownNameError, match="did you mean mtg-fast"):
         fetch(tmp_path / "to", clone, mirrors=["mtg-fats"])
     for wrong in ({"parts": 0}, {"jobs": 0}):
-        with pytest.raises(BadConfig, match="at least one of each"):
+        with pytest.raises(ConfigError, match="at least one of each"):
             fetch(tmp_path / "to", clone, server, **wrong)
 
 
@@ -359,7 +359,7 @@ BAD = {
 def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, first):
     good = member("00/good.mp3")
     (tmp_path / "x.tar").write_bytes(tar(*((bad, good) if first else (good, bad))))
-    with pytest.raises(BadDataset, match="was not unpacked"):
+    with pytest.raises(DatasetError, match="was not unpacked"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "deep" / "to", {})
     assert [path.name for path in tmp_path.rglob("*")] == ["x.tar"]
 
@@ -367,14 +367,14 @@ def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, 
 @pytest.mark.parametrize("other", ["a/./é.mp3", "a//é.mp3", "A/É.mp3", "a/e\u0301.mp3"])
 def test_names_that_some_disk_holds_for_one_come_twice(tmp_path, other):
     (tmp_path / "x.tar").write_bytes(tar(member("a/é.mp3"), member(other)))
-    with pytest.raises(BadDataset, match="comes twice"):
+    with pytest.raises(DatasetError, match="comes twice"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 @pytest.mark.parametrize("name", ["Tars/x.json", "autotagging_moodtheme-test.tsv", "a/" + "x" * 256, "a/b.mp3.7.part"])
 def test_names_that_are_ours_or_no_disk_takes_are_refused(tmp_path, name):
     (tmp_path / "x.tar").write_bytes(tar(member(name)))
-    with pytest.raises(BadDataset, match="is no name of a track"):
+    with pytest.raises(DatasetError, match="is no name of a track"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
@@ -382,7 +382,7 @@ def test_all_that_is_wrong_with_a_tar_is_said_at_once(tmp_path):
     content = b"music"
     twice = [member("00/a.mp3"), member("00/a.mp3")]
     (tmp_path / "x.tar").write_bytes(tar(member("../x"), *twice, member("00/b.mp3"), BAD["pipe"]))
-    with pytest.raises(BadDataset) as caught:
+    with pytest.raises(DatasetError) as caught:
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {"00/a.mp3": sha256(content)})
     assert str(caught.value) == (
         "x.tar was not unpacked: '../x' leaves the folder; '00/a.mp3' comes twice; '00/b.mp3' is not in the list of "
@@ -399,7 +399,7 @@ def test_a_tar_may_not_hold_too_much(tmp_path, monkeypatch):
     ):
         with monkeypatch.context() as patched:
             patched.setattr(mtg_jamendo_download, limit, most)
-            with pytest.raises(BadDataset, match=words):
+            with pytest.raises(DatasetError, match=words):
                 mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert not (tmp_path / "to").exists()
     assert mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {}) == {
@@ -411,7 +411,7 @@ def test_a_hole_that_claims_to_be_a_file_is_refused(tmp_path):
     """A sparse member: a header of some bytes that stands for a megabyte of zeros."""
     sparse = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**20), "GNU.sparse.numblocks": "1"}
     (tmp_path / "x.tar").write_bytes(tar(member("00/x.mp3", pax_headers=sparse), format=tarfile.PAX_FORMAT))
-    with pytest.raises(BadDataset, match="is neither a file nor a folder"):
+    with pytest.raises(DatasetError, match="is neither a file nor a folder"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
@@ -420,7 +420,7 @@ def test_a_link_that_is_already_there_leads_nowhere(tmp_path):
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "00").symlink_to(tmp_path / "outside")
     (tmp_path / "x.tar").write_bytes(tar(member("00/x.mp3")))
-    with pytest.raises(BadDataset, match="is refused: "):
+    with pytest.raises(DatasetError, match="is refused: "):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -428,7 +428,7 @@ def test_a_link_that_is_already_there_leads_nowhere(tmp_path):
 def test_a_track_with_another_checksum_does_not_get_its_name(tmp_path):
     (tmp_path / "x.tar").write_bytes(tar(member("00/a.mp3"), member("00/b.mp3", b"other")))
     tracks = dict.fromkeys(["00/a.mp3", "00/b.mp3"], sha256(b"music"))
-    with pytest.raises(BadDataset, match=r"00/b\.mp3 has another checksum than in the list"):
+    with pytest.raises(DatasetError, match=r"00/b\.mp3 has another checksum than in the list"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", tracks)
     assert music(tmp_path / "to") == {"00/a.mp3": b"music"}
 
@@ -443,7 +443,7 @@ def test_rights_and_owners_of_a_tar_do_not_come_along(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 999, TARS[NAMES[0]][:100_000], TARS[NAMES[0]][:700]])
 def test_what_is_no_whole_tar_is_refused(tmp_path, content):
     (tmp_path / "x.tar").write_bytes(content)
-    with pytest.raises(BadDataset, match="get another copy"):
+    with pytest.raises(DatasetError, match="get another copy"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert all(TRACKS[path] == found for path, found in music(tmp_path / "to").items())
 
@@ -458,14 +458,14 @@ def header(kind: bytes, size: int) -> bytes:
 @pytest.mark.parametrize("size", [2**20 + 1, 2**40, 2**62])
 def test_a_header_that_claims_more_than_memory_is_refused(tmp_path, kind, size):
     (tmp_path / "x.tar").write_bytes(header(kind, size) + bytes(1_024))
-    with pytest.raises(BadDataset, match=r"a header of [\d,]+ bytes came, at most 1,048,576 are believed"):
+    with pytest.raises(DatasetError, match=r"a header of [\d,]+ bytes came, at most 1,048,576 are believed"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 @pytest.mark.parametrize(("kind", "words"), [(b"x", b"12 path=abc\n"), (b"L", b"abc\0")])
 def test_a_chain_of_headers_is_refused(tmp_path, kind, words):
     (tmp_path / "x.tar").write_bytes((header(kind, len(words)) + words.ljust(512, b"\0")) * 3_000)
-    with pytest.raises(BadDataset, match="is no whole tar"):
+    with pytest.raises(DatasetError, match="is no whole tar"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
@@ -480,7 +480,7 @@ def test_a_damaged_tar_writes_nothing_outside_and_nothing_wrong(tmp_path, damage
         spoilt[place] = value
     (tmp_path / "x.tar").write_bytes(spoilt)
     known = {"00/a.mp3": sha256(b"a" * 600), "00/" + "b" * 120: sha256(b"b")}
-    with suppress(BadDataset):
+    with suppress(DatasetError):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", known)
     assert {path.name for path in tmp_path.iterdir()} <= {"x.tar", "to"}
     assert all(sha256(found) == known[path] for path, found in music(tmp_path / "to").items())

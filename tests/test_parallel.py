@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from moodfield import files, parallel
-from moodfield.errors import BadAudio, Crashed, MoodfieldError, MoodfieldWarning
+from moodfield.errors import AudioError, MoodfieldError, MoodfieldWarning, WorkerCrashedError
 
 COUNT = 14
 
@@ -30,7 +30,7 @@ def double(number: int) -> int:
 def picky(number: int) -> int:
     """Refuses every third."""
     if number % 3 == 0:
-        raise BadAudio("silent", f"{number} is silent")
+        raise AudioError("silent", f"{number} is silent")
     return number
 
 
@@ -121,32 +121,32 @@ def nobody_stays() -> Iterator[None]:
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 3])
 def test_every_thing_has_its_result_in_order(jobs):
-    assert list(parallel.each(double, range(COUNT), jobs=jobs)) == [(n, 2 * n) for n in range(COUNT)]
+    assert list(parallel.map(double, range(COUNT), jobs=jobs)) == [(n, 2 * n) for n in range(COUNT)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_nothing_to_do_is_done(jobs):
-    assert list(parallel.each(double, [], jobs=jobs)) == []
+    assert list(parallel.map(double, [], jobs=jobs)) == []
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_refused_comes_as_its_error_and_stops_nothing(jobs):
-    results = dict(parallel.each(picky, range(COUNT), jobs=jobs))
+    results = dict(parallel.map(picky, range(COUNT), jobs=jobs))
     assert list(results) == list(range(COUNT))
-    assert [n for n, result in results.items() if isinstance(result, BadAudio)] == [0, 3, 6, 9, 12]
+    assert [n for n, result in results.items() if isinstance(result, AudioError)] == [0, 3, 6, 9, 12]
     error = results[6]
-    assert isinstance(error, BadAudio)
+    assert isinstance(error, AudioError)
     assert (error.reason, str(error)) == ("silent", "6 is silent")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_fault_of_the_program_is_not_hidden(jobs):
     with pytest.raises(ValueError, match="a fault of the program"):
-        list(parallel.each(faulty, range(COUNT), jobs=jobs))
+        list(parallel.map(faulty, range(COUNT), jobs=jobs))
 
 
 def test_jobs_are_processes_of_one_core_each():
-    places = dict(parallel.each(whereabouts, range(COUNT), jobs=2))
+    places = dict(parallel.map(whereabouts, range(COUNT), jobs=2))
     pids = {pid for pid, _ in places.values()}
     assert os.getpid() not in pids
     assert 1 <= len(pids) <= 2
@@ -154,7 +154,7 @@ def test_jobs_are_processes_of_one_core_each():
 
 
 def test_jobs_work_at_the_same_time(tmp_path):
-    assert plain(parallel.each(partial(meet, tmp_path), [0, 1], jobs=2)) == [(0, True), (1, True)]
+    assert plain(parallel.map(partial(meet, tmp_path), [0, 1], jobs=2)) == [(0, True), (1, True)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -166,14 +166,14 @@ def test_things_are_taken_as_they_are_needed(jobs):
             taken.append(n)
             yield n
 
-    results = parallel.each(double, things(), jobs=jobs)
+    results = parallel.map(double, things(), jobs=jobs)
     assert [next(results) for _ in range(3)] == [(0, 0), (1, 2), (2, 4)]
     results.close()
     assert len(taken) <= 3 + jobs * parallel.AHEAD
 
 
 def test_cores_are_those_that_may_be_used():
-    assert 1 <= parallel.cores() <= (os.cpu_count() or 1)
+    assert 1 <= parallel.cpu_count() <= (os.cpu_count() or 1)
 
 
 # ---------------------------------------------------------------- records and warnings
@@ -184,7 +184,7 @@ def test_log_records_and_warnings_arrive_here_with_their_results(jobs, caplog, c
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         counts = []
-        for _, _ in parallel.each(noisy, range(6), jobs=jobs):
+        for _, _ in parallel.map(noisy, range(6), jobs=jobs):
             counts.append((len(caplog.records), len(warned)))
     assert counts == [(0, 0), (1, 1), (1, 1), (2, 2), (2, 2), (3, 3)]
     assert [record.getMessage() for record in caplog.records] == ["1 is damaged", "3 is damaged", "5 is damaged"]
@@ -200,7 +200,7 @@ def test_no_process_writes_records_or_warnings_by_itself(capfd):
     try:
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            list(parallel.each(noisy, range(4), jobs=2))
+            list(parallel.map(noisy, range(4), jobs=2))
     finally:
         logger.removeHandler(quiet)
     assert capfd.readouterr().err == ""
@@ -213,8 +213,8 @@ def test_no_process_writes_records_or_warnings_by_itself(capfd):
 @pytest.mark.parametrize("poison", [(0,), (5,), (COUNT - 1,), (3, 4), (1, 12)], ids=str)
 def test_a_thing_that_kills_its_process_is_named_and_all_others_are_done(tmp_path, poison, how):
     log = tmp_path / "log"
-    results = plain(parallel.each(partial(deadly, log, poison, how), range(COUNT), jobs=2))
-    assert results == [(n, Crashed if n in poison else 2 * n) for n in range(COUNT)]
+    results = plain(parallel.map(partial(deadly, log, poison, how), range(COUNT), jobs=2))
+    assert results == [(n, WorkerCrashedError if n in poison else 2 * n) for n in range(COUNT)]
     ran = Counter(map(int, log.read_text().split()))
     assert set(ran) == set(range(COUNT))
     # each time one dies, at most the other job and what the two had been handed are lost with it
@@ -224,31 +224,31 @@ def test_a_thing_that_kills_its_process_is_named_and_all_others_are_done(tmp_pat
 def test_what_is_done_is_not_done_again(tmp_path):
     log = tmp_path / "log"
     log.touch()
-    results = plain(parallel.each(partial(deadly_last, log), range(COUNT), jobs=2))
-    assert results == [(n, Crashed if n == 6 else 2 * n) for n in range(COUNT)]
+    results = plain(parallel.map(partial(deadly_last, log), range(COUNT), jobs=2))
+    assert results == [(n, WorkerCrashedError if n == 6 else 2 * n) for n in range(COUNT)]
     ran = Counter(map(int, log.read_text().split()))
     assert ran == {n: 2 if n == 6 else 1 for n in range(COUNT)}  # once more, alone, to see whose fault it was
 
 
 def test_a_thing_that_crashed_is_named_in_words():
-    ((_, error),) = parallel.each(partial(deadly, Path(os.devnull), (7,), "kill"), [7], jobs=2)
-    assert isinstance(error, Crashed)
+    ((_, error),) = parallel.map(partial(deadly, Path(os.devnull), (7,), "kill"), [7], jobs=2)
+    assert isinstance(error, WorkerCrashedError)
     assert str(error) == "the process that worked on 7 died of it; it may be damaged: leave it out"
 
 
 def test_all_may_die(tmp_path):
     everything = tuple(range(4))
-    results = plain(parallel.each(partial(deadly, tmp_path / "log", everything, "exit"), everything, jobs=2))
-    assert results == [(n, Crashed) for n in everything]
+    results = plain(parallel.map(partial(deadly, tmp_path / "log", everything, "exit"), everything, jobs=2))
+    assert results == [(n, WorkerCrashedError) for n in everything]
 
 
 def test_processes_may_die_while_results_are_looked_at(tmp_path):
-    results = parallel.each(partial(deadly, tmp_path / "log", (3,), "exit"), range(COUNT), jobs=2)
+    results = parallel.map(partial(deadly, tmp_path / "log", (3,), "exit"), range(COUNT), jobs=2)
     seen = []
     for thing, result in results:
         time.sleep(1.0 if thing == 0 else 0)  # meanwhile the fourth kills its process, and the ninth is to be handed on
-        seen.append((thing, type(result) if isinstance(result, Crashed) else result))
-    assert seen == [(n, Crashed if n == 3 else 2 * n) for n in range(COUNT)]
+        seen.append((thing, type(result) if isinstance(result, WorkerCrashedError) else result))
+    assert seen == [(n, WorkerCrashedError if n == 3 else 2 * n) for n in range(COUNT)]
 
 
 # ---------------------------------------------------------------- the end
@@ -311,7 +311,7 @@ def test_processes_do_not_outlive_a_parent_that_is_killed(sleepers, how):
 
 @pytest.mark.parametrize("fault", ["close", "raise"])
 def test_a_caller_that_stops_early_leaves_no_processes(fault):
-    results = parallel.each(double, range(COUNT), jobs=2)
+    results = parallel.map(double, range(COUNT), jobs=2)
     next(results)
     assert multiprocessing.active_children()
     if fault == "close":
@@ -325,7 +325,7 @@ def test_a_caller_that_stops_early_leaves_no_processes(fault):
 @pytest.mark.parametrize("fault", ["close", "raise"])
 def test_a_caller_that_stops_early_does_not_wait(tmp_path, fault):
     """Neither for what runs nor for what was handed on; what can be interrupted removes its partial files."""
-    results = parallel.each(partial(long, tmp_path), range(20), jobs=2)
+    results = parallel.map(partial(long, tmp_path), range(20), jobs=2)
     assert next(results) == (0, None)
     until = time.monotonic() + 30
     while len(list(tmp_path.glob("*.pid"))) < 2:

@@ -11,18 +11,18 @@ import moodfield
 from moodfield import card
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.errors import BadAudio, BadConfig, BadDataset, BadRun, MoodfieldError, MoodfieldWarning
+from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldError, MoodfieldWarning, RunError
 from moodfield.nets import CPResNetConfig
 from moodfield.training import loop, pipeline, recipe, run_folder, validation
-from moodfield.training.batches import Material
+from moodfield.training.batches import ClipDataset
 from moodfield.training.loop import Epoch
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 from moodfield.training.recipe import Recipe
 from noises import TAGS
 
 PLAN = recipe.change(
     Recipe(net=CPResNetConfig(width=4, rho_freq=3, rho_time=1)),
-    *("mel.rate=8000", "mel.window=256", "mel.overlap=0.5", "mel.bands=32"),
+    *("mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128", "mel.n_mels=32"),
     *("batch.clip_seconds=1", "batch.size=4", "augment.roll_frames=3", "augment.mixup_alpha=0.1"),
     *("schedule.warm_up=0", "schedule.constant=3", "schedule.decay=1", "schedule.final=0", "schedule.peak=1e-2"),
     "averaging.every=0", "validate_stride=none",
@@ -35,9 +35,9 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 
 
 @pytest.fixture
-def place(dataset: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Place:
+def place(dataset: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> RunPaths:
     """A run of its own, and mels that all tests share."""
-    return Place(dataset / "music", dataset / "store", tmp_path / "run")
+    return RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
 
 
 def with_track(split: Split, path: str) -> Split:
@@ -55,7 +55,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     )  # fmt: skip
     assert [name for name, _ in heard] == [track.id for track in (*learn.tracks, *splits[1].tracks)]
     (bad,) = [error for _, error in heard if error]
-    assert isinstance(bad, BadAudio)
+    assert isinstance(bad, AudioError)
     assert bad.reason == "missing"
     assert [each.epoch for each in epochs] == [1, 2, 3, 4]
     assert found.name == "noises"
@@ -71,7 +71,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
-    net = PLAN.net.build(bands=PLAN.mel.bands, tags=2)
+    net = PLAN.net.build(bands=PLAN.mel.n_mels, tags=2)
     loop.load(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
     material = pipeline.material(split, split.truth.astype(np.float32), PLAN, place)
@@ -114,7 +114,7 @@ def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatc
     seen: list[np.ndarray] = []
     train = loop.train
 
-    def watched(plan: Recipe, learn: Material, *more: object, **named: object) -> object:
+    def watched(plan: Recipe, learn: ClipDataset, *more: object, **named: object) -> object:
         seen.append(learn.truth.tracks())
         return train(plan, learn, *more, **named)
 
@@ -137,19 +137,19 @@ def test_soft_truth_changes_what_is_learned(splits, place, no_export):
 
 @pytest.mark.parametrize("shape", [(12, 3), (11, 2), (1, 2)])
 def test_soft_truth_of_another_shape_is_refused(splits, place, shape):
-    with pytest.raises(BadDataset, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
+    with pytest.raises(DatasetError, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
         pipeline.train(PLAN, *splits, place, name="soft", soft=np.zeros(shape, np.float32))
     assert not place.run.exists()
 
 
 def test_soft_truth_outside_0_and_1_is_refused(splits, place):
-    with pytest.raises(BadConfig, match="truth outside 0"):
+    with pytest.raises(ConfigError, match="truth outside 0"):
         pipeline.train(PLAN, *splits, place, name="soft", soft=np.full((12, 2), -3.0, np.float32))
 
 
 def test_splits_of_different_vocabularies_are_refused(splits, place):
     for other in (("low", "high"), ("high", "low", "loud")):
-        with pytest.raises(BadDataset, match="different vocabularies"):
+        with pytest.raises(DatasetError, match="different vocabularies"):
             pipeline.train(PLAN, splits[0], Split(splits[1].tracks, other), place, name="mine")
     assert not place.run.exists()
 
@@ -158,24 +158,26 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     heard: list[MoodfieldError | None] = []
     lost = replace(place, music=place.music / "elsewhere")
     empty = replace(lost, store=place.run.parent / "store")
-    with pytest.raises(BadDataset, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"):
+    with pytest.raises(
+        DatasetError, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"
+    ):
         pipeline.train(PLAN, *splits, empty, name="mine", heard=lambda _, error: heard.append(error))
     assert len(heard) == 12
     assert all(heard)
-    with pytest.raises(BadDataset, match=r"none of 0 tracks .* none came"):
+    with pytest.raises(DatasetError, match=r"none of 0 tracks .* none came"):
         pipeline.train(PLAN, Split((), TAGS), splits[1], place, name="mine")
 
 
 def test_validation_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[1].tracks), TAGS)
-    with pytest.raises(BadDataset, match="none of 8 validation tracks has a tag"):
+    with pytest.raises(DatasetError, match="none of 8 validation tracks has a tag"):
         pipeline.train(PLAN, splits[0], bare, place, name="mine")
     assert not place.run.exists()
 
 
 def test_training_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[0].tracks), TAGS)
-    with pytest.raises(BadDataset, match="none of 12 training tracks has a tag"):
+    with pytest.raises(DatasetError, match="none of 12 training tracks has a tag"):
         pipeline.train(PLAN, bare, splits[1], place, name="mine")
     assert not place.run.exists()
 
@@ -189,14 +191,14 @@ def test_a_tag_that_training_lacks_is_warned_of(splits, place, no_export):
 
 def test_a_store_that_cannot_be_written_is_refused(splits, place, tmp_path):
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(BadDataset, match="mels cannot be kept"):
+    with pytest.raises(DatasetError, match="mels cannot be kept"):
         pipeline.train(PLAN, *splits, replace(place, store=tmp_path / "store"), name="mine")
 
 
 def test_another_recipe_for_the_same_run_is_refused(splits, place, no_export):
     short = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
     pipeline.train(short, *splits, place, name="mine")
-    with pytest.raises(BadRun, match="another recipe"):
+    with pytest.raises(RunError, match="another recipe"):
         pipeline.train(recipe.change(short, "seed=1"), *splits, place, name="mine")
     assert json.loads((place.run / run_folder.RECIPE).read_text()) == recipe.to_dict(short)
 
@@ -215,7 +217,7 @@ def test_a_run_of_other_music_is_refused(splits, place, no_export):
     short = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
     pipeline.train(short, *splits, place, name="mine")
     fewer = splits[0].take(range(4))
-    with pytest.raises(BadRun, match="another truth"):
+    with pytest.raises(RunError, match="another truth"):
         pipeline.train(short, fewer, splits[1], place, name="mine")
 
 
@@ -224,8 +226,8 @@ def test_soft_truth_that_is_none_is_refused(tmp_path, content):
     path = tmp_path / "soft.npy"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BadDataset, match=r"soft\.npy"):
+    with pytest.raises(DatasetError, match=r"soft\.npy"):
         pipeline.read_soft(path)
     np.save(path, np.zeros(3))
-    with pytest.raises(BadDataset, match="one matrix of numbers"):
+    with pytest.raises(DatasetError, match="one matrix of numbers"):
         pipeline.read_soft(path)

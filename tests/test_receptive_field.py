@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moodfield import nets, receptive_field
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets.blocks import FrequencyAwareConv2d
 from moodfield.nets.densenet import CPDenseNetConfig
 from moodfield.nets.resnet import CPResNetConfig
@@ -51,7 +51,7 @@ def test_the_kernels_follow_the_rule():
     for rho in range(23):
         assert receptive_field.kernels(rho) == (3, 1, *[3] * rho, *[1] * (22 - rho))
     for rho in (-1, 23):
-        with pytest.raises(BadConfig, match=f"ρ {rho} came, this network has ρ in 0 … 22"):
+        with pytest.raises(ConfigError, match=f"ρ {rho} came, this network has ρ in 0 … 22"):
             receptive_field.kernels(rho)
 
 
@@ -122,13 +122,13 @@ def test_outputs_are_as_many_as_torch_gives():
 
 
 def test_the_fewest_cells_are_found():
-    assert receptive_field.least([]) == 1
-    assert receptive_field.least([Layer(4, 3)]) == 4
-    assert receptive_field.least([Layer(5, 2, 1), Layer(2, 2)]) == 5
+    assert receptive_field.min_input([]) == 1
+    assert receptive_field.min_input([Layer(4, 3)]) == 4
+    assert receptive_field.min_input([Layer(5, 2, 1), Layer(2, 2)]) == 5
     known = {"cp_resnet": (17, 17), "cp_densenet": (17, 17), "plain": (1, 1), "crnn": (64, 96), "vgg": (96, 1_280)}
     for config in nets.NETS.values():
         for axis, wanted in zip(("freq", "time"), known[config.family], strict=True):
-            cells = receptive_field.least(config.layers(axis))
+            cells = receptive_field.min_input(config.layers(axis))
             assert cells == wanted
             assert receptive_field.outputs(config.layers(axis), cells) == 1
             assert not any(receptive_field.outputs(config.layers(axis), fewer) for fewer in range(cells))
@@ -198,11 +198,11 @@ def test_gradients_reach_the_field_and_nothing_else(name, rhos):
 @pytest.mark.parametrize("name", list(nets.NETS))
 def test_what_is_heard_over_time_sees_the_field_in_time(name):
     torch.manual_seed(0)
-    net = linear(nets.create(name, bands=96, tags=1, width=1))
+    net = linear(nets.create(name, n_mels=96, n_tags=1, width=1))
     field = receptive_field.field(net.config.layers("time"))
     frames = LONGEST if name == "vgg" else field.size + 2 * field.stride
     mels = torch.rand(1, 96, frames, dtype=torch.float64, requires_grad=True)
-    heard = net.hear(mels)[0].sum(dim=0)
+    heard = net.forward_features(mels)[0].sum(dim=0)
     index = 0 if name == "vgg" else -(field.start // field.stride)
     first = field.start + index * field.stride
     bands, frames = seen(heard[index], mels)

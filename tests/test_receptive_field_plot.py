@@ -16,14 +16,14 @@ from matplotlib.patches import Rectangle
 import models
 from moodfield import audio, mel
 from moodfield.audio import Waveform
-from moodfield.errors import BadAudio, OutputError
+from moodfield.errors import AudioError, OutputError
 from moodfield.mel import MelConfig
 from moodfield.nets import summary
 from moodfield.plots import figures, receptive_field
 
 
 @pytest.fixture
-def candidate() -> summary.Candidate:
+def candidate() -> summary.NetworkToPlot:
     torch.manual_seed(0)
     return summary.fresh("fa_resnet", {"width": 4, "rho_freq": 5, "rho_time": 7})
 
@@ -203,7 +203,7 @@ def test_a_field_of_one_cell_can_be_drawn(tmp_path, drawn_figures, candidate, mo
 def test_a_trained_network_is_looked_at_as_it_is(tmp_path, drawn_figures, candidate, monkeypatch):
     clips = summary.excerpts(candidate.survey, receptive_field.passage(None, candidate.survey.mel).mel, 2)
     net = summary.drawn(candidate.net, clips, np.random.default_rng(0))
-    trained = summary.Candidate("mine", net, candidate.survey, trained=True)
+    trained = summary.NetworkToPlot("mine", net, candidate.survey, trained=True)
     monkeypatch.setattr(summary, "drawn", lambda *_: pytest.fail("its weights were drawn"))
     receptive_field.draw(tmp_path / "x.png", trained)
     assert "its own weights" in words(drawn_figures[0])
@@ -218,7 +218,7 @@ def test_the_music_is_the_middle_of_the_file(tmp_path):
     path = models.save(tmp_path / "long.wav", whole)
     heard = receptive_field.passage(path, models.MEL)
     assert heard.name == "long, 0:35 – 1:05"
-    middle = audio.read(path, rate=models.RATE).samples[35 * models.RATE : 65 * models.RATE]
+    middle = audio.read(path, sample_rate=models.RATE).samples[35 * models.RATE : 65 * models.RATE]
     np.testing.assert_array_equal(heard.mel, mel.mel(Waveform(middle, models.RATE), models.MEL))
 
 
@@ -230,7 +230,7 @@ def test_a_short_piece_is_all_there_is(tmp_path, candidate, drawn_figures):
 
 
 def test_music_that_cannot_be_heard_is_refused(tmp_path, candidate):
-    with pytest.raises(BadAudio, match=r"none\.ogg does not exist"):
+    with pytest.raises(AudioError, match=r"none\.ogg does not exist"):
         receptive_field.draw(tmp_path / "x.png", candidate, music=tmp_path / "none.ogg")
     assert not list(tmp_path.iterdir())
 
@@ -257,7 +257,7 @@ def test_a_stranger_s_name_is_printed_as_it_is(tmp_path, candidate, monkeypatch,
 def test_the_synthesised_passage_has_something_everywhere(rate):
     music = receptive_field.synthesised(rate)
     assert music.seconds == 30
-    assert music.rate == rate
+    assert music.sample_rate == rate
     assert np.abs(music.samples).max() == pytest.approx(0.9)
     np.testing.assert_array_equal(music.samples, receptive_field.synthesised(rate).samples)
     spectrum = np.abs(np.fft.rfft(music.samples)) ** 2

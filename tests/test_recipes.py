@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from moodfield.errors import UnknownName
+from moodfield.errors import UnknownNameError
 from moodfield.paper import recipes
 from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
@@ -37,13 +37,13 @@ def test_the_numbers_of_the_paper():
     """§2.1, §2.2, §3.4, as printed."""
     values = {each.path: each.value for each in recipe.settings(recipes.RECIPES["fa_resnet"].recipe)}
     printed = {
-        "mel.rate": 44_100, "mel.window": 2_048, "mel.overlap": 0.75, "mel.bands": 256, "schedule.warm_up": 10,
+        "mel.sample_rate": 44_100, "mel.n_fft": 2_048, "mel.hop_length": 512, "mel.n_mels": 256, "schedule.warm_up": 10,
         "schedule.constant": 60, "schedule.decay": 50, "schedule.final": 80, "schedule.peak": 1e-4,
         "schedule.floor": 1e-6, "averaging.every": 3, "averaging.snapshots": 4, "net.frequency_aware": True,
     }  # fmt: skip
     assert {path: values[path] for path in printed} == printed
-    overlaps = {name: named.recipe.mel.overlap for name, named in recipes.RECIPES.items()}
-    assert {name for name, overlap in overlaps.items() if overlap == 0.25} == {"crnn", "resnet34"}
+    hops = {name: named.recipe.mel.hop_length for name, named in recipes.RECIPES.items()}
+    assert {name for name, hop in hops.items() if hop == 1_536} == {"crnn", "resnet34"}
     weights = {name: named.recipe.loss.pos_weight for name, named in recipes.RECIPES.items()}
     assert {name for name, weight in weights.items() if weight == 1} == {"crnn", "resnet34", "vgg"}
 
@@ -51,7 +51,7 @@ def test_the_numbers_of_the_paper():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_trains_its_network_on_clips_that_it_takes(name):
     plan = recipes.RECIPES[name].recipe
-    net = plan.net.build(bands=plan.mel.bands, tags=3)
+    net = plan.net.build(bands=plan.mel.n_mels, tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
     assert recipe.from_dict(recipe.to_dict(plan)) == plan
 
@@ -91,12 +91,12 @@ def test_the_small_scale_fits_every_network(name):
     plan, full = recipes.small(recipes.RECIPES[name].recipe), recipes.RECIPES[name].recipe
     assert plan.schedule.epochs == 10
     assert plan.net.width == 16
-    assert plan.mel == full.mel or plan.mel.overlap == 0.25
-    net = plan.net.build(bands=plan.mel.bands, tags=3)
+    assert plan.mel == full.mel or plan.mel.hop_length == 1_536
+    net = plan.net.build(bands=plan.mel.n_mels, tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
 
 
 def test_submissions_are_known_in_any_case():
     assert recipes.submission("avg_ENSEMBLE")[0] == "Avg_ensemble"
-    with pytest.raises(UnknownName, match="did you mean CRNN"):
+    with pytest.raises(UnknownNameError, match="did you mean CRNN"):
         recipes.submission("CRN")

@@ -14,16 +14,16 @@ import pytest
 import moodfield
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset
-from moodfield.errors import BadDataset, BadRun, MoodfieldError, OutputError, UnknownName
+from moodfield.errors import DatasetError, MoodfieldError, OutputError, RunError, UnknownNameError
 from moodfield.evaluation import metrics, submissions
 from moodfield.paper import recipes, reproduce
 from moodfield.paper.reproduce import Told
 from moodfield.training import estimate, pipeline
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 from noises import TAGS
 
 TINY = (
-    "net.width=4", "mel.rate=8000", "mel.window=256", "mel.overlap=0.5", "mel.bands=32", "batch.clip_seconds=1",
+    "net.width=4", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128", "mel.n_mels=32", "batch.clip_seconds=1",
     "batch.size=4", "augment.roll_frames=3", "schedule.peak=1e-2", "schedule.warm_up=0", "schedule.constant=2",
     "schedule.decay=1", "schedule.final=0", "averaging.start=1", "averaging.every=1", "averaging.snapshots=2",
 )  # fmt: skip
@@ -61,10 +61,12 @@ def test_a_plan_says_what_will_be_trained(noises):
     assert plan.epochs == 5 * 200
     small = reproduce.plan("ShakeFAResNet", noises, scale="small", settings=["seed=7"])
     assert len(small.networks) == 2
-    assert {(each.plan.net.width, each.plan.mel.overlap, each.plan.seed) for each in small.networks} == {(16, 0.25, 7)}
+    assert {(each.plan.net.width, each.plan.mel.hop_length, each.plan.seed) for each in small.networks} == {
+        (16, 1_536, 7)
+    }
     assert small.epochs == 2 * 10
     assert len(reproduce.plan("Avg_ensemble", noises).networks) == 12
-    with pytest.raises(UnknownName, match="no submission called 'FResNet'; did you mean FAResNet"):
+    with pytest.raises(UnknownNameError, match="no submission called 'FResNet'; did you mean FAResNet"):
         reproduce.plan("FResNet", noises)
 
 
@@ -131,7 +133,7 @@ def test_what_is_finished_is_not_done_again(tiny, tmp_path, no_export):
     shutil.rmtree(tmp_path / "again" / "store")
     assert make(tiny, tmp_path / "again", told).to_dict() == whole.to_dict(), "not even the mels are wanted"
     assert trained == []
-    with pytest.raises(BadRun, match="holds a reproduction of another plan"):
+    with pytest.raises(RunError, match="holds a reproduction of another plan"):
         make(replace(tiny, networks=tiny.networks[:1]), tmp_path / "again")
 
 
@@ -163,14 +165,14 @@ def test_another_dataset_or_recipe_is_refused(tiny, noises, tmp_path, no_export)
     one = replace(tiny, networks=tiny.networks[:1])
     make(one, tmp_path)
     turned = mtg_jamendo.Split(noises.test.tracks[::-1], noises.test.vocabulary)
-    with pytest.raises(BadRun, match="another plan, or of a dataset that has changed"):
+    with pytest.raises(RunError, match="another plan, or of a dataset that has changed"):
         make(replace(one, dataset=replace(noises, test=turned)), tmp_path)
     [network] = one.networks
     again = replace(network, plan=replace(network.plan, recompute=True))
     make(replace(one, networks=(again,)), tmp_path)
     other = replace(network, plan=replace(network.plan, seed=5))
-    place = Place(noises.audio, tmp_path / "store", tmp_path / "row" / "networks")
-    with pytest.raises(BadRun, match="holds a run of another recipe"):
+    place = RunPaths(noises.audio, tmp_path / "store", tmp_path / "row" / "networks")
+    with pytest.raises(RunError, match="holds a run of another recipe"):
         reproduce.train([other], noises, place, told=Told())
 
 
@@ -201,7 +203,7 @@ DAMAGES = [b"", b"{", b"[]", b"7", b"null", b"[" * 200_000, b"\xff\xfe", b'{"a":
 @pytest.mark.parametrize("name", ["plan.json", "networks/tracks.json"])
 def test_a_damaged_file_of_a_reproduction_is_one_line_of_error(made, copy, content, name):
     (copy / name).write_bytes(content)
-    with pytest.raises(BadRun, match=name.rpartition("/")[2]) as caught:
+    with pytest.raises(RunError, match=name.rpartition("/")[2]) as caught:
         make(made[0], copy.parent)
     assert "\n" not in str(caught.value)
 
@@ -212,7 +214,7 @@ def test_a_damaged_file_of_a_reproduction_is_one_line_of_error(made, copy, conte
 def test_rows_that_no_track_has_are_refused(made, copy, rows):
     path = copy / "networks" / "tracks.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | rows))
-    with pytest.raises(BadRun, match=r"tracks\.json"):
+    with pytest.raises(RunError, match=r"tracks\.json"):
         make(made[0], copy.parent)
 
 
@@ -229,7 +231,7 @@ def test_scores_that_are_not_finite_are_refused(made, copy):
     plan, folder, _ = made
     path = copy / "networks" / plan.networks[0].name / "test.npy"
     np.save(path, np.full_like(np.load(path), np.nan))
-    with pytest.raises(BadRun, match=r"test\.npy"):
+    with pytest.raises(RunError, match=r"test\.npy"):
         reproduce.make(plan, copy, store=folder / "store", told=Told())
 
 
@@ -268,7 +270,7 @@ def test_tracks_that_cannot_be_read_are_left_out_but_not_of_the_test(tiny, noise
     rows = json.loads((tmp_path / "train" / "row" / "networks" / "tracks.json").read_text())
     assert rows["train"] == list(range(1, len(train.tracks)))
     test = mtg_jamendo.Split((*noises.test.tracks, missing), noises.test.vocabulary)
-    with pytest.raises(BadDataset, match="1 of 9 test tracks cannot be read, and a submission has a row for every"):
+    with pytest.raises(DatasetError, match="1 of 9 test tracks cannot be read, and a submission has a row for every"):
         make(replace(one, dataset=replace(noises, test=test)), tmp_path / "test")
 
 
@@ -277,15 +279,15 @@ def test_a_network_that_fails_does_not_stop_the_others(tiny, tmp_path, no_export
 
     def fail(plan: object, *args: object, name: str, **more: object) -> object:
         if name == tiny.networks[0].name:
-            raise BadRun("the loss became nan")
+            raise RunError("the loss became nan")
         return train(plan, *args, name=name, **more)
 
     monkeypatch.setattr(pipeline, "train", fail)
     done: list[tuple[str, MoodfieldError | None]] = []
-    with pytest.raises(BadRun, match=r"1 of 2 networks could not be trained: fa_resnet.*became nan; the others"):
+    with pytest.raises(RunError, match=r"1 of 2 networks could not be trained: fa_resnet.*became nan; the others"):
         make(tiny, tmp_path, Told(done=lambda name, error: done.append((name, error))))
     assert [(name, type(error)) for name, error in done] == [
-        (tiny.networks[0].name, BadRun), (tiny.networks[1].name, type(None))
+        (tiny.networks[0].name, RunError), (tiny.networks[1].name, type(None))
     ]  # fmt: skip
     monkeypatch.undo()
 
@@ -311,7 +313,7 @@ def _nothing():
 def test_a_cost_is_counted(tiny, noises, monkeypatch):
     """10 clips an epoch for 3 epochs, each with an average; both are judged by 2 tracks of 1.5 s, in clips of 1 s."""
     plan = replace(tiny.networks[0].plan, validate_stride=None)
-    known = estimate.Pace(learned=1.0, heard=0.1, weights=100)
+    known = estimate.Throughput(learned=1.0, heard=0.1, weights=100)
     wanted = 3 * 10 + 3 * 10 / 2 + (3 + 3) * 3 * 0.1
     found = estimate.cost(plan, known, clips=10, judged=3.0)
     assert (found.seconds, found.disk) == (pytest.approx(wanted), 20 * 100)

@@ -13,7 +13,7 @@ import pytest
 
 import test_loop
 from moodfield import card
-from moodfield.errors import BadRun, LockedError, MoodfieldError, OutputError
+from moodfield.errors import LockedError, MoodfieldError, OutputError, RunError
 from moodfield.training import export, log, loop, run_folder
 from test_loop import SHORT, train
 
@@ -229,7 +229,7 @@ def test_a_damaged_log_does_not_stop_a_run(run):
 def test_a_resume_file_names_weights_of_its_own_run_alone(run, change):
     path = run / loop.RESUME
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(BadRun, match=r"resume\.json"):
+    with pytest.raises(RunError, match=r"resume\.json"):
         train(SHORT, run)
 
 
@@ -242,7 +242,7 @@ def test_damaged_weights_to_go_on_with_are_one_line_of_error(run, damage):
         weights.write_bytes((run / loop.BEST).read_bytes())
     else:
         weights.write_bytes(b"" if damage == "empty" else weights.read_bytes()[:-9])
-    with pytest.raises(BadRun, match=re.escape(weights.name)):
+    with pytest.raises(RunError, match=re.escape(weights.name)):
         train(SHORT, run)
 
 

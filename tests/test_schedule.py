@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.training import schedule
 from moodfield.training.schedule import ScheduleConfig
 
@@ -80,5 +80,5 @@ def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases
     ],
 )
 def test_an_impossible_plan_is_refused(settings, message):
-    with pytest.raises(BadConfig, match=message):
+    with pytest.raises(ConfigError, match=message):
         ScheduleConfig(**settings)

@@ -15,7 +15,7 @@ import soxr
 import models
 from models import RATE, Exported
 from moodfield import audio, tagger
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,12 @@ def song(tmp_path_factory) -> Path:
 
 
 def test_bytes_and_file_objects_are_what_their_file_is(song, tmp_path):
-    wanted = audio.read(song, rate=16_000).samples
+    wanted = audio.read(song, sample_rate=16_000).samples
     content = song.read_bytes()
     with song.open("rb") as opened, tempfile.SpooledTemporaryFile(max_size=10) as spooled:
         spooled.write(content)
         for source in (content, bytearray(content), memoryview(content), io.BytesIO(content), opened, spooled):
-            np.testing.assert_array_equal(audio.read(source, rate=16_000).samples, wanted)
+            np.testing.assert_array_equal(audio.read(source, sample_rate=16_000).samples, wanted)
 
 
 def test_a_file_object_is_read_from_its_start_and_stays_open(song):
@@ -66,22 +66,22 @@ def samples(channels: int = 2) -> np.ndarray:
 )
 @pytest.mark.parametrize("rate", [RATE, np.int64(RATE), float(RATE)])
 def test_samples_of_several_channels_are_averaged(given, rate):
-    found = audio.read((given, rate), rate=16_000).samples
+    found = audio.read((given, rate), sample_rate=16_000).samples
     wanted = soxr.resample(samples().mean(axis=1), RATE, 16_000, quality="HQ")
     assert np.abs(found - wanted).max() < (2**-6 if given.dtype == np.uint8 else 2**-14)
 
 
 def test_samples_of_one_channel():
     mono = models.music(3)
-    np.testing.assert_array_equal(audio.read((mono.samples, RATE), rate=RATE).samples, mono.samples)
-    np.testing.assert_array_equal(audio.read((mono.samples[None], RATE), rate=RATE).samples, mono.samples)
+    np.testing.assert_array_equal(audio.read((mono.samples, RATE), sample_rate=RATE).samples, mono.samples)
+    np.testing.assert_array_equal(audio.read((mono.samples[None], RATE), sample_rate=RATE).samples, mono.samples)
 
 
 def test_all_sources_of_one_song_have_one_tagging(song, cp_model: Exported):
     model = tagger.load(cp_model.folder)
     wanted = model.tag(song)
     content = song.read_bytes()
-    waveform = audio.read(song, rate=RATE)
+    waveform = audio.read(song, sample_rate=RATE)
     for source, name in (
         (content, "bytes"),
         (io.BytesIO(content), "file"),
@@ -153,7 +153,7 @@ class Slow(io.RawIOBase):
 
 def test_raw_files_are_read_to_their_end(song):
     np.testing.assert_array_equal(
-        audio.read(Slow(song.read_bytes()), rate=16_000).samples, audio.read(song, rate=16_000).samples
+        audio.read(Slow(song.read_bytes()), sample_rate=16_000).samples, audio.read(song, sample_rate=16_000).samples
     )
 
 
@@ -169,7 +169,7 @@ import numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_sources import Broken, Pipe, Upload
 import moodfield
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 
 closed = io.BytesIO(b"x")
 closed.close()
@@ -184,7 +184,7 @@ sources = [
 ]
 found = []
 for _, result in moodfield.load(sys.argv[1]).tag_many(sources):
-    found.append([result.reason, str(result)] if isinstance(result, BadAudio) else None)
+    found.append([result.reason, str(result)] if isinstance(result, AudioError) else None)
 print(json.dumps(found))
 """
 
@@ -208,4 +208,4 @@ def test_anything_else_is_one_clear_refusal_that_stops_nothing(cp_model: Exporte
 def test_many_may_be_of_every_kind(song, cp_model: Exported):
     sources = [song, song.read_bytes(), (models.music(2).samples, RATE), b"no music" * 100]
     results = [result for _, result in tagger.load(cp_model.folder).tag_many(sources)]
-    assert [isinstance(result, BadAudio) for result in results] == [False, False, False, True]
+    assert [isinstance(result, AudioError) for result in results] == [False, False, False, True]

@@ -8,7 +8,7 @@ from moodfield import audio
 from moodfield.audio import Waveform
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import speed_perturbation
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 PITCH = 440.0
 
@@ -25,11 +25,11 @@ def tone(tmp_path) -> Track:
 
 @pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
 def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
-    [(original, track)] = speed_perturbation.play([tone], tmp_path, tmp_path / "cache", speed)
+    [(original, track)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", speed)
     path = speed_perturbation.folder(tmp_path / "cache", speed) / track.path
     assert original == tone
     assert track.id != tone.id
-    heard = audio.read(path, rate=speed_perturbation.RATE).samples
+    heard = audio.read(path, sample_rate=speed_perturbation.RATE).samples
     assert (
         len(heard) / speed_perturbation.RATE
         == pytest.approx(4 / speed, abs=0.01)
@@ -43,11 +43,11 @@ def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
 
 def test_music_is_played_once_and_what_fails_stops_nothing(tmp_path, tone):
     tracks = [replace_path(tone, "songs/none.flac"), tone]
-    (_, failed), (_, copy) = speed_perturbation.play(tracks, tmp_path, tmp_path / "cache", 0.9)
-    assert isinstance(failed, BadAudio)
+    (_, failed), (_, copy) = speed_perturbation.perturb(tracks, tmp_path, tmp_path / "cache", 0.9)
+    assert isinstance(failed, AudioError)
     folder = speed_perturbation.folder(tmp_path / "cache", 0.9)
     before = (folder / copy.path).stat().st_mtime_ns
-    assert [result for _, result in speed_perturbation.play(tracks, tmp_path, tmp_path / "cache", 0.9)][1] == copy
+    assert [result for _, result in speed_perturbation.perturb(tracks, tmp_path, tmp_path / "cache", 0.9)][1] == copy
     assert (folder / copy.path).stat().st_mtime_ns == before
     assert [path for path in folder.rglob("*") if path.is_file()] == [folder / copy.path]  # nothing of what failed
 
@@ -56,36 +56,36 @@ def test_music_is_read_only(tmp_path, tone):
     names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     songs = tmp_path / "songs"
     before = songs.stat().st_mtime_ns
-    list(speed_perturbation.play([tone], tmp_path, tmp_path / "cache", 0.9))
+    list(speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9))
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if "cache" not in path.parts} == names
     assert songs.stat().st_mtime_ns == before
 
 
 def test_a_copy_is_that_of_the_music_as_it_is_now(tmp_path, tone):
-    [(_, before)] = speed_perturbation.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    [(_, before)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)
     samples = (0.1 * np.random.default_rng(0).standard_normal(4 * 44_100)).astype(np.float32)
     models.save(tmp_path / tone.path, Waveform(samples, 44_100))
-    [(_, after)] = speed_perturbation.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    [(_, after)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)
     assert after.path != before.path
     assert after.id == before.id
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "no sound"])
 def test_a_damaged_copy_is_made_again(tmp_path, tone, damage):
-    [(_, copy)] = speed_perturbation.play([tone], tmp_path, tmp_path / "cache", 0.9)
+    [(_, copy)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)
     path = speed_perturbation.folder(tmp_path / "cache", 0.9) / copy.path
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[:-2], "longer": whole + b"\0", "no sound": b"nothing"}[damage])
-    assert list(speed_perturbation.play([tone], tmp_path, tmp_path / "cache", 0.9)) == [(tone, copy)]
+    assert list(speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)) == [(tone, copy)]
     assert path.read_bytes() == whole
 
 
 def test_what_is_too_loud_is_clipped_and_never_wraps(tmp_path):
     square = np.where(np.arange(44_100) // 4_410 % 2, -0.999, 0.999).astype(np.float32)
     models.save(tmp_path / "loud.wav", Waveform(square, 44_100))
-    [(_, copy)] = speed_perturbation.play([Track("loud", "loud.wav", 1.0, ())], tmp_path, tmp_path / "cache", 0.5)
+    [(_, copy)] = speed_perturbation.perturb([Track("loud", "loud.wav", 1.0, ())], tmp_path, tmp_path / "cache", 0.5)
     path = speed_perturbation.folder(tmp_path / "cache", 0.5) / copy.path
-    found = audio.read(path, rate=speed_perturbation.RATE).samples
+    found = audio.read(path, sample_rate=speed_perturbation.RATE).samples
     steps = found[: len(found) // 10 * 10].reshape(10, -1)
     signs = np.where(np.arange(10) % 2, -1, 1)[:, None]
     assert (signs * steps[:, 500:-500]).min() > 0.9
@@ -94,8 +94,8 @@ def test_what_is_too_loud_is_clipped_and_never_wraps(tmp_path):
 
 @pytest.mark.parametrize("speed", [0.0, 0.4, 1.0, 2.5, float("nan")])
 def test_speeds_that_make_no_music_are_refused(tmp_path, tone, speed):
-    with pytest.raises(BadConfig, match="wanted is"):
-        list(speed_perturbation.play([tone], tmp_path, tmp_path / "cache", speed))
+    with pytest.raises(ConfigError, match="wanted is"):
+        list(speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", speed))
     assert not (tmp_path / "cache").exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 from moodfield import files, tags
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadDataset, BadScores, OutputError
+from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics, submissions
 from moodfield.evaluation.submissions import Submission
 
@@ -73,9 +73,9 @@ def test_what_is_written_is_read(tmp_path, vocabulary):
 
 
 def test_what_does_not_fit_makes_no_submission():
-    with pytest.raises(BadScores, match="wanted 4 numbers"):
+    with pytest.raises(ScoresError, match="wanted 4 numbers"):
         submissions.make(scores()[1], np.full(3, 0.5), TAGS)
-    with pytest.raises(BadScores, match="3 tags came for 4 columns"):
+    with pytest.raises(ScoresError, match="3 tags came for 4 columns"):
         submissions.make(scores()[1], np.full(4, 0.5), TAGS[:3])
 
 
@@ -135,12 +135,12 @@ def test_predictions_take_their_place_last(tmp_path, monkeypatch):
 
 
 def test_a_faulty_submission_is_not_written(tmp_path):
-    with pytest.raises(BadScores, match=r"the submission cannot be submitted: 1 predictions are not a number"):
+    with pytest.raises(ScoresError, match=r"the submission cannot be submitted: 1 predictions are not a number"):
         submissions.write(
             made(predictions=with_value(made().predictions, np.nan, (0, 0)), name="the submission"),
             tmp_path, vocabulary=TAGS,
         )  # fmt: skip
-    with pytest.raises(BadScores, match="it has no thresholds"):
+    with pytest.raises(ScoresError, match="it has no thresholds"):
         submissions.write(made(thresholds={}), tmp_path, vocabulary=TAGS)
     assert not list(tmp_path.iterdir())
 
@@ -165,7 +165,7 @@ def test_rows_of_zeros_are_odd():
 
 
 def test_what_is_not_there_is_called_so(tmp_path):
-    with pytest.raises(BadScores, match="no folder or file") as caught:
+    with pytest.raises(ScoresError, match="no folder or file") as caught:
         submissions.read(tmp_path / "nothere")
     assert "Errno" not in str(caught.value)
 
@@ -193,7 +193,7 @@ def test_headers_that_were_made_to_harm_are_refused(tmp_path, header):
     path = tmp_path / "p.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + bytes(8))
     for read in (submissions.read_array, submissions.read_rows):
-        with pytest.raises(BadScores, match=r"p\.npy cannot be read as an array"):
+        with pytest.raises(ScoresError, match=r"p\.npy cannot be read as an array"):
             read(path)
 
 
@@ -216,10 +216,10 @@ def test_files_that_are_no_matrix_of_numbers_are_refused(tmp_path):
     (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + huge.encode())
     wrong = sorted(path.name for path in tmp_path.iterdir() if path.name != "whole.npy")
     assert len(wrong) == 10
-    with pytest.raises(BadScores, match=r"there is no file .*missing\.npy"):
+    with pytest.raises(ScoresError, match=r"there is no file .*missing\.npy"):
         submissions.read_array(tmp_path / "missing.npy")
     for name in wrong:
-        with pytest.raises(BadScores, match=f"{name} (cannot be read|holds).*save (it|them) with numpy.save"):
+        with pytest.raises(ScoresError, match=f"{name} (cannot be read|holds).*save (it|them) with numpy.save"):
             submissions.read_array(tmp_path / name)
     assert not (tmp_path / "acted").exists()
 
@@ -235,14 +235,14 @@ def test_every_kind_of_number_is_read(tmp_path, kind):
 def test_thresholds_with_faults_are_refused_with_all_of_them(tmp_path):
     path = tmp_path / "thresholds.txt"
     path.write_text("a\t0.5\nb 0.5\nc\tnan\nmood/theme---a\t1\n\t2\n")
-    with pytest.raises(BadDataset, match=r"line 2 is 'b 0.5', line 3 is .*, line 4 is .*, line 5 is") as caught:
+    with pytest.raises(DatasetError, match=r"line 2 is 'b 0.5', line 3 is .*, line 4 is .*, line 5 is") as caught:
         submissions.read_thresholds(path)
     assert "line 1" not in str(caught.value)
     path.write_text("")
-    with pytest.raises(BadDataset, match="it is empty"):
+    with pytest.raises(DatasetError, match="it is empty"):
         submissions.read_thresholds(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadDataset, match="text file"):
+    with pytest.raises(DatasetError, match="text file"):
         submissions.read_thresholds(path)
 
 
@@ -252,13 +252,13 @@ def test_rows_are_read_from_text_and_arrays(tmp_path):
     np.testing.assert_array_equal(submissions.read_rows(tmp_path / "rows.txt"), [7, 12])
     np.testing.assert_array_equal(submissions.read_rows(tmp_path / "rows.npy"), [7, 12])
     (tmp_path / "rows.txt").write_text("7\n-1\ntrack_3\n")
-    with pytest.raises(BadDataset, match="has '-1', 'track_3'"):
+    with pytest.raises(DatasetError, match="has '-1', 'track_3'"):
         submissions.read_rows(tmp_path / "rows.txt")
     (tmp_path / "rows.txt").write_text("7\n99999999999999999999\n")
-    with pytest.raises(BadDataset, match="has '99999999999999999999'"):
+    with pytest.raises(DatasetError, match="has '99999999999999999999'"):
         submissions.read_rows(tmp_path / "rows.txt")
     np.save(tmp_path / "rows.npy", np.array([0.5]))
-    with pytest.raises(BadScores, match="a list of whole numbers"):
+    with pytest.raises(ScoresError, match="a list of whole numbers"):
         submissions.read_rows(tmp_path / "rows.npy")
 
 
@@ -384,10 +384,12 @@ def test_rows_in_no_order_are_noticed_beside_truth():
 
 def test_a_truth_that_is_none_is_refused():
     truth, _ = scores()
-    with pytest.raises(BadScores, match=r"truth came as bool of shape \(200, 3\), to compare with shape \(200, 4\)"):
+    with pytest.raises(ScoresError, match=r"truth came as bool of shape \(200, 3\), to compare with shape \(200, 4\)"):
         faults(made(), truth=truth[:, :3])
     for value in (0.5, np.nan):
-        with pytest.raises(BadScores, match=r"values of truth \(the first: .* at track 3, tag 1\) are neither 0 nor 1"):
+        with pytest.raises(
+            ScoresError, match=r"values of truth \(the first: .* at track 3, tag 1\) are neither 0 nor 1"
+        ):
             faults(made(), truth=with_value(truth.astype(float), value, (3, 1)))
 
 

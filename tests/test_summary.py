@@ -15,13 +15,13 @@ from torch import Tensor, nn
 import models
 from moodfield import mel, nets, receptive_field
 from moodfield.clips import FixedLength, WholeTrack
-from moodfield.errors import BadConfig, BadModel, UnknownName
+from moodfield.errors import ConfigError, ModelError, UnknownNameError
 from moodfield.mel import MelConfig
 from moodfield.nets import summary
 from moodfield.nets.blocks import FrequencyAwareConv2d
 from moodfield.nets.resnet import CPResNetConfig
 
-HOP_1024 = MelConfig(overlap=0.5)
+HOP_1024 = MelConfig(hop_length=1024)
 """10 s of it are the 431 frames that the published work is said for"""
 NUMBERS = {
     "cp_resnet": 3_587_056,
@@ -45,17 +45,17 @@ SMALL: Mapping[str, dict[str, int]] = {
 
 def noise(made: MelConfig, frames: int, *, seed: int = 0) -> summary.Mel:
     """A mel that excites everything."""
-    return np.random.default_rng(seed).standard_normal((made.bands, frames), np.float32)
+    return np.random.default_rng(seed).standard_normal((made.n_mels, frames), np.float32)
 
 
-def clips_for(candidate: summary.Candidate, count: int = 2) -> list[summary.Mel]:
+def clips_for(candidate: summary.NetworkToPlot, count: int = 2) -> list[summary.Mel]:
     """Clips that the network takes, of noise."""
     return summary.excerpts(candidate.survey, noise(candidate.survey.mel, 3_000), count)
 
 
 def at_work(
     name: str, changes: Mapping[str, int] | None = None
-) -> tuple[summary.Candidate, nets.Net, list[summary.Mel]]:
+) -> tuple[summary.NetworkToPlot, nets.Net, list[summary.Mel]]:
     """A small network with weights that do something, and clips for it."""
     torch.manual_seed(3)
     candidate = summary.fresh(name, {**SMALL[name], **(changes or {})})
@@ -81,7 +81,7 @@ def test_every_registered_network_is_surveyed(name):
     assert found.config == nets.NETS[name]
     assert found.freq == receptive_field.field(found.config.layers("freq"))
     assert found.time == receptive_field.field(found.config.layers("time"))
-    assert found.lengths == nets.create(name, bands=found.mel.bands).lengths
+    assert found.lengths == nets.create(name, n_mels=found.mel.n_mels).lengths
     assert 0.1 < found.gmac < 100
     plain = found.to_dict()
     assert json.loads(json.dumps(plain)) == plain
@@ -127,10 +127,10 @@ def counted(net: nets.Net, mels: Tensor) -> tuple[float, float]:
 def test_work_counted_layer_by_layer_is_the_same(name):
     made = summary.suitable(nets.NETS[name])
     candidate = summary.fresh(name, SMALL[name])
-    music = mel.frames(10 * made.rate, made)
+    music = mel.frames(10 * made.sample_rate, made)
     lengths = candidate.survey.lengths
     frames = lengths.frames if isinstance(lengths, FixedLength) else music
-    work, positions = counted(candidate.net, torch.zeros(1, made.bands, frames))
+    work, positions = counted(candidate.net, torch.zeros(1, made.n_mels, frames))
     assert work * music / frames <= candidate.survey.gmac * (1 + 1e-9)
     assert candidate.survey.gmac <= (work + positions) * music / frames * (1 + 1e-9)
     if not positions:
@@ -152,17 +152,17 @@ def test_a_survey_draws_nothing():
 
 
 def test_very_long_frames_still_give_an_output():
-    coarse = summary.of(nets.NETS["cp_resnet"], MelConfig(window=2**16, overlap=0.0))
+    coarse = summary.of(nets.NETS["cp_resnet"], MelConfig(n_fft=2**16, hop_length=65536))
     assert mel.frames(441_000, coarse.mel) < coarse.lengths.least
     assert 0 < coarse.gmac < 1
 
 
 def test_what_a_network_refuses_is_refused():
-    with pytest.raises(BadConfig, match="96"):
+    with pytest.raises(ConfigError, match="96"):
         summary.of(nets.NETS["vgg"], MelConfig())
-    with pytest.raises(UnknownName, match="did you mean crnn"):
+    with pytest.raises(UnknownNameError, match="did you mean crnn"):
         summary.registered("crn")
-    with pytest.raises(BadConfig, match="crnn has no rho_freq"):
+    with pytest.raises(ConfigError, match="crnn has no rho_freq"):
         summary.fresh("crnn", {"rho_freq": 5})
 
 
@@ -191,7 +191,7 @@ def test_a_field_ends_where_the_mel_does():
 def test_a_field_in_seconds_is_what_is_published(rho, hop_512, hop_1536):
     config = CPResNetConfig(rho_freq=7, rho_time=rho)
     assert summary.of(config, MelConfig()).seconds == pytest.approx(hop_512, abs=0.0055)
-    found = summary.of(config, MelConfig(overlap=0.25))
+    found = summary.of(config, MelConfig(hop_length=1536))
     assert found.seconds == pytest.approx(hop_1536, abs=0.0055)
     assert found.stride_seconds == pytest.approx(16 * 1_536 / 44_100)
 
@@ -280,7 +280,7 @@ def test_the_effect_is_the_energy_of_the_gradient_of_one_cell(name, row):
     candidate = summary.fresh(name, SMALL[name])
     clip = clips_for(candidate, 1)[0]
     net = summary.drawn(
-        candidate.survey.config.build(bands=candidate.survey.mel.bands, tags=1), [clip], np.random.default_rng(2)
+        candidate.survey.config.build(bands=candidate.survey.mel.n_mels, tags=1), [clip], np.random.default_rng(2)
     )
     mels = torch.from_numpy(clip)[None].requires_grad_()
     maps: list[Tensor] = []
@@ -288,16 +288,16 @@ def test_the_effect_is_the_energy_of_the_gradient_of_one_cell(name, row):
     net(mels)
     rows, columns = maps[0].shape[2:]
     (gradient,) = torch.autograd.grad(maps[0][0, 0, rows // 2 if row is None else row, columns // 2], mels)
-    energy = (gradient[0] * net.standardize.spread[:, None]) ** 2
+    energy = (gradient[0] * net.standardize.std[:, None]) ** 2
     np.testing.assert_allclose(summary.effective(net, [clip], row=row), energy / energy.sum(), rtol=1e-3, atol=1e-9)
 
 
 def test_bands_count_in_units_of_their_spread():
     """A mel in other units, standardised accordingly, is the same to the network, and so is its effective field."""
     _, net, clips = at_work("cp_resnet")
-    scale = torch.linspace(0.1, 10, len(net.standardize.spread))
+    scale = torch.linspace(0.1, 10, len(net.standardize.std))
     before = summary.effective(net, clips)
-    net.standardize.fill(net.standardize.mean * scale, net.standardize.spread * scale)
+    net.standardize.set_statistics(net.standardize.mean * scale, net.standardize.std * scale)
     after = summary.effective(net, [clip * scale.numpy()[:, None] for clip in clips])
     np.testing.assert_allclose(after, before, rtol=0.02, atol=1e-8)
 
@@ -328,7 +328,7 @@ def test_looking_leaves_a_network_as_it_was():
 @pytest.mark.parametrize("name", ["cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet"])
 def test_a_network_through_which_nothing_comes_is_refused(name):
     candidate = summary.fresh(name, SMALL[name])
-    with pytest.raises(BadConfig, match="no gradient comes through"):
+    with pytest.raises(ConfigError, match="no gradient comes through"):
         summary.effective(candidate.net, clips_for(candidate))
 
 
@@ -339,7 +339,7 @@ def test_bands_without_any_music_are_no_obstacle():
         clip[200:] = -2.0
     net = summary.drawn(candidate.net, clips, np.random.default_rng(0))
     assert np.isfinite(summary.effective(net, clips)).all()
-    assert float(net.standardize.spread.min()) > 0
+    assert float(net.standardize.std.min()) > 0
 
 
 # ---------------------------------------------------------------- cells and clips
@@ -349,7 +349,7 @@ def test_bands_without_any_music_are_no_obstacle():
 @pytest.mark.parametrize("axis", ["freq", "time"])
 def test_the_nearest_cell_is_the_nearest(name, axis):
     found = summary.registered(name)
-    cells = found.mel.bands if axis == "freq" else 1_500
+    cells = found.mel.n_mels if axis == "freq" else 1_500
     layers = found.config.layers(axis)
     seen, count = receptive_field.field(layers), receptive_field.outputs(layers, cells)
     for near in (0, 40, cells - 1):
@@ -385,7 +385,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[nets.Net, Path]:
     return net, path
 
 
-def opened(kept: tuple[nets.Net, Path], **changes: object) -> summary.Candidate:
+def opened(kept: tuple[nets.Net, Path], **changes: object) -> summary.NetworkToPlot:
     given = {"stated": asdict(kept[0].config), "weights": kept[1], "made": models.MEL, **changes}
     return summary.trained("mine", tags=len(models.VOCABULARY), **given)
 
@@ -396,7 +396,7 @@ def test_a_trained_network_has_its_own_weights_and_mel(kept):
     assert found.survey.mel == models.MEL
     assert found.survey.config == kept[0].config
     assert found.survey.parameters == sum(each.numel() for each in kept[0].parameters())
-    clip = torch.randn(1, models.MEL.bands, 300)
+    clip = torch.randn(1, models.MEL.n_mels, 300)
     with torch.no_grad():
         assert torch.equal(found.net(clip), kept[0](clip))
     effect = summary.effective(found.net, clips_for(found))
@@ -412,5 +412,5 @@ def test_weights_that_do_not_fit_are_refused(kept, tmp_path):
         ({"weights": tmp_path / "none.safetensors"}, "none.safetensors does not hold the weights"),
         ({"weights": tmp_path / "broken.safetensors"}, "broken.safetensors does not hold the weights"),
     ):
-        with pytest.raises(BadModel, match=match):
+        with pytest.raises(ModelError, match=match):
             opened(kept, **changes)

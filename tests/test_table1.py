@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from moodfield.errors import BadDataset, BadScores
+from moodfield.errors import DatasetError, ScoresError
 from moodfield.paper import table1
 
 
@@ -29,8 +29,8 @@ def test_table_1_from_a_clone_of_the_tasks_repository(data, tmp_path):
 
 
 def test_a_folder_without_the_task_is_refused(tmp_path):
-    with pytest.raises(BadDataset, match=r"no groundtruth\.npy of the task is in"):
+    with pytest.raises(DatasetError, match=r"no groundtruth\.npy of the task is in"):
         table1.table_1(tmp_path)
     np.save(tmp_path / "groundtruth.npy", np.ones((3, 56)))
-    with pytest.raises((BadScores, BadDataset), match=r"predictions\.npy"):
+    with pytest.raises((ScoresError, DatasetError), match=r"predictions\.npy"):
         table1.table_1(tmp_path)

@@ -25,7 +25,7 @@ from moodfield.audio import Waveform
 from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import TorchEngine
-from moodfield.errors import BadAudio, BadModel, MoodfieldWarning, UnknownName
+from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
 from moodfield.tagger import Member, Tagger
 from moodfield.tagging import OverTime, Tagging
 
@@ -62,9 +62,9 @@ def logit(scores: np.ndarray) -> np.ndarray:
 
 def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) -> np.ndarray:
     """Logits over time by torch, from a mel made in one piece."""
-    made = mel.mel(audio.read(source, rate=config.rate), config)
+    made = mel.mel(audio.read(source, sample_rate=config.sample_rate), config)
     engine = TorchEngine(model.net)
-    return engine.summarise(engine.over_time(np.ascontiguousarray(made[None])))[0]
+    return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None])))[0]
 
 
 class Stub:
@@ -73,10 +73,10 @@ class Stub:
     def __init__(self, say: Callable[[np.ndarray], np.ndarray]) -> None:
         self._say = say
 
-    def over_time(self, mels: np.ndarray) -> np.ndarray:
+    def forward_features(self, mels: np.ndarray) -> np.ndarray:
         return np.stack([self._say(each) for each in mels]).astype(np.float32)
 
-    def summarise(self, heard: np.ndarray) -> np.ndarray:
+    def forward_head(self, heard: np.ndarray) -> np.ndarray:
         return heard
 
 
@@ -105,15 +105,15 @@ def test_without_a_name_the_default_is_loaded(cp_model, tmp_path, monkeypatch):
 def test_an_unknown_name_leads_to_the_nearest(cp_model, tmp_path, monkeypatch):
     shutil.copytree(cp_model.folder, tmp_path / "mine")
     monkeypatch.setattr(tagger, "MODELS", tmp_path)
-    with pytest.raises(UnknownName, match=r"no model \(nor a model folder\) called 'mime'; did you mean mine\?"):
+    with pytest.raises(UnknownNameError, match=r"no model \(nor a model folder\) called 'mime'; did you mean mine\?"):
         tagger.load("mime")
     for name in ("x" * 5_000, "a\0b", str(cp_model.folder / card.NETWORK)):
-        with pytest.raises(UnknownName, match="there is no model"):
+        with pytest.raises(UnknownNameError, match="there is no model"):
             tagger.load(name)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(BadModel, match=r"is a folder without a card.json; name a model folder or a finished run"):
+    with pytest.raises(ModelError, match=r"is a folder without a card.json; name a model folder or a finished run"):
         tagger.load(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_refused(cp_model, tmp_path):
     network = bytearray((folder / card.NETWORK).read_bytes())
     network[len(network) // 2] ^= 1
     (folder / card.NETWORK).write_bytes(network)
-    with pytest.raises(BadModel, match=r"model.onnx is damaged: its SHA-256 is"):
+    with pytest.raises(ModelError, match=r"model.onnx is damaged: its SHA-256 is"):
         tagger.load(folder)
 
 
@@ -156,20 +156,22 @@ def test_weights_that_are_not_finite_are_refused(cp_model, tmp_path):
     onnx.save(network, folder / card.NETWORK)
     sums = dict(cp_model.card.sha256) | {card.NETWORK: hashlib.sha256((folder / card.NETWORK).read_bytes()).hexdigest()}
     card.write(replace(cp_model.card, sha256=sums), folder)
-    with pytest.raises(BadModel, match=r"'cp_resnet' gave 5 logits, maybe not finite, for 5 tags; its weights are dam"):
+    with pytest.raises(
+        ModelError, match=r"'cp_resnet' gave 5 logits, maybe not finite, for 5 tags; its weights are dam"
+    ):
         tagger.load(folder)
 
 
 def test_a_card_that_counts_other_tags_is_refused(cp_model, tmp_path):
     folder = models.varied(cp_model, tmp_path / "four", vocabulary=VOCABULARY[:4], thresholds=THRESHOLDS[:4], proof=())
-    with pytest.raises(BadModel, match="gave 5 logits, maybe not finite, for 4 tags"):
+    with pytest.raises(ModelError, match="gave 5 logits, maybe not finite, for 4 tags"):
         tagger.load(folder)
 
 
-@pytest.mark.parametrize("bands", [1, MEL.bands - 1, 256])
+@pytest.mark.parametrize("bands", [1, MEL.n_mels - 1, 256])
 def test_a_card_with_other_bands_is_refused(cp_model, tmp_path, bands):
-    folder = models.varied(cp_model, tmp_path / "bands", mel=replace(MEL, bands=bands))
-    with pytest.raises(BadModel, match=rf"model.onnx cannot take mels of shape \(1, {bands}, 17\)"):
+    folder = models.varied(cp_model, tmp_path / "bands", mel=replace(MEL, n_mels=bands))
+    with pytest.raises(ModelError, match=rf"model.onnx cannot take mels of shape \(1, {bands}, 17\)"):
         tagger.load(folder)
 
 
@@ -183,15 +185,15 @@ def test_a_card_with_other_bands_is_refused(cp_model, tmp_path, bands):
     ],
 )
 def test_a_card_that_cannot_be_right_is_refused(cp_model, tmp_path, values, said):
-    with pytest.raises(BadModel, match=said):
+    with pytest.raises(ModelError, match=said):
         tagger.load(models.rewritten(cp_model, tmp_path / "wrong", values))
 
 
 def test_no_members_and_members_that_disagree_are_refused(cp_model, tmp_path):
-    with pytest.raises(BadModel, match="name at least one"):
+    with pytest.raises(ModelError, match="name at least one"):
         Tagger([])
     other = models.varied(cp_model, tmp_path / "other", name="other", vocabulary=VOCABULARY[::-1])
-    with pytest.raises(BadModel, match="'cp_resnet' and 'other' have different vocabularies"):
+    with pytest.raises(ModelError, match="'cp_resnet' and 'other' have different vocabularies"):
         tagger.load(cp_model.folder, other)
 
 
@@ -213,7 +215,7 @@ def test_a_file_is_tagged(cp_model, cp_tagger, song):
 
 def test_paths_and_waveforms_are_the_same_music(cp_tagger, song):
     from_path = cp_tagger.tag(song)
-    waveform = audio.read(song, rate=RATE)
+    waveform = audio.read(song, sample_rate=RATE)
     for source in (str(song), waveform):
         tagging = cp_tagger.tag(source)
         np.testing.assert_array_equal(tagging.scores, from_path.scores)
@@ -224,7 +226,7 @@ def test_paths_and_waveforms_are_the_same_music(cp_tagger, song):
 
 def test_the_waveform_has_an_outline(cp_tagger, song):
     """Made in the first of two passes, once, and no part of the plain values."""
-    waveform = audio.read(song, rate=RATE)
+    waveform = audio.read(song, sample_rate=RATE)
     tagging, envelope = cp_tagger.tag(song), cp_tagger.tag(waveform).envelope
     span = round(tagging.envelope.seconds * RATE)
     wanted = [min(1, abs(waveform.samples[at : at + span]).max()) for at in range(0, len(waveform.samples), span)]
@@ -258,7 +260,7 @@ def test_threads_change_next_to_nothing(cp_model, song):
 
 
 def test_a_mel_at_hand_has_the_same_scores(cp_tagger, song):
-    made = mel.mel(audio.read(song, rate=RATE), MEL)
+    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
     wanted = cp_tagger.tag(song).scores
     for parts in (1, 7, 200):
         np.testing.assert_allclose(cp_tagger.scores([np.array_split(made, parts, axis=1)]), wanted, atol=1e-6)
@@ -277,7 +279,7 @@ def test_the_mood_over_time_pools_to_the_scores_and_stays_within_the_track(reque
     assert times[-1] <= tagging.duration
     np.testing.assert_allclose(logit(scores).mean(axis=1), logit(tagging.scores), atol=1e-4)
     if seconds > 4:  # away from the ends, every 16 frames
-        np.testing.assert_allclose(np.diff(times[2:-3]), 16 * MEL.hop / MEL.rate, rtol=1e-4)
+        np.testing.assert_allclose(np.diff(times[2:-3]), 16 * MEL.hop_length / MEL.sample_rate, rtol=1e-4)
         assert times[-1] > tagging.duration - 1
 
 
@@ -293,7 +295,7 @@ def test_a_moment_is_where_it_is_heard(cp_model, cp_tagger):
     apart = np.abs(logit(one.scores) - logit(other.scores)).max(axis=0)
     changed = one.seconds[apart > 1e-2]
     assert isinstance(cp_model.card.lengths, AnyLength)
-    reach = cp_model.card.lengths.size / 2 * MEL.hop / MEL.rate
+    reach = cp_model.card.lengths.size / 2 * MEL.hop_length / MEL.sample_rate
     assert len(changed) > 1
     assert 10 - reach - 0.1 < changed.min() < 11
     assert 10 < changed.max() < 11 + reach + 0.1
@@ -317,7 +319,9 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
     means = np.array([made[:, start : start + 100].mean() for start in starts])
     np.testing.assert_allclose(tagging.over_time.scores[0], sigmoid(means), atol=1e-5)
     np.testing.assert_allclose(tagging.scores, sigmoid(means.mean()), atol=1e-5)
-    np.testing.assert_allclose(tagging.over_time.seconds, (np.array(starts) + 49.5) * MEL.hop / MEL.rate, atol=1e-4)
+    np.testing.assert_allclose(
+        tagging.over_time.seconds, (np.array(starts) + 49.5) * MEL.hop_length / MEL.sample_rate, atol=1e-4
+    )
     short = Tagger([Member(stated, Stub(say))]).tag(models.music(1, seed=2))
     assert heard[-1] == 100
     assert 0 <= short.over_time.seconds[0] <= short.duration
@@ -334,7 +338,7 @@ def test_a_whole_track_is_judged_at_once_however_it_is_cut(crnn_model, song, cli
     assert logits.std() > 0.1
     np.testing.assert_allclose(tagging.scores, sigmoid(logits[:, 0]), atol=1e-5)
     np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
-    np.testing.assert_allclose(tagging.over_time.seconds, tagging.duration / 2, atol=MEL.hop / MEL.rate)
+    np.testing.assert_allclose(tagging.over_time.seconds, tagging.duration / 2, atol=MEL.hop_length / MEL.sample_rate)
 
 
 @pytest.mark.slow
@@ -363,13 +367,13 @@ def test_models_that_judge_differently_are_averaged(cp_model, crnn_model, song):
 @pytest.fixture
 def slower(cp_model: Exported, tmp_path: Path) -> Exported:
     """The same network, which hears half as many frames a second."""
-    config = replace(MEL, overlap=0.5)
+    config = replace(MEL, hop_length=1024)
     folder = models.varied(cp_model, tmp_path / "slower", name="slower", mel=config, thresholds=(0.1,) * 5)
     return replace(cp_model, folder=folder)
 
 
 def test_several_models_are_averaged_after_the_sigmoid(cp_model, fa_model, slower, song):
-    logits = [whole(cp_model, song), whole(fa_model, song), whole(slower, song, replace(MEL, overlap=0.5))]
+    logits = [whole(cp_model, song), whole(fa_model, song), whole(slower, song, replace(MEL, hop_length=1024))]
     together = tagger.load(cp_model.folder, fa_model.folder, slower.folder).tag(song)
     wanted = np.mean([sigmoid(each.mean(axis=1)) for each in logits], axis=0)
     np.testing.assert_allclose(together.scores, wanted, atol=1e-5)
@@ -401,7 +405,7 @@ def test_a_model_averaged_with_itself_is_itself(cp_model, cp_tagger, song):
 
 def test_mels_at_hand_are_wanted_for_every_member(cp_model, slower, song):
     together = tagger.load(cp_model.folder, slower.folder)
-    mels = [[mel.mel(audio.read(song, rate=RATE), member.card.mel)] for member in together.members]
+    mels = [[mel.mel(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.members]
     np.testing.assert_allclose(together.scores(mels), together.tag(song).scores, atol=1e-6)
 
 
@@ -411,7 +415,7 @@ def test_mels_at_hand_are_wanted_for_every_member(cp_model, slower, song):
 def test_what_cannot_be_heard_stops_nothing(cp_tagger, songs):
     results = list(cp_tagger.tag_many(songs))
     assert [path for path, _ in results] == songs
-    reasons = [each.reason if isinstance(each, BadAudio) else "" for _, each in results]
+    reasons = [each.reason if isinstance(each, AudioError) else "" for _, each in results]
     assert reasons == ["", "not-audio" if _has_av() else "needs-codecs", "", "", "missing", ""]
     for path, each in results:
         if isinstance(each, Tagging):
@@ -438,7 +442,7 @@ def test_logits_that_are_not_finite_somewhere_are_no_tags(cp_model, song):
     clips = iter(range(10**6))
     say = lambda clip: np.full((5, clip.shape[1] // 16 + 1), np.inf if next(clips) == 1 else 0.0)  # noqa: E731
     (_, result), (_, after) = Tagger([Member(cp_model.card, Stub(say))], clip_frames=300).tag_many([song, song])
-    assert isinstance(result, BadModel)
+    assert isinstance(result, ModelError)
     assert isinstance(after, Tagging)
 
 
@@ -453,7 +457,7 @@ def test_logits_that_are_not_finite_somewhere_are_no_tags(cp_model, song):
 )
 def test_what_is_no_music_gets_no_tags(cp_tagger, samples, reason):
     ((_, result),) = cp_tagger.tag_many([Waveform(samples.astype(np.float32), RATE)])
-    assert isinstance(result, BadAudio)
+    assert isinstance(result, AudioError)
     assert result.reason == reason
 
 
@@ -479,9 +483,9 @@ def test_several_processes_say_what_one_says(cp_model, fa_model, songs):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_model_that_cannot_be_used_is_refused_once(songs, tmp_path, jobs):
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownNameError):
         next(tagger.tag_files(songs, "nobody", jobs=jobs))
-    with pytest.raises(BadModel):
+    with pytest.raises(ModelError):
         next(tagger.tag_files(songs, tmp_path, jobs=jobs))
 
 
@@ -561,7 +565,7 @@ def test_a_card_that_calibrates_changes_scores_and_no_decision(cp_model, cp_tagg
     assert np.abs(tagging.scores - before.scores).max() > 0.05
     assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
     np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
-    made = mel.mel(audio.read(song, rate=RATE), MEL)
+    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
     np.testing.assert_allclose(found.scores([[made]]), tagging.scores, atol=1e-6)
     np.testing.assert_allclose(found.scores_of_excerpts([made]), tagging.scores, atol=1e-5)
     assert before.priors is None
@@ -625,7 +629,7 @@ def test_taggings_can_be_compared_and_kept_in_sets(cp_tagger, song):
 def test_the_front_door_leads_to_the_rooms():
     assert moodfield.load is tagger.load
     assert (moodfield.Tagger, moodfield.Tagging) == (Tagger, Tagging)
-    assert moodfield.create("cp_resnet", bands=64, tags=3, width=4).lengths.stride == 16
+    assert moodfield.create("cp_resnet", n_mels=64, n_tags=3, width=4).lengths.stride == 16
     assert {"load", "Tagger", "Tagging", "create", "__version__"} <= set(dir(moodfield))
     with pytest.raises(AttributeError, match="module 'moodfield' has no attribute 'lod'"):
         moodfield.lod  # noqa: B018

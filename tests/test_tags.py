@@ -3,7 +3,7 @@
 import pytest
 
 from moodfield import tags
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 
 
 def test_moods_and_themes_are_the_official_tags_in_the_official_order(data):
@@ -54,5 +54,5 @@ def test_a_vocabulary_keeps_the_order():
     ],
 )
 def test_what_is_no_vocabulary_is_refused_with_all_its_faults(given, match):
-    with pytest.raises(BadDataset, match=f"not a vocabulary: {match}; give every tag one name, once"):
+    with pytest.raises(DatasetError, match=f"not a vocabulary: {match}; give every tag one name, once"):
         tags.vocabulary(given)

@@ -1,4 +1,4 @@
-"""Proof: a model that was changed, or is run wrongly, no longer says what its card remembers."""
+"""Verification: a model that was changed, or is run wrongly, no longer says what its card remembers."""
 
 import shutil
 from dataclasses import replace
@@ -9,15 +9,15 @@ import pytest
 
 import models
 from moodfield import card, files, tagger, verify
-from moodfield.errors import BadModel, UnknownName
+from moodfield.errors import ModelError, UnknownNameError
 
 
 def test_the_piece_is_music_and_always_the_same():
-    piece = verify.music()
-    assert piece.rate == verify.RATE
+    piece = verify.reference_signal()
+    assert piece.sample_rate == verify.RATE
     assert len(piece.samples) == verify.RATE * verify.SECONDS
     assert 0.2 < np.abs(piece.samples).max() < 1
-    again = verify.music()
+    again = verify.reference_signal()
     assert np.array_equal(piece.samples, again.samples)
     seconds = piece.samples.reshape(verify.SECONDS, -1)
     assert seconds.std(axis=1).min() > 0.01  # never silent
@@ -39,13 +39,13 @@ def test_an_exported_model_says_what_it_said(request, name):
     model = request.getfixturevalue(name)
     assert len(model.card.proof) == len(models.VOCABULARY)
     found = verify.check(model.folder)
-    assert found.holds
-    assert found.apart < verify.NEAR / 100  # the same machine
+    assert found.passed
+    assert found.max_difference < verify.NEAR / 100  # the same machine
     assert found.card == model.card
 
 
 def test_the_bundled_model_is_what_it_was():
-    assert verify.check("default").holds
+    assert verify.check("default").passed
 
 
 def test_a_card_that_remembers_another_answer_does_not_hold(cp_model, tmp_path):
@@ -53,14 +53,14 @@ def test_a_card_that_remembers_another_answer_does_not_hold(cp_model, tmp_path):
     shifted[2] += 2 * verify.NEAR
     folder = models.varied(cp_model, tmp_path / "other", proof=tuple(shifted))
     found = verify.check(folder)
-    assert not found.holds
-    assert found.apart == pytest.approx(2 * verify.NEAR, rel=0.01)
+    assert not found.passed
+    assert found.max_difference == pytest.approx(2 * verify.NEAR, rel=0.01)
 
 
 def test_another_mel_is_noticed(cp_model, tmp_path):
     """A wrong frontend is the commonest way to use a network wrongly."""
     wrong = replace(cp_model.card.mel, kind="plain")
-    assert verify.check(models.varied(cp_model, tmp_path / "other", mel=wrong)).apart > 10 * verify.NEAR
+    assert verify.check(models.varied(cp_model, tmp_path / "other", mel=wrong)).max_difference > 10 * verify.NEAR
 
 
 def test_another_network_is_noticed_even_under_its_own_checksum(cp_model, tmp_path):
@@ -71,39 +71,40 @@ def test_another_network_is_noticed_even_under_its_own_checksum(cp_model, tmp_pa
     values = np.frombuffer(weight.raw_data, np.float32) * np.float32(1.01)
     weight.raw_data = values.tobytes()
     (folder / card.NETWORK).write_bytes(network.SerializeToString())
-    with pytest.raises(BadModel, match="is damaged"):
+    with pytest.raises(ModelError, match="is damaged"):
         verify.check(folder)
     card.write(replace(cp_model.card, sha256={card.NETWORK: files.sha256(folder / card.NETWORK)}), folder)
-    assert not verify.check(folder).holds
+    assert not verify.check(folder).passed
 
 
 def test_a_model_without_a_memory_is_refused(cp_model, tmp_path):
-    with pytest.raises(BadModel, match=r"does not remember.*export the model again"):
+    with pytest.raises(ModelError, match=r"does not remember.*export the model again"):
         verify.check(models.varied(cp_model, tmp_path / "old", proof=()))
 
 
 def test_a_card_that_vouches_for_no_network_is_refused(cp_model, tmp_path):
     folder = models.varied(cp_model, tmp_path / "other")
     card.write(replace(card.read(folder), sha256={}), folder)
-    with pytest.raises(BadModel, match=r"no checksum of model\.onnx; export the model again"):
+    with pytest.raises(ModelError, match=r"no checksum of model\.onnx; export the model again"):
         verify.check(folder)
 
 
 @pytest.mark.parametrize("remembered", [(1.0,), (1.0, 2.0, 3.0, 4.0, float("nan"))])
 def test_a_memory_that_cannot_be_is_refused(cp_model, remembered):
-    with pytest.raises(BadModel, match="its proof is"):
+    with pytest.raises(ModelError, match="its proof is"):
         replace(cp_model.card, proof=remembered)
 
 
 def test_a_stranger_is_refused():
-    with pytest.raises(UnknownName, match="default"):
+    with pytest.raises(UnknownNameError, match="default"):
         verify.check("defualt")
 
 
 def test_calibration_and_thresholds_do_not_matter(cp_model, tmp_path):
     """The network is asked, not what is made of its logits."""
     other = models.varied(cp_model, tmp_path / "other", thresholds=(0.9,) * len(models.VOCABULARY))
-    assert verify.check(other).holds
+    assert verify.check(other).passed
     assert np.array_equal(
-        verify.answer(tagger.load(other).members[0]), verify.answer(tagger.load(cp_model.folder).members[0])
+        verify.reference_logits(tagger.load(other).members[0]),
+        verify.reference_logits(tagger.load(cp_model.folder).members[0]),
     )

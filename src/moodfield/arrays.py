@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from moodfield import files
-from moodfield.errors import BadRun, MoodfieldError
+from moodfield.errors import MoodfieldError, RunError
 
 MOST_BYTES = 2**28
 """length of the longest JSON file that is read; the log of a long run has a thousandth of that"""
@@ -33,7 +33,7 @@ Shape = Sequence[int | None]
 """the length of every axis, None for any"""
 
 
-def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: Error = BadRun) -> Any:
+def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: Error = RunError) -> Any:
     """The value in a JSON file, which is of this `kind`; any other file is refused with `error`, whatever is in it.
 
     `remedy` ends the message: what to do about a damaged file. Numbers that are not finite are refused, too.
@@ -41,7 +41,7 @@ def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: 
     return _json(_text(path, remedy, error), kind, str(path), remedy, error)
 
 
-def read_lines(path: Path, *, remedy: str, error: Error = BadRun) -> list[dict[str, Any]]:
+def read_lines(path: Path, *, remedy: str, error: Error = RunError) -> list[dict[str, Any]]:
     """The objects in a JSON Lines file; refused like `read_json`. A last line that was never ended is left out."""
     *lines, _ = _text(path, remedy, error).split("\n")
     return [_json(line, dict, f"{path}, line {number},", remedy, error) for number, line in enumerate(lines, start=1)]
@@ -70,7 +70,7 @@ def array_shape(path: Path, dtype: np.dtype[Any] | type, shape: Shape) -> tuple[
     return found if fits and cells and size == offset + cells * np.dtype(dtype).itemsize else None
 
 
-def read_array(path: Path, dtype: type, shape: Shape, *, remedy: str, error: Error = BadRun) -> np.ndarray:
+def read_array(path: Path, dtype: type, shape: Shape, *, remedy: str, error: Error = RunError) -> np.ndarray:
     """The finite numbers in a `.npy` file of this type and shape; any other file is refused with `error`."""
     if array_shape(path, dtype, shape) is None:
         wanted = " × ".join("any" if length is None else str(length) for length in shape)

@@ -1,7 +1,7 @@
 """Audio: decoded, mixed to mono, resampled, block by block.
 
 In: a path, bytes, a binary file object, or samples with their rate; the rate that is wanted. Out: mono float32 samples,
-or a `BadAudio` that says why not.
+or a `AudioError` that says why not.
 Knows nothing of: mels, networks, tags.
 """
 
@@ -23,7 +23,7 @@ from jaxtyping import Float32, Num
 from moodfield.decoding import decoders, downmix, sniffing, sources
 from moodfield.decoding.byte_ranges import BinaryFile, Stream
 from moodfield.decoding.decoders import BLOCK, Block, Mono, Samples
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 LEAST_SECONDS = 1.0
 """anything shorter is refused: there is no music in it to judge"""
@@ -61,17 +61,17 @@ REASONS = {
     "too-short": f"at least {LEAST_SECONDS:g} s; give a longer excerpt",
     "silent": "music; check the recording, and whether its channels cancel each other",
 }
-"""every `BadAudio.reason` of this module, with what is expected and what to do"""
+"""every `AudioError.reason` of this module, with what is expected and what to do"""
 _LOG = logging.getLogger("moodfield")
 
 
 @dataclass(frozen=True, eq=False)
 class Waveform:
-    """Mono float32 samples, nominally in −1…1, with their rate. Refuses other shapes and types with `BadAudio`."""
+    """Mono float32 samples, nominally in −1…1, with their rate. Refuses other shapes and types with `AudioError`."""
 
     samples: Float32[np.ndarray, "samples"]
     """one channel"""
-    rate: int
+    sample_rate: int
     """samples per second"""
 
     def __post_init__(self) -> None:
@@ -79,13 +79,13 @@ class Waveform:
             raise _bad("not-mono", f"a waveform of shape {self.samples.shape}")
         if self.samples.dtype != np.float32:
             raise _bad("not-float32", f"a waveform of {self.samples.dtype}")
-        if not RATES[0] <= self.rate <= RATES[1]:
-            raise _bad("bad-rate", f"a waveform with rate={self.rate}")
+        if not RATES[0] <= self.sample_rate <= RATES[1]:
+            raise _bad("bad-rate", f"a waveform with rate={self.sample_rate}")
 
     @property
     def seconds(self) -> float:
         """The duration."""
-        return len(self.samples) / self.rate
+        return len(self.samples) / self.sample_rate
 
 
 Source: TypeAlias = (
@@ -96,16 +96,18 @@ Report: TypeAlias = Callable[[str], object]
 """called with a line about each part of a source that is damaged and not used"""
 
 
-def read(source: Source, *, rate: int) -> Waveform:
+def read(source: Source, *, sample_rate: int) -> Waveform:
     """The whole of `source` as one waveform of `rate` samples per second: `blocks`, joined.
 
     >>> read((np.sin(np.arange(44_100)), 44_100), rate=22_050).seconds
     1.0
     """
-    return Waveform(np.concatenate(list(blocks(source, rate=rate))), rate)
+    return Waveform(np.concatenate(list(blocks(source, sample_rate=sample_rate))), sample_rate)
 
 
-def blocks(source: Source, *, rate: int, report: Report = _LOG.warning) -> Iterator[Float32[np.ndarray, "samples"]]:
+def blocks(
+    source: Source, *, sample_rate: int, report: Report = _LOG.warning
+) -> Iterator[Float32[np.ndarray, "samples"]]:
     """The samples of `source`, mono, at `rate` samples per second, in blocks of some 2¹⁶ samples.
 
     Channels are averaged; two channels of opposite polarity, which would cancel, are subtracted. Resampled by soxr in
@@ -116,12 +118,14 @@ def blocks(source: Source, *, rate: int, report: Report = _LOG.warning) -> Itera
     follow each other in one file are read one after the other. What is damaged is left out, and `report` is called with
     a line about it: by default the logger `moodfield` warns.
 
-    Raises `BadAudio`, whose `reason` is a key of `REASONS`. That a source is too short, silent, or bad further on is
+    Raises `AudioError`, whose `reason` is a key of `REASONS`. That a source is too short, silent, or bad further on is
     known only when the blocks before have been yielded.
     """
-    if not RATES[0] <= rate <= RATES[1]:
-        raise BadConfig(f"rate={rate} is out of range; give {RATES[0]} to {RATES[1]} samples per second, such as 44100")
-    yield from _resampled(_mono(source, report), rate)
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise ConfigError(
+            f"rate={sample_rate} is out of range; give {RATES[0]} to {RATES[1]} samples per second, such as 44100"
+        )
+    yield from _resampled(_mono(source, report), sample_rate)
 
 
 def seconds(source: Source) -> float:
@@ -140,7 +144,7 @@ class Reader:
 
     def __call__(self) -> Iterator[Float32[np.ndarray, "samples"]]:
         """The blocks; raises as `blocks` does."""
-        return blocks(self.source, rate=self.rate, report=self._report)
+        return blocks(self.source, sample_rate=self.rate, report=self._report)
 
     def _report(self, line: str) -> None:
         if line not in self._known:
@@ -195,8 +199,8 @@ def _natural(path: Path) -> list[tuple[list[str | int], str]]:
     return list(zip(keys, path.parts, strict=True))
 
 
-def _bad(reason: str, came: str) -> BadAudio:
-    return BadAudio(reason, f"{came}: wanted {REASONS[reason]}")
+def _bad(reason: str, came: str) -> AudioError:
+    return AudioError(reason, f"{came}: wanted {REASONS[reason]}")
 
 
 # ---------------------------------------------------------------- sources
@@ -206,7 +210,7 @@ def _bad(reason: str, came: str) -> BadAudio:
 def _source(source: Source) -> Iterator[Callable[[Report], Iterator[Block]]]:
     """What decodes a source, any number of times: its samples, channel by channel, with their rate."""
     if isinstance(source, Waveform):
-        yield lambda _: _cut(source.samples[:, None], source.rate)
+        yield lambda _: _cut(source.samples[:, None], source.sample_rate)
     elif isinstance(source, tuple):
         samples, rate = sources.array(source)
         yield lambda _: _cut(samples, rate)

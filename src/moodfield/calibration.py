@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float64
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 
 LEAST = 1e-300
 """lower bound of a probability inside a logarithm"""
@@ -30,7 +30,7 @@ class Calibration:
     def __post_init__(self) -> None:
         values = np.array([*self.slopes, *self.offsets], np.float64)
         if len(self.slopes) != len(self.offsets) or not np.isfinite(values).all() or min(self.slopes, default=0) < 0:
-            raise BadConfig(
+            raise ConfigError(
                 f"{len(self.slopes)} slopes and {len(self.offsets)} offsets came for a calibration; give every tag one "
                 "of each, all finite, no slope below 0"
             )

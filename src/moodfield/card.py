@@ -15,7 +15,7 @@ import numpy as np
 from moodfield import calibration, errors, files
 from moodfield.calibration import Calibration
 from moodfield.clips import FixedLength, Lengths, WholeTrack
-from moodfield.errors import BadConfig, BadModel
+from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 
 CARD = "card.json"
@@ -100,7 +100,7 @@ class Card:
             faults.append("its vocabulary is empty or names a tag twice")
         if len(self.thresholds) != len(self.vocabulary):
             faults.append(f"it has {len(self.thresholds)} thresholds for {len(self.vocabulary)} tags")
-        if (cells := self.mel.bands * _longest(self.lengths)) > MOST_CELLS:
+        if (cells := self.mel.n_mels * _longest(self.lengths)) > MOST_CELLS:
             faults.append(f"its network takes {cells:,} cells of a mel at once, at most {MOST_CELLS:,} are given")
         if not all(
             isinstance(number, str | bool) or -MOST_NUMBER <= number <= MOST_NUMBER for number in self.net.values()
@@ -119,7 +119,7 @@ class Card:
         if strangers := set(self.themes) - set(self.vocabulary):
             faults.append(f"its themes {', '.join(sorted(strangers))} are not in its vocabulary")
         if faults:
-            raise BadModel(f"the card of {self.name!r} cannot be used: {'; '.join(faults)}; export the model again")
+            raise ModelError(f"the card of {self.name!r} cannot be used: {'; '.join(faults)}; export the model again")
 
 
 def _longest(lengths: Lengths) -> int:
@@ -140,11 +140,11 @@ def networks(card: Card) -> tuple[str, ...]:
 def calibrated(described: Card, known: Calibration, *, priors: tuple[float, ...] | None = None) -> Card:
     """The card with this calibration in place of its own, if any, and the thresholds that then decide the same.
 
-    Refuses with `BadModel` slopes of 0, which leave nothing to decide by.
+    Refuses with `ModelError` slopes of 0, which leave nothing to decide by.
     """
     before = described.calibration or Calibration((1.0,) * len(known.slopes), (0.0,) * len(known.offsets))
     if not min(*before.slopes, *known.slopes) > 0:
-        raise BadModel(f"a slope of 0 gives a tag one score for all music, so {described.name!r} could not decide it")
+        raise ModelError(f"a slope of 0 gives a tag one score for all music, so {described.name!r} could not decide it")
     found = replace(described, calibration=known, priors=priors)
     old = np.array(described.thresholds)
     logits = (calibration.logit(old) - np.array(before.offsets)) / np.array(before.slopes)
@@ -155,7 +155,7 @@ def calibrated(described: Card, known: Calibration, *, priors: tuple[float, ...]
 def read(folder: str | Path) -> Card:
     """The card in a model folder; every file it vouches for is there and has the checksum it names.
 
-    Refuses with `BadModel` a folder without a card, a card with unknown, missing or impossible values, and other files.
+    Refuses with `ModelError` a folder without a card, unknown, missing or impossible values, and other files.
     """
     folder = Path(folder)
     path = folder / CARD
@@ -163,33 +163,33 @@ def read(folder: str | Path) -> Card:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise BadModel(f"{folder} is no model folder: its {CARD} cannot be read ({error.strerror})") from error
+        raise ModelError(f"{folder} is no model folder: its {CARD} cannot be read ({error.strerror})") from error
     if len(text) > MOST_BYTES:
-        raise BadModel(f"{path} is longer than {MOST_BYTES} bytes, which no model card is; get the model again")
+        raise ModelError(f"{path} is longer than {MOST_BYTES} bytes, which no model card is; get the model again")
     card = loads(text, name=str(path))
     for name, wanted in card.sha256.items():
         if not _is_name(name):
-            raise BadModel(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
+            raise ModelError(f"{path} vouches for {name!r}, which is outside its folder; export the model again")
         try:
             came = files.sha256(folder / name)
         except (OSError, ValueError) as error:  # ValueError: no file can be called that
-            raise BadModel(f"{folder / name} cannot be read ({error}); get the model again") from error
+            raise ModelError(f"{folder / name} cannot be read ({error}); get the model again") from error
         if came != wanted:
-            raise BadModel(f"{folder / name} is damaged: its SHA-256 is {came}, its card says {wanted}; get it again")
+            raise ModelError(f"{folder / name} is damaged: its SHA-256 is {came}, its card says {wanted}; get it again")
     return card
 
 
 def loads(text: str | bytes, *, name: str = "the card") -> Card:
-    """A card from its JSON; refuses unknown, missing or impossible values with `BadModel`."""
+    """A card from its JSON; refuses unknown, missing or impossible values with `ModelError`."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(Card).validate_json(text)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
-        raise BadModel(f"{name} is not a model card: {errors.misfits(told)}") from error
-    except BadConfig as error:
-        raise BadModel(f"{name} is not a model card: {error}") from error
+        raise ModelError(f"{name} is not a model card: {errors.format_validation_errors(told)}") from error
+    except ConfigError as error:
+        raise ModelError(f"{name} is not a model card: {error}") from error
 
 
 def dumps(card: Card) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 CLIP_FRAMES = 2_048
 """frames of a clip cut for a network that takes any length"""
@@ -38,9 +38,9 @@ class _Sliding:
 
     def __post_init__(self) -> None:
         if min(self.least, self.stride, self.size) < 1 or self.start > 0:
-            raise BadConfig(f"{self}: least, stride and size are at least 1, start at most 0")
+            raise ConfigError(f"{self}: least, stride and size are at least 1, start at most 0")
         if max(self.least, self.stride, self.size, -self.start) > MOST_FRAMES:
-            raise BadConfig(f"{self}: nothing is beyond {MOST_FRAMES} frames")
+            raise ConfigError(f"{self}: nothing is beyond {MOST_FRAMES} frames")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class FixedLength:
 
     def __post_init__(self) -> None:
         if not 1 <= self.step <= self.frames <= MOST_FRAMES:
-            raise BadConfig(f"{self}: the step is between 1 and the window's frames, those at most {MOST_FRAMES}")
+            raise ConfigError(f"{self}: the step is between 1 and the window's frames, those at most {MOST_FRAMES}")
 
 
 Lengths = AnyLength | WholeTrack | FixedLength
@@ -142,7 +142,7 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
     """outputs of a clip up to the last that does not see its far edge"""
     step = (clean - before) * stride
     if step <= 0:
-        raise BadConfig(f"clips of {clip_frames} frames came, outputs see {lengths.size}; cut longer clips")
+        raise ConfigError(f"clips of {clip_frames} frames came, outputs see {lengths.size}; cut longer clips")
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0
@@ -158,7 +158,7 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
             mel, first = mel[:, step:], before
         waiting, length = [mel], mel.shape[1]
     if length < lengths.least:
-        raise BadAudio(
+        raise AudioError(
             "too-short", f"{length} frames came, the network wants {lengths.least} or more; use longer audio"
         )
     yield [Clip(np.concatenate(waiting, axis=1), slice(first, None))]
@@ -180,7 +180,7 @@ def _cut_fixed(lengths: FixedLength) -> _Cutting:
         if position > size:
             mel, position = mel[:, position - size :], size
     if mel is None or not mel.shape[1]:
-        raise BadAudio("too-short", "no frames came; use longer audio")
+        raise AudioError("too-short", "no frames came; use longer audio")
     if mel.shape[1] < size:
         yield [Clip(np.take(mel, np.arange(size) % mel.shape[1], axis=1), slice(None))]
     elif position - step + size < mel.shape[1]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ NUMBERS = ("tensor(float)", 3)
 
 Precision = Literal["float32", "bfloat16"]
 Mels = Float32[np.ndarray, "batch bands frames"]
-Heard = Float32[np.ndarray, "batch _channels _time"]
+Features = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
 
 
@@ -36,10 +36,10 @@ Logits = Float32[np.ndarray, "batch tags _time"]
 class Engine(Protocol):
     """Whatever runs a network."""
 
-    def over_time(self, mels: Mels) -> Heard:
+    def forward_features(self, mels: Mels) -> Features:
         """What every clip gives at every step of time: logits, or features of a network that judges whole tracks."""
 
-    def summarise(self, heard: Heard) -> Logits:
+    def forward_head(self, heard: Features) -> Logits:
         """Logits over time of whole tracks, from what all their clips gave: mostly the very same."""
 
 
@@ -51,11 +51,11 @@ class OnnxEngine:
         self._first = _Session(path, INPUT, FEATURES if summary else OUTPUT, threads)
         self._second = _Session(summary, FEATURES, OUTPUT, threads) if summary else None
 
-    def over_time(self, mels: Mels) -> Heard:
+    def forward_features(self, mels: Mels) -> Features:
         """What every clip gives at every step of time; refuses what the network cannot take."""
         return self._first(mels)
 
-    def summarise(self, heard: Heard) -> Logits:
+    def forward_head(self, heard: Features) -> Logits:
         """Logits over time of whole tracks, from what all their clips gave."""
         return self._second(heard) if self._second else heard
 
@@ -80,18 +80,18 @@ class _Session:
         except Exception as error:  # ONNX Runtime raises what its C++ raises; all of it means the same
             if not _is_its_own(error):
                 raise
-            raise BadModel(f"{path} is not a network that ONNX Runtime can run: {error}") from error
+            raise ModelError(f"{path} is not a network that ONNX Runtime can run: {error}") from error
         if came != [(takes, *NUMBERS)] or left != [(gives, *NUMBERS)]:
             wanted = f"{takes!r} and {gives!r}, both {NUMBERS[0]} with {NUMBERS[1]} axes"
-            raise BadModel(f"{path} takes {came} and gives {left}; wanted are {wanted}: export it with moodfield")
+            raise ModelError(f"{path} takes {came} and gives {left}; wanted are {wanted}: export it with moodfield")
 
-    def __call__(self, array: Heard) -> Heard:
+    def __call__(self, array: Features) -> Features:
         try:
-            answer: Heard = self._session.run([self._gives], {self._takes: np.ascontiguousarray(array)})[0]
+            answer: Features = self._session.run([self._gives], {self._takes: np.ascontiguousarray(array)})[0]
         except Exception as error:  # as above
             if not _is_its_own(error):
                 raise
-            raise BadModel(f"{self._path} cannot take {self._takes} of shape {array.shape}: {error}") from error
+            raise ModelError(f"{self._path} cannot take {self._takes} of shape {array.shape}: {error}") from error
         return answer
 
 
@@ -113,15 +113,15 @@ class TorchEngine:
         self._net = net if precision == "float32" else _quick(net)
         self._precision = precision
 
-    def over_time(self, mels: Mels) -> Heard:
+    def forward_features(self, mels: Mels) -> Features:
         """What every clip gives at every step of time."""
-        return self._run(self._net.hear, mels)
+        return self._run(self._net.forward_features, mels)
 
-    def summarise(self, heard: Heard) -> Logits:
+    def forward_head(self, heard: Features) -> Logits:
         """Logits over time of whole tracks, from what all their clips gave."""
-        return self._run(self._net.summarise, heard)
+        return self._run(self._net.forward_head, heard)
 
-    def _run(self, part: "Callable[[Tensor], Tensor]", array: Heard) -> Heard:
+    def _run(self, part: "Callable[[Tensor], Tensor]", array: Features) -> Features:
         import torch
 
         training = self._net.training
@@ -133,7 +133,7 @@ class TorchEngine:
                 found = part(torch.from_numpy(np.ascontiguousarray(array)).to(device))
         finally:
             self._net.train(training)
-        answer: Heard = found.float().cpu().numpy()
+        answer: Features = found.float().cpu().numpy()
         return answer
 
 

@@ -23,7 +23,7 @@ class Envelope:
     """the largest magnitude in each span, in 0 … 1; what overshoots full scale counts as 1"""
 
 
-class Outline:
+class PeakEnvelope:
     """The envelope of samples that go by."""
 
     def __init__(self, rate: int) -> None:

@@ -15,7 +15,7 @@ class MoodfieldError(Exception):
     """Anything moodfield refuses; the message says what came, what was wanted and what to do."""
 
 
-class BadAudio(MoodfieldError):
+class AudioError(MoodfieldError):
     """A file or waveform that cannot be tagged."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -23,7 +23,7 @@ class BadAudio(MoodfieldError):
         self.reason = reason
         """one short word for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
 
-    def __reduce__(self) -> tuple[type["BadAudio"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["AudioError"], tuple[str, str]]:
         """Both words travel between processes; an exception's own way would lose one of them and fail."""
         return type(self), (self.reason, str(self))
 
@@ -40,35 +40,35 @@ class LockedError(MoodfieldError):
     """A folder or file that another process works on."""
 
 
-class BadConfig(MoodfieldError):
+class ConfigError(MoodfieldError):
     """A setting outside its range, or two settings that contradict each other."""
 
 
-class BadDataset(MoodfieldError):
+class DatasetError(MoodfieldError):
     """An index, a split or a truth matrix that cannot be used; all its faults at once."""
 
 
-class BadDownload(MoodfieldError):
+class DownloadError(MoodfieldError):
     """A file of the internet that cannot be had."""
 
 
-class BadModel(MoodfieldError):
+class ModelError(MoodfieldError):
     """A model folder or checkpoint that cannot be loaded."""
 
 
-class BadScores(MoodfieldError):
+class ScoresError(MoodfieldError):
     """Truth and scores that cannot be compared."""
 
 
-class BadRun(MoodfieldError):
+class RunError(MoodfieldError):
     """A training run that cannot be started, continued or read."""
 
 
-class Crashed(MoodfieldError):
+class WorkerCrashedError(MoodfieldError):
     """Work that killed the process it ran in."""
 
 
-class UnknownName(MoodfieldError):
+class UnknownNameError(MoodfieldError):
     """A name that is not in its table."""
 
 
@@ -76,26 +76,26 @@ class MoodfieldWarning(UserWarning):
     """What is not refused, but worth a second look."""
 
 
-def lookup(table: Mapping[str, T], name: str, *, what: str) -> T:
-    """The value called `name`, or an `UnknownName` that offers the nearest names there are."""
+def get_or_suggest(table: Mapping[str, T], name: str, *, what: str) -> T:
+    """The value called `name`, or an `UnknownNameError` that offers the nearest names there are."""
     if name in table:
         return table[name]
-    raise UnknownName(f"there is no {what} called {name!r}; {suggest(name, table)}")
+    raise UnknownNameError(f"there is no {what} called {name!r}; {suggest(name, table)}")
 
 
 MOST_FAULTS = 20
 """faults that one refusal lists; a file that is something else has thousands"""
 
 
-def listed(faults: Sequence[str]) -> str:
+def join_errors(faults: Sequence[str]) -> str:
     """Faults in one line, the first of them if they are very many."""
     more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
     return "; ".join(faults[:MOST_FAULTS]) + more
 
 
-def misfits(found: Iterable[Mapping[str, Any]]) -> str:
+def format_validation_errors(found: Iterable[Mapping[str, Any]]) -> str:
     """What pydantic found wrong with a value, `ValidationError.errors()`, each with its place, in one line."""
-    return listed([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])
+    return join_errors([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield.audio import RATES, Waveform
-from moodfield.errors import BadAudio, BadConfig
+from moodfield.errors import AudioError, ConfigError
 
 GROUP_FRAMES = 64
 """frames transformed together: their spectra fit in the cache of one core"""
@@ -46,50 +46,44 @@ Mel = Float32[np.ndarray, "bands frames"]
 class MelConfig:
     """How a waveform becomes a mel (§2.1)."""
 
-    rate: int = 44_100
+    sample_rate: int = 44_100
     """samples per second (§2.1)"""
-    window: int = 2_048
+    n_fft: int = 2_048
     """samples per frame (§2.1)"""
-    overlap: float = 0.75
-    """share of a window that the next one repeats; 0.25 for submissions 4 and 5 (§2.1)"""
-    bands: int = 256
+    hop_length: int = 512
+    """samples from one frame to the next, 1 … n_fft; 1,536 for submissions 4 and 5 (§2.1: overlaps of 75 and 25 %)"""
+    n_mels: int = 256
     """mel bands between 0 Hz and half the rate (§2.1)"""
     kind: Literal["perceptual", "plain"] = "perceptual"
     """perceptual: A-weighted decibels, then mel (§2.1); plain: mel, then decibels (the organisers' baseline)"""
-    floor_db: float = 80.0
+    top_db: float = 80.0
     """decibels below the loudest cell of a whole track at which silence begins, if `perceptual`: the authors' code"""
 
     def __post_init__(self) -> None:
         if self.kind not in ("perceptual", "plain"):
-            raise BadConfig(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
-        if self.rate < 1_000 or self.window < 16 or self.window % 2 or self.bands < 1 or not self.floor_db > 0:
-            raise BadConfig(f"{self} has a rate < 1000, a window that is odd or < 16, no bands, or a floor ≤ 0 dB")
-        if self.rate > RATES[1] or max(self.window, self.bands) > MOST_WINDOW or not self.floor_db <= MOST_DB:
-            raise BadConfig(
+            raise ConfigError(f"mel kind {self.kind!r} is unknown; choose 'perceptual' or 'plain'")
+        if self.sample_rate < 1_000 or self.n_fft < 16 or self.n_fft % 2 or self.n_mels < 1 or not self.top_db > 0:
+            raise ConfigError(
+                f"{self} has a sample_rate < 1000, an n_fft that is odd or < 16, no n_mels, or a top_db ≤ 0 dB"
+            )
+        if self.sample_rate > RATES[1] or max(self.n_fft, self.n_mels) > MOST_WINDOW or not self.top_db <= MOST_DB:
+            raise ConfigError(
                 f"{self} is beyond {RATES[1]} samples per second, {MOST_WINDOW} samples or bands, or {MOST_DB:g} dB"
             )
-        if self.window * self.bands > MOST_CELLS:
-            raise BadConfig(f"{self} has a filter bank beyond {MOST_CELLS} samples × bands; use fewer bands")
-        if not 0 <= self.overlap < 1 or self.hop < 1 or abs(self.hop - self.window * (1 - self.overlap)) > 1e-6:
-            raise BadConfig(
-                f"an overlap of {self.overlap} of {self.window} samples is no whole number below the window; "
-                "0.75, 0.5 and 0.25 are usual"
-            )
-        if self.window > MOST_OVERLAPS * self.hop:
-            raise BadConfig(f"{self}: a sample is in more than {MOST_OVERLAPS} windows; lower the overlap")
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return round(self.window * (1 - self.overlap))
+        if self.n_fft * self.n_mels > MOST_CELLS:
+            raise ConfigError(f"{self} has a filter bank beyond {MOST_CELLS} samples × bands; use fewer bands")
+        if not 1 <= self.hop_length <= self.n_fft:
+            raise ConfigError(f"{self} has a hop_length outside 1 … n_fft; a quarter of n_fft is usual")
+        if self.n_fft > MOST_OVERLAPS * self.hop_length:
+            raise ConfigError(f"{self}: a sample is in more than {MOST_OVERLAPS} windows; raise hop_length")
 
     @property
     def frames_per_second(self) -> float:
         """Frames in one second of music."""
-        return self.rate / self.hop
+        return self.sample_rate / self.hop_length
 
 
-ORGANISERS = MelConfig(rate=12_000, window=512, overlap=0.5, bands=96, kind="plain")
+ORGANISERS = MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain")
 """the mel that the task's organisers made for their baseline"""
 
 
@@ -99,9 +93,11 @@ def mel(waveform: Waveform, config: MelConfig) -> Mel:
     Frame `n` is centred on sample `n · hop`. Perceptual values are about 0.05 × decibels, since each band averages over
     its width; plain values are decibels. Refuses a waveform of another rate, or shorter than half a window.
     """
-    if waveform.rate != config.rate:
-        raise BadConfig(f"a waveform at {waveform.rate} Hz came, the mel wants {config.rate} Hz; read it at that rate")
-    size = GROUP_FRAMES * config.hop
+    if waveform.sample_rate != config.sample_rate:
+        raise ConfigError(
+            f"a waveform at {waveform.sample_rate} Hz came, the mel wants {config.sample_rate} Hz; read it at that rate"
+        )
+    size = GROUP_FRAMES * config.hop_length
     blocks = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
     return np.concatenate(list(stream(lambda: blocks, config)), axis=1)
 
@@ -117,7 +113,7 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
             yield _decibels(_bands(power, config), LEAST_POWER).T
         return
     kept, loudest = _first_pass(blocks, config)
-    floor = max(LEAST_POWER, loudest * 10 ** (-config.floor_db / 10))
+    floor = max(LEAST_POWER, loudest * 10 ** (-config.top_db / 10))
     weight = (_filterbank(config).astype(np.float64) @ a_weighting(config)).astype(np.float32)
     for power in kept if kept is not None else _power(blocks(), config):
         bands = _bands(_decibels(power, floor), config)
@@ -126,21 +122,21 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
 
 
 def check(config: MelConfig) -> None:
-    """Refuse with `BadConfig` a config with more bands than its window has bins for."""
+    """Refuse with `ConfigError` a config with more bands than its window has bins for."""
     _filterbank(config)
 
 
 def frames(samples: int, config: MelConfig) -> int:
     """How many frames the mel of so many samples has."""
     if config.kind == "plain":
-        return -(-(samples + config.window // 2) // config.hop)
-    return 1 + samples // config.hop
+        return -(-(samples + config.n_fft // 2) // config.hop_length)
+    return 1 + samples // config.hop_length
 
 
 def a_weighting(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     """A-weighting of every frequency bin in decibels, not below −80; 0 dB at 1 kHz (IEC 61672)."""
     squared = _bin_hz(config)[1:] ** 2
-    weights = np.full(config.window // 2 + 1, LEAST_WEIGHT_DB)
+    weights = np.full(config.n_fft // 2 + 1, LEAST_WEIGHT_DB)
     gain = 12194.217**2 * squared**2 / ((squared + 12194.217**2) * (squared + 20.598997**2))
     gain /= np.sqrt((squared + 107.65265**2) * (squared + 737.86223**2))
     weights[1:] = np.maximum(2.0 + 20 * np.log10(gain), LEAST_WEIGHT_DB)
@@ -152,9 +148,9 @@ def edges_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
 
     Slaney's scale: 200/3 Hz per mel up to 1 kHz, then 27 mel for every factor of 6.4.
     """
-    highest = config.rate / 2
+    highest = config.sample_rate / 2
     top = 3 * highest / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
-    mels = np.linspace(0, top, config.bands + 2)
+    mels = np.linspace(0, top, config.n_mels + 2)
     hz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
     return np.minimum(hz, highest)
 
@@ -168,15 +164,15 @@ def band_hz(config: MelConfig) -> Float64[np.ndarray, "bands"]:
 def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     """Triangles of unit area, equally spaced on Slaney's mel scale from 0 Hz to half the rate."""
     hz, edges = _bin_hz(config), edges_hz(config)[:, None]
-    found = np.empty((config.bands, len(hz)), np.float32)
-    for first in range(0, config.bands, PART_BANDS):  # in parts, since float64 of all bands may fill the memory
-        last = min(first + PART_BANDS, config.bands)
+    found = np.empty((config.n_mels, len(hz)), np.float32)
+    for first in range(0, config.n_mels, PART_BANDS):  # in parts, since float64 of all bands may fill the memory
+        last = min(first + PART_BANDS, config.n_mels)
         low, centre, high = (edges[first + i : last + i] for i in range(3))
         rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
         triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
         if not triangles.any(axis=1).all():
-            raise BadConfig(
-                f"{config.bands} bands are too many for a window of {config.window}: some band holds no bin"
+            raise ConfigError(
+                f"{config.n_mels} bands are too many for a window of {config.n_fft}: some band holds no bin"
             )
         found[first:last] = triangles
     return found
@@ -186,7 +182,7 @@ def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
 def _parts(config: MelConfig) -> tuple[tuple[slice, Float32[np.ndarray, "freq bands"]], ...]:
     """The filter bank in parts of `PART_BANDS`, each with the bins that it sees."""
     parts = []
-    for first in range(0, config.bands, PART_BANDS):
+    for first in range(0, config.n_mels, PART_BANDS):
         part = _filterbank(config)[first : first + PART_BANDS]
         seen = np.flatnonzero(part.any(axis=0))
         bins = slice(int(seen[0]), int(seen[-1]) + 1)
@@ -200,7 +196,7 @@ def _bands(values: Float32[np.ndarray, "frames freq"], config: MelConfig) -> Flo
 
 
 def _bin_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
-    return np.arange(config.window // 2 + 1) * (config.rate / config.window)
+    return np.arange(config.n_fft // 2 + 1) * (config.sample_rate / config.n_fft)
 
 
 def _first_pass(
@@ -232,16 +228,16 @@ def _power(blocks: Iterable[Samples], config: MelConfig) -> Iterator[Float32[np.
 @lru_cache(maxsize=8)
 def _hann(config: MelConfig) -> Float32[np.ndarray, "samples"]:
     """Periodic for `perceptual`, symmetric for `plain`, as the two systems have it."""
-    period = config.window if config.kind == "perceptual" else config.window - 1
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / period)).astype(np.float32)
+    period = config.n_fft if config.kind == "perceptual" else config.n_fft - 1
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / period)).astype(np.float32)
 
 
 def _groups(
     blocks: Iterable[Samples], config: MelConfig
 ) -> Iterator[tuple[Float32[np.ndarray, "frames samples"], int]]:
     """Overlapping frames in groups of `GROUP_FRAMES`, each with the number of those that are the track's."""
-    span = (GROUP_FRAMES - 1) * config.hop + config.window
-    step = GROUP_FRAMES * config.hop
+    span = (GROUP_FRAMES - 1) * config.hop_length + config.n_fft
+    step = GROUP_FRAMES * config.hop_length
     waiting = np.empty(0, np.float32)
     given = samples = 0
     for block, own in _padded(blocks, config):
@@ -261,7 +257,7 @@ def _groups(
 
 
 def _strided(samples: Samples, config: MelConfig) -> Float32[np.ndarray, "frames samples"]:
-    return np.lib.stride_tricks.sliding_window_view(samples, config.window)[:: config.hop]
+    return np.lib.stride_tricks.sliding_window_view(samples, config.n_fft)[:: config.hop_length]
 
 
 def _padded(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Samples, int]]:
@@ -269,7 +265,7 @@ def _padded(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Samp
 
     Perceptual mels reflect the track at its ends, plain ones see zeros there.
     """
-    half = config.window // 2
+    half = config.n_fft // 2
     reflects = config.kind == "perceptual"
     head = np.empty(0, np.float32)
     tail = head
@@ -284,10 +280,10 @@ def _padded(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Samp
         yield block, len(block)
         tail = np.concatenate([tail, block[-half - 1 :]])[-half - 1 :]
     if not started:
-        raise BadAudio(
+        raise AudioError(
             "too-short", f"{len(head)} samples came, a mel wants more than half a window ({half}); use longer audio"
         )
-    yield (tail[-2::-1] if reflects else np.zeros(config.window, np.float32)), 0
+    yield (tail[-2::-1] if reflects else np.zeros(config.n_fft, np.float32)), 0
 
 
 def _decibels(power: Float32[np.ndarray, "frames freq"], floor: float) -> Float32[np.ndarray, "frames freq"]:

@@ -24,7 +24,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
-from moodfield.errors import BadConfig, Crashed, MoodfieldError
+from moodfield.errors import ConfigError, MoodfieldError, WorkerCrashedError
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -37,10 +37,10 @@ GRACE = 0.5
 """seconds that terminated processes have to remove their partial files before they are killed"""
 
 
-class Where(StrEnum):
+class Backend(StrEnum):
     """Where the work is done."""
 
-    HERE = "here"
+    LOCAL = "here"
     RAY = "ray"
 
 
@@ -55,23 +55,23 @@ class _Outcome(Generic[Result]):
     """the warnings that were issued meanwhile: message, category, file, line"""
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each(
+def map(  # noqa: A001 (as concurrent.futures names it)
     function: Callable[[Thing], Result],
     things: Iterable[Thing],
     *,
     jobs: int = 1,
-    on: Where = Where.HERE,
+    on: Backend = Backend.LOCAL,
     with_gpu: bool = False,
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
 
     With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. Refuses
-    with `BadConfig` when none can be started, as for a script without `if __name__ == "__main__":`. A thing that kills
+    with `ConfigError` when none can be started, as for a script without `if __name__ == "__main__":`. One that kills
     its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
     jobs as the cluster has cores, and whatever the things name must be found by all of its machines; `with_gpu` gives
     each job a GPU, if the cluster has any.
@@ -79,7 +79,7 @@ def each(
     Log records and warnings of the processes are passed on in this one, with the result they belong to. A caller that
     stops early, or is interrupted, terminates the processes: it does not wait for what they work on.
     """
-    if on is Where.RAY:
+    if on is Backend.RAY:
         yield from _on_ray(function, things, with_gpu=with_gpu)
     elif jobs > 1:
         yield from _in_processes(function, things, jobs)
@@ -150,7 +150,11 @@ def _on_ray(
             raise  # a fault of the function
         except ray.exceptions.RayError:
             outcome = _Outcome(
-                Crashed(f"{TRIES} processes that worked on {thing} died of it; it may be damaged: leave it out"), [], []
+                WorkerCrashedError(
+                    f"{TRIES} processes that worked on {thing} died of it; it may be damaged: leave it out"
+                ),
+                [],
+                [],
             )
         waiting.popleft()  # only now: a caller that is interrupted cancels this one, too
         return thing, _passed_on(outcome)
@@ -221,14 +225,14 @@ def _alone(function: Callable[[Thing], Result], thing: Thing) -> Result | Moodfi
         try:
             _submit(pool, os.getpid).result()
         except BrokenProcessPool as error:
-            raise BadConfig(
+            raise ConfigError(
                 "several jobs were wanted, but no process could be started for them; a script that asks for them does "
                 'so under `if __name__ == "__main__":` (each process imports it again), or wants jobs=1'
             ) from error
         try:
             return _passed_on(_submit(pool, _record, function, thing).result())
         except BrokenProcessPool:
-            return Crashed(f"the process that worked on {thing} died of it; it may be damaged: leave it out")
+            return WorkerCrashedError(f"the process that worked on {thing} died of it; it may be damaged: leave it out")
     finally:
         _terminate(pool)
 

@@ -9,7 +9,7 @@ The rule by which ρ regularizes a receptive field is here too: networks of any 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def kernels(rho: int) -> tuple[int, ...]:
     The first is always 3, the second always 1, and number `i + 2` is 3 up to `i = ρ`, then 1.
     """
     if not 0 <= rho <= DEEPEST_RHO:
-        raise BadConfig(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
+        raise ConfigError(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
     return (3, 1, *(3 if i <= rho else 1 for i in range(1, DEEPEST_RHO + 1)))
 
 
@@ -90,7 +90,7 @@ def regularized(rho: int) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def least(layers: Sequence[Layer]) -> int:
+def min_input(layers: Sequence[Layer]) -> int:
     """The fewest input cells that give an output."""
     cells = 1
     while not outputs(layers, cells):

@@ -22,7 +22,7 @@ from moodfield.audio import Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.envelope import Envelope
-from moodfield.errors import BadConfig, BadModel, MoodfieldError, MoodfieldWarning
+from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
 MODELS = Path(__file__).parent / "pretrained"
@@ -60,13 +60,13 @@ class Tagger:
     def __init__(self, members: Sequence[Member], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
         """Members must agree on their vocabulary."""
         if not members:
-            raise BadModel("no model came; name at least one")
+            raise ModelError("no model came; name at least one")
         self.members = tuple(members)
         self.vocabulary = self.members[0].card.vocabulary
         for member in self.members[1:]:
             if member.card.vocabulary != self.vocabulary:
                 names = f"{self.members[0].card.name!r} and {member.card.name!r}"
-                raise BadModel(f"{names} have different vocabularies; only models with the same tags can be averaged")
+                raise ModelError(f"{names} have different vocabularies; only models with the same tags can be averaged")
         self.theme_vocabulary = self.members[0].card.themes
         thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
         self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
@@ -84,7 +84,7 @@ class Tagger:
     def tag(self, source: Source) -> Tagging:
         """Tag one track: a path, the bytes of a file, a binary file object, or `(samples, sample_rate)`.
 
-        Memory does not grow with the length of the music. Raises `BadAudio` if it cannot be decoded or is no music.
+        Memory does not grow with the length of the music. Raises `AudioError` if it cannot be decoded or is no music.
         """
         logits, seconds, reader = self._listen(source)
         lengths = [member.card.lengths for member in self.members]
@@ -108,7 +108,7 @@ class Tagger:
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
         if isinstance(sources, str | bytes):
-            raise BadConfig(f"one source, {audio.label(sources)}, was given; give a list of sources, or call tag")
+            raise ConfigError(f"one source, {audio.label(sources)}, was given; give a list of sources, or call tag")
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -135,10 +135,10 @@ class Tagger:
         while batch := list(islice(coming, TOGETHER)):
             cuts = [clips.cut(excerpt, member.card.lengths, clip_frames=self._clip_frames) for excerpt in batch]
             heard = [
-                member.engine.over_time(np.stack([clip.mel for clip in together]))[:, :, together[0].keep]
+                member.engine.forward_features(np.stack([clip.mel for clip in together]))[:, :, together[0].keep]
                 for together in zip(*cuts, strict=True)
             ]
-            maps += [_checked(member, each) for each in member.engine.summarise(np.concatenate(heard, axis=2))]
+            maps += [_checked(member, each) for each in member.engine.forward_head(np.concatenate(heard, axis=2))]
         return member.scores(clips.pool(np.concatenate(maps, axis=1)))
 
     def _listen(self, source: Source) -> tuple[Maps, Times, "_EnvelopeReader"]:
@@ -151,7 +151,7 @@ class Tagger:
                 for index, member in enumerate(self.members)
                 if member.card.mel == config
             }
-            reader = _EnvelopeReader(source, config.rate, before=reader)
+            reader = _EnvelopeReader(source, config.sample_rate, before=reader)
             for piece in mel.stream(reader, config):
                 for listener in listeners.values():
                     listener.push(piece)
@@ -183,17 +183,17 @@ class Listener:
         heard = np.concatenate(self._maps, axis=1)
         if not isinstance(self._member.card.lengths, clips.WholeTrack):
             return heard
-        return _checked(self._member, self._member.engine.summarise(heard[None])[0])
+        return _checked(self._member, self._member.engine.forward_head(heard[None])[0])
 
     def seconds(self, steps: int) -> Float32[np.ndarray, "time"]:
         """When each of the steps is, from the start of the track."""
         config = self._member.card.mel
         centres = clips.centres(steps, self._frames, self._member.card.lengths)
-        return (centres * (config.hop / config.rate)).astype(np.float32)
+        return (centres * (config.hop_length / config.sample_rate)).astype(np.float32)
 
     def _hear(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
-            heard = self._member.engine.over_time(clip.mel[None])[0]
+            heard = self._member.engine.forward_features(clip.mel[None])[0]
             whole = isinstance(self._member.card.lengths, clips.WholeTrack)
             self._maps.append((heard if whole else _checked(self._member, heard))[:, clip.keep])
 
@@ -203,8 +203,8 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
 
     A run is the mean of its snapshots.
 
-    `threads` is how many cores a network may use, 0 for all. Refuses with `UnknownName` or `BadModel`; a mean of models
-    whose scores do not compare is a `MoodfieldWarning`.
+    `threads` is how many cores a network may use, 0 for all. Raises `UnknownNameError` or `ModelError`; warns with
+    `MoodfieldWarning` if the scores of several models are not comparable.
     """
     tagger = _tagger(what, threads)
     raw = [member.card.name for member in tagger.members if member.card.calibration is None]
@@ -224,7 +224,7 @@ def tag_files(
     names = tuple(str(each) for each in what)
     tagger = load(*names)  # here even if others do the work: a model that cannot be used is refused once, not per file
     if jobs > 1:
-        yield from parallel.each(partial(_tag_one, names), sources, jobs=jobs)
+        yield from parallel.map(partial(_tag_one, names), sources, jobs=jobs)
     else:
         yield from tagger.tag_many(sources)
 
@@ -241,8 +241,8 @@ def folder(what: str | Path) -> Path:
         if os.path.isfile(place / card.CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
             return place
     if os.path.isdir(path):  # noqa: PTH112
-        raise BadModel(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
-    return errors.lookup(models(), str(what), what="model (nor a model folder)")
+        raise ModelError(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
+    return errors.get_or_suggest(models(), str(what), what="model (nor a model folder)")
 
 
 def _tagger(what: Sequence[str | Path], threads: int) -> Tagger:
@@ -271,7 +271,7 @@ def _member(place: Path, threads: int) -> Member:
 def _checked(member: Member, logits: Map) -> Map:
     """The very same, if they can be logits."""
     if logits.shape[0] != len(member.card.vocabulary) or not np.isfinite(logits).all():
-        raise BadModel(
+        raise ModelError(
             f"the network of {member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
             f"{len(member.card.vocabulary)} tags; its weights are damaged: get the model again"
         )
@@ -283,7 +283,7 @@ def _try(member: Member) -> None:
     lengths = member.card.lengths
     frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
     listener = Listener(member)
-    listener.push(np.zeros((member.card.mel.bands, frames), np.float32))
+    listener.push(np.zeros((member.card.mel.n_mels, frames), np.float32))
     listener.finish()
 
 
@@ -308,7 +308,7 @@ class _EnvelopeReader(Reader):
             self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, outline = 0, None if self.envelope else envelope.Outline(self.rate)
+        count, outline = 0, None if self.envelope else envelope.PeakEnvelope(self.rate)
         for block in super().__call__():
             count += len(block)
             if outline:

@@ -6,7 +6,7 @@ Knows nothing of: tracks, scores, or thresholds.
 
 from collections.abc import Iterable
 
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 
 SEPARATOR = "---"
 """between the category of a tag and its name, in the files of MTG-Jamendo"""
@@ -42,5 +42,5 @@ def vocabulary(tags: Iterable[str]) -> tuple[str, ...]:
     if "" in names:
         faults.append("a tag has no name")
     if faults or not names:
-        raise BadDataset(f"not a vocabulary: {'; '.join(faults) or 'it has no tags'}; give every tag one name, once")
+        raise DatasetError(f"not a vocabulary: {'; '.join(faults) or 'it has no tags'}; give every tag one name, once")
     return names

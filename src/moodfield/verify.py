@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from moodfield import audio, card, clips, mel, tagger
 from moodfield.audio import Waveform
 from moodfield.card import Card
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 from moodfield.tagger import Listener, Member
 
 RATE = 44_100
@@ -29,21 +29,21 @@ BEAT = 0.5
 
 
 @dataclass(frozen=True)
-class Proof:
+class Verification:
     """What came of asking a model."""
 
     card: Card
     """its card, with whose checksums its files agree"""
-    apart: float
+    max_difference: float
     """largest difference, in logits, between what it says and what it said when it was made"""
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether it says what it said."""
-        return self.apart <= NEAR
+        return self.max_difference <= NEAR
 
 
-def music() -> Waveform:
+def reference_signal() -> Waveform:
     """The made-up piece: chords, a beat, and noise; the same samples on every machine, but for their last bits."""
     numbers = np.arange(RATE * SECONDS)
     seconds = numbers / RATE
@@ -59,25 +59,27 @@ def music() -> Waveform:
     return Waveform((0.04 * swell * chord + 0.25 * beat + 0.02 * noise).astype(np.float32), RATE)
 
 
-def answer(member: Member) -> Float64[np.ndarray, "tags"]:
+def reference_logits(member: Member) -> Float64[np.ndarray, "tags"]:
     """The logits of a model for the made-up piece, before any calibration."""
     listener, config = Listener(member), member.card.mel
-    for piece in mel.stream(partial(audio.blocks, music(), rate=config.rate), config):
+    for piece in mel.stream(partial(audio.blocks, reference_signal(), sample_rate=config.sample_rate), config):
         listener.push(piece)
     return clips.pool(listener.finish()).astype(np.float64)
 
 
-def check(what: str | Path) -> Proof:
+def check(what: str | Path) -> Verification:
     """Ask a model by name, folder or run; its best network, if it is a run.
 
-    Refuses with `BadModel` files that are not those that its card vouches for, and a card that does not vouch for its
+    Refuses with `ModelError` files that are not those that its card vouches for, and a card that does not vouch for its
     network or remembers nothing.
     """
     folder = tagger.folder(what)
     [member] = tagger.load(folder, threads=1).members
     remembered = np.array(member.card.proof)
     if unknown := set(card.networks(member.card)) - set(member.card.sha256):
-        raise BadModel(f"the card of {folder} has no checksum of {', '.join(sorted(unknown))}; export the model again")
+        raise ModelError(
+            f"the card of {folder} has no checksum of {', '.join(sorted(unknown))}; export the model again"
+        )
     if not remembered.size:
-        raise BadModel(f"the card of {folder} does not remember what its network said; export the model again")
-    return Proof(member.card, float(np.abs(answer(member) - remembered).max()))
+        raise ModelError(f"the card of {folder} does not remember what its network said; export the model again")
+    return Verification(member.card, float(np.abs(reference_logits(member) - remembered).max()))

@@ -27,7 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from moodfield import text
 from moodfield.errors import MoodfieldError, MoodfieldWarning, UsageError
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ USAGE_ERRORS: tuple[Any, ...] = typer.BadParameter.__bases__
 Models = Annotated[list[str] | None, typer.Option("--model", help="a model's name, folder or run; several: mean")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change one setting of the recipe: net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
-On = Annotated[Where, typer.Option("--on", help="where mels are made: processes here, or a Ray cluster")]
+On = Annotated[Backend, typer.Option("--on", help="where mels are made: processes here, or a Ray cluster")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="where mels are kept between runs")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, instead of words")]
 

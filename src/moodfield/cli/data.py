@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodfield.cli import console, progress
-from moodfield.errors import MoodfieldError, UnknownName, UsageError
+from moodfield.errors import MoodfieldError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,9 +46,11 @@ def download(
     from moodfield.datasets import mtg_jamendo_download
 
     try:
-        errors.lookup({"moodtheme": mtg_jamendo_download}, dataset, what="dataset to download")
-        form = errors.lookup({each.value: each for each in mtg_jamendo_download.Kind}, kind, what="kind of audio")
-    except UnknownName as error:
+        errors.get_or_suggest({"moodtheme": mtg_jamendo_download}, dataset, what="dataset to download")
+        form = errors.get_or_suggest(
+            {each.value: each for each in mtg_jamendo_download.AudioQuality}, kind, what="kind of audio"
+        )
+    except UnknownNameError as error:
         raise UsageError(str(error)) from error
     done: list[int | MoodfieldError] = []
     with progress.Tars() as bars:
@@ -101,7 +103,8 @@ def check(
     bad = set()
     checked = room.check(
         tracks, audio, vocabulary=vocabulary, sums=listed, decode=not quick,
-        tolerance=1.0 if tolerance is None else tolerance, jobs=jobs or min(parallel.cores(), max(1, len(tracks) // 4)),
+        tolerance=1.0 if tolerance is None else tolerance,
+        jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 4)),
     )  # fmt: skip
     with progress.Tracks("tracks", len(tracks)) as bar:
         for track, found in chain([(None, faults)], checked):
@@ -201,7 +204,7 @@ def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str,
     found: dict[str, str] = {}
     with progress.Tracks("checksums", len(tracks)) as bar:
         for track, result in room.digests(
-            tracks, audio, jobs=jobs or min(parallel.cores(), max(1, len(tracks) // 100))
+            tracks, audio, jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 100))
         ):
             bar.one()
             if isinstance(result, MoodfieldError):

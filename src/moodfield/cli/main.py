@@ -48,7 +48,8 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., None]]]] = {
         app,
         {
             "tag": tag.tag, "train": train.train, "distill": train.distill, "reproduce": paper.reproduce,
-            "evaluate": evaluate.evaluate, "compare": evaluate.compare, "submit": evaluate.submit, "ensemble": evaluate.ensemble,
+            "evaluate": evaluate.evaluate, "compare": evaluate.compare, "submit": evaluate.submit,
+            "ensemble": evaluate.ensemble,
         },
     ),
     "nets": (zoo, {"list": nets.networks, "show": nets.show}),

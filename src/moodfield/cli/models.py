@@ -10,7 +10,7 @@ import typer
 
 from moodfield import text
 from moodfield.cli import console
-from moodfield.errors import BadModel
+from moodfield.errors import ModelError
 
 Name = Annotated[str, typer.Argument(help="a model's name, folder or run")]
 
@@ -47,7 +47,7 @@ def show(
     try:
         page = (folder / card.README).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadModel(
+        raise ModelError(
             f"{folder / card.README} cannot be read ({error}); try --json, or get the model again"
         ) from error
     from rich.markdown import Markdown
@@ -62,16 +62,21 @@ def verify(name: Name, *, as_json: console.AsJson = False) -> None:
 
     found = verify.check(name)
     if as_json:
-        plain = {"name": found.card.name, "sha256": dict(found.card.sha256), "apart": found.apart, "holds": found.holds}
+        plain = {
+            "name": found.card.name,
+            "sha256": dict(found.card.sha256),
+            "apart": found.max_difference,
+            "holds": found.passed,
+        }
         console.result_json(plain)
     else:
         terminal = console.terminal(stderr=False)
         for file, digest in found.card.sha256.items():
             terminal.print(f"{console.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
-        line = f"{len(found.card.proof)} logits, which differ by {found.apart:.1e} from those of the card"
+        line = f"{len(found.card.proof)} logits, which differ by {found.max_difference:.1e} from those of the card"
         terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.NEAR:g}", highlight=False)
-    if not found.holds:
-        raise BadModel(
-            f"the logits of {name} differ by {found.apart:.2g} from the recorded ones (tolerance {verify.NEAR:g}): "
+    if not found.passed:
+        raise ModelError(
+            f"the logits of {name} differ by {found.max_difference:.2g} from the record (tolerance {verify.NEAR:g}): "
             "get the model again, or look at the versions of onnxruntime, numpy and soxr"
         )

@@ -15,7 +15,7 @@ from moodfield.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from moodfield.nets.summary import Candidate, Survey
+    from moodfield.nets.summary import NetworkSummary, NetworkToPlot
 
 
 def networks(
@@ -69,7 +69,7 @@ def show(
         console.say(f"the picture is {plot}")
 
 
-def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> "Candidate":
+def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> "NetworkToPlot":
     """The network that is meant: one of the list, or a model's."""
     from moodfield import card, tagger
     from moodfield.nets import summary
@@ -88,7 +88,7 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
     )
 
 
-def _table(surveys: "dict[str, Survey]") -> "Table":
+def _table(surveys: "dict[str, NetworkSummary]") -> "Table":
     """A row for every network."""
     from rich.table import Table
 

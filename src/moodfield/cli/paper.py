@@ -16,8 +16,8 @@ import typer
 
 from moodfield.cli import console
 from moodfield.cli.progress import Progress
-from moodfield.errors import BadConfig
-from moodfield.parallel import Where
+from moodfield.errors import ConfigError
+from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
     from moodfield.datasets.mtg_jamendo import Dataset
@@ -42,7 +42,7 @@ def reproduce(
     only_plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False,
     store: Annotated[Path | None, typer.Option(help=f"where mels are kept between runs; by itself {STORE}")] = None,
     jobs: console.Jobs = 0,
-    on: console.On = Where.HERE,
+    on: console.On = Backend.LOCAL,
     as_json: console.AsJson = False,
 ) -> None:
     """Reproduce a row of Table 1: extract, train, average, evaluate; a stopped one goes on.
@@ -58,7 +58,7 @@ def reproduce(
     if name.casefold() == "table1":
         unused = {
             "--audio": audio, "--to": to, "--small": small, "--set": settings, "--plan": only_plan, "--store": store,
-            "--jobs": jobs, "--on": on is not Where.HERE,
+            "--jobs": jobs, "--on": on is not Backend.LOCAL,
         }  # fmt: skip
         console.refuse_unused(unused, why="table1 trains nothing, it evaluates the predictions in --data")
         _say_table(data, as_json=as_json)
@@ -67,9 +67,9 @@ def reproduce(
         console.refuse_unused({"--json": as_json}, why="--plan is words only")
     dataset = mtg_jamendo.find(data, audio=audio)
     plan = _plan(name, dataset, small=small, settings=settings or ())
-    if distributed.several():
-        raise BadConfig("several processes came; reproduce trains its networks by itself: side by side with --on ray")
-    folder, store, jobs = to or Path("runs") / plan.title, store or Path(STORE), jobs or parallel.cores()
+    if distributed.is_distributed():
+        raise ConfigError("several processes came; reproduce trains its networks by itself: side by side with --on ray")
+    folder, store, jobs = to or Path("runs") / plan.title, store or Path(STORE), jobs or parallel.cpu_count()
     if not only_plan:
         reproduce.claim(plan, folder)
         _check_picture(plan, folder)

@@ -66,12 +66,12 @@ def predict(
 
     def tag(tracks: "Sequence[Track]") -> "Iterator[tuple[Track, AnyArray | MoodfieldError]]":
         files = [mtg_jamendo.locate(audio, track.path) for track in tracks]
-        results = tagger.tag_files(files, *(model or ()), jobs=jobs or parallel.cores()) if files else ()
+        results = tagger.tag_files(files, *(model or ()), jobs=jobs or parallel.cpu_count()) if files else ()
         for track, (_, result) in zip(tracks, results, strict=True):
             yield track, result if isinstance(result, MoodfieldError) else result.scores
 
     with progress.Tracks("tracks", len(split.tracks)) as bar:
-        scores = mediaeval.gather(
+        scores = mediaeval.predict_index(
             split.tracks, tag, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
             music=str(audio.resolve()), fill=fill.value if fill else None, otherwise=otherwise,
             heard=lambda *_: bar.one(),

@@ -31,7 +31,7 @@ class Progress:
         from moodfield.training import distributed
 
         self._console = console.terminal(stderr=True)
-        self._console.quiet = not distributed.first()
+        self._console.quiet = not distributed.is_main()
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),

@@ -13,7 +13,7 @@ import typer
 
 from moodfield import text
 from moodfield.cli import console
-from moodfield.errors import BadAudio, MoodfieldError, UsageError
+from moodfield.errors import AudioError, MoodfieldError, UsageError
 
 if TYPE_CHECKING:
     from moodfield.tagging import Tagging
@@ -41,10 +41,10 @@ def tag(
         if report.suffix.lower() in audio.SUFFIXES:
             raise UsageError(f"--report {report} has the suffix of music; a report is a page: name it report.html")
     if not songs:
-        raise BadAudio(
+        raise AudioError(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
         )
-    jobs = jobs or min(parallel.cores(), max(1, len(songs) // 4))
+    jobs = jobs or min(parallel.cpu_count(), max(1, len(songs) // 4))
     taggings: list[Tagging] = []
     failed: dict[str, str] = {}
     terminal = console.terminal(stderr=as_json)
@@ -104,5 +104,5 @@ def _plain(path: Path, tagging: "Tagging | MoodfieldError", *, over_time: bool) 
     """What a program reads of one file."""
     if not isinstance(tagging, MoodfieldError):
         return tagging.to_dict(over_time=over_time)
-    reason = tagging.reason if isinstance(tagging, BadAudio) else type(tagging).__name__
+    reason = tagging.reason if isinstance(tagging, AudioError) else type(tagging).__name__
     return {"source": str(path), "error": {"reason": reason, "message": str(tagging)}}

@@ -14,7 +14,7 @@ import typer
 from moodfield.cli import console
 from moodfield.cli.progress import Progress
 from moodfield.errors import UsageError
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,7 +38,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write event files into the run")] = False,
     called: Annotated[str, typer.Option("--name", help="what the model is to be called")] = "mine",
     jobs: console.Jobs = 0,
-    on: console.On = Where.HERE,
+    on: console.On = Backend.LOCAL,
 ) -> None:
     """Train a network on a dataset, and leave it as a model folder in the run."""
     from moodfield import parallel
@@ -50,7 +50,7 @@ def train(
     learn = mtg_jamendo.read(index, vocabulary=vocabulary)
     judge = mtg_jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
     truth = pipeline.read_soft(soft) if soft else None
-    place = pipeline.Place(audio, store, to, jobs or parallel.cores(), on)
+    place = pipeline.RunPaths(audio, store, to, jobs or parallel.cpu_count(), on)
     loop.keep_freed_memory(plan)
     with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
         told = open_.enter_context(tensorboard_log.tensorboard(to)) if tensorboard else lambda _: None
@@ -97,10 +97,10 @@ def distill(
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
-    said = model_card.read_terms(terms) if terms else model_card.UNSAID
-    judged = model_card.judge(predictions, splits) if predictions and splits else None
+    said = model_card.read_card_text(terms) if terms else model_card.UNSAID
+    judged = model_card.calibrate_teacher(predictions, splits) if predictions and splits else None
     plan = recipe.change(room.STUDENT, *(settings or ()))
-    place = pipeline.Place(music, store, to, jobs or parallel.cores())
+    place = pipeline.RunPaths(music, store, to, jobs or parallel.cpu_count())
     found = room.read_manifest(manifest)
     heldout = len(found.heldout.tracks)
     learned = len(found.train.tracks) + (heldout if measured else 0)
@@ -193,7 +193,7 @@ def show_runs(
     else:
         terminal = console.terminal(stderr=False)
         terminal.print(_came_to(found), soft_wrap=False)
-        if differ := log.apart(found):
+        if differ := log.differing_settings(found):
             terminal.print()
             terminal.print(_differ(differ), soft_wrap=False)
     if plot:
@@ -233,7 +233,7 @@ def _recipe(name: str) -> "Recipe":
 
     if name.endswith(".json"):
         return recipe.read(name)
-    return errors.lookup(recipes.RECIPES, name, what="recipe (nor a .json file)").recipe
+    return errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)").recipe
 
 
 def _value(value: object) -> str:
@@ -245,7 +245,7 @@ def _figures(run: Path, figures: Any) -> None:
     """The metrics at the end of a run; printed once, however many processes trained it."""
     from moodfield.training import distributed
 
-    if not distributed.first():
+    if not distributed.is_main():
         return
     for name, value in figures.items():
         console.result(f"{name:<34} {value:.4f}")

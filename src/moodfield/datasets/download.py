@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from moodfield import files
-from moodfield.errors import BadConfig, BadDownload
+from moodfield.errors import ConfigError, DownloadError
 
 if TYPE_CHECKING:
     import httpx
@@ -43,12 +43,12 @@ BUSY = frozenset({408, 425, 429})
 SPAN = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
 """what a range says of itself: its first byte, and the bytes of the whole"""
 
-Told = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 """told of the bytes that are here, and of those that there will be if the server says it; may raise to stop"""
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to go on with one address."""
 
     tries: int = 5
@@ -60,7 +60,7 @@ class Patience:
 
     def __post_init__(self) -> None:
         if self.tries < 1 or self.pause < 0 or self.silence <= 0:
-            raise BadConfig(f"{self} came; wanted tries of at least 1, a pause of at least 0 s, a silence above 0 s")
+            raise ConfigError(f"{self} came; wanted tries of at least 1, a pause of at least 0 s, a silence above 0 s")
 
 
 def fetch(
@@ -70,22 +70,24 @@ def fetch(
     sha256: str,
     size: int | None = None,
     most: int = MOST,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     wait: Callable[[float], object] = time.sleep,
-    told: Told = lambda *_: None,
+    told: ProgressCallback = lambda *_: None,
 ) -> None:
     """Put the file with this SHA-256, and these bytes if they are known, at `path`, from the first address that has it.
 
     Where they are not known, no more than `most` are believed. A file that is there and right is not fetched again;
     one that is wrong is replaced. Cut connections and busy servers are tried again after `wait` seconds, from the
     byte that was reached if the server can. What a server sends is hashed as it comes, and takes its name only if
-    the checksum is right; what is wrong is thrown away. Refuses with `BadDownload`, which says what became of every
+    the checksum is right; what is wrong is thrown away. Refuses with `DownloadError`, which says what became of every
     address, also when the disk is full; what has come is then kept. Refuses with `LockedError` if another process
     downloads the same file.
     """
     strange = [address for address in addresses if not address.startswith(("https://", "http://"))]
     if strange or not addresses:
-        raise BadConfig(f"{', '.join(strange) or 'nothing'} came as address of {path.name}; wanted https:// or http://")
+        raise ConfigError(
+            f"{', '.join(strange) or 'nothing'} came as address of {path.name}; wanted https:// or http://"
+        )
     try:
         if _is_there(path, sha256):
             return
@@ -95,7 +97,7 @@ def fetch(
                 return
             with half.open("a+b") as file:
                 part = _Part(file, sha256, size, most)
-                faults = _from_any(addresses, part, patience or Patience(), wait, told)
+                faults = _from_any(addresses, part, patience or RetryPolicy(), wait, told)
                 file.flush()
                 os.fsync(file.fileno())
             if not faults:
@@ -104,13 +106,13 @@ def fetch(
             if not part.size:
                 half.unlink()
     except OSError as error:
-        raise BadDownload(f"{path} cannot be written: {remedy(error, 'what has come is kept')}") from error
+        raise DownloadError(f"{path} cannot be written: {os_error_hint(error, 'what has come is kept')}") from error
     kept = (
         f"the first {part.size:,} bytes are kept, try again later"
         if part.size
         else "try again later, or name another source"
     )
-    raise BadDownload(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
+    raise DownloadError(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
 
 
 def lock(path: Path) -> AbstractContextManager[None]:
@@ -118,7 +120,7 @@ def lock(path: Path) -> AbstractContextManager[None]:
     return files.lock(path.with_name(f"{path.name}.lock"), what=f"the download of {path}")
 
 
-def remedy(error: OSError, kept: str) -> str:
+def os_error_hint(error: OSError, kept: str) -> str:
     """Why something could not be written, what is kept, and what helps."""
     what = "make room" if error.errno in FULL else "mend that"
     return f"{error.strerror or error}; {kept}: {what} and try again"
@@ -171,7 +173,11 @@ def _is_there(path: Path, sha256: str) -> bool:
 
 
 def _from_any(
-    addresses: Sequence[str], part: _Part, patience: Patience, wait: Callable[[float], object], told: Told
+    addresses: Sequence[str],
+    part: _Part,
+    patience: RetryPolicy,
+    wait: Callable[[float], object],
+    told: ProgressCallback,
 ) -> list[str]:
     """Fill the part from one address after the other; what was wrong with all of them, or nothing."""
     import httpx
@@ -194,9 +200,9 @@ def _from_one(
     client: "httpx.Client",
     address: str,
     part: _Part,
-    patience: Patience,
+    patience: RetryPolicy,
     wait: Callable[[float], object],
-    told: Told,
+    told: ProgressCallback,
 ) -> None:
     """Fill the part from one address, in as many tries as bring something new."""
     import httpx
@@ -227,7 +233,7 @@ def _from_one(
     _from_one(client, address, part, patience, wait, told)
 
 
-def _receive(client: "httpx.Client", address: str, part: _Part, silence: float, told: Told) -> None:
+def _receive(client: "httpx.Client", address: str, part: _Part, silence: float, told: ProgressCallback) -> None:
     """One try: ask for what is missing, and add what comes."""
     headers = {"Accept-Encoding": "identity"}  # a range of something compressed could not be put together
     if part.size:

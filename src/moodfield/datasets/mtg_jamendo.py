@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from moodfield import errors, tags
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 
 PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
 """where the files of a dataset may be, below its folder"""
@@ -122,7 +122,7 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
     meant = [path for path in indexes if path.name.startswith(MOODS)] or indexes
     if len({path.resolve() for path in meant}) != 1:
         came = f"{len(meant)} are: {', '.join(path.name for path in meant)}" if meant else "none is"
-        raise BadDataset(f"one file such as NAME-train.tsv is wanted in {folder}; {came}; name a folder with one")
+        raise DatasetError(f"one file such as NAME-train.tsv is wanted in {folder}; {came}; name a folder with one")
     index = meant[0]
     name = index.name.removesuffix("-train.tsv")
     lists = [place / each for place in (index.parent, *places) for each in LISTS]
@@ -133,7 +133,7 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
     music = [Path(audio)] if audio else [place / each for place in (folder, index.parent) for each in AUDIO]
     found = next((place for place in music if any(locate(place, track.path).is_file() for track in train.tracks)), None)
     if found is None:
-        raise BadDataset(
+        raise DatasetError(
             f"no training track is in {', '.join(map(str, dict.fromkeys(music)))}; name the audio's folder"
         )
     if own.is_file():
@@ -162,7 +162,7 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     if not tracks:
         faults.append("it lists no tracks")
     if faults:
-        raise BadDataset(f"{path} cannot be used: {errors.listed(faults)}")
+        raise DatasetError(f"{path} cannot be used: {errors.join_errors(faults)}")
     return Split(tuple(tracks), known)
 
 
@@ -172,7 +172,7 @@ def scan(path: str | Path) -> tuple[list[Track], list[str]]:
     if lines[:1] and tuple(lines[0].split("\t")[:6]) == HEADER:
         lines = lines[1:]
     else:
-        raise BadDataset(f"{path} does not begin with the header {' '.join(HEADER)}, separated by tabs")
+        raise DatasetError(f"{path} does not begin with the header {' '.join(HEADER)}, separated by tabs")
     tracks, faults, seen = [], [], set()
     for number, line in enumerate(lines, start=2):
         cells = line.split("\t")
@@ -241,7 +241,7 @@ def read_sums(path: str | Path) -> dict[str, str]:
         elif sums.setdefault(name, digest) != digest:
             faults.append(f"line {number}: {name} comes with two checksums")
     if faults or not sums:
-        raise BadDataset(f"{path} is no list of checksums: {errors.listed(faults) or 'it is empty'}")
+        raise DatasetError(f"{path} is no list of checksums: {errors.join_errors(faults) or 'it is empty'}")
     return sums
 
 
@@ -266,6 +266,6 @@ def _lines(path: str | Path) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
     except (OSError, ValueError) as error:  # ValueError: it is no UTF-8, or no file can be called that
-        raise BadDataset(f"{path} cannot be read as a text file: {error}") from error
+        raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
     # not splitlines, which also parts at what may stand in a name
     return text.removesuffix("\n").split("\n") if text else []

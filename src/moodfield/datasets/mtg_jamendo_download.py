@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 
 from moodfield import errors, files
 from moodfield.datasets import download, mtg_jamendo
-from moodfield.datasets.download import Patience
-from moodfield.errors import BadConfig, BadDataset, BadDownload, MoodfieldError
+from moodfield.datasets.download import RetryPolicy
+from moodfield.errors import ConfigError, DatasetError, DownloadError, MoodfieldError
 
 REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/1b4fa8c32e076c73b5175c1703ae805b4109309d"
 """the dataset's own repository, at the commit of 9 July 2024"""
@@ -73,11 +73,11 @@ MOST_MEMBERS = 100_000
 HEADERS = (b"x", b"g", b"X", b"L", b"K")
 """the types of what only says more of the next file"""
 
-Told = Callable[[str, int, int | None], None]
+ProgressCallback = Callable[[str, int, int | None], None]
 """told, from any thread, of a tar, its bytes that are here, and those that there will be if the server says it"""
 
 
-class Kind(StrEnum):
+class AudioQuality(StrEnum):
     """In which form the music comes."""
 
     AUDIO = "audio"
@@ -97,14 +97,14 @@ class Lists:
 def fetch(
     to: Path,
     *,
-    kind: Kind = Kind.LOW,
+    kind: AudioQuality = AudioQuality.LOW,
     parts: int | None = None,
     lists: Path | None = None,
     mirrors: Sequence[str] = tuple(MIRRORS),
     jobs: int = 4,
     keep_tars: bool = False,
-    patience: Patience | None = None,
-    told: Told = lambda *_: None,
+    patience: RetryPolicy | None = None,
+    told: ProgressCallback = lambda *_: None,
 ) -> Iterator[tuple[str, int | MoodfieldError]]:
     """Fetch and unpack the mood/theme subset below `to`; for each tar how many files it had, or why it failed.
 
@@ -114,11 +114,11 @@ def fetch(
     remembered, and its tar deleted unless `keep_tars`; it can be interrupted at any moment and goes on where it
     stopped. One tar that fails stops no other. Refuses what cannot begin.
     """
-    bases = [name if "://" in name else errors.lookup(MIRRORS, name, what="mirror") for name in mirrors]
+    bases = [name if "://" in name else errors.get_or_suggest(MIRRORS, name, what="mirror") for name in mirrors]
     found = gather(to, kind, lists=lists, patience=patience)
     wanted = list(found.tars.items())[:parts]
     if not wanted or jobs < 1:
-        raise BadConfig(f"{parts} parts and {jobs} jobs came; wanted at least one of each")
+        raise ConfigError(f"{parts} parts and {jobs} jobs came; wanted at least one of each")
     stop = threading.Event()
 
     def pause(seconds: float) -> None:
@@ -160,7 +160,7 @@ def fetch(
         pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patience | None = None) -> Lists:
+def gather(to: Path, kind: AudioQuality, *, lists: Path | None = None, patience: RetryPolicy | None = None) -> Lists:
     """Put the index of the subset and its lists of checksums into `to`, from a clone or folder, or fetched; the lists.
 
     A folder may lack anything but the list of tars. Refuses lists that cannot be had, or cannot be right.
@@ -176,13 +176,13 @@ def gather(to: Path, kind: Kind, *, lists: Path | None = None, patience: Patienc
             _copy(source, to / name)
     tars, tracks = (to / f"autotagging_moodtheme_{kind}_sha256_{what}.txt" for what in ("tars", "tracks"))
     if not tars.is_file():
-        raise BadDataset(
+        raise DatasetError(
             f"{lists} has no {tars.name}, nor data/download/{tars.name}; wanted a clone of the dataset's repository"
         )
     found = Lists(mtg_jamendo.read_sums(tars), mtg_jamendo.read_sums(tracks) if tracks.is_file() else {})
     strange = [name for name in found.tars if PurePosixPath(name).name != name or not name.endswith(".tar")]
     if strange:
-        raise BadDataset(f"{tars} lists what are no names of tars: {', '.join(strange[:20])}")
+        raise DatasetError(f"{tars} lists what are no names of tars: {', '.join(strange[:20])}")
     return found
 
 
@@ -192,7 +192,7 @@ def unpack(
     """Put the files of a tar below `to`, each whole or not at all; their paths and bytes.
 
     `tracks` has the SHA-256 of every file there may be; empty, it allows all. `on` is called before each file, and may
-    raise to stop. Refuses with `BadDataset`, all faults at once and before anything is written, a tar that holds
+    raise to stop. Refuses with `DatasetError`, all faults at once and before anything is written, a tar that holds
     anything but files and folders that belong below `to`, or too much; and a file with another checksum.
     """
     try:
@@ -200,12 +200,12 @@ def unpack(
         with tarfile.open(tar, "r:", tarinfo=_Member) as archive:
             members, faults = _examined(archive, to, tracks)
             if faults:
-                raise BadDataset(f"{tar.name} was not unpacked: {errors.listed(faults)}; get another copy of it")
+                raise DatasetError(f"{tar.name} was not unpacked: {errors.join_errors(faults)}; get another copy of it")
             for member in members:
                 on()
                 _extract(archive, member, to / member.name, tracks.get(member.name))
     except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise BadDataset(
+        raise DatasetError(
             f"{tar.name} is no whole tar: {error or type(error).__name__}; get another copy of it"
         ) from error
     return {member.name: member.size for member in members}
@@ -234,7 +234,7 @@ def _came_to(done: "Future[int]", name: str) -> int | MoodfieldError:
     except MoodfieldError as error:
         return error
     except OSError as error:
-        return BadDownload(f"{name} cannot be unpacked: {download.remedy(error, 'what is whole stays')}")
+        return DownloadError(f"{name} cannot be unpacked: {download.os_error_hint(error, 'what is whole stays')}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -322,4 +322,4 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sh
             file.write(block)
             digest.update(block)
         if sha256 not in (None, digest.hexdigest()):
-            raise BadDataset(f"{member.name} has another checksum than in the list; get another copy of its tar")
+            raise DatasetError(f"{member.name} has another checksum than in the list; get another copy of its tar")

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int64
 from moodfield import audio, files, parallel, tags
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.errors import BadAudio, BadConfig, BadDataset, MoodfieldError
+from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldError
 
 Thing = TypeVar("Thing")
 
@@ -28,7 +28,7 @@ TOLERANCE = 1.0
 """seconds by which the music may be longer or shorter than the index says: codecs pad, and the index rounds"""
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What can be wrong."""
 
     INDEX = "index"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 class Fault:
     """One thing that is wrong with a dataset."""
 
-    kind: Kind
+    kind: FaultKind
     """what sort of thing"""
     track: str
     """the id of the track; empty if it is a line of an index"""
@@ -124,16 +124,16 @@ def scan(indexes: Sequence[str | Path]) -> tuple[list[Track], list[Fault]]:
     ids: dict[str, str | Path] = {}
     for index in dict.fromkeys(indexes):
         found, wrong = mtg_jamendo.scan(index)
-        faults += [Fault(Kind.INDEX, "", str(index), each) for each in wrong]
+        faults += [Fault(FaultKind.INDEX, "", str(index), each) for each in wrong]
         for track in found:
             home, namesake = paths.get(track.path), ids.setdefault(track.id, index)
             if home is not None:
                 words = f"{index} lists it {'twice' if home == index else f'as well as {home}'}"
-                faults.append(Fault(Kind.INDEX, track.id, track.path, words))
+                faults.append(Fault(FaultKind.INDEX, track.id, track.path, words))
                 continue
             if namesake != index:
                 words = f"{namesake} has another track of this id"
-                faults.append(Fault(Kind.INDEX, track.id, track.path, words))
+                faults.append(Fault(FaultKind.INDEX, track.id, track.path, words))
             paths[track.path] = index
             tracks.append(track)
     return tracks, faults
@@ -172,17 +172,17 @@ def check(
     or more. Refuses what is no folder.
     """
     if not Path(folder).is_dir():
-        raise BadDataset(f"{folder} is no folder; name the one that the paths of the tracks are below")
+        raise DatasetError(f"{folder} is no folder; name the one that the paths of the tracks are below")
     if not tolerance >= 0:
-        raise BadConfig(f"a tolerance of {tolerance} s came; wanted 0 s or more")
+        raise ConfigError(f"a tolerance of {tolerance} s came; wanted 0 s or more")
     known = None if vocabulary is None else tags.vocabulary(vocabulary)
     work = (_work(track, folder, sums) for track in tracks)
-    for each, result in parallel.each(partial(_examine, tolerance=tolerance, decode=decode), work, jobs=jobs):
+    for each, result in parallel.map(partial(_examine, tolerance=tolerance, decode=decode), work, jobs=jobs):
         faults = [] if known is None else _strangers(each.track, known)
         if sums is not None and each.sha256 is None and each.file.is_file():
-            faults.append(_fault(Kind.CHECKSUM, each.track, f"{each.file.name} is not in the list of checksums"))
+            faults.append(_fault(FaultKind.CHECKSUM, each.track, f"{each.file.name} is not in the list of checksums"))
         if isinstance(result, MoodfieldError):
-            faults.append(_fault(Kind.UNREADABLE, each.track, str(result)))
+            faults.append(_fault(FaultKind.UNREADABLE, each.track, str(result)))
         else:
             faults += result
         yield each.track, faults
@@ -192,7 +192,7 @@ def digests(
     tracks: Sequence[Track], folder: str | Path, *, jobs: int = 1
 ) -> Iterator[tuple[Track, str | MoodfieldError]]:
     """The SHA-256 of the file of every track below `folder`, for a dataset without a list; or why there is none."""
-    found = parallel.each(_digest, [mtg_jamendo.locate(folder, track.path) for track in tracks], jobs=jobs)
+    found = parallel.map(_digest, [mtg_jamendo.locate(folder, track.path) for track in tracks], jobs=jobs)
     for track, (_, result) in zip(tracks, found, strict=True):
         yield track, result
 
@@ -260,30 +260,30 @@ def _examine(work: _Work, *, tolerance: float, decode: bool) -> list[Fault]:
     """What is wrong with the file of a track."""
     track, faults = work.track, []
     if not os.path.isfile(work.file):  # noqa: PTH113  (Path.is_file would raise where it may not look)
-        return [_fault(Kind.MISSING, track, f"{work.file} does not exist")]
+        return [_fault(FaultKind.MISSING, track, f"{work.file} does not exist")]
     try:
         if work.sha256 is not None and (came := files.sha256(work.file)) != work.sha256:
             words = f"{work.file} has the SHA-256 {came[:8]}…, {work.sha256[:8]}… was wanted"
-            faults.append(_fault(Kind.CHECKSUM, track, words))
+            faults.append(_fault(FaultKind.CHECKSUM, track, words))
     except OSError as error:
-        return [_fault(Kind.UNREADABLE, track, f"{work.file} cannot be read: {error.strerror}")]
+        return [_fault(FaultKind.UNREADABLE, track, f"{work.file} cannot be read: {error.strerror}")]
     try:
         lasts = audio.seconds(work.file) if decode else track.seconds
-    except BadAudio as error:
-        return [*faults, _fault(Kind.UNREADABLE, track, str(error))]
+    except AudioError as error:
+        return [*faults, _fault(FaultKind.UNREADABLE, track, str(error))]
     if abs(lasts - track.seconds) > tolerance:
         words = f"{work.file} lasts {lasts:.1f} s, {track.seconds:.1f} s were wanted"
-        faults.append(_fault(Kind.DURATION, track, words))
+        faults.append(_fault(FaultKind.DURATION, track, words))
     return faults
 
 
 def _strangers(track: Track, known: Sequence[str]) -> list[Fault]:
     """The tags of a track that are not in the vocabulary."""
     names = [tag for tag in track.tags if tag not in known]
-    return [_fault(Kind.TAG, track, f"{', '.join(names)} not in the vocabulary")] if names else []
+    return [_fault(FaultKind.TAG, track, f"{', '.join(names)} not in the vocabulary")] if names else []
 
 
-def _fault(kind: Kind, track: Track, message: str) -> Fault:
+def _fault(kind: FaultKind, track: Track, message: str) -> Fault:
     return Fault(kind, track.id, track.path, message)
 
 
@@ -292,4 +292,4 @@ def _digest(file: Path) -> str:
         return files.sha256(file)
     except (OSError, ValueError) as error:  # the latter of a name that can be none
         why = getattr(error, "strerror", None) or error
-        raise BadAudio("unreadable", f"{str(file)!r} cannot be read: {why}; check its name") from error
+        raise AudioError("unreadable", f"{str(file)!r} cannot be read: {why}; check its name") from error

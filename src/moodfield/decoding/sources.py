@@ -1,6 +1,6 @@
 """Sources: paths, bytes, file objects and samples become what a decoder reads.
 
-In: whatever somebody gives. Out: an open binary file, or samples of all channels; or a `BadAudio` that says why not.
+In: whatever somebody gives. Out: an open binary file, or samples of all channels; or a `AudioError` that says why not.
 Knows nothing of: what is in a file.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from moodfield.decoding import decoders
 from moodfield.decoding.byte_ranges import BinaryFile
 from moodfield.decoding.decoders import Samples
-from moodfield.errors import BadAudio
+from moodfield.errors import AudioError
 
 READ_AHEAD = 2**18
 """bytes of a file that are read at a time"""
@@ -32,7 +32,7 @@ REASONS = {
     "unreadable": "a file that plays; export or download it again",
     "not-samples": "an array of real numbers of shape (samples,), (samples, channels) or (channels, samples)",
 }
-"""every `BadAudio.reason` of this module, with what is expected and what to do"""
+"""every `AudioError.reason` of this module, with what is expected and what to do"""
 
 
 @contextmanager
@@ -134,5 +134,5 @@ def _opened_path(path: Path) -> io.BufferedReader:
         raise _bad("unreadable", f"{path} cannot be opened ({error.strerror})") from error
 
 
-def _bad(reason: str, came: str) -> BadAudio:
-    return BadAudio(reason, f"{came}: wanted {REASONS[reason]}")
+def _bad(reason: str, came: str) -> AudioError:
+    return AudioError(reason, f"{came}: wanted {REASONS[reason]}")

@@ -22,17 +22,17 @@ from moodfield.card import Card
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.distillation import model_card, speed_perturbation, teacher
-from moodfield.distillation.model_card import Opinions, Terms
-from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
+from moodfield.distillation.model_card import CardText, ThresholdedScores
+from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
 from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, recipe, run_folder, validation
 from moodfield.training.augment import AugmentConfig
 from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, Material, TrackTruth, WindowTruth
+from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
 from moodfield.training.loop import Epoch
-from moodfield.training.mel_cache import Statistics, Store
-from moodfield.training.pipeline import Heard, Place
+from moodfield.training.mel_cache import MelCache, Statistics
+from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.run_folder import TRUTH, VOCABULARY
 from moodfield.training.schedule import ScheduleConfig
@@ -42,7 +42,7 @@ COLUMNS = ("split", "package", "path", "seconds", "licence")
 
 STUDENT = Recipe(
     net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
-    mel=MelConfig(rate=12_000, window=1_024, overlap=0.25, bands=128, kind="plain"),
+    mel=MelConfig(sample_rate=12_000, n_fft=1_024, hop_length=768, n_mels=128, kind="plain"),
     batch=BatchConfig(clip_seconds=teacher.WINDOW),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
@@ -75,41 +75,43 @@ def read_manifest(path: str | Path) -> Music:
         text = Path(path).read_bytes()
         rows = list(csv.DictReader(io.StringIO(text.decode(), newline=""), delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadDataset(f"{path} cannot be read as a manifest of music: {error}") from error
+        raise DatasetError(f"{path} cannot be read as a manifest of music: {error}") from error
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:
-        raise BadDataset(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}")
     tracks: dict[str, list[Track]] = {"train": [], "heldout": []}
     licences: dict[str, dict[str, None]] = {}
     for row in rows:
         name = f"{row['package']}/{row['path']}"
         if not row["package"] or not row["path"] or any(map(mtg_jamendo.leaves_folder, (row["package"], row["path"]))):
-            raise BadDataset(f"{path}: {name!r} leaves the folder of the music; give paths below it")
+            raise DatasetError(f"{path}: {name!r} leaves the folder of the music; give paths below it")
         if row["split"] not in tracks:
-            raise BadDataset(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
+            raise DatasetError(f"{path}: split {row['split']!r} of {name}; 'train' and 'heldout' are known")
         try:
             seconds = float(row["seconds"])
         except (TypeError, ValueError) as error:  # a short row has None
-            raise BadDataset(f"{path}: {row['seconds']!r} seconds of {name}; give a number") from error
+            raise DatasetError(f"{path}: {row['seconds']!r} seconds of {name}; give a number") from error
         if row["licence"] is None:
-            raise BadDataset(f"{path}: no licence of {name}, whose row is too short")
+            raise DatasetError(f"{path}: no licence of {name}, whose row is too short")
         tracks[row["split"]].append(Track(name, name, seconds, ()))
         licences.setdefault(row["package"], {})[row["licence"]] = None
     for split, known in tracks.items():
         if not known:
-            raise BadDataset(f"{path} has no track in split {split!r}; some packages are learned from, others held out")
+            raise DatasetError(
+                f"{path} has no track in split {split!r}; some packages are learned from, others held out"
+            )
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
     named = {package: ", ".join(kinds) for package, kinds in licences.items()}
     return Music(train, heldout, named, hashlib.sha256(text).hexdigest())
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationData:
     """What a student learns, and what it is judged by."""
 
-    learn: Material
+    learn: ClipDataset
     """mels of the training packages, and what the teacher said of their windows"""
-    judge: Material
+    judge: ClipDataset
     """the same of the packages held out"""
     learned: tuple[Track, ...]
     """the tracks of `learn`, in its order"""
@@ -119,15 +121,15 @@ class Lesson:
     """of the mels of `learn`"""
 
 
-def lesson(
+def prepare(
     plan: Recipe,
     found: Music,
     checkpoint: str | Path,
-    place: Place,
+    place: RunPaths,
     *,
     speeds: Sequence[float] = (),
-    heard: Heard = lambda *_: None,
-) -> Lesson:
+    heard: ProgressCallback = lambda *_: None,
+) -> DistillationData:
     """Compute the teacher's logits and the student's mels of all music once; what cannot be read is left out.
 
     Music to learn from also comes at other `speeds`: more music, with a truth of its own.
@@ -141,9 +143,11 @@ def lesson(
     judge = _part(plan, model, found.heldout.tracks, place, heard)
     mels = tuple(stored for part in parts for stored in part.material.mels)
     windows = tuple(rows for part in parts for rows in part.windows)
-    learn = Material(mels, WindowTruth(windows, teacher.STEP * plan.mel.frames_per_second))
+    learn = ClipDataset(mels, WindowTruth(windows, teacher.STEP * plan.mel.frames_per_second))
     statistics = mel_cache.statistics([(part.mels, part.tracks) for part in parts])
-    return Lesson(learn, judge.material, tuple(t for part in parts for t in part.tracks), judge.tracks, statistics)
+    return DistillationData(
+        learn, judge.material, tuple(t for part in parts for t in part.tracks), judge.tracks, statistics
+    )
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,12 @@ class _Part:
     """The tracks of one folder that teacher and student could read."""
 
     tracks: tuple[Track, ...]
-    mels: Store
-    material: Material
+    mels: MelCache
+    material: ClipDataset
     windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
 
 
-def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: Place, heard: Heard) -> _Part:
+def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: RunPaths, heard: ProgressCallback) -> _Part:
     """The teacher's logits and the student's mels of the tracks of one folder."""
     failed = set()
     for track, result in teacher.compute(model, tracks, place.music, jobs=place.jobs):
@@ -165,13 +169,13 @@ def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: Place, hear
         failed |= {track} if error else set()
     kept = tuple(tracks[row] for row in pipeline.gather(tracks, plan, place, heard=heard) if tracks[row] not in failed)
     mels, truth = place.mels(plan.mel), teacher.truth(model, kept, place.music, plan.mel)
-    return _Part(kept, mels, Material(tuple(map(mels.open, kept)), truth), truth.windows)
+    return _Part(kept, mels, ClipDataset(tuple(map(mels.open, kept)), truth), truth.windows)
 
 
-def _copies(tracks: Sequence[Track], place: Place, speed: float, heard: Heard) -> list[Track]:
+def _copies(tracks: Sequence[Track], place: RunPaths, speed: float, heard: ProgressCallback) -> list[Track]:
     """The tracks at another speed; of one that cannot be read, neither teacher nor student will have anything."""
     found = []
-    for track, copy in speed_perturbation.play(tracks, place.music, place.store, speed, jobs=place.jobs):
+    for track, copy in speed_perturbation.perturb(tracks, place.music, place.store, speed, jobs=place.jobs):
         if isinstance(copy, MoodfieldError):
             heard(track, copy)
             heard(track, copy)
@@ -184,14 +188,14 @@ def distill(
     plan: Recipe,
     found: Music,
     checkpoint: str | Path,
-    place: Place,
+    place: RunPaths,
     *,
     speeds: Sequence[float] = (),
     measured: Path | None = None,
-    judged: model_card.Judged | None = None,
-    terms: Terms = model_card.UNSAID,
+    judged: model_card.TeacherCalibration | None = None,
+    terms: CardText = model_card.UNSAID,
     appendix: str = "",
-    heard: Heard = lambda *_: None,
+    heard: ProgressCallback = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
     """Teach a student what a teacher says of every window of music, and leave it as a model folder in the run.
@@ -206,8 +210,8 @@ def distill(
     `judged`, holds for its student. Its card says the `terms`, and ends with the `appendix`. What was trained is not
     trained again when the command is repeated, and the model folder of before stays until a new one takes its place.
     """
-    if distributed.several():
-        raise BadConfig("several processes came; distill is one process, which uses every core")
+    if distributed.is_distributed():
+        raise ConfigError("several processes came; distill is one process, which uses every core")
     for speed in speeds:
         speed_perturbation.check(speed)
     fed = _fed(checkpoint, found, speeds)
@@ -221,13 +225,13 @@ def distill(
         files.restore_directory(best)
         for model in (folder, best):
             export.check_folder(model)
-        given = lesson(plan, music, checkpoint, place, speeds=speeds, heard=heard)
+        given = prepare(plan, music, checkpoint, place, speeds=speeds, heard=heard)
         run_folder.claim(place.run, plan, decided, cache=place.store)
         vocabulary = found.train.vocabulary
         net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
         loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
         draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
-        export.export(net, judged.tell(draft) if judged else draft, folder)
+        export.export(net, judged.apply_to(draft) if judged else draft, folder)
         cost = model_card.cost([place.run, *([measured] if measured else [])])
         origin = {**terms.origin, **fed, "seed": str(plan.seed), "cost": cost}
         student = replace(_described(folder, given, found, before, judged, origin), limits=terms.limits)
@@ -238,15 +242,17 @@ def distill(
 
 def _described(
     folder: Path,
-    given: Lesson,
+    given: DistillationData,
     found: Music,
     before: Card | None,
-    judged: model_card.Judged | None,
+    judged: model_card.TeacherCalibration | None,
     origin: Mapping[str, str],
 ) -> Card:
     """The card of the student in a folder: thresholds, what is measured, and where it comes from."""
     draft, (taught_by, student, names) = card.read(folder), _opinions(folder, given, found, judged)
-    figures, examples = (before.figures, before.examples) if before else model_card.seen(taught_by, student, names)
+    figures, examples = (
+        (before.figures, before.examples) if before else model_card.evaluate_student(taught_by, student, names)
+    )
     origin = {
         **origin,
         **draft.origin,
@@ -278,18 +284,18 @@ def _fed(checkpoint: str | Path, found: Music, speeds: Sequence[float]) -> dict[
 
 
 def _opinions(
-    folder: Path, given: Lesson, found: Music, judged: model_card.Judged | None
-) -> tuple[Opinions, Opinions, list[str]]:
+    folder: Path, given: DistillationData, found: Music, judged: model_card.TeacherCalibration | None
+) -> tuple[ThresholdedScores, ThresholdedScores, list[str]]:
     """What the teacher says of all music, what the student in a model folder says; what held-out tracks are called."""
     pieces, tracks = _own(given, found)
     heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
     known = judged.calibration.scores if judged else calibration.sigmoid
-    teachers = Opinions(known(pieces.truth.tracks()), heldout, priors)
-    student = Opinions(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teachers)
+    teachers = ThresholdedScores(known(pieces.truth.tracks()), heldout, priors)
+    student = ThresholdedScores(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teachers)
     return teachers, student, [_title(track) for track in itertools.compress(tracks, heldout)]
 
 
-def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
+def _own(given: DistillationData, found: Music) -> tuple[ClipDataset, tuple[Track, ...]]:
     """All the music as it is, every track once: at other speeds it is no music of its own."""
     known = {track for split in (found.train, found.heldout) for track in split.tracks}
     parts = ((given.learned, given.learn), (given.judged, given.judge))
@@ -300,7 +306,7 @@ def _own(given: Lesson, found: Music) -> tuple[Material, tuple[Track, ...]]:
         if track in known
     }
     mels, rows = zip(*kept.values(), strict=True)
-    return Material(mels, TrackTruth(np.stack(rows))), tuple(kept)
+    return ClipDataset(mels, TrackTruth(np.stack(rows))), tuple(kept)
 
 
 def _title(track: Track) -> str:
@@ -308,22 +314,26 @@ def _title(track: Track) -> str:
     return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
-def _card_of(measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.Judged | None) -> Card:
+def _card_of(
+    measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.TeacherCalibration | None
+) -> Card:
     """The card of a run that learned in the same way from the training packages alone."""
     if recipe.read(measured / run_folder.RECIPE) != plan:
-        raise BadRun(f"{measured} was trained by another recipe; its figures say nothing of this one")
+        raise RunError(f"{measured} was trained by another recipe; its figures say nothing of this one")
     known = card.read(measured / tagger.BEST)
     for what, own in fed.items():
         if (other := known.origin.get(what)) != own:
-            raise BadRun(f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this")
+            raise RunError(
+                f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this"
+            )
     if known.origin.get("held out", "").endswith(HELD_OUT_BEFORE):
-        raise BadRun(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
+        raise RunError(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
     if not _told_alike(known, judged):
-        raise BadRun(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
+        raise RunError(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
     return known
 
 
-def _told_alike(known: Card, judged: model_card.Judged | None) -> bool:
+def _told_alike(known: Card, judged: model_card.TeacherCalibration | None) -> bool:
     """Whether a card says what scores mean as it would be said now; fits of two machines differ in the last digits."""
     if not known.calibration or not judged:
         return known.calibration is None and judged is None

@@ -20,7 +20,7 @@ from moodfield import calibration, card, errors, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
 from moodfield.datasets import mtg_jamendo
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.evaluation import calibration_fit, metrics, submissions, threshold_selection
 from moodfield.training import log
 
@@ -39,7 +39,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Terms:
+class CardText:
     """What a card says that cannot be measured: whoever gives a model away says it."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -57,29 +57,31 @@ class Terms:
 
     def __post_init__(self) -> None:
         if clash := KNOWN & self.origin.keys():
-            raise BadConfig(
+            raise ConfigError(
                 f"terms say {', '.join(sorted(clash))}, which a card knows without being told; leave it out"
             )
 
 
-UNSAID = Terms()
+UNSAID = CardText()
 """what a card says if nobody says more"""
 
 
-def read_terms(path: str | Path) -> Terms:
-    """The terms in a TOML file, whose keys are the attributes of `Terms`; refuses others with `BadConfig`."""
+def read_card_text(path: str | Path) -> CardText:
+    """The terms in a TOML file, whose keys are the attributes of `CardText`; refuses others with `ConfigError`."""
     try:
-        return TypeAdapter(Terms).validate_json(json.dumps(tomllib.loads(Path(path).read_text("utf-8"))), strict=True)
+        return TypeAdapter(CardText).validate_json(
+            json.dumps(tomllib.loads(Path(path).read_text("utf-8"))), strict=True
+        )
     except ValidationError as error:
-        raise BadConfig(f"{path}: {errors.misfits(error.errors())}") from error
+        raise ConfigError(f"{path}: {errors.format_validation_errors(error.errors())}") from error
     except TypeError as error:
-        raise BadConfig(f"{path}: {error}; terms are plain text in TOML, and lists and tables of it") from error
+        raise ConfigError(f"{path}: {error}; terms are plain text in TOML, and lists and tables of it") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BadConfig(f"{path} cannot be read as terms, which are TOML: {error}") from error
+        raise ConfigError(f"{path} cannot be read as terms, which are TOML: {error}") from error
 
 
 @dataclass(frozen=True)
-class Judged:
+class TeacherCalibration:
     """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
 
     calibration: Calibration
@@ -91,14 +93,14 @@ class Judged:
     origin: str
     """where all this comes from, in words"""
 
-    def tell(self, described: Card) -> Card:
+    def apply_to(self, described: Card) -> Card:
         """The card with all of this, and the same decisions."""
         found = card.calibrated(described, self.calibration, priors=self.priors)
         origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
         return replace(found, origin=origin, figures=figures | dict(self.figures))
 
 
-def judge(predictions: str | Path, splits: str | Path) -> Judged:
+def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCalibration:
     """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
 
     `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
@@ -125,11 +127,11 @@ def judge(predictions: str | Path, splits: str | Path) -> Judged:
         f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks; that it "
         "holds for a student, and for other music, is assumed, not measured"
     )
-    return Judged(found.calibration, tuple(train.priors.tolist()), figures, origin)
+    return TeacherCalibration(found.calibration, tuple(train.priors.tolist()), figures, origin)
 
 
 @dataclass(frozen=True)
-class Opinions:
+class ThresholdedScores:
     """What somebody says of music: scores of 0 … 1 of the tracks learned from, then of those held out."""
 
     scores: Float[np.ndarray, "tracks tags"]
@@ -138,7 +140,7 @@ class Opinions:
     """which of them are held out"""
     priors: tuple[float, ...] | None = None
     """what their log-odds are compared with, if it is known"""
-    like: "Opinions | None" = None
+    like: "ThresholdedScores | None" = None
     """whose decisions they are to be like: those of the teacher who taught to say so"""
 
     @cached_property
@@ -153,13 +155,17 @@ class Opinions:
         return metrics.decide(self.scores, self.thresholds)
 
     @cached_property
-    def learned(self) -> "Opinions":
+    def learned(self) -> "ThresholdedScores":
         """Those of the tracks learned from alone."""
         own = ~self.heldout
-        return Opinions(self.scores[own], self.heldout[own], self.priors, self.like.learned if self.like else None)
+        return ThresholdedScores(
+            self.scores[own], self.heldout[own], self.priors, self.like.learned if self.like else None
+        )
 
 
-def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
+def evaluate_student(
+    teacher: ThresholdedScores, student: ThresholdedScores, names: Sequence[str]
+) -> tuple[dict[str, float], tuple[Example, ...]]:
     """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
 
     `names` are what the held-out tracks are called. Both decide by thresholds of their own.
@@ -170,7 +176,7 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
     narrow = [metrics.decide(scores, student.learned.thresholds), metrics.decide(wanted, teacher.learned.thresholds)]
     figures = threshold_selection.agreement(wanted, scores, decided[1], priors=student.priors) | _decided(*decided)
     figures |= {f"{name}, {NARROW}": value for name, value in _decided(*narrow).items()}
-    order = threshold_selection.by_agreement(wanted, scores, decided[1], decided[0])
+    order = threshold_selection.rank_by_agreement(wanted, scores, decided[1], decided[0])
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
     return figures, tuple(Example(names[row], said[0][row], said[1][row]) for row in shown)
@@ -179,7 +185,7 @@ def seen(teacher: Opinions, student: Opinions, names: Sequence[str]) -> tuple[di
 def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
     """How sensible decisions of a student look, and how much they are its teacher's."""
     shared = float(threshold_selection.shared(student, teacher).mean())
-    return threshold_selection.manners(student) | {
+    return threshold_selection.decision_statistics(student) | {
         "tags that both decide, of those that either does, mean over tracks": shared
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from moodfield import audio, files
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadConfig, MoodfieldError
+from moodfield.errors import ConfigError, MoodfieldError
 from moodfield.training import digests, mel_cache
 from moodfield.training.digests import AudioFile, Digest, Digests
 
@@ -31,18 +31,20 @@ HEADER = 44
 
 
 def check(speed: float) -> None:
-    """Refuse with `BadConfig` a speed that makes no music, or none that is not there already."""
+    """Refuse with `ConfigError` a speed that makes no music, or none that is not there already."""
     if not SLOWEST <= speed <= FASTEST or speed == 1:
-        raise BadConfig(f"a speed of {speed} came, wanted is {SLOWEST} to {FASTEST}, and not 1, which is there already")
+        raise ConfigError(
+            f"a speed of {speed} came, wanted is {SLOWEST} to {FASTEST}, and not 1, which is there already"
+        )
 
 
 def folder(cache: str | Path, speed: float) -> Path:
-    """The folder of the copies at a speed, below that of a cache; paths of the tracks that `play` gives start there."""
+    """The folder of the copies at a speed, below that of a cache; paths of the tracks of `perturb` start there."""
     check(speed)
     return Path(cache) / f"speed-{float(speed)!r}"
 
 
-def play(
+def perturb(
     tracks: Sequence[Track], music: str | Path, cache: str | Path, speed: float, *, jobs: int = 1
 ) -> Iterator[tuple[Track, Track | MoodfieldError]]:
     """Every track with its copy at a speed, as a track below `folder`, or with the error if it cannot be read.
@@ -83,7 +85,7 @@ def _play(target: Path, speed: float, source: AudioFile) -> tuple[Path, Digest]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as written:
         written.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
-        for block in audio.blocks(source.path, rate=round(RATE / speed)):
+        for block in audio.blocks(source.path, sample_rate=round(RATE / speed)):
             written.writeframes(np.rint(np.clip(block, -1, 1) * FULL).astype("<i2").tobytes())
     digests.check_unchanged(source.path, digest)
     return path, digest

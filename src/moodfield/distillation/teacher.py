@@ -12,7 +12,7 @@ import numpy as np
 
 from moodfield import arrays, audio, card, files, mel, nets, tagger, tags
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadDataset, BadModel, MoodfieldError
+from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import digests, export, mel_cache
@@ -32,11 +32,11 @@ def model_of(checkpoint: str | Path, folder: str | Path) -> Path:
     model = Path(folder) / f"teacher-{digest[:12]}" / "model"
     try:
         card.read(model)
-    except BadModel:  # not there yet, or damaged
+    except ModelError:  # not there yet, or damaged
         plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
         described = export.describe(
             plan,
-            net := nets.published(checkpoint),
+            net := nets.load_pretrained(checkpoint),
             tags.MOODS_AND_THEMES,
             name="vggish",
             summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
@@ -66,7 +66,7 @@ def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelC
     windows = tuple(
         arrays.read_array(
             mel_cache.entry(model.parent, known.of(track)), np.float32, shape,
-            remedy=f"give the same command again: the logits for {track.id} are computed anew", error=BadDataset,
+            remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
     )  # fmt: skip
@@ -74,11 +74,11 @@ def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelC
 
 
 def sha256(checkpoint: str | Path) -> str:
-    """The SHA-256 of a checkpoint; refuses with `BadModel` one that cannot be read."""
+    """The SHA-256 of a checkpoint; refuses with `ModelError` one that cannot be read."""
     try:
         return files.sha256(Path(checkpoint))
     except OSError as error:
-        raise BadModel(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
+        raise ModelError(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
 
 
 def _complete(model: Path, digest: str) -> Path | None:
@@ -93,7 +93,7 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     if (path := _complete(model, digest.sha256)) is not None:
         return path, digest
     listener = Listener(_member(model))
-    for piece in mel.stream(audio.Reader(source.path, rate=mel.ORGANISERS.rate), mel.ORGANISERS):
+    for piece in mel.stream(audio.Reader(source.path, rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
         listener.push(piece)
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)

@@ -15,19 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, Report
 
 RESAMPLES = 1_000
-LEVEL = 0.95
+CONFIDENCE = 0.95
 """share of the resamples that an interval holds"""
 ENOUGH = 5
 """positives, and negatives, from which on a tag has intervals and p: with 2 of them, two systems that know nothing
 differ in 38 of 100 tests with p < 0.05, with 3 in 13, with 5 in 7"""
 TRACKS = 20
 """from which on anything has them; *chosen by us*"""
-TOGETHER = 32
+BATCH_RESAMPLES = 32
 """resamples that are weighed together: their weights of one tag stay in the cache of a core"""
 PAIRS = 2**26
 """weights of tracks and tags that may be in memory at once; with more pairs, fewer resamples are weighed together"""
@@ -146,19 +146,21 @@ def bootstrap(
     Systems must have judged equally many tracks; anything else is refused.
     """
     if resamples < 1:
-        raise BadConfig(f"resamples={resamples}; at least one is needed, and {RESAMPLES} make a good interval")
+        raise ConfigError(f"resamples={resamples}; at least one is needed, and {RESAMPLES} make a good interval")
     counts = {system.shape[0] for system in systems}
     if len(counts) != 1:
-        raise BadScores(f"systems came with {sorted(counts)} tracks; give one or more, of the same tracks")
+        raise ScoresError(f"systems came with {sorted(counts)} tracks; give one or more, of the same tracks")
     found: list[list[tuple[dict[str, AnyArray], dict[str, AnyArray]]]] = [[] for _ in systems]
     pairs = max(system.shape[0] * system.shape[1] for system in systems)
-    for weights in draw(counts.pop(), resamples, generator, together=min(TOGETHER, max(1, PAIRS // pairs))):
+    for weights in draw(counts.pop(), resamples, generator, together=min(BATCH_RESAMPLES, max(1, PAIRS // pairs))):
         for system, numbers in zip(systems, found, strict=True):
             numbers.append(system.weigh(weights))
     return [_joined(system, numbers) for system, numbers in zip(systems, found, strict=True)]
 
 
-def draw(tracks: int, resamples: int, generator: np.random.Generator, *, together: int = TOGETHER) -> Iterator[Weights]:
+def draw(
+    tracks: int, resamples: int, generator: np.random.Generator, *, together: int = BATCH_RESAMPLES
+) -> Iterator[Weights]:
     """The weights of resamples, some together; which they are depends only on the generator and the tracks."""
     for start in range(0, resamples, together):
         count = min(together, resamples - start)
@@ -296,7 +298,7 @@ def _centred(values: Many, observed: float) -> Many:
 
 
 def _ends(centred: Many) -> Float64[np.ndarray, "2"]:
-    return np.quantile(centred, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if centred.size else np.full(2, np.nan)
+    return np.quantile(centred, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if centred.size else np.full(2, np.nan)
 
 
 def _interval(values: Many, observed: float) -> Interval:

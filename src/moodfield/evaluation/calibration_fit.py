@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from moodfield import calibration
 from moodfield.calibration import Calibration
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag, Scores, Truth
 
@@ -85,7 +85,7 @@ def fit(truth: AnyArray, scores: AnyArray, *, strength: Regularization) -> Calib
     """
     truth, logits = _checked(truth, scores)
     if not min(strength) > 0:
-        raise BadConfig(f"{strength}: both are to be above 0, and {ALIKE:g} makes all tags alike")
+        raise ConfigError(f"{strength}: both are to be above 0, and {ALIKE:g} makes all tags alike")
     middle = logits.mean(axis=0)
     spread = logits - middle
     place = np.zeros((2, logits.shape[1]))  # logarithms of slopes, and offsets at the mean logit
@@ -137,7 +137,7 @@ def group_split(groups: Sequence[str] | AnyArray, count: int, *, generator: np.r
     """In which of `count` parts every track is: about equally many in each, and a group, such as an artist, in one."""
     names, member, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if not 2 <= count <= len(names):
-        raise BadConfig(
+        raise ConfigError(
             f"{len(names)} groups cannot be in {count} parts; 2 parts or more, and a group for each, are wanted"
         )
     part, filled = np.zeros(len(names), np.int64), np.zeros(count, np.int64)
@@ -180,7 +180,7 @@ def reliability(truth: AnyArray, scores: AnyArray, *, bins: int = BINS) -> list[
     Tracks with equal scores are in the same group, so there may be fewer than `bins`. Takes what `brier` takes.
     """
     if bins < 1:
-        raise BadConfig(f"bins={bins}; at least one is needed, and {BINS} are usual")
+        raise ConfigError(f"bins={bins}; at least one is needed, and {BINS} are usual")
     truth, probabilities = _probable(truth, scores)
     return [_table(*columns, bins) for columns in zip(truth.T, probabilities.T, strict=True)]
 
@@ -240,7 +240,7 @@ def _probable(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
     truth = metrics.binary(truth, "truth")
     scores = metrics.finite(scores, "scores", like=truth)
     if (outside := (scores < 0) | (scores > 1)).any():
-        raise BadScores(
+        raise ScoresError(
             f"{outside.sum()} scores are outside 0 … 1, where probabilities are; apply the sigmoid to logits"
         )
     return truth, scores

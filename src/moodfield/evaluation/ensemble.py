@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, Scores
 
@@ -54,7 +54,7 @@ def greedy(truth: AnyArray, members: Sequence[AnyArray], *, rounds: int = ROUNDS
     tracks: what is chosen here is not to be scored on the same data.
     """
     if rounds < 1:
-        raise BadConfig(f"rounds={rounds}; at least one is needed, and {ROUNDS} weigh finely")
+        raise ConfigError(f"rounds={rounds}; at least one is needed, and {ROUNDS} weigh finely")
     views = [_seen(scores, of) for scores in _checked(members)]
     drawn: list[int] = []
     path: list[float] = []
@@ -80,19 +80,21 @@ def _worth(truth: AnyArray, scores: Scores) -> float:
     values = metrics.average_precision(truth, scores)
     if (defined := values[~np.isnan(values)]).size:
         return float(defined.mean())
-    raise BadScores("the truth has no positives for any tag, so nothing can be chosen by it; give that of validation")
+    raise ScoresError("the truth has no positives for any tag, so nothing can be chosen by it; give that of validation")
 
 
 def _seen(scores: Scores, of: Of) -> Float64[np.ndarray, "tracks tags"]:
     """Scores as what is averaged."""
     if of not in get_args(Of):
-        raise BadConfig(f"of={of!r} is unknown; average {', '.join(get_args(Of))}")
+        raise ConfigError(f"of={of!r} is unknown; average {', '.join(get_args(Of))}")
     if of == "scores":
         return scores
     if of == "ranks":
         return metrics.ranks(scores)
     if (outside := (scores < 0) | (scores > 1)).any():
-        raise BadScores(f"{outside.sum()} scores are outside 0 … 1 and have no logit; average scores or ranks instead")
+        raise ScoresError(
+            f"{outside.sum()} scores are outside 0 … 1 and have no logit; average scores or ranks instead"
+        )
     inside = np.clip(scores, NEVER, 1 - NEVER)
     return np.log(inside) - np.log1p(-inside)
 
@@ -100,11 +102,11 @@ def _seen(scores: Scores, of: Of) -> Float64[np.ndarray, "tracks tags"]:
 def _shares(weights: Sequence[float] | None, count: int) -> Float64[np.ndarray, "_"]:
     values = np.ones(count) if weights is None else np.asarray(weights, np.float64)
     if len(values) != count or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-        raise BadConfig(f"weights {list(values)} for {count} systems; give each a number, none negative, not all 0")
+        raise ConfigError(f"weights {list(values)} for {count} systems; give each a number, none negative, not all 0")
     return values / values.sum()
 
 
 def _checked(members: Sequence[AnyArray]) -> list[Scores]:
     if not members:
-        raise BadScores("no scores came; an ensemble needs those of at least one system")
+        raise ScoresError("no scores came; an ensemble needs those of at least one system")
     return [metrics.finite(each, f"scores of system {n}", like=members[0]) for n, each in enumerate(members, start=1)]

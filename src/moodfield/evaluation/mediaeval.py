@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from moodfield import tags
 from moodfield.datasets import mtg_jamendo, validation
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.errors import BadConfig, BadDataset, BadScores, MoodfieldError, MoodfieldWarning
+from moodfield.errors import ConfigError, DatasetError, MoodfieldError, MoodfieldWarning, ScoresError
 from moodfield.evaluation import bootstrap, metrics, submissions
 from moodfield.evaluation.bootstrap import Difference, Interval, System
 from moodfield.evaluation.metrics import AnyArray, Report, Scores
@@ -35,7 +35,7 @@ FEW = 5
 Hear = Callable[[Sequence[Track]], Iterable[tuple[Track, AnyArray | MoodfieldError]]]
 """predicts tracks, in their order: scores, one per tag, or why a track could not be read"""
 KEPT = (b'{"model": ',)
-"""how files of scores begin that `gather` keeps"""
+"""how files of scores begin that `predict_index` keeps"""
 Fill = Literal["mean", "zeros"]
 """what stands for a track that could not be heard: the mean of all others, tag by tag, or nothing but 0"""
 
@@ -168,12 +168,12 @@ def without(tracks: int, leave_out: Rows) -> Rows:
     """The rows of an index that are left when some are left out; refuses rows that are not there, or all of them."""
     strangers = [str(row) for row in leave_out if not 0 <= row < tracks]
     if strangers:
-        raise BadDataset(
+        raise DatasetError(
             f"there are no rows {_first(strangers, ', ')} to leave out of {tracks} tracks; count rows from 0"
         )
     kept = np.setdiff1d(np.arange(tracks), leave_out)
     if not len(kept):
-        raise BadDataset(f"all {tracks} tracks are left out; leave some in")
+        raise DatasetError(f"all {tracks} tracks are left out; leave some in")
     return kept
 
 
@@ -191,7 +191,7 @@ def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -
         if missing == len(paths[-1]):
             faults.append(str(each))
     if faults:
-        raise BadDataset(f"{sums} has no checksum for any track of {', '.join(faults)}; name the list of their files")
+        raise DatasetError(f"{sums} has no checksum for any track of {', '.join(faults)}; name the list of their files")
     if lacking:
         words = f"{sums} has no checksum for {lacking:,} of {sum(map(len, paths)):,} tracks"
         warnings.warn(f"{words}: the same audio under another path is not found", MoodfieldWarning, stacklevel=2)
@@ -212,7 +212,7 @@ def read_truth(
             rows, columns = each.predictions.shape
             if rows == len(split.tracks) and columns != len(split.vocabulary):
                 words = f"predictions of {each.name} have {columns} columns; there are {len(split.vocabulary)} tags"
-                raise BadScores(f"{words} in {path}: list the tags in the order of the columns, with --tags")
+                raise ScoresError(f"{words} in {path}: list the tags in the order of the columns, with --tags")
         return split.truth, split.vocabulary
     truth = submissions.read_array(path)
     official = tags.MOODS_AND_THEMES if truth.shape[1] == len(tags.MOODS_AND_THEMES) else None
@@ -234,7 +234,7 @@ def read_index(path: str | Path, *, vocabulary: Sequence[str] | None = None, giv
     return mtg_jamendo.read(path, vocabulary=fitting[0]) if len(fitting) == 1 else split
 
 
-def gather(
+def predict_index(
     tracks: Sequence[Track],
     hear: Hear,
     *,
@@ -255,7 +255,7 @@ def gather(
     them: a `MoodfieldWarning` then names them. `otherwise` is what else can be done, for the refusal, where it helps.
     """
     if missing := [tag for tag in vocabulary if tag not in said]:
-        raise BadScores(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
+        raise ScoresError(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
     failed: list[tuple[str, MoodfieldError]] = []
     index = hashlib.sha256(json.dumps([(track.id, track.path) for track in tracks]).encode()).hexdigest()
     with closing(_Kept(kept, {"model": model, "index": index, "music": music}, len(said))) as known:
@@ -271,7 +271,7 @@ def gather(
         scores = known.scores
     if failed and (fill is None or len(failed) == len(tracks)):
         advice = f", or {otherwise}" if otherwise and len(failed) < len(tracks) else ""
-        raise BadDataset(
+        raise DatasetError(
             f"{len(failed)} of {len(tracks)} tracks could not be read, and predictions are wanted for all of them: "
             f"{_first([f'{path}: {reason}' for path, reason in failed], '; ')}; get these files again{advice}"
         )
@@ -303,7 +303,7 @@ class _Kept:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not head.startswith(lines[0]):
             words = "has scores of another model, of other tracks, or of music in another folder"
-            raise BadConfig(f"{path} {words}; remove it, or name another place")
+            raise ConfigError(f"{path} {words}; remove it, or name another place")
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()  # a process was killed while it wrote
         try:
@@ -312,7 +312,7 @@ class _Kept:
             if any(row.shape != (count,) or not np.isfinite(row).all() for row in self.scores.values()):
                 raise ValueError(f"every track wants {count} finite numbers")
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise BadConfig(f"{path} has lines that are no scores ({error}); remove it") from error
+            raise ConfigError(f"{path} has lines that are no scores ({error}); remove it") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._file.truncate(sum(map(len, lines)))

@@ -3,7 +3,7 @@
 In: truth, scores, decisions, each tracks × tags. Out: areas, precision, recall, F, rank correlation, thresholds.
 Knows nothing of: where truth and scores come from.
 
-Malformed input (shapes that differ, NaN, truth that is not 0 and 1) is refused with `BadScores`. Degenerate input
+Malformed input (shapes that differ, NaN, truth that is not 0 and 1) is refused with `ScoresError`. Degenerate input
 (a tag without positives) is an answer: NaN for that tag, which a `Report` leaves out of its means and names.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from moodfield.errors import BadConfig, BadScores
+from moodfield.errors import ConfigError, ScoresError
 
 AnyArray = Shaped[np.ndarray, "..."]
 """an array as it came, not yet checked"""
@@ -58,7 +58,7 @@ def evaluate(
     truth, scores = _checked(truth, scores)
     names = tuple(map(str, range(truth.shape[1])) if tags is None else tags)
     if len(names) != truth.shape[1]:
-        raise BadScores(f"{len(names)} tag names for {truth.shape[1]} columns of truth; give one name per column")
+        raise ScoresError(f"{len(names)} tag names for {truth.shape[1]} columns of truth; give one name per column")
     arrays = [truth, scores]
     if decisions is not None:
         arrays.append(binary(decisions, "decisions", like=truth))
@@ -104,7 +104,7 @@ def thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "of
     Takes tracks × tags: boolean or 0/1 truth, finite scores; refuses anything else.
     """
     if criterion not in ("f", "official"):
-        raise BadConfig(f"criterion={criterion!r} is unknown; use 'f' or 'official'")
+        raise ConfigError(f"criterion={criterion!r} is unknown; use 'f' or 'official'")
     ranking = _rank(*_checked(truth, scores))
     tags, tracks = ranking.hits.shape
     row, end = np.arange(tags), tracks - 1
@@ -133,7 +133,7 @@ def decide(scores: AnyArray, thresholds: AnyArray) -> Truth:
     scores, limits = finite(scores, "scores"), np.asarray(thresholds)
     if limits.shape != scores.shape[1:] or limits.dtype.kind not in "iuf" or np.isnan(limits).any():
         came, wanted = f"{limits.dtype} of shape {limits.shape}, {limits}", f"{scores.shape[1]} numbers, one per tag"
-        raise BadScores(f"thresholds came as {came}; wanted {wanted}, none of them NaN; use +inf for never decided")
+        raise ScoresError(f"thresholds came as {came}; wanted {wanted}, none of them NaN; use +inf for never decided")
     return np.asarray(scores > limits)
 
 
@@ -249,9 +249,11 @@ def _matrix(values: AnyArray, what: str, like: AnyArray | None) -> AnyArray:
     values = np.asarray(values)
     came = f"{what} came as {values.dtype} of shape {values.shape}"
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "biuf":
-        raise BadScores(f"{came}; wanted numbers, one or more tracks × tags; reshape a single tag to (tracks, 1)")
+        raise ScoresError(f"{came}; wanted numbers, one or more tracks × tags; reshape a single tag to (tracks, 1)")
     if like is not None and values.shape != like.shape:
-        raise BadScores(f"{came}, to compare with shape {like.shape}; give both the same tracks and tags, in one order")
+        raise ScoresError(
+            f"{came}, to compare with shape {like.shape}; give both the same tracks and tags, in one order"
+        )
     return values
 
 
@@ -259,4 +261,4 @@ def _refuse(bad: AnyArray, values: AnyArray, what: str, fault: str) -> None:
     if bad.any():
         track, tag = np.argwhere(bad)[0]
         first = f"the first: {values[track, tag]} at track {track}, tag {tag}"
-        raise BadScores(f"{bad.sum()} of {bad.size} values of {what} ({first}) are {fault}")
+        raise ScoresError(f"{bad.sum()} of {bad.size} values of {what} ({first}) are {fault}")

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from moodfield import files, tags
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadDataset, BadScores, OutputError
+from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag, Scores, Truth
 
@@ -69,7 +69,9 @@ def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -
     """A submission of predictions, tracks × tags, and of one threshold per tag, which its decisions lie above."""
     decisions = metrics.decide(predictions, thresholds)
     if len(vocabulary) != len(thresholds):
-        raise BadScores(f"{len(vocabulary)} tags came for {len(thresholds)} columns of predictions; give one for each")
+        raise ScoresError(
+            f"{len(vocabulary)} tags came for {len(thresholds)} columns of predictions; give one for each"
+        )
     return Submission(predictions, decisions, dict(zip(vocabulary, map(float, thresholds), strict=True)))
 
 
@@ -80,7 +82,7 @@ def read(place: str | Path) -> Submission:
     """
     place = Path(place)
     if not place.exists():
-        raise BadScores(f"there is no folder or file {place}; name a submission's folder, or predictions as .npy")
+        raise ScoresError(f"there is no folder or file {place}; name a submission's folder, or predictions as .npy")
     if not place.is_dir():
         return Submission(read_array(place), name=str(place))
     decisions, thresholds = place / DECISIONS, place / THRESHOLDS
@@ -97,7 +99,7 @@ def read_array(path: str | Path) -> AnyArray:
     found = _mapped(path)
     if found.ndim != 2 or found.dtype.kind not in "biuf" or not found.size:
         came = f"{found.dtype} of shape {found.shape}"
-        raise BadScores(f"{path} holds {came}; numbers, tracks × tags, are wanted: save them with numpy.save")
+        raise ScoresError(f"{path} holds {came}; numbers, tracks × tags, are wanted: save them with numpy.save")
     return np.array(found)
 
 
@@ -113,14 +115,14 @@ def read_thresholds(path: str | Path) -> dict[str, float]:
         found[name] = threshold
     if faults or not found:
         wanted = "every line wants a tag, a tab and a number, each tag once"
-        raise BadDataset(f"{path} cannot be used: {_some(faults) or 'it is empty'}; {wanted}")
+        raise DatasetError(f"{path} cannot be used: {_some(faults) or 'it is empty'}; {wanted}")
     return found
 
 
 def limits(thresholds: Mapping[str, float], vocabulary: Sequence[str]) -> PerTag:
     """Thresholds in the order of the tags; refuses if one is missing."""
     if missing := [repr(tag) for tag in vocabulary if tag not in thresholds]:
-        raise BadDataset(f"there are no thresholds for {_some(missing)}; give one for every tag")
+        raise DatasetError(f"there are no thresholds for {_some(missing)}; give one for every tag")
     return np.array([thresholds[tag] for tag in vocabulary], np.float64)
 
 
@@ -129,11 +131,11 @@ def read_rows(path: str | Path) -> Rows:
     if Path(path).suffix == ".npy":
         found = np.array(_mapped(path))
         if found.ndim != 1 or found.dtype.kind not in "iu":
-            raise BadScores(f"{path} holds {found.dtype} of shape {found.shape}; a list of whole numbers is wanted")
+            raise ScoresError(f"{path} holds {found.dtype} of shape {found.shape}; a list of whole numbers is wanted")
         return found.astype(np.int64)
     lines = [line.strip() for line in _lines(path) if line.strip()]
     if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > DIGITS]:
-        raise BadDataset(f"{path} wants one row a line, counted from 0, and has {_some(faults)}")
+        raise DatasetError(f"{path} wants one row a line, counted from 0, and has {_some(faults)}")
     return np.array(lines, np.int64)
 
 
@@ -166,7 +168,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
     try:
         if THRESHOLDS in others:
             read_thresholds(folder / THRESHOLDS)
-    except BadDataset as error:
+    except DatasetError as error:
         raise OutputError(f"{folder / THRESHOLDS} is not replaced: {error}; name another folder") from error
 
 
@@ -181,7 +183,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     check_output(folder, shared=True)
     faults = _malformed(submission, vocabulary, (len(submission.predictions), len(vocabulary)))
     if faults or not submission.thresholds:
-        raise BadScores(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
+        raise ScoresError(f"{submission.name} cannot be submitted: {'; '.join(faults) or 'it has no thresholds'}")
     form = f"{CATEGORY}{tags.SEPARATOR}" if tuple(vocabulary) == tags.MOODS_AND_THEMES else ""
     lines = "".join(f"{form}{tag}\t{float(submission.thresholds[tag])!r}\n" for tag in vocabulary)
     folder = Path(folder)
@@ -370,16 +372,16 @@ def _mapped(path: str | Path) -> AnyArray:
     try:
         return np.lib.format.open_memmap(path, mode="r")  # of this format alone, without objects, as long as it says
     except FileNotFoundError as error:
-        raise BadScores(f"there is no file {path}; name an array, saved with numpy.save") from error
+        raise ScoresError(f"there is no file {path}; name an array, saved with numpy.save") from error
     except BROKEN as error:
-        raise BadScores(f"{path} cannot be read as an array ({error}); save it with numpy.save") from error
+        raise ScoresError(f"{path} cannot be read as an array ({error}); save it with numpy.save") from error
 
 
 def _lines(path: str | Path) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadDataset(f"{path} cannot be read as a text file: {error}") from error
+        raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
 
 
 def _number(text: str) -> float:

@@ -49,7 +49,7 @@ def thresholds(
     choices of tags serve about as well. So who is to decide `like` somebody, a student like its teacher say, begins
     with as many tracks for every tag as they decide it for, and stays near that.
     """
-    places = clearest(scores, priors)
+    places = rank_tags(scores, priors)
     strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
     tracks, count = scores.shape
     order = np.argsort(-scores, axis=0, kind="stable")
@@ -83,7 +83,7 @@ def thresholds(
     return np.asarray(np.maximum((last + following) / 2, floor))
 
 
-def clearest(
+def rank_tags(
     scores: Float[np.ndarray, "tracks tags"], priors: Sequence[float] | None
 ) -> Int64[np.ndarray, "tracks tags"]:
     """The place of every tag among those of its track, 0 for the clearest, as `thresholds` understands it."""
@@ -110,7 +110,7 @@ def agreement(
 ) -> dict[str, float]:
     """How a student agrees with its teacher's scores, `wanted`, of held-out tracks, and with its decisions."""
     ranks = metrics.spearman(wanted, scores)
-    own, other = (clearest(values, priors) < FEW for values in (wanted, scores))
+    own, other = (rank_tags(values, priors) < FEW for values in (wanted, scores))
     usual = np.argsort(-own.sum(axis=0), kind="stable")[:FEW]
     figures = {
         "held-out tracks": float(len(scores)),
@@ -137,7 +137,7 @@ def areas(decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "t
     return np.where(decided.sum(axis=0) >= bootstrap.ENOUGH, each, np.nan)
 
 
-def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
+def decision_statistics(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
     """How sensible decisions look: how many tags tracks get, how many tags are in use, how common the commonest is."""
     each = decided.sum(axis=1)
     return {
@@ -148,7 +148,7 @@ def manners(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
     }
 
 
-def by_agreement(
+def rank_by_agreement(
     wanted: Float[np.ndarray, "tracks tags"],
     scores: Float[np.ndarray, "tracks tags"],
     wanted_decided: Bool[np.ndarray, "tracks tags"],

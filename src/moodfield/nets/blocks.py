@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from moodfield import receptive_field
 from moodfield.clips import AnyLength, Lengths, WholeTrack
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.receptive_field import Layer
 
 Mels = Float[Tensor, "batch bands frames"]
@@ -62,17 +62,19 @@ class Net(nn.Module, ABC):
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
         if bands != 1 and not receptive_field.outputs(along_freq, bands):
-            raise BadConfig(f"{bands} bands came, this network needs at least {receptive_field.least(along_freq)}")
+            raise ConfigError(
+                f"{bands} bands came, this network needs at least {receptive_field.min_input(along_freq)}"
+            )
         seen = receptive_field.field(along_time)
-        self.lengths = lengths(receptive_field.least(along_time), seen.stride, seen.size, seen.start)
+        self.lengths = lengths(receptive_field.min_input(along_time), seen.stride, seen.size, seen.start)
         self.standardize = Standardize(bands)
 
     @abstractmethod
-    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+    def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits at every step of time, before they are pooled: a small receptive field makes them sharp."""
 
     @torch.no_grad()
-    def expect(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
+    def init_output_bias(self, mean: Float[Tensor, "tags"], spread: Float[Tensor, "tags"]) -> None:
         """Begin with these logits, and with features that change them by about so much.
 
         The last layer starts from the mean; a batch norm from the spread too, which a linear layer has to learn.
@@ -84,17 +86,17 @@ class Net(nn.Module, ABC):
 
     def forward(self, mels: Mels) -> Float[Tensor, "batch tags"]:
         """Logits of a clip: the mean of its map over time."""
-        return self.over_time(mels).mean(dim=-1)
+        return self.frame_logits(mels).mean(dim=-1)
 
-    def hear(self, mels: Mels) -> Float[Tensor, "batch _channels time"]:
+    def forward_features(self, mels: Mels) -> Float[Tensor, "batch _channels time"]:
         """What a clip of a longer track is worth keeping at every step of time, for `summarise`: mostly its logits."""
-        return self.over_time(mels)
+        return self.frame_logits(mels)
 
-    def summarise(self, heard: Float[Tensor, "batch _channels time"]) -> Float[Tensor, "batch tags _time"]:
+    def forward_head(self, heard: Float[Tensor, "batch _channels time"]) -> Float[Tensor, "batch tags _time"]:
         """Logits over time of a whole track, from what was kept of all its clips."""
         return heard
 
-    def through(self, maps: AnyMaps) -> AnyMaps:
+    def forward_blocks(self, maps: AnyMaps) -> AnyMaps:
         """The map after all blocks; to `recompute` is to keep what enters a block and forget what happens inside."""
         for block in self.blocks:
             if self.recompute and block.training and torch.is_grad_enabled():
@@ -111,27 +113,27 @@ class Standardize(nn.Module):
     """
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(bands))
-        self.register_buffer("spread", torch.ones(bands))
+        self.register_buffer("std", torch.ones(bands))
 
-    def fill(self, mean: Float[Tensor, "bands"], spread: Float[Tensor, "bands"]) -> None:
+    def set_statistics(self, mean: Float[Tensor, "bands"], spread: Float[Tensor, "bands"]) -> None:
         """Take the mean and spread of every band; refuses a spread that is not above 0."""
         if not bool((spread > 0).all()):
-            raise BadConfig(
+            raise ConfigError(
                 "some band never changes in the training set: it has no spread; use fewer bands or more music"
             )
         self.mean.copy_(mean)
-        self.spread.copy_(spread)
+        self.std.copy_(spread)
 
     def forward(self, mels: Mels) -> Float[Tensor, "batch 1 bands frames"]:
         """The standardised mel, with the axis of channels that convolutions want."""
         if len(self.mean) not in (1, mels.shape[1]):
-            raise BadConfig(f"a mel of {mels.shape[1]} bands came, this network was made for {len(self.mean)}")
-        return (mels - self.mean[:, None]).div_(self.spread[:, None]).unsqueeze(1)
+            raise ConfigError(f"a mel of {mels.shape[1]} bands came, this network was made for {len(self.mean)}")
+        return (mels - self.mean[:, None]).div_(self.std[:, None]).unsqueeze(1)
 
 
 class FrequencyAwareConv2d(nn.Conv2d):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moodfield.clips import WholeTrack
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import Mels, Net
 from moodfield.receptive_field import Layer
@@ -41,9 +41,9 @@ class CRNNConfig:
 
     def __post_init__(self) -> None:
         if not (1 <= self.width <= blocks.MOST_WIDTH and 1 <= self.hidden <= blocks.MOST_WIDTH):
-            raise BadConfig(f"{self}: width and hidden are 1 … {blocks.MOST_WIDTH}")
+            raise ConfigError(f"{self}: width and hidden are 1 … {blocks.MOST_WIDTH}")
         if not (0 <= self.dropout < 1 and 0 <= self.dropout_summary < 1):
-            raise BadConfig(f"{self}: both dropouts are 0 … 1")
+            raise ConfigError(f"{self}: both dropouts are 0 … 1")
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that a cell looks through along one axis, first to last, before the track is summarised."""
@@ -78,17 +78,17 @@ class CRNN(Net):
         self.dropout = nn.Dropout(config.dropout_summary)
         self.dense = nn.Linear(config.hidden, tags)
 
-    def hear(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
+    def forward_features(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """Features every 96 frames: for every channel the largest over frequency."""
-        largest = self.through(self.standardize(mels)).amax(dim=2)
+        largest = self.forward_blocks(self.standardize(mels)).amax(dim=2)
         return F.dropout(F.elu(largest), self.config.dropout, self.training)
 
-    def summarise(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
+    def forward_head(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
         """Logits of the whole: one step of time."""
         with torch.autocast(heard.device.type, enabled=False):
             states, _ = self.recurrent(blocks.precise(heard).transpose(1, 2))
             return self.dense(self.dropout(states[:, -1])).unsqueeze(2)
 
-    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags 1"]:
+    def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags 1"]:
         """Logits of what came, taken for the whole: one step of time."""
-        return self.summarise(self.hear(mels))
+        return self.forward_head(self.forward_features(mels))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import DenseLayer
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
@@ -31,7 +31,7 @@ class CPDenseNetConfig(RegularizedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.growth <= blocks.MOST_WIDTH:
-            raise BadConfig(f"a growth of {self.growth} channels came, 1 … {blocks.MOST_WIDTH} is possible")
+            raise ConfigError(f"a growth of {self.growth} channels came, 1 … {blocks.MOST_WIDTH} is possible")
 
     def build(self, *, bands: int, tags: int) -> "CPDenseNet":
         """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
@@ -62,7 +62,7 @@ class CPDenseNet(RegularizedNet):
             nn.Conv2d(channels, tags, 1, bias=False),
             nn.BatchNorm2d(tags),
         )
-        self.begin()
+        self.reset_parameters()
 
 
 def _narrow(inputs: int, outputs: int) -> nn.Sequential:

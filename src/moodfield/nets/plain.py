@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import AnyMaps, Mels, Net
 from moodfield.receptive_field import Layer
@@ -35,7 +35,7 @@ class PlainResNetConfig:
 
     def __post_init__(self) -> None:
         if self.depth not in STAGES or not 1 <= self.width <= blocks.MOST_WIDTH:
-            raise BadConfig(f"{self}: the depth is {', '.join(map(str, STAGES))}, and the width at least 1 channel")
+            raise ConfigError(f"{self}: the depth is {', '.join(map(str, STAGES))}, and the width at least 1 channel")
 
     @property
     def blocks(self) -> tuple[tuple[tuple[int, Layer], ...], ...]:
@@ -78,9 +78,9 @@ class PlainResNet(Net):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+    def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 32 frames: those of the features' mean over frequency."""
-        maps = self.through(self.stem(self.standardize(mels)))
+        maps = self.forward_blocks(self.stem(self.standardize(mels)))
         features = blocks.precise(maps).mean(dim=2)
         return blocks.precisely(self.dense, features.transpose(1, 2)).transpose(1, 2)
 

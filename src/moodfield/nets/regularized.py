@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from moodfield import receptive_field
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import Mels, Net
 from moodfield.receptive_field import STEM, Layer
@@ -34,7 +34,7 @@ class RegularizedConfig:
     def __post_init__(self) -> None:
         receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time)
         if not 1 <= self.width <= blocks.MOST_WIDTH:
-            raise BadConfig(f"a width of {self.width} channels came, 1 … {blocks.MOST_WIDTH} is possible")
+            raise ConfigError(f"a width of {self.width} channels came, 1 … {blocks.MOST_WIDTH} is possible")
 
     @property
     def kernels(self) -> list[tuple[int, int]]:
@@ -57,12 +57,12 @@ class RegularizedNet(Net):
         self.stem = blocks.stem(config.width, STEM)
         self.blocks = nn.Sequential()
 
-    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+    def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
-        maps = self.through(self.stem(self.standardize(mels)))
+        maps = self.forward_blocks(self.stem(self.standardize(mels)))
         return blocks.precise(self.head(maps)).mean(dim=2)
 
-    def begin(self) -> None:
+    def reset_parameters(self) -> None:
         """He's normal distribution for the stem, zero for the head: fresh logits are exactly 0."""
         nn.init.kaiming_normal_(self.stem.get_parameter("0.weight"), mode="fan_in", nonlinearity="relu")
         *_, conv, _ = self.head

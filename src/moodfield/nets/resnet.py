@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from moodfield.errors import BadConfig, BadModel
+from moodfield.errors import ConfigError, ModelError
 from moodfield.nets.blocks import ResidualBlock
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
 from moodfield.receptive_field import POOL, POOLED
@@ -54,11 +54,11 @@ class CPResNet(RegularizedNet):
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
         self.head = nn.Sequential(nn.Conv2d(inputs, tags, 1, bias=False), nn.BatchNorm2d(tags))
-        self.begin()
+        self.reset_parameters()
 
-    def begin(self) -> None:
+    def reset_parameters(self) -> None:
         """He's normal distribution for the stem, identity for the blocks, zero for the head."""
-        super().begin()
+        super().reset_parameters()
         for block in self.blocks:
             if isinstance(block, ResidualBlock):
                 block.reset_parameters(depth=BLOCKS)
@@ -69,7 +69,7 @@ def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
 
     Width, ρ along both axes and frequency-awareness follow from the shapes of the tensors. Keys map as
     `in_c → stem`, `stage{s}.block{b} → blocks.{n}`, `feed_forward → head`; the standardiser is the identity, and the
-    network takes any number of bands and frames from 17 up. Refuses other keys and shapes with `BadModel`.
+    network takes any number of bands and frames from 17 up. Refuses other keys and shapes with `ModelError`.
     """
     inner = checkpoint.get("state_dict", checkpoint)
     items = inner.items() if isinstance(inner, Mapping) else ()
@@ -78,7 +78,7 @@ def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
     names = ["in_c.0", *(f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")), "feed_forward.0"]
     shapes = [tuple(state[f"{name}.weight"].shape) if f"{name}.weight" in state else () for name in names]
     if any(len(shape) != 4 for shape in shapes):
-        raise BadModel("these are not weights of a published CP-ResNet: in_c, stage1 … 3 and feed_forward are wanted")
+        raise ModelError("these are not weights of a published CP-ResNet: in_c, stage1 … 3 and feed_forward are wanted")
     stem, first, _, *ruled, head = shapes
     try:
         config = CPResNetConfig(
@@ -91,8 +91,8 @@ def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
         places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
         renamed = {_renamed(key, places): value for key, value in state.items()}
         net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})
-    except (RuntimeError, BadConfig) as error:
-        raise BadModel(f"the published weights do not fit a CP-ResNet of their own shapes: {error}") from error
+    except (RuntimeError, ConfigError) as error:
+        raise ModelError(f"the published weights do not fit a CP-ResNet of their own shapes: {error}") from error
     return net
 
 

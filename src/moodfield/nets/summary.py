@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moodfield import errors, mel, nets, receptive_field
 from moodfield.clips import FixedLength, Lengths, WholeTrack
-from moodfield.errors import BadConfig, BadModel
+from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 from moodfield.nets import Net, NetConfig, VGGConfig
 from moodfield.receptive_field import Field
@@ -41,7 +41,7 @@ Axis = Literal["freq", "time"]
 
 
 @dataclass(frozen=True)
-class Survey:
+class NetworkSummary:
     """What a network costs, and what one cell of its map sees in theory."""
 
     config: NetConfig
@@ -80,7 +80,7 @@ class Survey:
     def stride_seconds(self) -> float:
         """From one cell of the map to the next; of a network of fixed length, from one window to the next."""
         frames = self.lengths.step if isinstance(self.lengths, FixedLength) else self.time.stride
-        return frames * self.mel.hop / self.mel.rate
+        return frames * self.mel.hop_length / self.mel.sample_rate
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -108,16 +108,16 @@ class Survey:
         """What it says, for people: of each thing a word, and a sentence or less."""
         (low, high), made = self.hertz, self.mel
         numbers = {name: value for name, value in asdict(self.config).items() if name != "family"}
-        beyond = f" (the mel has {made.bands})" if self.freq.size > made.bands else ""
+        beyond = f" (the mel has {made.n_mels})" if self.freq.size > made.n_mels else ""
         later = ""
         if isinstance(self.lengths, FixedLength):
             later = f" (a window has {self.lengths.frames})" if self.time.size > self.lengths.frames else ""
         elif isinstance(self.lengths, WholeTrack):
             later = ", before a second part that hears the whole track"
-        rows = receptive_field.outputs(self.config.layers("freq"), made.bands)
+        rows = receptive_field.outputs(self.config.layers("freq"), made.n_mels)
         return {
             "numbers": ", ".join(f"{name} {value}" for name, value in numbers.items()),
-            "mel": f"{made.kind}, {made.bands} bands, {made.rate} Hz, window {made.window}, hop {made.hop}",
+            "mel": f"{made.kind}, {made.n_mels} bands, {made.sample_rate} Hz, FFT {made.n_fft}, hop {made.hop_length}",
             "parameters": f"{self.parameters:,}",
             "work": f"{self.gmac:.2f} GMAC for {SECONDS} s of music",
             "lengths": self._lengths(),
@@ -135,24 +135,26 @@ class Survey:
         return f"{whole}, from {least} frame{'' if least == 1 else 's'} ({self._seconds(least):.2f} s)"
 
     def _seconds(self, frames: int) -> float:
-        return receptive_field.seconds(frames, rate=self.mel.rate, window=self.mel.window, hop=self.mel.hop)
+        return receptive_field.seconds(
+            frames, rate=self.mel.sample_rate, window=self.mel.n_fft, hop=self.mel.hop_length
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class NetworkToPlot:
     """A network to look at."""
 
     name: str
     """what it is called"""
     net: Net
     """the network"""
-    survey: Survey
+    survey: NetworkSummary
     """what it costs, and what it sees in theory"""
     trained: bool
     """whether its weights have learned anything"""
 
 
-def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> Survey:
+def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> NetworkSummary:
     """The survey of a network on a mel of that config; nothing is computed, so it takes a moment for any size.
 
     Work is counted in every convolution and matrix product, those of recurrent layers too. A network that takes
@@ -160,14 +162,14 @@ def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> Survey:
     the network refuses.
     """
     with FakeTensorMode(), torch.no_grad():  # not on the device `meta`, which knows no autocast
-        net = config.build(bands=made.bands, tags=tags)
+        net = config.build(bands=made.n_mels, tags=tags)
         net.eval()
         lengths = net.lengths
-        music = mel.frames(SECONDS * made.rate, made)
+        music = mel.frames(SECONDS * made.sample_rate, made)
         frames = lengths.frames if isinstance(lengths, FixedLength) else max(music, lengths.least)
         with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, made.bands, frames))
-    return Survey(
+            net(torch.empty(1, made.n_mels, frames))
+    return NetworkSummary(
         config=config,
         mel=made,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
@@ -178,9 +180,9 @@ def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> Survey:
     )
 
 
-def registered(name: str) -> Survey:
+def registered(name: str) -> NetworkSummary:
     """The survey of a network of the registry, on the mel that suits it."""
-    config = errors.lookup(nets.NETS, name, what="network")
+    config = errors.get_or_suggest(nets.NETS, name, what="network")
     return of(config, suitable(config))
 
 
@@ -191,31 +193,31 @@ def suitable(config: NetConfig) -> MelConfig:
     return MelConfig()
 
 
-def fresh(name: str, changes: Mapping[str, int]) -> Candidate:
+def fresh(name: str, changes: Mapping[str, int]) -> NetworkToPlot:
     """A network of the registry with some of its numbers changed; refuses what `nets.configure` refuses."""
     config = nets.configure(name, changes)
     made = suitable(config)
-    net: Net = config.build(bands=made.bands, tags=nets.TAGS)
-    return Candidate(name, net, of(config, made), trained=False)
+    net: Net = config.build(bands=made.n_mels, tags=nets.TAGS)
+    return NetworkToPlot(name, net, of(config, made), trained=False)
 
 
 def trained(
     name: str, stated: Mapping[str, object], weights: Path, made: MelConfig, *, tags: int, kind: str | None = None
-) -> Candidate:
+) -> NetworkToPlot:
     """The network that a model's card states, with the model's weights.
 
-    `kind` is a network of the registry whose family it is to be of. Refuses with `BadModel` other families, and files
+    `kind` is a network of the registry whose family it is to be of. Refuses with `ModelError` other families, and files
     that do not hold such weights.
     """
     config = nets.from_dict(stated)
-    if kind and errors.lookup(nets.NETS, kind, what="network").family != config.family:
-        raise BadModel(f"{name!r} is a {config.family}, not a {kind}: it is {config}; leave {kind} out")
-    net: Net = config.build(bands=made.bands, tags=tags)
+    if kind and errors.get_or_suggest(nets.NETS, kind, what="network").family != config.family:
+        raise ModelError(f"{name!r} is a {config.family}, not a {kind}: it is {config}; leave {kind} out")
+    net: Net = config.build(bands=made.n_mels, tags=tags)
     try:
         net.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise BadModel(f"{weights} does not hold the weights of {config}: {error}; export the model again") from error
-    return Candidate(name, net.eval(), of(config, made, tags=tags), trained=True)
+        raise ModelError(f"{weights} does not hold the weights of {config}: {error}; export the model again") from error
+    return NetworkToPlot(name, net.eval(), of(config, made, tags=tags), trained=True)
 
 
 def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = None) -> tuple[int, range]:
@@ -232,7 +234,7 @@ def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = N
     return index, range(first, first + seen.size)
 
 
-def excerpts(survey: Survey, whole: Float32[np.ndarray, "bands _frames"], count: int) -> list[Mel]:
+def excerpts(survey: NetworkSummary, whole: Float32[np.ndarray, "bands _frames"], count: int) -> list[Mel]:
     """Clips spread over a mel, long enough that their middle cell sees music alone; a shorter mel is repeated."""
     lengths = survey.lengths
     if isinstance(lengths, FixedLength):
@@ -260,7 +262,7 @@ def drawn(net: Net, mels: Sequence[Mel], generator: np.random.Generator) -> Net:
             module.p = 0.0
     heard = torch.from_numpy(np.stack(mels))
     spread = heard.std(dim=(0, 2))
-    copy.standardize.fill(heard.mean(dim=(0, 2)), spread.clamp_min(LEAST_SPREAD * float(spread.max())))
+    copy.standardize.set_statistics(heard.mean(dim=(0, 2)), spread.clamp_min(LEAST_SPREAD * float(spread.max())))
     with torch.no_grad():
         copy.train()(heard)
     return copy.eval()
@@ -290,21 +292,21 @@ def effective(
     try:
         for each in mels:
             gradient = _gradient(net, torch.from_numpy(each), maps, row, dice)
-            energy += (gradient.double() * net.standardize.spread[:, None]) ** 2
+            energy += (gradient.double() * net.standardize.std[:, None]) ** 2
             maps.clear()
     finally:
         hook.remove()
         net.train(training)
     total = float(energy.sum())
     if not 0 < total < np.inf:
-        raise BadConfig("no gradient comes through the middle of this network; draw its weights, or train it")
+        raise ConfigError("no gradient comes through the middle of this network; draw its weights, or train it")
     return (energy / total).float().numpy()
 
 
 def _gradient(net: Net, heard: Tensor, maps: list[Tensor], row: int | None, dice: torch.Generator) -> Tensor:
     """What a mixture of the logits at the middle step of time gets from a mel through one cell of the last map."""
     heard = heard[None].requires_grad_()
-    over_time = net.hear(heard)
+    over_time = net.forward_features(heard)
     logits, last = over_time[..., over_time.shape[2] // 2], maps[-1]
     (whole,) = torch.autograd.grad(logits, last, torch.randn(logits.shape, generator=dice), retain_graph=True)
     here = torch.zeros_like(whole)

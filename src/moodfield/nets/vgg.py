@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from moodfield.clips import FixedLength
-from moodfield.errors import BadConfig, BadModel
+from moodfield.errors import ConfigError, ModelError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import Mels, Net
 from moodfield.receptive_field import Layer
@@ -42,7 +42,7 @@ class VGGConfig:
     def __post_init__(self) -> None:
         fits = 1 <= self.width <= blocks.MOST_WIDTH and SHORTEST <= self.frames <= LONGEST
         if not fits or not 0 <= self.dropout < 1:
-            raise BadConfig(
+            raise ConfigError(
                 f"{self}: the width is 1 … {blocks.MOST_WIDTH}, frames are {SHORTEST} … {LONGEST}, dropout is 0 … 1"
             )
 
@@ -61,7 +61,7 @@ class VGG(Net):
 
     def __init__(self, config: VGGConfig, *, bands: int, tags: int) -> None:
         if bands != 96:
-            raise BadConfig(f"{bands} bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'")
+            raise ConfigError(f"{bands} bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'")
         super().__init__(config, bands=bands)
         self.config = config
         self.lengths = FixedLength(config.frames, config.frames // 2)
@@ -77,28 +77,28 @@ class VGG(Net):
         self.dropout = nn.Dropout(config.dropout)
         self.dense = nn.Linear(inputs, tags)
 
-    def over_time(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
+    def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits of a window: one step of time."""
         if not SHORTEST <= mels.shape[2] <= LONGEST:
-            raise BadConfig(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
-        maps = self.through(self.bn_init(self.standardize(mels)))
+            raise ConfigError(f"{mels.shape[2]} frames came, the VGG-ish network wants {SHORTEST} … {LONGEST}")
+        maps = self.forward_blocks(self.bn_init(self.standardize(mels)))
         return blocks.precisely(self.dense, self.dropout(maps.flatten(1))).unsqueeze(2)
 
 
 def from_published(checkpoint: Mapping[str, object]) -> VGG:
     """The network in the organisers' published state dict: `conv_{n} → blocks.{n − 1}.0`, `bn_{n} → blocks.{n − 1}.1`.
 
-    The standardiser is the identity, since the network begins with a batch norm. Refuses other weights with `BadModel`.
+    The standardiser is the identity: the network begins with a batch norm. Refuses other weights with `ModelError`.
     """
     state = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
     if "bn_init.weight" not in state or "dense.weight" not in state or state["dense.weight"].dim() != 2:
-        raise BadModel("these are not the VGG-ish baseline's weights: bn_init, conv_1 … 5 and dense are wanted")
+        raise ModelError("these are not the VGG-ish baseline's weights: bn_init, conv_1 … 5 and dense are wanted")
     net = VGGConfig().build(bands=96, tags=state["dense.weight"].shape[0])
     renamed = net.standardize.state_dict(prefix="standardize.") | {_renamed(key): value for key, value in state.items()}
     try:
         net.load_state_dict(renamed)
     except RuntimeError as error:
-        raise BadModel(f"these weights do not fit the VGG-ish baseline: {error}") from error
+        raise ModelError(f"these weights do not fit the VGG-ish baseline: {error}") from error
     return net
 
 

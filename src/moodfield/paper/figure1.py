@@ -14,10 +14,10 @@ from moodfield.datasets.mtg_jamendo import Dataset
 from moodfield.paper import recipes, reproduce
 from moodfield.paper.recipes import Member
 from moodfield.paper.reproduce import JUDGED, Network, Plan, Snapshots, Told
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 from moodfield.plots.score_curves import Panel
 from moodfield.training import recipe
-from moodfield.training.pipeline import Place
+from moodfield.training.pipeline import RunPaths
 
 KIND = "cp_resnet"
 """the recipe whose fields are varied: plain ResNets with a regularized field (§3.1)"""
@@ -72,16 +72,16 @@ def networks(
 
 
 def make(
-    plan: Plan, folder: Path, *, store: str | Path, on: Where = Where.HERE, jobs: int = 1, told: Told
+    plan: Plan, folder: Path, *, store: str | Path, on: Backend = Backend.LOCAL, jobs: int = 1, told: Told
 ) -> list[Point]:
     """Train a plan's networks in a folder that is this plan's from then on; refuses that of another one."""
     with reproduce.locked(folder):
         reproduce.claim(plan, folder)
-        place = Place(plan.dataset.audio, Path(store), folder / reproduce.NETWORKS, jobs, on)
+        place = RunPaths(plan.dataset.audio, Path(store), folder / reproduce.NETWORKS, jobs, on)
         return train(plan.networks, plan.dataset, place, told=told)
 
 
-def train(wanted: Sequence[Network], dataset: Dataset, place: Place, *, told: Told | None = None) -> list[Point]:
+def train(wanted: Sequence[Network], dataset: Dataset, place: RunPaths, *, told: Told | None = None) -> list[Point]:
     """Train them all, or go on where it was stopped."""
     told = told or Told()
     dataset = reproduce.readable(wanted, dataset, place, heard=told.heard)

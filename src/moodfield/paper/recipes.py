@@ -50,7 +50,7 @@ RECIPES: dict[str, Named] = {
         "Convolutions, then a recurrent summary of the whole track: submission 4 (§4.1)",
         {
             "net=crnn": "§4.1: like that of Choi et al., 2017",
-            "mel.overlap=0.25": WIDE_HOP,
+            "mel.hop_length=1536": WIDE_HOP,
             "batch.clip_seconds=30": "*chosen by us*: it is for global structure (§4.1), and 30 s are eight steps",
             "loss.pos_weight=1": CALIBRATED,
         },
@@ -59,7 +59,7 @@ RECIPES: dict[str, Named] = {
         "ResNet-34 as it is for images: submission 5 (§4.1)",
         {
             "net=resnet34": "§4.1: better in validation than 18 and 50 layers",
-            "mel.overlap=0.25": WIDE_HOP,
+            "mel.hop_length=1536": WIDE_HOP,
             "loss.pos_weight=1": CALIBRATED,
         },
     ),
@@ -67,10 +67,10 @@ RECIPES: dict[str, Named] = {
         "The VGG-ish network of the organisers' baseline, on their mel, by the schedule of §2.2 instead of theirs",
         {
             "net=vgg": "Table 1: the organisers' baseline",
-            "mel.rate=12000": OWN_MEL,
-            "mel.window=512": OWN_MEL,
-            "mel.overlap=0.5": OWN_MEL,
-            "mel.bands=96": OWN_MEL,
+            "mel.sample_rate=12000": OWN_MEL,
+            "mel.n_fft=512": OWN_MEL,
+            "mel.hop_length=256": OWN_MEL,
+            "mel.n_mels=96": OWN_MEL,
             "mel.kind=plain": OWN_MEL,
             "batch.clip_seconds=29.13": "the 1,366 frames that the organisers' baseline takes",
             "batch.size=32": "that of the organisers' baseline",
@@ -208,7 +208,7 @@ SUBMISSIONS: dict[str, Submission] = {
 """Table 1 in its order, by the names it has there; a name → its row"""
 
 SMALL: dict[str, str] = {
-    "mel.overlap=0.25": "a third of the frames",
+    "mel.hop_length=1536": "a third of the frames",
     "net.width=16": "an eighth of the channels",
     "net.growth=8": "the same, of a DenseNet",
     "schedule.warm_up=1": "10 epochs instead of 200",
@@ -228,7 +228,7 @@ def submission(name: str) -> tuple[str, Submission]:
     """A submission and its name as Table 1 has it, whatever the case it came in; refuses unknown ones."""
     known = {each.casefold(): each for each in SUBMISSIONS}
     if name.casefold() not in known:
-        errors.lookup(SUBMISSIONS, name, what="submission")
+        errors.get_or_suggest(SUBMISSIONS, name, what="submission")
     return known[name.casefold()], SUBMISSIONS[known[name.casefold()]]
 
 

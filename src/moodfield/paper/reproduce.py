@@ -20,16 +20,16 @@ from jaxtyping import Float32, Float64
 
 from moodfield import arrays, files, parallel
 from moodfield.datasets.mtg_jamendo import Dataset, Split
-from moodfield.errors import BadConfig, BadDataset, BadRun, MoodfieldError
+from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.evaluation import bootstrap, mediaeval, metrics, submissions
 from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 from moodfield.training import distributed, estimate, loop, pipeline, recipe, run_folder, validation
-from moodfield.training.estimate import Cost, Pace
+from moodfield.training.estimate import Cost, Throughput
 from moodfield.training.loop import Epoch
-from moodfield.training.pipeline import Heard, Place
+from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
 
 NETWORKS, PLAN, ROW, TRACKS = "networks", "plan.json", "row.json", "tracks.json"
@@ -115,7 +115,7 @@ class Row:
 class Told:
     """Who is told how it goes."""
 
-    heard: Heard = lambda *_: None
+    heard: ProgressCallback = lambda *_: None
     """of every mel that is there, or why it is not"""
     trained: Callable[[str, Epoch], None] = lambda *_: None
     """of every epoch of a network that is trained here"""
@@ -141,7 +141,7 @@ def cost(plan: Plan) -> Cost:
     seconds = {part: sum(track.seconds for track in split.tracks) for part, split in plan.dataset.splits.items()}
     tags, clips = len(plan.dataset.train.vocabulary), len(plan.dataset.train.tracks)
     found = Cost(0.0, sum(estimate.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
-    known: dict[tuple[object, ...], tuple[float, Pace]] = {}
+    known: dict[tuple[object, ...], tuple[float, Throughput]] = {}
     for each in (network.plan for network in plan.networks):
         family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, tags=tags).gmac
         if family not in known:
@@ -154,7 +154,7 @@ def cost(plan: Plan) -> Cost:
 
 
 def make(
-    plan: Plan, folder: str | Path, *, store: str | Path, on: Where = Where.HERE, jobs: int = 1, told: Told
+    plan: Plan, folder: str | Path, *, store: str | Path, on: Backend = Backend.LOCAL, jobs: int = 1, told: Told
 ) -> Row:
     """Extract, train, average, score, and write; what is finished is not done again, and what was stopped goes on.
 
@@ -172,7 +172,7 @@ def make(
                 part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()
             }
             return _write(plan, folder, flat, {})
-        place = Place(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
+        place = RunPaths(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
         plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
         said = train(plan.networks, plan.dataset, place, told=told)
         alone = {
@@ -189,7 +189,7 @@ def make(
 
 
 def train(
-    networks: Sequence[Network], dataset: Dataset, place: Place, *, told: Told, folders: bool = True
+    networks: Sequence[Network], dataset: Dataset, place: RunPaths, *, told: Told, folders: bool = True
 ) -> dict[str, dict[str, Snapshots]]:
     """By name of a network, what its snapshots say of the validation and test tracks, the best epoch's first.
 
@@ -201,20 +201,20 @@ def train(
     for network in networks:
         if network not in waiting:
             told.done(network.name, None)
-    here = replace(place, jobs=1, on=Where.HERE)
-    if place.on is Where.RAY:
-        results = parallel.each(
+    here = replace(place, jobs=1, on=Backend.LOCAL)
+    if place.on is Backend.RAY:
+        results = parallel.map(
             partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.on, with_gpu=True
         )
     else:
-        results = parallel.each(partial(_train, dataset, here, folders=folders, told=told), waiting)
+        results = parallel.map(partial(_train, dataset, here, folders=folders, told=told), waiting)
     failed = []
     for network, result in results:
         error = result if isinstance(result, MoodfieldError) else None
         told.done(network.name, error)
         failed += [f"{network.name}: {error}"] if error else []
     if failed:
-        raise BadRun(
+        raise RunError(
             f"{len(failed)} of {len(networks)} networks could not be trained: {'; '.join(failed)}; the others are "
             "kept, and the same command goes on from there"
         )
@@ -225,13 +225,13 @@ def train(
     return found
 
 
-def _train(dataset: Dataset, place: Place, network: Network, *, folders: bool, told: Told = Told()) -> None:
+def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool, told: Told = Told()) -> None:
     """Train a network and ask it; a process of a cluster does it with nobody to tell."""
     own = replace(place, run=place.run / network.name)
     learn = partial(pipeline.train, name=network.name) if folders else pipeline.weights
     learn(network.plan, dataset.train, dataset.validation, own, report=lambda epoch: told.trained(network.name, epoch))
-    net = network.plan.net.build(bands=network.plan.mel.bands, tags=len(dataset.train.vocabulary))
-    distributed.gather(network.plan.precision).fabric.to_device(net)
+    net = network.plan.net.build(bands=network.plan.mel.n_mels, tags=len(dataset.train.vocabulary))
+    distributed.launch(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():
         tracks = pipeline.material(split, split.truth.astype(np.float32), network.plan, own)
         said = []
@@ -241,7 +241,7 @@ def _train(dataset: Dataset, place: Place, network: Network, *, folders: bool, t
         arrays.write_array(own.run / f"{part}.npy", np.stack(said))
 
 
-def _waiting(networks: Sequence[Network], place: Place) -> list[Network]:
+def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
     """Those that have not been asked everything; a run of another recipe does not count, and is refused later."""
     return [each for each in networks if not _finished(place.run / each.name, each.plan)]
 
@@ -254,7 +254,9 @@ def _finished(run: Path, plan: Recipe) -> bool:
     return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
 
 
-def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, heard: Heard = lambda *_: None) -> Dataset:
+def readable(
+    networks: Sequence[Network], dataset: Dataset, place: RunPaths, *, heard: ProgressCallback = lambda *_: None
+) -> Dataset:
     """The dataset without the tracks that cannot be read, every mel being there for the networks.
 
     Refuses test tracks that cannot be read: a submission has a row for every one. What was found is kept beside the
@@ -274,7 +276,7 @@ def readable(networks: Sequence[Network], dataset: Dataset, place: Place, *, hea
             lost = len(rows[part]) - len(found)
             if lost and (before or part == "test"):
                 why = "that could be before" if before else "and a submission has a row for every one"
-                raise BadDataset(
+                raise DatasetError(
                     f"{lost} of {len(rows[part])} {part} tracks cannot be read, {why}; mend them, or leave them out of "
                     "the index and begin in another folder"
                 )
@@ -291,7 +293,7 @@ def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
     for part, split in dataset.splits.items():
         own = rows.get(part)
         if not isinstance(own, list) or not all(type(row) is int and 0 <= row < len(split.tracks) for row in own):
-            raise BadRun(f"{path} is damaged: it has no rows of the {part} tracks; {remedy}")
+            raise RunError(f"{path} is damaged: it has no rows of the {part} tracks; {remedy}")
     return rows
 
 
@@ -356,7 +358,7 @@ def claim(plan: Plan, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
     elif _decided(path) != _settled(wanted):
-        raise BadRun(
+        raise RunError(
             f"{folder} holds a reproduction of another plan, or of a dataset that has changed; give the same to go on, "
             "or another folder"
         )
@@ -367,8 +369,8 @@ def _decided(path: Path) -> object:
     remedy = "give another folder, or remove this one"
     try:
         return _settled(arrays.read_json(path, dict, remedy=remedy))
-    except (BadConfig, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise BadRun(f"{path} is damaged, or no plan: {error}; {remedy}") from error
+    except (ConfigError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RunError(f"{path} is damaged, or no plan: {error}; {remedy}") from error
 
 
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
@@ -392,6 +394,6 @@ def _of_each_mel(networks: Sequence[Network]) -> list[Recipe]:
     return list({each.plan.mel: each.plan for each in networks}.values())
 
 
-def _absolute(place: Place) -> Place:
+def _absolute(place: RunPaths) -> RunPaths:
     """The same for a process that runs in another folder."""
     return replace(place, **{name: getattr(place, name).absolute() for name in ("music", "store", "run")})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moodfield.errors import BadDataset
+from moodfield.errors import DatasetError
 from moodfield.evaluation import bootstrap, submissions
 from moodfield.evaluation.bootstrap import Interval, System
 from moodfield.paper import recipes
@@ -50,7 +50,7 @@ def table_1(folder: str | Path, *, resamples: int = bootstrap.RESAMPLES) -> list
     folder = Path(folder)
     place, truth = next((known for known in PUBLISHED if (folder / known[1]).is_file()), ("", ""))
     if not truth:
-        raise BadDataset(f"no groundtruth.npy of the task is in {folder}; name a clone of the task's repository")
+        raise DatasetError(f"no groundtruth.npy of the task is in {folder}; name a clone of the task's repository")
     wanted = submissions.read_array(folder / truth)
     known = {title: each for title, each in recipes.SUBMISSIONS.items() if each.published}
     systems = [System(wanted, submissions.read_array(folder / place / str(each.published))) for each in known.values()]

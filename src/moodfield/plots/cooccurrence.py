@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.plots import figures
 from moodfield.plots.figures import FAINT, INK
 
@@ -34,11 +34,13 @@ def draw(path: Path, counts: Counts, tags: Sequence[str], *, tracks: int) -> Non
 
     The area of a square is the number of tracks that have both tags, its colour how much oftener or less often that is
     than if tags knew nothing of each other. Refuses counts that are not of these tags, and a place where no picture can
-    be, with `BadConfig`.
+    be, with `ConfigError`.
     """
     figures.check(path)
     if counts.shape != (len(tags), len(tags)) or len(tags) < 2 or tracks < 1:
-        raise BadConfig(f"counts of {counts.shape} came with {len(tags)} tags and {tracks} tracks; wanted two or more")
+        raise ConfigError(
+            f"counts of {counts.shape} came with {len(tags)} tags and {tracks} tracks; wanted two or more"
+        )
     order = arrange(counts, tracks)
     counts, tags = counts[np.ix_(order, order)], [figures.label(tags[row]) for row in order]
     side = max(4.2, 0.205 * len(tags))

@@ -52,7 +52,7 @@ class Lesson(Protocol):
 def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> None:
     """Put the picture of some runs at `path`; `measure` is what their scores are.
 
-    Refuses a place where no picture can be with `BadConfig`.
+    Refuses a place where no picture can be with `ConfigError`.
     """
     figures.check(path)
     figure = Figure(figsize=(11, 4.8), dpi=150)

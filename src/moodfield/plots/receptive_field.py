@@ -18,7 +18,7 @@ from moodfield import audio, mel, receptive_field
 from moodfield.audio import Waveform
 from moodfield.mel import MelConfig
 from moodfield.nets import summary
-from moodfield.nets.summary import Candidate
+from moodfield.nets.summary import NetworkToPlot
 from moodfield.plots import figures
 from moodfield.plots.figures import FAINT, INK
 
@@ -52,11 +52,11 @@ class Passage:
     """what it is, for the title"""
 
 
-def draw(path: Path, candidate: Candidate, *, music: Path | None = None) -> None:
+def draw(path: Path, candidate: NetworkToPlot, *, music: Path | None = None) -> None:
     """Put the picture of a network's receptive field at `path`, over music or over a synthesised passage.
 
     A network that has learned nothing gets weights drawn at random. Refuses a place where no picture can be with
-    `BadConfig`, music that cannot be heard with `BadAudio`.
+    `ConfigError`, music that cannot be heard with `AudioError`.
     """
     figures.check(path)
     heard = passage(music, candidate.survey.mel)
@@ -64,8 +64,8 @@ def draw(path: Path, candidate: Candidate, *, music: Path | None = None) -> None
     generator = np.random.default_rng(0)
     net = candidate.net if candidate.trained else summary.drawn(candidate.net, clips, generator)
     config, made = candidate.survey.config, candidate.survey.mel
-    near = float(np.interp(summary.AROUND_HZ, mel.band_hz(made), np.arange(made.bands)))
-    row, bands = summary.cell(config, "freq", made.bands, near=near)
+    near = float(np.interp(summary.AROUND_HZ, mel.band_hz(made), np.arange(made.n_mels)))
+    row, bands = summary.cell(config, "freq", made.n_mels, near=near)
     _, frames = summary.cell(config, "time", clips[0].shape[1])
     effect = summary.effective(net, clips, row=row, generator=generator)
     figures.write(path, _figure(candidate, heard, _View(made, effect, bands, frames)))
@@ -74,19 +74,21 @@ def draw(path: Path, candidate: Candidate, *, music: Path | None = None) -> None
 def passage(music: Path | None, config: MelConfig) -> Passage:
     """The middle of a piece of music, or a synthesised passage; memory does not grow with the length of the music."""
     if music is None:
-        return Passage(mel.mel(synthesised(config.rate), config), "a synthesised passage")
-    count = sum(len(block) for block in audio.blocks(music, rate=config.rate))
-    first = max(0, count - PASSAGE_SECONDS * config.rate) // 2
-    samples = np.concatenate(list(_part(music, config.rate, first, first + PASSAGE_SECONDS * config.rate)))
-    begin, end = first // config.rate, (first + len(samples)) // config.rate
+        return Passage(mel.mel(synthesised(config.sample_rate), config), "a synthesised passage")
+    count = sum(len(block) for block in audio.blocks(music, sample_rate=config.sample_rate))
+    first = max(0, count - PASSAGE_SECONDS * config.sample_rate) // 2
+    samples = np.concatenate(
+        list(_part(music, config.sample_rate, first, first + PASSAGE_SECONDS * config.sample_rate))
+    )
+    begin, end = first // config.sample_rate, (first + len(samples)) // config.sample_rate
     name = f"{music.stem}, {begin // 60}:{begin % 60:02} – {end // 60}:{end % 60:02}"
-    return Passage(mel.mel(Waveform(samples, config.rate), config), name)
+    return Passage(mel.mel(Waveform(samples, config.sample_rate), config), name)
 
 
 def _part(music: Path, rate: int, first: int, last: int) -> Iterator[Float32[np.ndarray, "samples"]]:
     """The samples from one to another."""
     begin = 0
-    for block in audio.blocks(music, rate=rate):
+    for block in audio.blocks(music, sample_rate=rate):
         if begin >= last:
             return
         if begin + len(block) > first:
@@ -159,7 +161,7 @@ class _View:
         self.bands = range(max(bands.start, 0), min(bands.stop, effect.shape[0]))
         self.frames = range(max(frames.start, 0), min(frames.stop, effect.shape[1]))
         self.smooth = _smooth(effect[self.bands.start : self.bands.stop, self.frames.start : self.frames.stop])
-        self.seconds = (np.arange(len(self.frames)) - (len(self.frames) - 1) / 2) * made.hop / made.rate
+        self.seconds = (np.arange(len(self.frames)) - (len(self.frames) - 1) / 2) * made.hop_length / made.sample_rate
 
     def level(self, share: float) -> float:
         """How much the least cell has of the smallest area that holds this share of the effect."""
@@ -169,7 +171,7 @@ class _View:
     def extent(self) -> tuple[float, float, float, float]:
         """Left, right, low and high end of the field in theory, in seconds from its middle and in bands."""
         half = self._lasts(len(self.frames)) / 2
-        return -half, half, max(self.bands.start - 1.0, -0.5), min(float(self.bands.stop), self.made.bands - 0.5)
+        return -half, half, max(self.bands.start - 1.0, -0.5), min(float(self.bands.stop), self.made.n_mels - 0.5)
 
     def theory(self) -> str:
         """The size of the field in theory, in words."""
@@ -186,7 +188,9 @@ class _View:
         return f"{summary.hertz(float(scale[bands.start]))} – {summary.hertz(float(scale[bands.stop + 1]))}"
 
     def _lasts(self, frames: int) -> float:
-        return receptive_field.seconds(frames, rate=self.made.rate, window=self.made.window, hop=self.made.hop)
+        return receptive_field.seconds(
+            frames, rate=self.made.sample_rate, window=self.made.n_fft, hop=self.made.hop_length
+        )
 
 
 def _smooth(effect: Float32[np.ndarray, "freq time"]) -> Float64[np.ndarray, "freq time"]:
@@ -200,7 +204,7 @@ def _smooth(effect: Float32[np.ndarray, "freq time"]) -> Float64[np.ndarray, "fr
     return np.asarray(smooth / smooth.sum())
 
 
-def _figure(candidate: Candidate, heard: Passage, view: _View) -> Figure:
+def _figure(candidate: NetworkToPlot, heard: Passage, view: _View) -> Figure:
     """Mel, theory and effect in the middle; what the effect is along either axis beside them; words above."""
     figure = Figure(figsize=(11, 6.6), dpi=150)
     grid = figure.add_gridspec(
@@ -222,7 +226,7 @@ def _figure(candidate: Candidate, heard: Passage, view: _View) -> Figure:
 
 def _background(axes: Axes, whole: Mel, made: MelConfig, seconds: float) -> None:
     """The middle of the mel, in greys that leave room for colour."""
-    step = made.hop / made.rate
+    step = made.hop_length / made.sample_rate
     span = next((span for span in SPANS if span >= ROOMY * seconds), SPANS[-1])
     count = min(round(span / step), whole.shape[1])
     first = (whole.shape[1] - count) // 2
@@ -253,9 +257,9 @@ def _outline(corner: tuple[float, float], width: float, height: float) -> Rectan
 
 def _axes(axes: Axes, made: MelConfig) -> None:
     """Seconds and hertz."""
-    ticks = [hertz for hertz in TICKS_HZ if hertz < made.rate / 2]
+    ticks = [hertz for hertz in TICKS_HZ if hertz < made.sample_rate / 2]
     axes.set_yticks(
-        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.bands + 1)), [summary.hertz(tick) for tick in ticks]
+        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.n_mels + 1)), [summary.hertz(tick) for tick in ticks]
     )
     axes.set_xlabel("seconds from the middle of the cell", color=INK)
     axes.tick_params(colors=INK, length=3)
@@ -289,7 +293,7 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _words(figure: Figure, candidate: Candidate, heard: Passage, view: _View) -> None:
+def _words(figure: Figure, candidate: NetworkToPlot, heard: Passage, view: _View) -> None:
     """What is seen, in numbers."""
     numbers = vars(candidate.survey.config)
     rho = ""

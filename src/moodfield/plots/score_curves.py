@@ -38,7 +38,7 @@ class Panel:
 def draw(path: Path, panels: Sequence[Panel], *, measure: str = "macro PR-AUC") -> None:
     """Put the picture at `path`; several runs of a field become their mean and its standard error.
 
-    Refuses a place where no picture can be with `BadConfig`.
+    Refuses a place where no picture can be with `ConfigError`.
     """
     figures.check(path)
     figure = Figure(figsize=(5.6 * len(panels) + 0.6, 4.6), dpi=150)

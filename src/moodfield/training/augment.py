@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moodfield.clips import MOST_FRAMES
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 
 LEAST_ALPHA, MOST_ALPHA = 1e-3, 1e3
 """of mix-up: from clips that are hardly ever mixed to clips that are all mixed half and half"""
@@ -31,9 +31,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.roll_frames <= MOST_FRAMES:
-            raise BadConfig(f"{self}: roll_frames is 0 or more, and at most {MOST_FRAMES}")
+            raise ConfigError(f"{self}: roll_frames is 0 or more, and at most {MOST_FRAMES}")
         if self.mixup_alpha and not LEAST_ALPHA <= self.mixup_alpha <= MOST_ALPHA:
-            raise BadConfig(f"{self}: mixup_alpha is 0, or {LEAST_ALPHA} … {MOST_ALPHA:g}")
+            raise ConfigError(f"{self}: mixup_alpha is 0, or {LEAST_ALPHA} … {MOST_ALPHA:g}")
 
 
 def roll(mels: Mels, config: AugmentConfig, generator: np.random.Generator) -> Mels:

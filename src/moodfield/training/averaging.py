@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import Net
 from moodfield.training.schedule import MOST_EPOCHS, ScheduleConfig
 
@@ -30,9 +30,9 @@ class AveragingConfig:
 
     def __post_init__(self) -> None:
         if (self.start is not None and self.start < 1) or self.every < 0 or self.snapshots < 1:
-            raise BadConfig(f"{self}: the start is an epoch from 1 on, every is 0 or more, snapshots are 1 or more")
+            raise ConfigError(f"{self}: the start is an epoch from 1 on, every is 0 or more, snapshots are 1 or more")
         if max(self.every, self.snapshots) > MOST_EPOCHS:
-            raise BadConfig(f"{self}: neither every nor snapshots are above {MOST_EPOCHS}")
+            raise ConfigError(f"{self}: neither every nor snapshots are above {MOST_EPOCHS}")
 
 
 def epochs(config: AveragingConfig, schedule: ScheduleConfig) -> range:
@@ -41,7 +41,7 @@ def epochs(config: AveragingConfig, schedule: ScheduleConfig) -> range:
         return range(0)
     start = config.start or max(schedule.epochs - schedule.final, 1)
     if start > schedule.epochs:
-        raise BadConfig(
+        raise ConfigError(
             f"averaging.start={start} came for {schedule.epochs} epochs; lower it, or set averaging.every=0 for none"
         )
     return range(start, schedule.epochs + 1, config.every)

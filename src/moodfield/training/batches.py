@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float16, Float32
 from torch import Tensor
 
-from moodfield.errors import BadConfig, BadDataset
+from moodfield.errors import ConfigError, DatasetError
 
 StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
 Thing = TypeVar("Thing")
@@ -38,14 +38,14 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_seconds <= MOST_SECONDS or not 2 <= self.size <= MOST_CLIPS:
-            raise BadConfig(
+            raise ConfigError(
                 f"{self}: clips last more than 0 s and at most {MOST_SECONDS:g} s, and a batch has at least 2 of them "
                 f"(batch norm) and at most {MOST_CLIPS}"
             )
 
 
 @runtime_checkable
-class Truth(Protocol):
+class Targets(Protocol):
     """What is true of tracks, or of parts of them."""
 
     def __len__(self) -> int:
@@ -111,22 +111,24 @@ class WindowTruth:
 
 
 @dataclass(frozen=True)
-class Material:
+class ClipDataset:
     """Tracks to learn from or to be judged by."""
 
     mels: tuple[StoredMel, ...]
     """the mel of every track"""
-    truth: Truth
+    truth: Targets
     """what is true of them"""
 
     def __post_init__(self) -> None:
         rows = len(self.truth.tracks())
         if not self.mels or rows != len(self.mels):
-            raise BadDataset(f"{len(self.mels)} mels and truth of {rows} tracks came; both are wanted for every track")
+            raise DatasetError(
+                f"{len(self.mels)} mels and truth of {rows} tracks came; both are wanted for every track"
+            )
 
 
 def epoch(
-    material: Material,
+    material: ClipDataset,
     *,
     clip_frames: int,
     size: int,

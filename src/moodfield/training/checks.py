@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from moodfield import mel
 from moodfield.clips import FixedLength
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.nets import Net
 from moodfield.training.recipe import LossConfig, Recipe
 
@@ -21,48 +21,48 @@ MOST_CELLS = 2**33
 
 
 def check_plan(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> None:
-    """Refuse with `BadConfig` a recipe that cannot be trained with so many tags, clips an epoch, and processes.
+    """Refuse with `ConfigError` a recipe that cannot be trained with so many tags, clips an epoch, and processes.
 
     The network is built without memory for its weights.
     """
     mel.check(plan.mel)
     with torch.device("meta"):
-        net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
+        net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
     check_clips(plan, net)
     check_shares(plan, clips=clips, processes=processes)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if parameters > MOST_PARAMETERS:
-        raise BadConfig(
+        raise ConfigError(
             f"the network has {parameters:,} parameters, at most {MOST_PARAMETERS:,} are trained; lower width"
         )
-    cells = min(plan.batch.size, clips) * plan.clip_frames * plan.mel.bands
+    cells = min(plan.batch.size, clips) * plan.clip_frames * plan.mel.n_mels
     if cells > MOST_CELLS:
-        raise BadConfig(
+        raise ConfigError(
             f"a batch has {cells:,} cells, at most {MOST_CELLS:,} fit; lower batch.size or batch.clip_seconds"
         )
 
 
 def check_clips(plan: Recipe, net: Net) -> None:
-    """Refuse with `BadConfig` clips that are shorter than the network takes."""
+    """Refuse with `ConfigError` clips that are shorter than the network takes."""
     if not isinstance(net.lengths, FixedLength) and plan.clip_frames < net.lengths.least:
-        raise BadConfig(
+        raise ConfigError(
             f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.least} or more; "
             "raise batch.clip_seconds"
         )
 
 
 def check_shares(plan: Recipe, *, clips: int, processes: int) -> None:
-    """Refuse with `BadConfig` batches of which not every process gets as many clips as the others."""
+    """Refuse with `ConfigError` batches of which not every process gets as many clips as the others."""
     size = min(plan.batch.size, clips)
     if size % processes:
-        raise BadConfig(
+        raise ConfigError(
             f"batches of {size} clips came for {processes} processes; set batch.size to a multiple of {processes}"
         )
 
 
 def check_truth(config: LossConfig, truth: Float32[np.ndarray, "tracks tags"]) -> None:
-    """Refuse with `BadConfig` truth that a loss cannot be computed with."""
+    """Refuse with `ConfigError` truth that a loss cannot be computed with."""
     if config.kind == "tags" and not ((truth >= 0) & (truth <= 1)).all():
-        raise BadConfig("truth outside 0 … 1 came; for a teacher's logits set loss.kind=logits")
+        raise ConfigError("truth outside 0 … 1 came; for a teacher's logits set loss.kind=logits")
     if not np.isfinite(truth).all():
-        raise BadConfig("truth that is not finite came; a teacher's logits are numbers")
+        raise ConfigError("truth that is not finite came; a teacher's logits are numbers")

@@ -15,7 +15,7 @@ from pathlib import Path
 from moodfield import arrays, audio, files
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadAudio, BadDataset, LockedError, MoodfieldError
+from moodfield.errors import AudioError, DatasetError, LockedError, MoodfieldError
 
 FOLDER = "digests"
 """where they are remembered, below the folder of a cache"""
@@ -73,7 +73,7 @@ class Digests:
         """The remembered digest of a track; refuses a track whose audio was not read, or has changed since."""
         digest = self.look(track).digest
         if digest is None:
-            raise BadDataset(f"the audio of {track.id} is new, has changed, or is gone; give the same command again")
+            raise DatasetError(f"the audio of {track.id} is new, has changed, or is gone; give the same command again")
         return digest
 
     def add(self, path: Path, digest: Digest) -> None:
@@ -108,7 +108,7 @@ class Digests:
 
 
 def compute(path: Path) -> Digest:
-    """The digest of a file; refuses with `BadAudio` one that cannot be read, or that changes while it is."""
+    """The digest of a file; refuses with `AudioError` one that cannot be read, or that changes while it is."""
     try:
         if path.exists() and not path.is_file():
             raise IsADirectoryError(f"{path} is no file")
@@ -121,13 +121,13 @@ def compute(path: Path) -> Digest:
 
 
 def check_unchanged(path: Path, digest: Digest) -> None:
-    """Refuse with `BadAudio` a file that has changed since its digest was computed."""
+    """Refuse with `AudioError` a file that has changed since its digest was computed."""
     try:
         now: Times | None = _times(path)
     except OSError:
         now = None
     if now != digest.times:
-        raise BadAudio("unreadable", f"{path} is being written to; wait until it is complete, and start again")
+        raise AudioError("unreadable", f"{path} is being written to; wait until it is complete, and start again")
 
 
 def _times(path: Path) -> Times:
@@ -135,14 +135,14 @@ def _times(path: Path) -> Times:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _refusal(path: Path, error: Exception) -> BadAudio:
+def _refusal(path: Path, error: Exception) -> AudioError:
     """Why a file cannot be read, in the words of the module that reads audio."""
     try:
-        for _ in audio.blocks(path, rate=audio.RATES[0]):
+        for _ in audio.blocks(path, sample_rate=audio.RATES[0]):
             break
-    except BadAudio as refusal:
+    except AudioError as refusal:
         return refusal
-    return BadAudio("unreadable", f"{path} cannot be read: {error}")
+    return AudioError("unreadable", f"{path} cannot be read: {error}")
 
 
 def _printable(name: str) -> str:

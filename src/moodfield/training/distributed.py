@@ -26,7 +26,7 @@ PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes that train together, as one of them sees it."""
 
     fabric: Fabric
@@ -38,27 +38,27 @@ class Team:
         return int(self.fabric.global_rank)
 
     @property
-    def size(self) -> int:
+    def world_size(self) -> int:
         """How many they are."""
         return int(self.fabric.world_size)
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that speaks and writes."""
         return self.rank == 0
 
-    def own(self, count: int) -> range:
+    def shard_indices(self, count: int) -> range:
         """Which of so many things are this process's to do."""
-        return range(self.rank, count, self.size)
+        return range(self.rank, count, self.world_size)
 
-    def part(self, batch: Tensor) -> Tensor:
+    def shard(self, batch: Tensor) -> Tensor:
         """The rows of a batch that are this process's, on its device; all parts are equally large."""
-        rows = len(batch) // self.size
+        rows = len(batch) // self.world_size
         return self.fabric.to_device(batch[self.rank * rows : (self.rank + 1) * rows])
 
-    def total(self, own: Shape) -> Shape:
+    def all_reduce_sum(self, own: Shape) -> Shape:
         """The sum of what every process has, place by place."""
-        if self.size == 1:
+        if self.world_size == 1:
             return own
         array = torch.from_numpy(own)
         if self.fabric.device.type == "mps":  # Apple's GPUs have no float64
@@ -66,11 +66,11 @@ class Team:
         summed = self.fabric.all_reduce(self.fabric.to_device(array), reduce_op="sum")
         return summed.cpu().numpy().astype(own.dtype)  # type: ignore[union-attr, return-value]
 
-    def mean(self, own: float) -> float:
+    def all_reduce_mean(self, own: float) -> float:
         """The mean of what every process has."""
-        return float(self.total(np.array([own]))[0]) / self.size
+        return float(self.all_reduce_sum(np.array([own]))[0]) / self.world_size
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
         self.fabric.barrier()
 
@@ -80,7 +80,7 @@ def knows_bfloat16() -> bool:
     return torch.accelerator.is_available() or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def gather(precision: Any) -> Team:
+def launch(precision: Any) -> ProcessGroup:
     """The team that this process belongs to: itself alone, or all that torchrun started, on however many machines.
 
     Warns of numbers that the processor only imitates.
@@ -92,9 +92,9 @@ def gather(precision: Any) -> Team:
             MoodfieldWarning,
             stacklevel=2,
         )
-    size = processes()
+    size = world_size()
     if size == 1:
-        return Team(Fabric(accelerator="auto", devices=1, precision=precision))
+        return ProcessGroup(Fabric(accelerator="auto", devices=1, precision=precision))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     strategy = DDPStrategy(timeout=PATIENCE)
     fabric = Fabric(accelerator="auto", devices=here, num_nodes=size // here, strategy=strategy, precision=precision)
@@ -105,20 +105,20 @@ def gather(precision: Any) -> Team:
     fabric.launch()
     if fresh:
         atexit.register(_part_ways)
-    return Team(fabric)
+    return ProcessGroup(fabric)
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes torchrun started, of which this is one; one without it."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether torchrun started this process as one of several."""
-    return processes() > 1
+    return world_size() > 1
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that speaks, before there is a team."""
     return int(os.environ.get("RANK", 0)) == 0
 

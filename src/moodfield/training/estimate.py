@@ -23,7 +23,7 @@ COPIES = 20
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """How fast a network of a recipe is on this machine."""
 
     learned: float
@@ -48,16 +48,16 @@ class Cost:
         return Cost(self.seconds + other.seconds, self.disk + other.disk)
 
 
-def measure(plan: Recipe, *, tags: int) -> Pace:
+def measure(plan: Recipe, *, tags: int) -> Throughput:
     """Time a step of training and one of validation, each after one that is not counted."""
-    team = distributed.gather(plan.precision)
-    net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
+    team = distributed.launch(plan.precision)
+    net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     model, tuned = team.fabric.setup(net, optimizer)
     count = CLIPS if team.fabric.device.type == "cpu" else plan.batch.size
-    mels = team.fabric.to_device(torch.randn(count, plan.mel.bands, plan.clip_frames))
+    mels = team.fabric.to_device(torch.randn(count, plan.mel.n_mels, plan.clip_frames))
     truth = team.fabric.to_device(torch.zeros(count, tags))
 
     def learn() -> float:
@@ -69,16 +69,16 @@ def measure(plan: Recipe, *, tags: int) -> Pace:
 
     learned = _timed(learn) / count
     engine, clips = TorchEngine(net, precision=validation.precision(plan)), mels.cpu().numpy()
-    heard = _timed(lambda: engine.over_time(clips)) / count
-    return Pace(learned, heard, sum(value.numel() * value.element_size() for value in net.state_dict().values()))
+    heard = _timed(lambda: engine.forward_features(clips)) / count
+    return Throughput(learned, heard, sum(value.numel() * value.element_size() for value in net.state_dict().values()))
 
 
-def scaled(known: Pace, by: float) -> Pace:
+def scaled(known: Throughput, by: float) -> Throughput:
     """The pace of a network like the one known, with so many times its work."""
-    return Pace(known.learned * by, known.heard * by, round(known.weights * by))
+    return Throughput(known.learned * by, known.heard * by, round(known.weights * by))
 
 
-def cost(plan: Recipe, pace: Pace, *, clips: int, judged: float) -> Cost:
+def cost(plan: Recipe, pace: Throughput, *, clips: int, judged: float) -> Cost:
     """What a run costs that learns so many clips an epoch, and is judged by so many seconds of music."""
     averages = len(averaging.epochs(plan.averaging, plan.schedule))
     exams = plan.schedule.epochs / plan.validate_every + averages
@@ -90,7 +90,7 @@ def cost(plan: Recipe, pace: Pace, *, clips: int, judged: float) -> Cost:
 
 def mels(plan: Recipe, seconds: float) -> int:
     """Bytes that the mels of so much music take on the disk."""
-    return int(seconds * plan.mel.frames_per_second) * plan.mel.bands * 2
+    return int(seconds * plan.mel.frames_per_second) * plan.mel.n_mels * 2
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from moodfield import card, clips, files, tags, verify
 from moodfield.card import Card
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
-from moodfield.errors import BadModel, OutputError
+from moodfield.errors import ModelError, OutputError
 from moodfield.nets import Net, blocks
 from moodfield.tagger import Member
 from moodfield.training.recipe import Recipe
@@ -179,14 +179,14 @@ class _Part(nn.Module):
 def _export_onnx(net: Net, described: Card, folder: Path) -> None:
     """What hears, and what summarises if there is such a part; batch norms become part of the convolutions."""
     net = blocks.folded(net)
-    example = torch.zeros(2, described.mel.bands, _examples(described)[0])
+    example = torch.zeros(2, described.mel.n_mels, _examples(described)[0])
     if isinstance(described.lengths, clips.WholeTrack):
-        heard = net.hear(example).detach()
-        _export_part(_Part(net, "hear"), example, (INPUT, FEATURES), folder / card.NETWORK)
-        _export_part(_Part(net, "summarise"), heard, (FEATURES, OUTPUT), folder / card.SUMMARY)
+        heard = net.forward_features(example).detach()
+        _export_part(_Part(net, "forward_features"), example, (INPUT, FEATURES), folder / card.NETWORK)
+        _export_part(_Part(net, "forward_head"), heard, (FEATURES, OUTPUT), folder / card.SUMMARY)
     else:
         long = isinstance(described.lengths, clips.AnyLength)
-        _export_part(_Part(net, "hear"), example, (INPUT, OUTPUT), folder / card.NETWORK, any_length=long)
+        _export_part(_Part(net, "forward_features"), example, (INPUT, OUTPUT), folder / card.NETWORK, any_length=long)
 
 
 def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Path, *, any_length: bool = True) -> None:
@@ -200,7 +200,7 @@ def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Pat
             output_names=[names[1]], verbose=False,
         )  # fmt: skip
     if program is None:
-        raise BadModel("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
+        raise ModelError("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
     with files.atomic_path(path) as half:
         program.save(half, external_data=False)
 
@@ -209,14 +209,14 @@ def _compare(net: Net, described: Card, folder: Path) -> None:
     """Refuse files that do not say what torch says."""
     onnx, own = OnnxEngine(*(folder / name for name in card.networks(described))), TorchEngine(net)
     generator = np.random.default_rng(0)
-    mean, spread = net.standardize.mean.numpy(), net.standardize.spread.numpy()
+    mean, spread = net.standardize.mean.numpy(), net.standardize.std.numpy()
     for frames in _examples(described):
-        drawn = generator.standard_normal((2, frames, described.mel.bands), np.float32) * spread + mean
+        drawn = generator.standard_normal((2, frames, described.mel.n_mels), np.float32) * spread + mean
         mels = np.ascontiguousarray(drawn.transpose(0, 2, 1), np.float32)
-        came, wanted = (engine.summarise(engine.over_time(mels)) for engine in (onnx, own))
+        came, wanted = (engine.forward_head(engine.forward_features(mels)) for engine in (onnx, own))
         apart = float(np.abs(came - wanted).max()) if came.shape == wanted.shape else math.inf
         if not apart <= AGREE * max(1.0, float(np.abs(wanted).max())):
-            raise BadModel(
+            raise ModelError(
                 f"{folder / card.NETWORK} is {apart:.2g} away from torch for clips of {frames} frames; "
                 "it was not exported well"
             )
@@ -225,7 +225,7 @@ def _compare(net: Net, described: Card, folder: Path) -> None:
 def _remember(described: Card, folder: Path) -> Card:
     """The card with the network's answer to `proof.music`."""
     engine = OnnxEngine(*(folder / name for name in card.networks(described)), threads=1)
-    logits = verify.answer(Member(described, engine))
+    logits = verify.reference_logits(Member(described, engine))
     return replace(described, proof=tuple(float(f"{logit:.7g}") for logit in logits))
 
 

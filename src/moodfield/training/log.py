@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from moodfield import arrays, errors
-from moodfield.errors import BadRun
+from moodfield.errors import RunError
 from moodfield.training import loop, recipe, run_folder
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
@@ -54,17 +54,19 @@ def read(folder: str | Path) -> History:
     """The history of a run; refuses a folder that is none, and a damaged log."""
     folder = Path(folder)
     if not (folder / run_folder.RECIPE).is_file():
-        raise BadRun(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the folder given to train --to")
+        raise RunError(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the folder given to train --to")
     plan, log = recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
     lines = arrays.read_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
     try:
         epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
     except ValidationError as error:
-        raise BadRun(f"{log} cannot be read as the log of a run: {errors.misfits(error.errors())}") from error
+        raise RunError(
+            f"{log} cannot be read as the log of a run: {errors.format_validation_errors(error.errors())}"
+        ) from error
     return History(folder, plan, epochs)
 
 
-def apart(histories: list[History]) -> dict[str, list[Any]]:
+def differing_settings(histories: list[History]) -> dict[str, list[Any]]:
     """Settings in which runs differ, and their values in the order of the runs; none where one has no such setting."""
     known = [{each.path: each.value for each in recipe.settings(history.plan)} for history in histories]
     paths = dict.fromkeys(path for values in known for path in values)

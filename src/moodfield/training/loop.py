@@ -29,15 +29,15 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from moodfield import arrays, files, tagger
-from moodfield.errors import BadRun
+from moodfield.errors import RunError
 from moodfield.nets import Net
 from moodfield.training import augment, averaging, batches, checks, distributed, run_folder, schedule
-from moodfield.training.batches import Material
-from moodfield.training.distributed import Team
+from moodfield.training.batches import ClipDataset
+from moodfield.training.distributed import ProcessGroup
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.run_folder import MATERIAL, VOCABULARY
-from moodfield.training.validation import Exam, NotFinite
+from moodfield.training.validation import NotFinite, Validator
 
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 SNAPSHOT, RESUMED = "swa-{}.safetensors", "resume-{}.safetensors"
@@ -78,14 +78,14 @@ class _State:
     """with a mean and a square for every weight"""
     average: AveragedModel
     """the mean of the network over epochs"""
-    team: Team
+    team: ProcessGroup
     """the processes that have all of this in common"""
 
 
 def train(
     plan: Recipe,
-    learn: Material,
-    judge: Material,
+    learn: ClipDataset,
+    judge: ClipDataset,
     statistics: Statistics,
     vocabulary: Sequence[str],
     run: str | Path,
@@ -100,18 +100,18 @@ def train(
     works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
     that cannot be written: what the run had before is kept.
     """
-    folder, team = Path(run), distributed.gather(plan.precision)
+    folder, team = Path(run), distributed.launch(plan.precision)
     net = _fresh(plan, statistics, len(vocabulary))
     loss_of = _loss(plan.loss, learn, net)
-    checks.check_shares(plan, clips=len(learn.truth), processes=team.size)
-    with run_folder.locked(folder, wanted=team.first):
-        if team.first:
+    checks.check_shares(plan, clips=len(learn.truth), processes=team.world_size)
+    with run_folder.locked(folder, wanted=team.is_main):
+        if team.is_main:
             decided = {VOCABULARY: list(vocabulary), MATERIAL: _digest(learn, statistics)}
             run_folder.claim(folder, plan, decided)
-        team.wait()
-        exam = Exam(plan, judge, tuple(vocabulary), loss_of, team)
+        team.barrier()
+        exam = Validator(plan, judge, tuple(vocabulary), loss_of, team)
         _epochs(folder, plan, net, learn, exam, statistics.mean.astype(np.float32), report)
-        team.wait()
+        team.barrier()
         net = _fresh(plan, statistics, len(vocabulary))
         load(net, folder / BEST)
         return net
@@ -121,17 +121,17 @@ def _epochs(
     folder: Path,
     plan: Recipe,
     net: Net,
-    learn: Material,
-    exam: Exam,
+    learn: ClipDataset,
+    exam: Validator,
     fill: Float32[np.ndarray, "bands"],
     report: Callable[[Epoch], None],
 ) -> None:
     """All epochs that the run in a folder does not have yet."""
-    team = cast("Team", exam.team)
+    team = cast("ProcessGroup", exam.team)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
-    if team.size > 1:
+    if team.world_size > 1:
         distributed.share_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
@@ -149,13 +149,13 @@ def _epochs(
             if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
                 clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
                 with team.fabric.autocast():
-                    averaging.take(state.average, net, (team.part(mels) for mels, _ in clips))
+                    averaging.take(state.average, net, (team.shard(mels) for mels, _ in clips))
             with run_folder.writing(folder):
                 done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
-                if team.first:
+                if team.is_main:
                     _keep(folder, plan, state, done, better=done.best != best)
         best = done.best
-        if team.first:
+        if team.is_main:
             report(done)
 
 
@@ -165,11 +165,11 @@ def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise BadRun(
+        raise RunError(
             f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
         ) from error
     except NotFinite as error:
-        raise BadRun(
+        raise RunError(
             f"training diverged in epoch {epoch}: {error}; lower schedule.peak, or train in 32-true; what the run "
             "had before this epoch is kept"
         ) from error
@@ -185,7 +185,7 @@ def _check_finite(loss: float, net: Net) -> None:
 
 
 def _learn(
-    team: Team,
+    team: ProcessGroup,
     model: nn.Module,
     tuned: torch.optim.Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
@@ -196,14 +196,14 @@ def _learn(
     model.train()
     for mels, truth in batches.ahead(drawn):
         tuned.zero_grad()
-        loss = loss_of(model(team.part(mels)).float(), team.part(truth))
+        loss = loss_of(model(team.shard(mels)).float(), team.shard(truth))
         team.fabric.backward(loss)
         tuned.step()
         losses.append(loss.detach())  # not asked for its value: a GPU would be waited for
-    return team.mean(math.fsum(torch.stack(losses).tolist()) / len(losses))  # Apple's GPUs have no float64
+    return team.all_reduce_mean(math.fsum(torch.stack(losses).tolist()) / len(losses))  # Apple's GPUs have no float64
 
 
-def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch, began: float) -> Epoch:
+def _judge(folder: Path, plan: Recipe, state: _State, exam: Validator, done: Epoch, began: float) -> Epoch:
     """The epoch with its marks, where they are due, and its time since the processor's clock was at `began`."""
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
         marks = exam(state.net)
@@ -215,13 +215,13 @@ def _judge(folder: Path, plan: Recipe, state: _State, exam: Exam, done: Epoch, b
     if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
         mean = cast("Net", state.average.module)
         done = replace(done, averaged=exam(mean).score)
-        if state.team.first:
+        if state.team.is_main:
             _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
     return replace(done, processor_seconds=round(time.process_time() - began, 1))
 
 
 def _rolled(
-    plan: Recipe, learn: Material, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+    plan: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's batches, rolled in time."""
     for mels, truth in batches.epoch(
@@ -231,7 +231,7 @@ def _rolled(
 
 
 def _mixed(
-    plan: Recipe, learn: Material, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+    plan: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's batches, rolled in time and mixed up."""
     for mels, truth in _rolled(plan, learn, fill, generator):
@@ -244,7 +244,7 @@ def load(net: Net, path: Path) -> None:
         with safetensors.safe_open(path, framework="pt") as file:
             net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise BadRun(f"{path} does not hold the weights of this network: {error}") from error
+        raise RunError(f"{path} does not hold the weights of this network: {error}") from error
 
 
 def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
@@ -257,10 +257,10 @@ def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
 def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(plan.seed)
-    net: Net = plan.net.build(bands=plan.mel.bands, tags=tags)
+    net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
     checks.check_clips(plan, net)
-    mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.spread))
-    net.standardize.fill(mean, spread)
+    mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.std))
+    net.standardize.set_statistics(mean, spread)
     return net
 
 
@@ -276,13 +276,13 @@ def keep_freed_memory(plan: Recipe) -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def _digest(learn: Material, statistics: Statistics) -> str:
+def _digest(learn: ClipDataset, statistics: Statistics) -> str:
     """What tells this training material from any other."""
-    parts = (learn.truth.tracks().tobytes(), statistics.mean.tobytes(), statistics.spread.tobytes())
+    parts = (learn.truth.tracks().tobytes(), statistics.mean.tobytes(), statistics.std.tobytes())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss(config: LossConfig, learn: ClipDataset, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss; for a teacher's logits the network also begins with their mean and spread."""
     rows = learn.truth.tracks()
     checks.check_truth(config, rows)
@@ -295,7 +295,7 @@ def _loss(config: LossConfig, learn: Material, net: Net) -> Callable[[Tensor, Te
 
         return weighted
     mean, spread = truth.mean(dim=0), truth.std(dim=0).clamp_min(1e-3)
-    net.expect(mean, spread)
+    net.init_output_bias(mean, spread)
 
     def squared(logits: Tensor, wanted: Tensor) -> Tensor:
         return F.mse_loss(logits / spread.to(logits), wanted / spread.to(wanted))
@@ -342,8 +342,10 @@ def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | Non
     try:
         _restore(weights, state)
     except (OSError, ValueError, LookupError, RuntimeError, safetensors.SafetensorError) as error:
-        raise BadRun(f"{weights} does not hold what this run would go on with: {error}; {run_folder.REMEDY}") from error
-    if state.team.first:  # it may have been killed before it kept the best, or tidied up
+        raise RunError(
+            f"{weights} does not hold what this run would go on with: {error}; {run_folder.REMEDY}"
+        ) from error
+    if state.team.is_main:  # it may have been killed before it kept the best, or tidied up
         best = _bytes(state.net.state_dict())
         if done.get("better") and not ((folder / BEST).is_file() and (folder / BEST).read_bytes() == best):
             files.write(folder / BEST, best)
@@ -357,7 +359,7 @@ def _read_resume(path: Path, plan: Recipe) -> dict[str, Any]:
     epoch, best = done.get("epoch"), done.get("best")
     right = type(epoch) is int and 1 <= epoch <= plan.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
     if not right or not (best is None or type(best) in (int, float)):
-        raise BadRun(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
+        raise RunError(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
     return done
 
 

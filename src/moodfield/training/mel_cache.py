@@ -23,9 +23,9 @@ from jaxtyping import Float16, Float32, Float64
 
 from moodfield import arrays, audio, files, mel, parallel
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import BadDataset, MoodfieldError
+from moodfield.errors import DatasetError, MoodfieldError
 from moodfield.mel import MelConfig
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 from moodfield.training import digests
 from moodfield.training.digests import AudioFile, Digest, Digests
 
@@ -44,11 +44,11 @@ class Statistics:
 
     mean: Float64[np.ndarray, "bands"]
     """mean"""
-    spread: Float64[np.ndarray, "bands"]
+    std: Float64[np.ndarray, "bands"]
     """standard deviation, unbiased"""
 
 
-class Store:
+class MelCache:
     """The mels of one config in one folder, for the audio of one folder.
 
     A mel is filed under the SHA-256 of its audio: it is found wherever the audio lies, and never taken for that of
@@ -62,7 +62,7 @@ class Store:
         self._digests = Digests(folder, music)
 
     def extract(
-        self, tracks: Sequence[Track], *, jobs: int = 1, on: Where = Where.HERE
+        self, tracks: Sequence[Track], *, jobs: int = 1, on: Backend = Backend.LOCAL
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
@@ -76,24 +76,24 @@ class Store:
             work = partial(_extract, self.folder.absolute(), self.config)
             yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, on=on)
         except OSError as error:
-            raise BadDataset(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
+            raise DatasetError(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory, where it takes one open file; refuses one that was not extracted."""
         _let_many_be_open()
         path = entry(self.folder, self._digests.of(track))
         try:
-            if arrays.array_shape(path, np.float16, (None, self.config.bands)) is None:
+            if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) is None:
                 path.open("rb").close()  # if it cannot be opened, that is the reason
                 raise ValueError("it is damaged")
             stored: StoredMel = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-                raise BadDataset(
+                raise DatasetError(
                     f"the mel of {track.id} is one open file too many: a run keeps every mel open; "
                     "raise the system's hard limit of open files (ulimit -Hn says it), or train on fewer tracks"
                 ) from error
-            raise BadDataset(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
+            raise DatasetError(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
         return stored
 
     def statistics(self, tracks: Sequence[Track]) -> Statistics:
@@ -106,18 +106,18 @@ class Store:
 
     def _is_complete(self, digest: str) -> Path | None:
         path = entry(self.folder, digest)
-        return path if arrays.array_shape(path, np.float16, (None, self.config.bands)) else None
+        return path if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
-def statistics(parts: Sequence[tuple[Store, Sequence[Track]]]) -> Statistics:
+def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
     """Mean and spread of the bands over the tracks of several folders of audio, whose mels are of one config."""
     listed = "\n".join(digest for mels, tracks in parts for digest in mels.digests(tracks))
     first = parts[0][0]
     path = first.folder / f"statistics-{hashlib.sha256(listed.encode()).hexdigest()[:16]}.json"
-    if (kept := _kept_statistics(path, first.config.bands)) is not None:
+    if (kept := _kept_statistics(path, first.config.n_mels)) is not None:
         return kept
     found = _statistics(mels.open(track) for mels, tracks in parts for track in tracks)
-    files.write(path, json.dumps({"mean": found.mean.tolist(), "spread": found.spread.tolist()}).encode())
+    files.write(path, json.dumps({"mean": found.mean.tolist(), "spread": found.std.tolist()}).encode())
     return found
 
 
@@ -133,7 +133,7 @@ def derive(
     work: Callable[[AudioFile], tuple[Path, Digest]],
     *,
     jobs: int = 1,
-    on: Where = Where.HERE,
+    on: Backend = Backend.LOCAL,
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
     """For every track the file that is computed from its audio, or the error; what is `complete` is left alone.
 
@@ -143,7 +143,7 @@ def derive(
     looked = [known.look(track) for track in tracks]
     there = [complete(found.digest) if found.digest else None for found in looked]
     rest = [found for found, path in zip(looked, there, strict=True) if path is None]
-    done = parallel.each(work, rest, jobs=jobs, on=on) if rest else iter(())
+    done = parallel.map(work, rest, jobs=jobs, on=on) if rest else iter(())
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, there, strict=True):
@@ -193,9 +193,9 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
     """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
     digest = digests.compute(source.path)
     target = entry(folder, digest.sha256)
-    if arrays.array_shape(target, np.float16, (None, config.bands)):
+    if arrays.array_shape(target, np.float16, (None, config.n_mels)):
         return target, digest
-    stream = mel.stream(audio.Reader(source.path, rate=config.rate), config)
+    stream = mel.stream(audio.Reader(source.path, rate=config.sample_rate), config)
     stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
     digests.check_unchanged(source.path, digest)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,8 +213,8 @@ def _kept_statistics(path: Path, bands: int) -> Statistics | None:
         found = Statistics(*(np.array(kept[name], np.float64) for name in ("mean", "spread")))
     except (MoodfieldError, LookupError, TypeError, ValueError):
         return None
-    fits = found.mean.shape == found.spread.shape == (bands,)
-    return found if fits and np.isfinite([found.mean, found.spread]).all() and (found.spread >= 0).all() else None
+    fits = found.mean.shape == found.std.shape == (bands,)
+    return found if fits and np.isfinite([found.mean, found.std]).all() and (found.std >= 0).all() else None
 
 
 def _statistics(mels: Iterator[StoredMel]) -> Statistics:
@@ -230,5 +230,5 @@ def _statistics(mels: Iterator[StoredMel]) -> Statistics:
         mean = mean + apart * (len(values) / both)
         count = both
     if count < 2:
-        raise BadDataset("statistics want at least two frames; give the training set tracks")
+        raise DatasetError("statistics want at least two frames; give the training set tracks")
     return Statistics(mean, np.sqrt(squares / (count - 1)))

@@ -17,24 +17,24 @@ from jaxtyping import Float32
 from moodfield import card, tagger
 from moodfield.card import Card
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.errors import BadDataset, MoodfieldError, MoodfieldWarning
+from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import Net
-from moodfield.parallel import Where
+from moodfield.parallel import Backend
 from moodfield.training import checks, distributed, export, loop, run_folder, validation
-from moodfield.training.batches import Material, TrackTruth
-from moodfield.training.distributed import Team
+from moodfield.training.batches import ClipDataset, TrackTruth
+from moodfield.training.distributed import ProcessGroup
 from moodfield.training.loop import Epoch
-from moodfield.training.mel_cache import Store
+from moodfield.training.mel_cache import MelCache
 from moodfield.training.recipe import Recipe
 
-Heard = Callable[[Track, MoodfieldError | None], None]
+ProgressCallback = Callable[[Track, MoodfieldError | None], None]
 """told of every track when its mel is there, or why it is not"""
 
 
 @dataclass(frozen=True)
-class Place:
+class RunPaths:
     """Where a run finds its music and leaves its work."""
 
     music: Path
@@ -45,23 +45,23 @@ class Place:
     """the folder of the run"""
     jobs: int = 1
     """processes that extract mels"""
-    on: Where = Where.HERE
+    on: Backend = Backend.LOCAL
     """where they do; on Ray there are as many as the cluster has cores"""
 
-    def mels(self, config: MelConfig) -> Store:
+    def mels(self, config: MelConfig) -> MelCache:
         """The cached mels of this music."""
-        return Store(self.store, config, self.music)
+        return MelCache(self.store, config, self.music)
 
 
 def train(
     plan: Recipe,
     learn: Split,
     judge: Split,
-    place: Place,
+    place: RunPaths,
     *,
     name: str,
     soft: Float32[np.ndarray, "tracks tags"] | None = None,
-    heard: Heard = lambda *_: None,
+    heard: ProgressCallback = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
     """Train by a recipe on one split, judged by another, and leave its snapshots as model folders in the run.
@@ -72,7 +72,7 @@ def train(
     folder that is no run or the run of another recipe, vocabulary or truth, and a run that another process works on.
     """
     _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=distributed.first(), cache=place.store):
+    with run_folder.locked(place.run, wanted=distributed.is_main(), cache=place.store):
         net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
         learned, judged = len(learning.mels), len(judging.mels)
         summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
@@ -83,33 +83,35 @@ def weights(
     plan: Recipe,
     learn: Split,
     judge: Split,
-    place: Place,
+    place: RunPaths,
     *,
     soft: Float32[np.ndarray, "tracks tags"] | None = None,
-    heard: Heard = lambda *_: None,
+    heard: ProgressCallback = lambda *_: None,
     report: Callable[[Epoch], None] = lambda _: None,
-) -> tuple[Net, Material, Material]:
+) -> tuple[Net, ClipDataset, ClipDataset]:
     """As `train`, without model folders; the network of the best epoch, and what it learned from and was judged by."""
-    team = distributed.gather(plan.precision)
+    team = distributed.launch(plan.precision)
     truth = _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=team.first, cache=place.store):
+    with run_folder.locked(place.run, wanted=team.is_main, cache=place.store):
         decided = {run_folder.VOCABULARY: list(learn.vocabulary), run_folder.TRUTH: _digest(learn, truth, judge)}
-        if team.first:
+        if team.is_main:
             run_folder.check(place.run, plan, decided)
-        if team.size > 1 and place.on is Where.HERE:
+        if team.world_size > 1 and place.on is Backend.LOCAL:
             _extract_own(learn.tracks + judge.tracks, plan, place, team)
         kept, judged = (
-            gather(split.tracks, plan, place, heard=heard if team.first else lambda *_: None)
+            gather(split.tracks, plan, place, heard=heard if team.is_main else lambda *_: None)
             for split in (learn, judge)
         )
         if not judge.truth[judged].any():
-            raise BadDataset(f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged")
-        if plan.loss.kind == "tags" and team.first:
+            raise DatasetError(
+                f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged"
+            )
+        if plan.loss.kind == "tags" and team.is_main:
             _look_for_tags(truth[kept], learn.vocabulary)
         learning = material(learn.take(kept), truth[kept], plan, place)
         judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
         statistics = place.mels(plan.mel).statistics(learn.take(kept).tracks)
-        if team.first:
+        if team.is_main:
             run_folder.claim(place.run, plan, decided, cache=place.store)
         net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
         return net, learning, judging
@@ -120,19 +122,19 @@ def _check(
 ) -> Float32[np.ndarray, "tracks tags"]:
     """The truth of all training tracks; refuses whatever can be known to be wrong before any audio is read."""
     if learn.vocabulary != judge.vocabulary:
-        raise BadDataset("the two splits have different vocabularies; give both the same list of tags")
+        raise DatasetError("the two splits have different vocabularies; give both the same list of tags")
     truth = learn.truth.astype(np.float32) if soft is None else soft
     if truth.shape != learn.truth.shape:
-        raise BadDataset(
+        raise DatasetError(
             f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
     checks.check_truth(plan.loss, truth)
-    clips, processes = len(learn.tracks), distributed.processes()
+    clips, processes = len(learn.tracks), distributed.world_size()
     checks.check_plan(plan, tags=len(learn.vocabulary), clips=clips, processes=processes)
     if plan.loss.kind == "tags" and len(truth) and not truth.any():
-        raise BadDataset(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
+        raise DatasetError(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
     if not judge.truth.any():
-        raise BadDataset(
+        raise DatasetError(
             f"none of {len(judge.tracks)} validation tracks has a tag; without any, no epoch can be judged"
         )
     return truth
@@ -148,7 +150,7 @@ def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequen
     """Refuse truth without any tag, and warn of tags that no track has."""
     absent = [tag for tag, column in zip(vocabulary, truth.T, strict=True) if not column.any()]
     if len(absent) == len(vocabulary):
-        raise BadDataset(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
+        raise DatasetError(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
     if absent:
         warnings.warn(
             f"no training track has {', '.join(absent)}: the network learns never to say so; "
@@ -158,18 +160,18 @@ def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequen
         )
 
 
-def _extract_own(tracks: Sequence[Track], plan: Recipe, place: Place, team: Team) -> None:
+def _extract_own(tracks: Sequence[Track], plan: Recipe, place: RunPaths, team: ProcessGroup) -> None:
     """A team extracts every track once, each process its own; what fails is found, and reported, by `gather`."""
-    own = [tracks[row] for row in team.own(len(tracks))]
-    for _ in place.mels(plan.mel).extract(own, jobs=max(1, place.jobs // team.size)):
+    own = [tracks[row] for row in team.shard_indices(len(tracks))]
+    for _ in place.mels(plan.mel).extract(own, jobs=max(1, place.jobs // team.world_size)):
         pass
-    team.wait()
+    team.barrier()
 
 
 def _export(
     plan: Recipe,
     net: Net,
-    judging: Material,
+    judging: ClipDataset,
     vocabulary: Sequence[str],
     run: Path,
     *,
@@ -180,7 +182,7 @@ def _export(
 
     The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
     """
-    scores, team = {}, distributed.gather(plan.precision)
+    scores, team = {}, distributed.launch(plan.precision)
     team.fabric.to_device(net)
     for snapshot, weights in loop.snapshots(plan, run).items():
         loop.load(net, weights)
@@ -204,16 +206,18 @@ def _export(
         origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
         figures=figures,
     )
-    for snapshot, weights in loop.snapshots(plan, run).items() if team.first else ():
+    for snapshot, weights in loop.snapshots(plan, run).items() if team.is_main else ():
         loop.load(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
         export.export(net, replace(described, figures=figures | own), run / snapshot)
-    team.wait()
+    team.barrier()
     return card.read(run / tagger.BEST)
 
 
-def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard = lambda *_: None) -> list[int]:
+def gather(
+    tracks: Sequence[Track], plan: Recipe, place: RunPaths, *, heard: ProgressCallback = lambda *_: None
+) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
     for row, (track, result) in enumerate(place.mels(plan.mel).extract(tracks, jobs=place.jobs, on=place.on)):
@@ -224,26 +228,26 @@ def gather(tracks: Sequence[Track], plan: Recipe, place: Place, *, heard: Heard 
         else:
             kept.append(row)
     if not kept:
-        raise BadDataset(
+        raise DatasetError(
             f"none of {len(tracks)} tracks below {place.music} could be read; the last one: {why or 'none came'}"
         )
     return kept
 
 
 def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
-    """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `BadDataset`."""
+    """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `DatasetError`."""
     try:
         found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
         if found.ndim != 2 or not (np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)):
-            raise BadDataset(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
+            raise DatasetError(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
         return found.astype(np.float32)
-    except BadDataset:
+    except DatasetError:
         raise
     except Exception as error:  # a header is parsed as Python is, and what is none goes wrong in many ways
-        raise BadDataset(f"{path} cannot be read as soft truth: {error}") from error
+        raise DatasetError(f"{path} cannot be read as soft truth: {error}") from error
 
 
-def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: Place) -> Material:
+def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: RunPaths) -> ClipDataset:
     """The extracted mels of a split, and its truth."""
     mels = place.mels(plan.mel)
-    return Material(tuple(mels.open(track) for track in split.tracks), TrackTruth(truth))
+    return ClipDataset(tuple(mels.open(track) for track in split.tracks), TrackTruth(truth))

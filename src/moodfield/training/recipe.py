@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from moodfield import arrays, errors
 from moodfield.clips import MOST_FRAMES
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
 from moodfield.training import averaging
@@ -47,7 +47,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not LEAST_WEIGHT <= self.pos_weight <= MOST_WEIGHT:
-            raise BadConfig(f"a pos_weight of {self.pos_weight} came, it is {LEAST_WEIGHT:g} … {MOST_WEIGHT:g}")
+            raise ConfigError(f"a pos_weight of {self.pos_weight} came, it is {LEAST_WEIGHT:g} … {MOST_WEIGHT:g}")
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not 1 <= self.validate_every <= MOST_EPOCHS or not 0 <= self.seed <= MOST_SEED:
-            raise BadConfig(f"validate_every is 1 … {MOST_EPOCHS} epochs, the seed 0 … 2⁶³ − 1")
+            raise ConfigError(f"validate_every is 1 … {MOST_EPOCHS} epochs, the seed 0 … 2⁶³ − 1")
         if self.validate_stride is not None and not LEAST_STRIDE <= self.validate_stride <= MOST_STRIDE:
-            raise BadConfig(
+            raise ConfigError(
                 f"a validate_stride of {self.validate_stride} s came, it is {LEAST_STRIDE} … {MOST_STRIDE:g}, or none"
             )
         if self.clip_frames > MOST_FRAMES:
-            raise BadConfig(
+            raise ConfigError(
                 f"clips of {self.clip_frames} frames came, at most {MOST_FRAMES} are possible; lower batch.clip_seconds"
             )
         averaging.epochs(self.averaging, self.schedule)  # which refuses what does not fit
@@ -132,8 +132,8 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     try:
         found: Recipe = _validator().validate_python(dict(values))
     except (ValidationError, OverflowError) as error:
-        why = errors.misfits(error.errors()) if isinstance(error, ValidationError) else str(error)
-        raise BadConfig(f"not a recipe: {why}") from error
+        why = errors.format_validation_errors(error.errors()) if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(f"not a recipe: {why}") from error
     _refuse_booleans(values, to_dict(found), "")
     return found
 
@@ -146,11 +146,11 @@ def settled(plan: Recipe) -> Recipe:
 def read(path: str | Path) -> Recipe:
     """The recipe in a file, such as the `recipe.json` of a run."""
     remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
-    values = arrays.read_json(Path(path), dict, remedy=remedy, error=BadConfig)
+    values = arrays.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
     try:
         return from_dict(values)
-    except BadConfig as error:
-        raise BadConfig(f"{path}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def change(recipe: Recipe, *settings: str) -> Recipe:
@@ -162,10 +162,10 @@ def change(recipe: Recipe, *settings: str) -> Recipe:
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
-            raise BadConfig(f"{setting!r} came, a setting looks like net.rho_freq=7")
+            raise ConfigError(f"{setting!r} came, a setting looks like net.rho_freq=7")
         if path == "net":
             if value not in NETS:
-                raise BadConfig(f"there is no network called {value!r}; {errors.suggest(value, NETS)}")
+                raise ConfigError(f"there is no network called {value!r}; {errors.suggest(value, NETS)}")
             values["net"] = asdict(NETS[value])
             continue
         *rooms, name = path.split(".")
@@ -176,7 +176,7 @@ def change(recipe: Recipe, *settings: str) -> Recipe:
                 place = {}
         if name not in place or isinstance(place[name], dict):
             known = [f"{room}.{each}" if room else each for room, each in _leaves(values)]
-            raise BadConfig(f"a recipe has no setting {path!r}; {errors.suggest(path, known)}")
+            raise ConfigError(f"a recipe has no setting {path!r}; {errors.suggest(path, known)}")
         place[name] = None if value == "none" else value
     return from_dict(values)
 
@@ -229,7 +229,7 @@ def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Any], room: s
         if room == "net":
             continue
         if name not in known:
-            raise BadConfig(f"a recipe has no setting {f'{room}.{name}'.strip('.')!r}; {errors.suggest(name, known)}")
+            raise ConfigError(f"a recipe has no setting {f'{room}.{name}'.strip('.')!r}; {errors.suggest(name, known)}")
         if isinstance(value, dict) and isinstance(known[name], dict):
             _refuse_unknown(value, known[name], name)
 
@@ -239,6 +239,6 @@ def _refuse_booleans(values: Mapping[str, Any], found: Mapping[str, Any], room: 
     for name, value in values.items():
         path = f"{room}.{name}".strip(".")
         if isinstance(value, bool) and not isinstance(found.get(name), bool):
-            raise BadConfig(f"not a recipe: {path} is {value}, a number is wanted")
+            raise ConfigError(f"not a recipe: {path} is {value}, a number is wanted")
         if isinstance(value, Mapping) and isinstance(found.get(name), Mapping):
             _refuse_booleans(value, found[name], path)

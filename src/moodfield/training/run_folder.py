@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from moodfield import arrays, files
-from moodfield.errors import BadConfig, BadRun, OutputError
+from moodfield.errors import ConfigError, OutputError, RunError
 from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
@@ -77,7 +77,7 @@ def locked(
 
 
 def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
-    """Refuse with `BadRun` the folder of a run that something else was decided by; nothing is written.
+    """Refuse with `RunError` the folder of a run that something else was decided by; nothing is written.
 
     `others` are the values of the other files, by their names: vocabulary, truth, material.
     """
@@ -86,7 +86,7 @@ def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
     for name, wanted in _decided(plan, others).items():
         path = folder / name
         if path.is_file() and _settled(path) != _comparable(name, wanted):
-            raise BadRun(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
+            raise RunError(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
 def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
@@ -103,11 +103,11 @@ def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Pa
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `BadRun` that says what to do; all that the run had before is still there."""
+    """Turn an `OSError` into a `RunError` that says what to do; all that the run had before is still there."""
     try:
         yield
     except OSError as error:
-        raise BadRun(
+        raise RunError(
             f"the run cannot be kept in {folder}: {error}; make room or give it another folder, and start it again: "
             "it goes on after its last whole epoch"
         ) from error
@@ -122,8 +122,8 @@ def _settled(path: Path) -> object:
     if path.name == RECIPE:
         try:
             return _comparable(RECIPE, recipe.to_dict(recipe.read(path)))
-        except BadConfig as error:
-            raise BadRun(f"{error}; {REMEDY}") from error
+        except ConfigError as error:
+            raise RunError(f"{error}; {REMEDY}") from error
     return arrays.read_json(path, (str, list), remedy=REMEDY)
 
 

@@ -7,7 +7,7 @@ Knows nothing of: optimisers.
 import math
 from dataclasses import dataclass
 
-from moodfield.errors import BadConfig
+from moodfield.errors import ConfigError
 
 MOST_EPOCHS = 100_000
 """of a run"""
@@ -32,11 +32,11 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if min(self.warm_up, self.constant, self.decay, self.final) < 0 or self.epochs < 1:
-            raise BadConfig(f"{self}: phases are 0 or more epochs, and at least one epoch in all")
+            raise ConfigError(f"{self}: phases are 0 or more epochs, and at least one epoch in all")
         if self.epochs > MOST_EPOCHS:
-            raise BadConfig(f"{self}: these are {self.epochs} epochs, at most {MOST_EPOCHS} are trained")
+            raise ConfigError(f"{self}: these are {self.epochs} epochs, at most {MOST_EPOCHS} are trained")
         if not 0 < self.floor <= self.peak < math.inf:
-            raise BadConfig(f"{self}: the floor is above 0 and not above the peak, which is finite")
+            raise ConfigError(f"{self}: the floor is above 0 and not above the peak, which is finite")
 
     @property
     def epochs(self) -> int:

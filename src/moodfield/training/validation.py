@@ -14,23 +14,23 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from moodfield.engine import Heard, Logits, Mels, Precision, TorchEngine
-from moodfield.errors import BadRun
+from moodfield.engine import Features, Logits, Mels, Precision, TorchEngine
+from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.tagger import Member, Tagger
 from moodfield.training import export, mel_cache
-from moodfield.training.batches import Material
-from moodfield.training.distributed import Team
+from moodfield.training.batches import ClipDataset
+from moodfield.training.distributed import ProcessGroup
 from moodfield.training.recipe import Recipe
 
 
-class NotFinite(BadRun):
+class NotFinite(RunError):
     """Numbers of training that are not finite: it diverged."""
 
 
 @dataclass(frozen=True)
-class Marks:
+class ValidationResult:
     """What a network came to."""
 
     score: float
@@ -40,21 +40,21 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Exam:
+class Validator:
     """What every network of a run is asked."""
 
     plan: Recipe
     """which part of a track it hears, and what counts"""
-    tracks: Material
+    tracks: ClipDataset
     """the tracks and their truth"""
     vocabulary: tuple[str, ...]
     """the tags"""
     loss: Callable[[Tensor, Tensor], Tensor]
     """of logits and truth"""
-    team: Team | None = None
+    team: ProcessGroup | None = None
     """processes that share the tracks, if any"""
 
-    def __call__(self, net: Net) -> Marks:
+    def __call__(self, net: Net) -> ValidationResult:
         """Ask a network."""
         truth = self.tracks.truth.tracks()
         found = predict(
@@ -64,8 +64,8 @@ class Exam:
         logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
         loss = float(self.loss(logits, torch.from_numpy(truth).double()))
         if self.plan.loss.kind == "logits":
-            return Marks(float(np.nanmean(metrics.spearman(truth, found))), loss)
-        return Marks(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
+            return ValidationResult(float(np.nanmean(metrics.spearman(truth, found))), loss)
+        return ValidationResult(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
 
 
 def precision(plan: Recipe) -> Precision:
@@ -76,11 +76,11 @@ def precision(plan: Recipe) -> Precision:
 def predict(
     plan: Recipe,
     net: Net,
-    tracks: Material,
+    tracks: ClipDataset,
     vocabulary: Sequence[str],
     *,
     stride: float | None = None,
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
     precision: Precision = "float32",
 ) -> Float32[np.ndarray, "tracks tags"]:
     """Scores of tracks; a team shares them, and all of it has all scores.
@@ -91,14 +91,14 @@ def predict(
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
     tagger = Tagger([Member(export.describe(plan, net, vocabulary), engine)])
     found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
-    for track in team.own(len(found)) if team else range(len(found)):
+    for track in team.shard_indices(len(found)) if team else range(len(found)):
         mel = tracks.mels[track]
         if stride is None:
             found[track] = tagger.scores([mel_cache.pieces(mel)])
         else:
             step = max(1, round(stride * plan.mel.frames_per_second))
             found[track] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, plan.clip_frames, step))
-    return team.total(found) if team else found
+    return team.all_reduce_sum(found) if team else found
 
 
 class _FiniteEngine:
@@ -107,20 +107,20 @@ class _FiniteEngine:
     def __init__(self, engine: TorchEngine) -> None:
         self._engine = engine
 
-    def over_time(self, mels: Mels) -> Heard:
-        return _finite(self._engine.over_time(mels))
+    def forward_features(self, mels: Mels) -> Features:
+        return _finite(self._engine.forward_features(mels))
 
-    def summarise(self, heard: Heard) -> Logits:
-        return _finite(self._engine.summarise(heard))
+    def forward_head(self, heard: Features) -> Logits:
+        return _finite(self._engine.forward_head(heard))
 
 
-def _finite(array: Heard) -> Heard:
+def _finite(array: Features) -> Features:
     """The same array, if all of its numbers are finite."""
     if not np.isfinite(array).all():
         raise NotFinite("the network's outputs on the validation tracks are not finite")
     return array
 
 
-def scores(tagger: Tagger, tracks: Material) -> Float32[np.ndarray, "tracks tags"]:
+def scores(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
     """What a tagger of one model says of whole tracks."""
     return np.stack([tagger.scores([mel_cache.pieces(mel)]) for mel in tracks.mels])
