@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_archive import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
+from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 import noises
 from moodfield.datasets import mtg_jamendo

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_reproduction import LEAST
+from test_reproduce import LEAST
 
 from moodfield.paper import figure1, table1
 from noises import TAGS

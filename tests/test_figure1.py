@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_reproduction import LEAST, TINY, noises  # noqa: F401 - a fixture
+from test_reproduce import LEAST, TINY, noises  # noqa: F401 - a fixture
 
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset, Split, Track

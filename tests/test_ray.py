@@ -18,9 +18,9 @@ import json, logging.handlers, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from functools import partial
 from pathlib import Path
-import test_fleet
-from moodfield import errors, fleet
-from moodfield.fleet import Where
+import test_parallel
+from moodfield import errors, parallel
+from moodfield.parallel import Backend
 
 def told(results):
     return [
@@ -35,15 +35,15 @@ def things():
         taken.append(number)
         yield number
 before = signal.getsignal(signal.SIGTERM)
-early = fleet.each(test_fleet.double, things(), on=Where.RAY)
+early = parallel.map(test_parallel.double, things(), on=Backend.RAY)
 first = next(early)
 kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
 logging.getLogger("moodfield").addHandler(handler := logging.handlers.BufferingHandler(100))
-list(fleet.each(test_fleet.noisy, range(4), on=Where.RAY))
+list(parallel.map(test_parallel.noisy, range(4), on=Backend.RAY))
 here = Path(sys.argv[2]) / "long"
 here.mkdir()
-stopped = fleet.each(partial(test_fleet.long, here), range(10), on=Where.RAY)
+stopped = parallel.map(partial(test_parallel.long, here), range(10), on=Backend.RAY)
 next(stopped)
 while not (here / "1.pid").exists():
     time.sleep(0.05)
@@ -51,9 +51,9 @@ began = time.monotonic()
 stopped.close()
 ended = time.monotonic() - began
 found = {
-    "plain": told(fleet.each(test_fleet.double, range(20), on=Where.RAY)),
-    "picky": told(fleet.each(test_fleet.picky, range(1, 6), on=Where.RAY)),
-    "deadly": told(fleet.each(partial(test_fleet.deadly, log, (3,), "exit"), range(6), on=Where.RAY)),
+    "plain": told(parallel.map(test_parallel.double, range(20), on=Backend.RAY)),
+    "picky": told(parallel.map(test_parallel.picky, range(1, 6), on=Backend.RAY)),
+    "deadly": told(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), on=Backend.RAY)),
     "tries": log.read_text().split().count("3"),
     "taken": len(taken),
     "first": first,
@@ -62,7 +62,7 @@ found = {
     "handler": kept,
 }
 try:
-    list(fleet.each(test_fleet.faulty, range(4), on=Where.RAY))
+    list(parallel.map(test_parallel.faulty, range(4), on=Backend.RAY))
 except ValueError as error:
     found["faulty"] = str(error).splitlines()[-1]
 (Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray speaks on standard output, too
@@ -98,7 +98,7 @@ def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
     assert found["taken"] < 60, "no more than are needed soon"
     assert found["picky"][2] == [3, "AudioError", "3 is silent"]
     assert [each[1] for each in found["picky"] if each[0] != 3] == [1, 2, 4, 5]
-    assert found["deadly"][3][1] == "Crashed"
+    assert found["deadly"][3][1] == "WorkerCrashedError"
     assert "3 processes that worked on 3 died of it" in found["deadly"][3][2]
     assert [each for each in found["deadly"] if each[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
     assert found["tries"] == 3
@@ -110,15 +110,15 @@ def test_mels_made_on_a_cluster_are_the_same(dataset, tmp_path, environment):
     program = """
 import sys
 from pathlib import Path
-from moodfield import jamendo
-from moodfield.fleet import Where
+from moodfield.datasets import mtg_jamendo
+from moodfield.parallel import Backend
 from moodfield.mel import MelConfig
-from moodfield.training.store import Store
+from moodfield.training.mel_cache import MelCache
 folder = Path(sys.argv[1])
-split = jamendo.read(folder / "train.tsv")
+split = mtg_jamendo.read(folder / "train.tsv")
 config = MelConfig(rate=8000, window=256, hop_length=1024, bands=32)
-for on in Where:
-    found = list(Store(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, on=on))
+for on in Backend:
+    found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, on=on))
     print(len(found), all(result.is_file() for _, result in found))
 """
     done = subprocess.run(
@@ -127,9 +127,9 @@ for on in Where:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["12 True"] * 2
-    here = sorted((tmp_path / "here").rglob("*.npy"))
+    here = sorted((tmp_path / "local").rglob("*.npy"))
     for path in here:
-        other = tmp_path / "ray" / path.relative_to(tmp_path / "here")
+        other = tmp_path / "ray" / path.relative_to(tmp_path / "local")
         np.testing.assert_array_equal(np.load(path), np.load(other))
     assert len(here) == 12
 
@@ -138,8 +138,8 @@ for on in Where:
 def test_a_cluster_of_somebody_else_is_not_joined(environment):
     address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
     theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
-    ours = "import test_fleet; from moodfield import fleet; from moodfield.parallel import Where; "
-    ours += address.format("list(fleet.each(test_fleet.double, range(2), on=Where.RAY))", "ray.shutdown()")
+    ours = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Where; "
+    ours += address.format("list(parallel.map(test_parallel.double, range(2), on=Backend.RAY))", "ray.shutdown()")
     with subprocess.Popen(
         [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as other:

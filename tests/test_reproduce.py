@@ -23,7 +23,8 @@ from moodfield.training.pipeline import RunPaths
 from noises import TAGS
 
 TINY = (
-    "net.width=4", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128", "mel.n_mels=32", "batch.clip_seconds=1",
+    "net.width=4", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128", "mel.n_mels=32",
+    "batch.clip_seconds=1",
     "batch.size=4", "augment.roll_frames=3", "schedule.peak=1e-2", "schedule.warm_up=0", "schedule.constant=2",
     "schedule.decay=1", "schedule.final=0", "averaging.start=1", "averaging.every=1", "averaging.snapshots=2",
 )  # fmt: skip
@@ -345,13 +346,13 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
 assert len(ray.nodes()) == 2
-import test_reproduction
+import test_reproduce
 from moodfield import jamendo, reproduction
 from moodfield.fleet import Where
 from moodfield.reproduction import Told
 folder = Path(sys.argv[2])
 dataset = jamendo.find(folder, audio=sys.argv[3])
-plan = reproduction.plan("FAResNet", dataset, scale="small", settings=test_reproduction.LEAST)
+plan = reproduction.plan("FAResNet", dataset, scale="small", settings=test_reproduce.LEAST)
 done = []
 told = Told(done=lambda name, error: done.append((name, error)))
 row = reproduction.make(plan, folder / "ray", store=folder / "store", on=Where.RAY, told=told)
