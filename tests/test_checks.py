@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pipeline import PLAN
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -31,6 +30,7 @@ from moodfield.training.validation import ValidationResult, Validator
 from noises import TAGS
 from test_card import GOOD
 from test_loop import SHORT, train
+from test_pipeline import PLAN
 
 MEBIBYTE = 2**20
 

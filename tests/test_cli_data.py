@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 import noises
 from moodfield.datasets import mtg_jamendo
 from servers import Manner, serving
 from test_cli import lines, moodfield_, started
+from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 
 @pytest.fixture

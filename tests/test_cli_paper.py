@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_reproduce import LEAST
 
 from moodfield.paper import figure1, table1
 from noises import TAGS
 from test_cli import moodfield_
+from test_reproduce import LEAST
 
 SET = [word for setting in LEAST for word in ("--set", setting)]
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_reproduce import LEAST, TINY, noises  # noqa: F401 - a fixture
 
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset, Split, Track
@@ -14,6 +13,7 @@ from moodfield.paper.figure1 import Point
 from moodfield.paper.reproduce import Told
 from moodfield.plots import figures, score_curves
 from moodfield.training.pipeline import RunPaths
+from test_reproduce import LEAST, TINY, noises  # noqa: F401 - a fixture
 
 TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
 
