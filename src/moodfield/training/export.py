@@ -178,7 +178,7 @@ class _Part(nn.Module):
 
 def _export_onnx(net: Net, described: Card, folder: Path) -> None:
     """What hears, and what summarises if there is such a part; batch norms become part of the convolutions."""
-    net = blocks.folded(net)
+    net = blocks.fold_batch_norms(net)
     example = torch.zeros(2, described.mel.n_mels, _examples(described)[0])
     if isinstance(described.lengths, clips.WholeTrack):
         heard = net.forward_features(example).detach()
