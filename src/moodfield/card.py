@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -38,13 +38,16 @@ MAX_NUMBER = 2**20
 """largest number in `Card.net`"""
 
 
+T = TypeVar("T", bound="_JsonFile")
+
+
 class _JsonFile:
     """A dataclass that is stored as one JSON file of a model folder and checked by pydantic when it is read."""
 
     FILE: ClassVar[str]
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, name: str | Path | None = None) -> Self:
+    def from_json(cls: type[T], text: str | bytes, *, name: str | Path | None = None) -> T:
         """Parse JSON; `name` is the file named in messages.
 
         Raises:
@@ -73,7 +76,7 @@ class _JsonFile:
         return TypeAdapter(type(self)).dump_json(self, indent=2).decode() + "\n"
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self:
+    def read(cls: type[T], folder: str | Path) -> T:
         """Read the file in a model folder; raises `ModelError` if it is missing, too long or invalid."""
         path = Path(folder) / cls.FILE
         try:
@@ -181,7 +184,7 @@ class Card(_JsonFile):
         return (NETWORK, HEAD) if isinstance(self.lengths, WholeTrack) else (NETWORK,)
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self:
+    def read(cls, folder: str | Path) -> "Card":
         """Read the card of a model folder and verify the checksums of the files that it lists.
 
         Raises:
@@ -201,7 +204,7 @@ class Card(_JsonFile):
                 )
         return card
 
-    def recalibrated(self, new: Calibration, *, priors: tuple[float, ...] | None = None) -> Self:
+    def recalibrated(self, new: Calibration, *, priors: tuple[float, ...] | None = None) -> "Card":
         """Replace calibration and priors, and move the thresholds so that every decision stays the same.
 
         Thresholds at or beyond 0 and 1 decide always or never under any calibration, and stay.

@@ -75,9 +75,7 @@ def export(net: Net, card: Card, folder: str | Path, provenance: Provenance = UN
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     files.write(folder / WEIGHTS, save(weights))
-    _export_onnx(net, card, folder)
-    _compare(net, card, folder)
-    return write_card(_with_reference_logits(card, folder), provenance, folder)
+    return write_card(_export_network(net, card, folder), provenance, folder)
 
 
 def write_card(card: Card, provenance: Provenance, folder: str | Path, *, appendix: str = "") -> Card:
@@ -128,6 +126,14 @@ class _Part(nn.Module):
         return output
 
 
+def _export_network(net: Net, card: Card, folder: Path) -> Card:
+    """Write the ONNX files and compare them with torch; returns the card with the reference logits."""
+    _export_onnx(net, card, folder)
+    _compare(net, card, folder)
+    logits = verify.reference_logits(Member(card, _onnx_engine(card, folder, threads=1)))
+    return replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
+
+
 def _export_onnx(net: Net, card: Card, folder: Path) -> None:
     """Write the network, in two files if it pools whole tracks, with batch norms folded into the convolutions."""
     net = blocks.folded(net)
@@ -173,12 +179,6 @@ def _compare(net: Net, card: Card, folder: Path) -> None:
                 f"{folder / NETWORK}: logits for clips of {frames} frames differ by {difference:.2g} from torch's "
                 f"(tolerance {TOLERANCE:g}); the export is wrong"
             )
-
-
-def _with_reference_logits(card: Card, folder: Path) -> Card:
-    """The card with the logits of the exported network for the reference signal."""
-    logits = verify.reference_logits(Member(card, _onnx_engine(card, folder, threads=1)))
-    return replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
 
 
 def _onnx_engine(card: Card, folder: Path, *, threads: int = 0) -> OnnxEngine:
