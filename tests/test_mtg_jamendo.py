@@ -104,7 +104,8 @@ def test_message_lists_all_faults(tmp_path):
     faults = message.removeprefix(f"{path} cannot be used: ").split("; ")
     expected = [
         ("line 3", "columns"), ("line 4", "track_0000002"), ("line 5", "'../x.mp3'"), ("line 6", "'/x.mp3'"),
-        ("line 7", "'long'"), ("line 8", "tag"), ("line 10", "'nan'"), ("line 10", "'a/../../x.mp3'"), ("", "angry, epic"),
+        ("line 7", "'long'"), ("line 8", "tag"), ("line 10", "'nan'"), ("line 10", "'a/../../x.mp3'"),
+        ("", "angry, epic"),
     ]  # fmt: skip
     for fault, (line_number, token) in zip(faults, expected, strict=True):
         assert fault.startswith(line_number)
