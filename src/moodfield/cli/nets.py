@@ -84,7 +84,7 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
         raise UsageError(f"{came} cannot change {model}, which is trained; leave out the one or the other")
     folder = tagger.folder(model)
     known = Card.read(folder)
-    return summary.trained(known.name, known.net, folder / WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name)
+    return summary.trained(known.name, known.net, folder / WEIGHTS, known.mel, n_tags=len(known.vocabulary), kind=name)
 
 
 def _table(surveys: "dict[str, NetworkSummary]") -> "Table":
