@@ -139,7 +139,7 @@ def _settings(system: str) -> tuple[str, ...]:
 def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths) -> Result:
     """Train a system on four folds and judge it on the fifth."""
     plan = recipe.change(Recipe(), *_settings(system))
-    pipeline.gather(whole.tracks, plan, place)
+    pipeline.extract_mels(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     times = [time.monotonic()]
     net, scores = emotify.network(plan, whole, learn, judge, place, report=lambda _: times.append(time.monotonic()))

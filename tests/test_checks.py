@@ -51,7 +51,7 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     """A run of one epoch, after which no audio may be looked at any more."""
     place = RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
-    pipeline.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
+    pipeline.train_network(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("mels were made")
@@ -108,12 +108,12 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
 def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
     learn, judge, soft = change(*splits)
     with pytest.raises((ConfigError, DatasetError, RunError), match=message):
-        pipeline.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
+        pipeline.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft_targets=soft)
 
 
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(ConfigError, match="not finite"):
-        checks.check_truth(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
+        checks.check_targets(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
 
 
 # ---------------------------------------------------------------- divergence
@@ -198,7 +198,7 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
     """Metrics do, on the processor; so the network is scored here, and what the scores are worth is made up."""
 
     def scored(exam: Validator, net: nets.Net) -> ValidationResult:
-        validation.predict(exam.plan, net, exam.tracks, exam.vocabulary, stride=1.0, team=exam.team)
+        validation.predict(exam.plan, net, exam.tracks, exam.vocabulary, stride=1.0, group=exam.team)
         return ValidationResult(0.5, 0.5)
 
     monkeypatch.setattr(Validator, "__call__", scored)
@@ -216,7 +216,7 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
         learn = replace(learn, mels=mels)
     statistics = mel_cache.Statistics(np.zeros(plan.mel.n_mels), np.ones(plan.mel.n_mels))
     with NoFloat64():
-        loop.train(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
+        loop.fit(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
 
 
 # ---------------------------------------------------------------- absurd settings
@@ -264,7 +264,7 @@ def built(plan: Recipe) -> None:
     """Check a plan as a run does at its start."""
     began = time.monotonic()
     with suppress(ConfigError):
-        checks.check_plan(plan, tags=56, clips=20)
+        checks.check_recipe(plan, tags=56, clips=20)
     assert time.monotonic() - began < 10
 
 

@@ -82,7 +82,7 @@ def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_pat
     assert "the picture is" in answer.said
     ours, theirs = lines(moodfield_("runs", "show", run, other, "--json").out)
     assert (ours["finished"], ours["run"], theirs["run"]) == (True, str(run), str(other))
-    assert recipe.from_dict(ours["recipe"]) == log.read(run).plan
+    assert recipe.from_dict(ours["recipe"]) == log.read(run).recipe
     assert len(ours["epochs"]) == 2
     assert ours["best"]["score"] == max(each["score"] for each in ours["epochs"])
 
@@ -147,7 +147,7 @@ def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
     assert done.stderr.count("averaged") == 1
     assert "Traceback" not in done.stderr
     ours, theirs = log.read(tmp_path / "run"), log.read(run)
-    assert ours.plan == theirs.plan
+    assert ours.recipe == theirs.recipe
     assert [each.epoch for each in ours.epochs] == [1, 2]
     assert ours.epochs[0].loss == pytest.approx(theirs.epochs[0].loss, rel=0.05)
     assert len(list((tmp_path / "store").rglob("*.npy"))) == 20

@@ -223,7 +223,7 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
         *("teacher", "digests"),
     }
     assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
-    assert len(given.learn.mels) == len(given.learn.truth.windows) == 3
+    assert len(given.learn.mels) == len(given.learn.targets.windows) == 3
     slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
     assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
 

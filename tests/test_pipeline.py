@@ -51,7 +51,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     learn = with_track(splits[0], "train/missing.wav")
     found = pipeline.train(
         PLAN, learn, splits[1], place, name="noises",
-        heard=lambda track, error: heard.append((track.id, error)), report=epochs.append,
+        progress=lambda track, error: heard.append((track.id, error)), on_epoch=epochs.append,
     )  # fmt: skip
     assert [name for name, _ in heard] == [track.id for track in (*learn.tracks, *splits[1].tracks)]
     (bad,) = [error for _, error in heard if error]
@@ -72,9 +72,9 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
     net = PLAN.net.build(bands=PLAN.mel.n_mels, tags=2)
-    loop.load(net, place.run / loop.BEST)
+    loop.load_weights(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
-    material = pipeline.material(split, split.truth.astype(np.float32), PLAN, place)
+    material = pipeline.load_dataset(split, split.truth.astype(np.float32), PLAN, place)
     wanted = validation.predict(PLAN, net, material, TAGS)
     came = np.stack([tagger.tag(dataset / "music" / split.tracks[row].path).scores for row in rows])
     np.testing.assert_allclose(came, wanted, atol=5e-3, err_msg="stored mels have half precision")
@@ -84,7 +84,7 @@ def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export)
     first = pipeline.train(PLAN, *splits, place, name="one")
     weights = (place.run / loop.BEST).read_bytes()
     epochs: list[Epoch] = []
-    again = pipeline.train(PLAN, *splits, place, name="two", report=epochs.append)
+    again = pipeline.train(PLAN, *splits, place, name="two", on_epoch=epochs.append)
     assert epochs == []
     assert (place.run / loop.BEST).read_bytes() == weights
     assert again.name == "two"
@@ -112,16 +112,16 @@ def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
 
 def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatch):
     seen: list[np.ndarray] = []
-    train = loop.train
+    train = loop.fit
 
     def watched(plan: Recipe, learn: ClipDataset, *more: object, **named: object) -> object:
-        seen.append(learn.truth.tracks())
+        seen.append(learn.targets.per_track())
         return train(plan, learn, *more, **named)
 
-    monkeypatch.setattr(loop, "train", watched)
+    monkeypatch.setattr(loop, "fit", watched)
     learn = with_track(splits[0], "train/missing.wav")
     soft = np.random.default_rng(0).random(learn.truth.shape, np.float32)
-    pipeline.train(PLAN, learn, splits[1], place, name="soft", soft=soft)
+    pipeline.train(PLAN, learn, splits[1], place, name="soft", soft_targets=soft)
     np.testing.assert_array_equal(seen[0], np.delete(soft, 3, axis=0), err_msg="without the row of the missing track")
     pipeline.train(PLAN, learn, splits[1], replace(place, run=place.run.with_name("hard")), name="hard")
     np.testing.assert_array_equal(seen[1], np.delete(learn.truth, 3, axis=0))
@@ -131,20 +131,20 @@ def test_soft_truth_changes_what_is_learned(splits, place, no_export):
     plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
     pipeline.train(plan, *splits, place, name="hard")
     other = replace(place, run=place.run.with_name("soft"))
-    pipeline.train(plan, *splits, other, name="soft", soft=1 - splits[0].truth.astype(np.float32))
+    pipeline.train(plan, *splits, other, name="soft", soft_targets=1 - splits[0].truth.astype(np.float32))
     assert (place.run / loop.BEST).read_bytes() != (other.run / loop.BEST).read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (11, 2), (1, 2)])
 def test_soft_truth_of_another_shape_is_refused(splits, place, shape):
     with pytest.raises(DatasetError, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
-        pipeline.train(PLAN, *splits, place, name="soft", soft=np.zeros(shape, np.float32))
+        pipeline.train(PLAN, *splits, place, name="soft", soft_targets=np.zeros(shape, np.float32))
     assert not place.run.exists()
 
 
 def test_soft_truth_outside_0_and_1_is_refused(splits, place):
     with pytest.raises(ConfigError, match="truth outside 0"):
-        pipeline.train(PLAN, *splits, place, name="soft", soft=np.full((12, 2), -3.0, np.float32))
+        pipeline.train(PLAN, *splits, place, name="soft", soft_targets=np.full((12, 2), -3.0, np.float32))
 
 
 def test_splits_of_different_vocabularies_are_refused(splits, place):
@@ -161,7 +161,7 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     with pytest.raises(
         DatasetError, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"
     ):
-        pipeline.train(PLAN, *splits, empty, name="mine", heard=lambda _, error: heard.append(error))
+        pipeline.train(PLAN, *splits, empty, name="mine", progress=lambda _, error: heard.append(error))
     assert len(heard) == 12
     assert all(heard)
     with pytest.raises(DatasetError, match=r"none of 0 tracks .* none came"):
@@ -227,7 +227,7 @@ def test_soft_truth_that_is_none_is_refused(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"soft\.npy"):
-        pipeline.read_soft(path)
+        pipeline.read_soft_targets(path)
     np.save(path, np.zeros(3))
     with pytest.raises(DatasetError, match="one matrix of numbers"):
-        pipeline.read_soft(path)
+        pipeline.read_soft_targets(path)

@@ -13,7 +13,7 @@ from moodfield import mel, tagger
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.training import loop, validation
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth
+from moodfield.training.batches import BatchConfig, ClipDataset, TrackTargets
 from moodfield.training.recipe import LossConfig, Recipe
 from moodfield.training.validation import Validator
 from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
@@ -26,7 +26,7 @@ def tracks() -> ClipDataset:
     generator = np.random.default_rng(0)
     drift = generator.standard_normal((6, FRAMES, BANDS)).cumsum(axis=1)
     mels = tuple((20 + 5 * each).astype(np.float16) for each in drift)
-    return ClipDataset(mels, TrackTruth((generator.random((6, 3)) > 0.5).astype(np.float32)))
+    return ClipDataset(mels, TrackTargets((generator.random((6, 3)) > 0.5).astype(np.float32)))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_marks_are_those_of_the_scores(net, tracks):
 def test_a_teacher_asks_for_ranks(net, tracks):
     teacher = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
     plan = replace(SHORT, loss=LossConfig(kind="logits"))
-    material = ClipDataset(tracks.mels, TrackTruth(teacher))
+    material = ClipDataset(tracks.mels, TrackTargets(teacher))
     marks = Validator(plan, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
     said = np.stack([logits(net, each) for each in tracks.mels])
     ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(said.T, teacher.T, strict=True)]
@@ -95,10 +95,10 @@ def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
     plan = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
     stride = 2.0
     starts = range(0, len(stored) - plan.clip_frames + 1, round(stride * config.frames_per_second))
-    material = ClipDataset((stored,), TrackTruth(np.ones((1, 5), np.float32)))
+    material = ClipDataset((stored,), TrackTargets(np.ones((1, 5), np.float32)))
     alone = [
         validation.predict(
-            plan, network, ClipDataset((stored[start : start + plan.clip_frames],), material.truth), models.VOCABULARY
+            plan, network, ClipDataset((stored[start : start + plan.clip_frames],), material.targets), models.VOCABULARY
         )[0].astype(np.float64)
         for start in starts
     ]
@@ -122,7 +122,7 @@ def test_validation_is_as_precise_as_training(net, tracks):
 
 
 def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
-    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.truth)
+    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.targets)
     whole = validation.predict(SHORT, net, clips, VOCABULARY)
     np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), whole)
 

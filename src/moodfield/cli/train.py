@@ -49,7 +49,7 @@ def train(
     plan = recipe.change(_recipe(name), *(settings or ()))
     learn = mtg_jamendo.read(index, vocabulary=vocabulary)
     judge = mtg_jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
-    truth = pipeline.read_soft(soft) if soft else None
+    truth = pipeline.read_soft_targets(soft) if soft else None
     place = pipeline.RunPaths(audio, store, to, jobs or parallel.cpu_count(), on)
     loop.keep_freed_memory(plan)
     with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
@@ -59,7 +59,7 @@ def train(
             progress.trained(epoch)
             told(epoch)
 
-        card = pipeline.train(plan, learn, judge, place, name=called, soft=truth, heard=progress.heard, report=report)
+        card = pipeline.train(plan, learn, judge, place, name=called, soft_targets=truth, progress=progress.heard, on_epoch=report)
     _figures(to, card.figures)
 
 
@@ -197,7 +197,7 @@ def show_runs(
             terminal.print()
             terminal.print(_differ(differ), soft_wrap=False)
     if plot:
-        kinds = {each.plan.loss.kind for each in found}
+        kinds = {each.recipe.loss.kind for each in found}
         measure = "macro PR-AUC" if kinds == {"tags"} else "score"
         learning_curves.draw(plot, {str(each.folder): each.epochs for each in found}, measure=measure)
         console.say(f"the picture is {plot}")
@@ -209,7 +209,7 @@ def _came_to(histories: "list[History]") -> "Table":
     for number, each in enumerate(histories, start=1):
         last, best, mean = each.epochs[-1:], each.best, each.averaged
         table.add_row(
-            str(number), console.plain(str(each.folder)), f"{len(each.epochs)} of {each.plan.schedule.epochs}",
+            str(number), console.plain(str(each.folder)), f"{len(each.epochs)} of {each.recipe.schedule.epochs}",
             f"{last[0].loss:.4f}" if last else "–", f"{best.score:.4f}" if best else "–",
             str(best.epoch) if best else "–", f"{mean.averaged:.4f}" if mean else "–",
         )  # fmt: skip

@@ -51,17 +51,17 @@ class Targets(Protocol):
     def __len__(self) -> int:
         """How many clips an epoch has."""
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """Track, first frame and truth of a clip of so many frames, given how many frames the tracks have."""
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """What is true of whole tracks."""
 
 
 @dataclass(frozen=True)
-class TrackTruth:
+class TrackTargets:
     """One row for a whole track: 0 or 1, or something between; an epoch has one random clip of every track."""
 
     rows: Float32[np.ndarray, "tracks tags"]
@@ -83,7 +83,7 @@ class TrackTruth:
 
 
 @dataclass(frozen=True)
-class WindowTruth:
+class WindowTargets:
     """One row for every window of a track, the last of which ends with it; an epoch has every window once."""
 
     windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
@@ -116,11 +116,11 @@ class ClipDataset:
 
     mels: tuple[StoredMel, ...]
     """the mel of every track"""
-    truth: Targets
+    targets: Targets
     """what is true of them"""
 
     def __post_init__(self) -> None:
-        rows = len(self.truth.tracks())
+        rows = len(self.targets.per_track())
         if not self.mels or rows != len(self.mels):
             raise DatasetError(
                 f"{len(self.mels)} mels and truth of {rows} tracks came; both are wanted for every track"
@@ -139,14 +139,14 @@ def epoch(
 
     A track shorter than a clip is followed by `fill`, which is the mean of every band: zero once it is standardised.
     """
-    order = generator.permutation(len(material.truth))
+    order = generator.permutation(len(material.targets))
     frames = [len(stored) for stored in material.mels]
     size = min(size, len(order))
     for first in range(0, len(order) - size + 1, size):
         clips = np.empty((size, clip_frames, len(fill)), np.float32)
         rows = []
         for place, index in enumerate(order[first : first + size]):
-            track, start, row = material.truth.clip(int(index), frames, clip_frames, generator)
+            track, start, row = material.targets.draw(int(index), frames, clip_frames, generator)
             found = material.mels[track][start : start + clip_frames]
             clips[place, : len(found)] = found
             clips[place, len(found) :] = fill

@@ -20,7 +20,7 @@ MOST_CELLS = 2**33
 """cells of the largest batch of mels; they take 32 GB"""
 
 
-def check_plan(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> None:
+def check_recipe(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> None:
     """Refuse with `ConfigError` a recipe that cannot be trained with so many tags, clips an epoch, and processes.
 
     The network is built without memory for its weights.
@@ -29,7 +29,7 @@ def check_plan(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> No
     with torch.device("meta"):
         net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
     check_clips(plan, net)
-    check_shares(plan, clips=clips, processes=processes)
+    check_batches(plan, clips=clips, processes=processes)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if parameters > MOST_PARAMETERS:
         raise ConfigError(
@@ -51,7 +51,7 @@ def check_clips(plan: Recipe, net: Net) -> None:
         )
 
 
-def check_shares(plan: Recipe, *, clips: int, processes: int) -> None:
+def check_batches(plan: Recipe, *, clips: int, processes: int) -> None:
     """Refuse with `ConfigError` batches of which not every process gets as many clips as the others."""
     size = min(plan.batch.size, clips)
     if size % processes:
@@ -60,7 +60,7 @@ def check_shares(plan: Recipe, *, clips: int, processes: int) -> None:
         )
 
 
-def check_truth(config: LossConfig, truth: Float32[np.ndarray, "tracks tags"]) -> None:
+def check_targets(config: LossConfig, truth: Float32[np.ndarray, "tracks tags"]) -> None:
     """Refuse with `ConfigError` truth that a loss cannot be computed with."""
     if config.kind == "tags" and not ((truth >= 0) & (truth <= 1)).all():
         raise ConfigError("truth outside 0 … 1 came; for a teacher's logits set loss.kind=logits")

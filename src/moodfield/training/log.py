@@ -24,7 +24,7 @@ class History:
 
     folder: Path
     """where it is"""
-    plan: Recipe
+    recipe: Recipe
     """what was decided before it started"""
     epochs: tuple[Epoch, ...]
     """what happened, an epoch after the other"""
@@ -43,8 +43,8 @@ class History:
         """Plain values for JSON."""
         return {
             "run": str(self.folder),
-            "finished": len(self.epochs) == self.plan.schedule.epochs,
-            "recipe": recipe.to_dict(self.plan),
+            "finished": len(self.epochs) == self.recipe.schedule.epochs,
+            "recipe": recipe.to_dict(self.recipe),
             "best": vars(self.best) if self.best else None,
             "epochs": [vars(each) for each in self.epochs],
         }
@@ -68,7 +68,7 @@ def read(folder: str | Path) -> History:
 
 def differing_settings(histories: list[History]) -> dict[str, list[Any]]:
     """Settings in which runs differ, and their values in the order of the runs; none where one has no such setting."""
-    known = [{each.path: each.value for each in recipe.settings(history.plan)} for history in histories]
+    known = [{each.path: each.value for each in recipe.settings(history.recipe)} for history in histories]
     paths = dict.fromkeys(path for values in known for path in values)
     found = {path: [values.get(path) for values in known] for path in paths}
     return {path: values for path, values in found.items() if any(value != values[0] for value in values)}

@@ -36,8 +36,8 @@ from moodfield.training.batches import ClipDataset
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import LossConfig, Recipe
-from moodfield.training.run_folder import MATERIAL, VOCABULARY
-from moodfield.training.validation import NotFinite, Validator
+from moodfield.training.run_folder import DATASET, VOCABULARY
+from moodfield.training.validation import DivergedError, Validator
 
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 SNAPSHOT, RESUMED = "swa-{}.safetensors", "resume-{}.safetensors"
@@ -52,7 +52,7 @@ class Epoch:
 
     epoch: int
     """counted from 1"""
-    rate: float
+    learning_rate: float
     """learning rate"""
     loss: float
     """mean over the batches"""
@@ -64,7 +64,7 @@ class Epoch:
     """score of the mean of the weights over epochs; none where no mean was taken"""
     validation_loss: float | None = None
     """of the network on the validation tracks; none where it was not measured"""
-    processor_seconds: float | None = None
+    cpu_seconds: float | None = None
     """what all cores together were busy with this epoch, of the first process alone; none in older logs"""
 
 
@@ -82,38 +82,38 @@ class _State:
     """the processes that have all of this in common"""
 
 
-def train(
-    plan: Recipe,
+def fit(
+    recipe: Recipe,
     learn: ClipDataset,
     judge: ClipDataset,
     statistics: Statistics,
     vocabulary: Sequence[str],
     run: str | Path,
     *,
-    report: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` is called after every
+    The run keeps the weights of that epoch and those of the last averages (`snapshot_paths`). `report` is called after every
     epoch. Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
     Refuses a folder that is no run, or that of a run of another recipe, vocabulary or material, or that another process
     works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
     that cannot be written: what the run had before is kept.
     """
-    folder, team = Path(run), distributed.launch(plan.precision)
-    net = _fresh(plan, statistics, len(vocabulary))
-    loss_of = _loss(plan.loss, learn, net)
-    checks.check_shares(plan, clips=len(learn.truth), processes=team.world_size)
-    with run_folder.locked(folder, wanted=team.is_main):
+    folder, team = Path(run), distributed.launch(recipe.precision)
+    net = _fresh(recipe, statistics, len(vocabulary))
+    loss_of = _loss(recipe.loss, learn, net)
+    checks.check_batches(recipe, clips=len(learn.targets), processes=team.world_size)
+    with run_folder.lock(folder, wanted=team.is_main):
         if team.is_main:
-            decided = {VOCABULARY: list(vocabulary), MATERIAL: _digest(learn, statistics)}
-            run_folder.claim(folder, plan, decided)
+            decided = {VOCABULARY: list(vocabulary), DATASET: _digest(learn, statistics)}
+            run_folder.claim(folder, recipe, decided)
         team.barrier()
-        exam = Validator(plan, judge, tuple(vocabulary), loss_of, team)
-        _epochs(folder, plan, net, learn, exam, statistics.mean.astype(np.float32), report)
+        exam = Validator(recipe, judge, tuple(vocabulary), loss_of, team)
+        _epochs(folder, recipe, net, learn, exam, statistics.mean.astype(np.float32), on_epoch)
         team.barrier()
-        net = _fresh(plan, statistics, len(vocabulary))
-        load(net, folder / BEST)
+        net = _fresh(recipe, statistics, len(vocabulary))
+        load_weights(net, folder / BEST)
         return net
 
 
@@ -132,10 +132,10 @@ def _epochs(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
     if team.world_size > 1:
-        distributed.share_norms(net)
+        distributed.sync_batch_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
-    with run_folder.writing(folder):
+    with run_folder.os_errors_as_run_errors(folder):
         started, best = _resume(folder, plan, state)  # where the weights are by now, there the moments belong
     for number in range(started, plan.schedule.epochs):
         began, rate = time.process_time(), schedule.rate(plan.schedule, number)
@@ -150,7 +150,7 @@ def _epochs(
                 clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
                 with team.fabric.autocast():
                     averaging.take(state.average, net, (team.shard(mels) for mels, _ in clips))
-            with run_folder.writing(folder):
+            with run_folder.os_errors_as_run_errors(folder):
                 done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
                 if team.is_main:
                     _keep(folder, plan, state, done, better=done.best != best)
@@ -168,7 +168,7 @@ def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
         raise RunError(
             f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
         ) from error
-    except NotFinite as error:
+    except DivergedError as error:
         raise RunError(
             f"training diverged in epoch {epoch}: {error}; lower schedule.peak, or train in 32-true; what the run "
             "had before this epoch is kept"
@@ -178,10 +178,10 @@ def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
 def _check_finite(loss: float, net: Net) -> None:
     """Refuse with `NotFinite` a loss or weights that are not finite; such an epoch does not count."""
     if not math.isfinite(loss):
-        raise NotFinite(f"the loss became {loss}")
+        raise DivergedError(f"the loss became {loss}")
     for name, value in net.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise NotFinite(f"the weights {name} are not finite")
+            raise DivergedError(f"the weights {name} are not finite")
 
 
 def _learn(
@@ -208,7 +208,7 @@ def _judge(folder: Path, plan: Recipe, state: _State, exam: Validator, done: Epo
     if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
         marks = exam(state.net)
         if not (math.isfinite(marks.score) and math.isfinite(marks.loss)):
-            raise NotFinite(f"the validation score became {marks.score}, the validation loss {marks.loss}")
+            raise DivergedError(f"the validation score became {marks.score}, the validation loss {marks.loss}")
         done = replace(done, score=marks.score, validation_loss=marks.loss)
         if done.best is None or marks.score > done.best:
             done = replace(done, best=marks.score)
@@ -217,7 +217,7 @@ def _judge(folder: Path, plan: Recipe, state: _State, exam: Validator, done: Epo
         done = replace(done, averaged=exam(mean).score)
         if state.team.is_main:
             _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
-    return replace(done, processor_seconds=round(time.process_time() - began, 1))
+    return replace(done, cpu_seconds=round(time.process_time() - began, 1))
 
 
 def _rolled(
@@ -238,7 +238,7 @@ def _mixed(
         yield augment.mix(mels, truth, plan.augment, generator)
 
 
-def load(net: Net, path: Path) -> None:
+def load_weights(net: Net, path: Path) -> None:
     """Fill a network with weights from a file; refuses a file that does not fit."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -247,7 +247,7 @@ def load(net: Net, path: Path) -> None:
         raise RunError(f"{path} does not hold the weights of this network: {error}") from error
 
 
-def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
+def snapshot_paths(plan: Recipe, run: Path) -> dict[str, Path]:
     """The weights that a finished run speaks with: the best epoch and the last averages, each with a name."""
     epochs = averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)
     paths = (run / SNAPSHOT.format(epoch) for epoch in epochs)
@@ -278,14 +278,14 @@ def keep_freed_memory(plan: Recipe) -> None:
 
 def _digest(learn: ClipDataset, statistics: Statistics) -> str:
     """What tells this training material from any other."""
-    parts = (learn.truth.tracks().tobytes(), statistics.mean.tobytes(), statistics.std.tobytes())
+    parts = (learn.targets.per_track().tobytes(), statistics.mean.tobytes(), statistics.std.tobytes())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _loss(config: LossConfig, learn: ClipDataset, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss; for a teacher's logits the network also begins with their mean and spread."""
-    rows = learn.truth.tracks()
-    checks.check_truth(config, rows)
+    rows = learn.targets.per_track()
+    checks.check_targets(config, rows)
     truth = torch.from_numpy(rows)
     if config.kind == "tags":
 

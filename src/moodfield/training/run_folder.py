@@ -17,7 +17,7 @@ from moodfield.errors import ConfigError, OutputError, RunError
 from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
-RECIPE, VOCABULARY, TRUTH, MATERIAL = "recipe.json", "vocabulary.json", "truth.json", "material.json"
+RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "material.json"
 """what a run was decided by: settings, tags, a digest of the truth, one of everything that it learns from"""
 LOCK = ".lock"
 """held by the process that works in the folder"""
@@ -30,7 +30,7 @@ _LOCKED: ContextVar[frozenset[Path]] = ContextVar("locked", default=frozenset())
 """folders that this process has locked, in calls that are under way"""
 
 
-def check_free(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
+def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
     """Refuse with `OutputError` a folder that holds something, but no file called `mark`: it is not ours.
 
     A folder may be missing, or hold what is left of a process that was killed before it had written this very file,
@@ -51,7 +51,7 @@ def check_free(folder: Path, mark: str, *, what: str, cache: Path | None = None)
 
 
 @contextmanager
-def locked(
+def lock(
     folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wanted: bool = True, cache: Path | None = None
 ) -> Iterator[None]:
     """Let no other process work in a folder of ours: refuses one that is somebody else's, or locked (`LockedError`).
@@ -65,8 +65,8 @@ def locked(
         yield
         return
     with ExitStack() as stack:
-        with writing(Path(folder)):
-            check_free(place, mark, what=what, cache=cache.resolve() if cache else None)
+        with os_errors_as_run_errors(Path(folder)):
+            check_unused(place, mark, what=what, cache=cache.resolve() if cache else None)
             place.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock(place / LOCK, what=str(folder)))
         token = _LOCKED.set(held | {place})
@@ -91,8 +91,8 @@ def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
 
 def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
     """Make a folder this run's, or refuse it like `check`; then remove what killed processes left in it."""
-    with writing(folder):
-        check_free(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
+    with os_errors_as_run_errors(folder):
+        check_unused(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
         check(folder, plan, others)
         folder.mkdir(parents=True, exist_ok=True)
         for name, wanted in _decided(plan, others).items():
@@ -102,7 +102,7 @@ def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Pa
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def os_errors_as_run_errors(folder: Path) -> Iterator[None]:
     """Turn an `OSError` into a `RunError` that says what to do; all that the run had before is still there."""
     try:
         yield
