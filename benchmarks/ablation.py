@@ -20,7 +20,7 @@ import emotify
 from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.recipe import Recipe
 
 BASE = (
@@ -106,7 +106,7 @@ def _judge(
     learn, choose, judge = emotify.thirds(folds, fold)
     truth, spoken = whole.truth.astype(np.float32), []
     for seed in seeds:
-        plan = recipe.change(Recipe(), *BASE, *changes, f"seed={seed}")
+        plan = Recipe().change(*BASE, *changes, f"seed={seed}")
         own = replace(place, run_dir=place.run_dir / str(seed))
         pipeline.extract_mels(whole.tracks, plan, own)
         learning, choosing, judging = (

@@ -27,7 +27,7 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -65,7 +65,7 @@ def main() -> None:
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = tracks(data)
     loop.keep_freed_memory(Recipe())
-    plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
+    plan = Recipe().change(*SETTINGS, *given.settings)
     place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
     pipeline.extract_mels(whole.tracks, plan, place)
     features = np.stack([_features(place.mel_cache(plan.mel).open(track)) for track in whole.tracks])

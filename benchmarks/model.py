@@ -121,7 +121,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
             for track, result in teachers.compute(own, split.tracks, place.audio_dir, jobs=place.jobs)
             if not isinstance(result, MoodfieldError)
         ]
-        rows = teachers.truth(own, tracks, place.audio_dir, mel.ORGANISERS).tracks()
+        rows = teachers.truth(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
         logits |= dict(zip(tracks, rows, strict=True))
     [member] = tagger.load(model).members
     known, said = member.card.calibration, np.stack(list(logits.values()))
@@ -135,7 +135,9 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
         if not isinstance(tagging, MoodfieldError)
     ]
     if not both:
-        sys.exit(f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music")
+        sys.exit(
+            f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
+        )
     tracks, taggings, rows = zip(*both, strict=True)
     return Heard(tracks, member.card, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
 

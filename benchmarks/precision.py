@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import emotify
 from moodfield import nets, parallel
-from moodfield.training import augment, batches, loop, pipeline, recipe
+from moodfield.training import augment, batches, loop, pipeline
 from moodfield.training.recipe import Recipe
 
 STEPS, SMOOTH = 200, 10
@@ -34,7 +34,7 @@ def main() -> None:
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    plan = recipe.change(Recipe(), *SETTINGS)
+    plan = Recipe().change(*SETTINGS)
     whole, _ = emotify.tracks(data)
     place = pipeline.RunPaths(data / "audio", given.store, Path(), parallel.cpu_count())
     pipeline.extract_mels(whole.tracks, plan, place)

@@ -164,11 +164,11 @@ def _waiting(store: MelCache, tracks: list[Track]) -> None:
     import torch
 
     from moodfield import nets
-    from moodfield.training import augment, batches, loop, recipe
+    from moodfield.training import augment, batches, loop
     from moodfield.training.batches import ClipDataset, TrackTargets
     from moodfield.training.recipe import Recipe
 
-    plan = recipe.change(Recipe(), "precision=bf16-mixed", f"schedule.constant={STEPS}")
+    plan = Recipe().change("precision=bf16-mixed", f"schedule.constant={STEPS}")
     loop.keep_freed_memory(plan)
     generator, size = np.random.default_rng(0), plan.batch.size
     many = tuple(store.open(track) for track in tracks) * (size * STEPS // len(tracks) + 1)

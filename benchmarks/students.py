@@ -27,7 +27,7 @@ from moodfield.datasets.mtg_jamendo import Split
 from moodfield.distillation import distill, teacher
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, recipe, validation
+from moodfield.training import distributed, loop, pipeline, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
@@ -221,7 +221,7 @@ def _settings(variant: str) -> str:
 
 
 def _plan(variant: str) -> Recipe:
-    return recipe.change(Recipe(), *(each for each in _settings(variant).split() if not each.startswith(SPEED)))
+    return Recipe().change(*(each for each in _settings(variant).split() if not each.startswith(SPEED)))
 
 
 def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
@@ -234,7 +234,7 @@ def _student(
 ) -> Student:
     """A student that is trained, or was."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
-    plan = recipe.change(_plan(variant), f"seed={seed}", f"precision={precision}")
+    plan = _plan(variant).change(f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())

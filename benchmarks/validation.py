@@ -22,7 +22,7 @@ from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.engine import Precision
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -45,7 +45,7 @@ def main() -> None:
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = emotify.tracks(data)
-    plan = recipe.change(Recipe(), *emotify.SETTINGS)
+    plan = Recipe().change(*emotify.SETTINGS)
     loop.keep_freed_memory(plan)
     place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
     pipeline.extract_mels(whole.tracks, plan, place)

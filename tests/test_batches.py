@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from moodfield.errors import ConfigError, DatasetError
 from moodfield.training import batches
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import BatchConfig
 
 BANDS = 4
 FILL = np.array([-1, -2, -3, -4], np.float32)
@@ -155,21 +156,21 @@ def test_every_window_comes_once_where_it_was_heard_and_the_last_ends_with_its_t
 
 def test_a_track_shorter_than_its_window_begins_at_its_start():
     truth = WindowTargets(windows(1, 2), step=4.0)
-    assert truth.clip(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)
-    assert truth.clip(2, [3, 3], 10, np.random.default_rng(0))[:2] == (1, 0)
+    assert truth.draw(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)
+    assert truth.draw(2, [3, 3], 10, np.random.default_rng(0))[:2] == (1, 0)
 
 
 def test_a_track_without_windows_is_passed_over():
     truth = WindowTargets((*windows(2), np.empty((0, 2), np.float32), np.ones((1, 2), np.float32)), step=4.0)
     assert len(truth) == 3
-    assert truth.clip(2, [9, 9, 9], 5, np.random.default_rng(0))[0] == 2
+    assert truth.draw(2, [9, 9, 9], 5, np.random.default_rng(0))[0] == 2
 
 
 def test_a_track_is_what_its_windows_are_in_the_mean():
     truth = WindowTargets(windows(3, 1), step=4.0)
-    np.testing.assert_array_equal(truth.tracks(), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(truth.per_track(), [[0, 1], [1, 0]])
     rows = np.array([[0.25, 1]], np.float32)
-    assert TrackTargets(rows).tracks() is rows
+    assert TrackTargets(rows).per_track() is rows
 
 
 # ---------------------------------------------------------------- refusals

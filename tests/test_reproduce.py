@@ -326,7 +326,10 @@ def test_a_cost_is_counted(tiny, noises, monkeypatch):
     asked = (2 * 3.0 + 12.0) * 0.1 * 3
     own = estimate.cost(tiny.networks[0].plan, known, clips=10, validation_seconds=3.0)
     music = sum(track.seconds for split in noises.splits.values() for track in split.tracks)
-    assert (one.seconds, one.disk_bytes) == (pytest.approx(own.seconds + asked), own.disk_bytes + estimate.mel_bytes(plan, music))
+    assert (one.seconds, one.disk_bytes) == (
+        pytest.approx(own.seconds + asked),
+        own.disk_bytes + estimate.mel_bytes(plan, music),
+    )
     assert reproduce.cost(tiny).seconds > 1.9 * one.seconds, "a wider field is more work"
 
 

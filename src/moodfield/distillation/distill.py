@@ -26,16 +26,14 @@ from moodfield.distillation.model_card import CardText, ThresholdedScores
 from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
-from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, recipe, run_folder, validation
-from moodfield.training.augment import AugmentConfig
-from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTargets, WindowTargets
+from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, run_folder, validation
+from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
 from moodfield.training.loop import Epoch
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
-from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.recipe import Recipe
 from moodfield.training.run_folder import TRUTH, VOCABULARY
-from moodfield.training.schedule import ScheduleConfig
 
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
@@ -167,7 +165,9 @@ def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: RunPaths, h
         error = result if isinstance(result, MoodfieldError) else None
         heard(track, error)
         failed |= {track} if error else set()
-    kept = tuple(tracks[row] for row in pipeline.extract_mels(tracks, plan, place, progress=heard) if tracks[row] not in failed)
+    kept = tuple(
+        tracks[row] for row in pipeline.extract_mels(tracks, plan, place, progress=heard) if tracks[row] not in failed
+    )
     mels, truth = place.mel_cache(plan.mel), teacher.truth(model, kept, place.audio_dir, plan.mel)
     return _Part(kept, mels, ClipDataset(tuple(map(mels.open, kept)), truth), truth.windows)
 
@@ -291,7 +291,9 @@ def _opinions(
     heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
     known = judged.calibration.scores if judged else calibration.sigmoid
     teachers = ThresholdedScores(known(pieces.targets.per_track()), heldout, priors)
-    student = ThresholdedScores(validation.predict_with_tagger(tagger.load(folder), pieces), heldout, priors, like=teachers)
+    student = ThresholdedScores(
+        validation.predict_with_tagger(tagger.load(folder), pieces), heldout, priors, like=teachers
+    )
     return teachers, student, [_title(track) for track in itertools.compress(tracks, heldout)]
 
 
@@ -318,7 +320,7 @@ def _card_of(
     measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.TeacherCalibration | None
 ) -> Card:
     """The card of a run that learned in the same way from the training packages alone."""
-    if recipe.read(measured / run_folder.RECIPE) != plan:
+    if Recipe.read(measured / run_folder.RECIPE) != plan:
         raise RunError(f"{measured} was trained by another recipe; its figures say nothing of this one")
     known = card.read(measured / tagger.BEST)
     for what, own in fed.items():

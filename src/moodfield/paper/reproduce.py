@@ -26,7 +26,7 @@ from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
 from moodfield.parallel import Backend
-from moodfield.training import distributed, estimate, loop, pipeline, recipe, run_folder, validation
+from moodfield.training import distributed, estimate, loop, pipeline, run_folder, validation
 from moodfield.training.estimate import Cost, Throughput
 from moodfield.training.loop import Epoch
 from moodfield.training.pipeline import ProgressCallback, RunPaths
@@ -79,7 +79,7 @@ class Plan:
         return {
             "submission": self.title,
             "dataset": {part: _digest(split) for part, split in self.dataset.splits.items()},
-            "networks": {each.name: recipe.to_dict(each.plan) for each in self.networks},
+            "networks": {each.name: each.plan.to_dict() for each in self.networks},
         }
 
 
@@ -132,7 +132,7 @@ def plan(
     networks = []
     for member in members:
         plan = member.recipe if scale == "full" else recipes.small(member.recipe)
-        networks.append(Network(member.name, recipe.change(plan, *settings)))
+        networks.append(Network(member.name, plan.change(*settings)))
     return Plan(title, tuple(networks), dataset, (*(("small",) if scale == "small" else ()), *settings))
 
 
@@ -147,7 +147,9 @@ def cost(plan: Plan) -> Cost:
         if family not in known:
             known[family] = work, estimate.measure(each, n_tags=tags)
         own = estimate.scaled(known[family][1], work / known[family][0])
-        asked = (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.predict_seconds  # once for its card
+        asked = (
+            (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.predict_seconds
+        )  # once for its card
         found += estimate.cost(each, own, clips=clips, validation_seconds=seconds["validation"])
         found += Cost(asked * len(loop.snapshot_paths(each, Path())), 0)
     return found
@@ -229,7 +231,9 @@ def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool
     """Train a network and ask it; a process of a cluster does it with nobody to tell."""
     own = replace(place, run_dir=place.run_dir / network.name)
     learn = partial(pipeline.train, name=network.name) if folders else pipeline.train_network
-    learn(network.plan, dataset.train, dataset.validation, own, on_epoch=lambda epoch: told.trained(network.name, epoch))
+    learn(
+        network.plan, dataset.train, dataset.validation, own, on_epoch=lambda epoch: told.trained(network.name, epoch)
+    )
     net = network.plan.net.build(bands=network.plan.mel.n_mels, tags=len(dataset.train.vocabulary))
     distributed.launch(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():
@@ -251,7 +255,7 @@ def _finished(run: Path, plan: Recipe) -> bool:
     shape = (len(loop.snapshot_paths(plan, run)), None, None)
     if any(arrays.array_shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
         return False  # not asked, or what came of it is damaged: then it is asked again
-    return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
+    return Recipe.read(run / run_folder.RECIPE).canonical() == plan.canonical()
 
 
 def readable(
@@ -375,7 +379,7 @@ def _decided(path: Path) -> object:
 
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
     """What a plan decides."""
-    networks = {name: recipe.settled(recipe.from_dict(each)) for name, each in values["networks"].items()}
+    networks = {name: Recipe.from_dict(each).canonical() for name, each in values["networks"].items()}
     return {**values, "networks": networks}
 
 

@@ -14,34 +14,11 @@ import torch
 from jaxtyping import Float, Float16, Float32
 from torch import Tensor
 
-from moodfield.errors import ConfigError, DatasetError
+from moodfield.errors import DatasetError
 
 StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
 Thing = TypeVar("Thing")
 Row = Float32[np.ndarray, "tags"]
-
-
-MOST_SECONDS = 3_600.0
-"""longest clip"""
-MOST_CLIPS = 2**16
-"""in a batch"""
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """What the loop is fed."""
-
-    clip_seconds: float = 10.0
-    """seconds of a random clip; *chosen by us*: the only length that the authors' code names"""
-    size: int = 16
-    """clips in a batch; *chosen by us*: the paper is silent"""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.clip_seconds <= MOST_SECONDS or not 2 <= self.size <= MOST_CLIPS:
-            raise ConfigError(
-                f"{self}: clips last more than 0 s and at most {MOST_SECONDS:g} s, and a batch has at least 2 of them "
-                f"(batch norm) and at most {MOST_CLIPS}"
-            )
 
 
 @runtime_checkable
@@ -71,13 +48,13 @@ class TrackTargets:
         """One clip a track."""
         return len(self.rows)
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """A random clip of track `index`."""
         return index, int(generator.integers(max(frames[index] - clip, 0), endpoint=True)), self.rows[index]
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """The rows."""
         return self.rows
 
@@ -95,7 +72,7 @@ class WindowTargets:
         """One clip a window."""
         return sum(map(len, self.windows))
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """Window number `index` of all tracks' windows, in a row."""
@@ -105,7 +82,7 @@ class WindowTargets:
         start = min(round(window * self.step), max(frames[track] - clip, 0))
         return track, start, self.windows[track][window]
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """The mean over each track's windows."""
         return np.stack([rows.mean(axis=0) for rows in self.windows])
 

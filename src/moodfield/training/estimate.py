@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from moodfield.engine import TorchEngine
 from moodfield.nets import Net
-from moodfield.training import averaging, distributed, validation
+from moodfield.training import distributed, validation
 from moodfield.training.recipe import Recipe
 
 CLIPS = 2
@@ -80,17 +80,19 @@ def scaled(known: Throughput, by: float) -> Throughput:
 
 def cost(recipe: Recipe, pace: Throughput, *, clips: int, validation_seconds: float) -> Cost:
     """What a run costs that learns so many clips an epoch, and is judged by so many seconds of music."""
-    averages = len(averaging.epochs(recipe.averaging, recipe.schedule))
+    averages = len(recipe.averaged_epochs)
     exams = recipe.schedule.epochs / recipe.validate_every + averages
     heard = validation_seconds / (recipe.validate_stride or recipe.batch.clip_seconds)
-    again = averages * clips * pace.train_seconds / 2  # batch norms of an average are found by hearing the clips once more
+    again = (
+        averages * clips * pace.train_seconds / 2
+    )  # batch norms of an average are found by hearing the clips once more
     seconds = recipe.schedule.epochs * clips * pace.train_seconds + exams * heard * pace.predict_seconds + again
     return Cost(seconds, COPIES * pace.weight_bytes)
 
 
-def mel_bytes(plan: Recipe, seconds: float) -> int:
+def mel_bytes(recipe: Recipe, seconds: float) -> int:
     """Bytes that the mels of so much music take on the disk."""
-    return int(seconds * plan.mel.frames_per_second) * plan.mel.n_mels * 2
+    return int(seconds * recipe.mel.frames_per_second) * recipe.mel.n_mels * 2
 
 
 def _timed(work: Callable[[], object]) -> float:

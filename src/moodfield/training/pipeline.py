@@ -73,7 +73,9 @@ def train(
     """
     _check(recipe, training, validation_split, soft_targets)
     with run_folder.lock(paths.run_dir, wanted=distributed.is_main(), cache=paths.cache_dir):
-        net, learning, judging = train_network(recipe, training, validation_split, paths, soft_targets=soft_targets, progress=progress, on_epoch=on_epoch)
+        net, learning, judging = train_network(
+            recipe, training, validation_split, paths, soft_targets=soft_targets, progress=progress, on_epoch=on_epoch
+        )
         learned, judged = len(learning.mels), len(judging.mels)
         summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
         return _export(recipe, net, judging, training.vocabulary, paths.run_dir, name=name, summary=summary)
@@ -93,7 +95,10 @@ def train_network(
     team = distributed.launch(recipe.precision)
     truth = _check(recipe, training, validation_split, soft_targets)
     with run_folder.lock(paths.run_dir, wanted=team.is_main, cache=paths.cache_dir):
-        decided = {run_folder.VOCABULARY: list(training.vocabulary), run_folder.TRUTH: _digest(training, truth, validation_split)}
+        decided = {
+            run_folder.VOCABULARY: list(training.vocabulary),
+            run_folder.TRUTH: _digest(training, truth, validation_split),
+        }
         if team.is_main:
             run_folder.check(paths.run_dir, recipe, decided)
         if team.world_size > 1 and paths.backend is Backend.LOCAL:
@@ -109,7 +114,9 @@ def train_network(
         if recipe.loss.kind == "tags" and team.is_main:
             _look_for_tags(truth[kept], training.vocabulary)
         learning = load_dataset(training.take(kept), truth[kept], recipe, paths)
-        judging = load_dataset(validation_split.take(judged), validation_split.truth[judged].astype(np.float32), recipe, paths)
+        judging = load_dataset(
+            validation_split.take(judged), validation_split.truth[judged].astype(np.float32), recipe, paths
+        )
         statistics = paths.mel_cache(recipe.mel).statistics(training.take(kept).tracks)
         if team.is_main:
             run_folder.claim(paths.run_dir, recipe, decided, cache=paths.cache_dir)
@@ -118,7 +125,7 @@ def train_network(
 
 
 def _check(
-    plan: Recipe, learn: Split, judge: Split, soft: Float32[np.ndarray, "_tracks _tags"] | None
+    recipe: Recipe, learn: Split, judge: Split, soft: Float32[np.ndarray, "_tracks _tags"] | None
 ) -> Float32[np.ndarray, "tracks tags"]:
     """The truth of all training tracks; refuses whatever can be known to be wrong before any audio is read."""
     if learn.vocabulary != judge.vocabulary:
@@ -128,10 +135,10 @@ def _check(
         raise DatasetError(
             f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
-    checks.check_targets(plan.loss, truth)
+    checks.check_targets(recipe.loss, truth)
     clips, processes = len(learn.tracks), distributed.world_size()
-    checks.check_recipe(plan, tags=len(learn.vocabulary), clips=clips, processes=processes)
-    if plan.loss.kind == "tags" and len(truth) and not truth.any():
+    checks.check_recipe(recipe, tags=len(learn.vocabulary), clips=clips, processes=processes)
+    if recipe.loss.kind == "tags" and len(truth) and not truth.any():
         raise DatasetError(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
     if not judge.truth.any():
         raise DatasetError(
@@ -160,16 +167,16 @@ def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequen
         )
 
 
-def _extract_own(tracks: Sequence[Track], plan: Recipe, place: RunPaths, team: ProcessGroup) -> None:
+def _extract_own(tracks: Sequence[Track], recipe: Recipe, place: RunPaths, team: ProcessGroup) -> None:
     """A team extracts every track once, each process its own; what fails is found, and reported, by `extract_mels`."""
     own = [tracks[row] for row in team.shard_indices(len(tracks))]
-    for _ in place.mel_cache(plan.mel).extract(own, jobs=max(1, place.jobs // team.world_size)):
+    for _ in place.mel_cache(recipe.mel).extract(own, jobs=max(1, place.jobs // team.world_size)):
         pass
     team.barrier()
 
 
 def _export(
-    plan: Recipe,
+    recipe: Recipe,
     net: Net,
     judging: ClipDataset,
     vocabulary: Sequence[str],
@@ -182,11 +189,11 @@ def _export(
 
     The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
     """
-    scores, team = {}, distributed.launch(plan.precision)
+    scores, team = {}, distributed.launch(recipe.precision)
     team.fabric.to_device(net)
-    for snapshot, weights in loop.snapshot_paths(plan, run).items():
+    for snapshot, weights in loop.snapshot_paths(recipe, run).items():
         loop.load_weights(net, weights)
-        scores[snapshot] = validation.predict(plan, net, judging, vocabulary, group=team)
+        scores[snapshot] = validation.predict(recipe, net, judging, vocabulary, group=team)
     wanted, mean = judging.targets.per_track() >= 0.5, np.mean(list(scores.values()), axis=0)
     chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)
@@ -196,7 +203,7 @@ def _export(
     if len(scores) > 1:
         summary += f" One of {len(scores)} snapshots, whose mean the thresholds and figures belong to."
     described = export.describe(
-        plan,
+        recipe,
         net,
         vocabulary,
         name=name,
@@ -206,7 +213,7 @@ def _export(
         origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
         figures=figures,
     )
-    for snapshot, weights in loop.snapshot_paths(plan, run).items() if team.is_main else ():
+    for snapshot, weights in loop.snapshot_paths(recipe, run).items() if team.is_main else ():
         loop.load_weights(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
@@ -220,7 +227,9 @@ def extract_mels(
 ) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(paths.mel_cache(recipe.mel).extract(tracks, jobs=paths.jobs, backend=paths.backend)):
+    for row, (track, result) in enumerate(
+        paths.mel_cache(recipe.mel).extract(tracks, jobs=paths.jobs, backend=paths.backend)
+    ):
         failed = isinstance(result, MoodfieldError)
         progress(track, result if isinstance(result, MoodfieldError) else None)
         if failed:
@@ -247,7 +256,9 @@ def read_soft_targets(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
         raise DatasetError(f"{path} cannot be read as soft truth: {error}") from error
 
 
-def load_dataset(split: Split, truth: Float32[np.ndarray, "tracks tags"], recipe: Recipe, paths: RunPaths) -> ClipDataset:
+def load_dataset(
+    split: Split, truth: Float32[np.ndarray, "tracks tags"], recipe: Recipe, paths: RunPaths
+) -> ClipDataset:
     """The extracted mels of a split, and its truth."""
     mels = paths.mel_cache(recipe.mel)
     return ClipDataset(tuple(mels.open(track) for track in split.tracks), TrackTargets(truth))

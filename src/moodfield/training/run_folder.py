@@ -14,7 +14,6 @@ from pathlib import Path
 
 from moodfield import arrays, files
 from moodfield.errors import ConfigError, OutputError, RunError
-from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
 RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "material.json"
@@ -76,26 +75,26 @@ def lock(
             _LOCKED.reset(token)
 
 
-def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
+def check(folder: Path, recipe: Recipe, others: Mapping[str, object]) -> None:
     """Refuse with `RunError` the folder of a run that something else was decided by; nothing is written.
 
     `others` are the values of the other files, by their names: vocabulary, truth, material.
     """
     if not (folder / RECIPE).is_file():
         return
-    for name, wanted in _decided(plan, others).items():
+    for name, wanted in _decided(recipe, others).items():
         path = folder / name
         if path.is_file() and _settled(path) != _comparable(name, wanted):
             raise RunError(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
-def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
+def claim(folder: Path, recipe: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
     """Make a folder this run's, or refuse it like `check`; then remove what killed processes left in it."""
     with os_errors_as_run_errors(folder):
         check_unused(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
-        check(folder, plan, others)
+        check(folder, recipe, others)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, wanted in _decided(plan, others).items():
+        for name, wanted in _decided(recipe, others).items():
             if not (folder / name).is_file():
                 files.write(folder / name, (json.dumps(wanted, indent=2 if name == RECIPE else None) + "\n").encode())
         files.remove_partial_files(folder)
@@ -113,15 +112,15 @@ def os_errors_as_run_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _decided(plan: Recipe, others: Mapping[str, object]) -> dict[str, object]:
-    return {RECIPE: recipe.to_dict(plan), **others}
+def _decided(recipe: Recipe, others: Mapping[str, object]) -> dict[str, object]:
+    return {RECIPE: recipe.to_dict(), **others}
 
 
 def _settled(path: Path) -> object:
     """What a file of a run decides."""
     if path.name == RECIPE:
         try:
-            return _comparable(RECIPE, recipe.to_dict(recipe.read(path)))
+            return _comparable(RECIPE, Recipe.read(path).to_dict())
         except ConfigError as error:
             raise RunError(f"{error}; {REMEDY}") from error
     return arrays.read_json(path, (str, list), remedy=REMEDY)
@@ -130,7 +129,7 @@ def _settled(path: Path) -> object:
 def _comparable(name: str, value: object) -> object:
     """A value as JSON has it, without what decides nothing."""
     if name == RECIPE and isinstance(value, dict):
-        value = recipe.to_dict(recipe.settled(recipe.from_dict(value)))
+        value = Recipe.from_dict(value).canonical().to_dict()
     with contextlib.suppress(TypeError):
         value = json.loads(json.dumps(value))
     return value

@@ -43,7 +43,7 @@ class ValidationResult:
 class Validator:
     """What every network of a run is asked."""
 
-    plan: Recipe
+    recipe: Recipe
     """which part of a track it hears, and what counts"""
     tracks: ClipDataset
     """the tracks and their truth"""
@@ -56,21 +56,21 @@ class Validator:
 
     def __call__(self, net: Net) -> ValidationResult:
         """Ask a network."""
-        truth = self.per_track.targets.per_track()
+        truth = self.tracks.targets.per_track()
         found = predict(
-            self.plan, net, self.tracks, self.vocabulary, stride=self.plan.validate_stride, group=self.team,
-            precision=engine_precision(self.plan),
+            self.recipe, net, self.tracks, self.vocabulary, stride=self.recipe.validate_stride, group=self.team,
+            precision=engine_precision(self.recipe),
         )  # fmt: skip
         logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
         loss = float(self.loss(logits, torch.from_numpy(truth).double()))
-        if self.plan.loss.kind == "logits":
+        if self.recipe.loss.kind == "logits":
             return ValidationResult(float(np.nanmean(metrics.spearman(truth, found))), loss)
         return ValidationResult(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
 
 
-def engine_precision(plan: Recipe) -> Precision:
+def engine_precision(recipe: Recipe) -> Precision:
     """The numbers that networks of a recipe are judged with: those that they are trained with."""
-    return "bfloat16" if plan.precision == "bf16-mixed" else "float32"
+    return "bfloat16" if recipe.precision == "bf16-mixed" else "float32"
 
 
 def predict(
