@@ -70,7 +70,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
-    net = RECIPE.net.build(bands=RECIPE.mel.n_mels, tags=2)
+    net = RECIPE.net.build(n_mels=RECIPE.mel.n_mels, n_tags=2)
     loop.load_weights(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
     material = pipeline.load_dataset(split, split.truth.astype(np.float32), RECIPE, place)

@@ -4,7 +4,6 @@ In: a batch of mels, its truth, and a generator. Out: a batch that never was.
 Knows nothing of: where the batch came from.
 """
 
-
 import numpy as np
 import torch
 from jaxtyping import Float

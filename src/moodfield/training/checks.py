@@ -28,7 +28,7 @@ def check_recipe(recipe: Recipe, *, tags: int, clips: int, processes: int = 1) -
     """
     mel.check(recipe.mel)
     with torch.device("meta"):
-        net: Net = recipe.net.build(bands=recipe.mel.n_mels, tags=tags)
+        net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=tags)
     check_clips(recipe, net)
     check_batches(recipe, clips=clips, processes=processes)
     parameters = sum(parameter.numel() for parameter in net.parameters())

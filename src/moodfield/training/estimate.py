@@ -51,7 +51,7 @@ class Cost:
 def measure(recipe: Recipe, *, n_tags: int) -> Throughput:
     """Time a step of training and one of validation, each after one that is not counted."""
     team = distributed.launch(recipe.precision)
-    net: Net = recipe.net.build(bands=recipe.mel.n_mels, tags=n_tags)
+    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=n_tags)
     net.recompute = recipe.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe.schedule.peak, fused=True)

@@ -258,7 +258,7 @@ def snapshot_paths(recipe: Recipe, run: Path) -> dict[str, Path]:
 def _fresh(recipe: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(recipe.seed)
-    net: Net = recipe.net.build(bands=recipe.mel.n_mels, tags=tags)
+    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=tags)
     checks.check_clips(recipe, net)
     mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.std))
     net.standardize.set_statistics(mean, spread)
