@@ -95,11 +95,8 @@ def fit(
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    The run keeps the weights of that epoch and those of the last averages (`snapshot_paths`). `on_epoch` is called after
-    every epoch. Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
-    Refuses a folder that is no run, or that of a run of another recipe, vocabulary or material, or that another process
-    works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
-    that cannot be written: what the run had before is kept.
+    The run keeps the weights of that epoch and those of the last averages (`snapshot_paths`). `on_epoch` is called
+    after every epoch. Processes that torchrun started share every batch; the first one writes.
     """
     folder, team = Path(run), distributed.launch(recipe.precision)
     net = _fresh(recipe, statistics, len(vocabulary))
