@@ -33,7 +33,9 @@ def published(folder: Path) -> tuple[Path, np.ndarray]:
             "\t".join([f"track_{n}", f"artist_{n // 4}", "album", f"{n}.mp3", "60", *np.array(names)[row]])
             for n, row in enumerate(truth)
         ]
-        (folder / f"{mtg_jamendo.MOODS}{part}.tsv").write_text("\n".join(["\t".join(mtg_jamendo.HEADER), *rows]) + "\n")
+        (folder / f"{mtg_jamendo.MOODTHEME}{part}.tsv").write_text(
+            "\n".join(["\t".join(mtg_jamendo.HEADER), *rows]) + "\n"
+        )
     np.save(folder / "said.npy", calibration.sigmoid(2 * logits + 1))
     return folder / "said.npy", logits
 
@@ -46,7 +48,7 @@ def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
     predictions, logits = published(tmp_path)
     judged = model_card.calibrate_teacher(predictions, tmp_path)
-    train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODS}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
+    train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODTHEME}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
     np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
     np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
     assert np.abs(judged.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
