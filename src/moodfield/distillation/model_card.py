@@ -190,7 +190,7 @@ def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray,
 
 def cost(trained: Sequence[Path]) -> str:
     """What training took, by the logs of its runs."""
-    epochs = [each.processor_seconds for run in trained for each in log.read(run).epochs]
+    epochs = [each.cpu_seconds for run in trained for each in log.read(run).epochs]
     hours = sum(each or 0 for each in epochs) / 3600
     least = "at least " if None in epochs else ""
     return (
