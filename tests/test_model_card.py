@@ -42,7 +42,9 @@ def published(folder: Path) -> tuple[Path, np.ndarray]:
 
 @pytest.fixture
 def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration_fit.select_regularization, "__kwdefaults__", {"candidates": calibration_fit.REGULARIZATIONS[-7::6]})
+    monkeypatch.setattr(
+        calibration_fit.select_regularization, "__kwdefaults__", {"candidates": calibration_fit.REGULARIZATIONS[-7::6]}
+    )
 
 
 def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):

@@ -192,7 +192,9 @@ def expected_calibration_error(truth: AnyArray, scores: AnyArray, *, n_bins: int
     even for perfect probabilities, since what is found varies by chance.
     """
     tables = calibration_curves(truth, scores, n_bins=n_bins)
-    return np.array([np.average(np.abs(each.mean_score - each.positive_rate), weights=each.n_tracks) for each in tables])
+    return np.array(
+        [np.average(np.abs(each.mean_score - each.positive_rate), weights=each.n_tracks) for each in tables]
+    )
 
 
 def _table(truth: AnyArray, probabilities: AnyArray, bins: int) -> CalibrationCurve:

@@ -211,7 +211,9 @@ def _export(
         licence="that of the data it was trained on; not stated",
         thresholds=chosen.tolist(),
     )
-    origin = {"tags that no validation track has": ", ".join(found.without_positives)} if found.without_positives else {}
+    origin = (
+        {"tags that no validation track has": ", ".join(found.without_positives)} if found.without_positives else {}
+    )
     for snapshot, weights in loop.snapshot_paths(recipe, run).items() if team.is_main else ():
         loop.load_weights(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
