@@ -4,6 +4,7 @@ In: names and settings. Out: tables, pictures.
 Knows nothing of: how a network is measured or drawn.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,11 +59,11 @@ def show(
         figures.check(plot, inputs=[music] if music else [])
     found = _candidate(name, model, {key: value for key, value in given.items() if value is not None})
     if as_json:
-        console.result_json({"name": found.name, **found.survey.to_dict()})
+        console.result_json({"name": found.name, **found.summary.to_dict()})
     else:
         terminal = console.terminal(stderr=False)
         terminal.print(f"[bold]{console.plain(found.name)}[/bold]", highlight=False)
-        for what, words in found.survey.to_words().items():
+        for what, words in _describe(found.summary).items():
             terminal.print(f"{what:<14} {console.plain(words)}", highlight=False)
     if plot:
         receptive_field.draw(plot, found, music=music)
@@ -78,7 +79,7 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
     if model is None:
         if name is None:
             raise UsageError("name a network of `moodfield nets`, or a model with --model")
-        return summary.fresh(name, changes)
+        return summary.untrained(name, changes)
     if changes:
         came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise UsageError(f"{came} cannot change {model}, which is trained; leave out the one or the other")
@@ -101,6 +102,51 @@ def _table(surveys: "dict[str, NetworkSummary]") -> "Table":
         low, high = each.hertz
         table.add_row(
             name, f"{each.parameters / 1e6:.2f} M", f"{each.gmac:.1f}", f"{each.freq.size} × {each.time.size}",
-            f"{summary.hertz(low)} – {summary.hertz(high)}", f"{each.seconds:.2f}", each.lengths.kind,
+            f"{summary.format_hertz(low)} – {summary.format_hertz(high)}",
+            f"{each.seconds:.2f}", each.lengths.kind,
         )  # fmt: skip
     return table
+
+
+def _describe(network: "NetworkSummary") -> dict[str, str]:
+    """Names and values of a network, as text."""
+    from moodfield import receptive_field
+    from moodfield.clips import FixedLength, WholeTrack
+    from moodfield.nets import summary
+
+    mel, lengths = network.mel, network.lengths
+    low, high = map(summary.format_hertz, network.hertz)
+    reference = summary.format_hertz(summary.REFERENCE_HZ)
+    settings = {name: value for name, value in asdict(network.config).items() if name != "family"}
+    bands = f"{network.freq.size} bands" + (f" (the mel has {mel.n_mels})" if network.freq.size > mel.n_mels else "")
+    frames = f"{network.time.size} frames"
+    if isinstance(lengths, FixedLength) and network.time.size > lengths.frames:
+        frames += f" (a clip has {lengths.frames})"
+    elif isinstance(lengths, WholeTrack):
+        frames += ", before the layers that process the whole track"
+    stride = f"stride {network.stride_seconds:.2f} s"
+    if receptive_field.outputs(network.config.layers("freq"), mel.n_mels) > 1:
+        stride = f"stride {summary.format_hertz(network.stride_hertz)} and {network.stride_seconds:.2f} s"
+    return {
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
+        "mel": f"{mel.kind}, {mel.n_mels} bands, {mel.sample_rate} Hz, n_fft {mel.n_fft}, hop_length {mel.hop_length}",
+        "parameters": f"{network.parameters:,}",
+        "work": f"{network.gmac:.2f} GMAC for {summary.SECONDS} s of music",
+        "length": _describe_lengths(network),
+        "receptive field": f"{bands} × {frames}",
+        "extent": f"{low} – {high} around {reference}, {network.seconds:.2f} s; {stride}",
+    }
+
+
+def _describe_lengths(network: "NetworkSummary") -> str:
+    """The lengths of mel that a network takes."""
+    from moodfield import receptive_field
+    from moodfield.clips import FixedLength, WholeTrack
+
+    lengths, mel = network.lengths, network.mel
+    frames = lengths.frames if isinstance(lengths, FixedLength) else lengths.least
+    seconds = receptive_field.seconds(frames, rate=mel.sample_rate, window=mel.n_fft, hop=mel.hop_length)
+    size = f"{frames} frames ({seconds:.2f} s)"
+    if isinstance(lengths, FixedLength):
+        return f"clips of {size}"
+    return f"{'whole tracks' if isinstance(lengths, WholeTrack) else 'any'}, at least {size}"
