@@ -26,7 +26,7 @@ from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
-from moodfield.tagger import Member, Tagger
+from moodfield.tagger import LoadedModel, Tagger
 from moodfield.tagging import OverTime, Tagging
 
 SECONDS = 20.3
@@ -87,8 +87,8 @@ def test_models_are_found_by_folder_by_run_and_by_name(cp_model, tmp_path, monke
     wanted = tagger.load(cp_model.folder).tag(song)
     shutil.copytree(cp_model.folder, tmp_path / "run" / "best")
     shutil.copytree(cp_model.folder, tmp_path / "shelf" / "mine")
-    monkeypatch.setattr(tagger, "MODELS", tmp_path / "shelf")
-    assert tagger.models() == {"mine": tmp_path / "shelf" / "mine"}
+    monkeypatch.setattr(tagger, "PRETRAINED", tmp_path / "shelf")
+    assert tagger.pretrained_models() == {"mine": tmp_path / "shelf" / "mine"}
     for what in (str(cp_model.folder), tmp_path / "run", "mine"):
         found = tagger.load(what)
         assert found.vocabulary == VOCABULARY
@@ -98,13 +98,13 @@ def test_models_are_found_by_folder_by_run_and_by_name(cp_model, tmp_path, monke
 
 def test_without_a_name_the_default_is_loaded(cp_model, tmp_path, monkeypatch):
     shutil.copytree(cp_model.folder, tmp_path / "default")
-    monkeypatch.setattr(tagger, "MODELS", tmp_path)
-    assert tagger.load().members[0].card == cp_model.card
+    monkeypatch.setattr(tagger, "PRETRAINED", tmp_path)
+    assert tagger.load().models[0].card == cp_model.card
 
 
 def test_an_unknown_name_leads_to_the_nearest(cp_model, tmp_path, monkeypatch):
     shutil.copytree(cp_model.folder, tmp_path / "mine")
-    monkeypatch.setattr(tagger, "MODELS", tmp_path)
+    monkeypatch.setattr(tagger, "PRETRAINED", tmp_path)
     with pytest.raises(UnknownNameError, match=r"no model \(nor a model folder\) called 'mime'; did you mean mine\?"):
         tagger.load("mime")
     for name in ("x" * 5_000, "a\0b", str(cp_model.folder / card.NETWORK)):
@@ -248,7 +248,7 @@ def test_another_rate_is_the_same_music(cp_tagger):
 @pytest.mark.parametrize("clip_frames", [256, 301, 512, 2_048, 100_000])
 def test_however_it_is_cut_the_scores_are_the_same(request, song, name, clip_frames):
     model = request.getfixturevalue(name)
-    member = tagger.load(model.folder, threads=1).members[0]
+    member = tagger.load(model.folder, threads=1).models[0]
     tagging = Tagger([member], clip_frames=clip_frames).tag(song)
     logits = whole(model, song)
     np.testing.assert_allclose(tagging.scores, sigmoid(logits.mean(axis=1)), atol=1e-5)
@@ -313,7 +313,7 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
         heard.append(clip.shape[1])
         return np.full((tags, 1), clip.mean())
 
-    tagging = Tagger([Member(stated, Stub(say))]).tag(models.music(5, seed=2))
+    tagging = Tagger([LoadedModel(stated, Stub(say))]).tag(models.music(5, seed=2))
     made = mel.mel(models.music(5, seed=2), MEL)
     starts = [*range(0, made.shape[1] - 100, 50), made.shape[1] - 100]
     assert heard == [100] * len(starts)
@@ -323,7 +323,7 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
     np.testing.assert_allclose(
         tagging.over_time.seconds, (np.array(starts) + 49.5) * MEL.hop_length / MEL.sample_rate, atol=1e-4
     )
-    short = Tagger([Member(stated, Stub(say))]).tag(models.music(1, seed=2))
+    short = Tagger([LoadedModel(stated, Stub(say))]).tag(models.music(1, seed=2))
     assert heard[-1] == 100
     assert 0 <= short.over_time.seconds[0] <= short.duration
     assert len(short.over_time.seconds) == 1
@@ -332,7 +332,7 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
 @pytest.mark.slow
 @pytest.mark.parametrize("clip_frames", [400, 1_000, 2_048, 100_000])
 def test_a_whole_track_is_judged_at_once_however_it_is_cut(crnn_model, song, clip_frames):
-    member = tagger.load(crnn_model.folder, threads=1).members[0]
+    member = tagger.load(crnn_model.folder, threads=1).models[0]
     tagging = Tagger([member], clip_frames=clip_frames).tag(song)
     logits = whole(crnn_model, song)
     assert logits.shape == (len(VOCABULARY), 1)
@@ -406,8 +406,8 @@ def test_a_model_averaged_with_itself_is_itself(cp_model, cp_tagger, song):
 
 def test_mels_at_hand_are_wanted_for_every_member(cp_model, slower, song):
     together = tagger.load(cp_model.folder, slower.folder)
-    mels = [[mel.mel(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.members]
-    np.testing.assert_allclose(together.scores(mels), together.tag(song).scores, atol=1e-6)
+    mels = [[mel.mel(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.models]
+    np.testing.assert_allclose(together.predict(mels), together.tag(song).scores, atol=1e-6)
 
 
 # ---------------------------------------------------------------- many files
@@ -436,13 +436,13 @@ def test_faults_of_the_program_are_not_taken_for_bad_music(cp_model, song):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(Tagger([Member(cp_model.card, Stub(say))]).tag_many([song]))
+        list(Tagger([LoadedModel(cp_model.card, Stub(say))]).tag_many([song]))
 
 
 def test_logits_that_are_not_finite_somewhere_are_no_tags(cp_model, song):
     clips = iter(range(10**6))
     say = lambda clip: np.full((5, clip.shape[1] // 16 + 1), np.inf if next(clips) == 1 else 0.0)  # noqa: E731
-    (_, result), (_, after) = Tagger([Member(cp_model.card, Stub(say))], clip_frames=300).tag_many([song, song])
+    (_, result), (_, after) = Tagger([LoadedModel(cp_model.card, Stub(say))], clip_frames=300).tag_many([song, song])
     assert isinstance(result, ModelError)
     assert isinstance(after, Tagging)
 
@@ -567,8 +567,8 @@ def test_a_card_that_calibrates_changes_scores_and_no_decision(cp_model, cp_tagg
     assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
     np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
     made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
-    np.testing.assert_allclose(found.scores([[made]]), tagging.scores, atol=1e-6)
-    np.testing.assert_allclose(found.scores_of_excerpts([made]), tagging.scores, atol=1e-5)
+    np.testing.assert_allclose(found.predict([[made]]), tagging.scores, atol=1e-6)
+    np.testing.assert_allclose(found.predict_excerpts([made]), tagging.scores, atol=1e-5)
     assert before.priors is None
 
 
@@ -695,7 +695,7 @@ def test_the_front_door_wants_nothing():
 
 def test_real_music_is_the_same_whole_and_in_pieces(cp_model, data):
     song = data / "emotify" / "audio" / "001.ogg"
-    member = tagger.load(cp_model.folder, threads=1).members[0]
+    member = tagger.load(cp_model.folder, threads=1).models[0]
     logits = whole(cp_model, song)
     assert logits.std() > 0.1
     for clip_frames in (300, 2_048):

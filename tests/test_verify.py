@@ -14,8 +14,8 @@ from moodfield.errors import ModelError, UnknownNameError
 
 def test_the_piece_is_music_and_always_the_same():
     piece = verify.reference_signal()
-    assert piece.sample_rate == verify.RATE
-    assert len(piece.samples) == verify.RATE * verify.SECONDS
+    assert piece.sample_rate == verify.SAMPLE_RATE
+    assert len(piece.samples) == verify.SAMPLE_RATE * verify.SECONDS
     assert 0.2 < np.abs(piece.samples).max() < 1
     again = verify.reference_signal()
     assert np.array_equal(piece.samples, again.samples)
@@ -26,7 +26,7 @@ def test_the_piece_is_music_and_always_the_same():
 
 def test_its_noise_is_flat():
     """The congruential sequence has no pitch of its own: no frequency above the chords and the beat stands out."""
-    numbers = np.arange(verify.RATE * verify.SECONDS)
+    numbers = np.arange(verify.SAMPLE_RATE * verify.SECONDS)
     noise = (numbers * (numbers + 3) % 65_537 * 40_503 % 65_536) / 32_768 - 1
     assert abs(noise.mean()) < 0.01
     assert 0.55 < noise.std() < 0.6  # uniform in −1…1 has .577
@@ -40,7 +40,7 @@ def test_an_exported_model_says_what_it_said(request, name):
     assert len(model.card.reference_logits) == len(models.VOCABULARY)
     found = verify.check(model.folder)
     assert found.passed
-    assert found.max_difference < verify.NEAR / 100  # the same machine
+    assert found.max_difference < verify.TOLERANCE / 100  # the same machine
     assert found.card == model.card
 
 
@@ -50,17 +50,17 @@ def test_the_bundled_model_is_what_it_was():
 
 def test_a_card_that_remembers_another_answer_does_not_hold(cp_model, tmp_path):
     shifted = list(cp_model.card.reference_logits)
-    shifted[2] += 2 * verify.NEAR
+    shifted[2] += 2 * verify.TOLERANCE
     folder = models.varied(cp_model, tmp_path / "other", reference_logits=tuple(shifted))
     found = verify.check(folder)
     assert not found.passed
-    assert found.max_difference == pytest.approx(2 * verify.NEAR, rel=0.01)
+    assert found.max_difference == pytest.approx(2 * verify.TOLERANCE, rel=0.01)
 
 
 def test_another_mel_is_noticed(cp_model, tmp_path):
     """A wrong frontend is the commonest way to use a network wrongly."""
     wrong = replace(cp_model.card.mel, kind="plain")
-    assert verify.check(models.varied(cp_model, tmp_path / "other", mel=wrong)).max_difference > 10 * verify.NEAR
+    assert verify.check(models.varied(cp_model, tmp_path / "other", mel=wrong)).max_difference > 10 * verify.TOLERANCE
 
 
 def test_another_network_is_noticed_even_under_its_own_checksum(cp_model, tmp_path):
@@ -105,6 +105,6 @@ def test_calibration_and_thresholds_do_not_matter(cp_model, tmp_path):
     other = models.varied(cp_model, tmp_path / "other", thresholds=(0.9,) * len(models.VOCABULARY))
     assert verify.check(other).passed
     assert np.array_equal(
-        verify.reference_logits(tagger.load(other).members[0]),
-        verify.reference_logits(tagger.load(cp_model.folder).members[0]),
+        verify.reference_logits(tagger.load(other).models[0]),
+        verify.reference_logits(tagger.load(cp_model.folder).models[0]),
     )

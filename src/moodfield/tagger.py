@@ -25,9 +25,9 @@ from moodfield.envelope import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
-MODELS = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parent / "pretrained"
 """the models that come with the package, a folder each"""
-TOGETHER = 8
+EXCERPT_BATCH = 8
 """excerpts that a network hears at once"""
 BEST, AVERAGES = "best", "swa-*"
 """the model folders in a training run: its best epoch, and averages of its weights"""
@@ -40,7 +40,7 @@ Times = list[Float32[np.ndarray, "_time"]]
 
 
 @dataclass(frozen=True)
-class Member:
+class LoadedModel:
     """One model of a tagger: its card, and something that runs its network."""
 
     card: Card
@@ -57,20 +57,20 @@ class Member:
 class Tagger:
     """One or more models ready to use; several are averaged after the sigmoid, as the paper does (§3.4)."""
 
-    def __init__(self, members: Sequence[Member], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+    def __init__(self, members: Sequence[LoadedModel], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
         """Members must agree on their vocabulary."""
         if not members:
             raise ModelError("no model came; name at least one")
-        self.members = tuple(members)
-        self.vocabulary = self.members[0].card.vocabulary
-        for member in self.members[1:]:
+        self.models = tuple(members)
+        self.vocabulary = self.models[0].card.vocabulary
+        for member in self.models[1:]:
             if member.card.vocabulary != self.vocabulary:
-                names = f"{self.members[0].card.name!r} and {member.card.name!r}"
+                names = f"{self.models[0].card.name!r} and {member.card.name!r}"
                 raise ModelError(f"{names} have different vocabularies; only models with the same tags can be averaged")
-        self.theme_vocabulary = self.members[0].card.themes
-        thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
+        self.theme_vocabulary = self.models[0].card.themes
+        thresholds = np.array([member.card.thresholds for member in self.models], np.float64)
         self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
-        stated = {member.card.priors for member in self.members}
+        stated = {member.card.priors for member in self.models}
         priors = stated.pop() if len(stated) == 1 else None  # a mean of models that disagree has no prior
         self.priors: Float32[np.ndarray, "tags"] | None = None if priors is None else np.array(priors, np.float32)
         self._clip_frames = clip_frames
@@ -78,7 +78,7 @@ class Tagger:
     @property
     def digest(self) -> str:
         """What tells this tagger from others: a checksum of its models' cards, which vouch for their weights."""
-        cards = "".join(member.card.to_json() for member in self.members)
+        cards = "".join(member.card.to_json() for member in self.models)
         return hashlib.sha256(cards.encode()).hexdigest()
 
     def tag(self, source: Source) -> Tagging:
@@ -87,17 +87,17 @@ class Tagger:
         Memory does not grow with the length of the music. Raises `AudioError` if it cannot be decoded or is no music.
         """
         logits, seconds, reader = self._listen(source)
-        lengths = [member.card.lengths for member in self.members]
+        lengths = [member.card.lengths for member in self.models]
         moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
         times = seconds[moving[0] if moving else 0]
-        maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
+        maps = [of.scores(each) for of, each in zip(self.models, logits, strict=True)]
         return Tagging(
             source=audio.label(source),
             duration=reader.duration,
-            model="+".join(dict.fromkeys(member.card.name for member in self.members)),
+            model="+".join(dict.fromkeys(member.card.name for member in self.models)),
             vocabulary=self.vocabulary,
             theme_vocabulary=self.theme_vocabulary,
-            scores=_mean([of.scores(clips.pool(each)) for of, each in zip(self.members, logits, strict=True)]),
+            scores=_mean([of.scores(clips.pool(each)) for of, each in zip(self.models, logits, strict=True)]),
             thresholds=self.thresholds,
             over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),
             priors=self.priors,
@@ -115,24 +115,24 @@ class Tagger:
             except MoodfieldError as error:
                 yield source, error
 
-    def scores(self, mels: Sequence[Pieces]) -> Float32[np.ndarray, "tags"]:
+    def predict(self, mels: Sequence[Pieces]) -> Float32[np.ndarray, "tags"]:
         """Scores of a track whose mel is at hand, in pieces, once for every member and made by that member's config."""
         pooled = []
-        for member, pieces in zip(self.members, mels, strict=True):
-            listener = Listener(member, clip_frames=self._clip_frames)
+        for member, pieces in zip(self.models, mels, strict=True):
+            listener = TrackPredictor(member, clip_frames=self._clip_frames)
             for piece in pieces:
                 listener.push(piece)
             pooled.append(member.scores(clips.pool(listener.finish())))
         return _mean(pooled)
 
-    def scores_of_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
+    def predict_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
         """Scores of a track of which only some excerpts are at hand, all as long, each heard by itself.
 
         For taggers of one model.
         """
-        [member] = self.members
+        [member] = self.models
         maps, coming = [], iter(excerpts)
-        while batch := list(islice(coming, TOGETHER)):
+        while batch := list(islice(coming, EXCERPT_BATCH)):
             cuts = [clips.cut(excerpt, member.card.lengths, clip_frames=self._clip_frames) for excerpt in batch]
             heard = [
                 member.engine.forward_features(np.stack([clip.mel for clip in together]))[:, :, together[0].keep]
@@ -145,10 +145,10 @@ class Tagger:
         """Every member's logits over time, the times of their steps, and the reader of the source."""
         logits: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
         reader: _EnvelopeReader | None = None
-        for config in dict.fromkeys(member.card.mel for member in self.members):
+        for config in dict.fromkeys(member.card.mel for member in self.models):
             listeners = {
-                index: Listener(member, clip_frames=self._clip_frames)
-                for index, member in enumerate(self.members)
+                index: TrackPredictor(member, clip_frames=self._clip_frames)
+                for index, member in enumerate(self.models)
                 if member.card.mel == config
             }
             reader = _EnvelopeReader(source, config.sample_rate, before=reader)
@@ -158,15 +158,15 @@ class Tagger:
             for index, listener in listeners.items():
                 found = listener.finish()
                 logits[index] = found, listener.seconds(found.shape[1])
-        maps, seconds = zip(*(logits[index] for index in range(len(self.members))), strict=True)
+        maps, seconds = zip(*(logits[index] for index in range(len(self.models))), strict=True)
         assert reader is not None
         return list(maps), list(seconds), reader
 
 
-class Listener:
+class TrackPredictor:
     """One member that hears one track, piece by piece of its mel."""
 
-    def __init__(self, member: Member, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+    def __init__(self, member: LoadedModel, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
         self._member = member
         self._cutter = clips.Cutter(member.card.lengths, clip_frames=clip_frames)
         self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
@@ -207,8 +207,8 @@ def load(*what: str | Path, threads: int = 0) -> Tagger:
     `MoodfieldWarning` if the scores of several models are not comparable.
     """
     tagger = _tagger(what, threads)
-    raw = [member.card.name for member in tagger.members if member.card.calibration is None]
-    if 0 < len(raw) < len(tagger.members):
+    raw = [member.card.name for member in tagger.models if member.card.calibration is None]
+    if 0 < len(raw) < len(tagger.models):
         words = f"{', '.join(raw)} among calibrated models: scores that are not calibrated may be far higher or lower"
         warnings.warn(f"{words}, and rule the mean; average models of one kind", MoodfieldWarning, stacklevel=2)
     return tagger
@@ -229,12 +229,12 @@ def tag_files(
         yield from tagger.tag_many(sources)
 
 
-def models() -> dict[str, Path]:
+def pretrained_models() -> dict[str, Path]:
     """The models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{CARD}"))}
+    return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob(f"*/{CARD}"))}
 
 
-def folder(what: str | Path) -> Path:
+def model_folder(what: str | Path) -> Path:
     """The model folder that is meant by a name, a folder or a finished run; refuses others like `load`."""
     path = Path(what)
     for place in (path, path / BEST):
@@ -242,7 +242,7 @@ def folder(what: str | Path) -> Path:
             return place
     if os.path.isdir(path):  # noqa: PTH112
         raise ModelError(f"{path} is a folder without a {CARD}; name a model folder or a finished run")
-    return errors.get_or_suggest(models(), str(what), what="model (nor a model folder)")
+    return errors.get_or_suggest(pretrained_models(), str(what), what="model (nor a model folder)")
 
 
 def _tagger(what: Sequence[str | Path], threads: int) -> Tagger:
@@ -255,20 +255,20 @@ def _tagger(what: Sequence[str | Path], threads: int) -> Tagger:
 
 def _folders(what: str | Path) -> list[Path]:
     """The model folders that are meant: of a run, all its snapshots."""
-    first = folder(what)
+    first = model_folder(what)
     if first == Path(what) or first.name != BEST:
         return [first]
     averages = [path.parent for path in Path(what).glob(f"{AVERAGES}/{CARD}")]
     return [first, *sorted(averages, key=lambda path: (len(path.name), path.name))]
 
 
-def _member(place: Path, threads: int) -> Member:
+def _member(place: Path, threads: int) -> LoadedModel:
     """The model in a folder."""
     card = Card.read(place)
-    return Member(card, OnnxEngine(*(place / name for name in card.network_files), threads=threads))
+    return LoadedModel(card, OnnxEngine(*(place / name for name in card.network_files), threads=threads))
 
 
-def _checked(member: Member, logits: Map) -> Map:
+def _checked(member: LoadedModel, logits: Map) -> Map:
     """The very same, if they can be logits."""
     if logits.shape[0] != len(member.card.vocabulary) or not np.isfinite(logits).all():
         raise ModelError(
@@ -278,11 +278,11 @@ def _checked(member: Member, logits: Map) -> Map:
     return logits
 
 
-def _try(member: Member) -> None:
+def _try(member: LoadedModel) -> None:
     """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
     lengths = member.card.lengths
     frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
-    listener = Listener(member)
+    listener = TrackPredictor(member)
     listener.push(np.zeros((member.card.mel.n_mels, frames), np.float32))
     listener.finish()
 

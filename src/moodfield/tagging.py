@@ -73,9 +73,9 @@ class Tagging:
         """Log-odds of every score over those of its prior, in nats; of its threshold where no priors are known."""
         return self._over(self.thresholds if self.priors is None else self.priors)
 
-    def top(self, count: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
+    def top(self, n: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
         """The tags of most evidence, or of highest score, with their scores."""
-        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:count]
+        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:n]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 
     def to_dict(self, *, over_time: bool = False) -> dict[str, object]:

@@ -15,11 +15,11 @@ from moodfield import audio, clips, mel, tagger
 from moodfield.audio import Waveform
 from moodfield.card import Card
 from moodfield.errors import ModelError
-from moodfield.tagger import Listener, Member
+from moodfield.tagger import TrackPredictor, LoadedModel
 
-RATE = 44_100
+SAMPLE_RATE = 44_100
 SECONDS = 30
-NEAR = 1e-3
+TOLERANCE = 1e-3
 """logits of another machine may be this far from those remembered: a score of one half may then be .00025 off"""
 CHORDS = ((220.0, 277.2, 329.6), (146.8, 174.6, 220.0), (98.0, 123.5, 146.8), (329.6, 415.3, 493.9))
 """Hz; a chord lasts for `CHORD` seconds, and the fourth is followed by the first"""
@@ -40,13 +40,13 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether it says what it said."""
-        return self.max_difference <= NEAR
+        return self.max_difference <= TOLERANCE
 
 
 def reference_signal() -> Waveform:
     """The made-up piece: chords, a beat, and noise; the same samples on every machine, but for their last bits."""
-    numbers = np.arange(RATE * SECONDS)
-    seconds = numbers / RATE
+    numbers = np.arange(SAMPLE_RATE * SECONDS)
+    seconds = numbers / SAMPLE_RATE
     pitches = np.array(CHORDS)[(seconds // CHORD).astype(int) % len(CHORDS)].T
     chord = sum(
         np.sin(2 * np.pi * pitch * seconds * harmonic) / harmonic for pitch in pitches for harmonic in (1, 2, 3)
@@ -56,12 +56,12 @@ def reference_signal() -> Waveform:
     # A congruential sequence of whole numbers is noise enough, and is exact; generators of libraries may change.
     noise = (numbers * (numbers + 3) % 65_537 * 40_503 % 65_536) / 32_768 - 1
     swell = 0.55 + 0.45 * np.sin(2 * np.pi * seconds / SECONDS)
-    return Waveform((0.04 * swell * chord + 0.25 * beat + 0.02 * noise).astype(np.float32), RATE)
+    return Waveform((0.04 * swell * chord + 0.25 * beat + 0.02 * noise).astype(np.float32), SAMPLE_RATE)
 
 
-def reference_logits(member: Member) -> Float64[np.ndarray, "tags"]:
+def reference_logits(member: LoadedModel) -> Float64[np.ndarray, "tags"]:
     """The logits of a model for the made-up piece, before any calibration."""
-    listener, config = Listener(member), member.card.mel
+    listener, config = TrackPredictor(member), member.card.mel
     for piece in mel.stream(partial(audio.blocks, reference_signal(), sample_rate=config.sample_rate), config):
         listener.push(piece)
     return clips.pool(listener.finish()).astype(np.float64)
@@ -73,8 +73,8 @@ def check(what: str | Path) -> Verification:
     Refuses with `ModelError` files that are not those that its card vouches for, and a card that does not vouch for its
     network or remembers nothing.
     """
-    folder = tagger.folder(what)
-    [member] = tagger.load(folder, threads=1).members
+    folder = tagger.model_folder(what)
+    [member] = tagger.load(folder, threads=1).models
     remembered = np.array(member.card.reference_logits)
     if unknown := set(member.card.network_files) - set(member.card.sha256):
         raise ModelError(
