@@ -20,7 +20,7 @@ from moodfield.distillation import teacher as teacher_
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
-from moodfield.tagger import TrackPredictor, LoadedModel
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
@@ -229,7 +229,9 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
 
 
 @pytest.fixture
-def pupil(tmp_path: Path, teacher: tuple[Path, LoadedModel], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
+def pupil(
+    tmp_path: Path, teacher: tuple[Path, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
     monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     (tmp_path / "best_model.pth").write_bytes(b"weights")
@@ -313,7 +315,8 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     [member] = tagger.load(tmp_path / "told" / "best", threads=1).models
     song = tmp_path / "tunes" / "0.wav"
     raw, said = (
-        tagger.Tagger([LoadedModel(each, member.engine)]).tag(song) for each in (replace(found, calibration=None), found)
+        tagger.Tagger([LoadedModel(each, member.engine)]).tag(song)
+        for each in (replace(found, calibration=None), found)
     )
     np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
     tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]

@@ -81,6 +81,6 @@ def verify(name: Name, *, as_json: console.AsJson = False) -> None:
         terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.TOLERANCE:g}", highlight=False)
     if not found.passed:
         raise ModelError(
-            f"the logits of {name} differ by {found.max_difference:.2g} from the record (tolerance {verify.TOLERANCE:g}): "
-            "get the model again, or look at the versions of onnxruntime, numpy and soxr"
+            f"the logits of {name} differ by {found.max_difference:.2g} from the recorded ones (tolerance "
+            f"{verify.TOLERANCE:g}): get the model again, or look at the versions of onnxruntime, numpy and soxr"
         )

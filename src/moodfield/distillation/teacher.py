@@ -15,7 +15,7 @@ from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
-from moodfield.tagger import TrackPredictor, LoadedModel
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import digests, export, mel_cache
 from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
