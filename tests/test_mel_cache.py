@@ -387,7 +387,7 @@ def test_a_cache_of_10_000_tracks_is_checked_without_reading_audio(tmp_path, mon
         (music / each.path).write_text(each.path)
         found = digests.compute(music / each.path)
         kept._digests.add(music / each.path, found)
-        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
+        arrays.write(mel_cache.entry(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
     kept._digests.save()
 
     def refuse(path: Path) -> None:
@@ -470,7 +470,7 @@ def keep(kept: MelCache, mels: dict[str, np.ndarray]) -> list[Track]:
         (music / path).write_text(path)
         found = digests.compute(music / path)
         kept._digests.add(music / path, found)
-        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), stored.astype(np.float16))
+        arrays.write(mel_cache.entry(kept.folder, found.sha256), stored.astype(np.float16))
     kept._digests.save()
     return [track(path) for path in mels]
 

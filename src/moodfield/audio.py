@@ -62,6 +62,8 @@ REASONS = {
     "silent": "music; check the recording, and whether its channels cancel each other",
 }
 """every `AudioError.reason` of this module, with what is expected and what to do"""
+SPANS_PER_SECOND = 20
+"""resolution of the peak envelope"""
 _LOG = logging.getLogger("moodfield")
 
 
@@ -319,3 +321,47 @@ def _end(stream: Any) -> Iterator[Mono]:
     """What a resampler still holds."""
     if stream is not None and len(out := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
         yield out
+
+
+# ---------------------------------------------------------------- peak envelope
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """The peak amplitude of a waveform over time."""
+
+    seconds: float
+    """duration of each span; the last one may be shorter"""
+    peaks: Float32[np.ndarray, "time"]
+    """largest magnitude in each span, in 0 … 1; values above full scale are clipped to 1"""
+
+
+class PeakEnvelope:
+    """Computes the `Envelope` of a waveform that is passed in blocks; the size of the blocks changes nothing.
+
+    >>> peaks = PeakEnvelope(sample_rate=8_000)
+    >>> peaks.push(np.linspace(0, 1, 801, dtype=np.float32))
+    >>> peaks.finish().peaks.round(2).tolist()
+    [0.5, 1.0, 1.0]
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate, self._span = sample_rate, max(1, round(sample_rate / SPANS_PER_SECOND))
+        self._rest: Float32[np.ndarray, "_samples"] = np.zeros(0, np.float32)
+        self._peaks: list[Float32[np.ndarray, "_time"]] = []
+
+    def push(self, block: Float32[np.ndarray, "samples"]) -> None:
+        """Add the next samples, which must be finite."""
+        joined = np.concatenate([self._rest, block]) if len(self._rest) else block
+        whole = len(joined) - len(joined) % self._span
+        self._peaks.append(_peaks(joined[:whole].reshape(-1, self._span)))
+        self._rest = joined[whole:].copy()
+
+    def finish(self) -> Envelope:
+        """The envelope of all blocks."""
+        last = [_peaks(self._rest[None])] if len(self._rest) else []
+        return Envelope(self._span / self._sample_rate, np.concatenate([np.zeros(0, np.float32), *self._peaks, *last]))
+
+
+def _peaks(spans: Float32[np.ndarray, "time samples"]) -> Float32[np.ndarray, "time"]:
+    return np.minimum(np.maximum(spans.max(axis=1), -spans.min(axis=1)), np.float32(1))

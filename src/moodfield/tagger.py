@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, clips, envelope, errors, mel, parallel
+from moodfield import audio, calibration, card, clips, errors, mel, parallel
 from moodfield.audio import Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
-from moodfield.envelope import Envelope
+from moodfield.audio import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
@@ -308,7 +308,7 @@ class _EnvelopeReader(Reader):
             self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, outline = 0, None if self.envelope else envelope.PeakEnvelope(self.rate)
+        count, outline = 0, None if self.envelope else audio.PeakEnvelope(self.rate)
         for block in super().__call__():
             count += len(block)
             if outline:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import ModelError
 
@@ -52,7 +52,7 @@ def show(
         ) from error
     from rich.markdown import Markdown
 
-    lines = "\n".join(map(text.printable, page.split("\n")))
+    lines = "\n".join(map(errors.printable, page.split("\n")))
     console.terminal(stderr=False).print(Markdown(lines), soft_wrap=False)
 
 

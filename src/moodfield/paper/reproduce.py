@@ -221,7 +221,7 @@ def train(
     found: dict[str, dict[str, Snapshots]] = {network.name: {} for network in networks}
     for name, part in product(found, JUDGED):
         shape, path = (None, *dataset.splits[part].truth.shape), place.run / name / f"{part}.npy"
-        found[name][part] = arrays.read_array(path, np.float32, shape, remedy="delete it, and start again")
+        found[name][part] = arrays.read(path, np.float32, shape, remedy="delete it, and start again")
     return found
 
 
@@ -238,7 +238,7 @@ def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool
         for weights in loop.snapshots(network.plan, own.run).values():
             loop.load(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
-        arrays.write_array(own.run / f"{part}.npy", np.stack(said))
+        arrays.write(own.run / f"{part}.npy", np.stack(said))
 
 
 def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
@@ -249,7 +249,7 @@ def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
 def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
     shape = (len(loop.snapshots(plan, run)), None, None)
-    if any(arrays.array_shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
+    if any(arrays.shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
         return False  # not asked, or what came of it is damaged: then it is asked again
     return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
 
@@ -289,7 +289,7 @@ def readable(
 def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
     """The rows of every split that could be read before; refuses a damaged file."""
     remedy = "remove it, and the tracks are looked at again"
-    rows: dict[str, list[int]] = arrays.read_json(path, dict, remedy=remedy)
+    rows: dict[str, list[int]] = files.read_json(path, dict, remedy=remedy)
     for part, split in dataset.splits.items():
         own = rows.get(part)
         if not isinstance(own, list) or not all(type(row) is int and 0 <= row < len(split.tracks) for row in own):
@@ -368,7 +368,7 @@ def _decided(path: Path) -> object:
     """What the plan in a file decides; refuses a damaged one."""
     remedy = "give another folder, or remove this one"
     try:
-        return _settled(arrays.read_json(path, dict, remedy=remedy))
+        return _settled(files.read_json(path, dict, remedy=remedy))
     except (ConfigError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{path} is damaged, or no plan: {error}; {remedy}") from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import card, tagger
+from moodfield import arrays, card, tagger
 from moodfield.card import Card
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
@@ -236,15 +236,8 @@ def gather(
 
 def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `DatasetError`."""
-    try:
-        found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
-        if found.ndim != 2 or not (np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)):
-            raise DatasetError(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
-        return found.astype(np.float32)
-    except DatasetError:
-        raise
-    except Exception as error:  # a header is parsed as Python is, and what is none goes wrong in many ways
-        raise DatasetError(f"{path} cannot be read as soft truth: {error}") from error
+    expected = "soft truth, one number per track and tag"
+    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(np.float32)
 
 
 def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: RunPaths) -> ClipDataset:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from moodfield import arrays, errors
+from moodfield import errors, files
 from moodfield.clips import MOST_FRAMES
 from moodfield.errors import ConfigError
 from moodfield.mel import MelConfig
@@ -146,7 +146,7 @@ def settled(plan: Recipe) -> Recipe:
 def read(path: str | Path) -> Recipe:
     """The recipe in a file, such as the `recipe.json` of a run."""
     remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
-    values = arrays.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
+    values = files.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
     try:
         return from_dict(values)
     except ConfigError as error:
