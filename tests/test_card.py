@@ -28,7 +28,7 @@ GOOD = Card(
     vocabulary=("happy", "sad", "film"),
     themes=("film",),
     mel=MelConfig(n_mels=64),
-    lengths=AnyLength(least=17, stride=16, size=87, start=-35),
+    lengths=AnyLength(min_frames=17, stride=16, receptive_field=87, start=-35),
     net={"family": "cp_resnet", "width": 4, "frequency_aware": True, "share": 0.5, "whole": 1.0},
     thresholds=(0.5, math.inf, -math.inf),
     origin={"teacher": "nobody"},

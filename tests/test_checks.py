@@ -251,7 +251,7 @@ BASES = {
 
 def sane(plan: Recipe) -> None:
     """What is computed from an accepted recipe before anything is trained."""
-    assert 1 <= plan.clip_frames <= clips.MOST_FRAMES
+    assert 1 <= plan.clip_frames <= clips.MAX_FRAMES
     assert len(averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)) <= schedule.MOST_EPOCHS
     assert np.isfinite(schedule.rate(plan.schedule, plan.schedule.epochs - 1))
     np.random.default_rng([plan.seed, 0])

@@ -85,7 +85,7 @@ class Waveform:
             raise _bad("bad-rate", f"a waveform with rate={self.sample_rate}")
 
     @property
-    def seconds(self) -> float:
+    def duration(self) -> float:
         """The duration."""
         return len(self.samples) / self.sample_rate
 
@@ -130,7 +130,7 @@ def blocks(
     yield from _resampled(_mono(source, report), sample_rate)
 
 
-def seconds(source: Source) -> float:
+def duration(source: Source) -> float:
     """The duration of `source`: it is decoded, since a header may state anything. Raises as `blocks` does."""
     return sum(len(block) / rate for rate, block in _mono(source, _LOG.warning))
 
@@ -138,15 +138,15 @@ def seconds(source: Source) -> float:
 class Reader:
     """The blocks of a source, anew with every call; what is damaged is logged, and kept in `warnings`, once."""
 
-    def __init__(self, source: Source, *, rate: int) -> None:
-        self.source, self.rate = source, rate
+    def __init__(self, source: Source, *, sample_rate: int) -> None:
+        self.source, self.sample_rate = source, sample_rate
         self._known: set[str] = set()
         self.warnings: list[str] = []
         """a line about each part that is damaged and not used"""
 
     def __call__(self) -> Iterator[Float32[np.ndarray, "samples"]]:
         """The blocks; raises as `blocks` does."""
-        return blocks(self.source, sample_rate=self.rate, report=self._report)
+        return blocks(self.source, sample_rate=self.sample_rate, report=self._report)
 
     def _report(self, line: str) -> None:
         if line not in self._known:
@@ -155,7 +155,7 @@ class Reader:
             _LOG.warning(line)
 
 
-def label(source: Source) -> str:
+def source_name(source: Source) -> str:
     """What a source is called: its path, or what it is."""
     if isinstance(source, Waveform | tuple):
         return "waveform"
@@ -217,7 +217,7 @@ def _source(source: Source) -> Iterator[Callable[[Report], Iterator[Block]]]:
         samples, rate = sources.array(source)
         yield lambda _: _cut(samples, rate)
     else:
-        name = label(source)
+        name = source_name(source)
         with sources.opened(source) as file:
             size = file.seek(0, io.SEEK_END)
             if not size:
@@ -266,7 +266,7 @@ def _refusals(name: str) -> Iterator[None]:
 
 def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     """The samples of a source, mixed, with their rate, as long as they can be music; overwritten by the next ones."""
-    name = label(source) if isinstance(source, str | Path) else f"the {label(source)}"
+    name = source_name(source) if isinstance(source, str | Path) else f"the {source_name(source)}"
     lasted, lowest, highest = 0.0, math.inf, -math.inf
     count, total, squares, stereo = 0, 0.0, 0.0, 0.0
     buffer = np.empty(BLOCK, np.float32)
@@ -330,7 +330,7 @@ def _end(stream: Any) -> Iterator[Mono]:
 class Envelope:
     """The peak amplitude of a waveform over time."""
 
-    seconds: float
+    duration: float
     """duration of each span; the last one may be shorter"""
     peaks: Float32[np.ndarray, "time"]
     """largest magnitude in each span, in 0 … 1; values above full scale are clipped to 1"""

@@ -124,7 +124,7 @@ class Card:
 
 def _longest(lengths: Lengths) -> int:
     """Frames that a network may be given at once, for its own sake."""
-    return lengths.frames if isinstance(lengths, FixedLength) else max(lengths.least, lengths.size)
+    return lengths.frames if isinstance(lengths, FixedLength) else max(lengths.min_frames, lengths.receptive_field)
 
 
 def _is_name(name: str) -> bool:

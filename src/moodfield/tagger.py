@@ -92,7 +92,7 @@ class Tagger:
         times = seconds[moving[0] if moving else 0]
         maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
         return Tagging(
-            source=audio.label(source),
+            source=audio.source_name(source),
             duration=reader.duration,
             model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
@@ -108,7 +108,7 @@ class Tagger:
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
         if isinstance(sources, str | bytes):
-            raise ConfigError(f"one source, {audio.label(sources)}, was given; give a list of sources, or call tag")
+            raise ConfigError(f"one source, {audio.source_name(sources)}, was given; give a list of sources, or call tag")
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -281,7 +281,7 @@ def _checked(member: Member, logits: Map) -> Map:
 def _try(member: Member) -> None:
     """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
     lengths = member.card.lengths
-    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
+    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.min_frames
     listener = Listener(member)
     listener.push(np.zeros((member.card.mel.n_mels, frames), np.float32))
     listener.finish()

@@ -268,7 +268,7 @@ def _examine(work: _Work, *, tolerance: float, decode: bool) -> list[Fault]:
     except OSError as error:
         return [_fault(FaultKind.UNREADABLE, track, f"{work.file} cannot be read: {error.strerror}")]
     try:
-        lasts = audio.seconds(work.file) if decode else track.seconds
+        lasts = audio.duration(work.file) if decode else track.seconds
     except AudioError as error:
         return [*faults, _fault(FaultKind.UNREADABLE, track, str(error))]
     if abs(lasts - track.seconds) > tolerance:

@@ -93,7 +93,7 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     if (path := _complete(model, digest.sha256)) is not None:
         return path, digest
     listener = Listener(_member(model))
-    for piece in mel.stream(audio.Reader(source.path, rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
+    for piece in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
         listener.push(piece)
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)

@@ -61,11 +61,11 @@ class Net(nn.Module, ABC):
     def __init__(self, config: Layered, *, bands: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
-        if bands != 1 and not receptive_field.outputs(along_freq, bands):
+        if bands != 1 and not receptive_field.output_size(along_freq, bands):
             raise ConfigError(
                 f"{bands} bands came, this network needs at least {receptive_field.min_input(along_freq)}"
             )
-        seen = receptive_field.field(along_time)
+        seen = receptive_field.compute(along_time)
         self.lengths = lengths(receptive_field.min_input(along_time), seen.stride, seen.size, seen.start)
         self.standardize = Standardize(bands)
 

@@ -13,7 +13,7 @@ from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import DenseLayer
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
-from moodfield.receptive_field import POOL, POOLED
+from moodfield.receptive_field import POOL, POOL_AFTER
 
 NARROWED = (2, 4, 8, 16)
 """after so many convolutions the channels are halved"""
@@ -54,7 +54,7 @@ class CPDenseNet(RegularizedNet):
             if done in NARROWED:
                 self.blocks.append(_narrow(channels, channels // 2))
                 channels //= 2
-            if done in POOLED:
+            if done in POOL_AFTER:
                 self.blocks.append(nn.AvgPool2d(POOL.kernel, POOL.stride))
         self.head = nn.Sequential(
             nn.BatchNorm2d(channels),

@@ -32,18 +32,18 @@ class RegularizedConfig:
     """whether every convolution of the blocks also sees its position on the frequency axis (§3.2)"""
 
     def __post_init__(self) -> None:
-        receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time)
+        receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time)
         if not 1 <= self.width <= blocks.MOST_WIDTH:
             raise ConfigError(f"a width of {self.width} channels came, 1 … {blocks.MOST_WIDTH} is possible")
 
     @property
     def kernels(self) -> list[tuple[int, int]]:
         """Sizes of the 24 kernels that ρ governs, along frequency and time."""
-        return list(zip(receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time), strict=True))
+        return list(zip(receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time), strict=True))
 
     def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
         """The layers that an output cell looks through along one axis, first to last."""
-        return receptive_field.regularized(self.rho_freq if axis == "freq" else self.rho_time)
+        return receptive_field.regularized_layers(self.rho_freq if axis == "freq" else self.rho_time)
 
 
 class RegularizedNet(Net):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moodfield.errors import ConfigError, ModelError
 from moodfield.nets.blocks import ResidualBlock
 from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
-from moodfield.receptive_field import POOL, POOLED
+from moodfield.receptive_field import POOL, POOL_AFTER
 
 BLOCKS = 12
 """residual blocks: three stages of four"""
@@ -50,7 +50,7 @@ class CPResNet(RegularizedNet):
             self.blocks.append(
                 ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware, shake=config.shake)
             )
-            if 2 * (index + 1) in POOLED:
+            if 2 * (index + 1) in POOL_AFTER:
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
         self.head = nn.Sequential(nn.Conv2d(inputs, tags, 1, bias=False), nn.BatchNorm2d(tags))

@@ -154,7 +154,7 @@ def cost(plan: Plan) -> Cost:
 
 
 def make(
-    plan: Plan, folder: str | Path, *, store: str | Path, on: Backend = Backend.LOCAL, jobs: int = 1, told: Told
+    plan: Plan, folder: str | Path, *, store: str | Path, backend: Backend = Backend.LOCAL, jobs: int = 1, told: Told
 ) -> Row:
     """Extract, train, average, score, and write; what is finished is not done again, and what was stopped goes on.
 
@@ -172,7 +172,7 @@ def make(
                 part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()
             }
             return _write(plan, folder, flat, {})
-        place = RunPaths(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
+        place = RunPaths(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, backend)
         plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
         said = train(plan.networks, plan.dataset, place, told=told)
         alone = {
@@ -201,10 +201,10 @@ def train(
     for network in networks:
         if network not in waiting:
             told.done(network.name, None)
-    here = replace(place, jobs=1, on=Backend.LOCAL)
-    if place.on is Backend.RAY:
+    here = replace(place, jobs=1, backend=Backend.LOCAL)
+    if place.backend is Backend.RAY:
         results = parallel.map(
-            partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.on, with_gpu=True
+            partial(_train, dataset, _absolute(here), folders=folders), waiting, backend=place.backend, with_gpu=True
         )
     else:
         results = parallel.map(partial(_train, dataset, here, folders=folders, told=told), waiting)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from moodfield.clips import MOST_FRAMES
+from moodfield.clips import MAX_FRAMES
 from moodfield.errors import ConfigError
 
 LEAST_ALPHA, MOST_ALPHA = 1e-3, 1e3
@@ -30,8 +30,8 @@ class AugmentConfig:
     """shape of the Beta distribution that shares are drawn from (§2.3), that of the authors' code; 0 for no mix-up"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.roll_frames <= MOST_FRAMES:
-            raise ConfigError(f"{self}: roll_frames is 0 or more, and at most {MOST_FRAMES}")
+        if not 0 <= self.roll_frames <= MAX_FRAMES:
+            raise ConfigError(f"{self}: roll_frames is 0 or more, and at most {MAX_FRAMES}")
         if self.mixup_alpha and not LEAST_ALPHA <= self.mixup_alpha <= MOST_ALPHA:
             raise ConfigError(f"{self}: mixup_alpha is 0, or {LEAST_ALPHA} … {MOST_ALPHA:g}")
 

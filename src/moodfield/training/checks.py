@@ -44,9 +44,9 @@ def check_plan(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> No
 
 def check_clips(plan: Recipe, net: Net) -> None:
     """Refuse with `ConfigError` clips that are shorter than the network takes."""
-    if not isinstance(net.lengths, FixedLength) and plan.clip_frames < net.lengths.least:
+    if not isinstance(net.lengths, FixedLength) and plan.clip_frames < net.lengths.min_frames:
         raise ConfigError(
-            f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.least} or more; "
+            f"clips of {plan.clip_frames} frames came, the network wants {net.lengths.min_frames} or more; "
             "raise batch.clip_seconds"
         )
 

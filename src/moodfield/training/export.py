@@ -233,4 +233,4 @@ def _examples(described: Card) -> list[int]:
     """Lengths to try a network at."""
     if isinstance(described.lengths, clips.FixedLength):
         return [described.lengths.frames]
-    return [300, described.lengths.least, 101, 862]
+    return [300, described.lengths.min_frames, 101, 862]

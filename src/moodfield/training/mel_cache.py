@@ -62,7 +62,7 @@ class MelCache:
         self._digests = Digests(folder, music)
 
     def extract(
-        self, tracks: Sequence[Track], *, jobs: int = 1, on: Backend = Backend.LOCAL
+        self, tracks: Sequence[Track], *, jobs: int = 1, backend: Backend = Backend.LOCAL
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
@@ -74,7 +74,7 @@ class MelCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
             work = partial(_extract, self.folder.absolute(), self.config)
-            yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, on=on)
+            yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
@@ -130,7 +130,7 @@ def derive(
     work: Callable[[AudioFile], tuple[Path, Digest]],
     *,
     jobs: int = 1,
-    on: Backend = Backend.LOCAL,
+    backend: Backend = Backend.LOCAL,
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
     """For every track the file that is computed from its audio, or the error; what is `complete` is left alone.
 
@@ -140,7 +140,7 @@ def derive(
     looked = [known.look(track) for track in tracks]
     there = [complete(found.digest) if found.digest else None for found in looked]
     rest = [found for found, path in zip(looked, there, strict=True) if path is None]
-    done = parallel.map(work, rest, jobs=jobs, on=on) if rest else iter(())
+    done = parallel.map(work, rest, jobs=jobs, backend=backend) if rest else iter(())
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, there, strict=True):
@@ -192,7 +192,7 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
     target = entry(folder, digest.sha256)
     if arrays.shape(target, np.float16, (None, config.n_mels)):
         return target, digest
-    stream = mel.stream(audio.Reader(source.path, rate=config.sample_rate), config)
+    stream = mel.stream(audio.Reader(source.path, sample_rate=config.sample_rate), config)
     stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
     digests.check_unchanged(source.path, digest)
     arrays.write(target, stored)

@@ -45,7 +45,7 @@ class RunPaths:
     """the folder of the run"""
     jobs: int = 1
     """processes that extract mels"""
-    on: Backend = Backend.LOCAL
+    backend: Backend = Backend.LOCAL
     """where they do; on Ray there are as many as the cluster has cores"""
 
     def mels(self, config: MelConfig) -> MelCache:
@@ -96,7 +96,7 @@ def weights(
         decided = {run_folder.VOCABULARY: list(learn.vocabulary), run_folder.TRUTH: _digest(learn, truth, judge)}
         if team.is_main:
             run_folder.check(place.run, plan, decided)
-        if team.world_size > 1 and place.on is Backend.LOCAL:
+        if team.world_size > 1 and place.backend is Backend.LOCAL:
             _extract_own(learn.tracks + judge.tracks, plan, place, team)
         kept, judged = (
             gather(split.tracks, plan, place, heard=heard if team.is_main else lambda *_: None)
@@ -220,7 +220,7 @@ def gather(
 ) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(place.mels(plan.mel).extract(tracks, jobs=place.jobs, on=place.on)):
+    for row, (track, result) in enumerate(place.mels(plan.mel).extract(tracks, jobs=place.jobs, backend=place.backend)):
         failed = isinstance(result, MoodfieldError)
         heard(track, result if isinstance(result, MoodfieldError) else None)
         if failed:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from moodfield import errors, files
-from moodfield.clips import MOST_FRAMES
+from moodfield.clips import MAX_FRAMES
 from moodfield.errors import ConfigError
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
@@ -92,9 +92,9 @@ class Recipe:
             raise ConfigError(
                 f"a validate_stride of {self.validate_stride} s came, it is {LEAST_STRIDE} … {MOST_STRIDE:g}, or none"
             )
-        if self.clip_frames > MOST_FRAMES:
+        if self.clip_frames > MAX_FRAMES:
             raise ConfigError(
-                f"clips of {self.clip_frames} frames came, at most {MOST_FRAMES} are possible; lower batch.clip_seconds"
+                f"clips of {self.clip_frames} frames came, at most {MAX_FRAMES} are possible; lower batch.clip_seconds"
             )
         averaging.epochs(self.averaging, self.schedule)  # which refuses what does not fit
 
