@@ -51,7 +51,9 @@ def main() -> None:
     alone: dict[int, float] = {}
     for hop in HOPS:
         config = MelConfig(hop_length=hop)
-        worst = max(float(np.abs(mel.spectrogram(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3])
+        worst = max(
+            float(np.abs(mel.spectrogram(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3]
+        )
         if worst > 1e-4:
             sys.exit(f"hop {hop}: the mels differ by {worst}, so their times mean nothing")
         contests = {

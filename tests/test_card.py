@@ -163,8 +163,8 @@ def test_a_missing_field_is_refused(name):
         ({"mel": STATED["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
         ({"mel": STATED["mel"] | {"hop_length": 0}}, "hop_length"),
         ({"lengths": STATED["lengths"] | {"stride": 0}}, "at least 1"),
-        ({"lengths": STATED["lengths"] | {"least": 10**18}}, "beyond 1048576 frames"),
-        ({"lengths": {"kind": "fixed", "frames": 10**18, "step": 1}}, "at most 1048576"),
+        ({"lengths": STATED["lengths"] | {"min_frames": 10**18}}, "beyond 1048576 frames"),
+        ({"lengths": {"kind": "fixed", "frames": 10**18, "stride": 1}}, "at most 1048576"),
     ],
 )
 def test_unknown_fields_and_wrong_values_are_refused_by_name(values, said):

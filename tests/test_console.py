@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import models
 from models import Exported
-from moodfield import audio, card, tagger, text
+from moodfield import audio, card, errors, tagger
 from moodfield.audio import Waveform
 from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER

@@ -483,7 +483,7 @@ def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_cra
         "import ctypes, sys; from unittest import mock; real = ctypes.CDLL\n"
         "ctypes.CDLL = lambda name: mock.Mock(fopen=mock.Mock(return_value=None))\n"
         "from moodfield import c_stderr; ctypes.CDLL = real; assert c_stderr.SILENT._stream is None\n"
-        "from moodfield import audio; print(audio.seconds(sys.argv[1]))"
+        "from moodfield import audio; print(audio.duration(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -500,15 +500,15 @@ def stop(*_):
     raise Stop
 signal.signal(signal.SIGALRM, stop)
 random.seed(0)
-audio.seconds(sys.argv[1])
+audio.duration(sys.argv[1])
 took = time.perf_counter()
-audio.seconds(sys.argv[1])
+audio.duration(sys.argv[1])
 took = time.perf_counter() - took
 raised = 0
 for _ in range(60):
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, took * 0.8))
-        audio.seconds(sys.argv[1])
+        audio.duration(sys.argv[1])
         signal.setitimer(signal.ITIMER_REAL, 0)
     except Stop:
         raised += 1
@@ -564,7 +564,7 @@ def test_libmpg123_does_not_write_to_the_terminal(tmp_path):
     path.write_bytes(content)
     words = "import sys, soundfile; soundfile.read(sys.argv[1])"
     program = (
-        "import sys; from moodfield import audio; print(audio.seconds(sys.argv[1])); print('mine', file=sys.stderr)"
+        "import sys; from moodfield import audio; print(audio.duration(sys.argv[1])); print('mine', file=sys.stderr)"
     )
     loud, quiet = (
         subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)

@@ -88,7 +88,7 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path):
 def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Member]:
     """Where a teacher's opinions are kept, and a teacher with random weights."""
     torch.manual_seed(0)
-    net = nets.VGGConfig().build(bands=96, tags=56).eval()
+    net = nets.VGGConfig().build(n_mels=96, n_tags=56).eval()
     net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))

@@ -174,7 +174,9 @@ def test_a_click_sets_the_floor_of_the_whole_track():
     floor = mel._filterbank(config) @ (mel.a_weighting(config) - 80)
     np.testing.assert_allclose(found[:, before], np.repeat(floor[:, None], 95, axis=1), atol=0.01)
     assert np.abs(found[:, before] - without).max() > 0.5
-    assert (mel.spectrogram(Waveform(samples, config.sample_rate), deeper)[:, before] < floor[:, None] - 0.5).mean() > 0.5
+    assert (
+        mel.spectrogram(Waveform(samples, config.sample_rate), deeper)[:, before] < floor[:, None] - 0.5
+    ).mean() > 0.5
 
 
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
@@ -302,7 +304,9 @@ def test_frames_says_how_many_there_are(config):
 @pytest.mark.parametrize("config", [MelConfig(), PLAIN, *SMALL])
 def test_a_waveform_of_half_a_window_is_refused_and_a_longer_one_is_not(config):
     half = config.n_fft // 2
-    assert mel.spectrogram(Waveform(noise(half + 1), config.sample_rate), config).shape[1] == mel.n_frames(half + 1, config)
+    assert mel.spectrogram(Waveform(noise(half + 1), config.sample_rate), config).shape[1] == mel.n_frames(
+        half + 1, config
+    )
     for samples in (0, 1, half):
         with pytest.raises(AudioError, match=f"{samples} samples came, .*more than half a window") as caught:
             mel.spectrogram(Waveform(noise(samples), config.sample_rate), config)

@@ -267,7 +267,9 @@ def test_audio_that_was_replaced_has_another_mel(tmp_path, own, tracks, keep_tim
     new.replace(old)
     after = extracted(tmp_path / "cache", own, tracks)
     assert not np.array_equal(before[0], after[0])
-    np.testing.assert_array_equal(after[0], mel.spectrogram(audio.read(old, sample_rate=8_000), CONFIG).T.astype(np.float16))
+    np.testing.assert_array_equal(
+        after[0], mel.spectrogram(audio.read(old, sample_rate=8_000), CONFIG).T.astype(np.float16)
+    )
     for one, other in zip(before[1:], after[1:], strict=True):
         np.testing.assert_array_equal(one, other)
 

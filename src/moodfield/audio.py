@@ -101,7 +101,8 @@ Report: TypeAlias = Callable[[str], object]
 def read(source: Source, *, sample_rate: int) -> Waveform:
     """The whole of `source` as one waveform of `rate` samples per second: `blocks`, joined.
 
-    >>> read((np.sin(np.arange(44_100)), 44_100), rate=22_050).seconds
+    >>> import numpy as np
+    >>> read((np.sin(np.arange(44_100)), 44_100), sample_rate=22_050).duration
     1.0
     """
     return Waveform(np.concatenate(list(blocks(source, sample_rate=sample_rate))), sample_rate)
@@ -330,7 +331,7 @@ def _end(stream: Any) -> Iterator[Mono]:
 class Envelope:
     """The peak amplitude of a waveform over time."""
 
-    duration: float
+    seconds: float
     """duration of each span; the last one may be shorter"""
     peaks: Float32[np.ndarray, "time"]
     """largest magnitude in each span, in 0 … 1; values above full scale are clipped to 1"""

@@ -38,7 +38,7 @@ class _Sliding:
 
     def __post_init__(self) -> None:
         if min(self.min_frames, self.stride, self.receptive_field) < 1 or self.start > 0:
-            raise ConfigError(f"{self}: least, stride and size are at least 1, start at most 0")
+            raise ConfigError(f"{self}: min_frames, stride and receptive_field are at least 1, start at most 0")
         if max(self.min_frames, self.stride, self.receptive_field, -self.start) > MAX_FRAMES:
             raise ConfigError(f"{self}: nothing is beyond {MAX_FRAMES} frames")
 
@@ -142,7 +142,9 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
     """outputs of a clip up to the last that does not see its far edge"""
     step = (clean - before) * stride
     if step <= 0:
-        raise ConfigError(f"clips of {clip_frames} frames came, outputs see {lengths.receptive_field}; cut longer clips")
+        raise ConfigError(
+            f"clips of {clip_frames} frames came, outputs see {lengths.receptive_field}; cut longer clips"
+        )
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0

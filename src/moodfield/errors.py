@@ -113,9 +113,9 @@ INVISIBLE_LETTERS = frozenset("\u200c\u200d\u00ad")
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for control characters, line breaks, bidirectional controls and lone surrogates.
+    r"""The text with U+FFFD for control characters, line breaks, bidirectional controls and lone surrogates.
 
-    >>> printable("a\\x1b[31mred")
+    >>> printable("a\x1b[31mred")
     'a�[31mred'
     """
     if text.isprintable():

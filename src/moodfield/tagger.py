@@ -18,10 +18,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from moodfield import audio, calibration, card, clips, errors, mel, parallel
-from moodfield.audio import Reader, Source
+from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import Card
 from moodfield.engine import Engine, OnnxEngine
-from moodfield.audio import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
@@ -108,7 +107,9 @@ class Tagger:
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
         if isinstance(sources, str | bytes):
-            raise ConfigError(f"one source, {audio.source_name(sources)}, was given; give a list of sources, or call tag")
+            raise ConfigError(
+                f"one source, {audio.source_name(sources)}, was given; give a list of sources, or call tag"
+            )
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -301,20 +302,20 @@ class _EnvelopeReader(Reader):
     """A reader that also measures duration and, once, the peak envelope; one `before` it hands its own on."""
 
     def __init__(self, source: Source, rate: int, *, before: "_EnvelopeReader | None" = None) -> None:
-        super().__init__(source, rate=rate)
+        super().__init__(source, sample_rate=rate)
         self.duration = 0.0
         self.envelope: Envelope | None = before.envelope if before else None
         if before:
             self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, outline = 0, None if self.envelope else audio.PeakEnvelope(self.rate)
+        count, outline = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)
         for block in super().__call__():
             count += len(block)
             if outline:
                 outline.push(block)
             yield block
-        self.duration = count / self.rate
+        self.duration = count / self.sample_rate
         if outline:
             self.envelope = outline.finish()
 

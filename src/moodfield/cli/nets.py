@@ -84,7 +84,7 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
     folder = tagger.folder(model)
     known = card.read(folder)
     return summary.trained(
-        known.name, known.net, folder / card.WEIGHTS, known.mel, tags=len(known.vocabulary), kind=name
+        known.name, known.net, folder / card.WEIGHTS, known.mel, n_tags=len(known.vocabulary), kind=name
     )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64

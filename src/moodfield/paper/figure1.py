@@ -47,7 +47,8 @@ class Point:
     def field(self) -> tuple[int, int]:
         """What an output cell sees: bands and frames."""
         freq, time = (
-            receptive_field.compute(receptive_field.regularized_layers(rho)).size for rho in (self.rho_freq, self.rho_time)
+            receptive_field.compute(receptive_field.regularized_layers(rho)).size
+            for rho in (self.rho_freq, self.rho_time)
         )
         return freq, time
 

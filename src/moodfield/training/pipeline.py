@@ -237,7 +237,9 @@ def gather(
 def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `DatasetError`."""
     expected = "soft truth, one number per track and tag"
-    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(np.float32)
+    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(
+        np.float32
+    )
 
 
 def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: RunPaths) -> ClipDataset:
