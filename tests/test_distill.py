@@ -21,7 +21,7 @@ from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, pipeline, recipe, run_folder
+from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
 
@@ -29,7 +29,7 @@ SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
     "validate_every=3", "precision=32-true",
 )  # fmt: skip
-PUPIL = recipe.change(distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
+PUPIL = distill.STUDENT.change("net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
 """the recipe of a tiny student"""
 HEADER = "\t".join(distill.COLUMNS)
 ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
@@ -170,7 +170,7 @@ def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher
 def test_a_file_in_the_way_of_a_model_folder_is_refused_before_any_work(tmp_path, pupil, name, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_text("mine")
     monkeypatch.setattr(teacher_, "compute", lambda *_, **__: 1 / 0)
@@ -184,7 +184,7 @@ def test_another_student_is_refused_before_any_work(tmp_path, pupil, monkeypatch
     monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
     run = tmp_path / "run"
     run.mkdir()
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     with pytest.raises(ZeroDivisionError):
         pupil("run")
     (run / run_folder.TRUTH).write_text('"of other speeds"')
@@ -200,7 +200,7 @@ def test_a_student_is_restored_if_its_replacement_was_killed(tmp_path, pupil, mo
     left = run / "best.0123456789abcdef.before"
     left.mkdir(parents=True)
     (left / card.CARD).write_text("{}")
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     with pytest.raises(ZeroDivisionError):
         pupil("run")
     assert (run / "best" / card.CARD).read_text() == "{}"
@@ -223,7 +223,7 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
         *("teacher", "digests"),
     }
     assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
-    assert len(given.learn.mels) == len(given.learn.truth.windows) == 3
+    assert len(given.learn.mels) == len(given.learn.targets.windows) == 3
     slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
     assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
 
@@ -245,7 +245,7 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
         return pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / run)
 
     def teach(run: str, **how: object) -> card.Card:
-        own = PUPIL if (seed := how.pop("seed", None)) is None else recipe.change(PUPIL, f"seed={seed}")
+        own = PUPIL if (seed := how.pop("seed", None)) is None else PUPIL.change(f"seed={seed}")
         return distill.distill(own, found, tmp_path / "best_model.pth", place(run), **how)
 
     return teach
@@ -254,14 +254,15 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_path, pupil):
     first = pupil("first", speeds=(0.9,))
-    assert first.figures["held-out tracks"] == 2
-    assert first.origin["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
-    assert first.origin["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
-    assert first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
+    of_first = card.Provenance.read(tmp_path / "first" / "best")
+    assert of_first.metrics["held-out tracks"] == 2
+    assert of_first.training_data["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
+    assert of_first.training_data["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
+    assert of_first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
     digest = hashlib.sha256((tmp_path / "manifest.tsv").read_bytes()).hexdigest()
-    assert first.origin["music"] == f"a manifest, SHA-256 {digest}"
-    assert (first.origin["speeds"], first.origin["seed"]) == ("0.9, 1", "42")
-    assert (first.name, first.limits) == ("mine", ())
+    assert of_first.origin["music"] == f"a manifest, SHA-256 {digest}"
+    assert (of_first.origin["speeds"], of_first.origin["seed"]) == ("0.9, 1", "42")
+    assert (first.name, of_first.limits) == ("mine", ())
     assert "not stated" in first.licence
     assert not (tmp_path / "first" / "draft").exists()
     weights = load_file(tmp_path / "first" / "best" / card.WEIGHTS)
@@ -269,14 +270,15 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
     last = load_file(tmp_path / "first" / "best.safetensors")
     assert any(not torch.equal(weights[name], last[name]) for name in last)
-    assert {each.music for each in first.examples} == {"0 (tunes)", "1 (tunes)"}
-    assert ", 1 run;" in first.origin["cost"]
+    assert {each.track for each in of_first.examples} == {"0 (tunes)", "1 (tunes)"}
+    assert ", 1 run;" in of_first.origin["cost"]
     whole = pupil("whole", measured=tmp_path / "first", speeds=(0.9,), appendix="how it was chosen")
-    assert (whole.figures, whole.examples) == (first.figures, first.examples)
-    assert ", 2 runs;" in whole.origin["cost"]
+    of_whole = card.Provenance.read(tmp_path / "whole" / "best")
+    assert (of_whole.metrics, of_whole.examples) == (of_first.metrics, of_first.examples)
+    assert ", 2 runs;" in of_whole.origin["cost"]
     assert (tmp_path / "whole" / "best" / card.README).read_text().endswith("how it was chosen\n")
-    assert whole.origin["learned from"].startswith("5 tracks")
-    assert whole.origin["held out"].endswith("whose figures these are")
+    assert of_whole.training_data["learned from"].startswith("5 tracks")
+    assert of_whole.training_data["held out"].endswith("whose figures these are")
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
     with pytest.raises(RunError, match="another recipe"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
@@ -299,14 +301,15 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     told = model_card.TeacherCalibration(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
     terms = model_card.CardText("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
     found = pupil("told", judged=told, terms=terms)
-    assert (found.calibration, found.priors, found.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
-    assert (found.name, found.summary, found.licence, found.limits) == (
+    provenance = card.Provenance.read(tmp_path / "told" / "best")
+    assert (found.calibration, found.priors, provenance.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
+    assert (found.name, found.summary, found.licence, provenance.limits) == (
         terms.name, terms.summary, terms.licence, terms.limits,
     )  # fmt: skip
-    assert found.origin["made by"] == "hand"
-    assert found.origin.keys() == model_card.KNOWN | {"made by"}
-    assert found.figures["Brier score"] == 0.03
-    assert found == card.read(tmp_path / "told" / "best")
+    assert provenance.origin["made by"] == "hand"
+    assert provenance.origin.keys() | provenance.training_data.keys() == model_card.KNOWN | {"made by"}
+    assert provenance.metrics["Brier score"] == 0.03
+    assert found == card.Card.read(tmp_path / "told" / "best")
     [member] = tagger.load(tmp_path / "told" / "best", threads=1).members
     song = tmp_path / "tunes" / "0.wav"
     raw, said = (
@@ -314,7 +317,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     )
     np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
     tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]
-    shares = [found.figures[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
+    shares = [provenance.metrics[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
     decided = np.array([each.scores > each.thresholds for each in tunes])
     np.testing.assert_allclose(shares, [(~decided.any(axis=1)).mean(), decided.mean(axis=0).max()])
     before = (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns
@@ -326,7 +329,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():
-    assert recipe.from_dict(recipe.to_dict(distill.STUDENT)) == distill.STUDENT
+    assert Recipe.from_dict(distill.STUDENT.to_dict()) == distill.STUDENT
     assert distill.STUDENT.loss.kind == "logits"
 
 
@@ -366,7 +369,7 @@ def test_only_one_of_two_things_is_refused_at_once(tmp_path):
 def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
     checkpoint = data / "vggish" / "best_model.pth"
     model = teacher_.model_of(checkpoint, tmp_path)
-    described = card.read(model)
+    described = card.Card.read(model)
     assert described.vocabulary == tags.MOODS_AND_THEMES
     stamp = (model / card.CARD).stat().st_mtime_ns
     assert teacher_.model_of(checkpoint, tmp_path) == model

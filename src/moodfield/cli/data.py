@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from moodfield.datasets.duplicates import DuplicateGroup
     from moodfield.datasets.mtg_jamendo import Split
-    from moodfield.datasets.validation import Stats, Twins
+    from moodfield.datasets.statistics import SplitStatistics
 
 Indexes = Annotated[list[Path], typer.Argument(help="TSVs in the form of MTG-Jamendo", show_default=False)]
 Audio = Annotated[Path, typer.Option(help="the folder that the paths in the TSVs are below, or mirdata's data_home")]
@@ -55,8 +56,8 @@ def download(
     done: list[int | MoodfieldError] = []
     with progress.Tars() as bars:
         coming = mtg_jamendo_download.fetch(
-            to, kind=form, parts=parts, lists=lists, mirrors=mirrors or tuple(mtg_jamendo_download.MIRRORS), jobs=jobs,
-            keep_tars=keep_tars, told=bars.told,
+            to, quality=form, n_tars=parts, lists=lists, mirrors=mirrors or tuple(mtg_jamendo_download.MIRRORS),
+            jobs=jobs, keep_tars=keep_tars, progress=bars.told,
         )  # fmt: skip
         for tar, result in coming:
             bars.over(tar)
@@ -91,18 +92,17 @@ def check(
 ) -> None:
     """List all faults of a dataset: lines, tags, missing and unreadable files, durations, checksums."""
     from moodfield import parallel
-    from moodfield.datasets import mtg_jamendo
-    from moodfield.datasets import validation as room
+    from moodfield.datasets import mtg_jamendo, validation
 
     if quick and tolerance is not None:
         raise UsageError("--quick measures no durations, so it has no use for --tolerance; leave one of them out")
     vocabulary = mtg_jamendo.read_vocabulary(tags) if tags else None
-    listed = mtg_jamendo.read_sums(sums) if sums else None
-    tracks, faults = room.scan(indexes)
+    listed = mtg_jamendo.read_checksums(sums) if sums else None
+    tracks, faults = validation.read_indexes(indexes)
     kinds: Counter[str] = Counter()
     bad = set()
-    checked = room.check(
-        tracks, audio, vocabulary=vocabulary, sums=listed, decode=not quick,
+    checked = validation.validate(
+        tracks, audio, vocabulary=vocabulary, checksums=listed, decode=not quick,
         tolerance=1.0 if tolerance is None else tolerance,
         jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 4)),
     )  # fmt: skip
@@ -139,22 +139,21 @@ def audit(
     as_json: console.AsJson = False,
 ) -> None:
     """Find tracks with the same audio within and across splits, with other tags too, and tags that are missing."""
-    from moodfield.datasets import mtg_jamendo
-    from moodfield.datasets import validation as room
+    from moodfield.datasets import duplicates, mtg_jamendo, statistics
 
     if bool(sums) == bool(audio):
         raise UsageError("name either a list of checksums with --sums, or the music with --audio")
     if sums and jobs:
         raise UsageError("--jobs is for files that are read with --audio; leave it out beside --sums")
     _check_plot(plot, inputs=[*indexes, tags, sums])
-    splits = room.splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
-    listed = mtg_jamendo.read_sums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
-    groups = room.twins(splits, listed)
+    splits = mtg_jamendo.read_splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
+    listed = mtg_jamendo.read_checksums(sums) if sums else _digests(splits, audio, jobs) if audio else {}
+    groups = duplicates.find_duplicates(splits, listed)
     if as_json:
         for group in groups:
             console.result_json(group.to_dict())
     else:
-        counted = {name: room.stats(split) for name, split in splits.items()}
+        counted = {name: statistics.statistics(split) for name, split in splits.items()}
         terminal = console.terminal(stderr=False)
         terminal.print(_of_splits(counted), soft_wrap=False)
         for name, each in counted.items():
@@ -163,7 +162,7 @@ def audit(
                     f"no track of {console.plain(name)} has {console.plain(', '.join(absent))}", highlight=False
                 )
         terminal.print()
-        if shown := [group for group in groups if everything or group.across]:
+        if shown := [group for group in groups if everything or group.across_splits]:
             terminal.print(_of_twins(shown), soft_wrap=False)
             terminal.print()
         for words in _summary(groups, splits, listed):
@@ -173,12 +172,11 @@ def audit(
 
 def stats(indexes: Indexes, *, tags: Tags = None, plot: Plot = None, as_json: console.AsJson = False) -> None:
     """Count what is in a dataset: tracks, hours, tags, and tags that go together."""
-    from moodfield.datasets import mtg_jamendo
-    from moodfield.datasets import validation as room
+    from moodfield.datasets import mtg_jamendo, statistics
 
     _check_plot(plot, inputs=[*indexes, tags])
-    splits = room.splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
-    counted = {name: room.stats(split) for name, split in splits.items()}
+    splits = mtg_jamendo.read_splits(indexes, vocabulary=mtg_jamendo.read_vocabulary(tags) if tags else None)
+    counted = {name: statistics.statistics(split) for name, split in splits.items()}
     if as_json:
         for name, each in counted.items():
             console.result_json({"split": name, **each.to_dict()})
@@ -198,12 +196,12 @@ def _line(kind: str, track: str, words: str) -> str:
 def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str, str]:
     """The checksums of the music itself; what cannot be read is said and left out."""
     from moodfield import parallel
-    from moodfield.datasets import validation as room
+    from moodfield.datasets import duplicates
 
     tracks = [track for split in splits.values() for track in split.tracks]
     found: dict[str, str] = {}
     with progress.Tracks("checksums", len(tracks)) as bar:
-        for track, result in room.digests(
+        for track, result in duplicates.compute_checksums(
             tracks, audio, jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 100))
         ):
             bar.one()
@@ -214,29 +212,31 @@ def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str,
     return found
 
 
-def _summary(groups: "Sequence[Twins]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]") -> "Iterator[str]":
+def _summary(
+    groups: "Sequence[DuplicateGroup]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]"
+) -> "Iterator[str]":
     """What the groups come to, in sentences."""
-    from moodfield.datasets import validation as room
+    from moodfield.datasets import duplicates
 
     if not groups:
         yield f"no two of {sum(len(split.tracks) for split in splits.values())} tracks have the same audio"
         return
-    tracks, differ = sum(len(group.members) for group in groups), sum(group.differ for group in groups)
-    across = sum(group.across for group in groups)
-    within = Counter(group.members[0][0] for group in groups if not group.across)
+    tracks, differ = sum(len(group.members) for group in groups), sum(group.tags_differ for group in groups)
+    across = sum(group.across_splits for group in groups)
+    within = Counter(group.members[0][0] for group in groups if not group.across_splits)
     yield f"{len(groups)} groups, {tracks} tracks: the same audio, byte for byte; {differ} groups have different tags"
     yield f"within splits: {', '.join(f'{within[name]} in {name}' for name in splits)}; across: {across}"
-    listed = room.duplicates(sums)
+    listed = duplicates.find_duplicate_paths(sums)
     if (files := sum(map(len, listed))) != tracks:
         yield f"in the whole list of checksums: {len(listed)} groups, {files} files"
     for one, other in combinations(splits, 2):
         learned, judged = ([track.path for track in splits[name].tracks] for name in (one, other))
-        if rows := room.leaks(learned, judged, sums):
+        if rows := duplicates.find_leaks(learned, judged, sums):
             words = "track of {} is" if len(rows) == 1 else "tracks of {} are"
             yield f"{len(rows)} {words.format(other)} in {one}, too: {', '.join(judged[row] for row in rows[:10])}"
 
 
-def _of_twins(groups: "Sequence[Twins]") -> "Table":
+def _of_twins(groups: "Sequence[DuplicateGroup]") -> "Table":
     """A block of rows for every group."""
     table = console.table("same audio", "in", "tags", words=3)
     for number, group in enumerate(groups):
@@ -247,7 +247,7 @@ def _of_twins(groups: "Sequence[Twins]") -> "Table":
     return table
 
 
-def _of_splits(counted: "Mapping[str, Stats]") -> "Table":
+def _of_splits(counted: "Mapping[str, SplitStatistics]") -> "Table":
     """A row for every split."""
     table = console.table("split", "tracks", "hours", "longest", "tags a track", "without tags", words=1)
     for name, each in counted.items():
@@ -259,7 +259,7 @@ def _of_splits(counted: "Mapping[str, Stats]") -> "Table":
     return table
 
 
-def _of_tags(counted: "Mapping[str, Stats]") -> "Table":
+def _of_tags(counted: "Mapping[str, SplitStatistics]") -> "Table":
     """A row for every tag, the most frequent first."""
     several = len(counted) > 1
     tracks = sum(each.tracks for each in counted.values())
@@ -284,10 +284,10 @@ def _check_plot(plot: Path | None, *, inputs: "Sequence[Path | None]") -> None:
 def _plot(plot: Path | None, splits: "Mapping[str, Split]") -> None:
     """Draw which tags go together in all splits, if a picture is wanted."""
     if plot:
-        from moodfield.datasets import validation as room
+        from moodfield.datasets import statistics
         from moodfield.plots import cooccurrence
 
-        counts = room.together(*(split.truth for split in splits.values()))
+        counts = statistics.cooccurrence(*(split.truth for split in splits.values()))
         vocabulary = next(iter(splits.values())).vocabulary
         cooccurrence.draw(plot, counts, vocabulary, tracks=sum(len(split.tracks) for split in splits.values()))
         console.say(f"the picture is {plot}")

@@ -153,7 +153,7 @@ def _say_plan(plan: "Plan") -> None:
         found = reproduce.cost(plan)
         console.say(
             f"about {_long(found.seconds)} of computing on this machine, by a few steps that were timed, and "
-            f"{found.disk / 1e9:.1f} GB of disk; what is there already is not done again"
+            f"{found.disk_bytes / 1e9:.1f} GB of disk; what is there already is not done again"
         )
 
 

@@ -74,7 +74,7 @@ class Progress:
             self._said = True
         marks = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
         loss, score, best, averaged = (f"{value:.4f}" if value is not None else "–" for value in marks)
-        line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
+        line = f"{epoch.epoch:>5}  {epoch.learning_rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
         self._console.print(f"{line}  {averaged:>8}", highlight=False)
         self._count(network, epoch.epoch)
 

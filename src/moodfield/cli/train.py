@@ -43,13 +43,13 @@ def train(
     """Train a network on a dataset, and leave it as a model folder in the run."""
     from moodfield import parallel
     from moodfield.datasets import mtg_jamendo
-    from moodfield.training import loop, pipeline, recipe, tensorboard_log
+    from moodfield.training import loop, pipeline, tensorboard_log
 
     vocabulary = mtg_jamendo.read_vocabulary(tags) if tags else None
-    plan = recipe.change(_recipe(name), *(settings or ()))
+    plan = _recipe(name).change(*(settings or ()))
     learn = mtg_jamendo.read(index, vocabulary=vocabulary)
     judge = mtg_jamendo.read(validation, vocabulary=vocabulary or learn.vocabulary)
-    truth = pipeline.read_soft(soft) if soft else None
+    truth = pipeline.read_soft_targets(soft) if soft else None
     place = pipeline.RunPaths(audio, store, to, jobs or parallel.cpu_count(), on)
     loop.keep_freed_memory(plan)
     with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
@@ -59,8 +59,10 @@ def train(
             progress.trained(epoch)
             told(epoch)
 
-        card = pipeline.train(plan, learn, judge, place, name=called, soft=truth, heard=progress.heard, report=report)
-    _figures(to, card.figures)
+        pipeline.train(
+            plan, learn, judge, place, name=called, soft_targets=truth, progress=progress.heard, on_epoch=report
+        )
+    _figures(to)
 
 
 def distill(
@@ -93,13 +95,13 @@ def distill(
     from moodfield import parallel
     from moodfield.distillation import distill as room
     from moodfield.distillation import model_card
-    from moodfield.training import loop, pipeline, recipe
+    from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
     said = model_card.read_card_text(terms) if terms else model_card.UNSAID
     judged = model_card.calibrate_teacher(predictions, splits) if predictions and splits else None
-    plan = recipe.change(room.STUDENT, *(settings or ()))
+    plan = room.STUDENT.change(*(settings or ()))
     place = pipeline.RunPaths(music, store, to, jobs or parallel.cpu_count())
     found = room.read_manifest(manifest)
     heldout = len(found.heldout.tracks)
@@ -107,18 +109,17 @@ def distill(
     tracks = 2 * (learned * (1 + len(speeds or ())) + heldout)
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
-        card = room.distill(
+        room.distill(
             plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, terms=said,
             appendix="\n\n".join(each.read_text(encoding="utf-8").strip() for each in appendices or ()),
             heard=progress.heard, report=progress.trained,
         )  # fmt: skip
-    _figures(to, card.figures)
+    _figures(to)
 
 
 def recipes(*, as_json: console.AsJson = False) -> None:
     """List the recipes."""
     from moodfield.paper import recipes
-    from moodfield.training import recipe
 
     if as_json:
         for name, named in recipes.RECIPES.items():
@@ -126,7 +127,7 @@ def recipes(*, as_json: console.AsJson = False) -> None:
                 "name": name,
                 "what": named.what,
                 "reasons": dict(named.reasons),
-                "recipe": recipe.to_dict(named.recipe),
+                "recipe": named.recipe.to_dict(),
             }
             console.result_json(plain)
         return
@@ -146,18 +147,17 @@ def show_recipe(
 ) -> None:
     """Show every number of a recipe, what it means and where it comes from."""
     from moodfield.paper import recipes
-    from moodfield.training import recipe
 
-    plan = recipe.change(_recipe(name), *(settings or ()))
+    plan = _recipe(name).change(*(settings or ()))
     if as_json:
-        console.result_document(recipe.dumps(plan))
+        console.result_document(plan.to_json())
         return
     reasons = recipes.RECIPES[name].reasons if name in recipes.RECIPES else {}
     because = {setting.partition("=")[0]: why for setting, why in reasons.items()}
     because |= {setting.partition("=")[0]: "changed by you" for setting in settings or ()}
     table = console.table("setting", "value", "meaning, and where it comes from", words=3)
     room = "net"
-    for each in recipe.settings(plan):
+    for each in plan.settings():
         before, room = room, each.path.rpartition(".")[0] or ("net" if each.path == "net" else "")
         if room != before:
             table.add_row()
@@ -197,7 +197,7 @@ def show_runs(
             terminal.print()
             terminal.print(_differ(differ), soft_wrap=False)
     if plot:
-        kinds = {each.plan.loss.kind for each in found}
+        kinds = {each.recipe.loss.kind for each in found}
         measure = "macro PR-AUC" if kinds == {"tags"} else "score"
         learning_curves.draw(plot, {str(each.folder): each.epochs for each in found}, measure=measure)
         console.say(f"the picture is {plot}")
@@ -209,7 +209,7 @@ def _came_to(histories: "list[History]") -> "Table":
     for number, each in enumerate(histories, start=1):
         last, best, mean = each.epochs[-1:], each.best, each.averaged
         table.add_row(
-            str(number), console.plain(str(each.folder)), f"{len(each.epochs)} of {each.plan.schedule.epochs}",
+            str(number), console.plain(str(each.folder)), f"{len(each.epochs)} of {each.recipe.schedule.epochs}",
             f"{last[0].loss:.4f}" if last else "–", f"{best.score:.4f}" if best else "–",
             str(best.epoch) if best else "–", f"{mean.averaged:.4f}" if mean else "–",
         )  # fmt: skip
@@ -229,10 +229,9 @@ def _recipe(name: str) -> "Recipe":
     """The recipe that is meant: one of the list, or one in a file."""
     from moodfield import errors
     from moodfield.paper import recipes
-    from moodfield.training import recipe
 
     if name.endswith(".json"):
-        return recipe.read(name)
+        return Recipe.read(name)
     return errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)").recipe
 
 
@@ -241,12 +240,14 @@ def _value(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _figures(run: Path, figures: Any) -> None:
+def _figures(run: Path) -> None:
     """The metrics at the end of a run; printed once, however many processes trained it."""
+    from moodfield import tagger
+    from moodfield.card import Provenance
     from moodfield.training import distributed
 
     if not distributed.is_main():
         return
-    for name, value in figures.items():
+    for name, value in Provenance.read(run / tagger.BEST).metrics.items():
         console.result(f"{name:<34} {value:.4f}")
     console.result(f"the model is in {run}; try: moodfield tag --model {shlex.quote(str(run))} FILE")

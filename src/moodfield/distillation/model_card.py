@@ -7,7 +7,7 @@ Knows nothing of: how a student is taught, or where the music came from.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import calibration, card, errors, tags
+from moodfield import calibration, errors, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
 from moodfield.datasets import mtg_jamendo
@@ -94,10 +94,8 @@ class TeacherCalibration:
     """where all this comes from, in words"""
 
     def apply_to(self, described: Card) -> Card:
-        """The card with all of this, and the same decisions."""
-        found = card.calibrated(described, self.calibration, priors=self.priors)
-        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
-        return replace(found, origin=origin, figures=figures | dict(self.figures))
+        """The card with this calibration and these priors, and the same decisions."""
+        return described.recalibrated(self.calibration, priors=self.priors)
 
 
 def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCalibration:
@@ -106,7 +104,7 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
     """
     train, test = (
-        mtg_jamendo.read(Path(splits) / f"{mtg_jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
+        mtg_jamendo.read(Path(splits) / f"{mtg_jamendo.MOODTHEME}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
         for part in ("train", "test")
     )
     scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
@@ -192,7 +190,7 @@ def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray,
 
 def cost(trained: Sequence[Path]) -> str:
     """What training took, by the logs of its runs."""
-    epochs = [each.processor_seconds for run in trained for each in log.read(run).epochs]
+    epochs = [each.cpu_seconds for run in trained for each in log.read(run).epochs]
     hours = sum(each or 0 for each in epochs) / 3600
     least = "at least " if None in epochs else ""
     return (

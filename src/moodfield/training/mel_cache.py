@@ -74,14 +74,14 @@ class MelCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
             work = partial(_extract, self.folder.absolute(), self.config)
-            yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, backend=backend)
+            yield from compute_missing(tracks, self._digests, self._is_complete, work, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory, where it takes one open file; refuses one that was not extracted."""
         _let_many_be_open()
-        path = entry(self.folder, self._digests.of(track))
+        path = entry_path(self.folder, self._digests.of(track))
         try:
             stored: StoredMel = arrays.memory_map(path, np.float16, (None, self.config.n_mels))
         except (OSError, ValueError) as error:
@@ -102,7 +102,7 @@ class MelCache:
         return [self._digests.of(track) for track in tracks]
 
     def _is_complete(self, digest: str) -> Path | None:
-        path = entry(self.folder, digest)
+        path = entry_path(self.folder, digest)
         return path if arrays.shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
@@ -118,12 +118,12 @@ def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
     return found
 
 
-def entry(folder: Path, digest: str, suffix: str = ".npy") -> Path:
+def entry_path(folder: Path, digest: str, suffix: str = ".npy") -> Path:
     """Where a cache keeps what was computed from audio with this SHA-256; no folder has too many files."""
     return folder / digest[:2] / f"{digest[2:]}{suffix}"
 
 
-def derive(
+def compute_missing(
     tracks: Sequence[Track],
     known: Digests,
     complete: Callable[[str], Path | None],
@@ -160,7 +160,7 @@ def derive(
         known.save()
 
 
-def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
+def blocks(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
     """A stored mel in pieces, bands first, as a tagger wants it."""
     for start in range(0, len(stored), frames):
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
@@ -189,7 +189,7 @@ def _let_many_be_open() -> None:
 def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, Digest]:
     """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
     digest = digests.compute(source.path)
-    target = entry(folder, digest.sha256)
+    target = entry_path(folder, digest.sha256)
     if arrays.shape(target, np.float16, (None, config.n_mels)):
         return target, digest
     stream = mel.stream(audio.Reader(source.path, sample_rate=config.sample_rate), config)
