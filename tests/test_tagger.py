@@ -62,7 +62,7 @@ def logit(scores: np.ndarray) -> np.ndarray:
 
 def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) -> np.ndarray:
     """Logits over time by torch, from a mel made in one piece."""
-    made = mel.mel(audio.read(source, sample_rate=config.sample_rate), config)
+    made = mel.spectrogram(audio.read(source, sample_rate=config.sample_rate), config)
     engine = TorchEngine(model.net)
     return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None])))[0]
 
@@ -259,7 +259,7 @@ def test_threads_do_not_change_scores(cp_model, song):
 
 
 def test_predict_from_a_mel_gives_the_same_scores(cp_tagger, song):
-    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
+    made = mel.spectrogram(audio.read(song, sample_rate=RATE), MEL)
     wanted = cp_tagger.tag(song).scores
     for parts in (1, 7, 200):
         np.testing.assert_allclose(cp_tagger.predict([np.array_split(made, parts, axis=1)]), wanted, atol=1e-6)
@@ -294,7 +294,7 @@ def test_a_local_change_changes_scores_at_its_time(cp_model, cp_tagger):
     apart = np.abs(logit(one.scores) - logit(other.scores)).max(axis=0)
     changed = one.seconds[apart > 1e-2]
     assert isinstance(cp_model.card.lengths, AnyLength)
-    reach = cp_model.card.lengths.size / 2 * MEL.hop_length / MEL.sample_rate
+    reach = cp_model.card.lengths.receptive_field / 2 * MEL.hop_length / MEL.sample_rate
     assert len(changed) > 1
     assert 10 - reach - 0.1 < changed.min() < 11
     assert 10 < changed.max() < 11 + reach + 0.1
@@ -312,7 +312,7 @@ def test_windows_of_a_fixed_length_cover_the_whole_track(cp_model):
         return np.full((tags, 1), clip.mean())
 
     tagging = Tagger([LoadedModel(stated, Stub(compute))]).tag(models.music(5, seed=2))
-    made = mel.mel(models.music(5, seed=2), MEL)
+    made = mel.spectrogram(models.music(5, seed=2), MEL)
     starts = [*range(0, made.shape[1] - 100, 50), made.shape[1] - 100]
     assert frames == [100] * len(starts)
     means = np.array([made[:, start : start + 100].mean() for start in starts])
@@ -404,7 +404,7 @@ def test_a_model_averaged_with_itself_gives_the_same_scores(cp_model, cp_tagger,
 
 def test_predict_takes_a_mel_for_every_model(cp_model, slower, song):
     together = tagger.load(cp_model.folder, slower.folder)
-    mels = [[mel.mel(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.models]
+    mels = [[mel.spectrogram(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.models]
     np.testing.assert_allclose(together.predict(mels), together.tag(song).scores, atol=1e-6)
 
 
@@ -567,7 +567,7 @@ def test_a_calibration_changes_scores_and_no_decision(cp_model, cp_tagger, calib
     assert np.abs(tagging.scores - before.scores).max() > 0.05
     assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
     np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
-    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
+    made = mel.spectrogram(audio.read(song, sample_rate=RATE), MEL)
     np.testing.assert_allclose(found.predict([[made]]), tagging.scores, atol=1e-6)
     np.testing.assert_allclose(found.predict_excerpts([made]), tagging.scores, atol=1e-5)
     assert before.priors is None

@@ -13,11 +13,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, clips, envelope, errors, mel, parallel
-from moodfield.audio import Reader, Source
+from moodfield import audio, calibration, clips, errors, mel, parallel
+from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card
 from moodfield.engine import Engine, OnnxEngine
-from moodfield.envelope import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
@@ -110,7 +109,7 @@ class Tagger:
         pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
         seconds = times[pooling.index(False) if False in pooling else 0]
         return Tagging(
-            source=audio.label(source),
+            source=audio.source_name(source),
             duration=reader.duration,
             model="+".join(dict.fromkeys(model.card.name for model in self.models)),
             vocabulary=self.vocabulary,
@@ -126,7 +125,9 @@ class Tagger:
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag tracks in order; a track that cannot be tagged gives its error instead of a tagging."""
         if isinstance(sources, str | bytes):
-            raise ConfigError(f"tag_many needs a list of sources, not {audio.label(sources)}; call tag for one source")
+            raise ConfigError(
+                f"tag_many needs a list of sources, not {audio.source_name(sources)}; call tag for one source"
+            )
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -293,7 +294,7 @@ def _load(models: Sequence[str | Path], threads: int) -> Tagger:
         loaded.append(LoadedModel(card, engine))
     for model in loaded:
         lengths, predictor = model.card.lengths, TrackPredictor(model)
-        frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
+        frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.min_frames
         predictor.push(np.zeros((model.card.mel.n_mels, frames), np.float32))
         predictor.finish()
     return Tagger(loaded)
@@ -333,20 +334,20 @@ class _EnvelopeReader(Reader):
     """A reader that also measures the duration and, in the first of several passes, the peak envelope."""
 
     def __init__(self, source: Source, rate: int, *, before: "_EnvelopeReader | None" = None) -> None:
-        super().__init__(source, rate=rate)
+        super().__init__(source, sample_rate=rate)
         self.duration = 0.0
         self.envelope: Envelope | None = before.envelope if before else None
         if before:
             self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, peaks = 0, None if self.envelope else envelope.PeakEnvelope(self.rate)
+        count, peaks = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)
         for block in super().__call__():
             count += len(block)
             if peaks:
                 peaks.push(block)
             yield block
-        self.duration = count / self.rate
+        self.duration = count / self.sample_rate
         if peaks:
             self.envelope = peaks.finish()
 
