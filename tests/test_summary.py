@@ -79,8 +79,8 @@ def test_registered_networks_are_summarized(name):
     summarized = summary.registered(name)
     assert summarized.parameters == NUMBERS[name]
     assert summarized.config == nets.NETS[name]
-    assert summarized.freq == receptive_field.field(summarized.config.layers("freq"))
-    assert summarized.time == receptive_field.field(summarized.config.layers("time"))
+    assert summarized.freq == receptive_field.compute(summarized.config.layers("freq"))
+    assert summarized.time == receptive_field.compute(summarized.config.layers("time"))
     assert summarized.lengths == nets.create(name, n_mels=summarized.mel.n_mels).lengths
     assert 0.1 < summarized.gmac < 100
     plain = summarized.to_dict()
@@ -126,7 +126,7 @@ def count_gmac(net: nets.Net, mels: Tensor) -> tuple[float, float]:
 def test_gmac_equal_a_count_layer_by_layer(name):
     made = summary.default_mel(nets.NETS[name])
     network = summary.untrained(name, SMALL[name])
-    music = mel.frames(10 * made.sample_rate, made)
+    music = mel.n_frames(10 * made.sample_rate, made)
     lengths = network.summary.lengths
     frames = lengths.frames if isinstance(lengths, FixedLength) else music
     work, positions = count_gmac(network.net, torch.zeros(1, made.n_mels, frames))
@@ -139,7 +139,7 @@ def test_gmac_equal_a_count_layer_by_layer(name):
 def test_recurrent_layers_are_counted():
     config = nets.NETS["crnn"]
     small, large = (summary.summarize(replace(config, hidden=hidden), MelConfig()).gmac for hidden in (32, 320))
-    steps = receptive_field.outputs(config.layers("time"), 862)
+    steps = receptive_field.output_size(config.layers("time"), 862)
     weights = [3 * hidden * (128 + hidden) + 3 * hidden * 2 * hidden + 56 * hidden / steps for hidden in (32, 320)]
     assert large - small == pytest.approx(steps * (weights[1] - weights[0]) / 1e9)
 
@@ -152,7 +152,7 @@ def test_a_summary_draws_no_random_numbers():
 
 def test_a_mel_shorter_than_the_receptive_field():
     coarse = summary.summarize(nets.NETS["cp_resnet"], MelConfig(n_fft=2**16, hop_length=65536))
-    assert mel.frames(441_000, coarse.mel) < coarse.lengths.least
+    assert mel.n_frames(441_000, coarse.mel) < coarse.lengths.min_frames
     assert 0 < coarse.gmac < 1
 
 
@@ -350,7 +350,7 @@ def test_cell_is_the_nearest_one(name, axis):
     summarized = summary.registered(name)
     cells = summarized.mel.n_mels if axis == "freq" else 1_500
     layers = summarized.config.layers(axis)
-    field, count = receptive_field.field(layers), receptive_field.outputs(layers, cells)
+    field, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
     for near in (0, 40, cells - 1):
         index, bands = summary.cell(summarized.config, axis, cells, near=near)
         centres = field.centre + field.stride * np.arange(count)

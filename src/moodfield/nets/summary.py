@@ -24,7 +24,7 @@ from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 from moodfield.nets.blocks import Net
 from moodfield.nets.configs import Axis, NetConfig, VGGConfig
-from moodfield.receptive_field import Field
+from moodfield.receptive_field import ReceptiveField
 
 SECONDS = 10
 """seconds of music that operations are counted for"""
@@ -48,9 +48,9 @@ class NetworkSummary:
     """number of trainable parameters"""
     gmac: float
     """billions of multiply-accumulate operations for 10 s of music, in evaluation"""
-    freq: Field
+    freq: ReceptiveField
     """receptive field along frequency, in bands"""
-    time: Field
+    time: ReceptiveField
     """receptive field along time, in frames; of a network that summarises tracks, that of its convolutions"""
     lengths: Lengths
     """the lengths of mel that the network takes"""
@@ -75,7 +75,7 @@ class NetworkSummary:
     @property
     def stride_seconds(self) -> float:
         """Distance of neighbouring output cells along time; of a network of fixed length, that of its clips."""
-        frames = self.lengths.step if isinstance(self.lengths, FixedLength) else self.time.stride
+        frames = self.lengths.stride if isinstance(self.lengths, FixedLength) else self.time.stride
         return frames * self.mel.hop_length / self.mel.sample_rate
 
     def to_dict(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class NetworkSummary:
 
     def _seconds(self, frames: int) -> float:
         return receptive_field.seconds(
-            frames, rate=self.mel.sample_rate, window=self.mel.n_fft, hop=self.mel.hop_length
+            frames, sample_rate=self.mel.sample_rate, n_fft=self.mel.n_fft, hop_length=self.mel.hop_length
         )
 
 
@@ -143,8 +143,8 @@ def summarize(config: NetConfig, mel_config: MelConfig, *, n_tags: int = nets.TA
         net = config.build(n_mels=mel_config.n_mels, n_tags=n_tags)
         net.eval()
         lengths = net.lengths
-        ten_seconds = mel.frames(SECONDS * mel_config.sample_rate, mel_config)
-        frames = lengths.frames if isinstance(lengths, FixedLength) else max(ten_seconds, lengths.least)
+        ten_seconds = mel.n_frames(SECONDS * mel_config.sample_rate, mel_config)
+        frames = lengths.frames if isinstance(lengths, FixedLength) else max(ten_seconds, lengths.min_frames)
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, mel_config.n_mels, frames))
     return NetworkSummary(
@@ -152,8 +152,8 @@ def summarize(config: NetConfig, mel_config: MelConfig, *, n_tags: int = nets.TA
         mel=mel_config,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         gmac=counter.get_total_flops() / 2e9 * ten_seconds / frames,
-        freq=receptive_field.field(config.layers("freq")),
-        time=receptive_field.field(config.layers("time")),
+        freq=receptive_field.compute(config.layers("freq")),
+        time=receptive_field.compute(config.layers("time")),
         lengths=lengths,
     )
 
@@ -219,7 +219,7 @@ def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = N
         The index of the output cell, and its bands or frames, including those beyond the mel.
     """
     layers = config.layers(axis)
-    field, count = receptive_field.field(layers), receptive_field.outputs(layers, cells)
+    field, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
     index = count // 2
     if near is not None:
         index = min(max(round((near - field.centre) / field.stride), 0), count - 1)
@@ -233,7 +233,7 @@ def clips_of(summary: NetworkSummary, track: Float32[np.ndarray, "bands _frames"
     if isinstance(lengths, FixedLength):
         size = lengths.frames
     else:
-        size = max(lengths.least, summary.time.size + 2 * summary.time.stride)
+        size = max(lengths.min_frames, summary.time.size + 2 * summary.time.stride)
     starts = np.linspace(0, max(track.shape[1] - size, 0), count).astype(int)
     return [np.take(track, (start + np.arange(size)) % track.shape[1], axis=1) for start in starts]
 
