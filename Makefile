@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test fuzz bench zoo ablation figure ensembles calibration students music parents model clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music parents model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -53,17 +53,27 @@ $(READY): pyproject.toml constraints.txt
 	.venv/bin/python -m pip install -c constraints.txt -e ".[train,codecs,watch,cluster,dev]"
 	@touch $@
 
-# The tests of pages need a browser, those of privacy strace; without them they are skipped.
-test: $(READY)  ## format, lint, types, layers, tests
+# The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.
+# Tests of pages need a browser, those of privacy strace; without them they are skipped.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $$(nproc) --dist worksteal
+test: $(READY) programs check  ## formatting, lint, types, layers, fast tests: minutes
+	@began=$$(date +%s); $(PYTEST) -m "not slow"; \
+	echo "the tests took $$(( $$(date +%s) - began )) s, without set-up and downloads; make test-all adds the slow ones"
+
+test-all: $(READY) programs check  ## the same with the slow tests
+	$(PYTEST)
+
+check: $(READY)  ## formatting, lint, types, layers: under a minute
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+
+programs:
 	@{ command -v chromium && command -v strace; } >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && \
 	  apt-get install --yes --no-install-recommends chromium strace; \
 	} || echo "no chromium or strace: some tests are skipped; as root, apt-get install chromium strace" >&2
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
 fuzz: $(READY)  ## COUNT (5000) damaged files of every kind, each read in a child process: minutes
 	.venv/bin/python benchmarks/fuzz.py --count $(COUNT)
@@ -156,4 +166,4 @@ clean:  ## remove what was built; downloads (.cache) and runs stay
 	find src tests benchmarks music -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16

@@ -72,9 +72,7 @@ def main() -> None:
     print()
     _differences(truth, ways, artists[other])
     print(f"\n*{HELD}* is what the bundled model has. How its strength is chosen was settled after a first")
-    print(
-        "look at the other half ([0020](decisions/0020-calibration-holds-tags-together.md)): its row alone is a second."
-    )
+    print("look at the other half ([0020](decisions/0020-regularized-calibration.md)): its row alone is a second.")
     print(f"{_strength(found)}\n")
     print("## Other halves\n")
     _cuts(test.truth, scores, artists, train.priors, given.cuts)

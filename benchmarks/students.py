@@ -271,7 +271,7 @@ def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDat
 def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
     """The scores that some of its weights give the held-out tracks, and the excerpts."""
     vocabulary = judges.excerpts.vocabulary
-    net = student.plan.net.build(bands=student.plan.mel.n_mels, tags=len(vocabulary))
+    net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
     loop.load(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)

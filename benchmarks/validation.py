@@ -63,7 +63,7 @@ def _curves(
         pipeline.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
     )
     statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = plan.net.build(bands=plan.mel.n_mels, tags=len(whole.vocabulary))
+    net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []
     began = time.monotonic()
 

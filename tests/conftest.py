@@ -1,16 +1,22 @@
-"""What every test may ask for: real data when it is there, and shapes checked while tests run."""
+"""Fixtures of all tests; shapes and types are checked while tests run."""
 
+import fcntl
+import hashlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jaxtyping
 import pytest
 
 if TYPE_CHECKING:
     from models import Exported
+
+ROOT = Path(__file__).parent.parent
+ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: programs that tests start, and interrupt, would inherit that they ignore it.
@@ -29,6 +35,52 @@ def data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data: MOODFIELD_DATA={folder} is not a folder")
     return path
+
+
+class _SavedProgram:
+    """An exported network that lies in the cache."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, path: str | Path, *, external_data: bool) -> None:
+        """Copy it."""
+        assert not external_data
+        shutil.copyfile(self.path, path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def onnx_cache() -> Iterator[None]:
+    """Cache ONNX exports on disk by content; an export takes 5 to 50 seconds, and the workers share the cache.
+
+    The key holds all that an export depends on: weights, shapes and options, the sources of the networks and of the
+    export, the versions of torch and onnxscript.
+    """
+    from importlib.metadata import version
+
+    import torch
+
+    sources = [*sorted((ROOT / "src/moodfield/nets").glob("*.py")), ROOT / "src/moodfield/training/export.py"]
+    common = [version("torch"), version("onnxscript"), *(path.read_text(encoding="utf-8") for path in sources)]
+    export = torch.onnx.export
+
+    def cached(module: torch.nn.Module, args: tuple[torch.Tensor, ...], **options: Any) -> _SavedProgram:
+        key = hashlib.sha256(repr((common, module, [tuple(each.shape) for each in args], options)).encode())
+        for name, values in module.state_dict().items():
+            key.update(name.encode() + values.contiguous().numpy().tobytes())
+        ONNX_CACHE.mkdir(parents=True, exist_ok=True)
+        path = ONNX_CACHE / f"{key.hexdigest()[:32]}.onnx"
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                part = path.with_suffix(".part")
+                export(module, args, **options).save(part, external_data=False)
+                part.rename(path)
+        return _SavedProgram(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", cached)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, pipeline, recipe, run_folder
 from moodfield.training.recipe import Recipe
-from test_cli import moodfield_
+from commands import invoke
 
 SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
@@ -88,7 +88,7 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path):
 def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Member]:
     """Where a teacher's opinions are kept, and a teacher with random weights."""
     torch.manual_seed(0)
-    net = nets.VGGConfig().build(bands=96, tags=56).eval()
+    net = nets.VGGConfig().build(n_mels=96, n_tags=56).eval()
     net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
     member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
@@ -344,8 +344,8 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
     listed = manifest(tmp_path, HEADER, *ROWS)
     given = ("distill", listed, "--teacher", "best.pth", "--music", tmp_path, "--to", tmp_path / "run")
     more = ("--speed", "0.9", "--terms", tmp_path / "terms.toml", "--set", "seed=7", "--jobs", "3")
-    answer = moodfield_(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
-    assert answer.code == 0, answer.said
+    answer = invoke(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
+    assert answer.code == 0, answer.err
     [(plan, found, checkpoint, place, how)] = calls
     assert plan == replace(distill.STUDENT, seed=7)
     assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
@@ -356,9 +356,9 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
 
 def test_only_one_of_two_things_is_refused_at_once(tmp_path):
     given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--music", tmp_path)
-    answer = moodfield_(*given, "--to", tmp_path / "run", "--splits", tmp_path)
+    answer = invoke(*given, "--to", tmp_path / "run", "--splits", tmp_path)
     assert answer.code == 2
-    assert "give both or none" in " ".join(answer.said.split())
+    assert "give both or none" in " ".join(answer.err.split())
 
 
 @pytest.mark.golden

@@ -86,7 +86,7 @@ def train(folder: str) -> None:
     """One of two processes that train together; each leaves what it was told."""
     test_loop.train(PLAN, Path(folder) / "run", judge=judge())
     team = distributed.launch("32-true")
-    net = PLAN.net.build(bands=test_loop.BANDS, tags=3)
+    net = PLAN.net.build(n_mels=test_loop.BANDS, n_tags=3)
     loop.load(net, Path(folder) / "run" / loop.BEST)
     scores = validation.predict(PLAN, net, judge(), test_loop.VOCABULARY, team=team)
     np.save(Path(folder) / f"{team.rank}.npy", scores)
@@ -129,7 +129,7 @@ def test_two_processes_train_as_one(tmp_path):
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     np.testing.assert_array_equal(first, second)
-    net = PLAN.net.build(bands=test_loop.BANDS, tags=3)
+    net = PLAN.net.build(n_mels=test_loop.BANDS, n_tags=3)
     loop.load(net, tmp_path / "run" / loop.BEST)
     np.testing.assert_array_equal(first, validation.predict(PLAN, net, judge(), test_loop.VOCABULARY))
     assert not list((tmp_path / "run").glob("*.part"))

@@ -61,7 +61,7 @@ def test_a_model_folder_is_complete_and_its_checksums_are_right(request, name):
 
 
 def test_the_weights_make_the_network_again(cp_model):
-    net = nets.from_dict(cp_model.card.net).build(bands=models.MEL.n_mels, tags=len(models.VOCABULARY)).eval()
+    net = nets.from_dict(cp_model.card.net).build(n_mels=models.MEL.n_mels, n_tags=len(models.VOCABULARY)).eval()
     net.load_state_dict(load_file(cp_model.folder / card.WEIGHTS))
     mels = torch.randn(2, models.MEL.n_mels, 200)
     torch.testing.assert_close(net(mels), cp_model.net(mels), rtol=0, atol=0)
@@ -91,7 +91,7 @@ def test_onnx_says_what_torch_says_for_any_number_of_clips_of_any_length(request
 @pytest.mark.slow
 def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
     torch.manual_seed(0)
-    net = VGG.net.build(bands=96, tags=3)
+    net = VGG.net.build(n_mels=96, n_tags=3)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)

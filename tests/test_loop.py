@@ -149,7 +149,7 @@ def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
 def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
     learn, judge = material(96, seed=1, logits=True), material(30, seed=2, logits=True)
     plan = replace(PLAN, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
-    net = plan.net.build(bands=BANDS, tags=3)
+    net = plan.net.build(n_mels=BANDS, n_tags=3)
     squared = loop._loss(plan.loss, learn, net)
     truth = torch.from_numpy(learn.truth.tracks())
     begun = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
@@ -173,7 +173,7 @@ def test_windows_have_truth_of_their_own(tmp_path):
 
 
 def test_the_loss_weighs_present_tags(tmp_path):
-    net = PLAN.net.build(bands=BANDS, tags=3)
+    net = PLAN.net.build(n_mels=BANDS, n_tags=3)
     weighted = loop._loss(LossConfig(pos_weight=7.0), LEARN, net)
     zero, one = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(weighted(zero, one)) == pytest.approx(7 * float(weighted(zero, zero)))
@@ -290,7 +290,7 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
     train(SHORT, tmp_path, report=report)
     assert [each.averaged is not None for each in heard] == [True] * 3
     mean = load_file(tmp_path / "swa-3.safetensors")
-    net = SHORT.net.build(bands=BANDS, tags=3)
+    net = SHORT.net.build(n_mels=BANDS, n_tags=3)
     for name, _ in net.named_parameters():
         wanted = torch.stack([weights[f"net.{name}"] for weights in raw]).mean(dim=0)
         torch.testing.assert_close(mean[name], wanted, atol=1e-7, rtol=1e-5)
@@ -468,7 +468,7 @@ def test_a_band_that_never_changes_is_refused(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path, finished):
-    other = CPResNetConfig(width=8).build(bands=BANDS, tags=3)
+    other = CPResNetConfig(width=8).build(n_mels=BANDS, n_tags=3)
     with pytest.raises(RunError, match="does not hold the weights of this network"):
         loop.load(other, finished / loop.BEST)
     with pytest.raises(RunError, match="does not hold the weights"):

@@ -26,8 +26,7 @@ from moodfield.errors import AudioError, ConfigError, ModelError, UnknownNameErr
 from moodfield.mel import MelConfig
 from moodfield.nets import resnet
 from moodfield.nets.blocks import DenseLayer, ResidualBlock, Standardize
-from moodfield.nets.resnet import CPResNetConfig
-from moodfield.nets.vgg import VGGConfig
+from moodfield.nets.configs import CPResNetConfig, VGGConfig
 
 PLAIN = [
     int(count)

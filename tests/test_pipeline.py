@@ -71,7 +71,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
-    net = PLAN.net.build(bands=PLAN.mel.n_mels, tags=2)
+    net = PLAN.net.build(n_mels=PLAN.mel.n_mels, n_tags=2)
     loop.load(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
     material = pipeline.material(split, split.truth.astype(np.float32), PLAN, place)

@@ -8,9 +8,8 @@ from torch.nn import functional as F
 from moodfield import nets, receptive_field
 from moodfield.errors import ConfigError
 from moodfield.nets.blocks import FrequencyAwareConv2d
-from moodfield.nets.densenet import CPDenseNetConfig
-from moodfield.nets.resnet import CPResNetConfig
-from moodfield.nets.vgg import LONGEST, VGG
+from moodfield.nets.configs import CPDenseNetConfig, CPResNetConfig, VGGConfig
+from moodfield.nets.vgg import VGG
 from moodfield.receptive_field import Field, Layer
 
 SIZES = [
@@ -180,7 +179,9 @@ RHOS = ((0, 0), (1, 1), (12, 12), (5, 9), (7, 2), (0, 13))
 def test_gradients_reach_the_field_and_nothing_else(name, rhos):
     torch.manual_seed(0)
     thin = {"width": 1, "growth": 1} if name == "cp_densenet" else {"width": 1}
-    net = linear(nets.create(name, bands=96, tags=1, **thin, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False))))
+    net = linear(
+        nets.create(name, n_mels=96, n_tags=1, **thin, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False)))
+    )
     layers = [net.config.layers(axis) for axis in ("freq", "time")]
     fields = [receptive_field.field(along) for along in layers]
     lengths = [fitting(along, field.size + 2 * field.stride) for along, field in zip(layers, fields, strict=True)]
@@ -200,7 +201,7 @@ def test_what_is_heard_over_time_sees_the_field_in_time(name):
     torch.manual_seed(0)
     net = linear(nets.create(name, n_mels=96, n_tags=1, width=1))
     field = receptive_field.field(net.config.layers("time"))
-    frames = LONGEST if name == "vgg" else field.size + 2 * field.stride
+    frames = VGGConfig.MAX_FRAMES if name == "vgg" else field.size + 2 * field.stride
     mels = torch.rand(1, 96, frames, dtype=torch.float64, requires_grad=True)
     heard = net.forward_features(mels)[0].sum(dim=0)
     index = 0 if name == "vgg" else -(field.start // field.stride)

@@ -51,7 +51,7 @@ def test_the_numbers_of_the_paper():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_trains_its_network_on_clips_that_it_takes(name):
     plan = recipes.RECIPES[name].recipe
-    net = plan.net.build(bands=plan.mel.n_mels, tags=3)
+    net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
     assert recipe.from_dict(recipe.to_dict(plan)) == plan
 
@@ -92,7 +92,7 @@ def test_the_small_scale_fits_every_network(name):
     assert plan.schedule.epochs == 10
     assert plan.net.width == 16
     assert plan.mel == full.mel or plan.mel.hop_length == 1_536
-    net = plan.net.build(bands=plan.mel.n_mels, tags=3)
+    net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
 
 

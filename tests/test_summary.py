@@ -19,7 +19,7 @@ from moodfield.errors import ConfigError, ModelError, UnknownNameError
 from moodfield.mel import MelConfig
 from moodfield.nets import summary
 from moodfield.nets.blocks import FrequencyAwareConv2d
-from moodfield.nets.resnet import CPResNetConfig
+from moodfield.nets.configs import CPResNetConfig
 
 HOP_1024 = MelConfig(hop_length=1024)
 """10 s of it are the 431 frames that the published work is said for"""
@@ -94,8 +94,8 @@ def test_every_registered_network_is_surveyed(name):
 @pytest.mark.parametrize("rho", [0, 5, 22])
 def test_parameters_are_those_of_the_network_itself(rho, width):
     config = CPResNetConfig(rho_freq=rho, rho_time=rho, width=width, frequency_aware=True)
-    net = config.build(bands=256, tags=7)
-    assert summary.of(config, MelConfig(), tags=7).parameters == sum(each.numel() for each in net.parameters())
+    net = config.build(n_mels=256, n_tags=7)
+    assert summary.of(config, MelConfig(), n_tags=7).parameters == sum(each.numel() for each in net.parameters())
 
 
 def counted(net: nets.Net, mels: Tensor) -> tuple[float, float]:
@@ -280,7 +280,7 @@ def test_the_effect_is_the_energy_of_the_gradient_of_one_cell(name, row):
     candidate = summary.fresh(name, SMALL[name])
     clip = clips_for(candidate, 1)[0]
     net = summary.drawn(
-        candidate.survey.config.build(bands=candidate.survey.mel.n_mels, tags=1), [clip], np.random.default_rng(2)
+        candidate.survey.config.build(n_mels=candidate.survey.mel.n_mels, n_tags=1), [clip], np.random.default_rng(2)
     )
     mels = torch.from_numpy(clip)[None].requires_grad_()
     maps: list[Tensor] = []
@@ -387,7 +387,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[nets.Net, Path]:
 
 def opened(kept: tuple[nets.Net, Path], **changes: object) -> summary.NetworkToPlot:
     given = {"stated": asdict(kept[0].config), "weights": kept[1], "made": models.MEL, **changes}
-    return summary.trained("mine", tags=len(models.VOCABULARY), **given)
+    return summary.trained("mine", n_tags=len(models.VOCABULARY), **given)
 
 
 def test_a_trained_network_has_its_own_weights_and_mel(kept):

@@ -33,7 +33,7 @@ def tracks() -> ClipDataset:
 def net(tracks: ClipDataset) -> Net:
     """A network with an opinion: a new one says the same of everything."""
     torch.manual_seed(3)
-    found = SHORT.net.build(bands=BANDS, tags=3)
+    found = SHORT.net.build(n_mels=BANDS, n_tags=3)
     found.standardize.set_statistics(torch.from_numpy(STATISTICS.mean), torch.from_numpy(STATISTICS.std))
     models.stir(found)
     with torch.no_grad():

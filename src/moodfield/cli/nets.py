@@ -93,7 +93,7 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
     folder = tagger.folder(model)
     trained = card.read(folder)
     return summary.trained(
-        trained.name, trained.net, folder / card.WEIGHTS, trained.mel, tags=len(trained.vocabulary), kind=name
+        trained.name, trained.net, folder / card.WEIGHTS, trained.mel, n_tags=len(trained.vocabulary), kind=name
     )
 
 

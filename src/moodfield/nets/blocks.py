@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,23 +23,13 @@ from torch.utils.checkpoint import checkpoint
 from moodfield import receptive_field
 from moodfield.clips import AnyLength, Lengths, WholeTrack
 from moodfield.errors import ConfigError
+from moodfield.nets.configs import Config
 from moodfield.receptive_field import Layer
 
 Mels = Float[Tensor, "batch bands frames"]
 Maps = Float[Tensor, "batch _channels freq time"]  # with the underscore, since a layer may change their number
 AnyMaps = Float[Tensor, "batch _channels _freq _time"]
 AnyNet = TypeVar("AnyNet", bound="Net")
-
-MOST_WIDTH = 1_024
-"""most channels of a first stage: a stranger's card is not to fill the memory"""
-
-
-@runtime_checkable
-class Layered(Protocol):
-    """The config of a network, as far as what it sees follows from it."""
-
-    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
-        """The layers that an output cell looks through along one axis, first to last."""
 
 
 class Net(nn.Module, ABC):
@@ -58,16 +48,15 @@ class Net(nn.Module, ABC):
     blocks: nn.Sequential
     """what lies between its first layers and its last"""
 
-    def __init__(self, config: Layered, *, bands: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
+    def __init__(self, config: Config, *, n_mels: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
-        if bands != 1 and not receptive_field.outputs(along_freq, bands):
-            raise ConfigError(
-                f"{bands} bands came, this network needs at least {receptive_field.min_input(along_freq)}"
-            )
+        if n_mels != 1 and not receptive_field.outputs(along_freq, n_mels):
+            least = receptive_field.min_input(along_freq)
+            raise ConfigError(f"n_mels is {n_mels}, this network needs at least {least} bands")
         seen = receptive_field.field(along_time)
         self.lengths = lengths(receptive_field.min_input(along_time), seen.stride, seen.size, seen.start)
-        self.standardize = Standardize(bands)
+        self.standardize = Standardize(n_mels)
 
     @abstractmethod
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
@@ -115,10 +104,10 @@ class Standardize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, bands: int) -> None:
+    def __init__(self, n_mels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(bands))
-        self.register_buffer("std", torch.ones(bands))
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
 
     def set_statistics(self, mean: Float[Tensor, "bands"], spread: Float[Tensor, "bands"]) -> None:
         """Take the mean and spread of every band; refuses a spread that is not above 0."""

@@ -4,38 +4,15 @@ In: a config of numbers. Out: a network from clips to logits, and the layers its
 Knows nothing of: how it is trained, or what the tags mean.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from torch import nn
 
-from moodfield.errors import ConfigError
-from moodfield.nets import blocks
 from moodfield.nets.blocks import DenseLayer
-from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
+from moodfield.nets.configs import CPDenseNetConfig
+from moodfield.nets.regularized import RegularizedNet
 from moodfield.receptive_field import POOL, POOLED
 
 NARROWED = (2, 4, 8, 16)
 """after so many convolutions the channels are halved"""
-
-
-@dataclass(frozen=True)
-class CPDenseNetConfig(RegularizedConfig):
-    """CP-DenseNet as numbers (§3.4, submission 3); the paper gives none, all of them are *chosen by us*."""
-
-    growth: int = 64
-    """channels that every dense layer adds; *chosen by us*, since the authors' DenseNet is unpublished"""
-    family: Literal["cp_densenet"] = "cp_densenet"
-    """what files call networks of this kind"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.growth <= blocks.MOST_WIDTH:
-            raise ConfigError(f"a growth of {self.growth} channels came, 1 … {blocks.MOST_WIDTH} is possible")
-
-    def build(self, *, bands: int, tags: int) -> "CPDenseNet":
-        """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
-        return CPDenseNet(self, bands=bands, tags=tags)
 
 
 class CPDenseNet(RegularizedNet):
@@ -44,8 +21,8 @@ class CPDenseNet(RegularizedNet):
     With fresh weights all logits are exactly 0.
     """
 
-    def __init__(self, config: CPDenseNetConfig, *, bands: int, tags: int) -> None:
-        super().__init__(config, bands=bands)
+    def __init__(self, config: CPDenseNetConfig, *, n_mels: int, n_tags: int) -> None:
+        super().__init__(config, n_mels=n_mels)
         self.config = config
         channels = config.width
         for done, kernel in enumerate(config.kernels, start=1):
@@ -59,8 +36,8 @@ class CPDenseNet(RegularizedNet):
         self.head = nn.Sequential(
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, tags, 1, bias=False),
-            nn.BatchNorm2d(tags),
+            nn.Conv2d(channels, n_tags, 1, bias=False),
+            nn.BatchNorm2d(n_tags),
         )
         self.reset_parameters()
 

@@ -4,46 +4,13 @@ In: ρ along both axes and a width. Out: the first and the last layers; a networ
 Knows nothing of: what blocks there are.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from moodfield import receptive_field
-from moodfield.errors import ConfigError
 from moodfield.nets import blocks
 from moodfield.nets.blocks import Mels, Net
-from moodfield.receptive_field import STEM, Layer
-
-
-@dataclass(frozen=True)
-class RegularizedConfig:
-    """A receptive field as numbers (§3.1, §3.2)."""
-
-    rho_freq: int = 5
-    """ρ along frequency, 0 … 22: how many of the block convolutions look beyond one cell (§3.1); *chosen by us*, 5
-    to 7 fit"""
-    rho_time: int = 5
-    """ρ along time, 0 … 22; matters less than along frequency (§3.1); *chosen by us*"""
-    width: int = 128
-    """channels of the stem; those of the authors' code"""
-    frequency_aware: bool = False
-    """whether every convolution of the blocks also sees its position on the frequency axis (§3.2)"""
-
-    def __post_init__(self) -> None:
-        receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time)
-        if not 1 <= self.width <= blocks.MOST_WIDTH:
-            raise ConfigError(f"a width of {self.width} channels came, 1 … {blocks.MOST_WIDTH} is possible")
-
-    @property
-    def kernels(self) -> list[tuple[int, int]]:
-        """Sizes of the 24 kernels that ρ governs, along frequency and time."""
-        return list(zip(receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time), strict=True))
-
-    def layers(self, axis: Literal["freq", "time"]) -> tuple[Layer, ...]:
-        """The layers that an output cell looks through along one axis, first to last."""
-        return receptive_field.regularized(self.rho_freq if axis == "freq" else self.rho_time)
+from moodfield.nets.configs import RegularizedConfig
+from moodfield.receptive_field import STEM
 
 
 class RegularizedNet(Net):
@@ -52,8 +19,8 @@ class RegularizedNet(Net):
     head: nn.Sequential
     """from the last channels to tags; a convolution and a batch norm come last"""
 
-    def __init__(self, config: RegularizedConfig, *, bands: int) -> None:
-        super().__init__(config, bands=bands)
+    def __init__(self, config: RegularizedConfig, *, n_mels: int) -> None:
+        super().__init__(config, n_mels=n_mels)
         self.stem = blocks.stem(config.width, STEM)
         self.blocks = nn.Sequential()
 

@@ -6,32 +6,17 @@ Knows nothing of: how it is trained, or what the tags mean.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
 from moodfield.errors import ConfigError, ModelError
 from moodfield.nets.blocks import ResidualBlock
-from moodfield.nets.regularized import RegularizedConfig, RegularizedNet
+from moodfield.nets.configs import CPResNetConfig
+from moodfield.nets.regularized import RegularizedNet
 from moodfield.receptive_field import POOL, POOLED
 
 BLOCKS = 12
 """residual blocks: three stages of four"""
-
-
-@dataclass(frozen=True)
-class CPResNetConfig(RegularizedConfig):
-    """CP-ResNet as numbers (§3.1, §3.2): `width` is that of its first stage; the others have 2 and 4 times it."""
-
-    shake: bool = False
-    """whether every block has two branches, mixed at random while training (§3.3)"""
-    family: Literal["cp_resnet"] = "cp_resnet"
-    """what files call networks of this kind"""
-
-    def build(self, *, bands: int, tags: int) -> "CPResNet":
-        """A network with fresh weights, drawn from torch's generator; 1 band means any number of them."""
-        return CPResNet(self, bands=bands, tags=tags)
 
 
 class CPResNet(RegularizedNet):
@@ -40,8 +25,8 @@ class CPResNet(RegularizedNet):
     With fresh weights all blocks are the identity, but for their shortcuts, and all logits are exactly 0.
     """
 
-    def __init__(self, config: CPResNetConfig, *, bands: int, tags: int) -> None:
-        super().__init__(config, bands=bands)
+    def __init__(self, config: CPResNetConfig, *, n_mels: int, n_tags: int) -> None:
+        super().__init__(config, n_mels=n_mels)
         self.config = config
         inputs, kernels = config.width, config.kernels
         for index in range(BLOCKS):
@@ -53,7 +38,7 @@ class CPResNet(RegularizedNet):
             if 2 * (index + 1) in POOLED:
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
-        self.head = nn.Sequential(nn.Conv2d(inputs, tags, 1, bias=False), nn.BatchNorm2d(tags))
+        self.head = nn.Sequential(nn.Conv2d(inputs, n_tags, 1, bias=False), nn.BatchNorm2d(n_tags))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -87,7 +72,7 @@ def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
             width=stem[0],
             frequency_aware=first[1] == stem[0] + 1,
         )
-        net = config.build(bands=1, tags=head[0])
+        net = CPResNet(config, n_mels=1, n_tags=head[0])
         places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
         renamed = {_renamed(key, places): value for key, value in state.items()}
         net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})

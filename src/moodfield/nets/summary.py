@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import safetensors
@@ -26,7 +25,8 @@ from moodfield import errors, mel, nets, receptive_field
 from moodfield.clips import FixedLength, Lengths, WholeTrack
 from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
-from moodfield.nets import Net, NetConfig, VGGConfig
+from moodfield.nets.blocks import Net
+from moodfield.nets.configs import Axis, NetConfig, VGGConfig
 from moodfield.receptive_field import Field
 
 SECONDS = 10
@@ -37,7 +37,6 @@ LEAST_SPREAD = 1e-3
 """share of the largest spread that a band without any is given: of some pieces the highest bands are empty"""
 
 Mel = Float32[np.ndarray, "bands frames"]
-Axis = Literal["freq", "time"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class NetworkToPlot:
     """whether its weights have learned anything"""
 
 
-def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> NetworkSummary:
+def of(config: NetConfig, made: MelConfig, *, n_tags: int = nets.TAGS) -> NetworkSummary:
     """The survey of a network on a mel of that config; nothing is computed, so it takes a moment for any size.
 
     Work is counted in every convolution and matrix product, those of recurrent layers too. A network that takes
@@ -162,7 +161,7 @@ def of(config: NetConfig, made: MelConfig, *, tags: int = nets.TAGS) -> NetworkS
     the network refuses.
     """
     with FakeTensorMode(), torch.no_grad():  # not on the device `meta`, which knows no autocast
-        net = config.build(bands=made.n_mels, tags=tags)
+        net = config.build(n_mels=made.n_mels, n_tags=n_tags)
         net.eval()
         lengths = net.lengths
         music = mel.frames(SECONDS * made.sample_rate, made)
@@ -197,12 +196,12 @@ def fresh(name: str, changes: Mapping[str, int]) -> NetworkToPlot:
     """A network of the registry with some of its numbers changed; refuses what `nets.configure` refuses."""
     config = nets.configure(name, changes)
     made = suitable(config)
-    net: Net = config.build(bands=made.n_mels, tags=nets.TAGS)
+    net: Net = config.build(n_mels=made.n_mels, n_tags=nets.TAGS)
     return NetworkToPlot(name, net, of(config, made), trained=False)
 
 
 def trained(
-    name: str, stated: Mapping[str, object], weights: Path, made: MelConfig, *, tags: int, kind: str | None = None
+    name: str, stated: Mapping[str, object], weights: Path, made: MelConfig, *, n_tags: int, kind: str | None = None
 ) -> NetworkToPlot:
     """The network that a model's card states, with the model's weights.
 
@@ -212,12 +211,12 @@ def trained(
     config = nets.from_dict(stated)
     if kind and errors.get_or_suggest(nets.NETS, kind, what="network").family != config.family:
         raise ModelError(f"{name!r} is a {config.family}, not a {kind}: it is {config}; leave {kind} out")
-    net: Net = config.build(bands=made.n_mels, tags=tags)
+    net: Net = config.build(n_mels=made.n_mels, n_tags=n_tags)
     try:
         net.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{weights} does not hold the weights of {config}: {error}; export the model again") from error
-    return NetworkToPlot(name, net.eval(), of(config, made, tags=tags), trained=True)
+    return NetworkToPlot(name, net.eval(), of(config, made, n_tags=n_tags), trained=True)
 
 
 def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = None) -> tuple[int, range]:

@@ -143,7 +143,7 @@ def cost(plan: Plan) -> Cost:
     found = Cost(0.0, sum(estimate.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
     known: dict[tuple[object, ...], tuple[float, Throughput]] = {}
     for each in (network.plan for network in plan.networks):
-        family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, tags=tags).gmac
+        family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, n_tags=tags).gmac
         if family not in known:
             known[family] = work, estimate.measure(each, tags=tags)
         own = estimate.scaled(known[family][1], work / known[family][0])
@@ -230,7 +230,7 @@ def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool
     own = replace(place, run=place.run / network.name)
     learn = partial(pipeline.train, name=network.name) if folders else pipeline.weights
     learn(network.plan, dataset.train, dataset.validation, own, report=lambda epoch: told.trained(network.name, epoch))
-    net = network.plan.net.build(bands=network.plan.mel.n_mels, tags=len(dataset.train.vocabulary))
+    net = network.plan.net.build(n_mels=network.plan.mel.n_mels, n_tags=len(dataset.train.vocabulary))
     distributed.launch(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():
         tracks = pipeline.material(split, split.truth.astype(np.float32), network.plan, own)

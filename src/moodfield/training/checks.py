@@ -27,7 +27,7 @@ def check_plan(plan: Recipe, *, tags: int, clips: int, processes: int = 1) -> No
     """
     mel.check(plan.mel)
     with torch.device("meta"):
-        net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
+        net: Net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=tags)
     check_clips(plan, net)
     check_shares(plan, clips=clips, processes=processes)
     parameters = sum(parameter.numel() for parameter in net.parameters())

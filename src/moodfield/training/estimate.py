@@ -51,7 +51,7 @@ class Cost:
 def measure(plan: Recipe, *, tags: int) -> Throughput:
     """Time a step of training and one of validation, each after one that is not counted."""
     team = distributed.launch(plan.precision)
-    net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
+    net: Net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=tags)
     net.recompute = plan.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)

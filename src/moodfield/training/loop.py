@@ -257,7 +257,7 @@ def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
 def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(plan.seed)
-    net: Net = plan.net.build(bands=plan.mel.n_mels, tags=tags)
+    net: Net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=tags)
     checks.check_clips(plan, net)
     mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.std))
     net.standardize.set_statistics(mean, spread)
