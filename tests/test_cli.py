@@ -7,42 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import models
 import moodfield
 from models import VOCABULARY, Exported
 from moodfield import card, nets, tagger
-from moodfield.cli import main
 from moodfield.errors import AudioError
 from moodfield.tagging import Tagging
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-def invoke(*words: str | Path) -> Answer:
-    """The command, run in this process."""
-    result = CliRunner().invoke(main.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Answer(result.exit_code, result.stdout, result.stderr)
-
-
-def start(*words: str | Path, **how: object) -> "subprocess.Popen[str]":
-    """The command, run in a process of its own."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
-    return subprocess.Popen([sys.executable, "-m", "moodfield", *map(str, words)], **(pipes | how))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +44,6 @@ def song(tmp_path: Path) -> Path:
 def model(cp_model: Exported) -> tuple[str, Path]:
     """The option that names the model."""
     return "--model", cp_model.folder
-
-
-def json_lines(out: str) -> list[dict[str, object]]:
-    """JSON lines, and nothing else."""
-    return [json.loads(line) for line in out.splitlines()]
 
 
 # ---------------------------------------------------------------- tables

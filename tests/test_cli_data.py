@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import noises
+from commands import invoke, json_lines, start
 from moodfield.datasets import mtg_jamendo
 from servers import Manner, serving
-from commands import invoke, json_lines, start
 from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import models
+from commands import invoke
 from moodfield import tagger
 from moodfield.datasets.mtg_jamendo import HEADER
 from moodfield.evaluation import bootstrap, ensemble, mediaeval, metrics, submissions
-from commands import invoke
 
 SYSTEMS = ("1_shakefaresnet", "2_faresnet", "3_avg_ensemble", "4_crnn", "5_resnet34")
 TAGS = ("happy", "film", "sad", "[dark]", "slow")
@@ -263,14 +263,10 @@ def test_tags_on_too_few_tracks_are_named_and_not_counted(small):
     assert found["too_rare_for_intervals"] == ["2"]
     assert found["tags"]["2"]["PR-AUC"]["p"] is None
     shared = ("evaluate", small / "test-good", "--tags", small / "tags.txt", "--intervals", 20)
-    assert (
-        "On too few tracks for intervals of their own: sad\n" in invoke(*shared, "--truth", small / "rare.npy").out
-    )
+    assert "On too few tracks for intervals of their own: sad\n" in invoke(*shared, "--truth", small / "rare.npy").out
     np.save(small / "rare.npy", np.arange(400)[:, None] < np.full(5, 3))
     assert invoke(*words).out.splitlines()[-1].endswith("nothing can be told: there are too few tracks.")
-    row = next(
-        line for line in invoke(*shared, "--truth", small / "rare.npy").out.splitlines() if "F-score" in line
-    )
+    row = next(line for line in invoke(*shared, "--truth", small / "rare.npy").out.splitlines() if "F-score" in line)
     assert row.split()[2::2] == ["–", "–"]
 
 
@@ -541,7 +537,16 @@ def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model,
     assert submit(heard, cp_model).code == 1
     other = models.varied(cp_model, tmp_path / "other", name="other")
     result = invoke(
-        "submission", "make", "--model", other, "--truth", heard / "index.tsv", "--audio", heard / "music", "-o", heard / "mine"
+        "submission",
+        "make",
+        "--model",
+        other,
+        "--truth",
+        heard / "index.tsv",
+        "--audio",
+        heard / "music",
+        "-o",
+        heard / "mine",
     )
     assert result.code == 1
     assert "mine.scores.jsonl has scores of another model" in result.err

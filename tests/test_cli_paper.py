@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import invoke
 from moodfield.paper import figure1, table1
 from noises import TAGS
-from commands import invoke
 from test_reproduce import LEAST
 
 SET = [word for setting in LEAST for word in ("--set", setting)]
@@ -63,7 +63,17 @@ def test_a_plan_is_said_and_nothing_is_done(folder, tmp_path):
 
 def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
     monkeypatch.setattr(figure1, "RHOS", (0, 3))
-    given = ("reproduce", "figure1", "--data", folder, "-o", tmp_path / "f", "--cache-dir", tmp_path / "store", "--small")
+    given = (
+        "reproduce",
+        "figure1",
+        "--data",
+        folder,
+        "-o",
+        tmp_path / "f",
+        "--cache-dir",
+        tmp_path / "store",
+        "--small",
+    )
     result = invoke(*given, *SET)
     assert result.code == 0, result.err
     rows = [line.split() for line in result.out.splitlines()]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import moodfield
+from commands import invoke, json_lines
 from moodfield.paper import recipes
 from moodfield.training import log, loop, recipe, tensorboard_log
-from commands import invoke, json_lines, start
 
 SETTINGS = (
     *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128"),

@@ -23,6 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 import models
+from commands import invoke, json_lines, start
 from models import Exported
 from moodfield import audio, card, tagger, text
 from moodfield.audio import Waveform
@@ -32,14 +33,15 @@ from moodfield.decoding import sources
 from moodfield.errors import AudioError, OutputError
 from moodfield.evaluation import mediaeval, submissions
 from moodfield.tags import MOODS_AND_THEMES
-from commands import invoke, json_lines, start
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HOSTILE = "a\x1b[31mRED\x07\x9b2J\u202e"
 COMMANDS = {
-    (*([group] if group else []), name): function
-    for group, (_, functions) in main.GROUPS.items()
-    for name, function in functions.items()
+    (name, *words): function
+    for name, command in main.COMMANDS.items()
+    for words, function in (
+        [((), command)] if callable(command) else [((subname,), function) for subname, function in command.items()]
+    )
 }
 """words of a command → its function"""
 
@@ -775,7 +777,8 @@ def test_the_recommended_check_passes(index, cp_model, tracks, tags):
     (folder / "my index.tsv").write_text("\n".join([head, *kept]))
     (folder / "my tags.txt").write_text("sad\nhappy\n")
     words = [
-        "submission", "make",
+        "submission",
+        "make",
         "--model",
         cp_model.folder,
         "--truth",

@@ -145,7 +145,7 @@ def settled(plan: Recipe) -> Recipe:
 
 def read(path: str | Path) -> Recipe:
     """The recipe in a file, such as the `recipe.json` of a run."""
-    remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
+    remedy = "a recipe is an object of settings, as moodfield recipes NAME --json prints it"
     values = arrays.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
     try:
         return from_dict(values)
