@@ -20,7 +20,7 @@ import emotify
 from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.recipe import Recipe
 
 BASE = (
@@ -106,17 +106,17 @@ def _judge(
     learn, choose, judge = emotify.thirds(folds, fold)
     truth, spoken = whole.truth.astype(np.float32), []
     for seed in seeds:
-        plan = recipe.change(Recipe(), *BASE, *changes, f"seed={seed}")
-        own = replace(place, run=place.run / str(seed))
-        pipeline.gather(whole.tracks, plan, own)
+        plan = Recipe().change(*BASE, *changes, f"seed={seed}")
+        own = replace(place, run_dir=place.run_dir / str(seed))
+        pipeline.extract_mels(whole.tracks, plan, own)
         learning, choosing, judging = (
-            pipeline.material(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
+            pipeline.load_dataset(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
         )
-        statistics = own.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-        net = loop.train(plan, learning, choosing, statistics, whole.vocabulary, own.run)
+        statistics = own.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
+        net = loop.fit(plan, learning, choosing, statistics, whole.vocabulary, own.run_dir)
         said = []
-        for weights in loop.snapshots(plan, own.run).values():
-            loop.load(net, weights)
+        for weights in loop.snapshot_paths(plan, own.run_dir).values():
+            loop.load_weights(net, weights)
             said.append(validation.predict(plan, net, judging, whole.vocabulary))
         spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
     found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}

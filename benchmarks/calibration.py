@@ -52,7 +52,9 @@ def main() -> None:
     data = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (data / "mediaeval2019").is_dir():
         sys.exit("the published predictions are not here: set MOODFIELD_DATA to the folder that holds mediaeval2019/")
-    train, test = (mtg_jamendo.read(data / f"mtg-jamendo/{mtg_jamendo.MOODS}{part}.tsv") for part in ("train", "test"))
+    train, test = (
+        mtg_jamendo.read(data / f"mtg-jamendo/{mtg_jamendo.MOODTHEME}{part}.tsv") for part in ("train", "test")
+    )
     scores = submissions.read_array(data / "mediaeval2019/baseline/vggish_predictions.npy").astype(np.float64)
     artists = np.array([track.artist for track in test.tracks])
     found = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(0))

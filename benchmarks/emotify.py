@@ -27,7 +27,7 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -65,10 +65,10 @@ def main() -> None:
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = tracks(data)
     loop.keep_freed_memory(Recipe())
-    plan = recipe.change(Recipe(), *SETTINGS, *given.settings)
+    plan = Recipe().change(*SETTINGS, *given.settings)
     place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
-    pipeline.gather(whole.tracks, plan, place)
-    features = np.stack([_features(place.mels(plan.mel).open(track)) for track in whole.tracks])
+    pipeline.extract_mels(whole.tracks, plan, place)
+    features = np.stack([_features(place.mel_cache(plan.mel).open(track)) for track in whole.tracks])
     found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
     for fold in range(FOLDS):
@@ -80,7 +80,7 @@ def main() -> None:
         fresh = not (given.to / str(fold)).exists()
         began = time.monotonic()
         found["FA-ResNet"].append(
-            _score(truth, network(plan, whole, learn, judge, replace(place, run=given.to / str(fold)))[1])
+            _score(truth, network(plan, whole, learn, judge, replace(place, run_dir=given.to / str(fold)))[1])
         )
         seconds += [time.monotonic() - began] if fresh else []
     print("## Emotify, five folds\n")
@@ -172,10 +172,10 @@ def network(
 ) -> tuple[Net, np.ndarray]:
     """A network trained on some tracks, and its scores of others."""
     truth = whole.truth.astype(np.float32)
-    learning = pipeline.material(whole.take(learn.tolist()), truth[learn], plan, place)
-    judging = pipeline.material(whole.take(judge.tolist()), truth[judge], plan, place)
-    statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = loop.train(plan, learning, judging, statistics, whole.vocabulary, place.run, report=report)
+    learning = pipeline.load_dataset(whole.take(learn.tolist()), truth[learn], plan, place)
+    judging = pipeline.load_dataset(whole.take(judge.tolist()), truth[judge], plan, place)
+    statistics = place.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    net = loop.fit(plan, learning, judging, statistics, whole.vocabulary, place.run_dir, on_epoch=report)
     return net, validation.predict(plan, net, judging, whole.vocabulary)
 
 

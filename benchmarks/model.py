@@ -105,7 +105,7 @@ def main() -> None:
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
-        people.page({"the model": given.model}, emotions, checkpoint, place.store)
+        people.page({"the model": given.model}, emotions, checkpoint, place.cache_dir)
     if given.run:
         _curve(given.run)
     _speed(given.model, heard.tracks, given.music)
@@ -113,29 +113,31 @@ def main() -> None:
 
 def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -> Heard:
     """Held-out tracks that both could hear."""
-    own = teachers.model_of(checkpoint, place.store)
+    own = teachers.model_of(checkpoint, place.cache_dir)
     logits = {}
     for split in (found.train, found.heldout):
         tracks = [
             track
-            for track, result in teachers.compute(own, split.tracks, place.music, jobs=place.jobs)
+            for track, result in teachers.compute(own, split.tracks, place.audio_dir, jobs=place.jobs)
             if not isinstance(result, MoodfieldError)
         ]
-        rows = teachers.truth(own, tracks, place.music, mel.ORGANISERS).tracks()
+        rows = teachers.truth(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
         logits |= dict(zip(tracks, rows, strict=True))
     [member] = tagger.load(model).members
     known, said = member.card.calibration, np.stack(list(logits.values()))
     held = np.array([track in found.heldout.tracks for track in logits])
     told = ThresholdedScores(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
     heldout = [track for track in logits if track in found.heldout.tracks]
-    answers = tagger.tag_files([place.music / each.path for each in heldout], model, jobs=place.jobs)
+    answers = tagger.tag_files([place.audio_dir / each.path for each in heldout], model, jobs=place.jobs)
     both = [
         (track, tagging, scores)
         for track, (_, tagging), scores in zip(heldout, answers, told.scores[held], strict=True)
         if not isinstance(tagging, MoodfieldError)
     ]
     if not both:
-        sys.exit(f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.music}; make music")
+        sys.exit(
+            f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
+        )
     tracks, taggings, rows = zip(*both, strict=True)
     return Heard(tracks, member.card, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
 

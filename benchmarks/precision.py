@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import emotify
 from moodfield import nets, parallel
-from moodfield.training import augment, batches, loop, pipeline, recipe
+from moodfield.training import augment, batches, loop, pipeline
 from moodfield.training.recipe import Recipe
 
 STEPS, SMOOTH = 200, 10
@@ -34,12 +34,12 @@ def main() -> None:
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    plan = recipe.change(Recipe(), *SETTINGS)
+    plan = Recipe().change(*SETTINGS)
     whole, _ = emotify.tracks(data)
     place = pipeline.RunPaths(data / "audio", given.store, Path(), parallel.cpu_count())
-    pipeline.gather(whole.tracks, plan, place)
-    material = pipeline.material(whole, whole.truth.astype(np.float32), plan, place)
-    statistics = place.mels(plan.mel).statistics(whole.tracks)
+    pipeline.extract_mels(whole.tracks, plan, place)
+    material = pipeline.load_dataset(whole, whole.truth.astype(np.float32), plan, place)
+    statistics = place.mel_cache(plan.mel).statistics(whole.tracks)
     loop.keep_freed_memory(plan)
     curves = {precision: _curve(plan, material, statistics, precision) for precision in COLOURS}
     _draw(curves, given.to)
@@ -59,7 +59,7 @@ def main() -> None:
 
 def _curve(plan: Recipe, material: batches.ClipDataset, statistics: object, precision: str) -> list[float]:
     torch.manual_seed(plan.seed)
-    net = nets.create("fa_resnet", n_mels=plan.mel.n_mels, n_tags=material.truth.tracks().shape[1])
+    net = nets.create("fa_resnet", n_mels=plan.mel.n_mels, n_tags=material.targets.per_track().shape[1])
     net.standardize.set_statistics(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
     if precision != "float32":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

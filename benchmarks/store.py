@@ -164,15 +164,15 @@ def _waiting(store: MelCache, tracks: list[Track]) -> None:
     import torch
 
     from moodfield import nets
-    from moodfield.training import augment, batches, loop, recipe
-    from moodfield.training.batches import ClipDataset, TrackTruth
+    from moodfield.training import augment, batches, loop
+    from moodfield.training.batches import ClipDataset, TrackTargets
     from moodfield.training.recipe import Recipe
 
-    plan = recipe.change(Recipe(), "precision=bf16-mixed", f"schedule.constant={STEPS}")
+    plan = Recipe().change("precision=bf16-mixed", f"schedule.constant={STEPS}")
     loop.keep_freed_memory(plan)
     generator, size = np.random.default_rng(0), plan.batch.size
     many = tuple(store.open(track) for track in tracks) * (size * STEPS // len(tracks) + 1)
-    material = ClipDataset(many[: size * STEPS], TrackTruth(np.zeros((size * STEPS, nets.TAGS), np.float32)))
+    material = ClipDataset(many[: size * STEPS], TrackTargets(np.zeros((size * STEPS, nets.TAGS), np.float32)))
     net = nets.create("fa_resnet").to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     fill = np.zeros(plan.mel.n_mels, np.float32)

@@ -27,8 +27,8 @@ from moodfield.datasets.mtg_jamendo import Split
 from moodfield.distillation import distill, teacher
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, recipe, validation
-from moodfield.training.batches import ClipDataset, TrackTruth
+from moodfield.training import distributed, loop, pipeline, validation
+from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -221,7 +221,7 @@ def _settings(variant: str) -> str:
 
 
 def _plan(variant: str) -> Recipe:
-    return recipe.change(Recipe(), *(each for each in _settings(variant).split() if not each.startswith(SPEED)))
+    return Recipe().change(*(each for each in _settings(variant).split() if not each.startswith(SPEED)))
 
 
 def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
@@ -233,19 +233,19 @@ def _student(
     variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
     """A student that is trained, or was."""
-    precision = "bf16-mixed" if distributed.knows_bfloat16() else "32-true"
-    plan = recipe.change(_plan(variant), f"seed={seed}", f"precision={precision}")
+    precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
+    plan = _plan(variant).change(f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
-    own = pipeline.RunPaths(place.music, place.store, place.run / f"{name}-{seed}", parallel.cpu_count())
+    own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())
     given = distill.prepare(plan, found, checkpoint, own, speeds=speeds)
-    loop.train(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run)
-    return Student(plan, given.judge, _excerpts(plan, judges, own), own.run)
+    loop.fit(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run_dir)
+    return Student(plan, given.judge, _excerpts(plan, judges, own), own.run_dir)
 
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
     """Write the line of a student."""
-    snapshots = zip(("network", "average"), loop.snapshots(student.plan, student.run).values(), strict=True)
+    snapshots = zip(("network", "average"), loop.snapshot_paths(student.plan, student.run).values(), strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -254,25 +254,25 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     """What the mean of the scores of several students is worth, each with the mean of its weights."""
-    said = [_said(each, list(loop.snapshots(each.plan, each.run).values())[-1], judges) for each in students]
+    said = [_said(each, list(loop.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students]
     heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
 
 def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDataset:
     """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
-    heard = pipeline.RunPaths(judges.audio, place.store, place.run, place.jobs)
-    pipeline.gather(judges.excerpts.tracks, plan, heard)
-    mels = heard.mels(plan.mel)
+    heard = pipeline.RunPaths(judges.audio, place.cache_dir, place.run_dir, place.jobs)
+    pipeline.extract_mels(judges.excerpts.tracks, plan, heard)
+    mels = heard.mel_cache(plan.mel)
     nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
-    return ClipDataset(tuple(map(mels.open, judges.excerpts.tracks)), TrackTruth(nothing))
+    return ClipDataset(tuple(map(mels.open, judges.excerpts.tracks)), TrackTargets(nothing))
 
 
 def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
     """The scores that some of its weights give the held-out tracks, and the excerpts."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
-    loop.load(net, weights)
+    loop.load_weights(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
     )
@@ -282,7 +282,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
 def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
     """What scores are worth: by the teacher on held-out packages, and by people."""
     heldout, excerpts = said
-    ranks = metrics.spearman(judge.truth.tracks(), heldout)
+    ranks = metrics.spearman(judge.targets.per_track(), heldout)
     felt = people.emotions(calibration.logit(excerpts), judges.excerpts.vocabulary)
     values = np.median(ranks), ranks.min(), ranks.mean(), people.agreement(felt, judges.felt).mean()
     return {name: round(float(value), 5) for name, value in zip(MEASURES, values, strict=True)}

@@ -22,7 +22,7 @@ from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.engine import Precision
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, recipe, validation
+from moodfield.training import loop, pipeline, validation
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -45,10 +45,10 @@ def main() -> None:
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = emotify.tracks(data)
-    plan = recipe.change(Recipe(), *emotify.SETTINGS)
+    plan = Recipe().change(*emotify.SETTINGS)
     loop.keep_freed_memory(plan)
     place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
-    pipeline.gather(whole.tracks, plan, place)
+    pipeline.extract_mels(whole.tracks, plan, place)
     found = [_curves(plan, whole, folds, fold, place) for fold in given.folds]
     _table(found, plan)
 
@@ -60,9 +60,9 @@ def _curves(
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
     learning, judging = (
-        pipeline.material(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
+        pipeline.load_dataset(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
     )
-    statistics = place.mels(plan.mel).statistics(whole.take(learn.tolist()).tracks)
+    statistics = place.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
     net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []
     began = time.monotonic()
@@ -83,7 +83,7 @@ def _curves(
                 scores[-1].append(metrics.evaluate(whole.truth[judge], said).macro["PR-AUC"])
             began = time.monotonic()
 
-        loop.train(plan, learning, judging, statistics, whole.vocabulary, Path(run) / ".", report=report)
+        loop.fit(plan, learning, judging, statistics, whole.vocabulary, Path(run) / ".", on_epoch=report)
     return {"scores": np.array(scores), "seconds": np.array(seconds), "training": np.array(training[1:-1])}
 
 

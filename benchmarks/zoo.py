@@ -21,7 +21,7 @@ import emotify
 from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, recipe
+from moodfield.training import loop, pipeline
 from moodfield.training.recipe import Recipe
 
 BUDGET = (
@@ -138,8 +138,8 @@ def _settings(system: str) -> tuple[str, ...]:
 
 def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths) -> Result:
     """Train a system on four folds and judge it on the fifth."""
-    plan = recipe.change(Recipe(), *_settings(system))
-    pipeline.gather(whole.tracks, plan, place)
+    plan = Recipe().change(*_settings(system))
+    pipeline.extract_mels(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     times = [time.monotonic()]
     net, scores = emotify.network(plan, whole, learn, judge, place, report=lambda _: times.append(time.monotonic()))

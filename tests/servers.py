@@ -1,4 +1,4 @@
-"""A little web server on this machine that behaves badly when told to."""
+"""A local web server that misbehaves on demand."""
 
 import time
 from collections import deque
@@ -10,8 +10,8 @@ from threading import Thread
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one request was for, and what went out."""
+class Request:
+    """One request: its path, the first byte of its range, and the bytes that were sent."""
 
     path: str
     start: int | None
@@ -19,115 +19,115 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Manner:
+class Behavior:
     """How one request is answered."""
 
     code: int = 0
-    """an answer without the file: 404, 503"""
+    """a status code without the file: 404, 503"""
     cut: int | None = None
-    """bytes after which the connection is cut"""
+    """bytes after which the connection is closed"""
     flip: int | None = None
-    """which byte of the file is wrong"""
+    """index of a wrong byte"""
     ranges: bool = True
-    """whether the server knows ranges"""
+    """whether ranges are supported"""
     shift: int = 0
-    """by how many bytes the range that is sent lies beside the one that was asked for"""
-    most: int | None = None
-    """bytes of one answer to a range"""
+    """offset in bytes between the requested range and the one that is sent"""
+    max_range: int | None = None
+    """most bytes of a range that are sent at a time"""
     length: bool = True
-    """whether the length is said"""
+    """whether Content-Length is sent"""
     stall: float = 0.0
-    """seconds of silence before the body"""
+    """seconds before the body"""
     drip: float = 0.0
     """seconds before every byte"""
-    to: str = ""
-    """where to look instead"""
-    says: tuple[tuple[str, str], ...] = ()
-    """headers that are sent instead of the true ones"""
+    redirect: str = ""
+    """Location to redirect to"""
+    headers: tuple[tuple[str, str], ...] = ()
+    """headers that replace the true ones"""
 
 
-@dataclass  # mutable: a server is told what to do, and remembers what it did
+@dataclass  # mutable: tests change the behavior, the handler appends requests
 class Server:
-    """What a server has, how it behaves, and what it was asked."""
+    """The files and behavior of a server, and its requests so far."""
 
-    address: str = ""
+    url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    manners: dict[str, deque[Manner]] = field(default_factory=dict)
-    always: dict[str, Manner] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    next: dict[str, deque[Behavior]] = field(default_factory=dict)
+    always: dict[str, Behavior] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
 
-    def behave(self, path: str, *manners: Manner) -> None:
-        """How the next requests for a file are answered; those after them are answered well."""
-        self.manners.setdefault(path, deque()).extend(manners)
+    def queue(self, path: str, *behaviors: Behavior) -> None:
+        """Set how the next requests for a file are answered; those after them are answered well."""
+        self.next.setdefault(path, deque()).extend(behaviors)
 
-    def manner(self, path: str) -> Manner:
-        queue = self.manners.get(path)
-        return queue.popleft() if queue else self.always.get(path, Manner())
+    def next_behavior(self, path: str) -> Behavior:
+        queue = self.next.get(path)
+        return queue.popleft() if queue else self.always.get(path, Behavior())
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server_state: Server
+    state: Server
 
     def do_GET(self) -> None:
-        state, path = self.server_state, self.path.lstrip("/")
-        manner, body = state.manner(path), state.files.get(path)
-        asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else None
-        if body is not None and not manner.code and not manner.to:
-            self._send(body, start, manner)
+        path = self.path.lstrip("/")
+        behavior, body = self.state.next_behavior(path), self.state.files.get(path)
+        value = self.headers.get("Range")
+        start = int(value.removeprefix("bytes=").rstrip("-")) if value else None
+        if body is not None and not behavior.code and not behavior.redirect:
+            self._send(body, start, behavior)
             return
-        state.asked.append(Asked(path, start, 0))
-        if manner.to:
+        self.state.requests.append(Request(path, start, 0))
+        if behavior.redirect:
             self.send_response(302)
-            self.send_header("Location", manner.to)
-            for name, words in manner.says:
-                self.send_header(name, words)
+            self.send_header("Location", behavior.redirect)
+            for header, content in behavior.headers:
+                self.send_header(header, content)
             self.end_headers()
             self.wfile.write(body or b"")
         else:
-            self.send_error(manner.code or 404)
+            self.send_error(behavior.code or 404)
 
-    def _send(self, body: bytes, start: int | None, manner: Manner) -> None:
-        total, code, span = len(body), 200, ""
-        if manner.flip is not None:
-            body = body[: manner.flip] + bytes([body[manner.flip] ^ 1]) + body[manner.flip + 1 :]
-        if start is not None and manner.ranges:
-            first = start + manner.shift
-            code, body = (206, body[first:][: manner.most]) if start < total else (416, b"")
-            span = f"bytes {first}-{first + len(body) - 1}/{total}" if body else f"bytes */{total}"
-        length, body = len(body), body[: manner.cut]
-        self.server_state.asked.append(Asked(self.path.lstrip("/"), start, len(body)))
+    def _send(self, body: bytes, start: int | None, behavior: Behavior) -> None:
+        total, code, content_range = len(body), 200, ""
+        if behavior.flip is not None:
+            body = body[: behavior.flip] + bytes([body[behavior.flip] ^ 1]) + body[behavior.flip + 1 :]
+        if start is not None and behavior.ranges:
+            first = start + behavior.shift
+            code, body = (206, body[first:][: behavior.max_range]) if start < total else (416, b"")
+            content_range = f"bytes {first}-{first + len(body) - 1}/{total}" if body else f"bytes */{total}"
+        length, body = len(body), body[: behavior.cut]
+        self.state.requests.append(Request(self.path.lstrip("/"), start, len(body)))
         self.send_response(code)
-        true = {"Content-Range": span, "Content-Length": str(length) if manner.length else ""}
-        for name, words in (true | dict(manner.says)).items():
-            if words:
-                self.send_header(name, words)
+        headers = {"Content-Range": content_range, "Content-Length": str(length) if behavior.length else ""}
+        for header, content in (headers | dict(behavior.headers)).items():
+            if content:
+                self.send_header(header, content)
         self.end_headers()
-        time.sleep(manner.stall)
-        for byte in body if manner.drip else ():
+        time.sleep(behavior.stall)
+        for byte in body if behavior.drip else ():
             self.wfile.write(bytes([byte]))
-            time.sleep(manner.drip)
-        self.wfile.write(b"" if manner.drip else body)
+            time.sleep(behavior.drip)
+        self.wfile.write(b"" if behavior.drip else body)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Nothing is said of requests."""
+        """Do not print requests."""
 
 
-class _Quiet(ThreadingHTTPServer):
+class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Whoever asked may have gone."""
+        """Clients may have closed their connections."""
 
 
 @contextmanager
-def serving(**files: bytes) -> Iterator[Server]:
-    """A server with some files, as long as it is needed."""
+def serve(**files: bytes) -> Iterator[Server]:
+    """A server with some files."""
     state = Server(files=dict(files))
-    handler = type("Handler", (_Handler,), {"server_state": state})
-    server = _Quiet(("127.0.0.1", 0), handler)
-    state.address = f"http://127.0.0.1:{server.server_port}"
+    handler = type("Handler", (_Handler,), {"state": state})
+    server = _QuietServer(("127.0.0.1", 0), handler)
+    state.url = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

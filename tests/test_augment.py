@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from moodfield.errors import ConfigError
 from moodfield.training import augment
-from moodfield.training.augment import AugmentConfig
+from moodfield.training.configs import AugmentConfig
 
 BANDS, FRAMES, TAGS = 3, 11, 4
 NONE = AugmentConfig(roll_frames=0, mixup_alpha=0.0)

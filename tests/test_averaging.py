@@ -9,20 +9,19 @@ from torch.optim.swa_utils import AveragedModel
 import models
 from moodfield import nets
 from moodfield.errors import ConfigError
-from moodfield.training import averaging, recipe
-from moodfield.training.averaging import AveragingConfig
+from moodfield.training import averaging
+from moodfield.training.configs import AveragingConfig, ScheduleConfig
 from moodfield.training.recipe import Recipe
-from moodfield.training.schedule import ScheduleConfig
 
 PAPER = ScheduleConfig()
 
 
 def test_the_papers_averages():
-    epochs = averaging.epochs(AveragingConfig(), PAPER)
+    epochs = AveragingConfig().epochs(PAPER)
     assert (epochs[0], epochs[-1], len(epochs)) == (120, 198, 27)
-    assert averaging.snapshots(AveragingConfig(), PAPER, 200) == [189, 192, 195, 198]
-    assert averaging.snapshots(AveragingConfig(), PAPER, 125) == [120, 123]
-    assert averaging.snapshots(AveragingConfig(), PAPER, 119) == []
+    assert AveragingConfig().kept(PAPER, 200) == [189, 192, 195, 198]
+    assert AveragingConfig().kept(PAPER, 125) == [120, 123]
+    assert AveragingConfig().kept(PAPER, 119) == []
 
 
 @pytest.mark.parametrize(
@@ -37,15 +36,15 @@ def test_the_papers_averages():
     ],
 )
 def test_the_start_follows_the_schedule_unless_it_is_given(config, schedule, wanted):
-    assert list(averaging.epochs(config, schedule)) == wanted
+    assert list(config.epochs(schedule)) == wanted
 
 
 def test_a_start_after_the_end_is_refused_with_the_recipe():
     with pytest.raises(
         ConfigError, match=r"averaging.start=201 came for 200 epochs; lower it, or set averaging.every=0"
     ):
-        recipe.change(Recipe(), "averaging.start=201")
-    assert recipe.change(Recipe(), "averaging.start=120").averaging.start == 120
+        Recipe().change("averaging.start=201")
+    assert Recipe().change("averaging.start=120").averaging.start == 120
 
 
 @pytest.mark.parametrize("wrong", [{"start": 0}, {"every": -1}, {"snapshots": 0}])
@@ -66,7 +65,7 @@ def test_the_mean_is_of_all_that_counted_and_the_network_is_not_touched(net):
     for _ in range(3):
         models.stir(net)
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
-        averaging.take(average, net, clips)
+        averaging.update(average, net, clips)
         assert all(value.equal(seen[-1][name]) for name, value in net.state_dict().items())
     for name, value in average.module.named_parameters():
         torch.testing.assert_close(value, torch.stack([each[name] for each in seen]).mean(dim=0))
@@ -77,8 +76,8 @@ def test_batch_norms_know_the_clips_and_nothing_else(net):
     models.stir(net)
     average = AveragedModel(net)
     clips = list(torch.from_numpy(np.random.default_rng(0).normal(5, 3, (3, 4, 32, 40)).astype(np.float32)))
-    averaging.take(average, net, [torch.full((4, 32, 40), 100.0)])
-    averaging.take(average, net, clips)
+    averaging.update(average, net, [torch.full((4, 32, 40), 100.0)])
+    averaging.update(average, net, clips)
     heard: list[torch.Tensor] = []
     first = average.module.get_submodule("stem.0")
     assert isinstance(first, nn.Conv2d)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from moodfield.errors import ConfigError, DatasetError
 from moodfield.training import batches
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
+from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import BatchConfig
 
 BANDS = 4
 FILL = np.array([-1, -2, -3, -4], np.float32)
@@ -27,9 +28,9 @@ def counting(*lengths: int) -> tuple[np.ndarray, ...]:
     return tuple(mels)
 
 
-def numbered(tracks: int) -> TrackTruth:
+def numbered(tracks: int) -> TrackTargets:
     """Truth that names the track."""
-    return TrackTruth(np.eye(tracks, dtype=np.float32))
+    return TrackTargets(np.eye(tracks, dtype=np.float32))
 
 
 def clips_of(material: ClipDataset, *, clip_frames: int = 5, size: int = 2, seed: int = 0) -> list[tuple]:
@@ -143,7 +144,7 @@ def windows(*counts: int) -> tuple[np.ndarray, ...]:
 def test_every_window_comes_once_where_it_was_heard_and_the_last_ends_with_its_track(step):
     frames, counts, clip = (30, 18, 11), (6, 3, 2), 10
     found = clips_of(
-        ClipDataset(counting(*frames), WindowTruth(windows(*counts), step=step)), clip_frames=clip, size=11
+        ClipDataset(counting(*frames), WindowTargets(windows(*counts), step=step)), clip_frames=clip, size=11
     )
     assert len(found) == 11
     assert {(track, int(row[1])) for track, _, row in found} == {(t, w) for t in range(3) for w in range(counts[t])}
@@ -154,22 +155,22 @@ def test_every_window_comes_once_where_it_was_heard_and_the_last_ends_with_its_t
 
 
 def test_a_track_shorter_than_its_window_begins_at_its_start():
-    truth = WindowTruth(windows(1, 2), step=4.0)
-    assert truth.clip(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)
-    assert truth.clip(2, [3, 3], 10, np.random.default_rng(0))[:2] == (1, 0)
+    truth = WindowTargets(windows(1, 2), step=4.0)
+    assert truth.draw(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)
+    assert truth.draw(2, [3, 3], 10, np.random.default_rng(0))[:2] == (1, 0)
 
 
 def test_a_track_without_windows_is_passed_over():
-    truth = WindowTruth((*windows(2), np.empty((0, 2), np.float32), np.ones((1, 2), np.float32)), step=4.0)
+    truth = WindowTargets((*windows(2), np.empty((0, 2), np.float32), np.ones((1, 2), np.float32)), step=4.0)
     assert len(truth) == 3
-    assert truth.clip(2, [9, 9, 9], 5, np.random.default_rng(0))[0] == 2
+    assert truth.draw(2, [9, 9, 9], 5, np.random.default_rng(0))[0] == 2
 
 
 def test_a_track_is_what_its_windows_are_in_the_mean():
-    truth = WindowTruth(windows(3, 1), step=4.0)
-    np.testing.assert_array_equal(truth.tracks(), [[0, 1], [1, 0]])
+    truth = WindowTargets(windows(3, 1), step=4.0)
+    np.testing.assert_array_equal(truth.per_track(), [[0, 1], [1, 0]])
     rows = np.array([[0.25, 1]], np.float32)
-    assert TrackTruth(rows).tracks() is rows
+    assert TrackTargets(rows).per_track() is rows
 
 
 # ---------------------------------------------------------------- refusals
@@ -187,4 +188,4 @@ def test_settings_out_of_range_are_refused(setting):
 @pytest.mark.parametrize(("mels", "truth"), [(2, 3), (3, 2), (0, 0)])
 def test_mels_and_truth_of_different_tracks_are_refused(mels, truth):
     with pytest.raises(DatasetError, match=f"{mels} mels and truth of {truth} tracks"):
-        ClipDataset(counting(*[5] * mels), TrackTruth(np.zeros((truth, 2), np.float32)))
+        ClipDataset(counting(*[5] * mels), TrackTargets(np.zeros((truth, 2), np.float32)))

@@ -23,14 +23,15 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.errors import ConfigError, DatasetError, ModelError, RunError
 from moodfield.mel import MelConfig
-from moodfield.training import averaging, checks, distributed, loop, mel_cache, pipeline, recipe, schedule, validation
+from moodfield.training import checks, distributed, loop, mel_cache, pipeline, recipe, validation
+from moodfield.training.configs import LossConfig
 from moodfield.training.pipeline import RunPaths
-from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.recipe import Recipe
 from moodfield.training.validation import ValidationResult, Validator
 from noises import TAGS
 from test_card import GOOD
 from test_loop import SHORT, train
-from test_pipeline import PLAN
+from test_pipeline import RECIPE
 
 MEBIBYTE = 2**20
 
@@ -51,7 +52,7 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     """A run of one epoch, after which no audio may be looked at any more."""
     place = RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
-    pipeline.weights(recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0"), *splits, place)
+    pipeline.train_network(RECIPE.change("schedule.constant=1", "schedule.decay=0"), *splits, place)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("mels were made")
@@ -88,7 +89,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
         monkeypatch.setattr(distributed, "world_size", lambda: 2)
         monkeypatch.setattr(distributed, "launch", lambda _: distributed.ProcessGroup(None))
     with pytest.raises((ConfigError, RunError), match=message):
-        pipeline.train(recipe.change(PLAN, *ONE_EPOCH, *settings), *splits, trained, name="mine")
+        pipeline.train(RECIPE.change(*ONE_EPOCH, *settings), *splits, trained, name="mine")
 
 
 @pytest.mark.parametrize(
@@ -108,12 +109,12 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
 def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
     learn, judge, soft = change(*splits)
     with pytest.raises((ConfigError, DatasetError, RunError), match=message):
-        pipeline.train(recipe.change(PLAN, *ONE_EPOCH), learn, judge, trained, name="mine", soft=soft)
+        pipeline.train(RECIPE.change(*ONE_EPOCH), learn, judge, trained, name="mine", soft_targets=soft)
 
 
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(ConfigError, match="not finite"):
-        checks.check_truth(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
+        checks.check_targets(LossConfig(kind="logits"), np.array([[np.inf]], np.float32))
 
 
 # ---------------------------------------------------------------- divergence
@@ -142,9 +143,9 @@ def changed_weights(change: Callable[[Tensor], Tensor]) -> Callable[..., float]:
 @pytest.mark.parametrize("validate_every", [1, 2])
 def test_a_network_that_is_no_longer_finite_diverged(tmp_path, monkeypatch, change, message, validate_every):
     monkeypatch.setattr(loop, "_learn", changed_weights(change))
-    plan = replace(SHORT, validate_every=validate_every, averaging=replace(SHORT.averaging, start=3))
+    recipe = replace(SHORT, validate_every=validate_every, averaging=replace(SHORT.averaging, start=3))
     with pytest.raises(RunError, match=rf"diverged in epoch [12]: .*{message}.*schedule\.peak"):
-        train(plan, tmp_path)
+        train(recipe, tmp_path)
 
 
 def test_a_run_that_diverged_goes_on_from_the_epoch_before(tmp_path, monkeypatch):
@@ -198,25 +199,25 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
     """Metrics do, on the processor; so the network is scored here, and what the scores are worth is made up."""
 
     def scored(exam: Validator, net: nets.Net) -> ValidationResult:
-        validation.predict(exam.plan, net, exam.tracks, exam.vocabulary, stride=1.0, team=exam.team)
+        validation.predict(exam.recipe, net, exam.tracks, exam.vocabulary, stride=1.0, group=exam.team)
         return ValidationResult(0.5, 0.5)
 
     monkeypatch.setattr(Validator, "__call__", scored)
-    plan = replace(SHORT, loss=LossConfig(kind=kind), schedule=schedule.ScheduleConfig(0, 1, 0, 0))
-    plan = replace(plan, averaging=replace(plan.averaging, start=1))
+    recipe = replace(SHORT, loss=LossConfig(kind=kind), schedule=schedule.ScheduleConfig(0, 1, 0, 0))
+    recipe = replace(recipe, averaging=replace(recipe.averaging, start=1))
     data = {}
     if name == "crnn":
-        plan = replace(plan, net=nets.CRNNConfig(width=2, hidden=2), mel=replace(plan.mel, n_mels=64, n_fft=1024))
-        plan = replace(plan, batch=replace(plan.batch, clip_seconds=15.0))
+        recipe = replace(recipe, net=nets.CRNNConfig(width=2, hidden=2), mel=replace(recipe.mel, n_mels=64, n_fft=1024))
+        recipe = replace(recipe, batch=replace(recipe.batch, clip_seconds=15.0))
         data["bands"], data["frames"] = 64, 120
     learn = test_loop.material(8, seed=1, logits=kind == "logits")
     if data:
         generator = np.random.default_rng(0)
         mels = tuple(generator.normal(size=(8, data["frames"], data["bands"])).astype(np.float16))
         learn = replace(learn, mels=mels)
-    statistics = mel_cache.Statistics(np.zeros(plan.mel.n_mels), np.ones(plan.mel.n_mels))
+    statistics = mel_cache.Statistics(np.zeros(recipe.mel.n_mels), np.ones(recipe.mel.n_mels))
     with NoFloat64():
-        loop.train(plan, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
+        loop.fit(recipe, learn, learn, statistics, test_loop.VOCABULARY, tmp_path)
 
 
 # ---------------------------------------------------------------- absurd settings
@@ -249,22 +250,22 @@ BASES = {
 }
 
 
-def sane(plan: Recipe) -> None:
+def sane(recipe: Recipe) -> None:
     """What is computed from an accepted recipe before anything is trained."""
-    assert 1 <= plan.clip_frames <= clips.MOST_FRAMES
-    assert len(averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)) <= schedule.MOST_EPOCHS
-    assert np.isfinite(schedule.rate(plan.schedule, plan.schedule.epochs - 1))
-    np.random.default_rng([plan.seed, 0])
-    torch.manual_seed(plan.seed)
-    assert recipe.from_dict(recipe.to_dict(plan)) == plan
-    mel.check(plan.mel)
+    assert 1 <= recipe.clip_frames <= clips.MOST_FRAMES
+    assert len(recipe.averaging.kept(recipe.schedule, recipe.schedule.epochs)) <= schedule.MOST_EPOCHS
+    assert np.isfinite(recipe.schedule.learning_rate(recipe.schedule.epochs - 1))
+    np.random.default_rng([recipe.seed, 0])
+    torch.manual_seed(recipe.seed)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    mel.check(recipe.mel)
 
 
-def built(plan: Recipe) -> None:
-    """Check a plan as a run does at its start."""
+def built(recipe: Recipe) -> None:
+    """Check a recipe as a run does at its start."""
     began = time.monotonic()
     with suppress(ConfigError):
-        checks.check_plan(plan, tags=56, clips=20)
+        checks.check_recipe(recipe, tags=56, clips=20)
     assert time.monotonic() - began < 10
 
 
@@ -287,18 +288,18 @@ def tried(make: Callable[[], Recipe], path: str) -> None:
     plans: list[Recipe] = []
 
     def accepted() -> None:
-        plan = make()
-        sane(plan)
-        plans.append(plan)
+        found = make()
+        sane(found)
+        plans.append(found)
 
     weighed(accepted)
-    for plan in plans if path.startswith("net") else ():
-        built(plan)
+    for found in plans if path.startswith("net") else ():
+        built(found)
 
 
 def paths(base: str) -> list[str]:
     """The settings of a base that are tried: all of the first, and the networks' own of the others."""
-    return [each.path for each in recipe.settings(BASES[base]) if base == "cp_resnet" or each.path.startswith("net.")]
+    return [each.path for each in BASES[base].settings() if base == "cp_resnet" or each.path.startswith("net.")]
 
 
 @pytest.mark.parametrize("value", ABSURD, ids=lambda value: value[:20] or "nothing")
@@ -312,7 +313,7 @@ def test_an_absurd_setting_is_refused_or_harmless(value):
 def test_an_absurd_value_in_a_file_is_refused_or_harmless(value):
     for base in BASES:
         for path in paths(base):
-            values = recipe.to_dict(BASES[base])
+            values = BASES[base].to_dict()
             *rooms, last = path.split(".")
             place = values
             for room in rooms:
@@ -322,14 +323,14 @@ def test_an_absurd_value_in_a_file_is_refused_or_harmless(value):
 
 
 def test_booleans_are_no_numbers():
-    values = recipe.to_dict(Recipe())
-    for setting in recipe.settings(Recipe()):
+    values = Recipe().to_dict()
+    for setting in Recipe().settings():
         if setting.path == "net" or isinstance(setting.value, bool | str):
             continue
         room, _, name = setting.path.rpartition(".")
         other = {**values, room: {**values[room], name: True}} if room else {**values, name: True}
         with pytest.raises(ConfigError, match=name):
-            recipe.from_dict(other)
+            Recipe.from_dict(other)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import noises
 from commands import invoke, json_lines, start
 from moodfield.datasets import mtg_jamendo
-from servers import Manner, serving
+from servers import Behavior, serve
 from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 
@@ -43,14 +43,14 @@ def download(to: Path, lists: Path, address: str, *more: str | Path) -> tuple[st
 
 def test_a_dataset_is_fetched_and_then_nothing_is_wrong_with_it(tmp_path, clone):  # noqa: F811
     to = tmp_path / "to"
-    with serving(**{at(name): content for name, content in TARS.items()}) as server:
-        result = invoke(*download(to, clone, server.address, "--parts", "2"))
+    with serve(**{at(name): content for name, content in TARS.items()}) as server:
+        result = invoke(*download(to, clone, server.url, "--parts", "2"))
         assert result.code == 0, result.err
         assert sorted(result.out.splitlines()) == [f"{name}  4 files" for name in NAMES[:2]]
         assert result.err.splitlines()[-1] == f"moodfield: 8 files are in {to}"
-        result = invoke(*download(to, clone, server.address, "--json", "--keep-tars", "--jobs", "1"))
+        result = invoke(*download(to, clone, server.url, "--json", "--keep-tars", "--jobs", "1"))
         assert json_lines(result.out) == [{"tar": name, "files": 4} for name in NAMES]
-        assert len(server.asked) == 3
+        assert len(server.requests) == 3
     assert (to / "tars" / NAMES[2]).is_file()
     index = tmp_path / "index.tsv"
     rows = ["\t".join(["t" + path[3:-8], "a", "b", path.replace(".low", ""), "1"]) for path in TRACKS]
@@ -61,15 +61,15 @@ def test_a_dataset_is_fetched_and_then_nothing_is_wrong_with_it(tmp_path, clone)
 
 
 def test_tars_that_fail_are_said_and_the_exit_code_tells(tmp_path, clone):  # noqa: F811
-    with serving(**{at(name): content for name, content in TARS.items()}) as server:
-        server.always[at(NAMES[1])] = Manner(code=404)
-        result = invoke(*download(tmp_path / "to", clone, server.address))
+    with serve(**{at(name): content for name, content in TARS.items()}) as server:
+        server.always[at(NAMES[1])] = Behavior(code=404)
+        result = invoke(*download(tmp_path / "to", clone, server.url))
         assert result.code == 3
         assert sorted(result.out.splitlines()) == [f"{NAMES[0]}  4 files", f"{NAMES[2]}  4 files"]
-        assert f"moodfield: {NAMES[1]} could not be fetched: {server.address}/" in result.err
+        assert f"moodfield: {NAMES[1]} could not be fetched: {server.url}/" in result.err
         assert "8 files are in" in result.err
         assert "1 of 3 tars failed, the same command tries again" in result.err
-        result = invoke(*download(tmp_path / "to", clone, server.address, "--json"))
+        result = invoke(*download(tmp_path / "to", clone, server.url, "--json"))
         assert result.code == 3
         found = {each["tar"]: each for each in json_lines(result.out)}
         assert found[NAMES[0]] == {"tar": NAMES[0], "files": 4}
@@ -93,30 +93,30 @@ def test_what_cannot_be_fetched_is_refused(tmp_path, clone):  # noqa: F811
 
 
 def test_a_download_can_be_interrupted_and_goes_on(tmp_path, clone):  # noqa: F811
-    with serving(**{at(name): content for name, content in TARS.items()}) as server:
-        server.always[at(NAMES[1])] = Manner(code=503)
-        command = start(*download(tmp_path / "to", clone, server.address))
+    with serve(**{at(name): content for name, content in TARS.items()}) as server:
+        server.always[at(NAMES[1])] = Behavior(code=503)
+        command = start(*download(tmp_path / "to", clone, server.url))
         began = time.monotonic()
-        while len(server.asked) < 4 and time.monotonic() - began < 30:
+        while len(server.requests) < 4 and time.monotonic() - began < 30:
             time.sleep(0.05)
         os.kill(command.pid, signal.SIGINT)
         _, err = command.communicate(timeout=30)
         assert command.returncode == 130
         assert err.endswith("what was finished stays; training, downloads and submissions go on from there\n")
         server.always.clear()
-        server.asked.clear()
-        assert invoke(*download(tmp_path / "to", clone, server.address)).code == 0
-        assert [asked.path for asked in server.asked] == [at(NAMES[1])]
+        server.requests.clear()
+        assert invoke(*download(tmp_path / "to", clone, server.url)).code == 0
+        assert [request.path for request in server.requests] == [at(NAMES[1])]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_that_is_silent_does_not_hold_up_the_end(tmp_path, clone, number):  # noqa: F811
-    with serving(**{at(name): content for name, content in TARS.items()}) as server:
+    with serve(**{at(name): content for name, content in TARS.items()}) as server:
         for name in NAMES:
-            server.always[at(name)] = Manner(stall=8.0)
-        command = start(*download(tmp_path / "to", clone, server.address))
+            server.always[at(name)] = Behavior(stall=8.0)
+        command = start(*download(tmp_path / "to", clone, server.url))
         began = time.monotonic()
-        while len(server.asked) < 2 and time.monotonic() - began < 30:
+        while len(server.requests) < 2 and time.monotonic() - began < 30:
             time.sleep(0.05)
         began = time.monotonic()
         os.kill(command.pid, number)
@@ -211,7 +211,7 @@ def test_the_same_audio_is_shown_across_splits_and_counted_everywhere(place, ind
     assert "noise-train/4.wav" in everything
     assert "noise-train/4.wav" not in result.out
     found = json_lines(invoke(*given, "--json").out)
-    assert [(each["across"], [track["path"] for track in each["tracks"]]) for each in found] == [
+    assert [(each["across_splits"], [track["path"] for track in each["tracks"]]) for each in found] == [
         (False, ["noise-train/0.wav", "noise-train/4.wav"]),
         (True, ["noise-train/1.wav", "noise-test/3.wav"]),
     ]

@@ -11,7 +11,8 @@ import pytest
 import moodfield
 from commands import invoke, json_lines
 from moodfield.paper import recipes
-from moodfield.training import log, loop, recipe, tensorboard_log
+from moodfield.training import log, loop, tensorboard_log
+from moodfield.training.recipe import Recipe
 
 SETTINGS = (
     *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128"),
@@ -82,7 +83,7 @@ def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_pat
     assert "the picture is" in result.err
     ours, theirs = json_lines(invoke("runs", run, other, "--json").out)
     assert (ours["finished"], ours["run"], theirs["run"]) == (True, str(run), str(other))
-    assert recipe.from_dict(ours["recipe"]) == log.read(run).plan
+    assert Recipe.from_dict(ours["recipe"]) == log.read(run).recipe
     assert len(ours["epochs"]) == 2
     assert ours["best"]["score"] == max(each["score"] for each in ours["epochs"])
 
@@ -120,7 +121,7 @@ def test_recipes_are_listed_and_told():
     assert "seed 4 every draw of the run follows from it" in flat
     assert "changed by you" in flat
     assert max(map(len, told.out.splitlines())) <= 80
-    for each in recipe.settings(recipes.RECIPES["crnn"].recipe):
+    for each in recipes.RECIPES["crnn"].recipe.settings():
         assert f"\n{each.path} " in told.out
 
 
@@ -130,7 +131,7 @@ def test_a_recipe_as_json_is_what_train_takes(tmp_path):
     (tmp_path / "mine.json").write_text(result.out)
     again = invoke("recipes", tmp_path / "mine.json", "--json")
     assert again.out == result.out
-    assert recipe.read(tmp_path / "mine.json").net.width == 8
+    assert Recipe.read(tmp_path / "mine.json").net.width == 8
 
 
 def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
@@ -147,7 +148,7 @@ def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
     assert done.stderr.count("averaged") == 1
     assert "Traceback" not in done.stderr
     ours, theirs = log.read(tmp_path / "run"), log.read(run)
-    assert ours.plan == theirs.plan
+    assert ours.recipe == theirs.recipe
     assert [each.epoch for each in ours.epochs] == [1, 2]
     assert ours.epochs[0].loss == pytest.approx(theirs.epochs[0].loss, rel=0.05)
     assert len(list((tmp_path / "store").rglob("*.npy"))) == 20

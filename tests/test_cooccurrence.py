@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
-from moodfield.datasets import mtg_jamendo, validation
+from moodfield.datasets import mtg_jamendo, statistics
 from moodfield.errors import ConfigError, OutputError
 from moodfield.plots import cooccurrence, figures
 
@@ -35,7 +35,7 @@ def two_worlds(tags: int = 8, tracks: int = 400) -> np.ndarray:
 @given(TRUTHS)
 def test_lift_is_how_much_oftener_than_by_chance(truth):
     tracks = len(truth)
-    found = cooccurrence.lift(validation.together(truth), tracks)
+    found = cooccurrence.lift(statistics.cooccurrence(truth), tracks)
     for one, first in enumerate(truth.T):
         for other, second in enumerate(truth.T):
             chance = first.mean() * second.mean()
@@ -44,12 +44,12 @@ def test_lift_is_how_much_oftener_than_by_chance(truth):
 
 @given(TRUTHS)
 def test_an_order_has_every_tag_once(truth):
-    assert sorted(cooccurrence.arrange(validation.together(truth), len(truth))) == list(range(truth.shape[1]))
+    assert sorted(cooccurrence.arrange(statistics.cooccurrence(truth), len(truth))) == list(range(truth.shape[1]))
 
 
 def test_neighbours_like_each_other():
     truth = two_worlds()
-    order = cooccurrence.arrange(validation.together(truth), len(truth))
+    order = cooccurrence.arrange(statistics.cooccurrence(truth), len(truth))
     assert {frozenset(order[:4]), frozenset(order[4:])} == {frozenset({0, 2, 4, 6}), frozenset({1, 3, 5, 7})}
 
 
@@ -59,14 +59,14 @@ def test_a_chain_is_laid_out_from_end_to_end():
     for row in range(300):
         truth[row, [row % 5, row % 5 + 1]] = True
     shuffled = [3, 0, 5, 1, 4, 2]
-    order = [shuffled[row] for row in cooccurrence.arrange(validation.together(truth[:, shuffled]), 300)]
+    order = [shuffled[row] for row in cooccurrence.arrange(statistics.cooccurrence(truth[:, shuffled]), 300)]
     assert order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
 
 
 @pytest.mark.parametrize("tags", [8, 40])
 def test_squares_are_where_tags_come_together_and_as_large(tmp_path, drawn_figures, tags):
     truth = two_worlds(tags)
-    counts, names = validation.together(truth), [f"tag {number}" for number in range(tags)]
+    counts, names = statistics.cooccurrence(truth), [f"tag {number}" for number in range(tags)]
     cooccurrence.draw(tmp_path / "x.png", counts, names, tracks=len(truth))
     [figure] = drawn_figures
     axes, bars = figure.axes[:2]
@@ -91,7 +91,7 @@ def test_squares_are_where_tags_come_together_and_as_large(tmp_path, drawn_figur
 def test_anything_that_can_be_counted_can_be_drawn(tmp_path):
     for number, truth in enumerate((np.zeros((1, 2), bool), np.ones((3, 3), bool), np.eye(20, dtype=bool))):
         names = ["x\n\x1b" + "long " * 20, *map(str, range(truth.shape[1] - 1))]
-        cooccurrence.draw(tmp_path / f"{number}.png", validation.together(truth), names, tracks=len(truth))
+        cooccurrence.draw(tmp_path / f"{number}.png", statistics.cooccurrence(truth), names, tracks=len(truth))
         assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -109,7 +109,7 @@ def test_a_picture_that_cannot_be_is_refused(tmp_path):
 @pytest.mark.golden
 def test_the_moods_of_the_dataset_have_the_neighbours_they_should(data: Path):
     split = mtg_jamendo.read(data / "mtg-jamendo" / "autotagging_moodtheme-train.tsv")
-    counts, tracks = validation.together(split.truth), len(split.tracks)
+    counts, tracks = statistics.cooccurrence(split.truth), len(split.tracks)
     place = np.argsort(cooccurrence.arrange(counts, tracks))
     liked = [
         (one, other) for one in range(56) for other in range(one) if cooccurrence.lift(counts, tracks)[one, other] > 4

@@ -1,4 +1,4 @@
-"""Datasets: every fault is found and said at once, the same audio is known as the same, and counts are right."""
+"""Dataset validation, duplicates and statistics."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import noises
 from moodfield import audio
-from moodfield.datasets import mtg_jamendo, validation
+from moodfield.datasets import duplicates, mtg_jamendo, statistics, validation
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.datasets.validation import Fault, FaultKind
 from moodfield.errors import AudioError, ConfigError, DatasetError, WorkerCrashedError
@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tracks(place: Path) -> list[Track]:
-    found, faults = validation.scan([place / "noise.tsv"])
+    found, faults = validation.read_indexes([place / "noise.tsv"])
     assert faults == []
     return found
 
@@ -45,7 +45,7 @@ def sums(place: Path) -> dict[str, str]:
 
 
 def faults(tracks: list[Track], place: Path, **more: object) -> list[Fault]:
-    checked = list(validation.check(tracks, place / "music", **more))
+    checked = list(validation.validate(tracks, place / "music", **more))
     assert [track for track, _ in checked] == tracks
     return [fault for _, wrong in checked for fault in wrong]
 
@@ -53,7 +53,7 @@ def faults(tracks: list[Track], place: Path, **more: object) -> list[Fault]:
 # ---------------------------------------------------------------- durations
 
 
-def test_a_duration_is_what_is_decoded_whatever_the_header_says(tmp_path):
+def test_duration_is_decoded_duration(tmp_path):
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (66_150, 2))
     for name, rate in (("a.wav", 44_100), ("a.flac", 44_100), ("b.wav", 8_000), ("a.ogg", 44_100), ("a.mp3", 44_100)):
         soundfile.write(tmp_path / name, noise, rate)
@@ -64,19 +64,19 @@ def test_a_duration_is_what_is_decoded_whatever_the_header_says(tmp_path):
     assert audio.seconds(audio.Waveform(noise[:12_000, 0].astype(np.float32), 8_000)) == 1.5
 
 
-def test_a_duration_of_what_is_no_music_is_refused(tmp_path):
+def test_duration_of_invalid_file_raises(tmp_path):
     (tmp_path / "x.mp3").write_bytes(b"no music" * 99)
     for path in (tmp_path, tmp_path / "x.mp3", tmp_path / "none.mp3"):
         with pytest.raises(AudioError):
             audio.seconds(path)
 
 
-def test_the_same_path_or_id_again_is_a_fault(tmp_path):
+def test_duplicate_paths_and_ids_are_faults(tmp_path):
     header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n"
     one, two = tmp_path / "one.tsv", tmp_path / "two.tsv"
     one.write_text(header + "t1\ta\tb\t1.mp3\t60\tx\nt2\ta\tb\t1.mp3\t60\tx\n")
     two.write_text(header + "t1\ta\tb\t3.mp3\t60\tx\nt4\ta\tb\t1.mp3\t60\tx\n")
-    found, wrong = validation.scan([one, two, one])
+    found, wrong = validation.read_indexes([one, two, one])
     assert [(fault.track, fault.message) for fault in wrong] == [
         ("t2", f"{one} lists it twice"),
         ("t1", f"{one} has another track of this id"),
@@ -85,22 +85,22 @@ def test_the_same_path_or_id_again_is_a_fault(tmp_path):
     assert [track.path for track in found] == ["1.mp3", "3.mp3"]
 
 
-def test_a_path_that_can_be_none_has_no_digest_and_stops_no_other(tmp_path):
-    [(_, found)] = validation.digests([Track("t", "a\x00b.mp3", 60.0, ())], tmp_path)
+def test_impossible_path_has_no_checksum(tmp_path):
+    [(_, found)] = duplicates.compute_checksums([Track("t", "a\x00b.mp3", 60.0, ())], tmp_path)
     assert isinstance(found, AudioError)
 
 
 # ---------------------------------------------------------------- check
 
 
-def test_nothing_is_wrong_with_what_is_right(place, tracks):
+def test_valid_dataset_has_no_faults(place, tracks):
     assert faults(tracks, place) == []
-    assert faults(tracks, place, vocabulary=noises.TAGS, sums=sums(place), tolerance=0.0) == []
-    assert faults(tracks, place, sums=sums(place), decode=False) == []
+    assert faults(tracks, place, vocabulary=noises.TAGS, checksums=sums(place), tolerance=0.0) == []
+    assert faults(tracks, place, checksums=sums(place), decode=False) == []
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_everything_that_is_wrong_is_said(place, tracks, jobs):
+def test_all_faults_are_listed(place, tracks, jobs):
     listed, music = sums(place), place / "music" / "noise"
     (music / "0.wav").unlink()
     del listed["noise/0.wav"]  # which is the smaller fault
@@ -108,7 +108,7 @@ def test_everything_that_is_wrong_is_said(place, tracks, jobs):
     soundfile.write(music / "2.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 24_000), 8_000)
     soundfile.write(music / "3.wav", np.zeros(12_000), 8_000)
     del listed["noise/4.wav"]
-    found = faults(tracks, place, vocabulary=["high"], sums=listed, jobs=jobs)
+    found = faults(tracks, place, vocabulary=["high"], checksums=listed, jobs=jobs)
     low = [(FaultKind.TAG, track.path) for track in tracks if "low" in track.tags]
     assert Counter((fault.kind, fault.path) for fault in found) == Counter(
         [
@@ -125,15 +125,15 @@ def test_everything_that_is_wrong_is_said(place, tracks, jobs):
     )
     said = {(fault.kind, fault.path): fault.message for fault in found}
     assert said[FaultKind.MISSING, "noise/0.wav"] == f"{music}/0.wav does not exist"
-    assert said[FaultKind.DURATION, "noise/2.wav"] == f"{music}/2.wav lasts 3.0 s, 1.5 s were wanted"
+    assert said[FaultKind.DURATION, "noise/2.wav"] == f"{music}/2.wav has a duration of 3.0 s; expected 1.5 s"
     assert said[FaultKind.CHECKSUM, "noise/4.wav"] == "4.wav is not in the list of checksums"
     assert said[low[0]] == "low not in the vocabulary"
     assert json.loads(json.dumps(found[0].to_dict()))["track"] in {track.id for track in tracks}
-    quick = faults(tracks, place, sums=listed, jobs=jobs, decode=False)
+    quick = faults(tracks, place, checksums=listed, jobs=jobs, decode=False)
     assert Counter(fault.kind for fault in quick) == {FaultKind.MISSING: 1, FaultKind.CHECKSUM: 4}
 
 
-def test_a_duration_may_be_so_wrong_and_no_more(place, tracks, caplog):
+def test_tolerance_of_durations(place, tracks, caplog):
     soundfile.write(place / "music/noise/0.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), 8_000)
     assert faults(tracks, place) == faults(tracks, place, tolerance=0.51) == []
     assert [fault.kind for fault in faults(tracks, place, tolerance=0.49)] == [FaultKind.DURATION]
@@ -143,72 +143,72 @@ def test_a_duration_may_be_so_wrong_and_no_more(place, tracks, caplog):
     assert [fault.kind for fault in faults(tracks, place, tolerance=0.2)] == [FaultKind.DURATION]
 
 
-def test_a_file_that_may_not_be_read_stops_nothing(place, tracks, monkeypatch):
+def test_file_without_permission_is_a_fault(place, tracks, monkeypatch):
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(validation.files, "sha256", refuse)
-    found = faults(tracks, place, sums=sums(place))
+    found = faults(tracks, place, checksums=sums(place))
     assert {(fault.kind, fault.message.rpartition(": ")[2]) for fault in found} == {
         (FaultKind.UNREADABLE, "Permission denied")
     }
     assert len(found) == len(tracks)
 
 
-def test_a_file_that_kills_its_process_is_said_to(place, tracks, monkeypatch):
-    def each(_: object, things: Iterable[object], **__: object) -> Iterator[tuple[object, WorkerCrashedError]]:
-        yield from ((thing, WorkerCrashedError("it died")) for thing in things)
+def test_crashed_worker_is_a_fault(place, tracks, monkeypatch):
+    def crash(_: object, items: Iterable[object], **__: object) -> Iterator[tuple[object, WorkerCrashedError]]:
+        yield from ((item, WorkerCrashedError("it died")) for item in items)
 
-    monkeypatch.setattr(validation.fleet, "each", each)
+    monkeypatch.setattr(validation.parallel, "map", crash)
     found = faults(tracks, place)
     assert [(fault.kind, fault.track, fault.message) for fault in found] == [
         (FaultKind.UNREADABLE, track.id, "it died") for track in tracks
     ]
 
 
-def test_music_in_low_bitrate_has_its_own_checksums(place, tracks):
-    listed = {mtg_jamendo.low(path): digest for path, digest in sums(place).items()}
+def test_low_bitrate_audio_has_its_own_checksums(place, tracks):
+    listed = {mtg_jamendo.low_bitrate_path(path): digest for path, digest in sums(place).items()}
     other = place / "other" / "audios"
     for track in tracks:
-        (other / mtg_jamendo.low(track.path)).parent.mkdir(parents=True, exist_ok=True)
-        (other / mtg_jamendo.low(track.path)).write_bytes((place / "music" / track.path).read_bytes())
-    assert [wrong for _, wrong in validation.check(tracks, place / "other", sums=listed) if wrong] == []
-    full = [wrong[0].message for _, wrong in validation.check(tracks, place / "other", sums=sums(place))]
+        (other / mtg_jamendo.low_bitrate_path(track.path)).parent.mkdir(parents=True, exist_ok=True)
+        (other / mtg_jamendo.low_bitrate_path(track.path)).write_bytes((place / "music" / track.path).read_bytes())
+    assert [wrong for _, wrong in validation.validate(tracks, place / "other", checksums=listed) if wrong] == []
+    full = [wrong[0].message for _, wrong in validation.validate(tracks, place / "other", checksums=sums(place))]
     assert full == [f"{number}.low.wav is not in the list of checksums" for number in range(6)]
 
 
-def test_lines_and_tracks_of_several_indexes_are_looked_at_together(place):
+def test_faults_over_several_indexes(place):
     other = place / "other.tsv"
     lines = (place / "noise.tsv").read_text().splitlines()
     other.write_text("\n".join([lines[0], lines[2], "x", lines[1].replace("track_1000", "track_2000")]) + "\n")
-    tracks, wrong = validation.scan([place / "noise.tsv", other])
+    tracks, wrong = validation.read_indexes([place / "noise.tsv", other])
     assert len(tracks) == 6
     assert [(fault.track, fault.path, fault.message) for fault in wrong] == [
-        ("", str(other), "line 3 has 1 columns, 5 and one for every tag are wanted"),
+        ("", str(other), "line 3 has 1 columns, expected 5 and one for every tag"),
         ("track_1001", "noise/1.wav", f"{other} lists it as well as {place / 'noise.tsv'}"),
         ("track_2000", "noise/0.wav", f"{other} lists it as well as {place / 'noise.tsv'}"),
     ]
     (place / "other.txt").write_text("no index")
-    with pytest.raises(DatasetError, match="does not begin with the header"):
-        validation.scan([place / "noise.tsv", place / "other.txt"])
+    with pytest.raises(DatasetError, match="header"):
+        validation.read_indexes([place / "noise.tsv", place / "other.txt"])
 
 
-def test_what_cannot_be_checked_is_refused(place, tracks):
-    with pytest.raises(DatasetError, match="is no folder"):
-        list(validation.check(tracks, place / "none"))
+def test_invalid_arguments_raise(place, tracks):
+    with pytest.raises(DatasetError, match="not a folder"):
+        list(validation.validate(tracks, place / "none"))
     for tolerance in (-1.0, float("nan")):
-        with pytest.raises(ConfigError, match="wanted 0 s or more"):
-            list(validation.check(tracks, place / "music", tolerance=tolerance))
+        with pytest.raises(ConfigError, match="tolerance"):
+            list(validation.validate(tracks, place / "music", tolerance=tolerance))
     with pytest.raises(DatasetError, match="comes 2 times"):
-        list(validation.check(tracks, place / "music", vocabulary=["a", "a"]))
+        list(validation.validate(tracks, place / "music", vocabulary=["a", "a"]))
 
 
 # ---------------------------------------------------------------- the same audio
 
 
-def test_checksums_of_a_dataset_without_a_list(place, tracks):
+def test_compute_checksums(place, tracks):
     (place / "music" / "noise" / "3.wav").unlink()
-    found = {track.path: each for track, each in validation.digests(tracks, place / "music", jobs=2)}
+    found = {track.path: each for track, each in duplicates.compute_checksums(tracks, place / "music", jobs=2)}
     assert isinstance(found.pop("noise/3.wav"), AudioError)
     assert found == sums(place)
 
@@ -217,33 +217,33 @@ def test_checksums_of_a_dataset_without_a_list(place, tracks):
     st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abcde")), unique_by=lambda pair: pair[0], max_size=20),
     st.sets(st.integers(0, 35)),
 )
-def test_groups_are_those_of_the_same_checksum(listed, some):
+def test_duplicates_have_the_same_checksum(listed, some):
     """By definition: two paths are in one group if and only if they count and their checksums are the same."""
-    for form in (str, lambda path: mtg_jamendo.low(path)):
+    for form in (str, lambda path: mtg_jamendo.low_bitrate_path(path)):
         sums = {form(f"{number}.mp3"): digest for number, digest in listed}
         paths = [f"{number}.mp3" for number in sorted(some)]
         known = {path: sums[form(path)] for path in paths if form(path) in sums}
-        group_of = {path: group for group in validation.duplicates(sums, paths) for path in group}
+        group_of = {path: group for group in duplicates.find_duplicate_paths(sums, paths) for path in group}
         for one in paths:
             for other in paths:
                 same = one in known and known.get(one) == known.get(other)
                 assert (one != other and same) == (one != other and other in group_of.get(one, ()))
-        everything = validation.duplicates(sums)
+        everything = duplicates.find_duplicate_paths(sums)
         assert Counter(map(len, everything)) == Counter(n for n in Counter(sums.values()).values() if n > 1)
 
 
-def test_leaks_are_rows_of_the_test_split():
+def test_leaks_are_rows_of_test_split():
     sums = {"a.mp3": "1", "b.low.mp3": "2", "c.mp3": "1", "d.mp3": "2", "e.mp3": "3"}
-    assert validation.leaks(["a.mp3", "b.mp3", "x.mp3"], ["e.mp3", "c.mp3", "x.mp3", "d.mp3", "y.mp3"], sums) == [
+    assert duplicates.find_leaks(["a.mp3", "b.mp3", "x.mp3"], ["e.mp3", "c.mp3", "x.mp3", "d.mp3", "y.mp3"], sums) == [
         1,
         2,
         3,
     ]
-    assert validation.leaks([], ["a.mp3"], sums) == validation.leaks(["a.mp3"], [], sums) == []
-    assert validation.leaks(["a.mp3"], ["c.mp3", "a.mp3"], {}) == [1]
+    assert duplicates.find_leaks([], ["a.mp3"], sums) == duplicates.find_leaks(["a.mp3"], [], sums) == []
+    assert duplicates.find_leaks(["a.mp3"], ["c.mp3", "a.mp3"], {}) == [1]
 
 
-def test_twins_know_their_splits_and_tags():
+def test_duplicate_groups_of_splits():
     def split(*tracks: tuple[str, tuple[str, ...]]) -> Split:
         return Split(tuple(Track(f"id {path}", path, 60.0, tags) for path, tags in tracks), ("dark", "sad"))
 
@@ -251,13 +251,13 @@ def test_twins_know_their_splits_and_tags():
         "train": split(("a.mp3", ("dark", "sad")), ("b.mp3", ("dark",)), ("c.mp3", ())),
         "test": split(("d.mp3", ("sad", "dark")), ("e.mp3", ())),
     }
-    found = validation.twins(splits, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2", "d.mp3": "1", "e.mp3": "3"})
+    found = duplicates.find_duplicates(splits, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2", "d.mp3": "1", "e.mp3": "3"})
     assert [(each.sha256, [track.path for _, track in each.members]) for each in found] == [
         ("1", ["a.mp3", "d.mp3"]), ("2", ["b.mp3", "c.mp3"]),
     ]  # fmt: skip
-    assert [(each.across, each.differ) for each in found] == [(True, False), (False, True)]
+    assert [(each.across_splits, each.tags_differ) for each in found] == [(True, False), (False, True)]
     assert json.loads(json.dumps(found[1].to_dict())) == {
-        "sha256": "2", "across": False, "differ": True,
+        "sha256": "2", "across_splits": False, "tags_differ": True,
         "tracks": [{"split": "train", "track": "id b.mp3", "path": "b.mp3", "tags": ["dark"]},
                    {"split": "train", "track": "id c.mp3", "path": "c.mp3", "tags": []}],
     }  # fmt: skip
@@ -266,7 +266,7 @@ def test_twins_know_their_splits_and_tags():
 # ---------------------------------------------------------------- counts
 
 
-def test_counts_are_those_of_the_index(tmp_path):
+def test_statistics_of_split(tmp_path):
     path = tmp_path / "x.tsv"
     rows = [
         "a\tx\tx\ta\t60\tm---sad\tm---dark",
@@ -275,7 +275,7 @@ def test_counts_are_those_of_the_index(tmp_path):
         "d\tx\tx\td\t0\tm---sad",
     ]
     path.write_text("\n".join([noises.HEADER, *rows]))
-    found = validation.stats(mtg_jamendo.read(path, vocabulary=["sad", "epic", "dark"]))
+    found = statistics.statistics(mtg_jamendo.read(path, vocabulary=["sad", "epic", "dark"]))
     assert found.to_dict() == {
         "tracks": 4, "seconds": 91.5, "longest": 60.0, "untagged": 1, "tags_per_track": 1.0,
         "tags": {"sad": 2, "epic": 0, "dark": 2},
@@ -285,9 +285,9 @@ def test_counts_are_those_of_the_index(tmp_path):
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), max_size=12))
-def test_tags_together_are_counted_by_the_pair(rows):
+def test_cooccurrence_counts_pairs(rows):
     truth = np.array(rows, bool).reshape(-1, 4)
-    counted = validation.together(truth)
+    counted = statistics.cooccurrence(truth)
     for one in range(4):
         for other in range(4):
             assert counted[one, other] == sum(row[one] and row[other] for row in rows)
@@ -304,7 +304,7 @@ def official(data: Path) -> dict[str, Split]:
 
 @pytest.fixture(scope="module")
 def checksums(data: Path) -> dict[str, str]:
-    return mtg_jamendo.read_sums(data / "mtg-jamendo" / "autotagging_moodtheme_audio-low_sha256_tracks.txt")
+    return mtg_jamendo.read_checksums(data / "mtg-jamendo" / "autotagging_moodtheme_audio-low_sha256_tracks.txt")
 
 
 def paths(split: Split) -> list[str]:
@@ -312,38 +312,38 @@ def paths(split: Split) -> list[str]:
 
 
 @pytest.mark.golden
-def test_duplicates_of_the_dataset(checksums):
+def test_duplicates_of_dataset(checksums):
     assert len(checksums) == 18_486
-    groups = validation.duplicates(checksums)
+    groups = duplicates.find_duplicate_paths(checksums)
     assert (len(groups), sum(map(len, groups))) == (117, 243)
 
 
 @pytest.mark.golden
-def test_duplicates_of_the_split_of_mediaeval(official, checksums):
+def test_duplicates_of_mediaeval_split(official, checksums):
     """One of the 117 groups lies outside of the split: two of its tracks have none of the 56 tags."""
-    found = validation.twins(official, checksums)
+    found = duplicates.find_duplicates(official, checksums)
     assert (len(found), sum(len(each.members) for each in found)) == (116, 241)
-    assert sum(each.differ for each in found) == 96
-    across = [each for each in found if each.across]
+    assert sum(each.tags_differ for each in found) == 96
+    across = [each for each in found if each.across_splits]
     assert Counter(tuple(split for split, _ in each.members) for each in across) == {
         ("train", "test"): 3, ("train", "validation"): 1,
     }  # fmt: skip
-    within = Counter(each.members[0][0] for each in found if not each.across)
+    within = Counter(each.members[0][0] for each in found if not each.across_splits)
     assert within == {"train": 80, "validation": 18, "test": 14}
 
 
 @pytest.mark.golden
-def test_leaks_of_the_split_of_mediaeval(official, checksums):
-    rows = validation.leaks(paths(official["train"]), paths(official["test"]), checksums)
+def test_leaks_of_mediaeval_split(official, checksums):
+    rows = duplicates.find_leaks(paths(official["train"]), paths(official["test"]), checksums)
     assert [paths(official["test"])[row] for row in rows] == ["35/24835.mp3", "36/24836.mp3", "37/24837.mp3"]
-    rows = validation.leaks(paths(official["train"]), paths(official["validation"]), checksums)
+    rows = duplicates.find_leaks(paths(official["train"]), paths(official["validation"]), checksums)
     assert [paths(official["validation"])[row] for row in rows] == ["35/897135.mp3"]
-    assert validation.leaks(paths(official["validation"]), paths(official["test"]), checksums) == []
+    assert duplicates.find_leaks(paths(official["validation"]), paths(official["test"]), checksums) == []
 
 
 @pytest.mark.golden
-def test_counts_of_the_split_of_mediaeval(official):
-    found = {name: validation.stats(split) for name, split in official.items()}
+def test_statistics_of_mediaeval_split(official):
+    found = {name: statistics.statistics(split) for name, split in official.items()}
     assert {name: each.tracks for name, each in found.items()} == {"train": 9_949, "validation": 3_802, "test": 4_231}
     assert round(sum(each.seconds for each in found.values()) / 3600) == 1_095
     assert found["test"].longest == pytest.approx(3_931, abs=1)
@@ -354,12 +354,14 @@ def test_counts_of_the_split_of_mediaeval(official):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_another_dataset_with_its_own_vocabulary_is_right(data, quick):
+def test_emotify_is_valid(data, quick):
     folder = data / "emotify"
     vocabulary = mtg_jamendo.read_vocabulary(folder / "tags.txt")
-    tracks, wrong = validation.scan([folder / f"emotify-{name}.tsv" for name in ("train", "validation")])
+    tracks, wrong = validation.read_indexes([folder / f"emotify-{name}.tsv" for name in ("train", "validation")])
     assert len(tracks) == 300
     assert wrong == []
     some = tracks[::30] if quick else tracks
-    found = [fault for _, wrong in validation.check(some, folder / "audio", vocabulary=vocabulary) for fault in wrong]
+    found = [
+        fault for _, wrong in validation.validate(some, folder / "audio", vocabulary=vocabulary) for fault in wrong
+    ]
     assert found == []

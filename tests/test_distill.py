@@ -21,7 +21,7 @@ from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
-from moodfield.training import export, pipeline, recipe, run_folder
+from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 from commands import invoke
 
@@ -29,7 +29,7 @@ SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
     "validate_every=3", "precision=32-true",
 )  # fmt: skip
-PUPIL = recipe.change(distill.STUDENT, "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
+PUPIL = distill.STUDENT.change("net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
 """the recipe of a tiny student"""
 HEADER = "\t".join(distill.COLUMNS)
 ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
@@ -170,7 +170,7 @@ def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher
 def test_a_file_in_the_way_of_a_model_folder_is_refused_before_any_work(tmp_path, pupil, name, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_text("mine")
     monkeypatch.setattr(teacher_, "compute", lambda *_, **__: 1 / 0)
@@ -184,7 +184,7 @@ def test_another_student_is_refused_before_any_work(tmp_path, pupil, monkeypatch
     monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
     run = tmp_path / "run"
     run.mkdir()
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     with pytest.raises(ZeroDivisionError):
         pupil("run")
     (run / run_folder.TRUTH).write_text('"of other speeds"')
@@ -200,7 +200,7 @@ def test_a_student_is_restored_if_its_replacement_was_killed(tmp_path, pupil, mo
     left = run / "best.0123456789abcdef.before"
     left.mkdir(parents=True)
     (left / card.CARD).write_text("{}")
-    (run / run_folder.RECIPE).write_text(recipe.dumps(PUPIL))
+    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
     with pytest.raises(ZeroDivisionError):
         pupil("run")
     assert (run / "best" / card.CARD).read_text() == "{}"
@@ -223,7 +223,7 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
         *("teacher", "digests"),
     }
     assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
-    assert len(given.learn.mels) == len(given.learn.truth.windows) == 3
+    assert len(given.learn.mels) == len(given.learn.targets.windows) == 3
     slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
     assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
 
@@ -245,7 +245,7 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
         return pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / run)
 
     def teach(run: str, **how: object) -> card.Card:
-        own = PUPIL if (seed := how.pop("seed", None)) is None else recipe.change(PUPIL, f"seed={seed}")
+        own = PUPIL if (seed := how.pop("seed", None)) is None else PUPIL.change(f"seed={seed}")
         return distill.distill(own, found, tmp_path / "best_model.pth", place(run), **how)
 
     return teach
@@ -326,7 +326,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
 
 
 def test_the_student_is_a_recipe_that_can_be_written_down():
-    assert recipe.from_dict(recipe.to_dict(distill.STUDENT)) == distill.STUDENT
+    assert Recipe.from_dict(distill.STUDENT.to_dict()) == distill.STUDENT
     assert distill.STUDENT.loss.kind == "logits"
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import test_loop
 from moodfield.nets import PlainResNetConfig
 from moodfield.training import distributed, loop, validation
-from moodfield.training.batches import ClipDataset, TrackTruth
+from moodfield.training.batches import ClipDataset, TrackTargets
 
 HERE = Path(__file__).parent
 NORMS = """
@@ -32,7 +32,7 @@ import test_together
 test_together.train(sys.argv[2])
 """
 MAPS = (6, 5, 7, 3)
-PLAN = replace(test_loop.SHORT, net=PlainResNetConfig(depth=18, width=8))
+RECIPE = replace(test_loop.SHORT, net=PlainResNetConfig(depth=18, width=8))
 """a network that does not begin with zeros: where they are, Adam's first steps follow the rounding of the last bit"""
 
 
@@ -70,25 +70,25 @@ def normed(net: nn.Module, maps: torch.Tensor, wanted: torch.Tensor) -> dict[str
 
 def judge() -> ClipDataset:
     """An odd number of tracks, which two processes cannot share evenly."""
-    return ClipDataset(test_loop.JUDGE.mels[:7], TrackTruth(test_loop.JUDGE.truth.tracks()[:7]))
+    return ClipDataset(test_loop.JUDGE.mels[:7], TrackTargets(test_loop.JUDGE.targets.per_track()[:7]))
 
 
 def norms(folder: str) -> None:
     """One of two processes: its part of the batch through shared norms."""
     team = distributed.launch("32-true")
     net, maps, wanted = norm()
-    distributed.share_norms(net)
+    distributed.sync_batch_norms(net)
     found = normed(net, team.shard(maps), team.shard(wanted))
     save_file(found, Path(folder) / f"{team.rank}.safetensors")
 
 
 def train(folder: str) -> None:
     """One of two processes that train together; each leaves what it was told."""
-    test_loop.train(PLAN, Path(folder) / "run", judge=judge())
+    test_loop.train(RECIPE, Path(folder) / "run", judge=judge())
     team = distributed.launch("32-true")
-    net = PLAN.net.build(n_mels=test_loop.BANDS, n_tags=3)
-    loop.load(net, Path(folder) / "run" / loop.BEST)
-    scores = validation.predict(PLAN, net, judge(), test_loop.VOCABULARY, team=team)
+    net = RECIPE.net.build(n_mels=test_loop.BANDS, n_tags=3)
+    loop.load_weights(net, Path(folder) / "run" / loop.BEST)
+    scores = validation.predict(RECIPE, net, judge(), test_loop.VOCABULARY, group=team)
     np.save(Path(folder) / f"{team.rank}.npy", scores)
 
 
@@ -114,7 +114,7 @@ def test_norms_of_parts_are_norms_of_the_whole(tmp_path):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    test_loop.train(PLAN, tmp_path / "alone", judge=judge())
+    test_loop.train(RECIPE, tmp_path / "alone", judge=judge())
     done = torchrun(TRAIN, tmp_path)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "OMP_NUM_THREADS" not in line and set(line) != {"*"}]
@@ -123,15 +123,15 @@ def test_two_processes_train_as_one(tmp_path):
     assert [line["epoch"] for line in ours] == [1, 2, 3]
     for key in ("rate", "loss", "score", "best", "averaged"):
         np.testing.assert_allclose([line[key] for line in ours], [line[key] for line in theirs], rtol=1e-5, err_msg=key)
-    for path in loop.snapshots(PLAN, tmp_path / "alone").values():
+    for path in loop.snapshot_paths(RECIPE, tmp_path / "alone").values():
         one, two = load_file(path), load_file(tmp_path / "run" / path.name)
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     np.testing.assert_array_equal(first, second)
-    net = PLAN.net.build(n_mels=test_loop.BANDS, n_tags=3)
-    loop.load(net, tmp_path / "run" / loop.BEST)
-    np.testing.assert_array_equal(first, validation.predict(PLAN, net, judge(), test_loop.VOCABULARY))
+    net = RECIPE.net.build(n_mels=test_loop.BANDS, n_tags=3)
+    loop.load_weights(net, tmp_path / "run" / loop.BEST)
+    np.testing.assert_array_equal(first, validation.predict(RECIPE, net, judge(), test_loop.VOCABULARY))
     assert not list((tmp_path / "run").glob("*.part"))
 
 

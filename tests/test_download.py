@@ -1,4 +1,4 @@
-"""Files of the internet: whole and right or not there at all, whatever the server does."""
+"""Downloads: complete and right files or none, whatever the server does."""
 
 import fcntl
 import gzip
@@ -18,7 +18,7 @@ from disks import files_up_to
 from moodfield.datasets import download
 from moodfield.datasets.download import RetryPolicy
 from moodfield.errors import ConfigError, DownloadError, LockedError
-from servers import Asked, Manner, Server, serving
+from servers import Behavior, Request, Server, serve
 
 FILE = np.random.default_rng(1).bytes(3_000_000)
 SUM = hashlib.sha256(FILE).hexdigest()
@@ -26,7 +26,7 @@ SUM = hashlib.sha256(FILE).hexdigest()
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving(song=FILE) as state:
+    with serve(song=FILE) as state:
         yield state
 
 
@@ -40,8 +40,8 @@ class Pauses(list):
 def fetch(path: Path, *servers: Server, name: str = "song", **more: object) -> Pauses:
     """Fetch, without waiting."""
     pauses = Pauses()
-    addresses = [f"{each.address}/{name}" for each in servers]
-    download.fetch(path, addresses, **({"sha256": SUM, "wait": pauses, "patience": RetryPolicy(tries=3)} | more))
+    urls = [f"{server.url}/{name}" for server in servers]
+    download.fetch(path, urls, **({"sha256": SUM, "sleep": pauses, "retry": RetryPolicy(attempts=3)} | more))
     return pauses
 
 
@@ -62,127 +62,129 @@ def tidy(folder: Path) -> bool:
 # ---------------------------------------------------------------- had
 
 
-def test_a_file_is_fetched_in_one_go(tmp_path, server):
+def test_download_in_one_request(tmp_path, server):
     seen: list[tuple[int, int | None]] = []
-    assert fetch(tmp_path / "deep" / "song", server, told=lambda *now: seen.append(now)) == []
+    assert fetch(tmp_path / "deep" / "song", server, progress=lambda *now: seen.append(now)) == []
     assert tidy(tmp_path / "deep")
-    assert server.asked == [Asked("song", None, len(FILE))]
+    assert server.requests == [Request("song", None, len(FILE))]
     assert seen[-1] == (len(FILE), len(FILE))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_a_file_that_is_there_is_not_fetched_again_but_a_wrong_one_is(tmp_path, server):
+def test_right_file_is_kept_and_wrong_file_replaced(tmp_path, server):
     (tmp_path / "song").write_bytes(FILE)
     fetch(tmp_path / "song", server)
-    assert server.asked == []
+    assert server.requests == []
     (tmp_path / "song").write_bytes(FILE[:-1])
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
 
 
-def test_a_cut_connection_is_taken_up_where_it_broke(tmp_path, server):
-    server.behave("song", Manner(cut=1_000_000), Manner(cut=1_500_000))
+def test_interrupted_connection_is_resumed(tmp_path, server):
+    server.queue("song", Behavior(cut=1_000_000), Behavior(cut=1_500_000))
     assert fetch(tmp_path / "song", server) == [1.0, 1.0]
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [None, 1_000_000, 2_500_000]
-    assert sum(each.sent for each in server.asked) == len(FILE)
+    assert [each.start for each in server.requests] == [None, 1_000_000, 2_500_000]
+    assert sum(each.sent for each in server.requests) == len(FILE)
 
 
 @given(kept=st.integers(0, len(FILE)), cuts=st.lists(st.integers(0, len(FILE)), max_size=2))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_later_run_fetches_no_more_than_is_missing(tmp_path, kept, cuts):
+def test_later_run_downloads_only_missing_bytes(tmp_path, kept, cuts):
     (tmp_path / "song").unlink(missing_ok=True)
     (tmp_path / "song.part").write_bytes(FILE[:kept])
-    with serving(song=FILE) as server:
-        server.behave("song", *(Manner(cut=cut) for cut in cuts))
+    with serve(song=FILE) as server:
+        server.queue("song", *(Behavior(cut=cut) for cut in cuts))
         fetch(tmp_path / "song", server)
         assert tidy(tmp_path)
-        assert sum(each.sent for each in server.asked) == len(FILE) - kept
+        assert sum(each.sent for each in server.requests) == len(FILE) - kept
 
 
-def test_a_whole_part_needs_only_its_name(tmp_path, server):
+def test_complete_partial_file_is_renamed(tmp_path, server):
     """As after a power cut between the last byte and the renaming."""
     (tmp_path / "song.part").write_bytes(FILE)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_a_server_without_ranges_begins_anew(tmp_path, server):
+def test_server_without_ranges_restarts(tmp_path, server):
     (tmp_path / "song.part").write_bytes(FILE[:2_000_000])
-    server.always["song"] = Manner(ranges=False)
+    server.always["song"] = Behavior(ranges=False)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert server.asked == [Asked("song", 2_000_000, len(FILE))]
+    assert server.requests == [Request("song", 2_000_000, len(FILE))]
 
 
-def test_without_ranges_and_with_cuts_it_ends(tmp_path, server):
+def test_server_without_ranges_that_cuts_is_left_after_some_attempts(tmp_path, server):
     """Where it is cut varies, but nothing new ever comes."""
-    server.behave("song", *[Manner(ranges=False, cut=cut) for cut in (2_000_000, 1_000_000) * 9])
+    server.queue("song", *[Behavior(ranges=False, cut=cut) for cut in (2_000_000, 1_000_000) * 9])
     assert "failed 3 times in a row" in refusal(tmp_path / "song", server)
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
-@pytest.mark.parametrize("manner", [Manner(shift=1), Manner(shift=-1), Manner(shift=-1_000_000)])
-def test_a_range_that_was_not_asked_for_is_not_taken(tmp_path, server, manner):
+@pytest.mark.parametrize("behavior", [Behavior(shift=1), Behavior(shift=-1), Behavior(shift=-1_000_000)])
+def test_wrong_range_is_rejected(tmp_path, server, behavior):
     (tmp_path / "song.part").write_bytes(FILE[:1_000_000])
-    server.behave("song", manner)
+    server.queue("song", behavior)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [1_000_000, None]
+    assert [each.start for each in server.requests] == [1_000_000, None]
 
 
-def test_a_part_of_another_file_is_thrown_away(tmp_path, server):
+def test_too_long_partial_file_is_deleted(tmp_path, server):
     """It is longer than the file: the server answers 416."""
     (tmp_path / "song.part").write_bytes(FILE + b"more")
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [len(FILE) + 4, None]
+    assert [each.start for each in server.requests] == [len(FILE) + 4, None]
 
 
-def test_ranges_may_come_in_pieces(tmp_path, server):
+def test_short_ranges_are_joined(tmp_path, server):
     (tmp_path / "song.part").write_bytes(FILE[:1_000])
-    server.always["song"] = Manner(most=1_000_000)
+    server.always["song"] = Behavior(max_range=1_000_000)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
-def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(tmp_path, server):
-    server.behave("song", Manner(code=503), Manner(code=500), Manner(code=429), Manner(cut=1_000_000), Manner(code=503))
-    assert fetch(tmp_path / "song", server, patience=RetryPolicy(tries=4, pause=2.0)) == [2, 4, 8, 2, 2]
+def test_busy_server_is_retried_with_exponential_pauses(tmp_path, server):
+    server.queue(
+        "song", Behavior(code=503), Behavior(code=500), Behavior(code=429), Behavior(cut=1_000_000), Behavior(code=503)
+    )
+    assert fetch(tmp_path / "song", server, retry=RetryPolicy(attempts=4, pause=2.0)) == [2, 4, 8, 2, 2]
     assert tidy(tmp_path)
-    server.always["song"] = Manner(code=503)
+    server.always["song"] = Behavior(code=503)
     (tmp_path / "song").unlink()
     pauses = Pauses()
-    assert "answered 503" in refusal(tmp_path / "song", server, patience=RetryPolicy(tries=9, pause=8.0), wait=pauses)
+    assert "503" in refusal(tmp_path / "song", server, retry=RetryPolicy(attempts=9, pause=8.0), sleep=pauses)
     assert pauses == [8, 16, 32, 60, 60, 60, 60, 60]
 
 
-def test_redirections_are_followed(tmp_path, server):
-    server.behave("old", Manner(to="/song"))
+def test_redirects_are_followed(tmp_path, server):
+    server.queue("old", Behavior(redirect="/song"))
     fetch(tmp_path / "song", server, name="old")
     assert tidy(tmp_path)
 
 
-def test_the_next_mirror_is_asked_when_one_does_not_have_it(tmp_path, server):
-    with serving() as empty:
+def test_next_mirror_after_404(tmp_path, server):
+    with serve() as empty:
         fetch(tmp_path / "song", empty, server)
         assert tidy(tmp_path)
-        assert len(empty.asked) == 1  # not again and again
+        assert len(empty.requests) == 1  # not again and again
 
 
-def test_the_next_mirror_goes_on_from_what_the_first_brought(tmp_path, server):
-    with serving(song=FILE) as first:
-        first.behave("song", Manner(cut=1_234_567), Manner(code=404))
+def test_next_mirror_resumes_download_of_first(tmp_path, server):
+    with serve(song=FILE) as first:
+        first.queue("song", Behavior(cut=1_234_567), Behavior(code=404))
         fetch(tmp_path / "song", first, server)
     assert tidy(tmp_path)
-    assert server.asked == [Asked("song", 1_234_567, len(FILE) - 1_234_567)]
+    assert server.requests == [Request("song", 1_234_567, len(FILE) - 1_234_567)]
 
 
-def test_a_mirror_with_a_wrong_file_is_left_for_the_next(tmp_path, server):
-    with serving(song=FILE) as first:
-        first.always["song"] = Manner(flip=7)
+def test_next_mirror_after_wrong_checksum(tmp_path, server):
+    with serve(song=FILE) as first:
+        first.always["song"] = Behavior(flip=7)
         fetch(tmp_path / "song", first, server)
     assert tidy(tmp_path)
 
@@ -190,90 +192,90 @@ def test_a_mirror_with_a_wrong_file_is_left_for_the_next(tmp_path, server):
 @pytest.mark.parametrize(
     "lie",
     [
-        Manner(says=(("Content-Range", "bytes \u00b2-1/2"),)),
-        Manner(says=(("Content-Range", f"bytes 0-1/{'9' * 5_000}"),)),
-        Manner(says=(("Content-Range", f"bytes {'9' * 5_000}-1/2"),)),
-        Manner(says=(("Content-Length", "9" * 5_000),)),
-        Manner(to=f"http://{'a' * 70}.com/"),
-        Manner(to="http://[/"),
-        Manner(to="ftp://a/b"),
+        Behavior(headers=(("Content-Range", "bytes \u00b2-1/2"),)),
+        Behavior(headers=(("Content-Range", f"bytes 0-1/{'9' * 5_000}"),)),
+        Behavior(headers=(("Content-Range", f"bytes {'9' * 5_000}-1/2"),)),
+        Behavior(headers=(("Content-Length", "9" * 5_000),)),
+        Behavior(redirect=f"http://{'a' * 70}.com/"),
+        Behavior(redirect="http://[/"),
+        Behavior(redirect="ftp://a/b"),
     ],
 )
-def test_whatever_a_server_says_of_itself_the_next_mirror_helps(tmp_path, server, lie):
-    with serving(song=FILE) as first:
+def test_next_mirror_after_invalid_headers(tmp_path, server, lie):
+    with serve(song=FILE) as first:
         first.always["song"] = replace(lie, flip=7)
         fetch(tmp_path / "song", first, server)
-        assert first.asked
+        assert first.requests
     assert tidy(tmp_path)
 
 
 @pytest.mark.parametrize("packed", ["gzip", "GZIP", "gzip, gzip", "deflate"])
-def test_what_comes_compressed_is_never_unpacked(tmp_path, server, packed):
+def test_compressed_response_is_rejected(tmp_path, server, packed):
     """It was not asked for, and some bytes can hold gigabytes."""
     server.files["bomb"] = gzip.compress(gzip.compress(FILE))
-    server.always["bomb"] = Manner(says=(("Content-Encoding", packed),))
+    server.always["bomb"] = Behavior(headers=(("Content-Encoding", packed),))
     told: list[int] = []
-    message = refusal(tmp_path / "song", server, name="bomb", told=lambda done, _: told.append(done))
-    assert f"sends it as {packed.lower()}, which was not asked for" in message
+    message = refusal(tmp_path / "song", server, name="bomb", progress=lambda done, _: told.append(done))
+    assert packed.lower() in message
     assert told == []
 
 
-def test_what_a_redirection_brings_is_not_read(tmp_path, server):
+def test_body_of_redirect_is_not_read(tmp_path, server):
     server.files["old"] = b"no gzip at all"
-    server.behave("old", Manner(to="/song", says=(("Content-Encoding", "gzip"), ("Content-Length", "14"))))
+    server.queue("old", Behavior(redirect="/song", headers=(("Content-Encoding", "gzip"), ("Content-Length", "14"))))
     fetch(tmp_path / "song", server, name="old")
     assert tidy(tmp_path)
 
 
-def test_a_circle_of_redirections_ends(tmp_path, server):
-    server.always["old"] = Manner(to="/old")
-    assert "leads on more than 20 times" in refusal(tmp_path / "song", server, name="old")
-    assert len(server.asked) == 21
+def test_redirect_loop_raises(tmp_path, server):
+    server.always["old"] = Behavior(redirect="/old")
+    assert "redirects" in refusal(tmp_path / "song", server, name="old")
+    assert len(server.requests) == 21
 
 
 @pytest.mark.parametrize("spoilt", [b"?" + FILE[1:2_000_000], b"waste", bytes(len(FILE) - 1)])
 @pytest.mark.parametrize("size", [None, len(FILE)])
-def test_a_spoilt_part_is_not_blamed_on_the_server(tmp_path, server, spoilt, size):
+def test_damaged_partial_file_is_downloaded_anew(tmp_path, server, spoilt, size):
     """What was kept is hashed again: a byte that the disk lost is noticed, and all is fetched once more."""
     (tmp_path / "song.part").write_bytes(spoilt)
-    assert fetch(tmp_path / "song", server, size=size, patience=RetryPolicy(tries=1)) == []
+    assert fetch(tmp_path / "song", server, size=size, retry=RetryPolicy(attempts=1)) == []
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [len(spoilt), None]
+    assert [each.start for each in server.requests] == [len(spoilt), None]
 
 
-def test_a_spoilt_part_and_a_wrong_server_are_asked_twice_and_no_more(tmp_path, server):
+def test_damaged_partial_file_and_wrong_mirror_take_two_requests(tmp_path, server):
     (tmp_path / "song.part").write_bytes(b"waste")
-    server.always["song"] = Manner(flip=2_000_000)
-    assert "another checksum, which was thrown away" in refusal(tmp_path / "song", server)
+    server.always["song"] = Behavior(flip=2_000_000)
+    assert "checksum" in refusal(tmp_path / "song", server)
     assert list(tmp_path.iterdir()) == []
-    assert [each.start for each in server.asked] == [5, None]
+    assert [each.start for each in server.requests] == [5, None]
 
 
-def test_what_a_bad_mirror_left_is_not_blamed_on_the_next(tmp_path, server):
-    with serving(song=FILE) as first:
-        first.behave("song", Manner(flip=7, cut=1_000_000), Manner(code=404))
+def test_wrong_bytes_of_first_mirror_are_replaced_by_next(tmp_path, server):
+    with serve(song=FILE) as first:
+        first.queue("song", Behavior(flip=7, cut=1_000_000), Behavior(code=404))
         fetch(tmp_path / "song", first, server)
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [1_000_000, None]
+    assert [each.start for each in server.requests] == [1_000_000, None]
 
 
-def test_a_server_that_promises_more_than_there_is_has_sent_it_all(tmp_path, server):
-    server.always["song"] = Manner(says=(("Content-Length", str(len(FILE) + 1)),))
+def test_too_large_announced_size_is_ignored_if_checksum_is_right(tmp_path, server):
+    server.always["song"] = Behavior(headers=(("Content-Length", str(len(FILE) + 1)),))
     assert fetch(tmp_path / "song", server) == []
     assert tidy(tmp_path)
     (tmp_path / "song").rename(tmp_path / "song.part")
     (tmp_path / "song.part").write_bytes(FILE[:-9])
-    server.always["song"] = Manner(says=(("Content-Range", f"bytes {len(FILE) - 9}-{len(FILE)}/{len(FILE) + 1}"),))
+    server.always["song"] = Behavior(headers=(("Content-Range", f"bytes {len(FILE) - 9}-{len(FILE)}/{len(FILE) + 1}"),))
     assert fetch(tmp_path / "song", server) == []
     assert tidy(tmp_path)
 
 
-@pytest.mark.parametrize("manner", [Manner(cut=1), Manner(drip=0.02)])
-def test_a_mirror_that_drips_is_left_for_the_next(tmp_path, server, manner):
-    with serving(song=FILE) as first:
-        first.behave("song", *[manner] * 9)
-        fetch(tmp_path / "song", first, server, patience=RetryPolicy(tries=3, silence=0.3))
-        assert len(first.asked) == 3
+@pytest.mark.parametrize("behavior", [Behavior(cut=1), Behavior(drip=0.02)])
+def test_next_mirror_after_slow_one(tmp_path, server, behavior):
+    with serve(song=FILE) as first:
+        first.queue("song", *[behavior] * 9)
+        fetch(tmp_path / "song", first, server, retry=RetryPolicy(attempts=3, timeout=0.3))
+        assert len(first.requests) == 3
     assert tidy(tmp_path)
 
 
@@ -281,94 +283,93 @@ def test_a_mirror_that_drips_is_left_for_the_next(tmp_path, server, manner):
 
 
 @pytest.mark.parametrize("flip", [0, 1_234_567, len(FILE) - 1])
-def test_a_flipped_byte_never_gets_the_name(tmp_path, server, flip):
-    server.always["song"] = Manner(flip=flip)
+def test_wrong_checksum_raises(tmp_path, server, flip):
+    server.always["song"] = Behavior(flip=flip)
     message = refusal(tmp_path / "song", server)
-    assert "another checksum, which was thrown away" in message
+    assert "checksum" in message
     assert list(tmp_path.iterdir()) == []
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_wrong_file_that_was_there_stays_until_there_is_a_right_one(tmp_path, server):
+def test_old_file_is_kept_if_download_fails(tmp_path, server):
     (tmp_path / "song").write_bytes(b"old")
-    server.always["song"] = Manner(code=404)
-    assert "answered 404; try again later, or name another source" in refusal(tmp_path / "song", server)
+    server.always["song"] = Behavior(code=404)
+    assert "404" in refusal(tmp_path / "song", server)
     assert (tmp_path / "song").read_bytes() == b"old"
 
 
-def test_what_became_of_every_mirror_is_said(tmp_path, server):
-    with serving() as empty, serving(song=FILE) as wrong:
-        wrong.always["song"] = Manner(flip=7)
-        server.always["song"] = Manner(code=503)
+def test_message_lists_failure_of_every_mirror(tmp_path, server):
+    with serve() as empty, serve(song=FILE) as wrong:
+        wrong.always["song"] = Behavior(flip=7)
+        server.always["song"] = Behavior(code=503)
         message = refusal(tmp_path / "song", empty, wrong, server)
-        assert message == (
-            f"song could not be fetched: {empty.address}/song answered 404; "
-            f"{wrong.address}/song sent a file with another checksum, which was thrown away; "
-            f"{server.address}/song failed 3 times in a row: answered 503; try again later, or name another source"
-        )
+        failures = message.split("; ")
+        for url, token in ((empty.url, "404"), (wrong.url, "checksum"), (server.url, "503")):
+            assert any(url in failure and token in failure for failure in failures)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_has_come_is_kept_when_the_server_goes(tmp_path, server):
-    server.behave("song", Manner(cut=2_000_000))
-    server.always["song"] = Manner(code=503)
-    assert "the first 2,000,000 bytes are kept, try again later" in refusal(tmp_path / "song", server)
+def test_received_bytes_are_kept_if_server_fails(tmp_path, server):
+    server.queue("song", Behavior(cut=2_000_000))
+    server.always["song"] = Behavior(code=503)
+    assert "2,000,000 bytes are kept" in refusal(tmp_path / "song", server)
     server.always.clear()
-    server.asked.clear()
+    server.requests.clear()
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert server.asked == [Asked("song", 2_000_000, 1_000_000)]
+    assert server.requests == [Request("song", 2_000_000, 1_000_000)]
 
 
-def test_a_server_that_is_not_there_is_refused(tmp_path):
-    with serving() as gone:
+def test_unreachable_server_raises(tmp_path):
+    with serve() as gone:
         pass
-    assert "failed 3 times in a row: " in refusal(tmp_path / "song", gone)
+    assert "failed 3 times" in refusal(tmp_path / "song", gone)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_silent_server_is_given_up(tmp_path, server):
-    server.behave("song", Manner(stall=2))
-    pauses = fetch(tmp_path / "song", server, patience=RetryPolicy(tries=2, silence=0.2))
+def test_silent_server_times_out(tmp_path, server):
+    server.queue("song", Behavior(stall=2))
+    pauses = fetch(tmp_path / "song", server, retry=RetryPolicy(attempts=2, timeout=0.2))
     assert pauses == [1.0]
     assert tidy(tmp_path)
 
 
-def test_a_file_of_another_size_is_not_even_begun(tmp_path, server):
-    assert "has 3,000,000 bytes, 2,999,999 were wanted" in refusal(tmp_path / "song", server, size=len(FILE) - 1)
-    assert sum(each.sent for each in server.asked) <= len(FILE)
+def test_wrong_size_raises_before_download(tmp_path, server):
+    assert "3,000,000 bytes" in refusal(tmp_path / "song", server, size=len(FILE) - 1)
+    assert sum(each.sent for each in server.requests) <= len(FILE)
     fetch(tmp_path / "song", server, size=len(FILE))
     assert tidy(tmp_path)
 
 
-def test_a_server_that_says_no_length_is_believed_no_further_than_the_size(tmp_path, server):
-    server.always["song"] = Manner(length=False)
-    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, size=1_000_000)
-    assert "sends more than 1,000,000 bytes" in refusal(tmp_path / "song", server, most=1_000_000)
+def test_response_without_length_is_limited(tmp_path, server):
+    server.always["song"] = Behavior(length=False)
+    assert "1,000,000 bytes" in refusal(tmp_path / "song", server, size=1_000_000)
+    assert "1,000,000 bytes" in refusal(tmp_path / "song", server, max_bytes=1_000_000)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cut_that_only_the_size_betrays_is_taken_up(tmp_path, server):
-    server.behave("song", Manner(length=False, cut=1_000_000))
+def test_interruption_is_noticed_by_given_size(tmp_path, server):
+    server.queue("song", Behavior(length=False, cut=1_000_000))
     fetch(tmp_path / "song", server, size=len(FILE))
     assert tidy(tmp_path)
-    assert [each.start for each in server.asked] == [None, 1_000_000]
+    assert [each.start for each in server.requests] == [None, 1_000_000]
 
 
-def test_a_full_disk_is_refused_and_what_has_come_is_kept(tmp_path, server):
+def test_full_disk_raises_and_keeps_received_bytes(tmp_path, server):
     with files_up_to(1_000_000):
         message = refusal(tmp_path / "song", server)
-    assert message.startswith(f"{tmp_path}/song cannot be written: File too large; what has come is kept: make room")
+    assert "File too large" in message
+    assert "disk space" in message
     kept = (tmp_path / "song.part").read_bytes()
     assert 500_000 < len(kept) <= 1_000_000
     assert kept == FILE[: len(kept)]
-    server.asked.clear()
+    server.requests.clear()
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
-    assert server.asked == [Asked("song", len(kept), len(FILE) - len(kept))]
+    assert server.requests == [Request("song", len(kept), len(FILE) - len(kept))]
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path, server):
+def test_unwritable_path_raises(tmp_path, server):
     (tmp_path / "file").write_text("")
     assert "cannot be written: File exists" in refusal(tmp_path / "file" / "song", server)
 
@@ -379,27 +380,27 @@ def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multipr
         done.wait(20)
 
 
-def test_two_processes_do_not_write_one_part(tmp_path, server):
+def test_lock_of_other_process_raises(tmp_path, server):
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(tmp_path / "song", ready, done))
     other.start()
     assert ready.wait(20)
     assert f"is in use by process {other.pid} " in refusal(tmp_path / "song", server)
-    assert server.asked == []
+    assert server.requests == []
     done.set()
     other.join(20)
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
 
 
-def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path, server):
+def test_stale_lock_file_is_ignored(tmp_path, server):
     (tmp_path / "song.lock").touch()
     fetch(tmp_path / "song", server)
     assert tidy(tmp_path)
 
 
-def test_nobody_comes_between_the_last_byte_and_the_name(tmp_path, server, monkeypatch):
+def test_lock_is_held_until_file_is_renamed(tmp_path, server, monkeypatch):
     replaced, second = Path.replace, []
 
     def late(half: Path, path: Path) -> Path:
@@ -411,10 +412,10 @@ def test_nobody_comes_between_the_last_byte_and_the_name(tmp_path, server, monke
     fetch(tmp_path / "song", server)
     assert f"is in use by process {os.getpid()}" in second[0]
     assert tidy(tmp_path)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_lock_that_was_just_taken_away_keeps_nobody_out_and_is_taken_anew(tmp_path, monkeypatch):
+def test_lock_file_removed_while_opening_is_locked_anew(tmp_path, monkeypatch):
     """Whoever had it left between our opening and our locking."""
     flock = fcntl.flock
 
@@ -429,38 +430,40 @@ def test_a_lock_that_was_just_taken_away_keeps_nobody_out_and_is_taken_anew(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_room_is_only_asked_for_where_there_is_none(tmp_path, server, monkeypatch):
+def test_other_errors_do_not_mention_disk_space(tmp_path, server, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(FileNotFoundError(2, "No such file")))
-    assert "cannot be written: No such file; what has come is kept: mend that" in refusal(tmp_path / "song", server)
+    message = refusal(tmp_path / "song", server)
+    assert "No such file" in message
+    assert "disk space" not in message
 
 
-def test_it_can_be_stopped_at_any_block_and_goes_on(tmp_path, server):
+def test_stopped_download_resumes(tmp_path, server):
     def stop(done: int, _: int | None) -> None:
         if done > 1_000_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(tmp_path / "song", server, told=stop)
+        fetch(tmp_path / "song", server, progress=stop)
     kept = (tmp_path / "song.part").stat().st_size
     assert 1_000_000 < kept < 2_000_000
-    server.asked.clear()
+    server.requests.clear()
     fetch(tmp_path / "song", server)
-    assert server.asked == [Asked("song", kept, len(FILE) - kept)]
+    assert server.requests == [Request("song", kept, len(FILE) - kept)]
 
 
 @pytest.mark.parametrize("addresses", [[], ["ftp://a/b"], ["file:///etc/passwd"], ["https://a/b", "a/b"]])
-def test_only_addresses_of_the_web_are_asked(tmp_path, addresses):
-    with pytest.raises(ConfigError, match="wanted https:// or http://"):
+def test_urls_of_other_schemes_raise(tmp_path, addresses):
+    with pytest.raises(ConfigError, match="https://"):
         download.fetch(tmp_path / "song", addresses, sha256=SUM)
 
 
 @pytest.mark.parametrize("address", ["http://a:b:c/", "http://[/", "http://\x00/"])
-def test_an_address_that_is_none_is_refused(tmp_path, address):
+def test_invalid_url_raises(tmp_path, address):
     with pytest.raises(DownloadError):
-        download.fetch(tmp_path / "song", [address], sha256=SUM, patience=RetryPolicy(tries=1))
+        download.fetch(tmp_path / "song", [address], sha256=SUM, retry=RetryPolicy(attempts=1))
 
 
-@pytest.mark.parametrize("change", [{"tries": 0}, {"pause": -1.0}, {"silence": 0.0}])
-def test_patience_has_a_range(change):
-    with pytest.raises(ConfigError, match="wanted tries of at least 1"):
+@pytest.mark.parametrize("change", [{"attempts": 0}, {"pause": -1.0}, {"timeout": 0.0}])
+def test_retry_policy_out_of_range_raises(change):
+    with pytest.raises(ConfigError, match="attempts"):
         replace(RetryPolicy(), **change)

@@ -41,7 +41,7 @@ def test_every_line_is_a_runs(tmp_path, drawn_figures):
         [(each.epoch, each.validation_loss) for each in LONG if each.epoch != 4],
         [(1, 1.0)],
     ]
-    assert lines(figure, "rate")[0] == [(each.epoch, each.rate) for each in LONG]
+    assert lines(figure, "rate")[0] == [(each.epoch, each.learning_rate) for each in LONG]
     raw, best, mean = lines(figure, "validation macro PR-AUC")
     assert raw == [(each.epoch, each.score) for each in LONG if each.epoch != 4]
     assert best == [(6, LONG[5].score)]

@@ -25,18 +25,16 @@ from moodfield.errors import ConfigError, RunError
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
-from moodfield.training import augment, loop, recipe, run_folder, schedule, validation
-from moodfield.training.augment import AugmentConfig
-from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
+from moodfield.training import augment, loop, run_folder, validation
+from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
 from moodfield.training.loop import Epoch
 from moodfield.training.mel_cache import Statistics
-from moodfield.training.recipe import LossConfig, Recipe
-from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.recipe import Recipe
 from moodfield.training.validation import Validator
 
 BANDS, FRAMES, VOCABULARY = 32, 60, ("bass", "voice", "cymbals")
-PLAN = Recipe(
+RECIPE = Recipe(
     net=CPResNetConfig(width=4, rho_freq=3, rho_time=1),
     mel=MelConfig(sample_rate=4_000, n_fft=256, hop_length=128, n_mels=BANDS),
     batch=BatchConfig(clip_seconds=1.0, size=8),
@@ -48,7 +46,7 @@ PLAN = Recipe(
     validate_stride=None,
 )
 SHORT = replace(
-    PLAN,
+    RECIPE,
     net=CPResNetConfig(width=4, rho_freq=3, rho_time=1, frequency_aware=True),
     schedule=ScheduleConfig(warm_up=0, constant=3, decay=0, final=0, peak=3e-3),
     averaging=AveragingConfig(start=1, every=1, snapshots=2),
@@ -69,15 +67,15 @@ def material(tracks: int, *, seed: int, logits: bool = False) -> ClipDataset:
     loud = 2 * np.repeat(levels, [11, 11, 10], axis=1)[:, None, :]
     mels = 20 + 5 * (generator.standard_normal((tracks, FRAMES, BANDS)) + loud)
     truth = levels * [1, 2, 3] + [0, -5, 4] if logits else levels
-    return ClipDataset(tuple(mels.astype(np.float16)), TrackTruth(truth.astype(np.float32)))
+    return ClipDataset(tuple(mels.astype(np.float16)), TrackTargets(truth.astype(np.float32)))
 
 
 LEARN, JUDGE = material(20, seed=1), material(8, seed=2)
 STATISTICS = Statistics(np.full(BANDS, 23.0), np.full(BANDS, 7.0))
 
 
-def train(plan: Recipe, run: Path, *, learn: ClipDataset = LEARN, judge: ClipDataset = JUDGE, **more: object) -> Net:
-    return loop.train(plan, learn, judge, STATISTICS, VOCABULARY, run, **more)
+def train(recipe: Recipe, run: Path, *, learn: ClipDataset = LEARN, judge: ClipDataset = JUDGE, **more: object) -> Net:
+    return loop.fit(recipe, learn, judge, STATISTICS, VOCABULARY, run, **more)
 
 
 def log(run: Path) -> list[dict[str, float | None]]:
@@ -100,7 +98,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     """Bit for bit: last and best weights, optimiser, log; and nothing left lying about."""
     for ours, theirs in (
         (last_weights(found), last_weights(wanted)),
-        *((load_file(found / path.name), load_file(path)) for path in loop.snapshots(SHORT, wanted).values()),
+        *((load_file(found / path.name), load_file(path)) for path in loop.snapshot_paths(SHORT, wanted).values()),
     ):
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not ours[name].equal(theirs[name])] == []
@@ -126,54 +124,56 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
     heard: list[Epoch] = []
-    plan = replace(PLAN, precision=precision)
+    recipe = replace(RECIPE, precision=precision)
     judge = material(30, seed=2)
-    net = train(plan, tmp_path, learn=material(256, seed=1), judge=judge, report=heard.append)
+    net = train(recipe, tmp_path, learn=material(256, seed=1), judge=judge, report=heard.append)
     assert [each.epoch for each in heard] == list(range(1, 21))
-    assert [each.rate for each in heard] == [schedule.rate(PLAN.schedule, epoch) for epoch in range(20)]
+    assert [each.learning_rate for each in heard] == [RECIPE.schedule.learning_rate(epoch) for epoch in range(20)]
     assert heard[-1].loss < 0.8 * heard[0].loss
-    assert heard[-1].best > 0.9 > 0.6 > judge.truth.tracks().mean(), "chance"
+    assert heard[-1].best > 0.9 > 0.6 > judge.targets.per_track().mean(), "chance"
     assert heard[-1].best == max(each.score or 0 for each in heard)
-    said = validation.predict(plan, net, judge, VOCABULARY, precision=validation.precision(plan))
-    found, truth = said.astype(np.float64), judge.truth.tracks()
+    said = validation.predict(recipe, net, judge, VOCABULARY, precision=validation.engine_precision(recipe))
+    found, truth = said.astype(np.float64), judge.targets.per_track()
     assert metrics.evaluate(truth > 0, found).macro["PR-AUC"] == heard[-1].best
     [kept] = [each.validation_loss for each in heard if each.score == heard[-1].best][:1]
     assert kept == pytest.approx(-(2 * truth * np.log(found) + (1 - truth) * np.log(1 - found)).mean(), rel=1e-5)
     assert [each.validation_loss is not None for each in heard] == [each.score is not None for each in heard]
     assert log(tmp_path) == [timeless(vars(each)) for each in heard]
     assert [path.name for path in tmp_path.glob("resume-*")] == ["resume-20.safetensors"], "older ones are gone"
-    assert recipe.from_dict(json.loads((tmp_path / run_folder.RECIPE).read_text())) == plan
+    assert Recipe.from_dict(json.loads((tmp_path / run_folder.RECIPE).read_text())) == recipe
     assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
 
 
 def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
     learn, judge = material(96, seed=1, logits=True), material(30, seed=2, logits=True)
-    plan = replace(PLAN, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
-    net = plan.net.build(n_mels=BANDS, n_tags=3)
-    squared = loop._loss(plan.loss, learn, net)
-    truth = torch.from_numpy(learn.truth.tracks())
+    recipe = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
+    net = recipe.net.build(n_mels=BANDS, n_tags=3)
+    squared = loop._loss(recipe.loss, learn, net)
+    truth = torch.from_numpy(learn.targets.per_track())
     begun = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
     np.testing.assert_allclose(begun, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
     assert float(squared(truth.mean(dim=0).expand_as(truth), truth)) == pytest.approx(95 / 96, rel=1e-4)
     heard: list[Epoch] = []
-    net = train(plan, tmp_path, learn=learn, judge=judge, report=heard.append)
+    net = train(recipe, tmp_path, learn=learn, judge=judge, report=heard.append)
     assert heard[-1].best > 0.7, "rank correlation with the teacher"
     assert heard[-1].loss < 0.5
-    scores = validation.predict(plan, net, judge, VOCABULARY)
-    np.testing.assert_allclose(np.log(scores / (1 - scores)).mean(axis=0), judge.truth.tracks().mean(axis=0), atol=1.0)
+    scores = validation.predict(recipe, net, judge, VOCABULARY)
+    np.testing.assert_allclose(
+        np.log(scores / (1 - scores)).mean(axis=0), judge.targets.per_track().mean(axis=0), atol=1.0
+    )
 
 
 def test_windows_have_truth_of_their_own(tmp_path):
-    windows = tuple(np.stack([row, 1 - row]) for row in LEARN.truth.tracks())
-    learn = ClipDataset(LEARN.mels, WindowTruth(windows, step=20.0))
-    plan = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
+    windows = tuple(np.stack([row, 1 - row]) for row in LEARN.targets.per_track())
+    learn = ClipDataset(LEARN.mels, WindowTargets(windows, step=20.0))
+    recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
     heard: list[Epoch] = []
-    train(plan, tmp_path, learn=learn, report=heard.append)
+    train(recipe, tmp_path, learn=learn, report=heard.append)
     assert np.isfinite(heard[0].loss)
 
 
 def test_the_loss_weighs_present_tags(tmp_path):
-    net = PLAN.net.build(n_mels=BANDS, n_tags=3)
+    net = RECIPE.net.build(n_mels=BANDS, n_tags=3)
     weighted = loop._loss(LossConfig(pos_weight=7.0), LEARN, net)
     zero, one = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(weighted(zero, one)) == pytest.approx(7 * float(weighted(zero, zero)))
@@ -235,8 +235,8 @@ def test_the_best_epoch_is_kept(tmp_path):
         heard.append(epoch)
         kept[epoch.epoch] = last_weights(tmp_path)
 
-    plan = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=5, decay=0, final=0, peak=3e-2))
-    net = train(plan, tmp_path, report=report)
+    recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=5, decay=0, final=0, peak=3e-2))
+    net = train(recipe, tmp_path, report=report)
     best = max(heard, key=lambda each: (each.score or 0, -each.epoch))
     assert best.epoch < 5, "too high a rate does not end with its best epoch"
     assert [each.best for each in heard] == list(np.maximum.accumulate([each.score or 0 for each in heard]))
@@ -247,8 +247,8 @@ def test_the_best_epoch_is_kept(tmp_path):
 
 def test_only_some_epochs_are_judged_but_always_the_last(tmp_path):
     heard: list[Epoch] = []
-    plan = replace(SHORT, validate_every=2, schedule=replace(SHORT.schedule, constant=5))
-    train(plan, tmp_path, report=heard.append)
+    recipe = replace(SHORT, validate_every=2, schedule=replace(SHORT.schedule, constant=5))
+    train(recipe, tmp_path, report=heard.append)
     assert [each.score is not None for each in heard] == [False, True, False, True, True]
     assert heard[0].best is None
     lines = (tmp_path / loop.LOG).read_text()
@@ -296,9 +296,9 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
         torch.testing.assert_close(mean[name], wanted, atol=1e-7, rtol=1e-5)
     assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
-    loop.load(net, tmp_path / "swa-3.safetensors")
+    loop.load_weights(net, tmp_path / "swa-3.safetensors")
     assert Validator(SHORT, JUDGE, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
-    assert list(loop.snapshots(SHORT, tmp_path).items()) == [
+    assert list(loop.snapshot_paths(SHORT, tmp_path).items()) == [
         (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
     ]
 
@@ -413,7 +413,7 @@ def test_a_run_of_another_recipe_is_refused(tmp_path, finished):
 def test_a_run_of_another_vocabulary_is_refused(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
     with pytest.raises(RunError, match="run of another vocabulary"):
-        loop.train(SHORT, LEARN, JUDGE, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
+        loop.fit(SHORT, LEARN, JUDGE, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
 
 
 def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
@@ -423,9 +423,9 @@ def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
-    plan = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
+    recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
     with pytest.raises(RunError, match=r"diverged in epoch 2: .* lower schedule\.peak"):
-        train(plan, tmp_path)
+        train(recipe, tmp_path)
     assert [line["epoch"] for line in log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
 
@@ -449,30 +449,30 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
 def test_truth_outside_0_and_1_is_refused(tmp_path, wrong):
-    rows = LEARN.truth.tracks().copy()
+    rows = LEARN.targets.per_track().copy()
     rows[3, 1] = wrong
     with pytest.raises(ConfigError, match=r"truth outside 0 … 1 came; .* set loss\.kind=logits"):
-        train(SHORT, tmp_path, learn=ClipDataset(LEARN.mels, TrackTruth(rows)))
+        train(SHORT, tmp_path, learn=ClipDataset(LEARN.mels, TrackTargets(rows)))
 
 
 def test_a_clip_too_short_for_the_network_is_refused(tmp_path):
-    plan = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
-    assert plan.clip_frames == 16
+    recipe = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
+    assert recipe.clip_frames == 16
     with pytest.raises(ConfigError, match=r"clips of 16 frames came, .* wants 17"):
-        train(plan, tmp_path)
+        train(recipe, tmp_path)
 
 
 def test_a_band_that_never_changes_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="some band never changes"):
-        loop.train(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
+        loop.fit(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, finished):
     other = CPResNetConfig(width=8).build(n_mels=BANDS, n_tags=3)
     with pytest.raises(RunError, match="does not hold the weights of this network"):
-        loop.load(other, finished / loop.BEST)
+        loop.load_weights(other, finished / loop.BEST)
     with pytest.raises(RunError, match="does not hold the weights"):
-        loop.load(other, tmp_path / "missing")
+        loop.load_weights(other, tmp_path / "missing")
 
 
 # ---------------------------------------------------------------- the optimiser

@@ -141,7 +141,7 @@ def test_a_mel_in_pieces_is_the_mel(tmp_path, music, tracks):
     kept = MelCache(tmp_path, CONFIG, music)
     list(kept.extract(tracks[:1]))
     stored = kept.open(tracks[0])
-    found = list(mel_cache.pieces(stored, frames=7))
+    found = list(mel_cache.blocks(stored, frames=7))
     assert all(piece.dtype == np.float32 and piece.flags.c_contiguous for piece in found)
     assert [piece.shape[1] for piece in found[:-1]] == [7] * (len(found) - 1)
     np.testing.assert_array_equal(np.concatenate(found, axis=1), stored.T.astype(np.float32))
@@ -387,7 +387,7 @@ def test_a_cache_of_10_000_tracks_is_checked_without_reading_audio(tmp_path, mon
         (music / each.path).write_text(each.path)
         found = digests.compute(music / each.path)
         kept._digests.add(music / each.path, found)
-        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
+        arrays.write_array(mel_cache.entry_path(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
     kept._digests.save()
 
     def refuse(path: Path) -> None:
@@ -470,7 +470,7 @@ def keep(kept: MelCache, mels: dict[str, np.ndarray]) -> list[Track]:
         (music / path).write_text(path)
         found = digests.compute(music / path)
         kept._digests.add(music / path, found)
-        arrays.write_array(mel_cache.entry(kept.folder, found.sha256), stored.astype(np.float16))
+        arrays.write_array(mel_cache.entry_path(kept.folder, found.sha256), stored.astype(np.float16))
     kept._digests.save()
     return [track(path) for path in mels]
 

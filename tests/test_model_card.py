@@ -16,7 +16,7 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import calibration_fit, metrics, threshold_selection
-from moodfield.training import export, loop, recipe, run_folder
+from moodfield.training import export, loop, run_folder
 from moodfield.training.recipe import Recipe
 
 # ---------------------------------------------------------------- what a teacher's scores mean
@@ -33,7 +33,9 @@ def published(folder: Path) -> tuple[Path, np.ndarray]:
             "\t".join([f"track_{n}", f"artist_{n // 4}", "album", f"{n}.mp3", "60", *np.array(names)[row]])
             for n, row in enumerate(truth)
         ]
-        (folder / f"{mtg_jamendo.MOODS}{part}.tsv").write_text("\n".join(["\t".join(mtg_jamendo.HEADER), *rows]) + "\n")
+        (folder / f"{mtg_jamendo.MOODTHEME}{part}.tsv").write_text(
+            "\n".join(["\t".join(mtg_jamendo.HEADER), *rows]) + "\n"
+        )
     np.save(folder / "said.npy", calibration.sigmoid(2 * logits + 1))
     return folder / "said.npy", logits
 
@@ -46,7 +48,7 @@ def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
     predictions, logits = published(tmp_path)
     judged = model_card.calibrate_teacher(predictions, tmp_path)
-    train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODS}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
+    train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODTHEME}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
     np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
     np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
     assert np.abs(judged.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
@@ -306,8 +308,8 @@ def test_the_terms_of_the_bundled_model_are_those_of_its_card():
 def test_cost_is_what_the_logs_of_runs_say(tmp_path):
     for name, seconds in (("one", (3600.0, 1800.0)), ("two", (5400.0,))):
         (tmp_path / name).mkdir()
-        (tmp_path / name / run_folder.RECIPE).write_text(recipe.dumps(Recipe()))
-        lines = (vars(loop.Epoch(1, 1e-3, 1.0, processor_seconds=each)) for each in seconds)
+        (tmp_path / name / run_folder.RECIPE).write_text(Recipe().to_json())
+        lines = (vars(loop.Epoch(1, 1e-3, 1.0, cpu_seconds=each)) for each in seconds)
         (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert model_card.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
     assert model_card.cost([tmp_path / "one", tmp_path / "two"]).startswith("3.0 core-hours of training, 2 runs;")

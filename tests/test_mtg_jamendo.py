@@ -1,5 +1,6 @@
-"""The index is read as it was published, and a file that cannot be right is refused with all its faults."""
+"""The MTG-Jamendo index: tracks, truth, faults, paths, checksums, folders."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,11 @@ def refusal(path: Path, **more: object) -> str:
 # ---------------------------------------------------------------- read
 
 
-def test_an_index_is_read_in_the_order_of_its_file(tmp_path):
+def test_read_keeps_order_of_file(tmp_path):
     split = mtg_jamendo.read(index(tmp_path, *LINES))
     assert split.tracks[0] == Track("track_0000002", "02/2.mp3", 200.5, ("sad", "dark"), "artist_1")
     assert [track.id for track in split.tracks] == ["track_0000002", "track_0000001", "track_0000003"]
-    assert split.tracks[2].tags == ("dark",)  # said twice, meant once
+    assert split.tracks[2].tags == ("dark",)  # listed twice
     assert split.vocabulary == ("dark", "happy", "sad")
     np.testing.assert_array_equal(split.truth, [[True, False, True], [False, True, False], [True, False, False]])
     assert split.truth.dtype == bool
@@ -51,13 +52,13 @@ def test_an_index_is_read_in_the_order_of_its_file(tmp_path):
     assert [track.artist for track in split.tracks] == ["artist_1", "artist_1", "artist_2"]
 
 
-def test_a_vocabulary_may_be_given_in_its_own_order(tmp_path):
+def test_read_with_given_vocabulary(tmp_path):
     split = mtg_jamendo.read(str(index(tmp_path, *LINES)), vocabulary=["sad", "mood/theme---happy", "epic", "dark"])
     assert split.vocabulary == ("sad", "happy", "epic", "dark")
     np.testing.assert_array_equal(split.truth.astype(int), [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
-def test_line_ends_of_other_systems_and_tracks_without_tags_are_read(tmp_path):
+def test_windows_line_ends_and_untagged_tracks(tmp_path):
     path = tmp_path / "index.tsv"
     path.write_bytes("\r\n".join([HEADER, *LINES, line("track_4", "4.mp3", "60", "")]).encode())
     split = mtg_jamendo.read(path)
@@ -66,7 +67,7 @@ def test_line_ends_of_other_systems_and_tracks_without_tags_are_read(tmp_path):
     assert not split.truth[3].any()
 
 
-def test_some_of_the_tracks_are_a_split_too(tmp_path):
+def test_take_selects_rows(tmp_path):
     split = mtg_jamendo.read(index(tmp_path, *LINES))
     taken = split.take([2, 0])
     assert taken.tracks == (split.tracks[2], split.tracks[0])
@@ -76,7 +77,7 @@ def test_some_of_the_tracks_are_a_split_too(tmp_path):
     assert split.take(np.flatnonzero(split.truth[:, 0]).tolist()).truth.shape == (2, 3)
 
 
-def test_a_mark_at_the_beginning_is_no_letter_and_odd_letters_end_no_line(tmp_path):
+def test_byte_order_mark_and_unicode_line_separators(tmp_path):
     path = index(tmp_path, line("track_1", "a\u2028b\x85c.mp3", "60", "x\x0by"))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     [track] = mtg_jamendo.read(path).tracks
@@ -86,7 +87,7 @@ def test_a_mark_at_the_beginning_is_no_letter_and_odd_letters_end_no_line(tmp_pa
 # ---------------------------------------------------------------- refused
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_message_lists_all_faults(tmp_path):
     path = index(
         tmp_path,
         LINES[0],
@@ -100,70 +101,66 @@ def test_all_faults_are_told_at_once(tmp_path):
         line("track_10", "a/../../x.mp3", "nan"),
     )
     message = refusal(path, vocabulary=["happy", "sad", "dark"])
-    assert message.startswith(f"{path} cannot be used: ")
-    assert message.split("cannot be used: ")[1].split("; ") == [
-        "line 3 has 2 columns, 5 and one for every tag are wanted",
-        "line 4: track track_0000002 comes twice",
-        "line 5: path '../x.mp3' leaves the folder of the dataset",
-        "line 6: path '/x.mp3' leaves the folder of the dataset",
-        "line 7: duration 'long' is not a number of seconds",
-        "line 8: a tag has no name",
-        "line 10: duration 'nan' is not a number of seconds",
-        "line 10: path 'a/../../x.mp3' leaves the folder of the dataset",
-        "tags that are not in the vocabulary: angry, epic",
-    ]
+    faults = message.removeprefix(f"{path} cannot be used: ").split("; ")
+    expected = [
+        ("line 3", "columns"), ("line 4", "track_0000002"), ("line 5", "'../x.mp3'"), ("line 6", "'/x.mp3'"),
+        ("line 7", "'long'"), ("line 8", "tag"), ("line 10", "'nan'"), ("line 10", "'a/../../x.mp3'"),
+        ("", "angry, epic"),
+    ]  # fmt: skip
+    for fault, (line_number, token) in zip(faults, expected, strict=True):
+        assert fault.startswith(line_number)
+        assert token in fault
 
 
 @pytest.mark.parametrize("seconds", ["-1", "inf", "", "1:30"])
-def test_a_duration_is_a_number_of_seconds(tmp_path, seconds):
+def test_invalid_duration_raises(tmp_path, seconds):
     assert f"line 2: duration {seconds!r} is not" in refusal(index(tmp_path, line(seconds=seconds)))
 
 
-def test_of_very_many_faults_the_first_are_told_and_the_rest_counted(tmp_path):
+def test_long_list_of_faults_is_shortened(tmp_path):
     message = refusal(index(tmp_path, *["x"] * 50))
     assert message.count("columns") == 20
     assert message.endswith("; and 31 more faults")  # 50 lines, and that there are no tracks
 
 
 @pytest.mark.parametrize("header", ["", "track\tpath", HEADER.replace("\t", ","), LINES[0]])
-def test_a_file_without_the_header_is_refused(tmp_path, header):
+def test_wrong_header_raises(tmp_path, header):
     message = refusal(index(tmp_path, *LINES, header=header))
-    assert message.endswith("does not begin with the header TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS, "
-                            "separated by tabs")  # fmt: skip
+    assert "TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS" in message
 
 
-def test_an_empty_file_and_one_without_tracks_are_refused(tmp_path):
+def test_empty_index_raises(tmp_path):
     (tmp_path / "empty.tsv").write_text("")
-    assert "does not begin with the header" in refusal(tmp_path / "empty.tsv")
+    assert "header" in refusal(tmp_path / "empty.tsv")
     assert "it lists no tracks" in refusal(index(tmp_path))
 
 
-def test_what_is_no_text_file_is_refused(tmp_path):
+def test_binary_file_raises(tmp_path):
     (tmp_path / "noise.tsv").write_bytes(bytes(range(256)))
     for path in (tmp_path / "noise.tsv", tmp_path, tmp_path / "none.tsv"):
-        assert refusal(path).startswith(f"{path} cannot be read as a text file: ")
+        assert "text file" in refusal(path)
 
 
-def test_a_vocabulary_without_tags_is_refused(tmp_path):
+def test_empty_vocabulary_raises(tmp_path):
     assert "it has no tags" in refusal(index(tmp_path, *LINES), vocabulary=[])
 
 
 # ---------------------------------------------------------------- vocabularies
 
 
-def test_a_list_of_tags_is_read_in_its_order(tmp_path):
+def test_read_vocabulary_keeps_order(tmp_path):
     (tmp_path / "tags.txt").write_text("mood/theme---sad\n\nhappy\n  dark \n")
     assert mtg_jamendo.read_vocabulary(tmp_path / "tags.txt") == ("sad", "happy", "dark")
 
 
-def test_a_list_that_is_none_is_refused(tmp_path):
+def test_invalid_tag_list_raises(tmp_path):
     (tmp_path / "tags.txt").write_text("happy\nsad\nmood---happy\n")
     with pytest.raises(DatasetError, match="'happy' comes 2 times"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
     (tmp_path / "tags.txt").write_text("\n\n")
     with pytest.raises(DatasetError, match="it has no tags"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
-    with pytest.raises(DatasetError, match="cannot be read as a text file"):
+    with pytest.raises(DatasetError, match="text file"):
         mtg_jamendo.read_vocabulary(tmp_path / "none.txt")
 
 
@@ -171,14 +168,14 @@ def test_a_list_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("there", ["24/3524.mp3", "24/3524.low.mp3", "audios/24/3524.mp3", "audios/24/3524.low.mp3"])
-def test_a_track_is_found_in_either_bitrate_here_or_in_the_layout_of_mirdata(tmp_path, there):
+def test_locate_in_both_bitrates_and_layouts(tmp_path, there):
     assert mtg_jamendo.locate(tmp_path, "24/3524.mp3") == tmp_path / "24/3524.mp3"  # nowhere
     (tmp_path / there).parent.mkdir(parents=True)
     (tmp_path / there).write_bytes(b"")
     assert mtg_jamendo.locate(str(tmp_path), "24/3524.mp3") == tmp_path / there
 
 
-def test_the_file_that_the_index_names_goes_before_others(tmp_path):
+def test_locate_prefers_path_of_index(tmp_path):
     for path in ("a.low.ogg", "audios/a.ogg", "a.ogg"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(b"")
@@ -186,44 +183,43 @@ def test_the_file_that_the_index_names_goes_before_others(tmp_path):
 
 
 @given(st.text(max_size=20))
-def test_any_path_can_be_looked_for(path):
+def test_locate_any_path(path):
     assert mtg_jamendo.locate("/nowhere", path) == Path("/nowhere", path)
-    assert isinstance(mtg_jamendo.sum_of(path, {"x": "y"}), str | None)
+    assert isinstance(mtg_jamendo.checksum_of(path, {"x": "y"}), str | None)
 
 
-def test_what_is_wrong_with_lines_comes_with_the_tracks_that_are_right(tmp_path):
+def test_parse_returns_tracks_and_faults(tmp_path):
     path = index(tmp_path, LINES[0], "x", line("track_9", "9.mp3", "long", "mood/theme---angry"))
-    tracks, faults = mtg_jamendo.scan(path)
+    tracks, faults = mtg_jamendo.parse(path)
     assert [track.tags for track in tracks] == [("sad", "dark"), ("angry",)]
-    assert faults == ["line 3 has 1 columns, 5 and one for every tag are wanted",
-                      "line 4: duration 'long' is not a number of seconds"]  # fmt: skip
+    assert len(faults) == 2
+    assert "line 3" in faults[0]
+    assert "line 4" in faults[1]
 
 
 A, B = "a" * 64, "0123456789abcdef" * 4
 
 
-def test_a_list_of_checksums_is_read_as_the_dataset_and_as_sha256sum_write_it(tmp_path):
+def test_read_checksums_of_both_formats(tmp_path):
     (tmp_path / "sums.txt").write_text(f"{A} 02/2.low.mp3\n{B}  1.mp3\n{A} *with space.mp3\n{A} 02/2.low.mp3\n")
-    sums = mtg_jamendo.read_sums(tmp_path / "sums.txt")
+    sums = mtg_jamendo.read_checksums(tmp_path / "sums.txt")
     assert sums == {"02/2.low.mp3": A, "1.mp3": B, "with space.mp3": A}
     assert next(iter(sums)) == "02/2.low.mp3"
-    assert mtg_jamendo.sum_of("02/2.mp3", sums) == A
-    assert mtg_jamendo.sum_of("1.mp3", sums) == B
-    assert mtg_jamendo.sum_of("3.mp3", sums) is None
+    assert mtg_jamendo.checksum_of("02/2.mp3", sums) == A
+    assert mtg_jamendo.checksum_of("1.mp3", sums) == B
+    assert mtg_jamendo.checksum_of("3.mp3", sums) is None
 
 
-def test_a_list_of_checksums_that_is_none_is_refused_with_all_its_faults(tmp_path):
+def test_invalid_list_of_checksums_raises_all_faults(tmp_path):
     (tmp_path / "sums.txt").write_text(f"{A} a\n{A[1:]} b\n{A}\n{A.upper()} c\n{B} a\n\n")
     with pytest.raises(DatasetError) as caught:
-        mtg_jamendo.read_sums(tmp_path / "sums.txt")
-    assert str(caught.value).split("checksums: ")[1].split("; ") == [
-        *(f"line {number} is not a SHA-256 and a path" for number in (2, 3, 4)),
-        "line 5: a comes with two checksums",
-        "line 6 is not a SHA-256 and a path",
-    ]
+        mtg_jamendo.read_checksums(tmp_path / "sums.txt")
+    faults = str(caught.value).split("checksums: ")[1].split("; ")
+    assert [re.match(r"line (\d)", fault)[1] for fault in faults] == ["2", "3", "4", "5", "6"]
+    assert "two checksums" in faults[3]
     (tmp_path / "sums.txt").write_text("")
     with pytest.raises(DatasetError, match="it is empty"):
-        mtg_jamendo.read_sums(tmp_path / "sums.txt")
+        mtg_jamendo.read_checksums(tmp_path / "sums.txt")
 
 
 # ---------------------------------------------------------------- as published
@@ -236,7 +232,7 @@ def official(data: Path) -> dict[str, Split]:
 
 
 @pytest.mark.golden
-def test_the_official_split_is_read_as_published(official):
+def test_official_split(official):
     assert {name: len(split.tracks) for name, split in official.items()} == {
         "train": 9_949, "validation": 3_802, "test": 4_231,
     }  # fmt: skip
@@ -248,13 +244,13 @@ def test_the_official_split_is_read_as_published(official):
 
 
 @pytest.mark.golden
-def test_the_truth_of_the_test_split_is_the_organisers(official, data):
+def test_truth_equals_published_truth(official, data):
     truth = np.load(data / "mediaeval2019" / "groundtruth.npy", allow_pickle=False)
     np.testing.assert_array_equal(official["test"].truth, truth)
 
 
 @pytest.mark.golden
-def test_the_prior_is_that_of_the_organisers_popularity_baseline(official, data):
+def test_priors_equal_popularity_baseline(official, data):
     """Their popular baseline scores every track alike, so its PR-AUC is the share of tracks that have a tag."""
     published = (data / "mediaeval2019" / "baseline.tsv").read_text().splitlines()
     macro = float(next(row for row in published if row.startswith("popular")).split("\t")[1])
@@ -263,7 +259,7 @@ def test_the_prior_is_that_of_the_organisers_popularity_baseline(official, data)
 
 
 @pytest.mark.golden
-def test_emotify_is_read_with_its_own_vocabulary(data):
+def test_emotify_has_its_own_vocabulary(data):
     vocabulary = mtg_jamendo.read_vocabulary(data / "emotify" / "tags.txt")
     assert vocabulary == tuple(sorted(vocabulary))
     assert len(vocabulary) == 9
@@ -298,7 +294,7 @@ def ids(split: Split) -> list[str]:
     return [track.id for track in split.tracks]
 
 
-def test_a_dataset_is_found_in_a_folder(tmp_path):
+def test_find_dataset_in_folder(tmp_path):
     dataset(tmp_path, "mine", train=3, validation=2, test=4)
     (tmp_path / "tags.txt").write_text("mood/theme---sad\nmood/theme---happy\n")
     with_audio(tmp_path / "audio-low", ".low.mp3")
@@ -315,14 +311,14 @@ def test_a_dataset_is_found_in_a_folder(tmp_path):
     assert mtg_jamendo.find(tmp_path, audio=tmp_path / "audio-low").audio == tmp_path / "audio-low"
 
 
-def test_of_several_datasets_none_is_guessed(tmp_path):
+def test_find_raises_for_several_datasets(tmp_path):
     for name in ("zebra", "apple"):
         dataset(tmp_path, name, train=1, validation=1, test=1)
-    with pytest.raises(DatasetError, match=r"2 are: apple-train\.tsv, zebra-train\.tsv; name a folder with one"):
+    with pytest.raises(DatasetError, match=r"apple-train\.tsv, zebra-train\.tsv"):
         mtg_jamendo.find(tmp_path)
 
 
-def test_of_a_clone_the_moods_and_themes_are_meant(tmp_path):
+def test_find_moods_and_themes_in_clone(tmp_path):
     place = tmp_path / "data" / "splits" / "split-0"
     for name in ("autotagging", "autotagging_genre", "autotagging_moodtheme"):
         dataset(place, name, train=2, validation=1, test=1)
@@ -334,27 +330,27 @@ def test_of_a_clone_the_moods_and_themes_are_meant(tmp_path):
     assert (found.name, found.train.vocabulary) == ("autotagging_moodtheme", ("happy", "sad"))
 
 
-def test_without_a_test_split_nothing_is_judged_by_what_chose_it(tmp_path):
+def test_validation_split_is_taken_from_training_without_test_split(tmp_path):
     with_audio(dataset(tmp_path, "two", train=11, validation=3))
     found = mtg_jamendo.find(tmp_path)
     assert ids(found.test) == ["validation_0", "validation_1", "validation_2"]
     assert ids(found.validation) == ["train_2", "train_7"]
     assert sorted(ids(found.train) + ids(found.validation)) == sorted(f"train_{row}" for row in range(11))
-    assert "no two-test.tsv: the validation tracks are the test" in found.note
+    assert "two-test.tsv" in found.note
 
 
-def test_a_folder_without_a_dataset_or_audio_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"such as NAME-train\.tsv is wanted in .*; none is"):
+def test_find_raises_without_dataset_or_audio(tmp_path):
+    with pytest.raises(DatasetError, match=r"NAME-train\.tsv"):
         mtg_jamendo.find(tmp_path)
     dataset(tmp_path, "mine", train=1, validation=1, test=1)
-    with pytest.raises(DatasetError, match=r"no training track is in .*audio.*name the audio's folder"):
+    with pytest.raises(DatasetError, match="no training track has an audio file"):
         mtg_jamendo.find(tmp_path)
-    with pytest.raises(DatasetError, match=r"no training track is in .*elsewhere"):
+    with pytest.raises(DatasetError, match="elsewhere"):
         mtg_jamendo.find(tmp_path, audio=tmp_path / "elsewhere")
 
 
 @pytest.mark.golden
-def test_published_datasets_are_found(data, tmp_path):
+def test_find_published_datasets(data, tmp_path):
     with_audio(tmp_path)
     (tmp_path / "48").mkdir()
     (tmp_path / "48" / "948.low.mp3").touch()
@@ -372,12 +368,12 @@ def test_published_datasets_are_found(data, tmp_path):
     ["../a.mp3", "a/../../b.mp3", "/a.mp3", "..", "", ".", "a/", "..\\a.mp3", "a\\..\\..\\b.mp3", "C:\\a.mp3",
      "C:a.mp3", "c:/a.mp3", "\\\\server\\share\\a.mp3", "\\a.mp3", "//a.mp3", "a\0b.mp3"],
 )  # fmt: skip
-def test_a_path_that_leaves_its_folder_on_any_system_is_known(path):
+def test_unsafe_paths(path):
     assert mtg_jamendo.leaves_folder(path)
 
 
 @pytest.mark.parametrize(
     "path", ["a.mp3", "00/1.mp3", "a/b/c.flac", "./a.mp3", "a..b.mp3", "...mp3", "1: a.mp3", "AC\\DC.mp3", "ü ö.mp3"]
 )
-def test_a_path_of_a_file_below_its_folder_is_allowed(path):
+def test_safe_paths(path):
     assert not mtg_jamendo.leaves_folder(path)

@@ -1,4 +1,4 @@
-"""Tars of music: tracks whole and right, nothing beside them, whatever tars hold and whenever it is stopped."""
+"""Download and extraction of tars: complete and right tracks, unsafe tars, interruptions."""
 
 import hashlib
 import io
@@ -22,11 +22,11 @@ from moodfield.datasets import mtg_jamendo, mtg_jamendo_download
 from moodfield.datasets.download import RetryPolicy
 from moodfield.datasets.mtg_jamendo_download import AudioQuality
 from moodfield.errors import ConfigError, DatasetError, DownloadError, MoodfieldError, UnknownNameError
-from servers import Manner, Server, serving
+from servers import Behavior, Server, serve
 
 TRACKS = {f"{folder:02}/{100 * number + folder}.low.mp3": np.random.default_rng(folder + number).bytes(40_000 + number)
           for folder in range(3) for number in range(4)}  # fmt: skip
-QUICK = RetryPolicy(tries=2, pause=0.0, silence=5.0)
+QUICK = RetryPolicy(attempts=2, pause=0.0, timeout=5.0)
 
 
 def sha256(content: bytes) -> str:
@@ -83,12 +83,12 @@ def at(name: str) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving(**{at(name): content for name, content in TARS.items()}) as state:
+    with serve(**{at(name): content for name, content in TARS.items()}) as state:
         yield state
 
 
 def fetch(to: Path, clone: Path | None, *servers: Server, **more: object) -> dict[str, int | MoodfieldError]:
-    given = {"lists": clone, "mirrors": [each.address for each in servers], "patience": QUICK} | more
+    given = {"lists": clone, "mirrors": [each.url for each in servers], "retry": QUICK} | more
     return dict(mtg_jamendo_download.fetch(to, **given))
 
 
@@ -101,56 +101,56 @@ def music(to: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------- fetched and unpacked
 
 
-def test_all_music_comes_with_its_lists_and_is_remembered(tmp_path, clone, server):
+def test_download_of_audio_and_lists(tmp_path, clone, server):
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
     assert music(tmp_path / "to") == TRACKS
-    sums = mtg_jamendo.read_sums(tmp_path / "to" / "autotagging_moodtheme_audio-low_sha256_tracks.txt")
+    sums = mtg_jamendo.read_checksums(tmp_path / "to" / "autotagging_moodtheme_audio-low_sha256_tracks.txt")
     assert sums == {path: sha256(content) for path, content in TRACKS.items()}
     assert mtg_jamendo.read_vocabulary(tmp_path / "to" / "moodtheme_split.txt") == ("happy",)
-    server.asked.clear()
+    server.requests.clear()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_some_of_the_tars_may_do_and_the_rest_may_come_later(tmp_path, clone, server):
-    assert fetch(tmp_path / "to", clone, server, parts=2, keep_tars=True) == dict.fromkeys(NAMES[:2], 4)
+def test_first_tars_only_then_the_rest(tmp_path, clone, server):
+    assert fetch(tmp_path / "to", clone, server, n_tars=2, keep_tars=True) == dict.fromkeys(NAMES[:2], 4)
     kept = {f"tars/{name}": TARS[name] for name in NAMES[:2]}
     assert music(tmp_path / "to") == {p: c for p, c in TRACKS.items() if not p.startswith("02/")} | kept
     fetch(tmp_path / "to", clone, server)
-    assert [asked.path for asked in server.asked[2:]] == [at(NAMES[2])]
+    assert [request.path for request in server.requests[2:]] == [at(NAMES[2])]
 
 
-def test_a_track_that_went_missing_is_noticed_and_comes_again(tmp_path, clone, server):
+def test_missing_or_cut_track_is_downloaded_again(tmp_path, clone, server):
     fetch(tmp_path / "to", clone, server)
     (tmp_path / "to" / "01" / "101.low.mp3").unlink()
     (tmp_path / "to" / "02" / "102.low.mp3").write_bytes(b"cut")
-    server.asked.clear()
+    server.requests.clear()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
-    assert sorted(asked.path for asked in server.asked) == [at(name) for name in NAMES[1:]]
+    assert sorted(request.path for request in server.requests) == [at(name) for name in NAMES[1:]]
     assert music(tmp_path / "to") == TRACKS
 
 
 @pytest.mark.parametrize("memory", ["", "[]", "{}", '{"sha256": "other", "files": {}}', '{"files": 3}', "\x00"])
-def test_what_is_remembered_badly_is_not_believed(tmp_path, clone, server, memory):
-    fetch(tmp_path / "to", clone, server, parts=1)
+def test_damaged_record_is_ignored(tmp_path, clone, server, memory):
+    fetch(tmp_path / "to", clone, server, n_tars=1)
     (tmp_path / "to" / "tars" / f"{NAMES[0]}.json").write_text(memory)
-    server.asked.clear()
-    assert fetch(tmp_path / "to", clone, server, parts=1) == {NAMES[0]: 4}
-    assert len(server.asked) == 1
+    server.requests.clear()
+    assert fetch(tmp_path / "to", clone, server, n_tars=1) == {NAMES[0]: 4}
+    assert len(server.requests) == 1
 
 
-def test_a_tar_that_is_there_is_not_fetched(tmp_path, clone, server):
+def test_existing_tar_is_used_if_its_checksum_is_right(tmp_path, clone, server):
     (tmp_path / "to" / "tars").mkdir(parents=True)
     (tmp_path / "to" / "tars" / NAMES[0]).write_bytes(TARS[NAMES[0]])
     (tmp_path / "to" / "tars" / NAMES[1]).write_bytes(TARS[NAMES[0]])  # but not that of another
     fetch(tmp_path / "to", clone, server)
-    assert sorted(asked.path for asked in server.asked) == [at(name) for name in NAMES[1:]]
+    assert sorted(request.path for request in server.requests) == [at(name) for name in NAMES[1:]]
     assert music(tmp_path / "to") == TRACKS
 
 
-@pytest.mark.parametrize("manner", [Manner(flip=1_000), Manner(code=404), Manner(code=503)])
-def test_one_bad_tar_stops_no_other(tmp_path, clone, server, manner):
-    server.always[at(NAMES[1])] = manner
+@pytest.mark.parametrize("behavior", [Behavior(flip=1_000), Behavior(code=404), Behavior(code=503)])
+def test_failed_tar_does_not_stop_others(tmp_path, clone, server, behavior):
+    server.always[at(NAMES[1])] = behavior
     found = fetch(tmp_path / "to", clone, server)
     assert isinstance(found.pop(NAMES[1]), DownloadError)
     assert found == {NAMES[0]: 4, NAMES[2]: 4}
@@ -160,41 +160,39 @@ def test_one_bad_tar_stops_no_other(tmp_path, clone, server, manner):
     assert music(tmp_path / "to") == TRACKS
 
 
-def test_the_second_mirror_helps(tmp_path, clone, server):
-    with serving() as empty:
+def test_second_mirror(tmp_path, clone, server):
+    with serve() as empty:
         assert fetch(tmp_path / "to", clone, empty, server) == dict.fromkeys(NAMES, 4)
 
 
-def test_progress_is_told_for_every_tar(tmp_path, clone, server):
+def test_progress_of_every_tar(tmp_path, clone, server):
     seen: dict[str, list[tuple[int, int | None]]] = {name: [] for name in NAMES}
-    fetch(tmp_path / "to", clone, server, told=lambda name, done, total: seen[name].append((done, total)))
+    fetch(tmp_path / "to", clone, server, progress=lambda name, done, total: seen[name].append((done, total)))
     assert {name: each[-1] for name, each in seen.items()} == {n: (len(c), len(c)) for n, c in TARS.items()}
 
 
-def test_so_many_tars_are_under_way_at_a_time(tmp_path, clone, server):
+def test_jobs_limits_concurrent_tars(tmp_path, clone, server):
     for name in NAMES:
-        server.always[at(name)] = Manner(stall=0.15)
+        server.always[at(name)] = Behavior(stall=0.15)
     first: list[str] = []
-    fetch(tmp_path / "to", clone, server, jobs=1, told=lambda name, *_: first.append(name))
+    fetch(tmp_path / "to", clone, server, jobs=1, progress=lambda name, *_: first.append(name))
     assert list(dict.fromkeys(first)) == NAMES
     assert first == sorted(first)
 
 
-def test_whoever_has_seen_enough_can_stop_and_go_on(tmp_path, clone, server):
+def test_closed_iterator_stops_retries(tmp_path, clone, server):
     """A server that is busy is not asked again once nobody wants the rest any more, and nobody waits for it."""
-    server.always[at(NAMES[1])] = Manner(code=503)
-    patience = RetryPolicy(tries=6, pause=0.5)
-    coming = mtg_jamendo_download.fetch(
-        tmp_path / "to", lists=clone, mirrors=[server.address], jobs=1, patience=patience
-    )
+    server.always[at(NAMES[1])] = Behavior(code=503)
+    retry = RetryPolicy(attempts=6, pause=0.5)
+    coming = mtg_jamendo_download.fetch(tmp_path / "to", lists=clone, mirrors=[server.url], jobs=1, retry=retry)
     assert next(coming) == (NAMES[0], 4)
     coming.close()
-    assert len(server.asked) <= 3
+    assert len(server.requests) <= 3
     server.always.clear()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
 
 
-def test_what_is_under_way_stops_at_the_next_block(tmp_path, clone, server):
+def test_closed_iterator_stops_running_downloads(tmp_path, clone, server):
     gone = threading.Event()
 
     def told(name: str, *_: object) -> None:
@@ -202,7 +200,7 @@ def test_what_is_under_way_stops_at_the_next_block(tmp_path, clone, server):
             gone.wait(0.5)  # its first block came; meanwhile nobody wants the rest any more
 
     coming = mtg_jamendo_download.fetch(
-        tmp_path / "to", lists=clone, mirrors=[server.address], jobs=2, parts=2, told=told
+        tmp_path / "to", lists=clone, mirrors=[server.url], jobs=2, n_tars=2, progress=told
     )
     assert next(coming) == (NAMES[0], 4)
     coming.close()
@@ -210,60 +208,62 @@ def test_what_is_under_way_stops_at_the_next_block(tmp_path, clone, server):
     assert 0 < (tmp_path / "to" / "tars" / f"{NAMES[1]}.part").stat().st_size < len(TARS[NAMES[1]])
 
 
-def test_a_killed_process_goes_on_and_leaves_no_halves(tmp_path, clone, server):
+def test_resume_after_killed_process(tmp_path, clone, server):
     """Killed after some tracks of the second tar."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from moodfield import archive, files\n"
-        "write, seen = archive._extract, []\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from moodfield.datasets import mtg_jamendo_download as module\n"
+        "write, seen = module._extract, []\n"
         "def extract(packed, member, target, sum):\n"
         "    seen.append(member)\n"
         "    if len(seen) == 7:\n"
         "        target.with_name(f'{target.name}.{os.getpid()}.part').write_bytes(b'half')\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    write(packed, member, target, sum)\n"
-        "archive._extract = extract\n"
-        "list(archive.fetch(Path(sys.argv[1]), lists=Path(sys.argv[2]), mirrors=[sys.argv[3]], jobs=1))\n"
+        "module._extract = extract\n"
+        "list(module.fetch(Path(sys.argv[1]), lists=Path(sys.argv[2]), mirrors=[sys.argv[3]], jobs=1))\n"
     )
-    command = [sys.executable, "-c", code, tmp_path / "to", clone, server.address]
+    command = [sys.executable, "-c", code, tmp_path / "to", clone, server.url]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert len(list((tmp_path / "to").rglob("*.mp3"))) == 6
-    server.asked.clear()
+    server.requests.clear()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
     assert music(tmp_path / "to") == TRACKS
-    assert [asked.path for asked in server.asked] == [at(NAMES[2])]
+    assert [request.path for request in server.requests] == [at(NAMES[2])]
 
 
-def test_two_runs_in_one_folder_do_not_take_each_others_tars(tmp_path, clone, server, monkeypatch):
+def test_concurrent_run_in_the_same_folder_raises(tmp_path, clone, server, monkeypatch):
     """The second comes while the first unpacks: it refuses truly, and spoils nothing."""
     extract, second = mtg_jamendo_download._extract, []
 
     def slowly(packed: tarfile.TarFile, *what: object) -> None:
         monkeypatch.setattr(mtg_jamendo_download, "_extract", extract)
-        second.append(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
+        second.append(fetch(tmp_path / "to", clone, server, n_tars=1)[NAMES[0]])
         extract(packed, *what)
 
     monkeypatch.setattr(mtg_jamendo_download, "_extract", slowly)
-    assert fetch(tmp_path / "to", clone, server, parts=1) == {NAMES[0]: 4}
+    assert fetch(tmp_path / "to", clone, server, n_tars=1) == {NAMES[0]: 4}
     assert "is in use by process" in str(second[0])
     assert music(tmp_path / "to") == {path: content for path, content in TRACKS.items() if path.startswith("00/")}
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_tar_that_vanishes_is_not_said_to_want_room(tmp_path, clone, server, monkeypatch):
-    def gone(*_: object, on: object) -> None:
+def test_missing_tar_does_not_mention_disk_space(tmp_path, clone, server, monkeypatch):
+    def gone(*_: object, on_file: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(mtg_jamendo_download, "unpack", gone)
-    message = str(fetch(tmp_path / "to", clone, server, parts=1)[NAMES[0]])
-    assert message.endswith("No such file or directory; what is whole stays: mend that and try again")
+    message = str(fetch(tmp_path / "to", clone, server, n_tars=1)[NAMES[0]])
+    assert "No such file or directory" in message
+    assert "disk space" not in message
 
 
-def test_a_full_disk_is_said_of_every_tar_and_what_is_whole_stays(tmp_path, clone, server):
+def test_full_disk_keeps_complete_tracks(tmp_path, clone, server):
     (tmp_path / "to" / "tars").mkdir(parents=True)
     (tmp_path / "to" / "tars" / NAMES[0]).write_bytes(TARS[NAMES[0]])
     with files_up_to(40_002):  # no tar fits, of the first one three tracks
         found = fetch(tmp_path / "to", clone, server)
-    assert all("make room and try again" in str(each) for each in found.values())
+    assert all("disk space" in str(each) for each in found.values())
     assert all(isinstance(each, DownloadError) for each in found.values())
     assert {path for path in music(tmp_path / "to") if path.endswith(".mp3")} == set(list(TRACKS)[:3])
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
@@ -273,15 +273,15 @@ def test_a_full_disk_is_said_of_every_tar_and_what_is_whole_stays(tmp_path, clon
 # ---------------------------------------------------------------- lists
 
 
-def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, server, monkeypatch):
+def test_downloaded_lists_have_pinned_checksums(tmp_path, clone, server, monkeypatch):
     repository = {str(path.relative_to(clone)): path.read_bytes() for path in clone.rglob("*.txt")}
     server.files |= repository
-    monkeypatch.setattr(mtg_jamendo_download, "REPOSITORY", server.address)
+    monkeypatch.setattr(mtg_jamendo_download, "REPOSITORY", server.url)
     monkeypatch.setattr(mtg_jamendo_download, "PINNED", {path: sha256(content) for path, content in repository.items()})
     assert fetch(tmp_path / "to", None, server) == dict.fromkeys(NAMES, 4)
     with monkeypatch.context() as patched:
-        patched.setattr(mtg_jamendo_download, "MOST_OF_LIST", 100)
-        with pytest.raises(DownloadError, match="sends more than 100 bytes"):
+        patched.setattr(mtg_jamendo_download, "MAX_LIST_BYTES", 100)
+        with pytest.raises(DownloadError, match="100 bytes"):
             fetch(tmp_path / "third", None, server)
     server.files["data/download/autotagging_moodtheme_audio-low_sha256_tars.txt"] += b"more"
     with pytest.raises(DownloadError, match="another checksum"):
@@ -289,7 +289,7 @@ def test_lists_are_fetched_and_must_be_those_that_are_known(tmp_path, clone, ser
 
 
 @pytest.mark.golden
-def test_the_known_lists_are_those_of_the_dataset(data):
+def test_pinned_checksums_are_those_of_the_dataset(data):
     found = {path.rpartition("/")[2]: known for path, known in mtg_jamendo_download.PINNED.items()}
     here = {path.name: sha256(path.read_bytes()) for path in (data / "mtg-jamendo").iterdir() if path.name in found}
     assert len(here) == 7
@@ -297,37 +297,37 @@ def test_the_known_lists_are_those_of_the_dataset(data):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("kind", AudioQuality)
-def test_the_lists_of_the_dataset_are_read(data, tmp_path, kind):
-    found = mtg_jamendo_download.gather(tmp_path, kind, lists=data / "mtg-jamendo")
-    assert list(found.tars) == [f"autotagging_moodtheme_{kind}-{part:02}.tar" for part in range(100)]
-    assert len(found.tracks) == (18_486 if kind is AudioQuality.LOW else 0)
+@pytest.mark.parametrize("quality", AudioQuality)
+def test_published_lists(data, tmp_path, quality):
+    found = mtg_jamendo_download.fetch_lists(tmp_path, quality, lists=data / "mtg-jamendo")
+    assert list(found.tars) == [f"autotagging_moodtheme_{quality}-{part:02}.tar" for part in range(100)]
+    assert len(found.tracks) == (18_486 if quality is AudioQuality.LOW else 0)
     assert sorted(path.name for path in tmp_path.glob("*_tars.txt")) == [
-        f"autotagging_moodtheme_{kind}_sha256_tars.txt"
+        f"autotagging_moodtheme_{quality}_sha256_tars.txt"
     ]
     assert {path.partition("/")[0] for path in found.tracks} <= {f"{part:02}" for part in range(100)}
 
 
-def test_a_list_of_tracks_may_be_missing_but_not_that_of_tars(tmp_path, clone, server):
+def test_only_list_of_tars_is_required(tmp_path, clone, server):
     (clone / "data/download/autotagging_moodtheme_audio-low_sha256_tracks.txt").unlink()
     assert fetch(tmp_path / "to", clone, server) == dict.fromkeys(NAMES, 4)
-    with pytest.raises(DatasetError, match=r"has no autotagging_moodtheme_audio_sha256_tars.txt, nor data/download/"):
-        fetch(tmp_path / "to", clone, server, kind=AudioQuality.AUDIO)
+    with pytest.raises(DatasetError, match=r"audio_sha256_tars.txt"):
+        fetch(tmp_path / "to", clone, server, quality=AudioQuality.AUDIO)
 
 
 @pytest.mark.parametrize("name", ["../x.tar", "/x.tar", "a/x.tar", "x.zip", ".."])
-def test_a_list_cannot_lead_elsewhere(tmp_path, clone, server, name):
+def test_unsafe_name_in_list_raises(tmp_path, clone, server, name):
     (clone / "data/download/autotagging_moodtheme_audio-low_sha256_tars.txt").write_text(f"{'a' * 64} {name}\n")
-    with pytest.raises(DatasetError, match="no names of tars"):
+    with pytest.raises(DatasetError, match="file names of tars"):
         fetch(tmp_path / "to", clone, server)
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_what_cannot_begin_is_refused(tmp_path, clone, server):
-    with pytest.raises(UnknownNameError, match="did you mean mtg-fast"):
+def test_invalid_arguments_raise(tmp_path, clone, server):
+    with pytest.raises(UnknownNameError, match="mtg-fast"):
         fetch(tmp_path / "to", clone, mirrors=["mtg-fats"])
-    for wrong in ({"parts": 0}, {"jobs": 0}):
-        with pytest.raises(ConfigError, match="at least one of each"):
+    for wrong in ({"n_tars": 0}, {"jobs": 0}):
+        with pytest.raises(ConfigError, match="at least one"):
             fetch(tmp_path / "to", clone, server, **wrong)
 
 
@@ -356,7 +356,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("first", [True, False])
-def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, first):
+def test_unsafe_member_raises_before_anything_is_written(tmp_path, bad, first):
     good = member("00/good.mp3")
     (tmp_path / "x.tar").write_bytes(tar(*((bad, good) if first else (good, bad))))
     with pytest.raises(DatasetError, match="was not unpacked"):
@@ -365,37 +365,35 @@ def test_nothing_is_written_of_a_tar_that_holds_what_it_must_not(tmp_path, bad, 
 
 
 @pytest.mark.parametrize("other", ["a/./é.mp3", "a//é.mp3", "A/É.mp3", "a/e\u0301.mp3"])
-def test_names_that_some_disk_holds_for_one_come_twice(tmp_path, other):
+def test_names_that_collide_on_some_file_systems_raise(tmp_path, other):
     (tmp_path / "x.tar").write_bytes(tar(member("a/é.mp3"), member(other)))
-    with pytest.raises(DatasetError, match="comes twice"):
+    with pytest.raises(DatasetError, match="twice"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 @pytest.mark.parametrize("name", ["Tars/x.json", "autotagging_moodtheme-test.tsv", "a/" + "x" * 256, "a/b.mp3.7.part"])
-def test_names_that_are_ours_or_no_disk_takes_are_refused(tmp_path, name):
+def test_reserved_and_invalid_names_raise(tmp_path, name):
     (tmp_path / "x.tar").write_bytes(tar(member(name)))
-    with pytest.raises(DatasetError, match="is no name of a track"):
+    with pytest.raises(DatasetError, match="not a valid file name"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
-def test_all_that_is_wrong_with_a_tar_is_said_at_once(tmp_path):
+def test_message_lists_all_faults_of_a_tar(tmp_path):
     content = b"music"
     twice = [member("00/a.mp3"), member("00/a.mp3")]
     (tmp_path / "x.tar").write_bytes(tar(member("../x"), *twice, member("00/b.mp3"), BAD["pipe"]))
     with pytest.raises(DatasetError) as caught:
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {"00/a.mp3": sha256(content)})
-    assert str(caught.value) == (
-        "x.tar was not unpacked: '../x' leaves the folder; '00/a.mp3' comes twice; '00/b.mp3' is not in the list of "
-        "tracks; '00/x.mp3' is neither a file nor a folder; get another copy of it"
-    )
+    for token in ("'../x' leaves", "'00/a.mp3' is contained twice", "'00/b.mp3' is not in", "'00/x.mp3' is neither"):
+        assert token in str(caught.value)
 
 
-def test_a_tar_may_not_hold_too_much(tmp_path, monkeypatch):
+def test_limits_of_a_tar(tmp_path, monkeypatch):
     (tmp_path / "x.tar").write_bytes(tar(*(member(f"00/{number}.mp3", bytes(1_000)) for number in range(4))))
     for limit, most, words in (
-        ("MOST_OF_TRACK", 999, "has 1,000 bytes, at most 999"),
-        ("MOST_OF_TAR", 3_999, "its files have 4,000 bytes, at most 3,999"),
-        ("MOST_MEMBERS", 3, "holds more than 3 things"),
+        ("MAX_TRACK_BYTES", 999, "1,000 bytes"),
+        ("MAX_TAR_BYTES", 3_999, "4,000 bytes"),
+        ("MAX_MEMBERS", 3, "more than 3 members"),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(mtg_jamendo_download, limit, most)
@@ -407,33 +405,33 @@ def test_a_tar_may_not_hold_too_much(tmp_path, monkeypatch):
     }
 
 
-def test_a_hole_that_claims_to_be_a_file_is_refused(tmp_path):
+def test_sparse_member_raises(tmp_path):
     """A sparse member: a header of some bytes that stands for a megabyte of zeros."""
     sparse = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**20), "GNU.sparse.numblocks": "1"}
     (tmp_path / "x.tar").write_bytes(tar(member("00/x.mp3", pax_headers=sparse), format=tarfile.PAX_FORMAT))
-    with pytest.raises(DatasetError, match="is neither a file nor a folder"):
+    with pytest.raises(DatasetError, match="neither a regular file"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
-def test_a_link_that_is_already_there_leads_nowhere(tmp_path):
+def test_existing_link_is_not_followed(tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "00").symlink_to(tmp_path / "outside")
     (tmp_path / "x.tar").write_bytes(tar(member("00/x.mp3")))
-    with pytest.raises(DatasetError, match="is refused: "):
+    with pytest.raises(DatasetError, match="rejected"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_a_track_with_another_checksum_does_not_get_its_name(tmp_path):
+def test_wrong_checksum_of_track_raises(tmp_path):
     (tmp_path / "x.tar").write_bytes(tar(member("00/a.mp3"), member("00/b.mp3", b"other")))
     tracks = dict.fromkeys(["00/a.mp3", "00/b.mp3"], sha256(b"music"))
-    with pytest.raises(DatasetError, match=r"00/b\.mp3 has another checksum than in the list"):
+    with pytest.raises(DatasetError, match=r"00/b\.mp3 has another checksum"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", tracks)
     assert music(tmp_path / "to") == {"00/a.mp3": b"music"}
 
 
-def test_rights_and_owners_of_a_tar_do_not_come_along(tmp_path):
+def test_permissions_and_owners_are_not_extracted(tmp_path):
     (tmp_path / "x.tar").write_bytes(tar(member("00/a.mp3", mode=0o6777, uid=1, gid=1)))
     mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     (tmp_path / "plain").write_bytes(b"")
@@ -441,7 +439,7 @@ def test_rights_and_owners_of_a_tar_do_not_come_along(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 999, TARS[NAMES[0]][:100_000], TARS[NAMES[0]][:700]])
-def test_what_is_no_whole_tar_is_refused(tmp_path, content):
+def test_incomplete_tar_raises(tmp_path, content):
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(DatasetError, match="get another copy"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
@@ -456,16 +454,16 @@ def header(kind: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
 @pytest.mark.parametrize("size", [2**20 + 1, 2**40, 2**62])
-def test_a_header_that_claims_more_than_memory_is_refused(tmp_path, kind, size):
+def test_huge_extended_header_raises(tmp_path, kind, size):
     (tmp_path / "x.tar").write_bytes(header(kind, size) + bytes(1_024))
-    with pytest.raises(DatasetError, match=r"a header of [\d,]+ bytes came, at most 1,048,576 are believed"):
+    with pytest.raises(DatasetError, match="header"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
 @pytest.mark.parametrize(("kind", "words"), [(b"x", b"12 path=abc\n"), (b"L", b"abc\0")])
-def test_a_chain_of_headers_is_refused(tmp_path, kind, words):
+def test_chain_of_extended_headers_raises(tmp_path, kind, words):
     (tmp_path / "x.tar").write_bytes((header(kind, len(words)) + words.ljust(512, b"\0")) * 3_000)
-    with pytest.raises(DatasetError, match="is no whole tar"):
+    with pytest.raises(DatasetError, match="complete tar"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
 
 
@@ -474,7 +472,7 @@ SMALL = tar(member("00", b"", type=tarfile.DIRTYPE), member("00/a.mp3", b"a" * 6
 
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_tar_writes_nothing_outside_and_nothing_wrong(tmp_path, damage):
+def test_random_damage_writes_only_right_files(tmp_path, damage):
     spoilt = bytearray(SMALL)
     for place, value in damage:
         spoilt[place] = value
@@ -486,8 +484,8 @@ def test_a_damaged_tar_writes_nothing_outside_and_nothing_wrong(tmp_path, damage
     assert all(sha256(found) == known[path] for path, found in music(tmp_path / "to").items())
 
 
-def test_memories_are_plain(tmp_path, clone, server):
-    fetch(tmp_path / "to", clone, server, parts=1)
+def test_record_is_plain_json(tmp_path, clone, server):
+    fetch(tmp_path / "to", clone, server, n_tars=1)
     kept = json.loads((tmp_path / "to" / "tars" / f"{NAMES[0]}.json").read_text())
     assert kept == {
         "sha256": sha256(TARS[NAMES[0]]),

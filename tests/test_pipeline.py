@@ -13,15 +13,14 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldError, MoodfieldWarning, RunError
 from moodfield.nets import CPResNetConfig
-from moodfield.training import loop, pipeline, recipe, run_folder, validation
+from moodfield.training import loop, pipeline, run_folder, validation
 from moodfield.training.batches import ClipDataset
 from moodfield.training.loop import Epoch
 from moodfield.training.pipeline import RunPaths
 from moodfield.training.recipe import Recipe
 from noises import TAGS
 
-PLAN = recipe.change(
-    Recipe(net=CPResNetConfig(width=4, rho_freq=3, rho_time=1)),
+RECIPE = Recipe(net=CPResNetConfig(width=4, rho_freq=3, rho_time=1)).change(
     *("mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128", "mel.n_mels=32"),
     *("batch.clip_seconds=1", "batch.size=4", "augment.roll_frames=3", "augment.mixup_alpha=0.1"),
     *("schedule.warm_up=0", "schedule.constant=3", "schedule.decay=1", "schedule.final=0", "schedule.peak=1e-2"),
@@ -50,8 +49,8 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     epochs: list[Epoch] = []
     learn = with_track(splits[0], "train/missing.wav")
     found = pipeline.train(
-        PLAN, learn, splits[1], place, name="noises",
-        heard=lambda track, error: heard.append((track.id, error)), report=epochs.append,
+        RECIPE, learn, splits[1], place, name="noises",
+        progress=lambda track, error: heard.append((track.id, error)), on_epoch=epochs.append,
     )  # fmt: skip
     assert [name for name, _ in heard] == [track.id for track in (*learn.tracks, *splits[1].tracks)]
     (bad,) = [error for _, error in heard if error]
@@ -60,7 +59,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     assert [each.epoch for each in epochs] == [1, 2, 3, 4]
     assert found.name == "noises"
     assert found.vocabulary == TAGS
-    assert found.mel == PLAN.mel
+    assert found.mel == RECIPE.mel
     assert "12 tracks" in found.summary
     assert found.figures["validation PR-AUC-macro"] == pytest.approx(max(each.score or 0 for each in epochs))
     assert found.figures["validation F-score-micro"] > 0
@@ -71,20 +70,20 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
-    net = PLAN.net.build(n_mels=PLAN.mel.n_mels, n_tags=2)
-    loop.load(net, place.run / loop.BEST)
+    net = RECIPE.net.build(n_mels=RECIPE.mel.n_mels, n_tags=2)
+    loop.load_weights(net, place.run / loop.BEST)
     rows = list(range(len(split.tracks)))
-    material = pipeline.material(split, split.truth.astype(np.float32), PLAN, place)
-    wanted = validation.predict(PLAN, net, material, TAGS)
+    material = pipeline.load_dataset(split, split.truth.astype(np.float32), RECIPE, place)
+    wanted = validation.predict(RECIPE, net, material, TAGS)
     came = np.stack([tagger.tag(dataset / "music" / split.tracks[row].path).scores for row in rows])
     np.testing.assert_allclose(came, wanted, atol=5e-3, err_msg="stored mels have half precision")
 
 
 def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export):
-    first = pipeline.train(PLAN, *splits, place, name="one")
+    first = pipeline.train(RECIPE, *splits, place, name="one")
     weights = (place.run / loop.BEST).read_bytes()
     epochs: list[Epoch] = []
-    again = pipeline.train(PLAN, *splits, place, name="two", report=epochs.append)
+    again = pipeline.train(RECIPE, *splits, place, name="two", on_epoch=epochs.append)
     assert epochs == []
     assert (place.run / loop.BEST).read_bytes() == weights
     assert again.name == "two"
@@ -92,8 +91,8 @@ def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export)
 
 
 def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
-    plan = recipe.change(PLAN, "averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
-    found = pipeline.train(plan, *splits, place, name="three")
+    recipe = RECIPE.change("averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
+    found = pipeline.train(recipe, *splits, place, name="three")
     run = moodfield.load(place.run)
     assert [member.card for member in run.members] == [
         card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
@@ -112,45 +111,45 @@ def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
 
 def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatch):
     seen: list[np.ndarray] = []
-    train = loop.train
+    train = loop.fit
 
-    def watched(plan: Recipe, learn: ClipDataset, *more: object, **named: object) -> object:
-        seen.append(learn.truth.tracks())
-        return train(plan, learn, *more, **named)
+    def watched(recipe: Recipe, learn: ClipDataset, *more: object, **named: object) -> object:
+        seen.append(learn.targets.per_track())
+        return train(recipe, learn, *more, **named)
 
-    monkeypatch.setattr(loop, "train", watched)
+    monkeypatch.setattr(loop, "fit", watched)
     learn = with_track(splits[0], "train/missing.wav")
     soft = np.random.default_rng(0).random(learn.truth.shape, np.float32)
-    pipeline.train(PLAN, learn, splits[1], place, name="soft", soft=soft)
+    pipeline.train(RECIPE, learn, splits[1], place, name="soft", soft_targets=soft)
     np.testing.assert_array_equal(seen[0], np.delete(soft, 3, axis=0), err_msg="without the row of the missing track")
-    pipeline.train(PLAN, learn, splits[1], replace(place, run=place.run.with_name("hard")), name="hard")
+    pipeline.train(RECIPE, learn, splits[1], replace(place, run=place.run.with_name("hard")), name="hard")
     np.testing.assert_array_equal(seen[1], np.delete(learn.truth, 3, axis=0))
 
 
 def test_soft_truth_changes_what_is_learned(splits, place, no_export):
-    plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
-    pipeline.train(plan, *splits, place, name="hard")
+    recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
+    pipeline.train(recipe, *splits, place, name="hard")
     other = replace(place, run=place.run.with_name("soft"))
-    pipeline.train(plan, *splits, other, name="soft", soft=1 - splits[0].truth.astype(np.float32))
+    pipeline.train(recipe, *splits, other, name="soft", soft_targets=1 - splits[0].truth.astype(np.float32))
     assert (place.run / loop.BEST).read_bytes() != (other.run / loop.BEST).read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (11, 2), (1, 2)])
 def test_soft_truth_of_another_shape_is_refused(splits, place, shape):
     with pytest.raises(DatasetError, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
-        pipeline.train(PLAN, *splits, place, name="soft", soft=np.zeros(shape, np.float32))
+        pipeline.train(RECIPE, *splits, place, name="soft", soft_targets=np.zeros(shape, np.float32))
     assert not place.run.exists()
 
 
 def test_soft_truth_outside_0_and_1_is_refused(splits, place):
     with pytest.raises(ConfigError, match="truth outside 0"):
-        pipeline.train(PLAN, *splits, place, name="soft", soft=np.full((12, 2), -3.0, np.float32))
+        pipeline.train(RECIPE, *splits, place, name="soft", soft_targets=np.full((12, 2), -3.0, np.float32))
 
 
 def test_splits_of_different_vocabularies_are_refused(splits, place):
     for other in (("low", "high"), ("high", "low", "loud")):
         with pytest.raises(DatasetError, match="different vocabularies"):
-            pipeline.train(PLAN, splits[0], Split(splits[1].tracks, other), place, name="mine")
+            pipeline.train(RECIPE, splits[0], Split(splits[1].tracks, other), place, name="mine")
     assert not place.run.exists()
 
 
@@ -161,52 +160,52 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     with pytest.raises(
         DatasetError, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"
     ):
-        pipeline.train(PLAN, *splits, empty, name="mine", heard=lambda _, error: heard.append(error))
+        pipeline.train(RECIPE, *splits, empty, name="mine", progress=lambda _, error: heard.append(error))
     assert len(heard) == 12
     assert all(heard)
     with pytest.raises(DatasetError, match=r"none of 0 tracks .* none came"):
-        pipeline.train(PLAN, Split((), TAGS), splits[1], place, name="mine")
+        pipeline.train(RECIPE, Split((), TAGS), splits[1], place, name="mine")
 
 
 def test_validation_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[1].tracks), TAGS)
     with pytest.raises(DatasetError, match="none of 8 validation tracks has a tag"):
-        pipeline.train(PLAN, splits[0], bare, place, name="mine")
+        pipeline.train(RECIPE, splits[0], bare, place, name="mine")
     assert not place.run.exists()
 
 
 def test_training_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[0].tracks), TAGS)
     with pytest.raises(DatasetError, match="none of 12 training tracks has a tag"):
-        pipeline.train(PLAN, bare, splits[1], place, name="mine")
+        pipeline.train(RECIPE, bare, splits[1], place, name="mine")
     assert not place.run.exists()
 
 
 def test_a_tag_that_training_lacks_is_warned_of(splits, place, no_export):
     learn = Split(tuple(replace(track, tags=tuple(set(track.tags) - {"low"})) for track in splits[0].tracks), TAGS)
-    plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
+    recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     with pytest.warns(MoodfieldWarning, match="no training track has low: the network learns never to say so"):
-        pipeline.train(plan, learn, splits[1], place, name="mine")
+        pipeline.train(recipe, learn, splits[1], place, name="mine")
 
 
 def test_a_store_that_cannot_be_written_is_refused(splits, place, tmp_path):
     (tmp_path / "store").write_text("a file")
     with pytest.raises(DatasetError, match="mels cannot be kept"):
-        pipeline.train(PLAN, *splits, replace(place, store=tmp_path / "store"), name="mine")
+        pipeline.train(RECIPE, *splits, replace(place, store=tmp_path / "store"), name="mine")
 
 
 def test_another_recipe_for_the_same_run_is_refused(splits, place, no_export):
-    short = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
+    short = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     pipeline.train(short, *splits, place, name="mine")
     with pytest.raises(RunError, match="another recipe"):
-        pipeline.train(recipe.change(short, "seed=1"), *splits, place, name="mine")
-    assert json.loads((place.run / run_folder.RECIPE).read_text()) == recipe.to_dict(short)
+        pipeline.train(short.change("seed=1"), *splits, place, name="mine")
+    assert json.loads((place.run / run_folder.RECIPE).read_text()) == short.to_dict()
 
 
 def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
     judge = Split(tuple(replace(track, tags=tuple(set(track.tags) - {"low"})) for track in splits[1].tracks), TAGS)
-    plan = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
-    found = pipeline.train(plan, splits[0], judge, place, name="mine")
+    recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
+    found = pipeline.train(recipe, splits[0], judge, place, name="mine")
     assert found.thresholds[1] == 1  # no score is above it
     assert found.origin == {"tags that no validation track has": "low"}
     assert np.isfinite(list(found.figures.values())).all()
@@ -214,7 +213,7 @@ def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
 
 
 def test_a_run_of_other_music_is_refused(splits, place, no_export):
-    short = recipe.change(PLAN, "schedule.constant=1", "schedule.decay=0")
+    short = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     pipeline.train(short, *splits, place, name="mine")
     fewer = splits[0].take(range(4))
     with pytest.raises(RunError, match="another truth"):
@@ -227,7 +226,7 @@ def test_soft_truth_that_is_none_is_refused(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"soft\.npy"):
-        pipeline.read_soft(path)
+        pipeline.read_soft_targets(path)
     np.save(path, np.zeros(3))
     with pytest.raises(DatasetError, match="one matrix of numbers"):
-        pipeline.read_soft(path)
+        pipeline.read_soft_targets(path)

@@ -6,7 +6,6 @@ import pytest
 
 from moodfield.errors import UnknownNameError
 from moodfield.paper import recipes
-from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
 SOURCE = re.compile(r"§\d|chosen by us|inferred|authors' code|organisers|et al\., \d{4}")
@@ -15,7 +14,7 @@ NAMES = sorted(recipes.RECIPES)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_means_something_and_comes_from_somewhere(name):
-    for each in recipe.settings(recipes.RECIPES[name].recipe):
+    for each in recipes.RECIPES[name].recipe.settings():
         assert len(each.meaning.split()) > 2, each
         assert SOURCE.search(each.meaning), each
 
@@ -25,7 +24,7 @@ def test_reasons_are_given_for_what_differs_and_for_nothing_else(name):
     named = recipes.RECIPES[name]
     assert SOURCE.search(named.what)
     assert all(SOURCE.search(why) for why in named.reasons.values())
-    own, plain = ({each.path: each.value for each in recipe.settings(plan)} for plan in (named.recipe, Recipe()))
+    own, plain = ({each.path: each.value for each in plan.settings()} for plan in (named.recipe, Recipe()))
     differ = {path for path, value in own.items() if plain.get(path, value) != value and not path.startswith("net.")}
     changed = {setting.partition("=")[0] for setting in named.reasons}
     assert differ <= changed
@@ -35,7 +34,7 @@ def test_reasons_are_given_for_what_differs_and_for_nothing_else(name):
 
 def test_the_numbers_of_the_paper():
     """§2.1, §2.2, §3.4, as printed."""
-    values = {each.path: each.value for each in recipe.settings(recipes.RECIPES["fa_resnet"].recipe)}
+    values = {each.path: each.value for each in recipes.RECIPES["fa_resnet"].recipe.settings()}
     printed = {
         "mel.sample_rate": 44_100, "mel.n_fft": 2_048, "mel.hop_length": 512, "mel.n_mels": 256, "schedule.warm_up": 10,
         "schedule.constant": 60, "schedule.decay": 50, "schedule.final": 80, "schedule.peak": 1e-4,
@@ -53,7 +52,7 @@ def test_a_recipe_trains_its_network_on_clips_that_it_takes(name):
     plan = recipes.RECIPES[name].recipe
     net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=3)
     assert plan.clip_frames >= getattr(net.lengths, "least", getattr(net.lengths, "frames", 0))
-    assert recipe.from_dict(recipe.to_dict(plan)) == plan
+    assert Recipe.from_dict(plan.to_dict()) == plan
 
 
 def test_table_1_as_printed():

@@ -183,7 +183,7 @@ def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[rep
     plan = reproduce.plan("CP_ResNet", noises, scale="small", settings=LEAST)
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "train", lambda *what, name, **how: pipeline.weights(*what, **how))
+        patch.setattr(pipeline, "train", lambda *what, name, **how: pipeline.train_network(*what, **how))
         row = make(plan, folder)
     return plan, folder, row
 
@@ -191,7 +191,7 @@ def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[rep
 @pytest.fixture
 def copy(made: tuple[reproduce.Plan, Path, reproduce.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the finished folder that may be damaged; model folders are not asked for."""
-    monkeypatch.setattr(pipeline, "train", lambda *what, name, **how: pipeline.weights(*what, **how))
+    monkeypatch.setattr(pipeline, "train", lambda *what, name, **how: pipeline.train_network(*what, **how))
     shutil.copytree(made[1] / "row", tmp_path / "row")
     return tmp_path / "row"
 
@@ -314,26 +314,29 @@ def _nothing():
 def test_a_cost_is_counted(tiny, noises, monkeypatch):
     """10 clips an epoch for 3 epochs, each with an average; both are judged by 2 tracks of 1.5 s, in clips of 1 s."""
     plan = replace(tiny.networks[0].plan, validate_stride=None)
-    known = estimate.Throughput(learned=1.0, heard=0.1, weights=100)
+    known = estimate.Throughput(train_seconds=1.0, predict_seconds=0.1, weight_bytes=100)
     wanted = 3 * 10 + 3 * 10 / 2 + (3 + 3) * 3 * 0.1
-    found = estimate.cost(plan, known, clips=10, judged=3.0)
-    assert (found.seconds, found.disk) == (pytest.approx(wanted), 20 * 100)
+    found = estimate.cost(plan, known, clips=10, validation_seconds=3.0)
+    assert (found.seconds, found.disk_bytes) == (pytest.approx(wanted), 20 * 100)
     rarely = replace(plan, validate_stride=3.0, averaging=replace(plan.averaging, every=0))
-    assert estimate.cost(rarely, known, clips=10, judged=3.0).seconds == pytest.approx(3 * 10 + 3 * 0.1)
-    assert estimate.mels(plan, 10.0) == 10 * 8_000 // 128 * 32 * 2
+    assert estimate.cost(rarely, known, clips=10, validation_seconds=3.0).seconds == pytest.approx(3 * 10 + 3 * 0.1)
+    assert estimate.mel_bytes(plan, 10.0) == 10 * 8_000 // 128 * 32 * 2
     monkeypatch.setattr(estimate, "measure", lambda *_, **__: known)
     one = reproduce.cost(replace(tiny, networks=tiny.networks[:1]))
     asked = (2 * 3.0 + 12.0) * 0.1 * 3
-    own = estimate.cost(tiny.networks[0].plan, known, clips=10, judged=3.0)
+    own = estimate.cost(tiny.networks[0].plan, known, clips=10, validation_seconds=3.0)
     music = sum(track.seconds for split in noises.splits.values() for track in split.tracks)
-    assert (one.seconds, one.disk) == (pytest.approx(own.seconds + asked), own.disk + estimate.mels(plan, music))
+    assert (one.seconds, one.disk_bytes) == (
+        pytest.approx(own.seconds + asked),
+        own.disk_bytes + estimate.mel_bytes(plan, music),
+    )
     assert reproduce.cost(tiny).seconds > 1.9 * one.seconds, "a wider field is more work"
 
 
 def test_a_pace_is_measured(tiny):
-    found = estimate.measure(tiny.networks[0].plan, tags=2)
-    assert found.learned > 0 < found.heard
-    assert found.weights > 4 * 1_000
+    found = estimate.measure(tiny.networks[0].plan, n_tags=2)
+    assert found.train_seconds > 0 < found.predict_seconds
+    assert found.weight_bytes > 4 * 1_000
 
 
 PROGRAM = """

@@ -81,9 +81,9 @@ def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
 
 def test_a_cache_inside_of_a_run_that_was_killed_early_is_ours(tmp_path):
     (tmp_path / "cache" / "store").mkdir(parents=True)
-    run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path / "cache" / "store")
+    run_folder.check_unused(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path / "cache" / "store")
     with pytest.raises(OutputError, match="cache"):
-        run_folder.check_free(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path.parent / "store")
+        run_folder.check_unused(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path.parent / "store")
 
 
 def test_only_partial_files_of_ours_are_removed_from_a_run(run, finished):
@@ -158,19 +158,19 @@ def test_a_process_that_was_killed_blocks_nobody(tmp_path, holder, finished):
 
 def test_a_call_inside_another_has_its_lock_and_a_failure_gives_it_back(tmp_path):
     def fail() -> None:
-        with run_folder.locked(tmp_path / "run"), run_folder.locked(tmp_path / "run" / "." / ""):
+        with run_folder.lock(tmp_path / "run"), run_folder.lock(tmp_path / "run" / "." / ""):
             assert (tmp_path / "run" / run_folder.LOCK).exists()
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert not (tmp_path / "run" / run_folder.LOCK).exists()
-    with run_folder.locked(tmp_path / "run"):
+    with run_folder.lock(tmp_path / "run"):
         pass
 
 
 def test_of_a_team_the_first_process_alone_has_the_lock(tmp_path, holder):
-    with run_folder.locked(tmp_path / "run", wanted=False):
+    with run_folder.lock(tmp_path / "run", wanted=False):
         pass
 
 
@@ -191,7 +191,7 @@ TEXTS = {
 """from the bytes of a whole file to those of a damaged one"""
 
 
-@pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.MATERIAL, loop.RESUME])
+@pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.DATASET, loop.RESUME])
 @pytest.mark.parametrize("damage", TEXTS)
 def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
     (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()))

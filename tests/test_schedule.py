@@ -1,12 +1,11 @@
-"""The learning rate by epoch: the paper's plan, its edges, and plans that are refused."""
+"""The learning rate by epoch: the paper's recipe, its edges, and plans that are refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moodfield.errors import ConfigError
-from moodfield.training import schedule
-from moodfield.training.schedule import ScheduleConfig
+from moodfield.training.configs import ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -26,12 +25,12 @@ from moodfield.training.schedule import ScheduleConfig
 )
 def test_the_defaults_are_the_plan_of_the_paper(epoch, rate):
     assert ScheduleConfig().epochs == 200
-    assert schedule.rate(ScheduleConfig(), epoch) == pytest.approx(rate, rel=1e-12)
+    assert ScheduleConfig().learning_rate(epoch) == pytest.approx(rate, rel=1e-12)
 
 
 def test_the_decay_never_goes_below_the_floor():
     config = ScheduleConfig(warm_up=0, constant=0, decay=200, final=3, peak=1e-4, floor=1e-6)
-    rates = [schedule.rate(config, epoch) for epoch in range(config.epochs)]
+    rates = [config.learning_rate(epoch) for epoch in range(config.epochs)]
     assert rates[197] == pytest.approx(1.5e-6)
     assert rates[199:] == [1e-6] * 4, "the line would be at 5e-7"
 
@@ -49,16 +48,16 @@ def test_the_decay_never_goes_below_the_floor():
     ],
 )
 def test_a_phase_of_no_epochs_is_left_out(phases, rates):
-    plan = {"warm_up": 2, "constant": 2, "decay": 2, "final": 1, "peak": 1.0, "floor": 0.1}
-    config = ScheduleConfig(**(plan | phases))
-    found = [schedule.rate(config, epoch) for epoch in range(config.epochs)]
+    recipe = {"warm_up": 2, "constant": 2, "decay": 2, "final": 1, "peak": 1.0, "floor": 0.1}
+    config = ScheduleConfig(**(recipe | phases))
+    found = [config.learning_rate(epoch) for epoch in range(config.epochs)]
     assert found[: len(rates)] == pytest.approx(rates)
 
 
 @given(phases=st.tuples(*[st.integers(0, 9)] * 4).filter(any), floor=st.floats(1e-9, 1.0), above=st.floats(1.0, 1e6))
 def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases, floor, above):
     config = ScheduleConfig(*phases, peak=floor * above, floor=floor)
-    rates = [schedule.rate(config, epoch) for epoch in range(config.epochs)]
+    rates = [config.learning_rate(epoch) for epoch in range(config.epochs)]
     assert len(rates) == sum(phases)
     assert all(config.floor <= rate <= config.peak for rate in rates)
     top = rates.index(max(rates))

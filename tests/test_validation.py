@@ -13,8 +13,9 @@ from moodfield import mel, tagger
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.training import loop, validation
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth
-from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.batches import ClipDataset, TrackTargets
+from moodfield.training.configs import BatchConfig, LossConfig
+from moodfield.training.recipe import Recipe
 from moodfield.training.validation import Validator
 from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
 
@@ -26,7 +27,7 @@ def tracks() -> ClipDataset:
     generator = np.random.default_rng(0)
     drift = generator.standard_normal((6, FRAMES, BANDS)).cumsum(axis=1)
     mels = tuple((20 + 5 * each).astype(np.float16) for each in drift)
-    return ClipDataset(mels, TrackTruth((generator.random((6, 3)) > 0.5).astype(np.float32)))
+    return ClipDataset(mels, TrackTargets((generator.random((6, 3)) > 0.5).astype(np.float32)))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 def test_marks_are_those_of_the_scores(net, tracks):
     scores = validation.predict(SHORT, net, tracks, VOCABULARY).astype(np.float64)
     assert scores.std(axis=0).min() > 1e-3, "it has an opinion"
-    truth = tracks.truth.tracks()
+    truth = tracks.targets.per_track()
     marks = Validator(SHORT, tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net)
     assert marks.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
     weight = SHORT.loss.pos_weight
@@ -64,9 +65,9 @@ def test_marks_are_those_of_the_scores(net, tracks):
 
 def test_a_teacher_asks_for_ranks(net, tracks):
     teacher = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
-    plan = replace(SHORT, loss=LossConfig(kind="logits"))
-    material = ClipDataset(tracks.mels, TrackTruth(teacher))
-    marks = Validator(plan, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
+    recipe = replace(SHORT, loss=LossConfig(kind="logits"))
+    material = ClipDataset(tracks.mels, TrackTargets(teacher))
+    marks = Validator(recipe, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
     said = np.stack([logits(net, each) for each in tracks.mels])
     ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(said.T, teacher.T, strict=True)]
     assert marks.score == pytest.approx(np.mean(ranks))
@@ -82,7 +83,7 @@ def test_a_stride_hears_the_middle_of_every_step(net, tracks):
         heard = [logits(net, stored[start : start + clip]) for start in (first, first + step)]
         np.testing.assert_allclose(scores, sigmoid(np.mean(heard, axis=0)), rtol=1e-5)
     exam = Validator(replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))
-    assert exam(net).score == metrics.evaluate(tracks.truth.tracks() > 0.5, found).macro["PR-AUC"]
+    assert exam(net).score == metrics.evaluate(tracks.targets.per_track() > 0.5, found).macro["PR-AUC"]
     whole = validation.predict(SHORT, net, tracks, VOCABULARY)
     assert np.abs(found - whole).max() > 1e-3, "that is not the whole track"
 
@@ -92,19 +93,22 @@ def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
     """More of them than are heard at once, a network that judges whole tracks, and one of fixed windows."""
     network, config = models.network(name), models.mel_of(name)
     stored = mel.mel(models.music(60, rate=config.sample_rate), config).T.astype(np.float16)
-    plan = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
+    recipe = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
     stride = 2.0
-    starts = range(0, len(stored) - plan.clip_frames + 1, round(stride * config.frames_per_second))
-    material = ClipDataset((stored,), TrackTruth(np.ones((1, 5), np.float32)))
+    starts = range(0, len(stored) - recipe.clip_frames + 1, round(stride * config.frames_per_second))
+    material = ClipDataset((stored,), TrackTargets(np.ones((1, 5), np.float32)))
     alone = [
         validation.predict(
-            plan, network, ClipDataset((stored[start : start + plan.clip_frames],), material.truth), models.VOCABULARY
+            recipe,
+            network,
+            ClipDataset((stored[start : start + recipe.clip_frames],), material.targets),
+            models.VOCABULARY,
         )[0].astype(np.float64)
         for start in starts
     ]
     assert len(alone) > tagger.TOGETHER
     assert np.std(alone, axis=0).max() > 1e-3, "excerpts differ"
-    found = validation.predict(plan, network, material, models.VOCABULARY, stride=stride)
+    found = validation.predict(recipe, network, material, models.VOCABULARY, stride=stride)
     np.testing.assert_allclose(
         found[0], sigmoid(np.mean(np.log(alone) - np.log1p(-np.array(alone)), axis=0)), rtol=1e-4
     )
@@ -122,14 +126,14 @@ def test_validation_is_as_precise_as_training(net, tracks):
 
 
 def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
-    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.truth)
+    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.targets)
     whole = validation.predict(SHORT, net, clips, VOCABULARY)
     np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), whole)
 
 
 def test_a_run_is_judged_by_its_stride(tmp_path):
-    plan = replace(SHORT, validate_stride=2.0)
+    recipe = replace(SHORT, validate_stride=2.0)
     heard: list[loop.Epoch] = []
-    net = test_loop.train(plan, tmp_path, report=heard.append)
-    exam = Validator(plan, JUDGE, VOCABULARY, loop._loss(plan.loss, LEARN, net))
+    net = test_loop.train(recipe, tmp_path, report=heard.append)
+    exam = Validator(recipe, JUDGE, VOCABULARY, loop._loss(recipe.loss, LEARN, net))
     assert exam(net).score == heard[-1].best

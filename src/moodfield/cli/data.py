@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from moodfield.datasets.duplicates import DuplicateGroup
     from moodfield.datasets.mtg_jamendo import Split
-    from moodfield.datasets.validation import Stats, Twins
+    from moodfield.datasets.statistics import SplitStatistics
 
 Indexes = Annotated[
     list[Path], typer.Argument(metavar="TSV...", help="TSVs in the form of MTG-Jamendo", show_default=False)
@@ -57,8 +58,8 @@ def download(
     failed = 0
     with progress.DownloadProgress() as bars:
         for tar, count in mtg_jamendo_download.fetch(
-            output, kind=kind, parts=parts, lists=index_dir, mirrors=mirror or tuple(mtg_jamendo_download.MIRRORS),
-            jobs=jobs, keep_tars=keep_tars, told=bars.update,
+            output, quality=kind, n_tars=parts, lists=index_dir, mirrors=mirror or tuple(mtg_jamendo_download.MIRRORS),
+            jobs=jobs, keep_tars=keep_tars, progress=bars.update,
         ):  # fmt: skip
             bars.remove(tar)
             if isinstance(count, MoodfieldError):
@@ -104,12 +105,12 @@ def validate(
     if quick and tolerance is not None:
         raise UsageError("--quick measures no durations, so --tolerance would be ignored; leave one of them out")
     vocabulary = console.read_tags(tags)
-    sums = mtg_jamendo.read_sums(checksums) if checksums else None
-    tracks, index_faults = validation.scan(indexes)
+    sums = mtg_jamendo.read_checksums(checksums) if checksums else None
+    tracks, index_faults = validation.read_indexes(indexes)
     kinds: Counter[str] = Counter()
     paths = set()
-    results = validation.check(
-        tracks, audio, vocabulary=vocabulary, sums=sums, decode=not quick,
+    results = validation.validate(
+        tracks, audio, vocabulary=vocabulary, checksums=sums, decode=not quick,
         tolerance=1.0 if tolerance is None else tolerance, jobs=console.choose_jobs(jobs, len(tracks)),
     )  # fmt: skip
     with progress.FileProgress("tracks", len(tracks)) as bar:
@@ -152,7 +153,8 @@ def duplicates(
         moodfield data duplicates train.tsv test.tsv --checksums sums.txt --write-leaks rows.txt
         moodfield evaluate mine --truth test.tsv --exclude rows.txt
     """
-    from moodfield.datasets import mtg_jamendo, validation
+    from moodfield.datasets import duplicates as finder
+    from moodfield.datasets import mtg_jamendo
     from moodfield.evaluation import submissions
 
     if bool(checksums) == bool(audio):
@@ -163,15 +165,17 @@ def duplicates(
         if len(indexes) < 2:
             raise UsageError("--write-leaks needs two or more TSVs: those of training first, the evaluated one last")
         console.check_output(write_leaks, submissions.read_rows, inputs=[*indexes, checksums])
-    splits = validation.splits(indexes)
-    sums = mtg_jamendo.read_sums(checksums) if checksums else _compute_digests(splits, audio, jobs) if audio else {}
-    groups = validation.twins(splits, sums)
+    splits = mtg_jamendo.read_splits(indexes)
+    sums = (
+        mtg_jamendo.read_checksums(checksums) if checksums else _compute_digests(splits, audio, jobs) if audio else {}
+    )
+    groups = finder.find_duplicates(splits, sums)
     if as_json:
         for group in groups:
             console.result_json(group.to_dict())
     else:
         terminal = console.terminal()
-        if shown := [group for group in groups if everything or group.across]:
+        if shown := [group for group in groups if everything or group.across_splits]:
             terminal.print(_duplicates_table(shown), soft_wrap=False)
             terminal.print()
         for line in _summarize(groups, splits, sums):
@@ -190,14 +194,14 @@ def stats(
     as_json: console.AsJson = False,
 ) -> None:
     """Count tracks, hours and tags, and draw how tags co-occur."""
-    from moodfield.datasets import validation
+    from moodfield.datasets import mtg_jamendo, statistics
 
     if plot:
         from moodfield.plots import cooccurrence, figures
 
         figures.check(plot, inputs=[path for path in (*indexes, tags) if path])
-    splits = validation.splits(indexes, vocabulary=console.read_tags(tags))
-    counts = {name: validation.stats(split) for name, split in splits.items()}
+    splits = mtg_jamendo.read_splits(indexes, vocabulary=console.read_tags(tags))
+    counts = {name: statistics.statistics(split) for name, split in splits.items()}
     if as_json:
         for name, split_stats in counts.items():
             console.result_json({"split": name, **split_stats.to_dict()})
@@ -207,7 +211,7 @@ def stats(
         terminal.print()
         terminal.print(_tags_table(counts), soft_wrap=False)
     if plot:
-        pairs = validation.together(*(split.truth for split in splits.values()))
+        pairs = statistics.cooccurrence(*(split.truth for split in splits.values()))
         vocabulary = next(iter(splits.values())).vocabulary
         cooccurrence.draw(plot, pairs, vocabulary, tracks=sum(len(split.tracks) for split in splits.values()))
         console.message(f"wrote {plot}")
@@ -220,13 +224,13 @@ def _format_fault(kind: str, track: str, message: str) -> str:
 
 def _compute_digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str, str]:
     """The checksums of the files of all tracks, by path; unreadable files are reported and left out."""
-    from moodfield.datasets import validation
+    from moodfield.datasets import duplicates
 
     tracks = [track for split in splits.values() for track in split.tracks]
     jobs = console.choose_jobs(jobs, len(tracks), files_per_job=100)
     digests: dict[str, str] = {}
     with progress.FileProgress("checksums", len(tracks)) as bar:
-        for track, digest in validation.digests(tracks, audio, jobs=jobs):
+        for track, digest in duplicates.compute_checksums(tracks, audio, jobs=jobs):
             bar.advance()
             if isinstance(digest, MoodfieldError):
                 console.message(f"left out: {digest}")
@@ -239,38 +243,40 @@ def _find_leaks(
     indexes: "Sequence[Path]", checksums: Path | None, splits: "Mapping[str, Split]", sums: "Mapping[str, str]"
 ) -> "Sequence[int]":
     """Rows of the last index whose audio is in an earlier one; a list of checksums is also checked for gaps."""
-    from moodfield.datasets import validation
+    from moodfield.datasets import duplicates
     from moodfield.evaluation import mediaeval
 
     if checksums:
         return mediaeval.leaked(indexes[-1], indexes[:-1], checksums).tolist()
     *train, evaluated = ([track.path for track in split.tracks] for split in splits.values())
-    return validation.leaks(chain(*train), evaluated, sums)
+    return duplicates.find_leaks(chain(*train), evaluated, sums)
 
 
-def _summarize(groups: "Sequence[Twins]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]") -> "Iterator[str]":
+def _summarize(
+    groups: "Sequence[DuplicateGroup]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]"
+) -> "Iterator[str]":
     """The numbers of groups within and across splits, as sentences."""
-    from moodfield.datasets import validation
+    from moodfield.datasets import duplicates
 
     if not groups:
         yield f"no two of {sum(len(split.tracks) for split in splits.values())} tracks have the same audio"
         return
-    tracks, differ = sum(len(group.members) for group in groups), sum(group.differ for group in groups)
-    across = sum(group.across for group in groups)
-    within = Counter(group.members[0][0] for group in groups if not group.across)
+    tracks, differ = sum(len(group.members) for group in groups), sum(group.tags_differ for group in groups)
+    across = sum(group.across_splits for group in groups)
+    within = Counter(group.members[0][0] for group in groups if not group.across_splits)
     yield f"{len(groups)} groups, {tracks} tracks: the same audio, byte for byte; {differ} groups have different tags"
     yield f"within splits: {', '.join(f'{within[name]} in {name}' for name in splits)}; across: {across}"
-    listed = validation.duplicates(sums)
+    listed = duplicates.find_duplicate_paths(sums)
     if (files := sum(map(len, listed))) != tracks:
         yield f"in the whole list of checksums: {len(listed)} groups, {files} files"
     for train, evaluated in combinations(splits, 2):
         known, paths = ([track.path for track in splits[name].tracks] for name in (train, evaluated))
-        if rows := validation.leaks(known, paths, sums):
+        if rows := duplicates.find_leaks(known, paths, sums):
             words = f"track of {evaluated} is" if len(rows) == 1 else f"tracks of {evaluated} are"
             yield f"{len(rows)} {words} also in {train}: {', '.join(paths[row] for row in rows[:10])}"
 
 
-def _duplicates_table(groups: "Sequence[Twins]") -> "Table":
+def _duplicates_table(groups: "Sequence[DuplicateGroup]") -> "Table":
     """A block of rows for every group."""
     table = console.table("same audio", "split", "tags", words=3)
     for number, group in enumerate(groups):
@@ -281,7 +287,7 @@ def _duplicates_table(groups: "Sequence[Twins]") -> "Table":
     return table
 
 
-def _splits_table(counts: "Mapping[str, Stats]") -> "Table":
+def _splits_table(counts: "Mapping[str, SplitStatistics]") -> "Table":
     """A row for every split."""
     table = console.table("split", "tracks", "hours", "longest", "tags a track", "without tags", words=1)
     for name, stats in counts.items():
@@ -293,7 +299,7 @@ def _splits_table(counts: "Mapping[str, Stats]") -> "Table":
     return table
 
 
-def _tags_table(counts: "Mapping[str, Stats]") -> "Table":
+def _tags_table(counts: "Mapping[str, SplitStatistics]") -> "Table":
     """A row for every tag, the most frequent first."""
     several = len(counts) > 1
     tracks = sum(stats.tracks for stats in counts.values())

@@ -44,13 +44,13 @@ def distill(
     from moodfield import parallel
     from moodfield.distillation import distill as distillation
     from moodfield.distillation import model_card
-    from moodfield.training import loop, pipeline, recipe
+    from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
     text = model_card.read_card_text(card_text) if card_text else model_card.UNSAID
     calibration = model_card.calibrate_teacher(predictions, splits) if predictions and splits else None
-    config = recipe.change(distillation.STUDENT, *(settings or ()))
+    config = distillation.STUDENT.change(*(settings or ()))
     paths = pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count())
     music = distillation.read_manifest(manifest)
     held_out = len(music.heldout.tracks)

@@ -156,7 +156,7 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
         cost = reproduce.cost(plan)
         console.message(
             f"estimate: {_format_time(cost.seconds)} on this machine, from a few timed steps, and "
-            f"{cost.disk / 1e9:.1f} GB of disk; results that exist are reused"
+            f"{cost.disk_bytes / 1e9:.1f} GB of disk; results that exist are reused"
         )
     return not dry_run
 

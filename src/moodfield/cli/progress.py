@@ -114,7 +114,7 @@ class TrainingProgress(_CountBars):
         self._network = network
         metrics = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
         loss, score, best, averaged = map(console.number, metrics)
-        line = f"{epoch.epoch:>5}  {epoch.rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
+        line = f"{epoch.epoch:>5}  {epoch.learning_rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
         self.console.print(f"{line}  {averaged:>8}", highlight=False)
         self.finished(network, epoch.epoch)
 

@@ -39,21 +39,20 @@ def read(name: str, settings: Sequence[str] | None) -> "Recipe":
     """A recipe of the list, or one in a file, with changed settings."""
     from moodfield import errors
     from moodfield.paper import recipes
-    from moodfield.training import recipe
+    from moodfield.training.recipe import Recipe
 
     if name.endswith(".json"):
-        return recipe.change(recipe.read(name), *(settings or ()))
+        return Recipe.read(name).change(*(settings or ()))
     named = errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)")
-    return recipe.change(named.recipe, *(settings or ()))
+    return named.recipe.change(*(settings or ()))
 
 
 def _list(*, as_json: bool) -> None:
     from moodfield.paper import recipes
-    from moodfield.training import recipe
 
     if as_json:
         plain = {
-            name: {"what": named.what, "reasons": dict(named.reasons), "recipe": recipe.to_dict(named.recipe)}
+            name: {"what": named.what, "reasons": dict(named.reasons), "recipe": named.recipe.to_dict()}
             for name, named in recipes.RECIPES.items()
         }
         console.result_json(plain)
@@ -68,18 +67,17 @@ def _list(*, as_json: bool) -> None:
 
 def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
     from moodfield.paper import recipes
-    from moodfield.training import recipe
 
     config = read(name, settings)
     if as_json:
-        console.result_document(recipe.dumps(config))
+        console.result_document(config.to_json())
         return
     named = recipes.RECIPES.get(name)
     reasons = {setting.partition("=")[0]: reason for setting, reason in (named.reasons if named else {}).items()}
     reasons |= {setting.partition("=")[0]: "changed by --set" for setting in settings}
     table = console.table("setting", "value", "meaning and source", words=3)
     group = "net"
-    for setting in recipe.settings(config):
+    for setting in config.settings():
         previous, group = group, setting.path.rpartition(".")[0] or ("net" if setting.path == "net" else "")
         if group != previous:
             table.add_row()

@@ -39,7 +39,7 @@ def runs(
             terminal.print()
             terminal.print(_settings_table(settings), soft_wrap=False)
     if plot:
-        metric = "macro PR-AUC" if {history.plan.loss.kind for history in histories} == {"tags"} else "score"
+        metric = "macro PR-AUC" if {history.recipe.loss.kind for history in histories} == {"tags"} else "score"
         learning_curves.draw(plot, {str(history.folder): history.epochs for history in histories}, measure=metric)
         console.message(f"wrote {plot}")
 
@@ -58,7 +58,7 @@ def _metrics_table(histories: "Sequence[History]") -> "Table":
         last, best, averaged = history.epochs[-1:], history.best, history.averaged
         table.add_row(
             str(number), console.escape(str(history.folder)),
-            f"{len(history.epochs)} of {history.plan.schedule.epochs}",
+            f"{len(history.epochs)} of {history.recipe.schedule.epochs}",
             console.number(last[0].loss if last else None), console.number(best.score if best else None),
             str(best.epoch) if best else "–", console.number(averaged.averaged if averaged else None),
         )  # fmt: skip

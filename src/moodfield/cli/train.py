@@ -60,7 +60,7 @@ def train(
     config = recipes.read(recipe, settings)
     train_split = mtg_jamendo.read(tracks, vocabulary=vocabulary)
     validation_split = mtg_jamendo.read(validation, vocabulary=vocabulary or train_split.vocabulary)
-    targets = pipeline.read_soft(soft_targets) if soft_targets else None
+    targets = pipeline.read_soft_targets(soft_targets) if soft_targets else None
     paths = pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count(), on)
     loop.keep_freed_memory(config)
     count = len(train_split.tracks) + len(validation_split.tracks)
@@ -72,6 +72,13 @@ def train(
             log(epoch)
 
         card = pipeline.train(
-            config, train_split, validation_split, paths, name=name, soft=targets, heard=bars.track, report=report
+            config,
+            train_split,
+            validation_split,
+            paths,
+            name=name,
+            soft_targets=targets,
+            progress=bars.track,
+            on_epoch=report,
         )
     tables.print_metrics(output, card.figures)

@@ -1,9 +1,6 @@
-"""A file of the internet becomes a file here, whole and checked.
+"""HTTP downloads that resume, retry, change mirrors and check SHA-256 before a file gets its name.
 
-In: the addresses of a file, and its checksum. Out: the file under its name, or why it could not be had.
-Knows nothing of: what is in the file.
-
-What has come lies beside it as `NAME.part`, so that the next try, or the next run, goes on from there.
+Received bytes are kept beside the file as `NAME.part`, so that the next attempt, or the next run, resumes there.
 """
 
 import errno
@@ -25,267 +22,304 @@ if TYPE_CHECKING:
 
 BLOCK = 2**18
 """bytes read from the disk at a time"""
-MOST = 2**34
-"""bytes of a file whose size is not known; a server that sends more is not believed"""
-MOST_REDIRECTIONS = 20
-"""in a row"""
-LEAST = 1_000_000
-"""bytes that tries in a row must bring together, or the next address is asked"""
-SLOWEST = 1_000
-"""bytes a second below which a connection is given up"""
-LONGEST_PAUSE = 60.0
-"""seconds between two tries"""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""what a disk says that has no room"""
-BUSY = frozenset({408, 425, 429})
-"""answers that mean later, beside all from 500 on"""
+MAX_BYTES = 2**34
+"""largest download whose size is not known; a server may send no more"""
+MAX_REDIRECTS = 20
+"""redirects in a row"""
+MIN_PROGRESS = 1_000_000
+"""bytes that attempts in a row must add, or the next mirror is tried"""
+MIN_RATE = 1_000
+"""bytes per second below which a connection is closed"""
+MAX_PAUSE = 60.0
+"""longest pause between two attempts in seconds"""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""error numbers of a full disk"""
+TEMPORARY = frozenset({408, 425, 429})
+"""status codes after which a request is repeated, beside all from 500 on"""
 
-SPAN = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
-"""what a range says of itself: its first byte, and the bytes of the whole"""
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+"""header of a partial response: its first byte, and the size of the whole file"""
 
 ProgressCallback = Callable[[int, int | None], None]
-"""told of the bytes that are here, and of those that there will be if the server says it; may raise to stop"""
+"""called with the bytes received so far, and the size of the file if it is known; may raise to stop"""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on with one address."""
+    """How often, and after which pauses, a download from one mirror is attempted."""
 
-    tries: int = 5
-    """tries in a row that bring less than a megabyte; then the next address is asked"""
+    attempts: int = 5
+    """attempts in a row that add less than a megabyte, 1 or more; then the next mirror is tried"""
     pause: float = 1.0
-    """seconds before the second of them, doubled before every further one"""
-    silence: float = 30.0
-    """seconds without a byte, or with hardly any, after which a connection is given up"""
+    """seconds before the second attempt, 0 or more; doubled before every further one"""
+    timeout: float = 30.0
+    """seconds without a byte, or with hardly any, after which a connection is closed; above 0"""
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or self.pause < 0 or self.silence <= 0:
-            raise ConfigError(f"{self} came; wanted tries of at least 1, a pause of at least 0 s, a silence above 0 s")
+        if self.attempts < 1 or self.pause < 0 or self.timeout <= 0:
+            raise ConfigError(f"{self}; expected attempts of at least 1, a pause of at least 0 s, a timeout above 0 s")
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """An HTTP client and how it is used."""
+
+    client: "httpx.Client"
+    retry: RetryPolicy
+    sleep: Callable[[float], object]
+    progress: ProgressCallback
 
 
 def fetch(
     path: Path,
-    addresses: Sequence[str],
+    urls: Sequence[str],
     *,
     sha256: str,
     size: int | None = None,
-    most: int = MOST,
-    patience: RetryPolicy | None = None,
-    wait: Callable[[float], object] = time.sleep,
-    told: ProgressCallback = lambda *_: None,
+    max_bytes: int = MAX_BYTES,
+    retry: RetryPolicy | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+    progress: ProgressCallback = lambda *_: None,
 ) -> None:
-    """Put the file with this SHA-256, and these bytes if they are known, at `path`, from the first address that has it.
+    """Download a file from the first mirror that has it, unless the right file is already there.
 
-    Where they are not known, no more than `most` are believed. A file that is there and right is not fetched again;
-    one that is wrong is replaced. Cut connections and busy servers are tried again after `wait` seconds, from the
-    byte that was reached if the server can. What a server sends is hashed as it comes, and takes its name only if
-    the checksum is right; what is wrong is thrown away. Refuses with `DownloadError`, which says what became of every
-    address, also when the disk is full; what has come is then kept. Refuses with `LockedError` if another process
-    downloads the same file.
+    Interrupted connections and busy servers are tried again, from the last received byte if the server supports
+    ranges. Bytes are hashed as they arrive; a file with another checksum is deleted. A wrong file at `path` is replaced
+    once the right one is complete.
+
+    Args:
+        path: Where to write the file; missing folders are created.
+        urls: Mirrors of the file, `https://` or `http://`, in the order in which they are tried.
+        sha256: Checksum of the file in hexadecimal digits.
+        size: Bytes of the file, if known.
+        max_bytes: Most bytes to accept if the size is not known.
+        retry: How often to try.
+        sleep: Called with the seconds of a pause; may raise to stop.
+        progress: Called for every received block.
+
+    Raises:
+        DownloadError: No mirror has the file (the message has the failure of each), or it cannot be written; bytes
+            received so far are kept.
+        LockedError: Another process downloads the same file.
+        ConfigError: There are no URLs, or other ones than of the web.
+
     """
-    strange = [address for address in addresses if not address.startswith(("https://", "http://"))]
-    if strange or not addresses:
+    invalid = [url for url in urls if not url.startswith(("https://", "http://"))]
+    if invalid or not urls:
         raise ConfigError(
-            f"{', '.join(strange) or 'nothing'} came as address of {path.name}; wanted https:// or http://"
+            f"invalid URLs of {path.name}: {', '.join(invalid) or 'none given'}; expected https:// or http://"
         )
     try:
-        if _is_there(path, sha256):
+        if _is_complete(path, sha256):
             return
-        half = path.with_name(f"{path.name}.part")
+        partial_path = path.with_name(f"{path.name}.part")
         with lock(path):
-            if _is_there(path, sha256):  # another process was faster
+            if _is_complete(path, sha256):  # another process was faster
                 return
-            with half.open("a+b") as file:
-                part = _Part(file, sha256, size, most)
-                faults = _from_any(addresses, part, patience or RetryPolicy(), wait, told)
+            with partial_path.open("a+b") as file:
+                part = _PartialFile(file, sha256, size, max_bytes)
+                faults = _try_mirrors(urls, part, retry or RetryPolicy(), sleep, progress)
                 file.flush()
                 os.fsync(file.fileno())
             if not faults:
-                half.replace(path)
+                partial_path.replace(path)
                 return
             if not part.size:
-                half.unlink()
+                partial_path.unlink()
     except OSError as error:
-        raise DownloadError(f"{path} cannot be written: {os_error_hint(error, 'what has come is kept')}") from error
-    kept = (
+        hint = os_error_hint(error, "received bytes are kept")
+        raise DownloadError(f"{path} cannot be written: {hint}") from error
+    remedy = (
         f"the first {part.size:,} bytes are kept, try again later"
         if part.size
-        else "try again later, or name another source"
+        else "try again later, or give another mirror"
     )
-    raise DownloadError(f"{path.name} could not be fetched: {'; '.join(faults)}; {kept}")
+    raise DownloadError(f"{path.name} could not be downloaded: {'; '.join(faults)}; {remedy}")
 
 
 def lock(path: Path) -> AbstractContextManager[None]:
-    """Hold `NAME.lock` beside a file that is downloaded; `LockedError` if another process, or thread, holds it."""
+    """Hold `NAME.lock` beside a file while it is downloaded.
+
+    Raises:
+        LockedError: Another process or thread holds it.
+
+    """
     return files.lock(path.with_name(f"{path.name}.lock"), what=f"the download of {path}")
 
 
 def os_error_hint(error: OSError, kept: str) -> str:
-    """Why something could not be written, what is kept, and what helps."""
-    what = "make room" if error.errno in FULL else "mend that"
-    return f"{error.strerror or error}; {kept}: {what} and try again"
+    """Format why something could not be written, what is kept, and what to do.
+
+    Example:
+        >>> os_error_hint(OSError(errno.ENOSPC, "No space left on device"), "received bytes are kept")
+        'No space left on device; received bytes are kept: free some disk space and try again'
+
+    """
+    remedy = "free some disk space" if error.errno in DISK_FULL else "correct that"
+    return f"{error.strerror or error}; {kept}: {remedy} and try again"
 
 
-class _Part:
-    """What has come of a file, on disk, with its digest."""
+class _PartialFile:
+    """The received bytes of a file, on disk, with their digest."""
 
-    def __init__(self, file: IO[bytes], sha256: str, size: int | None, most: int) -> None:
-        self._file, self._sha256, self.wanted = file, sha256, size
-        self.most = most if size is None else size
+    def __init__(self, file: IO[bytes], sha256: str, size: int | None, max_bytes: int) -> None:
+        self._file, self._sha256, self.expected_size = file, sha256, size
+        self.max_bytes = max_bytes if size is None else size
         self.inherited = False
-        """whether its first bytes are of an earlier run, or of another address"""
+        """whether its first bytes are from an earlier run, or another mirror"""
         self._digest, self.size = hashlib.sha256(), 0
         file.seek(0)
         while block := file.read(BLOCK):
-            self._count(block)
+            self._update(block)
 
     @property
-    def right(self) -> bool:
-        """Whether this is the whole file, and the one that was wanted."""
+    def complete(self) -> bool:
+        """Whether the received bytes have the expected checksum."""
         return self._digest.hexdigest() == self._sha256
 
-    def add(self, block: bytes) -> None:
-        """What came next; the file was opened to append."""
-        self._file.write(block)
-        self._count(block)
+    def append(self, block: bytes) -> None:
+        """Append received bytes."""
+        self._file.write(block)  # opened to append
+        self._update(block)
 
-    def empty(self) -> None:
-        """Throw everything away."""
+    def clear(self) -> None:
+        """Delete all received bytes."""
         self._file.truncate(0)
         self._digest, self.size, self.inherited = hashlib.sha256(), 0, False
 
-    def _count(self, block: bytes) -> None:
+    def _update(self, block: bytes) -> None:
         self._digest.update(block)
         self.size += len(block)
 
 
-class _Again(Exception):
-    """A try failed; the next one may not."""
+class _AttemptError(Exception):
+    """An attempt failed; the next one may succeed."""
 
 
-class _Elsewhere(Exception):
-    """An address will not do."""
+class _MirrorError(Exception):
+    """A mirror cannot provide the file."""
 
 
-def _is_there(path: Path, sha256: str) -> bool:
-    """Whether the right file is there."""
+def _is_complete(path: Path, sha256: str) -> bool:
+    """Whether the right file exists."""
     return path.is_file() and files.sha256(path) == sha256
 
 
-def _from_any(
-    addresses: Sequence[str],
-    part: _Part,
-    patience: RetryPolicy,
-    wait: Callable[[float], object],
-    told: ProgressCallback,
+def _try_mirrors(
+    urls: Sequence[str],
+    part: _PartialFile,
+    retry: RetryPolicy,
+    sleep: Callable[[float], object],
+    progress: ProgressCallback,
 ) -> list[str]:
-    """Fill the part from one address after the other; what was wrong with all of them, or nothing."""
+    """Complete the partial file from one mirror after another; returns the failures of all, or nothing on success."""
     import httpx
 
-    if part.right:
+    if part.complete:
         return []
     faults = []
-    with httpx.Client(timeout=patience.silence) as client:
-        for address in addresses:
+    with httpx.Client(timeout=retry.timeout) as client:
+        connection = _Connection(client, retry, sleep, progress)
+        for url in urls:
             try:
-                _from_one(client, address, part, patience, wait, told)
-            except _Elsewhere as error:
-                faults.append(f"{address} {error}")
+                _download(connection, url, part)
+            except _MirrorError as error:
+                faults.append(f"{url} {error}")
             else:
                 return []
     return faults
 
 
-def _from_one(
-    client: "httpx.Client",
-    address: str,
-    part: _Part,
-    patience: RetryPolicy,
-    wait: Callable[[float], object],
-    told: ProgressCallback,
-) -> None:
-    """Fill the part from one address, in as many tries as bring something new."""
+def _download(connection: _Connection, url: str, part: _PartialFile) -> None:
+    """Complete the partial file from one mirror, in as many attempts as make progress."""
     import httpx
 
-    idle, furthest, part.inherited = 0, part.size, part.size > 0
+    retry = connection.retry
+    failures, furthest, part.inherited = 0, part.size, part.size > 0
     while True:
         try:
-            _receive(client, address, part, patience.silence, told)
+            _attempt(connection, url, part)
             break
-        except (_Again, httpx.RequestError) as error:
-            if part.right:  # whatever else was said to come
+        except (_AttemptError, httpx.RequestError) as error:
+            if part.complete:  # although the server announced more
                 return
-            # more than ever before: a server that knows no ranges and cuts here and there would else go on for ever
-            idle = 0 if part.size >= furthest + LEAST else idle + 1
-            furthest = furthest if idle else part.size
-            if idle >= patience.tries:
-                raise _Elsewhere(f"failed {idle} times in a row: {error or type(error).__name__}") from error
+            # Progress beyond the furthest byte so far: a server without ranges that cuts early would never end.
+            failures = 0 if part.size >= furthest + MIN_PROGRESS else failures + 1
+            furthest = furthest if failures else part.size
+            if failures >= retry.attempts:
+                raise _MirrorError(f"failed {failures} times in a row: {error or type(error).__name__}") from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise _Elsewhere(f"is no address, or leads to none: {error}") from error
-        wait(min(patience.pause * 2 ** max(0, idle - 1), LONGEST_PAUSE))
-    if part.right:
+            raise _MirrorError(f"is not a valid URL, or redirects to none: {error}") from error
+        connection.sleep(min(retry.pause * 2 ** max(0, failures - 1), MAX_PAUSE))
+    if part.complete:
         return
     inherited = part.inherited
-    part.empty()
+    part.clear()
     if not inherited:
-        raise _Elsewhere("sent a file with another checksum, which was thrown away")
-    # what was wrong may have been here before: once more, from 0
-    _from_one(client, address, part, patience, wait, told)
+        raise _MirrorError("sent a file with another checksum, which was deleted")
+    # the wrong bytes may be inherited ones: once more, from the first byte
+    _download(connection, url, part)
 
 
-def _receive(client: "httpx.Client", address: str, part: _Part, silence: float, told: ProgressCallback) -> None:
-    """One try: ask for what is missing, and add what comes."""
-    headers = {"Accept-Encoding": "identity"}  # a range of something compressed could not be put together
+def _attempt(connection: _Connection, url: str, part: _PartialFile) -> None:
+    """Request the missing bytes once, and append them."""
+    headers = {"Accept-Encoding": "identity"}  # ranges of a compressed file could not be joined
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
-    with closing(_answer(client, client.build_request("GET", address, headers=headers))) as answer:
-        code, (first, total) = answer.status_code, _extent(answer.headers)
-        if code == 416:  # more is here than there is there
-            part.empty()
-            raise _Again("cannot go on from what is here")
-        if code in BUSY or code >= 500:
-            raise _Again(f"answered {code}")
-        if code not in (200, 206):
-            raise _Elsewhere(f"answered {code}")
-        if (packed := answer.headers.get("Content-Encoding", "identity").lower()) != "identity":
-            raise _Elsewhere(f"sends it as {packed}, which was not asked for")  # some bytes can hold gigabytes
-        if part.wanted is not None and total is not None and total != part.wanted:
-            raise _Elsewhere(f"has {total:,} bytes, {part.wanted:,} were wanted")
-        if first != part.size:  # it knows no ranges, or sends another one
-            part.empty()
-            if code == 206:
-                raise _Again("sent a range that was not asked for")
-        since, had = time.monotonic(), part.size
-        for block in answer.iter_raw():  # as they come: gathered ones would be lost with the connection
-            if part.size + len(block) > part.most:
-                part.empty()
-                raise _Elsewhere(f"sends more than {part.most:,} bytes")
-            part.add(block)
-            told(part.size, total or part.wanted)
-            if (now := time.monotonic()) - since >= silence:  # a byte now and then is no better than none
-                if part.size - had < SLOWEST * silence:
-                    raise _Again(f"brings less than {SLOWEST:,} bytes a second")
-                since, had = now, part.size
-    whole = total or part.wanted
-    if whole is not None and part.size < whole:
-        raise _Again(f"sent {part.size:,} of {whole:,} bytes")
+    timeout = connection.retry.timeout
+    with closing(_send(connection.client, connection.client.build_request("GET", url, headers=headers))) as response:
+        total = _check_response(response, part)
+        since, size_before = time.monotonic(), part.size
+        for block in response.iter_raw():  # as they arrive: buffered ones would be lost with the connection
+            if part.size + len(block) > part.max_bytes:
+                part.clear()
+                raise _MirrorError(f"sends more than {part.max_bytes:,} bytes")
+            part.append(block)
+            connection.progress(part.size, total)
+            if (now := time.monotonic()) - since >= timeout:  # a read timeout does not notice a byte now and then
+                if part.size - size_before < MIN_RATE * timeout:
+                    raise _AttemptError(f"sends less than {MIN_RATE:,} bytes per second")
+                since, size_before = now, part.size
+    if total is not None and part.size < total:
+        raise _AttemptError(f"sent {part.size:,} of {total:,} bytes")
 
 
-def _answer(client: "httpx.Client", request: "httpx.Request") -> "httpx.Response":
-    """The answer to a request, whose body is still to come; of redirections the body is never read."""
-    for _ in range(MOST_REDIRECTIONS + 1):
-        answer = client.send(request, stream=True)
-        if answer.next_request is None:
-            return answer
-        answer.close()
-        request = answer.next_request
-    raise _Elsewhere(f"leads on more than {MOST_REDIRECTIONS} times")
+def _check_response(response: "httpx.Response", part: _PartialFile) -> int | None:
+    """The size of the file if it is known; raises if the response does not continue the partial file."""
+    code, (first, total) = response.status_code, _content_range(response.headers)
+    if code == 416:  # the partial file is longer than the file
+        part.clear()
+        raise _AttemptError("cannot resume: the partial file is too long")
+    if code in TEMPORARY or code >= 500:
+        raise _AttemptError(f"responded with status {code}")
+    if code not in (200, 206):
+        raise _MirrorError(f"responded with status {code}")
+    if (encoding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise _MirrorError(f"uses the content encoding {encoding}, which was not requested")  # a decompression bomb?
+    if part.expected_size is not None and total is not None and total != part.expected_size:
+        raise _MirrorError(f"has {total:,} bytes; expected {part.expected_size:,}")
+    if first != part.size:  # no support of ranges, or another range
+        part.clear()
+        if code == 206:
+            raise _AttemptError("sent a range that was not requested")
+    return total or part.expected_size
 
 
-def _extent(headers: "httpx.Headers") -> tuple[int, int | None]:
-    """The first byte of what an answer brings, and the bytes of the whole file if the server says them."""
-    if span := headers.get("Content-Range"):
-        said = SPAN.fullmatch(span)
-        return (int(said[1]), None if said[2] == "*" else int(said[2])) if said else (0, None)
+def _send(client: "httpx.Client", request: "httpx.Request") -> "httpx.Response":
+    """The response to a request, its body not yet read; bodies of redirects are never read."""
+    for _ in range(MAX_REDIRECTS + 1):
+        response = client.send(request, stream=True)
+        if response.next_request is None:
+            return response
+        response.close()
+        request = response.next_request
+    raise _MirrorError(f"redirects more than {MAX_REDIRECTS} times")
+
+
+def _content_range(headers: "httpx.Headers") -> tuple[int, int | None]:
+    """The first byte of a response, and the size of the whole file if the server gives it."""
+    if header := headers.get("Content-Range"):
+        match = CONTENT_RANGE.fullmatch(header)
+        return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else (0, None)
     length = headers.get("Content-Length", "")
     return 0, int(length) if re.fullmatch("[0-9]{1,15}", length) else None

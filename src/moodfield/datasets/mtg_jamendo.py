@@ -1,8 +1,4 @@
-"""The MTG-Jamendo index: tracks, splits, truth.
-
-In: a TSV in the dataset's form. Out: its tracks in the order of the file, their truth, their files and checksums.
-Knows nothing of: audio, mels, or what is done with a split.
-"""
+"""The MTG-Jamendo dataset index: tracks, splits, truth, file paths, checksums."""
 
 import math
 import os
@@ -10,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -18,60 +15,71 @@ from jaxtyping import Bool, Float64
 from moodfield import errors, tags
 from moodfield.errors import DatasetError
 
-PLACES = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
-"""where the files of a dataset may be, below its folder"""
-AUDIO = ("audio", "audio-low", ".")
-"""where its audio may be, below its folder"""
-MOODS = "autotagging_moodtheme-"
-"""how the files of the moods and themes begin, in a clone that has other tags, too"""
-LISTS = ("moodtheme_split.txt", "tags.txt")
-"""what a list of its tags may be called"""
-HELD_OUT = 5
-"""one in so many training tracks is for validation where there are only two splits"""
+INDEX_FOLDERS = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
+"""folders below that of a dataset where its TSVs and tag lists are looked for"""
+AUDIO_FOLDERS = ("audio", "audio-low", ".")
+"""folders below that of a dataset where its audio is looked for"""
+MOODTHEME = "autotagging_moodtheme-"
+"""prefix of the TSVs of moods and themes; a clone of the repository has other tags, too"""
+TAG_LISTS = ("moodtheme_split.txt", "tags.txt")
+"""file names of tag lists"""
+VALIDATION_EVERY = 5
+"""every fifth training track is used for validation where a dataset has only two splits"""
 HEADER = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
+"""columns of a TSV; every cell from the sixth on is a tag"""
 LOW = ".low"
-"""what the files of the dataset's low bitrate have before their suffix, though the index does not"""
-HOMES = ("", "audios")
-"""where below a folder the paths of tracks begin: there itself, or as mirdata has it"""
+"""what file names of the low-bitrate audio have before their suffix, unlike the index"""
+MIRDATA_FOLDER = "audios"
+"""folder of the audio in a `data_home` of mirdata"""
 
 
 @dataclass(frozen=True)
 class Track:
-    """One piece of music of a dataset."""
+    """One track of a dataset: a row of its index."""
 
     id: str
-    """its name in the dataset, such as `track_0003524`"""
+    """identifier in the dataset, such as `track_0003524`"""
     path: str
-    """its file, below the folder of the dataset's audio"""
+    """path of the audio file, relative to the audio folder"""
     seconds: float
-    """how long the index says it is"""
+    """duration by the index, 0 or more"""
     tags: tuple[str, ...]
-    """the names of its tags"""
+    """names of its tags"""
     artist: str = ""
-    """who made it, such as `artist_000530`; empty if unknown"""
+    """identifier of the artist, such as `artist_000530`; empty if unknown"""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Tracks in the order of their file, and the vocabulary their truth is written in; nothing is ever sorted."""
+    """The tracks of a split, in the order of their file, and the vocabulary of their truth.
+
+    Example:
+        >>> split = Split((Track("a", "a.mp3", 60.0, ("sad",)), Track("b", "b.mp3", 90.0, ())), ("happy", "sad"))
+        >>> split.truth
+        array([[False,  True],
+               [False, False]])
+        >>> split.priors
+        array([0. , 0.5])
+
+    """
 
     tracks: tuple[Track, ...]
-    """the tracks, in the order of the file"""
+    """tracks in the order of the file; they are never sorted"""
     vocabulary: tuple[str, ...]
-    """the tags, in the order of their list"""
+    """tag names in the order of their list"""
 
     @cached_property
     def truth(self) -> Bool[np.ndarray, "tracks tags"]:
-        """Which track has which tag."""
-        column = {tag: index for index, tag in enumerate(self.vocabulary)}
+        """The truth matrix: which track has which tag."""
+        columns = {tag: column for column, tag in enumerate(self.vocabulary)}
         truth = np.zeros((len(self.tracks), len(self.vocabulary)), bool)
         for row, track in enumerate(self.tracks):
-            truth[row, [column[tag] for tag in track.tags]] = True
+            truth[row, [columns[tag] for tag in track.tags]] = True
         return truth
 
     @property
     def priors(self) -> Float64[np.ndarray, "tags"]:
-        """Share of the tracks that have each tag."""
+        """The share of tracks that have each tag, 0 … 1."""
         return np.asarray(self.truth.mean(axis=0))
 
     def take(self, rows: Sequence[int]) -> "Split":
@@ -81,124 +89,170 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of one vocabulary, and the folder of their audio."""
+    """Training, validation and test split of one vocabulary, and the folder of their audio."""
 
     name: str
-    """what its files are called"""
+    """what its TSVs are called"""
     train: Split
-    """tracks to learn from"""
+    """training tracks"""
     validation: Split
-    """tracks to choose by"""
+    """tracks that choose epochs and thresholds"""
     test: Split
-    """tracks to be judged by, which nothing is chosen by"""
+    """tracks that are only evaluated on"""
     audio: Path
-    """the folder that the paths of tracks are below"""
+    """folder that the paths of the tracks are relative to"""
     note: str = ""
-    """what a reader of its scores must know, if anything"""
+    """a remark for readers of its metrics, if any"""
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The three by name."""
+        """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def take(self, rows: Mapping[str, Sequence[int]]) -> "Dataset":
-        """The dataset of some of the tracks of every split, by its name."""
-        train, validation, test = (split.take(rows[part]) for part, split in self.splits.items())
+        """The dataset of some of the tracks of every split; `rows` has the name of each split."""
+        train, validation, test = (split.take(rows[name]) for name, split in self.splits.items())
         return replace(self, train=train, validation=validation, test=test)
 
 
 def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
-    """The dataset in a folder: `NAME-train.tsv`, `NAME-validation.tsv`, `NAME-test.tsv`, tags and audio.
+    """Load the dataset in a folder: `NAME-train.tsv`, `NAME-validation.tsv`, `NAME-test.tsv`, tags and audio.
 
-    It takes a folder with these files, a clone of the MTG-Jamendo repository (moods and themes, split 0), or one that
-    has `mtg-jamendo/` in it. The tags are those of `moodtheme_split.txt` or `tags.txt`, else of the training tracks.
-    Audio is in `audio/`, in `audio-low/`, beside the files themselves, or where `audio` says. Where there is no test
-    split, the validation tracks are the test, and every fifth track of the training split is for validation. Refuses a
-    folder without a dataset, or without audio.
+    The folder may hold these files directly, be a clone of the MTG-Jamendo repository (moods and themes, split 0), or
+    contain `mtg-jamendo/`. The vocabulary is that of `moodtheme_split.txt` or `tags.txt`, else that of the training
+    tracks. Without a test split, the validation tracks become the test split and every fifth training track becomes
+    a validation track.
+
+    Args:
+        folder: Folder of the dataset.
+        audio: Folder of the audio; by default `audio/`, `audio-low/` or the folder of the TSVs.
+
+    Raises:
+        DatasetError: There is not exactly one dataset, a TSV is wrong, or no training track has an audio file.
+
     """
     folder = Path(folder)
-    places = [folder / each for each in PLACES]
-    indexes = [path for place in places for path in sorted(place.glob("*-train.tsv"))]
-    meant = [path for path in indexes if path.name.startswith(MOODS)] or indexes
-    if len({path.resolve() for path in meant}) != 1:
-        came = f"{len(meant)} are: {', '.join(path.name for path in meant)}" if meant else "none is"
-        raise DatasetError(f"one file such as NAME-train.tsv is wanted in {folder}; {came}; name a folder with one")
-    index = meant[0]
-    name = index.name.removesuffix("-train.tsv")
-    lists = [place / each for place in (index.parent, *places) for each in LISTS]
-    tags_of = next((read_vocabulary(path) for path in lists if path.is_file()), None)
-    train = read(index, vocabulary=tags_of)
-    validation = read(index.with_name(f"{name}-validation.tsv"), vocabulary=train.vocabulary)
-    own = index.with_name(f"{name}-test.tsv")
-    music = [Path(audio)] if audio else [place / each for place in (folder, index.parent) for each in AUDIO]
-    found = next((place for place in music if any(locate(place, track.path).is_file() for track in train.tracks)), None)
-    if found is None:
+    index_folders = [folder / name for name in INDEX_FOLDERS]
+    indexes = [path for index_folder in index_folders for path in sorted(index_folder.glob("*-train.tsv"))]
+    indexes = [path for path in indexes if path.name.startswith(MOODTHEME)] or indexes
+    if len({path.resolve() for path in indexes}) != 1:
+        names = f": {', '.join(path.name for path in indexes)}" if indexes else ""
         raise DatasetError(
-            f"no training track is in {', '.join(map(str, dict.fromkeys(music)))}; name the audio's folder"
+            f"{folder} has {len(indexes)} files NAME-train.tsv{names}; expected one; give a folder with one"
         )
-    if own.is_file():
-        return Dataset(name, train, validation, read(own, vocabulary=train.vocabulary), found)
-    chosen = range(HELD_OUT // 2, len(train.tracks), HELD_OUT)
-    rest = [row for row in range(len(train.tracks)) if row not in chosen]
-    note = (
-        f"there is no {own.name}: the validation tracks are the test, and every {HELD_OUT}th of the others validates, "
-        "whoever its artist is"
+    index = indexes[0]
+    name = index.name.removesuffix("-train.tsv")
+    tag_lists = [parent / file for parent in (index.parent, *index_folders) for file in TAG_LISTS]
+    vocabulary = next((read_vocabulary(path) for path in tag_lists if path.is_file()), None)
+    train = read(index, vocabulary=vocabulary)
+    validation = read(index.with_name(f"{name}-validation.tsv"), vocabulary=train.vocabulary)
+    audio_folders = (
+        [Path(audio)] if audio else [root / name for root in (folder, index.parent) for name in AUDIO_FOLDERS]
     )
-    return Dataset(name, train.take(rest), train.take(chosen), validation, found, note)
+    audio_folder = next(
+        (path for path in audio_folders if any(locate(path, t.path).is_file() for t in train.tracks)), None
+    )
+    if audio_folder is None:
+        searched = ", ".join(map(str, dict.fromkeys(audio_folders)))
+        raise DatasetError(f"no training track has an audio file in {searched}; give the folder of the audio")
+    test_index = index.with_name(f"{name}-test.tsv")
+    if test_index.is_file():
+        test = read(test_index, vocabulary=train.vocabulary)
+        return Dataset(name, train, validation, test, audio_folder)
+    validation_rows = range(VALIDATION_EVERY // 2, len(train.tracks), VALIDATION_EVERY)
+    train_rows = [row for row in range(len(train.tracks)) if row not in validation_rows]
+    note = (
+        f"there is no {test_index.name}: the validation tracks are the test split, and every {VALIDATION_EVERY}th "
+        "training track, regardless of its artist, is a validation track"
+    )
+    return Dataset(name, train.take(train_rows), train.take(validation_rows), validation, audio_folder, note)
 
 
 def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
-    """The split in a TSV of MTG-Jamendo's form.
+    """Read a split from a TSV of MTG-Jamendo's format.
 
-    `vocabulary` gives the names and order of the tags; without it they are those of the file, by alphabet, which is the
-    official order of the 56 moods and themes. Refuses with all faults of the file at once.
+    Args:
+        path: The TSV.
+        vocabulary: Tag names in their order; by default those of the file, sorted, which is the official order of the
+            56 moods and themes.
+
+    Raises:
+        DatasetError: The file cannot be used; the message lists all its faults.
+
     """
-    tracks, faults = scan(path)
-    named = {tag for track in tracks for tag in track.tags if tag}
-    known = tuple(sorted(named)) if vocabulary is None else tags.vocabulary(vocabulary)
-    strangers = sorted(named - set(known))
-    if strangers:
-        faults.append(f"tags that are not in the vocabulary: {', '.join(strangers)}")
+    tracks, faults = parse(path)
+    used = {tag for track in tracks for tag in track.tags if tag}
+    vocabulary = tuple(sorted(used)) if vocabulary is None else tags.vocabulary(vocabulary)
+    if unknown := sorted(used - set(vocabulary)):
+        faults.append(f"tags that are not in the vocabulary: {', '.join(unknown)}")
     if not tracks:
         faults.append("it lists no tracks")
     if faults:
         raise DatasetError(f"{path} cannot be used: {errors.join_errors(faults)}")
-    return Split(tuple(tracks), known)
+    return Split(tuple(tracks), vocabulary)
 
 
-def scan(path: str | Path) -> tuple[list[Track], list[str]]:
-    """The tracks of a TSV, whatever their tags, and what is wrong with its lines; refuses what is no such TSV."""
-    lines = _lines(path)
-    if lines[:1] and tuple(lines[0].split("\t")[:6]) == HEADER:
-        lines = lines[1:]
-    else:
+def read_splits(indexes: Sequence[str | Path], *, vocabulary: Sequence[str] | None = None) -> dict[str, Split]:
+    """Read the splits of several indexes, under short names: those of the files without their common beginning.
+
+    Args:
+        indexes: TSVs of MTG-Jamendo's format.
+        vocabulary: The vocabulary of all splits; by default the tags of all of them, sorted.
+
+    """
+    splits = [read(index, vocabulary=vocabulary) for index in indexes]
+    common = (
+        splits[0].vocabulary if vocabulary else tuple(sorted({tag for split in splits for tag in split.vocabulary}))
+    )
+    stems = [Path(index).stem for index in indexes]
+    columns = zip(*(re.split("(?<=[-_])", stem) for stem in stems), strict=False)
+    prefix = sum(len(column[0]) for column in takewhile(lambda column: len(set(column)) == 1, columns))
+    names = [stem[prefix:] or stem for stem in stems]
+    if len(set(names)) < len(names):
+        names = [str(index) for index in indexes]
+    return {name: Split(split.tracks, common) for name, split in zip(names, splits, strict=True)}
+
+
+def parse(path: str | Path) -> tuple[list[Track], list[str]]:
+    """Parse a TSV: its tracks, with whatever tags, and the faults of its lines.
+
+    Raises:
+        DatasetError: It cannot be read, or has another header.
+
+    """
+    header, *lines = _lines(path) or [""]
+    if tuple(header.split("\t")[:6]) != HEADER:
         raise DatasetError(f"{path} does not begin with the header {' '.join(HEADER)}, separated by tabs")
-    tracks, faults, seen = [], [], set()
+    tracks, faults, ids = [], [], set()
     for number, line in enumerate(lines, start=2):
         cells = line.split("\t")
         if len(cells) < 5:
-            faults.append(f"line {number} has {len(cells)} columns, 5 and one for every tag are wanted")
+            faults.append(f"line {number} has {len(cells)} columns, expected 5 and one for every tag")
             continue
         seconds = _seconds(cells[4])
         if not 0 <= seconds < math.inf:
             faults.append(f"line {number}: duration {cells[4]!r} is not a number of seconds")
         names = tuple(dict.fromkeys(tags.name(tag) for tag in cells[5:] if tag.strip()))
-        if cells[0] in seen:
-            faults.append(f"line {number}: track {cells[0]} comes twice")
+        if cells[0] in ids:
+            faults.append(f"line {number}: track {cells[0]} is listed twice")
         if "" in names:
             faults.append(f"line {number}: a tag has no name")
         if leaves_folder(cells[3]):
             faults.append(f"line {number}: path {cells[3]!r} leaves the folder of the dataset")
-        seen.add(cells[0])
+        ids.add(cells[0])
         tracks.append(Track(cells[0], cells[3], seconds, names, cells[1]))
     return tracks, faults
 
 
 def leaves_folder(path: str) -> bool:
-    """Whether a path in an index is anything but that of a file below its folder, on this system or another.
+    r"""Whether a path of an index is unsafe: anything but the path of a file below its folder, on any system.
 
-    That is an absolute one, one with a drive (`C:`), one with `..` between slashes or backslashes, the folder itself,
-    and what no file can be called.
+    Unsafe are absolute paths, drives (`C:`), `..` between slashes or backslashes, folders, and null bytes.
+
+    Example:
+        >>> [leaves_folder(path) for path in ("24/3524.mp3", "../x.mp3", "/x.mp3", "C:x.mp3", "a\\..\\x.mp3", "a/")]
+        [False, True, True, True, True, True]
+
     """
     windows = PureWindowsPath(path)
     drive = windows.drive if windows.drive[:1].isascii() and windows.drive[:1].isalpha() else ""
@@ -207,51 +261,66 @@ def leaves_folder(path: str) -> bool:
 
 
 def locate(folder: str | Path, path: str) -> Path:
-    """The file of a track whose path in the index is this, below a folder of audio.
+    """The audio file of a track.
 
-    It may be there as the index names it, or in the dataset's low bitrate (`24/3524.low.mp3` for `24/3524.mp3`), and
-    the folder may be a `data_home` of mirdata. If it is nowhere, the path is that of the index.
+    The file may have its name of the index, or that of the low-bitrate audio (`24/3524.low.mp3` for `24/3524.mp3`).
+
+    Args:
+        folder: Folder of the audio, or a `data_home` of mirdata.
+        path: Path of the track in the index.
+
+    Returns:
+        The existing file, else `folder/path`.
+
     """
-    for home in HOMES:
-        for form in (path, low(path)):
-            # Path.is_file would raise where it may not look; reading reports that better, file by file
-            if os.path.isfile(file := Path(folder, home, form)):  # noqa: PTH113
+    for root in ("", MIRDATA_FOLDER):
+        for name in (path, low_bitrate_path(path)):
+            # Path.is_file would raise where permission is missing; reading the file reports that better
+            if os.path.isfile(file := Path(folder, root, name)):  # noqa: PTH113
                 return file
     return Path(folder, path)
 
 
-def low(path: str) -> str:
-    """What the dataset's low bitrate calls the file of this path: `24/3524.low.mp3` for `24/3524.mp3`."""
-    stem, suffix = os.path.splitext(path)  # noqa: PTH122  (asked for every track and every home)
+def low_bitrate_path(path: str) -> str:
+    """The path of a track in the low-bitrate audio.
+
+    Example:
+        >>> low_bitrate_path("24/3524.mp3")
+        '24/3524.low.mp3'
+
+    """
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122  (faster than Path, and called for every track)
     return stem + LOW + suffix
 
 
-def read_sums(path: str | Path) -> dict[str, str]:
-    """From file to SHA-256, as a list in the dataset's form (`SHA256 PATH`, a line a file) has them, in its order.
+def read_checksums(path: str | Path) -> dict[str, str]:
+    """Read a list of checksums (`SHA256 PATH` on each line), as a mapping from path to SHA-256 in its order.
 
-    Refuses with all faults of the list at once.
+    Raises:
+        DatasetError: It is not such a list; the message lists all its faults.
+
     """
-    sums: dict[str, str] = {}
+    checksums: dict[str, str] = {}
     faults = []
     for number, line in enumerate(_lines(path), start=1):
         digest, _, name = line.partition(" ")
         name = name.lstrip(" *")  # as sha256sum writes it
         if not re.fullmatch("[0-9a-f]{64}", digest) or not name:
             faults.append(f"line {number} is not a SHA-256 and a path")
-        elif sums.setdefault(name, digest) != digest:
-            faults.append(f"line {number}: {name} comes with two checksums")
-    if faults or not sums:
-        raise DatasetError(f"{path} is no list of checksums: {errors.join_errors(faults) or 'it is empty'}")
-    return sums
+        elif checksums.setdefault(name, digest) != digest:
+            faults.append(f"line {number}: {name} has two checksums")
+    if faults or not checksums:
+        raise DatasetError(f"{path} is not a list of checksums: {errors.join_errors(faults) or 'it is empty'}")
+    return checksums
 
 
-def sum_of(path: str, sums: Mapping[str, str]) -> str | None:
-    """The checksum that a list has for the track of this path, in whichever of its two bitrates."""
-    return sums.get(path) or sums.get(low(path))
+def checksum_of(path: str, checksums: Mapping[str, str]) -> str | None:
+    """The checksum of a track in a list, whose paths may be those of either bitrate."""
+    return checksums.get(path) or checksums.get(low_bitrate_path(path))
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """The names in a list of tags, one a line, in its order."""
+    """Read the tag names of a list, one on each line, in its order."""
     return tags.vocabulary(line for line in _lines(path) if line.strip())
 
 
@@ -264,8 +333,8 @@ def _seconds(cell: str) -> float:
 
 def _lines(path: str | Path) -> list[str]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
-    except (OSError, ValueError) as error:  # ValueError: it is no UTF-8, or no file can be called that
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an impossible file name
         raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
-    # not splitlines, which also parts at what may stand in a name
+    # not splitlines, which also splits at characters that a name may contain
     return text.removesuffix("\n").split("\n") if text else []

@@ -1,10 +1,7 @@
-"""MTG-Jamendo's tars, fetched and unpacked.
+"""Download of MTG-Jamendo's mood/theme subset: lists of checksums, tars of audio, safe extraction.
 
-In: which music, and a folder. Out: the folder with its music, its index and its lists of checksums.
-Knows nothing of: how a file is fetched, or what is in the music.
-
-Trust begins here: the checksums of the dataset's lists are written down below, the lists have those of the tars and of
-the tracks, and nothing gets its name before it is compared with them.
+The checksums of the lists of the dataset are pinned below, the lists have those of the tars and tracks, and no file
+gets its name before its checksum is compared.
 """
 
 import hashlib
@@ -14,7 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from glob import escape
@@ -26,7 +23,7 @@ from moodfield.datasets.download import RetryPolicy
 from moodfield.errors import ConfigError, DatasetError, DownloadError, MoodfieldError
 
 REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/1b4fa8c32e076c73b5175c1703ae805b4109309d"
-"""the dataset's own repository, at the commit of 9 July 2024"""
+"""the repository of the dataset, at the commit of 9 July 2024"""
 PINNED: Mapping[str, str] = {
     "data/download/autotagging_moodtheme_audio_sha256_tars.txt": (
         "cab7bd1b599a000a296f4aab03fa0ce37422a18fa2820338ec39c7fb47eca8b0"
@@ -51,273 +48,344 @@ PINNED: Mapping[str, str] = {
     ),
     "data/tags/moodtheme_split.txt": "68797d2f5164d78aafb641a6575f6ba68723293a715a91a8166a7b8ec19af169",
 }
-"""files of the repository → SHA-256; the split is that of MediaEval"""
+"""path in the repository → SHA-256; the split is that of MediaEval"""
 MIRRORS: Mapping[str, str] = {
     "mtg-fast": "https://cdn.freesound.org/mtg-jamendo",
     "mtg": "https://essentia.upf.edu/documentation/datasets/mtg-jamendo",
 }
-"""where the tars are: a mirror in Finland, and the organisers' own server, which is slow"""
+"""servers of the tars: a mirror in Finland, and the slow one of the organisers"""
 TARS = "tars"
-"""the folder, below that of the music, of tars under way and of what is remembered of those that were unpacked"""
-MOST_OF_LIST = 2**24
-"""bytes of a list or an index; the longest has 1.6 MB"""
-MOST_OF_TRACK = 2**29
-"""bytes of one file in a tar; the longest track of the dataset, 78 minutes at 320 kbit/s, has 190 MB"""
-MOST_OF_TAR = 2**34
-"""bytes of all files in a tar; those of the dataset have 1.5 GB on average"""
-MOST_OF_HEADER = 2**20
-"""bytes that say more of one file, such as a long name"""
-MOST_MEMBERS = 100_000
+"""folder below that of the audio for tars, and for records of those that were extracted"""
+MAX_LIST_BYTES = 2**24
+"""size of a list or index; the longest has 1.6 MB"""
+MAX_TRACK_BYTES = 2**29
+"""size of one file in a tar; the longest track of the dataset, 78 minutes at 320 kbit/s, has 190 MB"""
+MAX_TAR_BYTES = 2**34
+"""size of all files in a tar; those of the dataset have 1.5 GB on average"""
+MAX_HEADER_BYTES = 2**20
+"""size of an extended header of one file, such as a long name"""
+MAX_MEMBERS = 100_000
 """files and folders in a tar"""
 
-HEADERS = (b"x", b"g", b"X", b"L", b"K")
-"""the types of what only says more of the next file"""
+EXTENDED_HEADERS = (b"x", b"g", b"X", b"L", b"K")
+"""types of members that only extend the header of the next file"""
 
 ProgressCallback = Callable[[str, int, int | None], None]
-"""told, from any thread, of a tar, its bytes that are here, and those that there will be if the server says it"""
+"""called, from any thread, with the name of a tar, its received bytes, and its size if the server gives it"""
 
 
 class AudioQuality(StrEnum):
-    """In which form the music comes."""
+    """The two encodings of the audio."""
 
     AUDIO = "audio"
     LOW = "audio-low"
 
 
 @dataclass(frozen=True)
-class Lists:
-    """What belongs to a dataset, by the lists that it publishes."""
+class Checksums:
+    """The checksums that the dataset publishes."""
 
     tars: Mapping[str, str]
-    """name of a tar → SHA-256, in the order of the list"""
+    """file name of a tar → SHA-256, in the order of the list"""
     tracks: Mapping[str, str]
     """path of a file in the tars → SHA-256; empty if there is no such list"""
 
 
 def fetch(
-    to: Path,
+    folder: Path,
     *,
-    kind: AudioQuality = AudioQuality.LOW,
-    parts: int | None = None,
+    quality: AudioQuality = AudioQuality.LOW,
+    n_tars: int | None = None,
     lists: Path | None = None,
     mirrors: Sequence[str] = tuple(MIRRORS),
     jobs: int = 4,
     keep_tars: bool = False,
-    patience: RetryPolicy | None = None,
-    told: ProgressCallback = lambda *_: None,
+    retry: RetryPolicy | None = None,
+    progress: ProgressCallback = lambda *_: None,
 ) -> Iterator[tuple[str, int | MoodfieldError]]:
-    """Fetch and unpack the mood/theme subset below `to`; for each tar how many files it had, or why it failed.
+    """Download and extract the mood/theme subset.
 
-    `parts` is how many of the tars, the first ones; all of them without it. `lists` is a clone of the dataset's
-    repository, or a folder with its lists; without it they are fetched and must be those that are known here. `mirrors`
-    are names of `MIRRORS` or addresses, asked in this order. `jobs` tars are under way at a time. What was unpacked is
-    remembered, and its tar deleted unless `keep_tars`; it can be interrupted at any moment and goes on where it
-    stopped. One tar that fails stops no other. Refuses what cannot begin.
+    Extracted tars are recorded, and deleted unless `keep_tars`. An interrupted download resumes when it is repeated. A
+    tar that fails does not stop the others.
+
+    Args:
+        folder: Where to write audio, index and lists.
+        quality: Encoding of the audio.
+        n_tars: Number of tars, from the first; by default all.
+        lists: A clone of the dataset's repository, or a folder with its lists; by default they are downloaded, and must
+            have the pinned checksums.
+        mirrors: Names of `MIRRORS`, or URLs, in the order in which they are tried.
+        jobs: Number of tars that are downloaded at a time.
+        keep_tars: Keep tars that were extracted.
+        retry: How often to try.
+        progress: Called for every received block.
+
+    Yields:
+        The name of every tar, with the number of its files or the error that stopped it.
+
+    Raises:
+        UnknownNameError: A mirror is unknown.
+        ConfigError: `n_tars` or `jobs` is below 1.
+        DatasetError: The lists cannot be used.
+        DownloadError: The lists cannot be downloaded.
+
     """
-    bases = [name if "://" in name else errors.get_or_suggest(MIRRORS, name, what="mirror") for name in mirrors]
-    found = gather(to, kind, lists=lists, patience=patience)
-    wanted = list(found.tars.items())[:parts]
-    if not wanted or jobs < 1:
-        raise ConfigError(f"{parts} parts and {jobs} jobs came; wanted at least one of each")
-    stop = threading.Event()
-
-    def pause(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise _Stopped
-
-    def seen(name: str, done: int, total: int | None) -> None:
-        pause(0.0)
-        told(name, done, total)
-
-    def one(name: str, sha256: str) -> int:
-        before = _remembered(to, name, sha256)
-        if before is not None:
-            return before
-        # from the first byte to the end, or another run takes the tar away
-        with download.lock(to / TARS / name.removesuffix(".tar")):
-            return _remembered(to, name, sha256) or afresh(name, sha256)
-
-    def afresh(name: str, sha256: str) -> int:
-        tar = to / TARS / name
-        addresses = [f"{base.rstrip('/')}/autotagging_moodtheme/{kind}/{name}" for base in bases]
-        download.fetch(tar, addresses, sha256=sha256, patience=patience, wait=pause, told=partial(seen, name))
-        unpacked = unpack(tar, to, found.tracks, on=partial(pause, 0.0))
-        files.write(_memory(to, name), json.dumps({"sha256": sha256, "files": unpacked}).encode())
-        if not keep_tars:
-            tar.unlink()
-        return len(unpacked)
-
+    urls = [name if "://" in name else errors.get_or_suggest(MIRRORS, name, what="mirror") for name in mirrors]
+    checksums = fetch_lists(folder, quality, lists=lists, retry=retry)
+    tars = list(checksums.tars.items())[:n_tars]
+    if not tars or jobs < 1:
+        raise ConfigError(f"{n_tars} tars and {jobs} jobs given; expected at least one of each")
+    urls = [f"{url.rstrip('/')}/autotagging_moodtheme/{quality}" for url in urls]
+    work = _Download(folder, urls, checksums.tracks, keep_tars, retry, progress)
     pool, wait = ThreadPoolExecutor(jobs), True
-    under_way = {pool.submit(one, *each): each[0] for each in wanted}
+    names = {pool.submit(work.run, name, sha256): name for name, sha256 in tars}
     try:
-        for done in as_completed(under_way):
-            yield under_way[done], _came_to(done, under_way[done])
+        for future in as_completed(names):
+            yield names[future], _result(future, names[future])
     except KeyboardInterrupt:
-        wait = False  # for threads that wait for a silent server
+        wait = False  # threads may wait for a silent server
         raise
     finally:
-        stop.set()
+        work.stopped.set()
         pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def gather(to: Path, kind: AudioQuality, *, lists: Path | None = None, patience: RetryPolicy | None = None) -> Lists:
-    """Put the index of the subset and its lists of checksums into `to`, from a clone or folder, or fetched; the lists.
+def fetch_lists(
+    folder: Path, quality: AudioQuality, *, lists: Path | None = None, retry: RetryPolicy | None = None
+) -> Checksums:
+    """Copy or download the index of the subset and its lists of checksums into `folder`, and read the checksums.
 
-    A folder may lack anything but the list of tars. Refuses lists that cannot be had, or cannot be right.
+    Args:
+        folder: Where to write them.
+        quality: Encoding of the audio.
+        lists: A clone of the repository, or a folder with the lists, of which only that of the tars is required; by
+            default they are downloaded.
+        retry: How often to try.
+
+    Raises:
+        DatasetError: The list of tars is missing or wrong.
+        DownloadError: They cannot be downloaded.
+
     """
     for path, sha256 in PINNED.items():
         name = path.rpartition("/")[2]
-        if "sha256" in name and f"_{kind}_" not in name:
+        if "sha256" in name and f"_{quality}_" not in name:
             continue
         if lists is None:
-            address = f"{REPOSITORY}/{path}"
-            download.fetch(to / name, [address], sha256=sha256, most=MOST_OF_LIST, patience=patience)
-        elif source := next((each for each in (lists / path, lists / name) if each.is_file()), None):
-            _copy(source, to / name)
-    tars, tracks = (to / f"autotagging_moodtheme_{kind}_sha256_{what}.txt" for what in ("tars", "tracks"))
+            download.fetch(
+                folder / name, [f"{REPOSITORY}/{path}"], sha256=sha256, max_bytes=MAX_LIST_BYTES, retry=retry
+            )
+        elif source := next((file for file in (lists / path, lists / name) if file.is_file()), None):
+            _copy(source, folder / name)
+    tars, tracks = (folder / f"autotagging_moodtheme_{quality}_sha256_{part}.txt" for part in ("tars", "tracks"))
     if not tars.is_file():
         raise DatasetError(
-            f"{lists} has no {tars.name}, nor data/download/{tars.name}; wanted a clone of the dataset's repository"
+            f"{lists} has no {tars.name}, nor data/download/{tars.name}; expected a clone of the dataset's repository"
         )
-    found = Lists(mtg_jamendo.read_sums(tars), mtg_jamendo.read_sums(tracks) if tracks.is_file() else {})
-    strange = [name for name in found.tars if PurePosixPath(name).name != name or not name.endswith(".tar")]
-    if strange:
-        raise DatasetError(f"{tars} lists what are no names of tars: {', '.join(strange[:20])}")
-    return found
+    checksums = Checksums(
+        mtg_jamendo.read_checksums(tars), mtg_jamendo.read_checksums(tracks) if tracks.is_file() else {}
+    )
+    invalid = [name for name in checksums.tars if PurePosixPath(name).name != name or not name.endswith(".tar")]
+    if invalid:
+        raise DatasetError(f"{tars} lists invalid file names of tars: {', '.join(invalid[:20])}")
+    return checksums
 
 
 def unpack(
-    tar: Path, to: Path, tracks: Mapping[str, str], *, on: Callable[[], object] = lambda: None
+    tar: Path, folder: Path, tracks: Mapping[str, str], *, on_file: Callable[[], object] = lambda: None
 ) -> dict[str, int]:
-    """Put the files of a tar below `to`, each whole or not at all; their paths and bytes.
+    """Extract a tar safely: every file is written atomically, after the whole tar was checked.
 
-    `tracks` has the SHA-256 of every file there may be; empty, it allows all. `on` is called before each file, and may
-    raise to stop. Refuses with `DatasetError`, all faults at once and before anything is written, a tar that holds
-    anything but files and folders that belong below `to`, or too much; and a file with another checksum.
+    Args:
+        tar: The tar, not compressed.
+        folder: Where to write its files.
+        tracks: Path → SHA-256 of the files that are allowed; if empty, all are.
+        on_file: Called before each file; may raise to stop.
+
+    Returns:
+        Path → bytes of the files.
+
+    Raises:
+        DatasetError: The tar is damaged, too large, or holds anything but regular files and folders that belong below
+            `folder` (all faults at once, before anything is written), or a file has another checksum.
+
     """
     try:
-        # not compressed: nothing in it is larger than what was fetched
-        with tarfile.open(tar, "r:", tarinfo=_Member) as archive:
-            members, faults = _examined(archive, to, tracks)
+        # not compressed: nothing in it is larger than the downloaded tar
+        with tarfile.open(tar, "r:", tarinfo=_TarInfo) as archive:
+            members, faults = _check_members(archive, folder, tracks)
             if faults:
                 raise DatasetError(f"{tar.name} was not unpacked: {errors.join_errors(faults)}; get another copy of it")
             for member in members:
-                on()
-                _extract(archive, member, to / member.name, tracks.get(member.name))
+                on_file()
+                _extract(archive, member, folder / member.name, tracks.get(member.name))
     except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise DatasetError(
-            f"{tar.name} is no whole tar: {error or type(error).__name__}; get another copy of it"
+            f"{tar.name} is not a complete tar: {error or type(error).__name__}; get another copy of it"
         ) from error
     return {member.name: member.size for member in members}
 
 
-class _Member(tarfile.TarInfo):
-    """What a tar says of one thing in it; headers that would fill the memory are not read."""
+class _TarInfo(tarfile.TarInfo):
+    """A member of a tar; extended headers that would fill the memory are not read."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        """As `tarfile` calls it for every header, before it reads what belongs to it."""
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in HEADERS and found.size > MOST_OF_HEADER:
-            raise tarfile.ReadError(f"a header of {found.size:,} bytes came, at most {MOST_OF_HEADER:,} are believed")
-        return found
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarInfo":
+        """Parse a header; `tarfile` calls this for every header, before it reads the data of the member."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in EXTENDED_HEADERS and info.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(
+                f"an extended header has {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}"
+            )
+        return info
 
 
-class _Stopped(Exception):
-    """Nobody wants the rest any more."""
+class _StoppedError(Exception):
+    """The caller has stopped the download."""
 
 
-def _came_to(done: "Future[int]", name: str) -> int | MoodfieldError:
-    """How many files a tar had, or why it failed; a fault of ours is raised."""
+@dataclass(frozen=True)
+class _Download:
+    """Download and extraction of tars, in several threads that can be stopped."""
+
+    folder: Path
+    urls: Sequence[str]
+    tracks: Mapping[str, str]
+    keep_tars: bool
+    retry: RetryPolicy | None
+    progress: ProgressCallback
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, name: str, sha256: str) -> int:
+        """Download and extract a tar unless that was done; the number of its files."""
+        n_files = _recorded(self.folder, name, sha256)
+        if n_files is not None:
+            return n_files
+        # locked from the first byte to the end, or another process would delete the tar
+        with download.lock(self.folder / TARS / name.removesuffix(".tar")):
+            return _recorded(self.folder, name, sha256) or self._run(name, sha256)
+
+    def _run(self, name: str, sha256: str) -> int:
+        tar = self.folder / TARS / name
+        urls = [f"{url}/{name}" for url in self.urls]
+        progress = partial(self._progress, name)
+        download.fetch(tar, urls, sha256=sha256, retry=self.retry, sleep=self._sleep, progress=progress)
+        sizes = unpack(tar, self.folder, self.tracks, on_file=partial(self._sleep, 0.0))
+        files.write(_record(self.folder, name), json.dumps({"sha256": sha256, "files": sizes}).encode())
+        if not self.keep_tars:
+            tar.unlink()
+        return len(sizes)
+
+    def _sleep(self, seconds: float) -> None:
+        if self.stopped.wait(seconds):
+            raise _StoppedError
+
+    def _progress(self, name: str, done: int, total: int | None) -> None:
+        self._sleep(0.0)
+        self.progress(name, done, total)
+
+
+def _result(future: "Future[int]", name: str) -> int | MoodfieldError:
+    """The number of files of a tar, or the error that stopped it; unexpected errors are raised."""
     try:
-        return done.result()
+        return future.result()
     except MoodfieldError as error:
         return error
     except OSError as error:
-        return DownloadError(f"{name} cannot be unpacked: {download.os_error_hint(error, 'what is whole stays')}")
+        return DownloadError(f"{name} cannot be unpacked: {download.os_error_hint(error, 'complete files are kept')}")
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A list of the folder, unless it is there."""
+    """Copy a list unless it is already there."""
     content = source.read_bytes()
     if not target.is_file() or target.read_bytes() != content:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write(target, content)
 
 
-def _memory(to: Path, name: str) -> Path:
-    return to / TARS / f"{name}.json"
+def _record(folder: Path, name: str) -> Path:
+    """The path of the record of an extracted tar."""
+    return folder / TARS / f"{name}.json"
 
 
-def _remembered(to: Path, name: str, sha256: str) -> int | None:
-    """How many files of this very tar were unpacked, if all of them are still there."""
+def _recorded(folder: Path, name: str, sha256: str) -> int | None:
+    """The number of files of a tar that was extracted, if all of them are still there; else None."""
     try:
-        kept = json.loads(_memory(to, name).read_bytes())
-        right = kept["sha256"] == sha256 and all((to / p).stat().st_size == size for p, size in kept["files"].items())
+        record = json.loads(_record(folder, name).read_bytes())
+        sizes = record["files"]
+        complete = record["sha256"] == sha256 and all((folder / p).stat().st_size == size for p, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None  # never unpacked, or not remembered well: it is unpacked again
-    return len(kept["files"]) if right else None
+        return None  # not extracted yet, or the record is damaged: extract again
+    return len(sizes) if complete else None
 
 
-def _examined(archive: tarfile.TarFile, to: Path, tracks: Mapping[str, str]) -> tuple[list[tarfile.TarInfo], list[str]]:
-    """The files in a tar, and everything that is wrong with what it holds."""
+def _check_members(
+    archive: tarfile.TarFile, folder: Path, tracks: Mapping[str, str]
+) -> tuple[list[tarfile.TarInfo], list[str]]:
+    """The files in a tar, and all faults of its members."""
     regular: list[tarfile.TarInfo] = []
     faults: list[str] = []
     names, total = set(), 0
     for count, member in enumerate(archive, start=1):
-        if count > MOST_MEMBERS:
-            faults.append(f"it holds more than {MOST_MEMBERS:,} things")
+        if count > MAX_MEMBERS:
+            faults.append(f"it has more than {MAX_MEMBERS:,} members")
             break
-        if fault := _fault(member, to):
+        if fault := _member_fault(member, folder):
             faults.append(f"{member.name!r} {fault}")
         elif member.isreg():
             if tracks and member.name not in tracks:
                 faults.append(f"{member.name!r} is not in the list of tracks")
-            if (name := _folded(member.name)) in names:
-                faults.append(f"{member.name!r} comes twice")
+            if (name := _fold(member.name)) in names:
+                faults.append(f"{member.name!r} is contained twice")
             names.add(name)
             regular.append(member)
             total += member.size
     if not regular and not faults:
-        faults.append("it holds no file")
-    if total > MOST_OF_TAR:
-        faults.append(f"its files have {total:,} bytes, at most {MOST_OF_TAR:,} are believed")
+        faults.append("it has no files")
+    if total > MAX_TAR_BYTES:
+        faults.append(f"its files have {total:,} bytes; expected at most {MAX_TAR_BYTES:,}")
     return regular, faults
 
 
-def _fault(member: tarfile.TarInfo, to: Path) -> str:
-    """Why a member may not be unpacked, or nothing."""
+def _member_fault(member: tarfile.TarInfo, folder: Path) -> str:
+    """Why a member may not be extracted; empty if it may."""
     parts = PurePosixPath(member.name).parts
     if not (member.isreg() or member.isdir()) or member.issparse():
-        return "is neither a file nor a folder"
+        return "is neither a regular file nor a folder"
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or ":" in member.name:
         return "leaves the folder"
-    ours = {each.rpartition("/")[2] for each in PINNED}
-    if not member.name.isprintable() or not parts or parts[0].casefold() == TARS or parts[-1].startswith("."):
-        return "is no name of a track"
-    if _folded(member.name) in ours or member.name.endswith(".part") or any(len(p.encode()) > 255 for p in parts):
-        return "is no name of a track"
-    if not 0 <= member.size <= MOST_OF_TRACK:
-        return f"has {member.size:,} bytes, at most {MOST_OF_TRACK:,} are believed"
+    reserved = {path.rpartition("/")[2] for path in PINNED}
+    if (
+        not member.name.isprintable()
+        or not parts
+        or parts[0].casefold() == TARS
+        or parts[-1].startswith(".")
+        or _fold(member.name) in reserved
+        or member.name.endswith(".part")
+        or any(len(part.encode()) > 255 for part in parts)
+    ):
+        return "is not a valid file name of a track"
+    if not 0 <= member.size <= MAX_TRACK_BYTES:
+        return f"has {member.size:,} bytes; expected at most {MAX_TRACK_BYTES:,}"
     try:
-        tarfile.data_filter(member, str(to))  # a second opinion: it also knows links that are already there
+        tarfile.data_filter(member, str(folder))  # also finds links that already exist on disk
     except tarfile.FilterError as error:
-        return f"is refused: {error}"
+        return f"is rejected by tarfile: {error}"
     return ""
 
 
-def _folded(name: str) -> str:
-    """What a name is to a disk that tells neither case nor forms of letters apart."""
+def _fold(name: str) -> str:
+    """A name as file systems compare it that ignore case and Unicode normal forms."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(PurePosixPath(name))).casefold())
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, sha256: str | None) -> None:
-    """Write one file, if it is the right one."""
+    """Write one file atomically, if its checksum is right."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for half in target.parent.glob(f"{escape(target.name)}.*.part"):  # of a process that was killed
-        half.unlink(missing_ok=True)
+    for partial_path in target.parent.glob(f"{escape(target.name)}.*.part"):  # of a process that was killed
+        partial_path.unlink(missing_ok=True)
     source, digest = archive.extractfile(member), hashlib.sha256()
-    with files.atomic_path(target) as half, half.open("wb") as file:
+    with files.atomic_path(target) as partial_path, partial_path.open("wb") as file:
         while source and (block := source.read(download.BLOCK)):
             file.write(block)
             digest.update(block)

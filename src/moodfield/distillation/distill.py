@@ -26,16 +26,14 @@ from moodfield.distillation.model_card import CardText, ThresholdedScores
 from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
-from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, recipe, run_folder, validation
-from moodfield.training.augment import AugmentConfig
-from moodfield.training.averaging import AveragingConfig
-from moodfield.training.batches import BatchConfig, ClipDataset, TrackTruth, WindowTruth
+from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, run_folder, validation
+from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
 from moodfield.training.loop import Epoch
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
-from moodfield.training.recipe import LossConfig, Recipe
+from moodfield.training.recipe import Recipe
 from moodfield.training.run_folder import TRUTH, VOCABULARY
-from moodfield.training.schedule import ScheduleConfig
 
 COLUMNS = ("split", "package", "path", "seconds", "licence")
 """columns of a manifest of music that are read"""
@@ -134,16 +132,16 @@ def prepare(
 
     Music to learn from also comes at other `speeds`: more music, with a truth of its own.
     """
-    model = teacher.model_of(checkpoint, place.store)
+    model = teacher.model_of(checkpoint, place.cache_dir)
     parts = [_part(plan, model, found.train.tracks, place, heard)]
     for speed in sorted(set(speeds)):
         if tracks := _copies(found.train.tracks, place, speed, heard):
-            copies = replace(place, music=speed_perturbation.folder(place.store, speed))
+            copies = replace(place, audio_dir=speed_perturbation.folder(place.cache_dir, speed))
             parts.append(_part(plan, model, tracks, copies, heard))
     judge = _part(plan, model, found.heldout.tracks, place, heard)
     mels = tuple(stored for part in parts for stored in part.material.mels)
     windows = tuple(rows for part in parts for rows in part.windows)
-    learn = ClipDataset(mels, WindowTruth(windows, teacher.STEP * plan.mel.frames_per_second))
+    learn = ClipDataset(mels, WindowTargets(windows, teacher.STEP * plan.mel.frames_per_second))
     statistics = mel_cache.statistics([(part.mels, part.tracks) for part in parts])
     return DistillationData(
         learn, judge.material, tuple(t for part in parts for t in part.tracks), judge.tracks, statistics
@@ -163,19 +161,21 @@ class _Part:
 def _part(plan: Recipe, model: Path, tracks: Sequence[Track], place: RunPaths, heard: ProgressCallback) -> _Part:
     """The teacher's logits and the student's mels of the tracks of one folder."""
     failed = set()
-    for track, result in teacher.compute(model, tracks, place.music, jobs=place.jobs):
+    for track, result in teacher.compute(model, tracks, place.audio_dir, jobs=place.jobs):
         error = result if isinstance(result, MoodfieldError) else None
         heard(track, error)
         failed |= {track} if error else set()
-    kept = tuple(tracks[row] for row in pipeline.gather(tracks, plan, place, heard=heard) if tracks[row] not in failed)
-    mels, truth = place.mels(plan.mel), teacher.truth(model, kept, place.music, plan.mel)
+    kept = tuple(
+        tracks[row] for row in pipeline.extract_mels(tracks, plan, place, progress=heard) if tracks[row] not in failed
+    )
+    mels, truth = place.mel_cache(plan.mel), teacher.truth(model, kept, place.audio_dir, plan.mel)
     return _Part(kept, mels, ClipDataset(tuple(map(mels.open, kept)), truth), truth.windows)
 
 
 def _copies(tracks: Sequence[Track], place: RunPaths, speed: float, heard: ProgressCallback) -> list[Track]:
     """The tracks at another speed; of one that cannot be read, neither teacher nor student will have anything."""
     found = []
-    for track, copy in speed_perturbation.perturb(tracks, place.music, place.store, speed, jobs=place.jobs):
+    for track, copy in speed_perturbation.perturb(tracks, place.audio_dir, place.cache_dir, speed, jobs=place.jobs):
         if isinstance(copy, MoodfieldError):
             heard(track, copy)
             heard(track, copy)
@@ -217,22 +217,22 @@ def distill(
     fed = _fed(checkpoint, found, speeds)
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
-    checks.check_plan(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
-    with run_folder.locked(place.run, cache=place.store):
+    checks.check_recipe(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
+    with run_folder.lock(place.run_dir, cache=place.cache_dir):
         decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
-        run_folder.check(place.run, plan, decided)
-        folder, best = place.run / "draft", place.run / tagger.BEST
+        run_folder.check(place.run_dir, plan, decided)
+        folder, best = place.run_dir / "draft", place.run_dir / tagger.BEST
         files.restore_directory(best)
         for model in (folder, best):
             export.check_folder(model)
         given = prepare(plan, music, checkpoint, place, speeds=speeds, heard=heard)
-        run_folder.claim(place.run, plan, decided, cache=place.store)
+        run_folder.claim(place.run_dir, plan, decided, cache=place.cache_dir)
         vocabulary = found.train.vocabulary
-        net = loop.train(plan, given.learn, given.judge, given.statistics, vocabulary, place.run, report=report)
-        loop.load(net, list(loop.snapshots(plan, place.run).values())[-1])
+        net = loop.fit(plan, given.learn, given.judge, given.statistics, vocabulary, place.run_dir, on_epoch=report)
+        loop.load_weights(net, list(loop.snapshot_paths(plan, place.run_dir).values())[-1])
         draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
         export.export(net, judged.apply_to(draft) if judged else draft, folder)
-        cost = model_card.cost([place.run, *([measured] if measured else [])])
+        cost = model_card.cost([place.run_dir, *([measured] if measured else [])])
         origin = {**terms.origin, **fed, "seed": str(plan.seed), "cost": cost}
         student = replace(_described(folder, given, found, before, judged, origin), limits=terms.limits)
         export.label(replace(student, appendix=appendix), folder)
@@ -290,8 +290,10 @@ def _opinions(
     pieces, tracks = _own(given, found)
     heldout, priors = np.array([track in found.heldout.tracks for track in tracks]), judged.priors if judged else None
     known = judged.calibration.scores if judged else calibration.sigmoid
-    teachers = ThresholdedScores(known(pieces.truth.tracks()), heldout, priors)
-    student = ThresholdedScores(validation.scores(tagger.load(folder), pieces), heldout, priors, like=teachers)
+    teachers = ThresholdedScores(known(pieces.targets.per_track()), heldout, priors)
+    student = ThresholdedScores(
+        validation.predict_with_tagger(tagger.load(folder), pieces), heldout, priors, like=teachers
+    )
     return teachers, student, [_title(track) for track in itertools.compress(tracks, heldout)]
 
 
@@ -302,11 +304,11 @@ def _own(given: DistillationData, found: Music) -> tuple[ClipDataset, tuple[Trac
     kept = {
         track: (stored, row)
         for tracks, part in parts
-        for track, stored, row in zip(tracks, part.mels, part.truth.tracks(), strict=True)
+        for track, stored, row in zip(tracks, part.mels, part.targets.per_track(), strict=True)
         if track in known
     }
     mels, rows = zip(*kept.values(), strict=True)
-    return ClipDataset(mels, TrackTruth(np.stack(rows))), tuple(kept)
+    return ClipDataset(mels, TrackTargets(np.stack(rows))), tuple(kept)
 
 
 def _title(track: Track) -> str:
@@ -318,7 +320,7 @@ def _card_of(
     measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.TeacherCalibration | None
 ) -> Card:
     """The card of a run that learned in the same way from the training packages alone."""
-    if recipe.read(measured / run_folder.RECIPE) != plan:
+    if Recipe.read(measured / run_folder.RECIPE) != plan:
         raise RunError(f"{measured} was trained by another recipe; its figures say nothing of this one")
     known = card.read(measured / tagger.BEST)
     for what, own in fed.items():

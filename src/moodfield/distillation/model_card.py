@@ -106,7 +106,7 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
     """
     train, test = (
-        mtg_jamendo.read(Path(splits) / f"{mtg_jamendo.MOODS}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
+        mtg_jamendo.read(Path(splits) / f"{mtg_jamendo.MOODTHEME}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
         for part in ("train", "test")
     )
     scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
@@ -192,7 +192,7 @@ def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray,
 
 def cost(trained: Sequence[Path]) -> str:
     """What training took, by the logs of its runs."""
-    epochs = [each.processor_seconds for run in trained for each in log.read(run).epochs]
+    epochs = [each.cpu_seconds for run in trained for each in log.read(run).epochs]
     hours = sum(each or 0 for each in epochs) / 3600
     least = "at least " if None in epochs else ""
     return (

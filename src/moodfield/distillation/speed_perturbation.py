@@ -54,7 +54,7 @@ def perturb(
     """
     target = folder(cache, speed).absolute()
     work = partial(_play, target, speed)
-    found = mel_cache.derive(tracks, Digests(cache, music), partial(_complete, target), work, jobs=jobs)
+    found = mel_cache.compute_missing(tracks, Digests(cache, music), partial(_complete, target), work, jobs=jobs)
     for track, result in found:
         if isinstance(result, MoodfieldError):
             yield track, result
@@ -65,7 +65,7 @@ def perturb(
 
 def _complete(target: Path, digest: str) -> Path | None:
     """The copy of the audio with a digest, if there is one and it is complete."""
-    path = mel_cache.entry(target, digest, ".wav")
+    path = mel_cache.entry_path(target, digest, ".wav")
     try:
         with wave.open(str(path), "rb") as copy:
             found = (copy.getnchannels(), copy.getsampwidth(), copy.getframerate(), copy.getcomptype())
@@ -81,7 +81,7 @@ def _play(target: Path, speed: float, source: AudioFile) -> tuple[Path, Digest]:
     digest = digests.compute(source.path)
     if (path := _complete(target, digest.sha256)) is not None:
         return path, digest
-    path = mel_cache.entry(target, digest.sha256, ".wav")
+    path = mel_cache.entry_path(target, digest.sha256, ".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as written:
         written.setparams((1, 2, RATE, 0, "NONE", "not compressed"))

@@ -16,7 +16,7 @@ from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import digests, export, mel_cache
-from moodfield.training.batches import WindowTruth
+from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
 from moodfield.training.recipe import Recipe
 
@@ -57,20 +57,20 @@ def compute(
     """
     known = Digests(model.parent.parent, music)
     work = partial(_listen, model.absolute())
-    yield from mel_cache.derive(tracks, known, partial(_complete, model.absolute()), work, jobs=jobs)
+    yield from mel_cache.compute_missing(tracks, known, partial(_complete, model.absolute()), work, jobs=jobs)
 
 
-def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelConfig) -> WindowTruth:
+def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelConfig) -> WindowTargets:
     """The teacher's logits for the windows of these tracks, as truth for a student with its own mel."""
     known, shape = Digests(model.parent.parent, music), (None, len(tags.MOODS_AND_THEMES))
     windows = tuple(
         arrays.read_array(
-            mel_cache.entry(model.parent, known.of(track)), np.float32, shape,
+            mel_cache.entry_path(model.parent, known.of(track)), np.float32, shape,
             remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
     )  # fmt: skip
-    return WindowTruth(windows, step=STEP * student.frames_per_second)
+    return WindowTargets(windows, step=STEP * student.frames_per_second)
 
 
 def sha256(checkpoint: str | Path) -> str:
@@ -83,7 +83,7 @@ def sha256(checkpoint: str | Path) -> str:
 
 def _complete(model: Path, digest: str) -> Path | None:
     """The teacher's logits for the audio with a digest, if they are there and complete."""
-    path = mel_cache.entry(model.parent, digest)
+    path = mel_cache.entry_path(model.parent, digest)
     return path if arrays.array_shape(path, np.float32, (None, len(tags.MOODS_AND_THEMES))) else None
 
 
@@ -97,7 +97,7 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
         listener.push(piece)
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)
-    path = mel_cache.entry(model.parent, digest.sha256)
+    path = mel_cache.entry_path(model.parent, digest.sha256)
     arrays.write_array(path, logits)
     return path, digest
 

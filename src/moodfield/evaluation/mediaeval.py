@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from moodfield import tags
-from moodfield.datasets import mtg_jamendo, validation
+from moodfield.datasets import duplicates, mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import ConfigError, DatasetError, MoodfieldError, MoodfieldWarning, ScoresError
 from moodfield.evaluation import bootstrap, metrics, submissions
@@ -182,11 +182,11 @@ def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -
 
     Refuses a list that has none of the tracks of an index, and warns if it lacks some: they are then known by path.
     """
-    listed, faults, lacking = mtg_jamendo.read_sums(sums), [], 0
+    listed, faults, lacking = mtg_jamendo.read_checksums(sums), [], 0
     paths: list[list[str]] = []
     for each in (index, *learned):
         paths.append([track.path for track in mtg_jamendo.read(each).tracks])
-        missing = sum(mtg_jamendo.sum_of(path, listed) is None for path in paths[-1])
+        missing = sum(mtg_jamendo.checksum_of(path, listed) is None for path in paths[-1])
         lacking += missing
         if missing == len(paths[-1]):
             faults.append(str(each))
@@ -196,7 +196,7 @@ def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -
         words = f"{sums} has no checksum for {lacking:,} of {sum(map(len, paths)):,} tracks"
         warnings.warn(f"{words}: the same audio under another path is not found", MoodfieldWarning, stacklevel=2)
     judged, *others = paths
-    return np.array(validation.leaks(chain(*others), judged, listed), np.int64)
+    return np.array(duplicates.find_leaks(chain(*others), judged, listed), np.int64)
 
 
 def read_truth(

@@ -16,7 +16,6 @@ from moodfield.paper.recipes import Member
 from moodfield.paper.reproduce import JUDGED, Network, Plan, Snapshots, Told
 from moodfield.parallel import Backend
 from moodfield.plots.score_curves import Panel
-from moodfield.training import recipe
 from moodfield.training.pipeline import RunPaths
 
 KIND = "cp_resnet"
@@ -67,7 +66,7 @@ def networks(
             own = {f"net.rho_freq={freq}": "varied", f"net.rho_time={time}": "varied", f"seed={seed}": "varied"}
             member = Member(KIND, own)
             plan = recipes.small(member.recipe) if small else member.recipe
-            found.append(Network(member.name, recipe.change(plan, LAST_AVERAGE, *settings)))
+            found.append(Network(member.name, plan.change(LAST_AVERAGE, *settings)))
     return tuple(found)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from moodfield import errors
-from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
 
@@ -25,7 +24,7 @@ class Named:
     @property
     def recipe(self) -> Recipe:
         """Everything decided before one run of it starts."""
-        return recipe.change(Recipe(), *self.reasons)
+        return Recipe().change(*self.reasons)
 
 
 WIDE_HOP = "§2.1: windows overlap by 25 % for submissions 4 and 5"
@@ -102,7 +101,7 @@ class Member:
     @property
     def recipe(self) -> Recipe:
         """Everything decided before it is trained."""
-        return recipe.change(RECIPES[self.kind].recipe, *self.reasons)
+        return RECIPES[self.kind].recipe.change(*self.reasons)
 
 
 @dataclass(frozen=True)
@@ -234,11 +233,11 @@ def submission(name: str) -> tuple[str, Submission]:
 
 def small(plan: Recipe) -> Recipe:
     """A recipe at the small scale; what its network has no number for stays, and so does a mel of another kind."""
-    has = {each.path for each in recipe.settings(plan)}
+    has = {each.path for each in plan.settings()}
     mel_is_theirs = plan.mel.kind == "plain"
     settings = [
         setting
         for setting in SMALL
         if setting.partition("=")[0] in has and not (mel_is_theirs and setting.startswith("mel."))
     ]
-    return recipe.change(plan, *settings)
+    return plan.change(*settings)

@@ -26,7 +26,7 @@ from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
 from moodfield.parallel import Backend
-from moodfield.training import distributed, estimate, loop, pipeline, recipe, run_folder, validation
+from moodfield.training import distributed, estimate, loop, pipeline, run_folder, validation
 from moodfield.training.estimate import Cost, Throughput
 from moodfield.training.loop import Epoch
 from moodfield.training.pipeline import ProgressCallback, RunPaths
@@ -79,7 +79,7 @@ class Plan:
         return {
             "submission": self.title,
             "dataset": {part: _digest(split) for part, split in self.dataset.splits.items()},
-            "networks": {each.name: recipe.to_dict(each.plan) for each in self.networks},
+            "networks": {each.name: each.plan.to_dict() for each in self.networks},
         }
 
 
@@ -132,7 +132,7 @@ def plan(
     networks = []
     for member in members:
         plan = member.recipe if scale == "full" else recipes.small(member.recipe)
-        networks.append(Network(member.name, recipe.change(plan, *settings)))
+        networks.append(Network(member.name, plan.change(*settings)))
     return Plan(title, tuple(networks), dataset, (*(("small",) if scale == "small" else ()), *settings))
 
 
@@ -140,16 +140,18 @@ def cost(plan: Plan) -> Cost:
     """What a plan takes on this machine alone: a step of one network of a family is timed, the others count by work."""
     seconds = {part: sum(track.seconds for track in split.tracks) for part, split in plan.dataset.splits.items()}
     tags, clips = len(plan.dataset.train.vocabulary), len(plan.dataset.train.tracks)
-    found = Cost(0.0, sum(estimate.mels(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
+    found = Cost(0.0, sum(estimate.mel_bytes(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
     known: dict[tuple[object, ...], tuple[float, Throughput]] = {}
     for each in (network.plan for network in plan.networks):
         family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, n_tags=tags).gmac
         if family not in known:
-            known[family] = work, estimate.measure(each, tags=tags)
+            known[family] = work, estimate.measure(each, n_tags=tags)
         own = estimate.scaled(known[family][1], work / known[family][0])
-        asked = (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.heard  # once for its card
-        found += estimate.cost(each, own, clips=clips, judged=seconds["validation"])
-        found += Cost(asked * len(loop.snapshots(each, Path())), 0)
+        asked = (
+            (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.predict_seconds
+        )  # once for its card
+        found += estimate.cost(each, own, clips=clips, validation_seconds=seconds["validation"])
+        found += Cost(asked * len(loop.snapshot_paths(each, Path())), 0)
     return found
 
 
@@ -201,10 +203,10 @@ def train(
     for network in networks:
         if network not in waiting:
             told.done(network.name, None)
-    here = replace(place, jobs=1, on=Backend.LOCAL)
-    if place.on is Backend.RAY:
+    here = replace(place, jobs=1, backend=Backend.LOCAL)
+    if place.backend is Backend.RAY:
         results = parallel.map(
-            partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.on, with_gpu=True
+            partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.backend, with_gpu=True
         )
     else:
         results = parallel.map(partial(_train, dataset, here, folders=folders, told=told), waiting)
@@ -220,38 +222,40 @@ def train(
         )
     found: dict[str, dict[str, Snapshots]] = {network.name: {} for network in networks}
     for name, part in product(found, JUDGED):
-        shape, path = (None, *dataset.splits[part].truth.shape), place.run / name / f"{part}.npy"
+        shape, path = (None, *dataset.splits[part].truth.shape), place.run_dir / name / f"{part}.npy"
         found[name][part] = arrays.read_array(path, np.float32, shape, remedy="delete it, and start again")
     return found
 
 
 def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool, told: Told = Told()) -> None:
     """Train a network and ask it; a process of a cluster does it with nobody to tell."""
-    own = replace(place, run=place.run / network.name)
-    learn = partial(pipeline.train, name=network.name) if folders else pipeline.weights
-    learn(network.plan, dataset.train, dataset.validation, own, report=lambda epoch: told.trained(network.name, epoch))
+    own = replace(place, run_dir=place.run_dir / network.name)
+    learn = partial(pipeline.train, name=network.name) if folders else pipeline.train_network
+    learn(
+        network.plan, dataset.train, dataset.validation, own, on_epoch=lambda epoch: told.trained(network.name, epoch)
+    )
     net = network.plan.net.build(n_mels=network.plan.mel.n_mels, n_tags=len(dataset.train.vocabulary))
     distributed.launch(network.plan.precision).fabric.to_device(net)
     for part, split in _judged(dataset).items():
-        tracks = pipeline.material(split, split.truth.astype(np.float32), network.plan, own)
+        tracks = pipeline.load_dataset(split, split.truth.astype(np.float32), network.plan, own)
         said = []
-        for weights in loop.snapshots(network.plan, own.run).values():
-            loop.load(net, weights)
+        for weights in loop.snapshot_paths(network.plan, own.run_dir).values():
+            loop.load_weights(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
-        arrays.write_array(own.run / f"{part}.npy", np.stack(said))
+        arrays.write_array(own.run_dir / f"{part}.npy", np.stack(said))
 
 
 def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
     """Those that have not been asked everything; a run of another recipe does not count, and is refused later."""
-    return [each for each in networks if not _finished(place.run / each.name, each.plan)]
+    return [each for each in networks if not _finished(place.run_dir / each.name, each.plan)]
 
 
 def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
-    shape = (len(loop.snapshots(plan, run)), None, None)
+    shape = (len(loop.snapshot_paths(plan, run)), None, None)
     if any(arrays.array_shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
         return False  # not asked, or what came of it is damaged: then it is asked again
-    return recipe.settled(recipe.read(run / run_folder.RECIPE)) == recipe.settled(plan)
+    return Recipe.read(run / run_folder.RECIPE).canonical() == plan.canonical()
 
 
 def readable(
@@ -262,7 +266,7 @@ def readable(
     Refuses test tracks that cannot be read: a submission has a row for every one. What was found is kept beside the
     runs, and holds from then on.
     """
-    path = place.run / TRACKS
+    path = place.run_dir / TRACKS
     before = _rows(path, dataset) if path.is_file() else None
     if before and not _waiting(networks, place):
         kept = dataset.take(before)
@@ -272,7 +276,7 @@ def readable(
     rows = before or {part: list(range(len(split.tracks))) for part, split in dataset.splits.items()}
     for plan in _of_each_mel(networks):
         for part, split in dataset.splits.items():
-            found = pipeline.gather(split.take(rows[part]).tracks, plan, place, heard=heard)
+            found = pipeline.extract_mels(split.take(rows[part]).tracks, plan, place, progress=heard)
             lost = len(rows[part]) - len(found)
             if lost and (before or part == "test"):
                 why = "that could be before" if before else "and a submission has a row for every one"
@@ -346,15 +350,15 @@ def _constant(kind: Literal["popular", "random"], dataset: Dataset, split: Split
 
 def locked(folder: Path) -> AbstractContextManager[None]:
     """Let no other process work in the folder of a reproduction; refuses a folder that is none."""
-    return run_folder.locked(folder, PLAN, what="a reproduction")
+    return run_folder.lock(folder, PLAN, what="a reproduction")
 
 
 def claim(plan: Plan, folder: Path) -> None:
     """Make the folder this plan's, or see that it is; refuses a folder that is no reproduction."""
     path, wanted = folder / PLAN, plan.to_dict()
-    run_folder.check_free(folder, PLAN, what="a reproduction")
+    run_folder.check_unused(folder, PLAN, what="a reproduction")
     if not path.is_file():
-        with run_folder.writing(folder):
+        with run_folder.os_errors_as_run_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             files.write(path, (json.dumps(wanted, indent=2) + "\n").encode())
     elif _decided(path) != _settled(wanted):
@@ -375,7 +379,7 @@ def _decided(path: Path) -> object:
 
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
     """What a plan decides."""
-    networks = {name: recipe.settled(recipe.from_dict(each)) for name, each in values["networks"].items()}
+    networks = {name: Recipe.from_dict(each).canonical() for name, each in values["networks"].items()}
     return {**values, "networks": networks}
 
 

@@ -29,7 +29,7 @@ class Lesson(Protocol):
         """Counted from 1."""
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """Learning rate."""
 
     @property
@@ -69,7 +69,7 @@ def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> N
         heard = [(each.epoch, each.validation_loss) for each in epochs if each.validation_loss is not None]
         if heard:
             loss.plot(*zip(*heard, strict=True), color=colour, linewidth=1.2, linestyle=(0, (3, 1.5)))
-        rate.plot(at, [each.rate for each in epochs], color=colour, linewidth=1.2)
+        rate.plot(at, [each.learning_rate for each in epochs], color=colour, linewidth=1.2)
         _scores(scores, epochs, colour)
     rate.set_yscale("log")
     loss.tick_params(labelbottom=False)

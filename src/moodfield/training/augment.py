@@ -4,36 +4,15 @@ In: a batch of mels, its truth, and a generator. Out: a batch that never was.
 Knows nothing of: where the batch came from.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from moodfield.clips import MOST_FRAMES
-from moodfield.errors import ConfigError
+from moodfield.training.configs import AugmentConfig
 
-LEAST_ALPHA, MOST_ALPHA = 1e-3, 1e3
-"""of mix-up: from clips that are hardly ever mixed to clips that are all mixed half and half"""
 Mels = Float[Tensor, "batch bands frames"]
 Truth = Float[Tensor, "batch tags"]
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How far a batch is bent (§2.3)."""
-
-    roll_frames: int = 50
-    """every clip is rolled in time by up to so many frames either way; 0 for none; that of the authors' code"""
-    mixup_alpha: float = 0.3
-    """shape of the Beta distribution that shares are drawn from (§2.3), that of the authors' code; 0 for no mix-up"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.roll_frames <= MOST_FRAMES:
-            raise ConfigError(f"{self}: roll_frames is 0 or more, and at most {MOST_FRAMES}")
-        if self.mixup_alpha and not LEAST_ALPHA <= self.mixup_alpha <= MOST_ALPHA:
-            raise ConfigError(f"{self}: mixup_alpha is 0, or {LEAST_ALPHA} … {MOST_ALPHA:g}")
 
 
 def roll(mels: Mels, config: AugmentConfig, generator: np.random.Generator) -> Mels:

@@ -14,34 +14,11 @@ import torch
 from jaxtyping import Float, Float16, Float32
 from torch import Tensor
 
-from moodfield.errors import ConfigError, DatasetError
+from moodfield.errors import DatasetError
 
 StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
 Thing = TypeVar("Thing")
 Row = Float32[np.ndarray, "tags"]
-
-
-MOST_SECONDS = 3_600.0
-"""longest clip"""
-MOST_CLIPS = 2**16
-"""in a batch"""
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """What the loop is fed."""
-
-    clip_seconds: float = 10.0
-    """seconds of a random clip; *chosen by us*: the only length that the authors' code names"""
-    size: int = 16
-    """clips in a batch; *chosen by us*: the paper is silent"""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.clip_seconds <= MOST_SECONDS or not 2 <= self.size <= MOST_CLIPS:
-            raise ConfigError(
-                f"{self}: clips last more than 0 s and at most {MOST_SECONDS:g} s, and a batch has at least 2 of them "
-                f"(batch norm) and at most {MOST_CLIPS}"
-            )
 
 
 @runtime_checkable
@@ -51,17 +28,17 @@ class Targets(Protocol):
     def __len__(self) -> int:
         """How many clips an epoch has."""
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """Track, first frame and truth of a clip of so many frames, given how many frames the tracks have."""
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """What is true of whole tracks."""
 
 
 @dataclass(frozen=True)
-class TrackTruth:
+class TrackTargets:
     """One row for a whole track: 0 or 1, or something between; an epoch has one random clip of every track."""
 
     rows: Float32[np.ndarray, "tracks tags"]
@@ -71,19 +48,19 @@ class TrackTruth:
         """One clip a track."""
         return len(self.rows)
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """A random clip of track `index`."""
         return index, int(generator.integers(max(frames[index] - clip, 0), endpoint=True)), self.rows[index]
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """The rows."""
         return self.rows
 
 
 @dataclass(frozen=True)
-class WindowTruth:
+class WindowTargets:
     """One row for every window of a track, the last of which ends with it; an epoch has every window once."""
 
     windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
@@ -95,7 +72,7 @@ class WindowTruth:
         """One clip a window."""
         return sum(map(len, self.windows))
 
-    def clip(
+    def draw(
         self, index: int, frames: Sequence[int], clip: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
         """Window number `index` of all tracks' windows, in a row."""
@@ -105,7 +82,7 @@ class WindowTruth:
         start = min(round(window * self.step), max(frames[track] - clip, 0))
         return track, start, self.windows[track][window]
 
-    def tracks(self) -> Float32[np.ndarray, "tracks tags"]:
+    def per_track(self) -> Float32[np.ndarray, "tracks tags"]:
         """The mean over each track's windows."""
         return np.stack([rows.mean(axis=0) for rows in self.windows])
 
@@ -116,11 +93,11 @@ class ClipDataset:
 
     mels: tuple[StoredMel, ...]
     """the mel of every track"""
-    truth: Targets
+    targets: Targets
     """what is true of them"""
 
     def __post_init__(self) -> None:
-        rows = len(self.truth.tracks())
+        rows = len(self.targets.per_track())
         if not self.mels or rows != len(self.mels):
             raise DatasetError(
                 f"{len(self.mels)} mels and truth of {rows} tracks came; both are wanted for every track"
@@ -139,14 +116,14 @@ def epoch(
 
     A track shorter than a clip is followed by `fill`, which is the mean of every band: zero once it is standardised.
     """
-    order = generator.permutation(len(material.truth))
+    order = generator.permutation(len(material.targets))
     frames = [len(stored) for stored in material.mels]
     size = min(size, len(order))
     for first in range(0, len(order) - size + 1, size):
         clips = np.empty((size, clip_frames, len(fill)), np.float32)
         rows = []
         for place, index in enumerate(order[first : first + size]):
-            track, start, row = material.truth.clip(int(index), frames, clip_frames, generator)
+            track, start, row = material.targets.draw(int(index), frames, clip_frames, generator)
             found = material.mels[track][start : start + clip_frames]
             clips[place, : len(found)] = found
             clips[place, len(found) :] = fill

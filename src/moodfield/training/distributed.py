@@ -75,7 +75,7 @@ class ProcessGroup:
         self.fabric.barrier()
 
 
-def knows_bfloat16() -> bool:
+def has_native_bfloat16() -> bool:
     """Whether what this process would train on computes with bfloat16; other processors imitate it, slowly."""
     return torch.accelerator.is_available() or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
@@ -85,7 +85,7 @@ def launch(precision: Any) -> ProcessGroup:
 
     Warns of numbers that the processor only imitates.
     """
-    if precision == "bf16-mixed" and not knows_bfloat16():
+    if precision == "bf16-mixed" and not has_native_bfloat16():
         warnings.warn(
             "this processor imitates bfloat16, and trains several times slower with it than without; "
             "set precision=32-true",
@@ -123,7 +123,7 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def share_norms(net: nn.Module) -> None:
+def sync_batch_norms(net: nn.Module) -> None:
     """Let the batch norms of a network see the batch of the whole team: parts of it are other statistics."""
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:

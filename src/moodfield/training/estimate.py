@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from moodfield.engine import TorchEngine
 from moodfield.nets import Net
-from moodfield.training import averaging, distributed, validation
+from moodfield.training import distributed, validation
 from moodfield.training.recipe import Recipe
 
 CLIPS = 2
@@ -26,11 +26,11 @@ COPIES = 20
 class Throughput:
     """How fast a network of a recipe is on this machine."""
 
-    learned: float
+    train_seconds: float
     """seconds for a clip, in training"""
-    heard: float
+    predict_seconds: float
     """seconds for a clip, in validation"""
-    weights: int
+    weight_bytes: int
     """bytes of the network"""
 
 
@@ -40,25 +40,25 @@ class Cost:
 
     seconds: float
     """of computing on this machine alone"""
-    disk: int
+    disk_bytes: int
     """bytes"""
 
     def __add__(self, other: "Cost") -> "Cost":
         """Of both."""
-        return Cost(self.seconds + other.seconds, self.disk + other.disk)
+        return Cost(self.seconds + other.seconds, self.disk_bytes + other.disk_bytes)
 
 
-def measure(plan: Recipe, *, tags: int) -> Throughput:
+def measure(recipe: Recipe, *, n_tags: int) -> Throughput:
     """Time a step of training and one of validation, each after one that is not counted."""
-    team = distributed.launch(plan.precision)
-    net: Net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=tags)
-    net.recompute = plan.recompute
+    team = distributed.launch(recipe.precision)
+    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=n_tags)
+    net.recompute = recipe.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.schedule.peak, fused=True)
     model, tuned = team.fabric.setup(net, optimizer)
-    count = CLIPS if team.fabric.device.type == "cpu" else plan.batch.size
-    mels = team.fabric.to_device(torch.randn(count, plan.mel.n_mels, plan.clip_frames))
-    truth = team.fabric.to_device(torch.zeros(count, tags))
+    count = CLIPS if team.fabric.device.type == "cpu" else recipe.batch.size
+    mels = team.fabric.to_device(torch.randn(count, recipe.mel.n_mels, recipe.clip_frames))
+    truth = team.fabric.to_device(torch.zeros(count, n_tags))
 
     def learn() -> float:
         tuned.zero_grad()
@@ -68,29 +68,31 @@ def measure(plan: Recipe, *, tags: int) -> Throughput:
         return float(loss.detach())
 
     learned = _timed(learn) / count
-    engine, clips = TorchEngine(net, precision=validation.precision(plan)), mels.cpu().numpy()
+    engine, clips = TorchEngine(net, precision=validation.engine_precision(recipe)), mels.cpu().numpy()
     heard = _timed(lambda: engine.forward_features(clips)) / count
     return Throughput(learned, heard, sum(value.numel() * value.element_size() for value in net.state_dict().values()))
 
 
 def scaled(known: Throughput, by: float) -> Throughput:
     """The pace of a network like the one known, with so many times its work."""
-    return Throughput(known.learned * by, known.heard * by, round(known.weights * by))
+    return Throughput(known.train_seconds * by, known.predict_seconds * by, round(known.weight_bytes * by))
 
 
-def cost(plan: Recipe, pace: Throughput, *, clips: int, judged: float) -> Cost:
+def cost(recipe: Recipe, pace: Throughput, *, clips: int, validation_seconds: float) -> Cost:
     """What a run costs that learns so many clips an epoch, and is judged by so many seconds of music."""
-    averages = len(averaging.epochs(plan.averaging, plan.schedule))
-    exams = plan.schedule.epochs / plan.validate_every + averages
-    heard = judged / (plan.validate_stride or plan.batch.clip_seconds)
-    again = averages * clips * pace.learned / 2  # batch norms of an average are found by hearing the clips once more
-    seconds = plan.schedule.epochs * clips * pace.learned + exams * heard * pace.heard + again
-    return Cost(seconds, COPIES * pace.weights)
+    averages = len(recipe.averaged_epochs)
+    exams = recipe.schedule.epochs / recipe.validate_every + averages
+    heard = validation_seconds / (recipe.validate_stride or recipe.batch.clip_seconds)
+    again = (
+        averages * clips * pace.train_seconds / 2
+    )  # batch norms of an average are found by hearing the clips once more
+    seconds = recipe.schedule.epochs * clips * pace.train_seconds + exams * heard * pace.predict_seconds + again
+    return Cost(seconds, COPIES * pace.weight_bytes)
 
 
-def mels(plan: Recipe, seconds: float) -> int:
+def mel_bytes(recipe: Recipe, seconds: float) -> int:
     """Bytes that the mels of so much music take on the disk."""
-    return int(seconds * plan.mel.frames_per_second) * plan.mel.n_mels * 2
+    return int(seconds * recipe.mel.frames_per_second) * recipe.mel.n_mels * 2
 
 
 def _timed(work: Callable[[], object]) -> float:

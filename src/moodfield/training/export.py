@@ -32,7 +32,7 @@ AGREE = 1e-4
 
 
 def describe(
-    plan: Recipe,
+    recipe: Recipe,
     net: Net,
     vocabulary: Sequence[str],
     *,
@@ -50,9 +50,9 @@ def describe(
         licence=licence,
         vocabulary=tuple(vocabulary),
         themes=tuple(tag for tag in vocabulary if tag in tags.THEMES),
-        mel=plan.mel,
+        mel=recipe.mel,
         lengths=net.lengths,
-        net=asdict(plan.net),
+        net=asdict(recipe.net),
         thresholds=tuple(thresholds) if thresholds is not None else (0.5,) * len(vocabulary),
         origin=origin or {},
         figures=figures or {},

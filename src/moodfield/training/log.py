@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from moodfield import arrays, errors
 from moodfield.errors import RunError
-from moodfield.training import loop, recipe, run_folder
+from moodfield.training import loop, run_folder
 from moodfield.training.loop import Epoch
 from moodfield.training.recipe import Recipe
 
@@ -24,7 +24,7 @@ class History:
 
     folder: Path
     """where it is"""
-    plan: Recipe
+    recipe: Recipe
     """what was decided before it started"""
     epochs: tuple[Epoch, ...]
     """what happened, an epoch after the other"""
@@ -43,8 +43,8 @@ class History:
         """Plain values for JSON."""
         return {
             "run": str(self.folder),
-            "finished": len(self.epochs) == self.plan.schedule.epochs,
-            "recipe": recipe.to_dict(self.plan),
+            "finished": len(self.epochs) == self.recipe.schedule.epochs,
+            "recipe": self.recipe.to_dict(),
             "best": vars(self.best) if self.best else None,
             "epochs": [vars(each) for each in self.epochs],
         }
@@ -55,7 +55,7 @@ def read(folder: str | Path) -> History:
     folder = Path(folder)
     if not (folder / run_folder.RECIPE).is_file():
         raise RunError(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the folder given to train --to")
-    plan, log = recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
+    recipe, log = Recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
     lines = arrays.read_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
     try:
         epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
@@ -63,12 +63,12 @@ def read(folder: str | Path) -> History:
         raise RunError(
             f"{log} cannot be read as the log of a run: {errors.format_validation_errors(error.errors())}"
         ) from error
-    return History(folder, plan, epochs)
+    return History(folder, recipe, epochs)
 
 
 def differing_settings(histories: list[History]) -> dict[str, list[Any]]:
     """Settings in which runs differ, and their values in the order of the runs; none where one has no such setting."""
-    known = [{each.path: each.value for each in recipe.settings(history.plan)} for history in histories]
+    known = [{each.path: each.value for each in history.recipe.settings()} for history in histories]
     paths = dict.fromkeys(path for values in known for path in values)
     found = {path: [values.get(path) for values in known] for path in paths}
     return {path: values for path, values in found.items() if any(value != values[0] for value in values)}

@@ -31,13 +31,14 @@ from torch.optim.swa_utils import AveragedModel
 from moodfield import arrays, files, tagger
 from moodfield.errors import RunError
 from moodfield.nets import Net
-from moodfield.training import augment, averaging, batches, checks, distributed, run_folder, schedule
+from moodfield.training import augment, averaging, batches, checks, distributed, run_folder
 from moodfield.training.batches import ClipDataset
+from moodfield.training.configs import LossConfig
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.mel_cache import Statistics
-from moodfield.training.recipe import LossConfig, Recipe
-from moodfield.training.run_folder import MATERIAL, VOCABULARY
-from moodfield.training.validation import NotFinite, Validator
+from moodfield.training.recipe import Recipe
+from moodfield.training.run_folder import DATASET, VOCABULARY
+from moodfield.training.validation import DivergedError, Validator
 
 LOG, BEST, RESUME = "log.jsonl", "best.safetensors", "resume.json"
 SNAPSHOT, RESUMED = "swa-{}.safetensors", "resume-{}.safetensors"
@@ -52,7 +53,7 @@ class Epoch:
 
     epoch: int
     """counted from 1"""
-    rate: float
+    learning_rate: float
     """learning rate"""
     loss: float
     """mean over the batches"""
@@ -64,7 +65,7 @@ class Epoch:
     """score of the mean of the weights over epochs; none where no mean was taken"""
     validation_loss: float | None = None
     """of the network on the validation tracks; none where it was not measured"""
-    processor_seconds: float | None = None
+    cpu_seconds: float | None = None
     """what all cores together were busy with this epoch, of the first process alone; none in older logs"""
 
 
@@ -82,44 +83,41 @@ class _State:
     """the processes that have all of this in common"""
 
 
-def train(
-    plan: Recipe,
+def fit(
+    recipe: Recipe,
     learn: ClipDataset,
     judge: ClipDataset,
     statistics: Statistics,
     vocabulary: Sequence[str],
     run: str | Path,
     *,
-    report: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Net:
     """Train a network by its recipe, or go on with a run that was stopped; the network of the best epoch.
 
-    The run keeps the weights of that epoch and those of the last averages (`snapshots`). `report` is called after every
-    epoch. Several processes that torchrun started train as one: a batch is shared among them, and the first one writes.
-    Refuses a folder that is no run, or that of a run of another recipe, vocabulary or material, or that another process
-    works in; clips shorter than the network takes, batches that cannot be shared, training that diverges, and a folder
-    that cannot be written: what the run had before is kept.
+    The run keeps the weights of that epoch and those of the last averages (`snapshot_paths`). `on_epoch` is called
+    after every epoch. Processes that torchrun started share every batch; the first one writes.
     """
-    folder, team = Path(run), distributed.launch(plan.precision)
-    net = _fresh(plan, statistics, len(vocabulary))
-    loss_of = _loss(plan.loss, learn, net)
-    checks.check_shares(plan, clips=len(learn.truth), processes=team.world_size)
-    with run_folder.locked(folder, wanted=team.is_main):
+    folder, team = Path(run), distributed.launch(recipe.precision)
+    net = _fresh(recipe, statistics, len(vocabulary))
+    loss_of = _loss(recipe.loss, learn, net)
+    checks.check_batches(recipe, clips=len(learn.targets), processes=team.world_size)
+    with run_folder.lock(folder, wanted=team.is_main):
         if team.is_main:
-            decided = {VOCABULARY: list(vocabulary), MATERIAL: _digest(learn, statistics)}
-            run_folder.claim(folder, plan, decided)
+            decided = {VOCABULARY: list(vocabulary), DATASET: _digest(learn, statistics)}
+            run_folder.claim(folder, recipe, decided)
         team.barrier()
-        exam = Validator(plan, judge, tuple(vocabulary), loss_of, team)
-        _epochs(folder, plan, net, learn, exam, statistics.mean.astype(np.float32), report)
+        exam = Validator(recipe, judge, tuple(vocabulary), loss_of, team)
+        _epochs(folder, recipe, net, learn, exam, statistics.mean.astype(np.float32), on_epoch)
         team.barrier()
-        net = _fresh(plan, statistics, len(vocabulary))
-        load(net, folder / BEST)
+        net = _fresh(recipe, statistics, len(vocabulary))
+        load_weights(net, folder / BEST)
         return net
 
 
 def _epochs(
     folder: Path,
-    plan: Recipe,
+    recipe: Recipe,
     net: Net,
     learn: ClipDataset,
     exam: Validator,
@@ -128,47 +126,47 @@ def _epochs(
 ) -> None:
     """All epochs that the run in a folder does not have yet."""
     team = cast("ProcessGroup", exam.team)
-    net.recompute = plan.recompute
+    net.recompute = recipe.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.schedule.peak, fused=True)
     if team.world_size > 1:
-        distributed.share_norms(net)
+        distributed.sync_batch_norms(net)
     model, tuned = team.fabric.setup(net, optimizer)
     state = _State(net, optimizer, AveragedModel(net), team)
-    with run_folder.writing(folder):
-        started, best = _resume(folder, plan, state)  # where the weights are by now, there the moments belong
-    for number in range(started, plan.schedule.epochs):
-        began, rate = time.process_time(), schedule.rate(plan.schedule, number)
+    with run_folder.os_errors_as_run_errors(folder):
+        started, best = _resume(folder, recipe, state)  # where the weights are by now, there the moments belong
+    for number in range(started, recipe.schedule.epochs):
+        began, rate = time.process_time(), recipe.schedule.learning_rate(number)
         for group in tuned.param_groups:
             group["lr"] = rate
-        generator = np.random.default_rng([plan.seed, number])
+        generator = np.random.default_rng([recipe.seed, number])
         torch.manual_seed((int(generator.integers(2**63)) + team.rank) % 2**63)
-        with _learning(plan, number + 1):
-            loss = _learn(team, model, tuned, exam.loss, _mixed(plan, learn, fill, generator))
+        with _learning(recipe, number + 1):
+            loss = _learn(team, model, tuned, exam.loss, _mixed(recipe, learn, fill, generator))
             _check_finite(loss, net)
-            if number + 1 in averaging.epochs(plan.averaging, plan.schedule):
-                clips = _rolled(plan, learn, fill, np.random.default_rng([plan.seed, number, 1]))
+            if number + 1 in recipe.averaged_epochs:
+                clips = _rolled(recipe, learn, fill, np.random.default_rng([recipe.seed, number, 1]))
                 with team.fabric.autocast():
-                    averaging.take(state.average, net, (team.shard(mels) for mels, _ in clips))
-            with run_folder.writing(folder):
-                done = _judge(folder, plan, state, exam, Epoch(number + 1, rate, loss, best=best), began)
+                    averaging.update(state.average, net, (team.shard(mels) for mels, _ in clips))
+            with run_folder.os_errors_as_run_errors(folder):
+                done = _judge(folder, recipe, state, exam, Epoch(number + 1, rate, loss, best=best), began)
                 if team.is_main:
-                    _keep(folder, plan, state, done, better=done.best != best)
+                    _keep(folder, recipe, state, done, better=done.best != best)
         best = done.best
         if team.is_main:
             report(done)
 
 
 @contextmanager
-def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
+def _learning(recipe: Recipe, epoch: int) -> Iterator[None]:
     """Turn errors of an epoch into those that say what to do: too little memory, numbers that are not finite."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{plan.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
+            f"{recipe.batch.size} clips are more than the device has memory for; lower batch.size, or set recompute"
         ) from error
-    except NotFinite as error:
+    except DivergedError as error:
         raise RunError(
             f"training diverged in epoch {epoch}: {error}; lower schedule.peak, or train in 32-true; what the run "
             "had before this epoch is kept"
@@ -178,10 +176,10 @@ def _learning(plan: Recipe, epoch: int) -> Iterator[None]:
 def _check_finite(loss: float, net: Net) -> None:
     """Refuse with `NotFinite` a loss or weights that are not finite; such an epoch does not count."""
     if not math.isfinite(loss):
-        raise NotFinite(f"the loss became {loss}")
+        raise DivergedError(f"the loss became {loss}")
     for name, value in net.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise NotFinite(f"the weights {name} are not finite")
+            raise DivergedError(f"the weights {name} are not finite")
 
 
 def _learn(
@@ -203,42 +201,42 @@ def _learn(
     return team.all_reduce_mean(math.fsum(torch.stack(losses).tolist()) / len(losses))  # Apple's GPUs have no float64
 
 
-def _judge(folder: Path, plan: Recipe, state: _State, exam: Validator, done: Epoch, began: float) -> Epoch:
+def _judge(folder: Path, recipe: Recipe, state: _State, exam: Validator, done: Epoch, began: float) -> Epoch:
     """The epoch with its marks, where they are due, and its time since the processor's clock was at `began`."""
-    if done.epoch == plan.schedule.epochs or done.epoch % plan.validate_every == 0:
+    if done.epoch == recipe.schedule.epochs or done.epoch % recipe.validate_every == 0:
         marks = exam(state.net)
         if not (math.isfinite(marks.score) and math.isfinite(marks.loss)):
-            raise NotFinite(f"the validation score became {marks.score}, the validation loss {marks.loss}")
+            raise DivergedError(f"the validation score became {marks.score}, the validation loss {marks.loss}")
         done = replace(done, score=marks.score, validation_loss=marks.loss)
         if done.best is None or marks.score > done.best:
             done = replace(done, best=marks.score)
-    if done.epoch in averaging.epochs(plan.averaging, plan.schedule):
+    if done.epoch in recipe.averaged_epochs:
         mean = cast("Net", state.average.module)
         done = replace(done, averaged=exam(mean).score)
         if state.team.is_main:
             _save(folder / SNAPSHOT.format(done.epoch), mean.state_dict())
-    return replace(done, processor_seconds=round(time.process_time() - began, 1))
+    return replace(done, cpu_seconds=round(time.process_time() - began, 1))
 
 
 def _rolled(
-    plan: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+    recipe: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's batches, rolled in time."""
     for mels, truth in batches.epoch(
-        learn, clip_frames=plan.clip_frames, size=plan.batch.size, fill=fill, generator=generator
+        learn, clip_frames=recipe.clip_frames, size=recipe.batch.size, fill=fill, generator=generator
     ):
-        yield augment.roll(mels, plan.augment, generator), truth
+        yield augment.roll(mels, recipe.augment, generator), truth
 
 
 def _mixed(
-    plan: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
+    recipe: Recipe, learn: ClipDataset, fill: Float32[np.ndarray, "bands"], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's batches, rolled in time and mixed up."""
-    for mels, truth in _rolled(plan, learn, fill, generator):
-        yield augment.mix(mels, truth, plan.augment, generator)
+    for mels, truth in _rolled(recipe, learn, fill, generator):
+        yield augment.mix(mels, truth, recipe.augment, generator)
 
 
-def load(net: Net, path: Path) -> None:
+def load_weights(net: Net, path: Path) -> None:
     """Fill a network with weights from a file; refuses a file that does not fit."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -247,45 +245,45 @@ def load(net: Net, path: Path) -> None:
         raise RunError(f"{path} does not hold the weights of this network: {error}") from error
 
 
-def snapshots(plan: Recipe, run: Path) -> dict[str, Path]:
+def snapshot_paths(recipe: Recipe, run: Path) -> dict[str, Path]:
     """The weights that a finished run speaks with: the best epoch and the last averages, each with a name."""
-    epochs = averaging.snapshots(plan.averaging, plan.schedule, plan.schedule.epochs)
+    epochs = recipe.averaging.kept(recipe.schedule, recipe.schedule.epochs)
     paths = (run / SNAPSHOT.format(epoch) for epoch in epochs)
     return {tagger.BEST: run / BEST} | {path.stem: path for path in paths}
 
 
-def _fresh(plan: Recipe, statistics: Statistics, tags: int) -> Net:
+def _fresh(recipe: Recipe, statistics: Statistics, tags: int) -> Net:
     """The network before its first epoch."""
-    torch.manual_seed(plan.seed)
-    net: Net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=tags)
-    checks.check_clips(plan, net)
+    torch.manual_seed(recipe.seed)
+    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=tags)
+    checks.check_clips(recipe, net)
     mean, spread = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.std))
     net.standardize.set_statistics(mean, spread)
     return net
 
 
-def keep_freed_memory(plan: Recipe) -> None:
+def keep_freed_memory(recipe: Recipe) -> None:
     """Let the C library keep what is freed, for as long as this process lives; not if the recipe saves memory.
 
     Every step frees its activations and asks for as many again. Fresh pages from the system, zeroed one by one, cost a
     processor almost half as much time as all the arithmetic on them. Only glibc can be told; elsewhere nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt and not plan.recompute:
+    if mallopt and not recipe.recompute:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def _digest(learn: ClipDataset, statistics: Statistics) -> str:
     """What tells this training material from any other."""
-    parts = (learn.truth.tracks().tobytes(), statistics.mean.tobytes(), statistics.std.tobytes())
+    parts = (learn.targets.per_track().tobytes(), statistics.mean.tobytes(), statistics.std.tobytes())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _loss(config: LossConfig, learn: ClipDataset, net: Net) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss; for a teacher's logits the network also begins with their mean and spread."""
-    rows = learn.truth.tracks()
-    checks.check_truth(config, rows)
+    rows = learn.targets.per_track()
+    checks.check_targets(config, rows)
     truth = torch.from_numpy(rows)
     if config.kind == "tags":
 
@@ -303,7 +301,7 @@ def _loss(config: LossConfig, learn: ClipDataset, net: Net) -> Callable[[Tensor,
     return squared
 
 
-def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: bool) -> None:
+def _keep(folder: Path, recipe: Recipe, state: _State, done: Epoch, *, better: bool) -> None:
     """Everything needed to go on after this epoch; the small file makes it count, and only then may it be the best."""
     tensors = {f"net.{name}": value for name, value in state.net.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
@@ -319,25 +317,25 @@ def _keep(folder: Path, plan: Recipe, state: _State, done: Epoch, *, better: boo
     files.write(folder / RESUME, json.dumps(counts).encode())
     if better:
         _save(folder / BEST, state.net.state_dict())
-    _tidy(folder, plan, done.epoch, weights)
+    _tidy(folder, recipe, done.epoch, weights)
 
 
-def _tidy(folder: Path, plan: Recipe, epoch: int, weights: str) -> None:
+def _tidy(folder: Path, recipe: Recipe, epoch: int, weights: str) -> None:
     """Remove the weights that a run which has come to this epoch no longer wants; they are files that it has made."""
-    kept = {weights, *(SNAPSHOT.format(each) for each in averaging.snapshots(plan.averaging, plan.schedule, epoch))}
-    made = {SNAPSHOT.format(each) for each in averaging.epochs(plan.averaging, plan.schedule)}
-    made |= {RESUMED.format(each) for each in range(1, plan.schedule.epochs + 1)}
+    kept = {weights, *(SNAPSHOT.format(each) for each in recipe.averaging.kept(recipe.schedule, epoch))}
+    made = {SNAPSHOT.format(each) for each in recipe.averaged_epochs}
+    made |= {RESUMED.format(each) for each in range(1, recipe.schedule.epochs + 1)}
     for path in folder.iterdir():
         if path.name in made - kept and path.is_file() and not path.is_symlink():
             path.unlink()
 
 
-def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | None]:
+def _resume(folder: Path, recipe: Recipe, state: _State) -> tuple[int, float | None]:
     """Take up the last whole epoch, if there is one: how many are done, and the best score."""
     path = folder / RESUME
     if not path.is_file():
         return 0, None
-    done = _read_resume(path, plan)
+    done = _read_resume(path, recipe)
     weights = folder / done["weights"]
     try:
         _restore(weights, state)
@@ -349,15 +347,15 @@ def _resume(folder: Path, plan: Recipe, state: _State) -> tuple[int, float | Non
         best = _bytes(state.net.state_dict())
         if done.get("better") and not ((folder / BEST).is_file() and (folder / BEST).read_bytes() == best):
             files.write(folder / BEST, best)
-        _tidy(folder, plan, done["epoch"], done["weights"])
+        _tidy(folder, recipe, done["epoch"], done["weights"])
     return done["epoch"], done["best"]
 
 
-def _read_resume(path: Path, plan: Recipe) -> dict[str, Any]:
+def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
     """What a run last wrote down; refuses a damaged file."""
     done: dict[str, Any] = arrays.read_json(path, dict, remedy=run_folder.REMEDY)
     epoch, best = done.get("epoch"), done.get("best")
-    right = type(epoch) is int and 1 <= epoch <= plan.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
+    right = type(epoch) is int and 1 <= epoch <= recipe.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
     if not right or not (best is None or type(best) in (int, float)):
         raise RunError(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
     return done

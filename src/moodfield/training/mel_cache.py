@@ -62,7 +62,7 @@ class MelCache:
         self._digests = Digests(folder, music)
 
     def extract(
-        self, tracks: Sequence[Track], *, jobs: int = 1, on: Backend = Backend.LOCAL
+        self, tracks: Sequence[Track], *, jobs: int = 1, backend: Backend = Backend.LOCAL
     ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
         """Write the mel of every track that has none yet; a track that cannot be read comes with its error.
 
@@ -74,14 +74,14 @@ class MelCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
             work = partial(_extract, self.folder.absolute(), self.config)
-            yield from derive(tracks, self._digests, self._is_complete, work, jobs=jobs, on=on)
+            yield from compute_missing(tracks, self._digests, self._is_complete, work, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(f"mels cannot be kept in {self.folder}: {error}; make room, or name another") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory, where it takes one open file; refuses one that was not extracted."""
         _let_many_be_open()
-        path = entry(self.folder, self._digests.of(track))
+        path = entry_path(self.folder, self._digests.of(track))
         try:
             if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) is None:
                 path.open("rb").close()  # if it cannot be opened, that is the reason
@@ -105,7 +105,7 @@ class MelCache:
         return [self._digests.of(track) for track in tracks]
 
     def _is_complete(self, digest: str) -> Path | None:
-        path = entry(self.folder, digest)
+        path = entry_path(self.folder, digest)
         return path if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
@@ -121,19 +121,19 @@ def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
     return found
 
 
-def entry(folder: Path, digest: str, suffix: str = ".npy") -> Path:
+def entry_path(folder: Path, digest: str, suffix: str = ".npy") -> Path:
     """Where a cache keeps what was computed from audio with this SHA-256; no folder has too many files."""
     return folder / digest[:2] / f"{digest[2:]}{suffix}"
 
 
-def derive(
+def compute_missing(
     tracks: Sequence[Track],
     known: Digests,
     complete: Callable[[str], Path | None],
     work: Callable[[AudioFile], tuple[Path, Digest]],
     *,
     jobs: int = 1,
-    on: Backend = Backend.LOCAL,
+    backend: Backend = Backend.LOCAL,
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
     """For every track the file that is computed from its audio, or the error; what is `complete` is left alone.
 
@@ -143,7 +143,7 @@ def derive(
     looked = [known.look(track) for track in tracks]
     there = [complete(found.digest) if found.digest else None for found in looked]
     rest = [found for found, path in zip(looked, there, strict=True) if path is None]
-    done = parallel.map(work, rest, jobs=jobs, on=on) if rest else iter(())
+    done = parallel.map(work, rest, jobs=jobs, on=backend) if rest else iter(())
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, there, strict=True):
@@ -163,7 +163,7 @@ def derive(
         known.save()
 
 
-def pieces(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
+def blocks(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
     """A stored mel in pieces, bands first, as a tagger wants it."""
     for start in range(0, len(stored), frames):
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
@@ -192,7 +192,7 @@ def _let_many_be_open() -> None:
 def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, Digest]:
     """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
     digest = digests.compute(source.path)
-    target = entry(folder, digest.sha256)
+    target = entry_path(folder, digest.sha256)
     if arrays.array_shape(target, np.float16, (None, config.n_mels)):
         return target, digest
     stream = mel.stream(audio.Reader(source.path, rate=config.sample_rate), config)

@@ -23,7 +23,7 @@ from moodfield.mel import MelConfig
 from moodfield.nets import Net
 from moodfield.parallel import Backend
 from moodfield.training import checks, distributed, export, loop, run_folder, validation
-from moodfield.training.batches import ClipDataset, TrackTruth
+from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.loop import Epoch
 from moodfield.training.mel_cache import MelCache
@@ -37,32 +37,32 @@ ProgressCallback = Callable[[Track, MoodfieldError | None], None]
 class RunPaths:
     """Where a run finds its music and leaves its work."""
 
-    music: Path
+    audio_dir: Path
     """the folder that the paths of tracks are below"""
-    store: Path
+    cache_dir: Path
     """the folder of the cache of mels, which runs share"""
-    run: Path
+    run_dir: Path
     """the folder of the run"""
     jobs: int = 1
     """processes that extract mels"""
-    on: Backend = Backend.LOCAL
+    backend: Backend = Backend.LOCAL
     """where they do; on Ray there are as many as the cluster has cores"""
 
-    def mels(self, config: MelConfig) -> MelCache:
+    def mel_cache(self, config: MelConfig) -> MelCache:
         """The cached mels of this music."""
-        return MelCache(self.store, config, self.music)
+        return MelCache(self.cache_dir, config, self.audio_dir)
 
 
 def train(
-    plan: Recipe,
-    learn: Split,
-    judge: Split,
-    place: RunPaths,
+    recipe: Recipe,
+    training: Split,
+    validation_split: Split,
+    paths: RunPaths,
     *,
     name: str,
-    soft: Float32[np.ndarray, "tracks tags"] | None = None,
-    heard: ProgressCallback = lambda *_: None,
-    report: Callable[[Epoch], None] = lambda _: None,
+    soft_targets: Float32[np.ndarray, "tracks tags"] | None = None,
+    progress: ProgressCallback = lambda *_: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Card:
     """Train by a recipe on one split, judged by another, and leave its snapshots as model folders in the run.
 
@@ -71,54 +71,61 @@ def train(
     share the work; the first one reports and writes. Refuses, before any mel is computed, what cannot be trained, a
     folder that is no run or the run of another recipe, vocabulary or truth, and a run that another process works on.
     """
-    _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=distributed.is_main(), cache=place.store):
-        net, learning, judging = weights(plan, learn, judge, place, soft=soft, heard=heard, report=report)
+    _check(recipe, training, validation_split, soft_targets)
+    with run_folder.lock(paths.run_dir, wanted=distributed.is_main(), cache=paths.cache_dir):
+        net, learning, judging = train_network(
+            recipe, training, validation_split, paths, soft_targets=soft_targets, progress=progress, on_epoch=on_epoch
+        )
         learned, judged = len(learning.mels), len(judging.mels)
         summary = f"Trained on {learned} tracks; thresholds chosen on {judged} validation tracks."
-        return _export(plan, net, judging, learn.vocabulary, place.run, name=name, summary=summary)
+        return _export(recipe, net, judging, training.vocabulary, paths.run_dir, name=name, summary=summary)
 
 
-def weights(
-    plan: Recipe,
-    learn: Split,
-    judge: Split,
-    place: RunPaths,
+def train_network(
+    recipe: Recipe,
+    training: Split,
+    validation_split: Split,
+    paths: RunPaths,
     *,
-    soft: Float32[np.ndarray, "tracks tags"] | None = None,
-    heard: ProgressCallback = lambda *_: None,
-    report: Callable[[Epoch], None] = lambda _: None,
+    soft_targets: Float32[np.ndarray, "tracks tags"] | None = None,
+    progress: ProgressCallback = lambda *_: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[Net, ClipDataset, ClipDataset]:
     """As `train`, without model folders; the network of the best epoch, and what it learned from and was judged by."""
-    team = distributed.launch(plan.precision)
-    truth = _check(plan, learn, judge, soft)
-    with run_folder.locked(place.run, wanted=team.is_main, cache=place.store):
-        decided = {run_folder.VOCABULARY: list(learn.vocabulary), run_folder.TRUTH: _digest(learn, truth, judge)}
+    team = distributed.launch(recipe.precision)
+    truth = _check(recipe, training, validation_split, soft_targets)
+    with run_folder.lock(paths.run_dir, wanted=team.is_main, cache=paths.cache_dir):
+        decided = {
+            run_folder.VOCABULARY: list(training.vocabulary),
+            run_folder.TRUTH: _digest(training, truth, validation_split),
+        }
         if team.is_main:
-            run_folder.check(place.run, plan, decided)
-        if team.world_size > 1 and place.on is Backend.LOCAL:
-            _extract_own(learn.tracks + judge.tracks, plan, place, team)
+            run_folder.check(paths.run_dir, recipe, decided)
+        if team.world_size > 1 and paths.backend is Backend.LOCAL:
+            _extract_own(training.tracks + validation_split.tracks, recipe, paths, team)
         kept, judged = (
-            gather(split.tracks, plan, place, heard=heard if team.is_main else lambda *_: None)
-            for split in (learn, judge)
+            extract_mels(split.tracks, recipe, paths, progress=progress if team.is_main else lambda *_: None)
+            for split in (training, validation_split)
         )
-        if not judge.truth[judged].any():
+        if not validation_split.truth[judged].any():
             raise DatasetError(
                 f"none of {len(judged)} validation tracks has a tag; without any, no epoch can be judged"
             )
-        if plan.loss.kind == "tags" and team.is_main:
-            _look_for_tags(truth[kept], learn.vocabulary)
-        learning = material(learn.take(kept), truth[kept], plan, place)
-        judging = material(judge.take(judged), judge.truth[judged].astype(np.float32), plan, place)
-        statistics = place.mels(plan.mel).statistics(learn.take(kept).tracks)
+        if recipe.loss.kind == "tags" and team.is_main:
+            _look_for_tags(truth[kept], training.vocabulary)
+        learning = load_dataset(training.take(kept), truth[kept], recipe, paths)
+        judging = load_dataset(
+            validation_split.take(judged), validation_split.truth[judged].astype(np.float32), recipe, paths
+        )
+        statistics = paths.mel_cache(recipe.mel).statistics(training.take(kept).tracks)
         if team.is_main:
-            run_folder.claim(place.run, plan, decided, cache=place.store)
-        net = loop.train(plan, learning, judging, statistics, learn.vocabulary, place.run, report=report)
+            run_folder.claim(paths.run_dir, recipe, decided, cache=paths.cache_dir)
+        net = loop.fit(recipe, learning, judging, statistics, training.vocabulary, paths.run_dir, on_epoch=on_epoch)
         return net, learning, judging
 
 
 def _check(
-    plan: Recipe, learn: Split, judge: Split, soft: Float32[np.ndarray, "_tracks _tags"] | None
+    recipe: Recipe, learn: Split, judge: Split, soft: Float32[np.ndarray, "_tracks _tags"] | None
 ) -> Float32[np.ndarray, "tracks tags"]:
     """The truth of all training tracks; refuses whatever can be known to be wrong before any audio is read."""
     if learn.vocabulary != judge.vocabulary:
@@ -128,10 +135,10 @@ def _check(
         raise DatasetError(
             f"soft truth of shape {truth.shape} came for {learn.truth.shape[0]} tracks and {learn.truth.shape[1]} tags"
         )
-    checks.check_truth(plan.loss, truth)
+    checks.check_targets(recipe.loss, truth)
     clips, processes = len(learn.tracks), distributed.world_size()
-    checks.check_plan(plan, tags=len(learn.vocabulary), clips=clips, processes=processes)
-    if plan.loss.kind == "tags" and len(truth) and not truth.any():
+    checks.check_recipe(recipe, tags=len(learn.vocabulary), clips=clips, processes=processes)
+    if recipe.loss.kind == "tags" and len(truth) and not truth.any():
         raise DatasetError(f"none of {len(truth)} training tracks has a tag; without any, there is nothing to learn")
     if not judge.truth.any():
         raise DatasetError(
@@ -160,16 +167,16 @@ def _look_for_tags(truth: Float32[np.ndarray, "tracks tags"], vocabulary: Sequen
         )
 
 
-def _extract_own(tracks: Sequence[Track], plan: Recipe, place: RunPaths, team: ProcessGroup) -> None:
-    """A team extracts every track once, each process its own; what fails is found, and reported, by `gather`."""
+def _extract_own(tracks: Sequence[Track], recipe: Recipe, place: RunPaths, team: ProcessGroup) -> None:
+    """A team extracts every track once, each process its own; what fails is found, and reported, by `extract_mels`."""
     own = [tracks[row] for row in team.shard_indices(len(tracks))]
-    for _ in place.mels(plan.mel).extract(own, jobs=max(1, place.jobs // team.world_size)):
+    for _ in place.mel_cache(recipe.mel).extract(own, jobs=max(1, place.jobs // team.world_size)):
         pass
     team.barrier()
 
 
 def _export(
-    plan: Recipe,
+    recipe: Recipe,
     net: Net,
     judging: ClipDataset,
     vocabulary: Sequence[str],
@@ -182,12 +189,12 @@ def _export(
 
     The run speaks with the mean of its snapshots (§3.4): thresholds and figures are those of the mean.
     """
-    scores, team = {}, distributed.launch(plan.precision)
+    scores, team = {}, distributed.launch(recipe.precision)
     team.fabric.to_device(net)
-    for snapshot, weights in loop.snapshots(plan, run).items():
-        loop.load(net, weights)
-        scores[snapshot] = validation.predict(plan, net, judging, vocabulary, team=team)
-    wanted, mean = judging.truth.tracks() >= 0.5, np.mean(list(scores.values()), axis=0)
+    for snapshot, weights in loop.snapshot_paths(recipe, run).items():
+        loop.load_weights(net, weights)
+        scores[snapshot] = validation.predict(recipe, net, judging, vocabulary, group=team)
+    wanted, mean = judging.targets.per_track() >= 0.5, np.mean(list(scores.values()), axis=0)
     chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)
     figures = {f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)}
@@ -196,7 +203,7 @@ def _export(
     if len(scores) > 1:
         summary += f" One of {len(scores)} snapshots, whose mean the thresholds and figures belong to."
     described = export.describe(
-        plan,
+        recipe,
         net,
         vocabulary,
         name=name,
@@ -206,8 +213,8 @@ def _export(
         origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
         figures=figures,
     )
-    for snapshot, weights in loop.snapshots(plan, run).items() if team.is_main else ():
-        loop.load(net, weights)
+    for snapshot, weights in loop.snapshot_paths(recipe, run).items() if team.is_main else ():
+        loop.load_weights(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
         export.export(net, replace(described, figures=figures | own), run / snapshot)
@@ -215,26 +222,28 @@ def _export(
     return card.read(run / tagger.BEST)
 
 
-def gather(
-    tracks: Sequence[Track], plan: Recipe, place: RunPaths, *, heard: ProgressCallback = lambda *_: None
+def extract_mels(
+    tracks: Sequence[Track], recipe: Recipe, paths: RunPaths, *, progress: ProgressCallback = lambda *_: None
 ) -> list[int]:
     """Extract the mels of tracks; which of them could be read. Refuses when none could."""
     kept, why = [], ""
-    for row, (track, result) in enumerate(place.mels(plan.mel).extract(tracks, jobs=place.jobs, on=place.on)):
+    for row, (track, result) in enumerate(
+        paths.mel_cache(recipe.mel).extract(tracks, jobs=paths.jobs, backend=paths.backend)
+    ):
         failed = isinstance(result, MoodfieldError)
-        heard(track, result if isinstance(result, MoodfieldError) else None)
+        progress(track, result if isinstance(result, MoodfieldError) else None)
         if failed:
             why = str(result)
         else:
             kept.append(row)
     if not kept:
         raise DatasetError(
-            f"none of {len(tracks)} tracks below {place.music} could be read; the last one: {why or 'none came'}"
+            f"none of {len(tracks)} tracks below {paths.audio_dir} could be read; the last one: {why or 'none came'}"
         )
     return kept
 
 
-def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
+def read_soft_targets(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `DatasetError`."""
     try:
         found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
@@ -247,7 +256,9 @@ def read_soft(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
         raise DatasetError(f"{path} cannot be read as soft truth: {error}") from error
 
 
-def material(split: Split, truth: Float32[np.ndarray, "tracks tags"], plan: Recipe, place: RunPaths) -> ClipDataset:
+def load_dataset(
+    split: Split, truth: Float32[np.ndarray, "tracks tags"], recipe: Recipe, paths: RunPaths
+) -> ClipDataset:
     """The extracted mels of a split, and its truth."""
-    mels = place.mels(plan.mel)
-    return ClipDataset(tuple(mels.open(track) for track in split.tracks), TrackTruth(truth))
+    mels = paths.mel_cache(recipe.mel)
+    return ClipDataset(tuple(mels.open(track) for track in split.tracks), TrackTargets(truth))

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from moodfield import arrays, files
 from moodfield.errors import ConfigError, OutputError, RunError
-from moodfield.training import recipe
 from moodfield.training.recipe import Recipe
 
-RECIPE, VOCABULARY, TRUTH, MATERIAL = "recipe.json", "vocabulary.json", "truth.json", "material.json"
+RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "material.json"
 """what a run was decided by: settings, tags, a digest of the truth, one of everything that it learns from"""
 LOCK = ".lock"
 """held by the process that works in the folder"""
@@ -30,7 +29,7 @@ _LOCKED: ContextVar[frozenset[Path]] = ContextVar("locked", default=frozenset())
 """folders that this process has locked, in calls that are under way"""
 
 
-def check_free(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
+def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
     """Refuse with `OutputError` a folder that holds something, but no file called `mark`: it is not ours.
 
     A folder may be missing, or hold what is left of a process that was killed before it had written this very file,
@@ -51,7 +50,7 @@ def check_free(folder: Path, mark: str, *, what: str, cache: Path | None = None)
 
 
 @contextmanager
-def locked(
+def lock(
     folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wanted: bool = True, cache: Path | None = None
 ) -> Iterator[None]:
     """Let no other process work in a folder of ours: refuses one that is somebody else's, or locked (`LockedError`).
@@ -65,8 +64,8 @@ def locked(
         yield
         return
     with ExitStack() as stack:
-        with writing(Path(folder)):
-            check_free(place, mark, what=what, cache=cache.resolve() if cache else None)
+        with os_errors_as_run_errors(Path(folder)):
+            check_unused(place, mark, what=what, cache=cache.resolve() if cache else None)
             place.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock(place / LOCK, what=str(folder)))
         token = _LOCKED.set(held | {place})
@@ -76,33 +75,33 @@ def locked(
             _LOCKED.reset(token)
 
 
-def check(folder: Path, plan: Recipe, others: Mapping[str, object]) -> None:
+def check(folder: Path, recipe: Recipe, others: Mapping[str, object]) -> None:
     """Refuse with `RunError` the folder of a run that something else was decided by; nothing is written.
 
     `others` are the values of the other files, by their names: vocabulary, truth, material.
     """
     if not (folder / RECIPE).is_file():
         return
-    for name, wanted in _decided(plan, others).items():
+    for name, wanted in _decided(recipe, others).items():
         path = folder / name
         if path.is_file() and _settled(path) != _comparable(name, wanted):
             raise RunError(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
-def claim(folder: Path, plan: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
+def claim(folder: Path, recipe: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
     """Make a folder this run's, or refuse it like `check`; then remove what killed processes left in it."""
-    with writing(folder):
-        check_free(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
-        check(folder, plan, others)
+    with os_errors_as_run_errors(folder):
+        check_unused(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
+        check(folder, recipe, others)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, wanted in _decided(plan, others).items():
+        for name, wanted in _decided(recipe, others).items():
             if not (folder / name).is_file():
                 files.write(folder / name, (json.dumps(wanted, indent=2 if name == RECIPE else None) + "\n").encode())
         files.remove_partial_files(folder)
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def os_errors_as_run_errors(folder: Path) -> Iterator[None]:
     """Turn an `OSError` into a `RunError` that says what to do; all that the run had before is still there."""
     try:
         yield
@@ -113,15 +112,15 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _decided(plan: Recipe, others: Mapping[str, object]) -> dict[str, object]:
-    return {RECIPE: recipe.to_dict(plan), **others}
+def _decided(recipe: Recipe, others: Mapping[str, object]) -> dict[str, object]:
+    return {RECIPE: recipe.to_dict(), **others}
 
 
 def _settled(path: Path) -> object:
     """What a file of a run decides."""
     if path.name == RECIPE:
         try:
-            return _comparable(RECIPE, recipe.to_dict(recipe.read(path)))
+            return _comparable(RECIPE, Recipe.read(path).to_dict())
         except ConfigError as error:
             raise RunError(f"{error}; {REMEDY}") from error
     return arrays.read_json(path, (str, list), remedy=REMEDY)
@@ -130,7 +129,7 @@ def _settled(path: Path) -> object:
 def _comparable(name: str, value: object) -> object:
     """A value as JSON has it, without what decides nothing."""
     if name == RECIPE and isinstance(value, dict):
-        value = recipe.to_dict(recipe.settled(recipe.from_dict(value)))
+        value = Recipe.from_dict(value).canonical().to_dict()
     with contextlib.suppress(TypeError):
         value = json.loads(json.dumps(value))
     return value

@@ -25,7 +25,7 @@ def tensorboard(run: str | Path) -> Iterator[Callable[[Epoch], None]]:
         nonlocal writer
         writer = writer or SummaryWriter(str(Path(run) / FOLDER), purge_step=epoch.epoch)
         for name, value in (
-            ("rate", epoch.rate),
+            ("rate", epoch.learning_rate),
             ("loss", epoch.loss),
             ("validation/loss", epoch.validation_loss),
             ("validation/network", epoch.score),

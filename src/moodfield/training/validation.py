@@ -25,7 +25,7 @@ from moodfield.training.distributed import ProcessGroup
 from moodfield.training.recipe import Recipe
 
 
-class NotFinite(RunError):
+class DivergedError(RunError):
     """Numbers of training that are not finite: it diverged."""
 
 
@@ -43,7 +43,7 @@ class ValidationResult:
 class Validator:
     """What every network of a run is asked."""
 
-    plan: Recipe
+    recipe: Recipe
     """which part of a track it hears, and what counts"""
     tracks: ClipDataset
     """the tracks and their truth"""
@@ -56,49 +56,49 @@ class Validator:
 
     def __call__(self, net: Net) -> ValidationResult:
         """Ask a network."""
-        truth = self.tracks.truth.tracks()
+        truth = self.tracks.targets.per_track()
         found = predict(
-            self.plan, net, self.tracks, self.vocabulary, stride=self.plan.validate_stride, team=self.team,
-            precision=precision(self.plan),
+            self.recipe, net, self.tracks, self.vocabulary, stride=self.recipe.validate_stride, group=self.team,
+            precision=engine_precision(self.recipe),
         )  # fmt: skip
         logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
         loss = float(self.loss(logits, torch.from_numpy(truth).double()))
-        if self.plan.loss.kind == "logits":
+        if self.recipe.loss.kind == "logits":
             return ValidationResult(float(np.nanmean(metrics.spearman(truth, found))), loss)
         return ValidationResult(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
 
 
-def precision(plan: Recipe) -> Precision:
+def engine_precision(recipe: Recipe) -> Precision:
     """The numbers that networks of a recipe are judged with: those that they are trained with."""
-    return "bfloat16" if plan.precision == "bf16-mixed" else "float32"
+    return "bfloat16" if recipe.precision == "bf16-mixed" else "float32"
 
 
 def predict(
-    plan: Recipe,
+    recipe: Recipe,
     net: Net,
     tracks: ClipDataset,
     vocabulary: Sequence[str],
     *,
     stride: float | None = None,
-    team: ProcessGroup | None = None,
+    group: ProcessGroup | None = None,
     precision: Precision = "float32",
 ) -> Float32[np.ndarray, "tracks tags"]:
     """Scores of tracks; a team shares them, and all of it has all scores.
 
     With a `stride` one training clip in so many seconds is scored instead of the whole track. In bfloat16 it is
-    quicker, and less precise by as much as a training step is. Refuses with `NotFinite` a network that diverged.
+    quicker, and less precise by as much as a training step is. Refuses with `DivergedError` a network that diverged.
     """
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
-    tagger = Tagger([Member(export.describe(plan, net, vocabulary), engine)])
+    tagger = Tagger([Member(export.describe(recipe, net, vocabulary), engine)])
     found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
-    for track in team.shard_indices(len(found)) if team else range(len(found)):
+    for track in group.shard_indices(len(found)) if group else range(len(found)):
         mel = tracks.mels[track]
         if stride is None:
-            found[track] = tagger.scores([mel_cache.pieces(mel)])
+            found[track] = tagger.scores([mel_cache.blocks(mel)])
         else:
-            step = max(1, round(stride * plan.mel.frames_per_second))
-            found[track] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, plan.clip_frames, step))
-    return team.all_reduce_sum(found) if team else found
+            step = max(1, round(stride * recipe.mel.frames_per_second))
+            found[track] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
+    return group.all_reduce_sum(found) if group else found
 
 
 class _FiniteEngine:
@@ -117,10 +117,10 @@ class _FiniteEngine:
 def _finite(array: Features) -> Features:
     """The same array, if all of its numbers are finite."""
     if not np.isfinite(array).all():
-        raise NotFinite("the network's outputs on the validation tracks are not finite")
+        raise DivergedError("the network's outputs on the validation tracks are not finite")
     return array
 
 
-def scores(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
+def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
     """What a tagger of one model says of whole tracks."""
-    return np.stack([tagger.scores([mel_cache.pieces(mel)]) for mel in tracks.mels])
+    return np.stack([tagger.scores([mel_cache.blocks(mel)]) for mel in tracks.mels])
