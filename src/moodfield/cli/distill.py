@@ -58,9 +58,9 @@ def distill(
     mels = 2 * (trained * (1 + len(speed or ())) + held_out)  # of the teacher and of the student
     loop.keep_freed_memory(config)
     with progress.TrainingProgress(mels, config.schedule.epochs) as bars:
-        card = distillation.distill(
+        distillation.distill(
             config, music, teacher, paths, speeds=speed or (), measured=reuse_metrics_from, judged=calibration,
             terms=text, appendix="\n\n".join(path.read_text(encoding="utf-8").strip() for path in appendix or ()),
             heard=bars.track, report=bars.epoch,
         )  # fmt: skip
-    tables.print_metrics(output, card.figures)
+    tables.print_metrics(output)

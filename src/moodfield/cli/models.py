@@ -1,5 +1,6 @@
 """The command that lists models, shows the card of one, and verifies it."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -35,9 +36,10 @@ def models(
 
 
 def _list(*, as_json: bool) -> None:
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import Card
 
-    cards = {name: card.read(folder) for name, folder in tagger.models().items()}
+    cards = {name: Card.read(folder) for name, folder in tagger.models().items()}
     if as_json:
         plain = {
             name: {"tags": len(model.vocabulary), "licence": model.licence, "summary": model.summary}
@@ -54,14 +56,17 @@ def _list(*, as_json: bool) -> None:
 
 
 def _show(name: str, *, as_json: bool) -> None:
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import README, Card, Provenance
 
     folder = tagger.folder(name)
-    model = card.read(folder)
+    card = Card.read(folder)
     if as_json:
-        console.result_document(card.dumps(model))
+        files = {"card": card, "provenance": Provenance.read(folder)}
+        document = {name: json.loads(file.to_json()) for name, file in files.items()}
+        console.result_document(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    path = folder / card.README
+    path = folder / README
     try:
         page = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -84,7 +89,7 @@ def _verify(name: str, *, as_json: bool) -> None:
         terminal = console.terminal()
         for file, digest in model.sha256.items():
             terminal.print(f"{console.escape(file):<18} SHA-256 {digest[:16]}… as in the card", highlight=False)
-        line = f"{len(model.proof)} logits, which differ from those of the card by at most {difference:.1e}"
+        line = f"{len(model.reference_logits)} logits, which differ from those of the card by at most {difference:.1e}"
         terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.NEAR:g})", highlight=False)
     if not verification.passed:
         raise ModelError(

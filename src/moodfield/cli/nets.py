@@ -83,7 +83,8 @@ def _parse(settings: Sequence[str]) -> dict[str, Any]:
 
 def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "NetworkToPlot":
     """A network of the registry, or that of a model."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import WEIGHTS, Card
     from moodfield.nets import summary
 
     if model is None:
@@ -91,9 +92,9 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
     if changes:
         raise UsageError(f"--set {', '.join(changes)} cannot change {model}, which is trained; leave one of them out")
     folder = tagger.folder(model)
-    trained = card.read(folder)
+    trained = Card.read(folder)
     return summary.trained(
-        trained.name, trained.net, folder / card.WEIGHTS, trained.mel, n_tags=len(trained.vocabulary), kind=name
+        trained.name, trained.net, folder / WEIGHTS, trained.mel, n_tags=len(trained.vocabulary), kind=name
     )
 
 

@@ -80,14 +80,15 @@ def check(
     as_json: console.AsJson = False,
 ) -> None:
     """List the faults of a submission, and what is unusual."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import Card
     from moodfield.evaluation import mediaeval, submissions
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
         raise UsageError("--tags and --model both name the tags; leave one of them out")
     checked = submissions.read(submission)
-    vocabulary, labels = card.read(tagger.folder(model)).vocabulary if model else console.read_tags(tags), None
+    vocabulary, labels = Card.read(tagger.folder(model)).vocabulary if model else console.read_tags(tags), None
     tracks: Sequence[Track] = ()
     unknown: list[str] = []
     if truth and truth.suffix == ".npy":

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +95,14 @@ def _format_interval(interval: Iterable[float]) -> str:
     return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
 
 
-def print_metrics(run: Path, metrics: Mapping[str, float]) -> None:
+def print_metrics(run: Path) -> None:
     """Print the metrics of a finished run, in the first of the processes that trained it."""
+    from moodfield import tagger
+    from moodfield.card import Provenance
     from moodfield.training import distributed
 
     if not distributed.is_main():
         return
-    for name, value in metrics.items():
+    for name, value in Provenance.read(run / tagger.BEST).metrics.items():
         console.result(f"{name:<34} {value:.4f}")
     console.result(f"the model is in {run}; try: moodfield tag --model {shlex.quote(str(run))} FILE")

@@ -71,7 +71,7 @@ def train(
             bars.epoch(epoch)
             log(epoch)
 
-        card = pipeline.train(
+        pipeline.train(
             config,
             train_split,
             validation_split,
@@ -81,4 +81,4 @@ def train(
             progress=bars.track,
             on_epoch=report,
         )
-    tables.print_metrics(output, card.figures)
+    tables.print_metrics(output)
