@@ -149,7 +149,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
 def _agreement(heard: Heard) -> None:
     """By tag and by package."""
     ranks = metrics.spearman(heard.teacher, heard.scores)
-    areas = threshold_selection.areas(heard.teacher_decided, heard.scores)
+    areas = threshold_selection.decision_average_precision(heard.teacher_decided, heard.scores)
     packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
     first = heard.taggings[0]
     print("## Agreement with the teacher\n")
@@ -161,7 +161,7 @@ def _agreement(heard: Heard) -> None:
     )
     print(
         f"PR-AUC against what the teacher decides, of the {np.isfinite(areas).sum()} tags that it decides for "
-        f"{bootstrap.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
+        f"{bootstrap.MIN_POSITIVES} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
     )
     print("Themes are in italics.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
@@ -173,7 +173,7 @@ def _agreement(heard: Heard) -> None:
     print(
         "\n| package | tracks | Spearman, median tag | both decide, of the tags that either does |\n|---|---|---|---|"
     )
-    shared = threshold_selection.shared(heard.decided, heard.teacher_decided)
+    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided)
     for package in dict.fromkeys(packages.tolist()):
         rows = packages == package
         inside = np.nanmedian(metrics.spearman(heard.teacher[rows], heard.scores[rows]))
@@ -200,7 +200,7 @@ def _decisions(heard: Heard) -> None:
             for word, value in zip(words, values, strict=True)
         )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
-    shared = threshold_selection.shared(heard.decided, heard.teacher_decided).mean()
+    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
     clear = (
         f"{(threshold_selection.rank_tags(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"

@@ -247,7 +247,7 @@ def _find_leaks(
     from moodfield.evaluation import mediaeval
 
     if checksums:
-        return mediaeval.leaked(indexes[-1], indexes[:-1], checksums).tolist()
+        return mediaeval.find_leaks(indexes[-1], indexes[:-1], checksums).tolist()
     *train, evaluated = ([track.path for track in split.tracks] for split in splits.values())
     return duplicates.find_leaks(chain(*train), evaluated, sums)
 

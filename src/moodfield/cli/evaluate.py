@@ -52,15 +52,15 @@ def evaluate(
     if thresholds:
         console.check_unused({"--decisions": decisions}, why="decisions are made by --thresholds")
     scored = submissions.read(str(submission or predictions))
-    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), given=[scored])
+    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=[scored])
     if decisions:
         scored = replace(scored, decisions=submissions.read_array(decisions))
     if thresholds:
         names = vocabulary or _column_names(scored.predictions)
-        limits = submissions.limits(submissions.read_thresholds(thresholds), names)
+        limits = submissions.order_thresholds(submissions.read_thresholds(thresholds), names)
         scored = replace(submissions.make(scored.predictions, limits, names), name=scored.name)
-    score = mediaeval.score(
-        labels, scored, vocabulary=vocabulary, leave_out=_read_rows(exclude), resamples=intervals, seed=seed
+    score = mediaeval.evaluate(
+        labels, scored, vocabulary=vocabulary, exclude=_read_rows(exclude), n_resamples=intervals, seed=seed
     )
     if as_json:
         console.result_json(score.to_dict())
@@ -89,9 +89,9 @@ def compare(
     from moodfield.evaluation import mediaeval, submissions
 
     pair = submissions.read(a), submissions.read(b)
-    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), given=pair)
+    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=pair)
     comparison = mediaeval.compare(
-        labels, *pair, vocabulary=vocabulary, leave_out=_read_rows(exclude), resamples=intervals, seed=seed
+        labels, *pair, vocabulary=vocabulary, exclude=_read_rows(exclude), n_resamples=intervals, seed=seed
     )
     if as_json:
         console.result_json(comparison.to_dict())
@@ -119,8 +119,8 @@ def thresholds(
 
     console.check_output(output, submissions.read_thresholds, inputs=[truth, predictions, tags])
     scored = submissions.read(predictions)
-    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), given=[scored])
-    values = metrics.thresholds(labels, scored.predictions, criterion=criterion)
+    labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=[scored])
+    values = metrics.best_thresholds(labels, scored.predictions, criterion=criterion)
     names = vocabulary or _column_names(scored.predictions)
     console.write_lines(output, [f"{tag}\t{value!r}" for tag, value in zip(names, values.tolist(), strict=True)])
     console.result(f"wrote {output}: {len(names)} thresholds")
@@ -167,15 +167,17 @@ def ensemble(
     systems = [submissions.read(member).predictions for member in members]
     if validation_truth:
         validated = [submissions.read(path) for path in validation]
-        labels, vocabulary = mediaeval.read_truth(validation_truth, vocabulary=console.read_tags(tags), given=validated)
+        labels, vocabulary = mediaeval.read_truth(validation_truth, vocabulary=console.read_tags(tags), like=validated)
         arrays = [submission.predictions for submission in validated]
         if greedy:
-            shares = ensembles.greedy(labels, arrays, of=average).weights
-        tuned = ensembles.mean(arrays, weights=shares, of=average)
-    mean = ensembles.mean(systems, weights=shares, of=average)
+            shares = ensembles.greedy_selection(labels, arrays, average=average).weights
+        tuned = ensembles.mean(arrays, weights=shares, average=average)
+    mean = ensembles.mean(systems, weights=shares, average=average)
     if folder:
         names = vocabulary or _column_names(mean)
-        submissions.write(submissions.make(mean, metrics.thresholds(labels, tuned), names), output, vocabulary=names)
+        submissions.write(
+            submissions.make(mean, metrics.best_thresholds(labels, tuned), names), output, vocabulary=names
+        )
     else:
         submissions.write_array(output, mean)
     for member, share in zip(members, shares or [1 / len(members)] * len(members), strict=True):

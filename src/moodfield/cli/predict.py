@@ -91,19 +91,22 @@ def predicted(
     path = Path(os.path.abspath(output))  # noqa: PTH100 (a link stays one; `.` gets a name)
     cache = path.with_name(f"{path.name}.scores.jsonl")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    files.check_output(cache, kind=mediaeval.KEPT, inputs=[path for path in (tracks, tags) if path])
+    files.check_output(cache, kind=mediaeval.CACHE_HEADS, inputs=[path for path in (tracks, tags) if path])
     with files.lock(cache.with_name(f"{cache.name}.lock"), what=str(cache)):
         loaded = tagger.load(*(model or ()))
         untagged = tuple(replace(track, tags=()) for track in mtg_jamendo.read(tracks).tracks)
         split = mtg_jamendo.Split(untagged, tuple(vocabulary or loaded.vocabulary))
         with progress.FileProgress("tracks", len(untagged)) as bar:
             scores = mediaeval.predict_index(
-                untagged, _tag_tracks(audio, model, jobs), said=loaded.vocabulary, vocabulary=split.vocabulary,
-                kept=cache, model=loaded.digest, music=str(audio.resolve()), fill=on_error,
-                otherwise="" if on_error else ADVICE, heard=lambda *_: bar.advance(),
+                untagged, _tag_tracks(audio, model, jobs), tags=loaded.vocabulary, vocabulary=split.vocabulary,
+                cache=cache, model=loaded.digest, audio=str(audio.resolve()), fill=on_error,
+                hint="" if on_error else ADVICE, progress=lambda *_: bar.advance(),
             )  # fmt: skip
         thresholds = dict(zip(loaded.vocabulary, loaded.thresholds.tolist(), strict=True))
-        yield submissions.make(scores, submissions.limits(thresholds, split.vocabulary), split.vocabulary), split
+        yield (
+            submissions.make(scores, submissions.order_thresholds(thresholds, split.vocabulary), split.vocabulary),
+            split,
+        )
         cache.unlink(missing_ok=True)
 
 

@@ -45,7 +45,7 @@ def make(
         split,
     ):
         if limits:
-            values = submissions.limits(limits, split.vocabulary)
+            values = submissions.order_thresholds(limits, split.vocabulary)
             submission = submissions.make(submission.predictions, values, split.vocabulary)
         submissions.write(submission, output, vocabulary=split.vocabulary)
     console.result(f"wrote {output}; try: {_check_command(output, tracks, tags, model, split.vocabulary)}")
@@ -99,8 +99,8 @@ def check(
     if labels is not None and not labels.any():
         labels = None  # the TSV of a test set may leave out its tags
     vocabulary = vocabulary or MOODS_AND_THEMES
-    faults = submissions.check(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
-    unusual = [] if faults else list(submissions.oddities(checked, vocabulary))
+    faults = submissions.find_errors(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
+    unusual = [] if faults else list(submissions.find_warnings(checked, vocabulary))
     if unknown and not faults:
         unusual.append(f"{truth} has {len(unknown)} tags that the submission lacks, so its truth is not compared")
     if as_json:
@@ -125,4 +125,4 @@ def _read_index(path: Path, vocabulary: Sequence[str] | None, submission: "Submi
     if vocabulary and unknown:
         untagged = tuple(replace(track, tags=()) for track in split.tracks)
         return replace(split, tracks=untagged, vocabulary=tuple(vocabulary)), unknown
-    return mediaeval.read_index(path, vocabulary=vocabulary, given=[submission]), unknown
+    return mediaeval.read_index(path, vocabulary=vocabulary, like=[submission]), unknown

@@ -10,19 +10,19 @@ from moodfield.cli import console
 
 if TYPE_CHECKING:
     from moodfield.evaluation.bootstrap import Difference
-    from moodfield.evaluation.mediaeval import Comparison, Score
+    from moodfield.evaluation.mediaeval import Comparison, Evaluation
 
 
-def print_score(score: "Score", name: str, *, per_tag: bool) -> None:
+def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
     """Print the official metrics as a table, with notes."""
     terminal = console.terminal()
-    parts = {f"{score.tracks:,} tracks": score} | ({f"{score.rest.tracks:,} tracks": score.rest} if score.rest else {})
+    parts = [score, *([score.without_excluded] if score.without_excluded else [])]
     terminal.print(f"[bold]{console.escape(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
-    for title, part in parts.items():
+    for part in parts:
         report, intervals = part.report, part.intervals
         terminal.print()
         interval = ["95 % interval"] if intervals else []
-        table = console.table(title, "macro", *interval, "micro", *interval, words=1)
+        table = console.table(f"{part.n_tracks:,} tracks", "macro", *interval, "micro", *interval, words=1)
         for metric in report.micro:
             cells: list[str] = []
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
@@ -31,16 +31,18 @@ def print_score(score: "Score", name: str, *, per_tag: bool) -> None:
                     cells.append(_format_interval(intervals[f"{metric}-{mean}"]))
             table.add_row(metric, *cells)
         terminal.print(table)
-    if score.flattered:
+    if score.is_tuned_on_truth:
         terminal.print(
-            f"\nThe decisions of {len(score.tuned)} of {score.tunable} tags are as if thresholds were tuned on this "
+            f"\nThe decisions of {len(score.tuned_tags)} of {score.n_tunable_tags} tags are as if thresholds were tuned on this "
             "truth: F-score, precision and recall are too optimistic.",
             highlight=False,
         )
-    if score.report.undefined:
-        terminal.print(f"\nWithout positives, so in no macro mean: {console.escape(', '.join(score.report.undefined))}")
-    if score.intervals and score.rare:
-        terminal.print(f"\nToo rare for intervals of their own: {console.escape(', '.join(score.rare))}")
+    if score.report.without_positives:
+        terminal.print(
+            f"\nWithout positives, so in no macro mean: {console.escape(', '.join(score.report.without_positives))}"
+        )
+    if score.intervals and score.rare_tags:
+        terminal.print(f"\nToo rare for intervals of their own: {console.escape(', '.join(score.rare_tags))}")
     if per_tag:
         terminal.print()
         table = console.table("tag", *score.report.per_tag, words=1)
@@ -57,7 +59,7 @@ def print_comparison(comparison: "Comparison", a: str, b: str, *, per_tag: bool)
     terminal.print(f"1: {console.escape(a)}\n2: {console.escape(b)}\n", highlight=False)
     heads = ("1", "2", "1 − 2", "95 % interval", "p")
     table = console.table("", *heads, words=1)
-    first, second = comparison.one.to_dict(), comparison.other.to_dict()
+    first, second = comparison.a.to_dict(), comparison.b.to_dict()
     for metric, difference in comparison.differences.items():
         table.add_row(metric, *map(console.number, (first[metric], second[metric])), *_format_difference(difference))
     terminal.print(table)
@@ -65,14 +67,14 @@ def print_comparison(comparison: "Comparison", a: str, b: str, *, per_tag: bool)
         terminal.print()
         table = console.table("PR-AUC", *heads, words=1)
         differences = comparison.tag_differences["PR-AUC"]
-        values = comparison.one.per_tag["PR-AUC"], comparison.other.per_tag["PR-AUC"]
-        for tag, *pair, difference in zip(comparison.one.tags, *values, differences, strict=True):
+        values = comparison.a.per_tag["PR-AUC"], comparison.b.per_tag["PR-AUC"]
+        for tag, *pair, difference in zip(comparison.a.tags, *values, differences, strict=True):
             table.add_row(console.escape(tag), *map(console.number, pair), *_format_difference(difference))
         terminal.print(table)
         tested = sum(not math.isnan(difference.p) for difference in differences)
         terminal.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
-        if comparison.rare:
-            terminal.print(f"Too rare for an interval and p: {console.escape(', '.join(comparison.rare))}")
+        if comparison.rare_tags:
+            terminal.print(f"Too rare for an interval and p: {console.escape(', '.join(comparison.rare_tags))}")
     terminal.print(f"\nBy macro PR-AUC, {_format_verdict(comparison.differences['PR-AUC-macro'])}.", highlight=False)
 
 
