@@ -136,7 +136,7 @@ def _export_network(net: Net, card: Card, folder: Path) -> Card:
 
 def _export_onnx(net: Net, card: Card, folder: Path) -> None:
     """Write the network, in two files if it pools whole tracks, with batch norms folded into the convolutions."""
-    net = blocks.folded(net)
+    net = blocks.fold_batch_norms(net)
     example = torch.zeros(2, card.mel.n_mels, _example_lengths(card)[0])
     if isinstance(card.lengths, clips.WholeTrack):
         features = net.forward_features(example).detach()
