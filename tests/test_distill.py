@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import models
+from commands import invoke
 from moodfield import audio, calibration, card, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.datasets.mtg_jamendo import Track
@@ -23,7 +24,6 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
-from commands import invoke
 
 SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
