@@ -2,7 +2,7 @@
 
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, TypeVar
 
 from moodfield import text
 from moodfield.cli import console
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moodfield.errors import MoodfieldError
     from moodfield.training.loop import Epoch
 
+Bars = TypeVar("Bars", bound="_Bars")
 HEAD = f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}"
 """head of the table of epochs"""
 
@@ -36,7 +37,7 @@ class _Bars:
             disable=not self.console.is_terminal,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Bars) -> Bars:
         self._bars.start()
         return self
 
