@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from moodfield import text
+from moodfield import errors
 from moodfield.errors import MoodfieldError, MoodfieldWarning, OutputError, UsageError
 from moodfield.parallel import Backend
 
@@ -249,12 +249,12 @@ def table(*heads: str, words: int) -> "Table":
 def message(line: str) -> None:
     """Print one line on standard error, above the progress bars if there are any."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it; the exit code counts
-        print(f"moodfield: {text.printable(' '.join(line.split()))}", file=sys.stderr, flush=True)
+        print(f"moodfield: {errors.printable(' '.join(line.split()))}", file=sys.stderr, flush=True)
 
 
 def result(line: str) -> None:
     """Print one line of results, above the progress bars if both are on one terminal."""
-    print(text.printable(line), flush=True)  # typer.echo would write through the bars
+    print(errors.printable(line), flush=True)  # typer.echo would write through the bars
 
 
 def result_json(value: object) -> None:
@@ -320,7 +320,7 @@ def escape(name: str) -> str:
     """Text for a table: it is printed as it is, and none of it is markup."""
     from rich.markup import escape
 
-    return escape(text.printable(name))
+    return escape(errors.printable(name))
 
 
 def number(value: float | None) -> str:
@@ -409,7 +409,7 @@ def _printable_usage_errors() -> Iterator[None]:
     try:
         yield
     except USAGE_ERRORS as error:
-        error.message = _replace_unencodable("\n".join(map(text.printable, error.message.split("\n"))), sys.stderr)
+        error.message = _replace_unencodable("\n".join(map(errors.printable, error.message.split("\n"))), sys.stderr)
         raise
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import ModelError, UsageError
 
@@ -73,7 +73,7 @@ def _show(name: str, *, as_json: bool) -> None:
         raise ModelError(f"{path} cannot be read ({error}); try --json, or get the model again") from error
     from rich.markdown import Markdown
 
-    lines = "\n".join(map(text.printable, page.split("\n")))
+    lines = "\n".join(map(errors.printable, page.split("\n")))
     console.terminal().print(Markdown(lines), soft_wrap=False)
 
 

@@ -86,7 +86,7 @@ def figure1(
     if not _begin(plan, folder, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
         return
     with _progress(plan) as told:
-        points = figure.make(plan, folder, store=cache_dir, on=on, jobs=jobs or parallel.cpu_count(), told=told)
+        points = figure.make(plan, folder, store=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), told=told)
     _print_points(points, folder, as_json=as_json)
 
 
@@ -124,7 +124,7 @@ def train(
     if not _begin(plan, folder, recipes.SUBMISSIONS[plan.title].what, dry_run=dry_run, as_json=as_json):
         return
     with _progress(plan) as told:
-        row = reproduce.make(plan, folder, store=cache_dir, on=on, jobs=jobs or parallel.cpu_count(), told=told)
+        row = reproduce.make(plan, folder, store=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), told=told)
     if as_json:
         console.result_json(row.to_dict())
     else:

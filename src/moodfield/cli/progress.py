@@ -4,7 +4,7 @@ import sys
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TrainingProgress(_CountBars):
     def track(self, track: "Track", error: "MoodfieldError | None") -> None:
         """Count a track, and print why it is left out."""
         if error:
-            self.console.print(text.printable(f"left out: {error}"), highlight=False, markup=False)
+            self.console.print(errors.printable(f"left out: {error}"), highlight=False, markup=False)
         self._tracks += 1
         self._update(self._mels, self._tracks)
 
@@ -109,7 +109,7 @@ class TrainingProgress(_CountBars):
         """Print the metrics of an epoch, of one of several networks if they have names."""
         if self._network is None or network != self._network:
             if network:
-                self.console.print(text.printable(f"network {network}"), style="bold", highlight=False, markup=False)
+                self.console.print(errors.printable(f"network {network}"), style="bold", highlight=False, markup=False)
             if self._network is None:
                 self.console.print(HEAD, style="bold")
         self._network = network

@@ -33,8 +33,8 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
         terminal.print(table)
     if score.is_tuned_on_truth:
         terminal.print(
-            f"\nThe decisions of {len(score.tuned_tags)} of {score.n_tunable_tags} tags are as if thresholds were tuned "
-            "on this truth: F-score, precision and recall are too optimistic.",
+            f"\nThe decisions of {len(score.tuned_tags)} of {score.n_tunable_tags} tags are as if thresholds were "
+            "tuned on this truth: F-score, precision and recall are too optimistic.",
             highlight=False,
         )
     if score.report.without_positives:
