@@ -137,7 +137,7 @@ def _describe(network: "NetworkSummary") -> dict[str, str]:
     elif isinstance(lengths, WholeTrack):
         frames += ", before the layers that process the whole track"
     stride = f"stride {network.stride_seconds:.2f} s"
-    if receptive_field.outputs(network.config.layers("freq"), mel.n_mels) > 1:
+    if receptive_field.output_size(network.config.layers("freq"), mel.n_mels) > 1:
         stride = f"stride {summary.hertz(network.stride_hertz)} and {network.stride_seconds:.2f} s"
     return {
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
@@ -156,8 +156,8 @@ def _describe_lengths(network: "NetworkSummary") -> str:
     from moodfield.clips import FixedLength, WholeTrack
 
     lengths, mel = network.lengths, network.mel
-    frames = lengths.frames if isinstance(lengths, FixedLength) else lengths.least
-    seconds = receptive_field.seconds(frames, rate=mel.sample_rate, window=mel.n_fft, hop=mel.hop_length)
+    frames = lengths.frames if isinstance(lengths, FixedLength) else lengths.min_frames
+    seconds = receptive_field.seconds(frames, sample_rate=mel.sample_rate, n_fft=mel.n_fft, hop_length=mel.hop_length)
     size = f"{frames} frames ({seconds:.2f} s)"
     if isinstance(lengths, FixedLength):
         return f"clips of {size}"
