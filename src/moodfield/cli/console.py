@@ -70,7 +70,7 @@ def complete(module: str, names: str) -> Callable[[str], list[str]]:
     return _complete
 
 
-complete_model = complete("tagger", "models")
+complete_model = complete("tagger", "pretrained_models")
 complete_recipe = complete("paper.recipes", "RECIPES")
 
 Models = Annotated[

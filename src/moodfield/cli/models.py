@@ -39,7 +39,7 @@ def _list(*, as_json: bool) -> None:
     from moodfield import tagger
     from moodfield.card import Card
 
-    cards = {name: Card.read(folder) for name, folder in tagger.models().items()}
+    cards = {name: Card.read(folder) for name, folder in tagger.pretrained_models().items()}
     if as_json:
         plain = {
             name: {"tags": len(model.vocabulary), "licence": model.licence, "summary": model.summary}
@@ -59,7 +59,7 @@ def _show(name: str, *, as_json: bool) -> None:
     from moodfield import tagger
     from moodfield.card import README, Card, Provenance
 
-    folder = tagger.folder(name)
+    folder = tagger.model_folder(name)
     card = Card.read(folder)
     if as_json:
         files = {"card": card, "provenance": Provenance.read(folder)}
@@ -90,9 +90,9 @@ def _verify(name: str, *, as_json: bool) -> None:
         for file, digest in model.sha256.items():
             terminal.print(f"{console.escape(file):<18} SHA-256 {digest[:16]}… as in the card", highlight=False)
         line = f"{len(model.reference_logits)} logits, which differ from those of the card by at most {difference:.1e}"
-        terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.NEAR:g})", highlight=False)
+        terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.TOLERANCE:g})", highlight=False)
     if not verification.passed:
         raise ModelError(
-            f"the logits of {name} differ by {difference:.2g} from the recorded ones (tolerance {verify.NEAR:g}): "
+            f"the logits of {name} differ by {difference:.2g} from the recorded ones (tolerance {verify.TOLERANCE:g}): "
             "get the model again, or check the versions of onnxruntime, numpy and soxr"
         )

@@ -91,7 +91,7 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
         return summary.fresh(str(name), changes)
     if changes:
         raise UsageError(f"--set {', '.join(changes)} cannot change {model}, which is trained; leave one of them out")
-    folder = tagger.folder(model)
+    folder = tagger.model_folder(model)
     trained = Card.read(folder)
     return summary.trained(
         trained.name, trained.net, folder / WEIGHTS, trained.mel, n_tags=len(trained.vocabulary), kind=name

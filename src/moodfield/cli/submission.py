@@ -88,7 +88,7 @@ def check(
     if model and tags:
         raise UsageError("--tags and --model both name the tags; leave one of them out")
     checked = submissions.read(submission)
-    vocabulary, labels = Card.read(tagger.folder(model)).vocabulary if model else console.read_tags(tags), None
+    vocabulary, labels = Card.read(tagger.model_folder(model)).vocabulary if model else console.read_tags(tags), None
     tracks: Sequence[Track] = ()
     unknown: list[str] = []
     if truth and truth.suffix == ".npy":
