@@ -112,7 +112,7 @@ def _list(*, as_json: bool) -> None:
         table.add_row(
             name, f"{network.parameters / 1e6:.2f} M", f"{network.gmac:.1f}",
             f"{network.freq.size} × {network.time.size}", f"{summary.format_hertz(low)} – {summary.format_hertz(high)}",
-            
+
             f"{network.seconds:.2f}", network.lengths.kind,
         )  # fmt: skip
     terminal = console.terminal()
