@@ -72,12 +72,12 @@ def tag(
 
 def _write_report(path: Path, taggings: "list[Tagging]", failed: dict[str, str], *, files: int) -> None:
     """Write the report of so many files, of which some are left if the command was stopped."""
-    from moodfield.report import html_page
+    from moodfield.report import page
 
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()  # to which the report may go
     done = len(taggings) + len(failed)
-    html_page.write(path, taggings, failed=failed, untagged=files - done)
+    page.write(path, taggings, failed=failed, untagged=files - done)
     console.say(f"the report is {path}" + (f": {done:,} of {files:,} files; it was stopped" if done < files else ""))
 
 
