@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import soundfile
 
 import people
 from moodfield import audio, calibration, mel, parallel, tagger
-from moodfield.card import Card
+from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import distill, model_card
 from moodfield.distillation import teacher as teachers
@@ -65,6 +65,8 @@ class Heard:
     """those that both could hear"""
     card: Card
     """the student's"""
+    metrics: Mapping[str, float]
+    """those in the student's provenance"""
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
@@ -139,7 +141,9 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
             f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
         )
     tracks, taggings, rows = zip(*both, strict=True)
-    return Heard(tracks, member.card, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
+    measured = Provenance.read(tagger.folder(model)).metrics
+    decided = metrics.decide(np.stack(rows), told.thresholds)
+    return Heard(tracks, member.card, measured, taggings, np.stack(rows), decided)
 
 
 def _agreement(heard: Heard) -> None:
@@ -189,7 +193,7 @@ def _decisions(heard: Heard) -> None:
     print("|---|---|---|---|---|")
     manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
-        values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {model_card.NARROW}", np.nan))
+        values = (*(each[name] for each in manners), heard.metrics.get(f"{name}, {model_card.NARROW}", np.nan))
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
             "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none

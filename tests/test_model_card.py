@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score
 import models
 from moodfield import calibration, card, tagger, tags
 from moodfield.calibration import Calibration
-from moodfield.card import Example
+from moodfield.card import Example, Provenance
 from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import calibration_fit, metrics, threshold_selection
-from moodfield.training import export, loop, run_folder
+from moodfield.training import export, loop, readme, run_folder
 from moodfield.training.recipe import Recipe
 
 # ---------------------------------------------------------------- what a teacher's scores mean
@@ -58,22 +58,21 @@ def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
 
 
 def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
-    folder = models.varied(cp_model, tmp_path / "model", figures={"PR-AUC": 0.5}, origin={"made by": "hand"})
+    folder = models.varied(cp_model, tmp_path / "model")
     weights = (folder / card.WEIGHTS).read_bytes()
     scale = Calibration((0.5,) * 5, (1.0,) * 5)
     judged = model_card.TeacherCalibration(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
-    stated = export.label(judged.apply_to(card.read(folder)), folder)
-    assert card.read(folder) == stated
+    stated = export.write_card(judged.apply_to(card.Card.read(folder)), Provenance(), folder)
+    assert card.Card.read(folder) == stated
     assert (stated.calibration, stated.priors) == (scale, judged.priors)
-    assert stated.figures == {"PR-AUC": 0.5, "Brier score": 0.03}
-    assert stated.origin == {"made by": "hand", "calibration": "tests"}
     assert (folder / card.WEIGHTS).read_bytes() == weights
     before, after = (tagger.load(each, threads=1).tag(models.music(5)) for each in (cp_model.folder, folder))
     assert (before.scores > before.thresholds).tolist() == (after.scores > after.thresholds).tolist()
-    readme = (folder / card.README).read_text()
-    assert "**Scores** are calibrated" in readme
-    assert "5.00% have the rarest tag, 40.00% the commonest" in readme
-    assert "calibrated" not in export.page(cp_model.card)
+    text = (folder / card.README).read_text()
+    assert "**Scores** are calibrated" in text
+    assert "5.00%" in text
+    assert "40.00%" in text
+    assert "calibrated" not in readme.page(cp_model.card, Provenance())
 
 
 def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
@@ -211,12 +210,12 @@ def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
         assert f"{name}, {model_card.NARROW}" in figures
     both = figures["tags that both decide, of those that either does, mean over tracks"]
     assert both == threshold_selection.shared(said.decided[heldout], told.decided[heldout]).mean()
-    assert [int(each.music) < 40 for each in examples] == [True, True, False, False]
+    assert [int(each.track) < 40 for each in examples] == [True, True, False, False]
     assert all(each.decided == each.wanted for each in examples[:2])
     assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
     few = [model_card.ThresholdedScores(each.scores[:83], heldout[:83]) for each in (told, said)]
-    assert sorted(each.music for each in model_card.evaluate_student(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], (
+    assert sorted(each.track for each in model_card.evaluate_student(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], (
         "none twice"
     )
 
@@ -237,25 +236,22 @@ def test_opinions_like_those_of_a_teacher_keep_near_its_decisions():
     np.testing.assert_array_equal(alike.learned.scores, alone.scores[~heldout])
 
 
-def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(tmp_path, cp_model):
+def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(cp_model):
     examples = (
         Example("a song | live", ("calm", "film"), ("calm",)),
         Example("another", (), ("epic",)),
         Example("a third", ("epic",), ()),
     )
-    folder = models.varied(
-        cp_model, tmp_path / "model", limits=("It is no judge.",), examples=examples,
-        appendix="# Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n## Where\n",
-    )  # fmt: skip
-    assert card.read(folder).examples == examples
-    readme = export.page(card.read(folder))
-    assert "## What it is not for\n\n- It is no judge.\n" in readme
-    best, worst = readme.partition("## Where it decides best")[2].split("## Where it decides worst")
+    appendix = "# Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n## Where\n"
+    provenance = Provenance(limits=("It is no judge.",), examples=examples)
+    text = readme.page(cp_model.card, provenance, appendix=appendix)
+    assert "## Limits\n\n- It is no judge.\n" in text
+    best, worst = text.partition("with the best agreement")[2].split("with the worst agreement")
     assert "| a song ¦ live | calm, *film* | calm |" in best
     assert "| another | – | epic |" in best
     assert "| a third | epic | – |" in worst
-    assert readme.endswith("\n## Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n### Where\n")
-    assert "not for" not in export.page(cp_model.card)
+    assert text.endswith("\n## Chosen\n\nby hand\n```sh\n# not by\nrandom\n```\n### Where\n")
+    assert "Limits" not in readme.page(cp_model.card, Provenance())
 
 
 # ---------------------------------------------------------------- terms, cost
@@ -288,21 +284,19 @@ def test_other_terms_are_refused(tmp_path, text, message):
 
 
 def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
-    described = card.read(tagger.MODELS / "default")
-    for name, value in described.figures.items():
-        if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", described.appendix, re.MULTILINE):
+    text = (tagger.MODELS / "default" / card.README).read_text()
+    for name, value in Provenance.read(tagger.MODELS / "default").metrics.items():
+        if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", text, re.MULTILINE):
             assert float(row[1]) == pytest.approx(value * (100 if row[2] else 1), abs=0.051), name
-    assert "different tags used |" in described.appendix
-    pages = [Path(__file__).parents[1] / "docs" / name for name in ("model.md", "students.md")]
-    assert described.appendix == "\n\n".join(page.read_text().strip() for page in pages)
+    assert "different tags used |" in text
 
 
 def test_the_terms_of_the_bundled_model_are_those_of_its_card():
     said = model_card.read_card_text(Path(__file__).parents[1] / "music" / "terms.toml")
-    described = card.read(tagger.MODELS / "default")
+    described, provenance = (kind.read(tagger.MODELS / "default") for kind in (card.Card, Provenance))
     assert (said.name, said.summary, said.licence) == (described.name, described.summary, described.licence)
-    assert said.limits == described.limits
-    assert said.origin.items() <= described.origin.items()
+    assert said.limits == provenance.limits
+    assert said.origin.items() <= provenance.origin.items()
 
 
 def test_cost_is_what_the_logs_of_runs_say(tmp_path):

@@ -61,11 +61,12 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     assert found.vocabulary == TAGS
     assert found.mel == RECIPE.mel
     assert "12 tracks" in found.summary
-    assert found.figures["validation PR-AUC-macro"] == pytest.approx(max(each.score or 0 for each in epochs))
-    assert found.figures["validation F-score-micro"] > 0
+    figures = card.Provenance.read(place.run / "best").metrics
+    assert figures["validation PR-AUC-macro"] == pytest.approx(max(each.score or 0 for each in epochs))
+    assert figures["validation F-score-micro"] > 0
     assert {path.name for path in place.run.iterdir()} >= {"recipe.json", "log.jsonl", "best.safetensors", "best"}
     tagger = moodfield.load(place.run)
-    assert tagger.members[0].card == found == card.read(place.run / "best")
+    assert tagger.members[0].card == found == card.Card.read(place.run / "best")
     split = splits[1]
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
@@ -95,10 +96,11 @@ def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
     found = pipeline.train(recipe, *splits, place, name="three")
     run = moodfield.load(place.run)
     assert [member.card for member in run.members] == [
-        card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
+        card.Card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
     ]
     assert run.members[0].card == found
-    assert found.figures["validation PR-AUC-macro"] != found.figures["validation PR-AUC-macro of this snapshot alone"]
+    figures = card.Provenance.read(place.run / "best").metrics
+    assert figures["validation PR-AUC-macro"] != figures["validation PR-AUC-macro of this snapshot alone"]
     assert "One of 3 snapshots" in found.summary
     assert {member.card.thresholds for member in run.members} == {found.thresholds}
     song = dataset / "music" / splits[1].tracks[0].path
@@ -207,9 +209,10 @@ def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
     recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     found = pipeline.train(recipe, splits[0], judge, place, name="mine")
     assert found.thresholds[1] == 1  # no score is above it
-    assert found.origin == {"tags that no validation track has": "low"}
-    assert np.isfinite(list(found.figures.values())).all()
-    assert card.read(place.run / "best").thresholds == found.thresholds
+    provenance = card.Provenance.read(place.run / "best")
+    assert provenance.origin == {"tags that no validation track has": "low"}
+    assert np.isfinite(list(provenance.metrics.values())).all()
+    assert card.Card.read(place.run / "best").thresholds == found.thresholds
 
 
 def test_a_run_of_other_music_is_refused(splits, place, no_export):

@@ -209,14 +209,15 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a new submission: everything that is wrong with its form, and what is only odd."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import Card
     from moodfield.evaluation import mediaeval, submissions
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
         raise UsageError("--tags and --model both name the tags; leave one of them out")
     given = submissions.read(place)
-    names, known = card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
+    names, known = Card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
     tracks: Sequence[Track] = ()
     others: list[str] = []
     if truth and truth.suffix == ".npy":

@@ -7,7 +7,7 @@ Knows nothing of: how a student is taught, or where the music came from.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import calibration, card, errors, tags
+from moodfield import calibration, errors, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
 from moodfield.datasets import mtg_jamendo
@@ -94,10 +94,8 @@ class TeacherCalibration:
     """where all this comes from, in words"""
 
     def apply_to(self, described: Card) -> Card:
-        """The card with all of this, and the same decisions."""
-        found = card.calibrated(described, self.calibration, priors=self.priors)
-        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
-        return replace(found, origin=origin, figures=figures | dict(self.figures))
+        """The card with this calibration and these priors, and the same decisions."""
+        return described.recalibrated(self.calibration, priors=self.priors)
 
 
 def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCalibration:

@@ -8,14 +8,14 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import card, tagger
-from moodfield.card import Card
+from moodfield import tagger
+from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
 from moodfield.evaluation import metrics
@@ -210,16 +210,15 @@ def _export(
         summary=summary,
         licence="that of the data it was trained on; not stated",
         thresholds=chosen.tolist(),
-        origin={"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {},
-        figures=figures,
     )
+    origin = {"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {}
     for snapshot, weights in loop.snapshot_paths(recipe, run).items() if team.is_main else ():
         loop.load_weights(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
-        export.export(net, replace(described, figures=figures | own), run / snapshot)
+        export.export(net, described, run / snapshot, Provenance(origin=origin, metrics=figures | own))
     team.barrier()
-    return card.read(run / tagger.BEST)
+    return Card.read(run / tagger.BEST)
 
 
 def extract_mels(
