@@ -346,7 +346,7 @@ def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
     with pytest.raises(Exception, match="scores of another model"):
-        mediaeval.predict_index([], lambda _: [], said=("a",), vocabulary=("a",), kept=tmp_path / "notes", model="m")
+        mediaeval.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
 

@@ -93,27 +93,28 @@ def distill(
 ) -> None:
     """Distill a published network into a small one with its 56 moods and themes, on freely licensed music."""
     from moodfield import parallel
-    from moodfield.distillation import distill as room
+    from moodfield.distillation import distill as distillation
+    from moodfield.distillation import manifest as manifests
     from moodfield.distillation import model_card
+    from moodfield.distillation.config import STUDENT, Distillation
     from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
-    said = model_card.read_card_text(terms) if terms else model_card.UNSAID
-    judged = model_card.calibrate_teacher(predictions, splits) if predictions and splits else None
-    plan = room.STUDENT.change(*(settings or ()))
-    place = pipeline.RunPaths(music, store, to, jobs or parallel.cpu_count())
-    found = room.read_manifest(manifest)
-    heldout = len(found.heldout.tracks)
-    learned = len(found.train.tracks) + (heldout if measured else 0)
-    tracks = 2 * (learned * (1 + len(speeds or ())) + heldout)
-    loop.keep_freed_memory(plan)
-    with Progress(tracks, plan.schedule.epochs) as progress:
-        room.distill(
-            plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, terms=said,
-            appendix="\n\n".join(each.read_text(encoding="utf-8").strip() for each in appendices or ()),
-            heard=progress.heard, report=progress.trained,
-        )  # fmt: skip
+    config = Distillation(
+        recipe=STUDENT.change(*(settings or ())),
+        music=manifests.read_manifest(manifest),
+        checkpoint=teacher,
+        paths=pipeline.RunPaths(music, store, to, jobs or parallel.cpu_count()),
+        speeds=tuple(speeds or ()),
+        reuse_metrics_from=measured,
+        calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
+        text=model_card.read_card_text(terms) if terms else model_card.CardText(),
+        appendix="\n\n".join(path.read_text(encoding="utf-8").strip() for path in appendices or ()),
+    )
+    loop.keep_freed_memory(config.recipe)
+    with Progress(config.n_steps, config.recipe.schedule.epochs) as progress:
+        distillation.distill(config, progress=progress.heard, on_epoch=progress.trained)
     _figures(to)
 
 

@@ -58,6 +58,11 @@ class Distillation:
         """The training tracks: with `reuse_metrics_from` also the held-out ones."""
         return replace(self.music.train, tracks=self.music.tracks) if self.reuse_metrics_from else self.music.train
 
+    @property
+    def n_steps(self) -> int:
+        """Number of calls of `progress`: teacher and student, every track, all speeds."""
+        return 2 * (len(self.train_split.tracks) * (1 + len(set(self.speeds))) + len(self.music.heldout.tracks))
+
     @cached_property
     def sources(self) -> dict[str, str]:
         """What determines the training data, in words; students of equal recipes and sources are the same."""

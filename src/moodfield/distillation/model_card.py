@@ -107,19 +107,19 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     )
     scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
     fit = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
-    rest = ~fit.learned
+    rest = ~fit.fitted_on
     truth, before = test.truth[rest], scores[rest]
     variants = {"uncalibrated": before, "calibrated": fit.calibration.scores(calibration.logit(before))}
     errors_by_name = {
         f"{name} of the teacher, {variant}": float(metric(truth, values).mean())
         for name, metric in (
-            ("Brier score", calibration_fit.brier),
+            ("Brier score", calibration_fit.brier_score),
             ("expected calibration error", calibration_fit.expected_calibration_error),
         )
         for variant, values in variants.items()
     }
     origin = (
-        f"fitted on the teacher's published predictions for {fit.learned.sum()} test tracks of MTG-Jamendo, whole "
+        f"fitted on the teacher's published predictions for {fit.fitted_on.sum()} test tracks of MTG-Jamendo, whole "
         f"artists; evaluated on the other {rest.sum()}; priors from its {len(train.tracks)} training tracks; that it "
         "holds for a student, and for other music, is assumed, not measured"
     )
@@ -143,7 +143,9 @@ class ThresholdedScores:
     def thresholds(self) -> Float64[np.ndarray, "tags"]:
         """Thresholds chosen on all tracks, such that no tag is common among the training or the held-out tracks."""
         reference = self.reference.decided if self.reference else None
-        return threshold_selection.thresholds(self.scores, priors=self.priors, parts=self.heldout, like=reference)
+        return threshold_selection.select_thresholds(
+            self.scores, priors=self.priors, groups=self.heldout, reference=reference
+        )
 
     @cached_property
     def decided(self) -> Bool[np.ndarray, "tracks tags"]:
@@ -168,7 +170,7 @@ def evaluate_student(student: ThresholdedScores, titles: Sequence[str]) -> tuple
     rows = student.heldout
     expected, scores = teacher.scores[rows], student.scores[rows]
     decided, wanted = student.decided[rows], teacher.decided[rows]
-    values = threshold_selection.agreement(expected, scores, wanted, priors=student.priors)
+    values = threshold_selection.agreement_statistics(expected, scores, wanted, priors=student.priors)
     values |= _decision_metrics(decided, wanted)
     by_train_thresholds = _decision_metrics(
         metrics.decide(scores, student.train.thresholds), metrics.decide(expected, teacher.train.thresholds)
@@ -188,7 +190,7 @@ def _decision_metrics(
     student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]
 ) -> dict[str, float]:
     """Statistics of a student's decisions, and their mean Jaccard similarity with the teacher's."""
-    shared = float(threshold_selection.shared(student, teacher).mean())
+    shared = float(threshold_selection.jaccard(student, teacher).mean())
     return threshold_selection.decision_statistics(student) | {
         "Jaccard similarity with the teacher's decisions, mean over tracks": shared
     }
@@ -196,7 +198,7 @@ def _decision_metrics(
 
 def training_cost(runs: Sequence[Path]) -> str:
     """Describe the cost of training by the logs of runs: core-hours and energy."""
-    epochs = [epoch.processor_seconds for run in runs for epoch in log.read(run).epochs]
+    epochs = [epoch.cpu_seconds for run in runs for epoch in log.read(run).epochs]
     hours = sum(seconds or 0 for seconds in epochs) / 3600
     at_least = "at least " if None in epochs else ""
     return (

@@ -63,7 +63,7 @@ def perturb(
     """
     target = cache_folder(cache_dir, speed).absolute()
     work = partial(_resample, target, speed)
-    copies = mel_cache.derive(tracks, Digests(cache_dir, audio_dir), partial(_cached, target), work, jobs=jobs)
+    copies = mel_cache.compute_missing(tracks, Digests(cache_dir, audio_dir), partial(_cached, target), work, jobs=jobs)
     for track, result in copies:
         if isinstance(result, MoodfieldError):
             yield track, result
@@ -74,7 +74,7 @@ def perturb(
 
 def _cached(target: Path, digest: str) -> Path | None:
     """The copy of the audio with a digest, if it exists and is complete."""
-    path = mel_cache.entry(target, digest, ".wav")
+    path = mel_cache.entry_path(target, digest, ".wav")
     try:
         with wave.open(str(path), "rb") as file:
             encoding = (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getcomptype())
@@ -90,7 +90,7 @@ def _resample(target: Path, speed: float, source: AudioFile) -> tuple[Path, Dige
     digest = digests.compute(source.path)
     if (path := _cached(target, digest.sha256)) is not None:
         return path, digest
-    path = mel_cache.entry(target, digest.sha256, ".wav")
+    path = mel_cache.entry_path(target, digest.sha256, ".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as copy:
         copy.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))

@@ -74,7 +74,7 @@ def compute_logits(
     """
     known = Digests(model.parent.parent, audio_dir)
     work = partial(_compute_file, model.absolute())
-    yield from mel_cache.derive(tracks, known, partial(_cached, model.absolute()), work, jobs=jobs)
+    yield from mel_cache.compute_missing(tracks, known, partial(_cached, model.absolute()), work, jobs=jobs)
 
 
 def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, student_mel: MelConfig) -> WindowTargets:
@@ -92,7 +92,7 @@ def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, st
     known = Digests(model.parent.parent, audio_dir)
     windows = tuple(
         arrays.read_array(
-            mel_cache.entry(model.parent, known.of(track)), np.float32, LOGITS_SHAPE,
+            mel_cache.entry_path(model.parent, known.of(track)), np.float32, LOGITS_SHAPE,
             remedy=f"run the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
@@ -110,7 +110,7 @@ def checkpoint_sha256(checkpoint: str | Path) -> str:
 
 def _cached(model: Path, digest: str) -> Path | None:
     """The file of the logits for the audio with a digest, if it exists and is complete."""
-    path = mel_cache.entry(model.parent, digest)
+    path = mel_cache.entry_path(model.parent, digest)
     return path if arrays.array_shape(path, np.float32, LOGITS_SHAPE) else None
 
 
@@ -124,7 +124,7 @@ def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
         listener.push(block)
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)
-    path = mel_cache.entry(model.parent, digest.sha256)
+    path = mel_cache.entry_path(model.parent, digest.sha256)
     arrays.write_array(path, logits)
     return path, digest
 

@@ -304,9 +304,9 @@ def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
 def _write(plan: Plan, folder: Path, found: dict[str, Scores], alone: dict[str, tuple[float, float]]) -> Row:
     """The submission with thresholds chosen on the validation tracks, and its row."""
     vocabulary, truth = plan.dataset.test.vocabulary, plan.dataset.test.truth
-    thresholds = metrics.thresholds(plan.dataset.validation.truth, found["validation"])
+    thresholds = metrics.best_thresholds(plan.dataset.validation.truth, found["validation"])
     made = submissions.make(found["test"], thresholds, vocabulary)
-    score = mediaeval.score(truth, made, vocabulary=vocabulary, resamples=bootstrap.RESAMPLES)
+    score = mediaeval.evaluate(truth, made, vocabulary=vocabulary, n_resamples=bootstrap.N_RESAMPLES)
     row = Row(
         title=plan.title,
         dataset=plan.dataset.name,

@@ -195,11 +195,11 @@ def _export(
         loop.load_weights(net, weights)
         scores[snapshot] = validation.predict(recipe, net, judging, vocabulary, group=team)
     wanted, mean = judging.targets.per_track() >= 0.5, np.mean(list(scores.values()), axis=0)
-    chosen = np.clip(metrics.thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
+    chosen = np.clip(metrics.best_thresholds(wanted, mean), 0, 1)  # above 1 is never, above 0 is always
     found = metrics.evaluate(wanted, mean, decisions=metrics.decide(mean, chosen), tags=vocabulary)
     figures = {f"validation {measure}": value for measure, value in found.to_dict().items() if np.isfinite(value)}
-    if found.undefined:
-        figures["tags without a validation track, left out of the means"] = float(len(found.undefined))
+    if found.without_positives:
+        figures["tags without a validation track, left out of the means"] = float(len(found.without_positives))
     if len(scores) > 1:
         summary += f" One of {len(scores)} snapshots, whose mean the thresholds and figures belong to."
     described = export.describe(
@@ -211,7 +211,9 @@ def _export(
         licence="that of the data it was trained on; not stated",
         thresholds=chosen.tolist(),
     )
-    origin = {"tags that no validation track has": ", ".join(found.undefined)} if found.undefined else {}
+    origin = (
+        {"tags that no validation track has": ", ".join(found.without_positives)} if found.without_positives else {}
+    )
     for snapshot, weights in loop.snapshot_paths(recipe, run).items() if team.is_main else ():
         loop.load_weights(net, weights)
         alone = metrics.evaluate(wanted, scores[snapshot]).macro["PR-AUC"]
