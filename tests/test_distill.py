@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import models
+from commands import invoke
 from moodfield import audio, calibration, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import CARD, README, WEIGHTS, Card, Provenance
@@ -27,7 +28,6 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import Listener, Member
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
-from test_cli import moodfield_
 
 TINY = STUDENT.change(
     "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", "batch.size=2", "schedule.constant=1",
@@ -403,12 +403,12 @@ def test_command_passes_its_options(tmp_path, monkeypatch):
     (tmp_path / "one.md").write_text("# One\n\nfirst\n")
     (tmp_path / "two.md").write_text("# Two\n")
     path = write_manifest(tmp_path, HEADER, *ROWS)
-    options = ("--speed", "0.9", "--terms", tmp_path / "text.toml", "--set", "seed=7", "--jobs", "3")
-    result = moodfield_(
-        "distill", path, "--teacher", "best.pth", "--music", tmp_path, "--to", tmp_path / "run", *options,
+    options = ("--speed", "0.9", "--card-text", tmp_path / "text.toml", "--set", "seed=7", "--jobs", "3")
+    result = invoke(
+        "distill", path, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run", *options,
         "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md",
     )  # fmt: skip
-    assert result.code == 0, result.said
+    assert result.code == 0, result.err
     [config] = calls
     assert config.recipe == replace(STUDENT, seed=7)
     assert (config.music, config.checkpoint, config.paths.jobs) == (manifest.read_manifest(path), Path("best.pth"), 3)
@@ -418,10 +418,10 @@ def test_command_passes_its_options(tmp_path, monkeypatch):
 
 
 def test_predictions_without_splits_are_a_usage_error(tmp_path):
-    words = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--music", tmp_path)
-    result = moodfield_(*words, "--to", tmp_path / "run", "--splits", tmp_path)
+    words = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
+    result = invoke(*words, "-o", tmp_path / "run", "--splits", tmp_path)
     assert result.code == 2
-    assert "--predictions" in result.said
+    assert "--predictions" in result.err
 
 
 @pytest.mark.golden

@@ -270,7 +270,7 @@ def test_readme_shows_limits_examples_and_appendix(cp_model):
 def test_card_text_is_read_from_toml(tmp_path):
     (tmp_path / "text.toml").write_text('name = "ours"\nlimits = ["not for sale"]\norigin = { "made by" = "hand" }\n')
     result = model_card.read_card_text(tmp_path / "text.toml")
-    assert found == model_card.CardText("ours", limits=("not for sale",), origin={"made by": "hand"})
+    assert result == model_card.CardText("ours", limits=("not for sale",), origin={"made by": "hand"})
     assert "not stated" in result.licence
 
 
@@ -294,8 +294,8 @@ def test_invalid_card_text_raises(tmp_path, text, message):
 
 
 def test_metrics_of_bundled_model_are_those_of_its_readme():
-    text = (tagger.MODELS / "default" / card.README).read_text()
-    for name, value in Provenance.read(tagger.MODELS / "default").metrics.items():
+    text = (tagger.PRETRAINED / "default" / card.README).read_text()
+    for name, value in Provenance.read(tagger.PRETRAINED / "default").metrics.items():
         if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", text, re.MULTILINE):
             assert float(row[1]) == pytest.approx(value * (100 if row[2] else 1), abs=0.051), name
     assert "different tags used |" in text
@@ -303,7 +303,7 @@ def test_metrics_of_bundled_model_are_those_of_its_readme():
 
 def test_bundled_model_has_the_text_of_music_card_text():
     text = model_card.read_card_text(Path(__file__).parents[1] / "music" / "card_text.toml")
-    described, provenance = (kind.read(tagger.MODELS / "default") for kind in (card.Card, Provenance))
+    described, provenance = (kind.read(tagger.PRETRAINED / "default") for kind in (card.Card, Provenance))
     assert (text.name, text.summary, text.licence) == (described.name, described.summary, described.licence)
     assert text.limits == provenance.limits
     assert text.origin.items() <= provenance.origin.items()

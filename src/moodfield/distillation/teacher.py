@@ -14,7 +14,7 @@ from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
-from moodfield.tagger import Listener, Member
+from moodfield.tagger import LoadedModel
 from moodfield.training import digests, export, mel_cache
 from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
@@ -91,7 +91,7 @@ def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, st
     """
     known = Digests(model.parent.parent, audio_dir)
     windows = tuple(
-        arrays.read_array(
+        arrays.read(
             mel_cache.entry_path(model.parent, known.of(track)), np.float32, LOGITS_SHAPE,
             remedy=f"run the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
@@ -125,11 +125,11 @@ def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)
     path = mel_cache.entry_path(model.parent, digest.sha256)
-    arrays.write_array(path, logits)
+    arrays.write(path, logits)
     return path, digest
 
 
 @lru_cache(maxsize=1)
-def _member(model: Path) -> Member:
+def _member(model: Path) -> LoadedModel:
     """The teacher on one core, loaded once in every process."""
-    return tagger.load(model, threads=1).members[0]
+    return tagger.load(model, threads=1).models[0]
