@@ -213,7 +213,7 @@ def check(
     """Check a new submission: everything that is wrong with its form, and what is only odd."""
     from moodfield import tagger
     from moodfield.card import Card
-    from moodfield.evaluation import mediaeval, submissions
+    from moodfield.evaluation import mediaeval, submission_checks, submissions
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
@@ -229,8 +229,8 @@ def check(
         known, names, tracks = split.truth, split.vocabulary, split.tracks
     told = known if known is not None and known.any() else None  # an index may leave its tags to the task
     names = names or MOODS_AND_THEMES
-    faults = submissions.find_errors(given, vocabulary=names, tracks=tracks, truth=told)
-    odd = [] if faults else list(submissions.find_warnings(given, names))
+    faults = submission_checks.find_errors(given, vocabulary=names, tracks=tracks, truth=told)
+    odd = [] if faults else list(submission_checks.find_warnings(given, names))
     if others and not faults:
         odd.append(f"{truth} has tags that the submission has not ({len(others)}), so its truth is not compared")
     if as_json:

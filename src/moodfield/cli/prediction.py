@@ -62,7 +62,7 @@ def predict(
     """A submission for the tracks of an index by the tagger of some models, with their thresholds."""
     from moodfield import parallel, tagger
     from moodfield.datasets import mtg_jamendo
-    from moodfield.evaluation import mediaeval, submissions
+    from moodfield.evaluation import prediction, submissions
 
     def tag(tracks: "Sequence[Track]") -> "Iterator[tuple[Track, AnyArray | MoodfieldError]]":
         files = [mtg_jamendo.locate(audio, track.path) for track in tracks]
@@ -71,7 +71,7 @@ def predict(
             yield track, result if isinstance(result, MoodfieldError) else result.scores
 
     with progress.Tracks("tracks", len(split.tracks)) as bar:
-        scores = mediaeval.predict_index(
+        scores = prediction.predict_index(
             split.tracks, tag, tags=asked.vocabulary, vocabulary=split.vocabulary, cache=kept, model=asked.digest,
             audio=str(audio.resolve()), fill=fill.value if fill else None, hint=otherwise,
             progress=lambda *_: bar.one(),
@@ -99,13 +99,13 @@ def tagged(
 def scores_file(path: Path | None, *, inputs: Sequence[Path]) -> Iterator[None]:
     """Hold the lock of the file in which scores are kept, if any; refuses a file that is not ours."""
     from moodfield import files
-    from moodfield.evaluation import mediaeval
+    from moodfield.evaluation import prediction
 
     with ExitStack() as stack:
         if path:
             files.check_name(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.check_output(path, kind=mediaeval.CACHE_HEADS, inputs=inputs)
+            files.check_output(path, kind=prediction.CACHE_HEADS, inputs=inputs)
             stack.enter_context(files.lock(path.with_name(f"{path.name}.lock"), what=str(path)))
         yield
 
