@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from moodfield import errors, files, tags
+from moodfield import arrays, errors, files, tags
 from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag
@@ -25,8 +24,6 @@ CATEGORY = "mood/theme"
 """category of the task's tags, in its own lists"""
 SPLIT_SIZES = {"training": 9_949, "validation": 3_802, "test": 4_231}
 """number of tracks of the task's splits"""
-BROKEN = (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, TokenError)
-"""what NumPy raises for a file that is no array, or a malicious one: it parses the header as Python"""
 MAX_ROW_DIGITS = 18
 """digits of a row number at most, so that it fits into 64 bits"""
 
@@ -90,12 +87,7 @@ def read(path: str | Path) -> Submission:
 
 def read_array(path: str | Path) -> AnyArray:
     """Read numbers, tracks × tags, from a `.npy` file without pickle; raises `ScoresError` for any other file."""
-    array = _memory_map(path)
-    if array.ndim != 2 or array.dtype.kind not in "biuf" or not array.size:
-        raise ScoresError(
-            f"{path} holds {array.dtype} of shape {array.shape}; expected numbers, tracks × tags, saved with numpy.save"
-        )
-    return np.array(array)
+    return arrays.read_numbers(Path(path), ndim=2, expected="numbers, tracks × tags", error=ScoresError)
 
 
 def read_thresholds(path: str | Path) -> dict[str, float]:
@@ -140,9 +132,8 @@ def read_rows(path: str | Path) -> Rows:
     Raises `ScoresError` for another array and `DatasetError` for another text file.
     """
     if Path(path).suffix == ".npy":
-        rows = np.array(_memory_map(path))
-        if rows.ndim != 1 or rows.dtype.kind not in "iu":
-            raise ScoresError(f"{path} holds {rows.dtype} of shape {rows.shape}; expected a list of whole numbers")
+        expected = "a list of whole numbers"
+        rows = arrays.read_numbers(Path(path), ndim=1, expected=expected, error=ScoresError, kinds="iu")
         return rows.astype(np.int64)
     lines = [line.strip() for line in _lines(path) if line.strip()]
     if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > MAX_ROW_DIGITS]:
@@ -203,16 +194,15 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
         partial = {
             name: stack.enter_context(files.atomic_path(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)
         }
-        _save(partial[PREDICTIONS], submission.predictions)
-        _save(partial[DECISIONS], np.asarray(submission.decisions))
+        arrays.write(partial[PREDICTIONS], submission.predictions)
+        arrays.write(partial[DECISIONS], np.asarray(submission.decisions))
         write_thresholds(partial[THRESHOLDS], {tag: submission.thresholds[tag] for tag in vocabulary})
         (folder / PREDICTIONS).unlink(missing_ok=True)
 
 
 def write_array(path: str | Path, values: AnyArray) -> None:
     """Write an array as a `.npy` file, atomically."""
-    with files.atomic_path(Path(path)) as partial:
-        _save(partial, values)
+    arrays.write(Path(path), values)
 
 
 def format_errors(submission: Submission, vocabulary: Sequence[str], expected: tuple[int, int]) -> list[str]:
@@ -294,21 +284,6 @@ def _decision_errors(submission: Submission, vocabulary: Sequence[str], expected
     highest = np.where(decisions, -np.inf, predictions).max(axis=0)
     if (impossible := highest >= lowest).any():
         yield f"no threshold makes these decisions of the predictions for {tags_where(impossible, vocabulary)}"
-
-
-def _save(path: Path, values: AnyArray) -> None:
-    with path.open("wb") as file:  # a name alone would get a suffix
-        np.save(file, values, allow_pickle=False)
-
-
-def _memory_map(path: str | Path) -> AnyArray:
-    remedy = "save it with numpy.save"
-    try:
-        return np.lib.format.open_memmap(path, mode="r")  # of this format alone, without objects, and complete
-    except FileNotFoundError as error:
-        raise ScoresError(f"there is no file {path}; {remedy}") from error
-    except BROKEN as error:
-        raise ScoresError(f"{path} cannot be read as an array ({error}); {remedy}") from error
 
 
 def _lines(path: str | Path) -> list[str]:

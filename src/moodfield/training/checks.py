@@ -45,9 +45,9 @@ def check_recipe(recipe: Recipe, *, tags: int, clips: int, processes: int = 1) -
 
 def check_clips(recipe: Recipe, net: Net) -> None:
     """Refuse with `ConfigError` clips that are shorter than the network takes."""
-    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < net.lengths.least:
+    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < net.lengths.min_frames:
         raise ConfigError(
-            f"clips of {recipe.clip_frames} frames came, the network wants {net.lengths.least} or more; "
+            f"clips of {recipe.clip_frames} frames came, the network wants {net.lengths.min_frames} or more; "
             "raise batch.clip_seconds"
         )
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodfield import arrays, audio, files
+from moodfield import audio, files
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import AudioError, DatasetError, LockedError, MoodfieldError
@@ -155,7 +155,7 @@ def _read(path: Path) -> dict[str, Digest]:
     if not path.is_file():
         return {}
     try:
-        listed = arrays.read_json(path, dict, remedy="remove it").get("files")
+        listed = files.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
     entries = listed.items() if isinstance(listed, dict) else ()

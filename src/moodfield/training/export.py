@@ -20,7 +20,7 @@ from moodfield.card import CARD, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIG
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import ModelError, OutputError
 from moodfield.nets import Net, blocks
-from moodfield.tagger import Member
+from moodfield.tagger import LoadedModel
 from moodfield.training import readme
 from moodfield.training.recipe import Recipe
 
@@ -130,13 +130,13 @@ def _export_network(net: Net, card: Card, folder: Path) -> Card:
     """Write the ONNX files and compare them with torch; returns the card with the reference logits."""
     _export_onnx(net, card, folder)
     _compare(net, card, folder)
-    logits = verify.reference_logits(Member(card, _onnx_engine(card, folder, threads=1)))
+    logits = verify.reference_logits(LoadedModel(card, _onnx_engine(card, folder, threads=1)))
     return replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
 
 
 def _export_onnx(net: Net, card: Card, folder: Path) -> None:
     """Write the network, in two files if it pools whole tracks, with batch norms folded into the convolutions."""
-    net = blocks.folded(net)
+    net = blocks.fold_batch_norms(net)
     example = torch.zeros(2, card.mel.n_mels, _example_lengths(card)[0])
     if isinstance(card.lengths, clips.WholeTrack):
         features = net.forward_features(example).detach()
@@ -189,4 +189,4 @@ def _example_lengths(card: Card) -> list[int]:
     """Lengths in frames at which the exported network is tried."""
     if isinstance(card.lengths, clips.FixedLength):
         return [card.lengths.frames]
-    return [300, card.lengths.least, 101, 862]
+    return [300, card.lengths.min_frames, 101, 862]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import arrays, errors
+from moodfield import errors, files
 from moodfield.errors import RunError
 from moodfield.training import loop, run_folder
 from moodfield.training.loop import Epoch
@@ -56,7 +56,7 @@ def read(folder: str | Path) -> History:
     if not (folder / run_folder.RECIPE).is_file():
         raise RunError(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the folder given to train --to")
     recipe, log = Recipe.read(folder / run_folder.RECIPE), folder / loop.LOG
-    lines = arrays.read_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
+    lines = files.read_json_lines(log, remedy="restore it, or train again in another folder") if log.is_file() else []
     try:
         epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
     except ValidationError as error:

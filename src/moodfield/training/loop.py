@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from moodfield import arrays, files, tagger
+from moodfield import files, tagger
 from moodfield.errors import RunError
 from moodfield.nets import Net
 from moodfield.training import augment, averaging, batches, checks, distributed, run_folder
@@ -353,7 +353,7 @@ def _resume(folder: Path, recipe: Recipe, state: _State) -> tuple[int, float | N
 
 def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
     """What a run last wrote down; refuses a damaged file."""
-    done: dict[str, Any] = arrays.read_json(path, dict, remedy=run_folder.REMEDY)
+    done: dict[str, Any] = files.read_json(path, dict, remedy=run_folder.REMEDY)
     epoch, best = done.get("epoch"), done.get("best")
     right = type(epoch) is int and 1 <= epoch <= recipe.schedule.epochs and done.get("weights") == RESUMED.format(epoch)
     if not right or not (best is None or type(best) in (int, float)):

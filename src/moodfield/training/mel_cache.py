@@ -83,10 +83,7 @@ class MelCache:
         _let_many_be_open()
         path = entry_path(self.folder, self._digests.of(track))
         try:
-            if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) is None:
-                path.open("rb").close()  # if it cannot be opened, that is the reason
-                raise ValueError("it is damaged")
-            stored: StoredMel = np.lib.format.open_memmap(path, mode="r")
+            stored: StoredMel = arrays.memory_map(path, np.float16, (None, self.config.n_mels))
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise DatasetError(
@@ -106,7 +103,7 @@ class MelCache:
 
     def _is_complete(self, digest: str) -> Path | None:
         path = entry_path(self.folder, digest)
-        return path if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) else None
+        return path if arrays.shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
 def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
@@ -143,7 +140,7 @@ def compute_missing(
     looked = [known.look(track) for track in tracks]
     there = [complete(found.digest) if found.digest else None for found in looked]
     rest = [found for found, path in zip(looked, there, strict=True) if path is None]
-    done = parallel.map(work, rest, jobs=jobs, on=backend) if rest else iter(())
+    done = parallel.map(work, rest, jobs=jobs, backend=backend) if rest else iter(())
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, there, strict=True):
@@ -193,23 +190,19 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
     """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
     digest = digests.compute(source.path)
     target = entry_path(folder, digest.sha256)
-    if arrays.array_shape(target, np.float16, (None, config.n_mels)):
+    if arrays.shape(target, np.float16, (None, config.n_mels)):
         return target, digest
-    stream = mel.stream(audio.Reader(source.path, rate=config.sample_rate), config)
+    stream = mel.stream(audio.Reader(source.path, sample_rate=config.sample_rate), config)
     stored = np.concatenate([piece.T.astype(np.float16) for piece in stream])
     digests.check_unchanged(source.path, digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(target) as partial_path, partial_path.open("wb") as file:
-        # np.save would lose the end of a small mel on a full disk without an error
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
-        file.write(stored.data)
+    arrays.write(target, stored)
     return target, digest
 
 
 def _kept_statistics(path: Path, bands: int) -> Statistics | None:
     """The statistics in a file; None if it is missing or damaged, since they can be computed again."""
     try:
-        kept = arrays.read_json(path, dict, remedy="remove it")
+        kept = files.read_json(path, dict, remedy="remove it")
         found = Statistics(*(np.array(kept[name], np.float64) for name in ("mean", "spread")))
     except (MoodfieldError, LookupError, TypeError, ValueError):
         return None

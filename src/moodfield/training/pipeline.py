@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import tagger
+from moodfield import arrays, tagger
 from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
@@ -246,15 +246,10 @@ def extract_mels(
 
 def read_soft_targets(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     """Soft truth from a `.npy` file of numbers, tracks × tags; refuses any other file with `DatasetError`."""
-    try:
-        found = np.lib.format.open_memmap(path, mode="r")  # of this format alone
-        if found.ndim != 2 or not (np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)):
-            raise DatasetError(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
-        return found.astype(np.float32)
-    except DatasetError:
-        raise
-    except Exception as error:  # a header is parsed as Python is, and what is none goes wrong in many ways
-        raise DatasetError(f"{path} cannot be read as soft truth: {error}") from error
+    expected = "soft targets, one number per track and tag"
+    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(
+        np.float32
+    )
 
 
 def load_dataset(
