@@ -123,13 +123,13 @@ def test_evaluation_to_dict_is_json():
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert list(plain)[:10] == list(found.report.to_dict())
     assert plain["PR-AUC-macro"] == found.report.macro["PR-AUC"]  # every digit
-    assert plain["undefined"] == ["sad"]
+    assert plain["without_positives"] == ["sad"]
     assert plain["tags"]["sad"]["PR-AUC"] is None
     assert plain["tags"]["sad"]["PR-AUC-interval"] == [None, None]
     assert plain["tags"]["dark"]["F-score"] == found.report.per_tag["F-score"][2]
     assert plain["intervals"]["recall-micro"] == list(found.intervals["recall-micro"])
-    assert plain["without_left_out"]["tracks"] == 299
-    assert plain["tuned_on_this_truth"] == []
+    assert plain["without_excluded"]["tracks"] == 299
+    assert plain["tuned_tags"] == []
 
 
 def test_mismatching_shapes_and_rows_raise():
@@ -161,7 +161,7 @@ def test_compare_is_paired_and_on_the_same_tracks():
     assert list(found.differences) == list(found.a.to_dict())
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["PR-AUC-macro"] == {
-        "one": found.a.macro["PR-AUC"], "other": found.b.macro["PR-AUC"], **ahead._asdict()
+        "a": found.a.macro["PR-AUC"], "b": found.b.macro["PR-AUC"], **ahead._asdict()
     }  # fmt: skip
     assert plain["tags"]["sad"]["ROC-AUC"] == found.tag_differences["ROC-AUC"][1]._asdict()
     fewer = mediaeval.compare(truth, submission(), worse, n_resamples=20, exclude=np.arange(100))

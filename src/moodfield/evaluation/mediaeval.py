@@ -58,18 +58,18 @@ class Evaluation:
         """Plain values for JSON, the official metrics first; None where a metric is undefined."""
         plain: dict[str, object] = {name: _plain(value) for name, value in self.report.to_dict().items()}
         plain["tracks"] = self.n_tracks
-        plain["tuned_on_this_truth"] = list(self.tuned_tags)
-        plain["undefined"] = list(self.report.without_positives)
+        plain["tuned_tags"] = list(self.tuned_tags)
+        plain["without_positives"] = list(self.report.without_positives)
         if self.intervals:
             plain["intervals"] = {name: [*map(_plain, interval)] for name, interval in self.intervals.items()}
-            plain["too_rare_for_intervals"] = list(self.rare_tags)
+            plain["rare_tags"] = list(self.rare_tags)
         plain["tags"] = {
             tag: {name: _plain(values[column]) for name, values in self.report.per_tag.items()}
             | {f"{name}-interval": [*map(_plain, ends[column])] for name, ends in self.tag_intervals.items()}
             for column, tag in enumerate(self.report.tags)
         }
         if self.without_excluded:
-            plain["without_left_out"] = self.without_excluded.to_dict()
+            plain["without_excluded"] = self.without_excluded.to_dict()
         return plain
 
 
@@ -92,14 +92,14 @@ class Comparison:
         """Plain values for JSON by official names; None where a metric is undefined."""
         a, b = self.a.to_dict(), self.b.to_dict()
         plain: dict[str, object] = {
-            name: {"one": _plain(a[name]), "other": _plain(b[name])} | _plain_difference(difference)
+            name: {"a": _plain(a[name]), "b": _plain(b[name])} | _plain_difference(difference)
             for name, difference in self.differences.items()
         }
         plain["tags"] = {
             tag: {name: _plain_difference(differences[column]) for name, differences in self.tag_differences.items()}
             for column, tag in enumerate(self.a.tags)
         }
-        plain["too_rare_for_intervals"] = list(self.rare_tags)
+        plain["rare_tags"] = list(self.rare_tags)
         return plain
 
 
