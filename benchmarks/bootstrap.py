@@ -34,7 +34,7 @@ REPEATS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--resamples", type=int, default=bootstrap.RESAMPLES)
+    parser.add_argument("--resamples", type=int, default=bootstrap.N_RESAMPLES)
     parser.add_argument("--few", type=int, default=8, help="resamples that scikit-learn sees")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "mediaeval2019"
@@ -45,7 +45,7 @@ def main() -> None:
     scores, decisions = read.predictions, read.decisions
     ranked = min(_timed(lambda: System(truth, scores, decisions=decisions)) for _ in range(REPEATS))
     system, plain = System(truth, scores, decisions=decisions), System(truth, scores)
-    weights = np.concatenate(list(bootstrap.draw(len(truth), given.few, np.random.default_rng(0))), axis=1)
+    weights = np.concatenate(list(bootstrap.draw_weights(len(truth), given.few, np.random.default_rng(0))), axis=1)
     drawn = [np.repeat(np.arange(len(truth)), weights[:, column]) for column in range(given.few)]
     ours: dict[str, list[float]] = {name: [] for name in ("tags", "areas", "all")}
     theirs: dict[str, list[float]] = {name: [] for name in ("macro PR-AUC", "the four areas", "metrics")}
@@ -100,13 +100,13 @@ def _print(
 
 
 def _bootstrap(system: System, resamples: int) -> bootstrap.Resampled:
-    (found,) = bootstrap.bootstrap([system], generator=np.random.default_rng(0), resamples=resamples)
+    (found,) = bootstrap.bootstrap([system], generator=np.random.default_rng(0), n_resamples=resamples)
     return found
 
 
 def _tags_alone(system: System, resamples: int) -> None:
     """Both areas of every tag, without those over all pairs."""
-    for weights in bootstrap.draw(system.shape[0], resamples, np.random.default_rng(0)):
+    for weights in bootstrap.draw_weights(system.shape[0], resamples, np.random.default_rng(0)):
         for ranking in system._by_tag:
             bootstrap._areas(ranking, weights)
 

@@ -18,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 from moodfield import calibration
 from moodfield.datasets import mtg_jamendo
 from moodfield.evaluation import bootstrap, calibration_fit, submissions
-from moodfield.evaluation.calibration_fit import ALIKE, Regularization
+from moodfield.evaluation.calibration_fit import SHARED, Regularization
 from moodfield.plots import figures
 
 FREE = 1e-3
@@ -58,7 +58,7 @@ def main() -> None:
     scores = submissions.read_array(data / "mediaeval2019/baseline/vggish_predictions.npy").astype(np.float64)
     artists = np.array([track.artist for track in test.tracks])
     found = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(0))
-    learned, other = found.learned, ~found.learned
+    learned, other = found.fitted_on, ~found.fitted_on
     ways = _ways(test.truth[learned], scores[learned], scores[other], train.priors)
     ways[HELD] = found.calibration.scores(calibration.logit(scores[other]))
     truth = test.truth[other]
@@ -66,7 +66,7 @@ def main() -> None:
     print(
         HEAD.format(
             tracks=len(artists), artists=len(counts), most=counts.max(), learned=learned.sum(), other=other.sum(),
-            bins=calibration_fit.BINS, group=other.sum() // calibration_fit.BINS,
+            bins=calibration_fit.N_BINS, group=other.sum() // calibration_fit.N_BINS,
         )
     )  # fmt: skip
     print("## Methods, on the other half\n")
@@ -96,12 +96,12 @@ def _ways(
         "own offsets": calibration.sigmoid(logits + _offsets(truth, scores)),
     }
     kinds = {
-        TWO: Regularization(ALIKE, ALIKE),
-        "one slope, own offsets": Regularization(ALIKE, FREE),
+        TWO: Regularization(SHARED, SHARED),
+        "one slope, own offsets": Regularization(SHARED, FREE),
         "own slopes, own offsets": Regularization(FREE, FREE),
     }
     for name, strength in kinds.items():
-        found[name] = calibration_fit.fit(truth, scores, strength=strength).scores(logits)
+        found[name] = calibration_fit.fit(truth, scores, regularization=strength).scores(logits)
     if isotonic:
         steps = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
         each = [steps.fit(scores[:, tag], truth[:, tag]).predict(there[:, tag]) for tag in range(truth.shape[1])]
@@ -121,7 +121,7 @@ def _offsets(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _table(truth: np.ndarray, ways: Mapping[str, np.ndarray]) -> None:
     print("| method | Brier score | log loss | ECE | by chance | pooled ECE |\n|---|---|---|---|---|---|")
     for name, scores in ways.items():
-        brier, loss = calibration_fit.brier(truth, scores).mean(), calibration_fit.log_loss(truth, scores).mean()
+        brier, loss = calibration_fit.brier_score(truth, scores).mean(), calibration_fit.log_loss(truth, scores).mean()
         error, chance, pooled = _error(truth, scores), _chance(scores), _error(_one(truth), _one(scores))
         print(f"| {name} | {brier:.5f} | {loss:.5f} | {error:.5f} | {chance:.5f} | {pooled:.5f} |")
 
@@ -143,11 +143,13 @@ def _chance(scores: np.ndarray) -> float:
 def _differences(truth: np.ndarray, ways: Mapping[str, np.ndarray], artists: np.ndarray) -> None:
     """How far methods are from the scores as they are, with intervals over artists."""
     names, member = np.unique(artists, return_inverse=True)
-    drawn = np.concatenate([*bootstrap.draw(len(names), bootstrap.RESAMPLES, np.random.default_rng(0))], axis=1)
+    drawn = np.concatenate(
+        [*bootstrap.draw_weights(len(names), bootstrap.N_RESAMPLES, np.random.default_rng(0))], axis=1
+    )
     weights = drawn[member] / drawn[member].sum(axis=0)
     print(
         f"Brier score and log loss beside those of the scores *{RAW}* (below 0 is better), with 95 % of\n"
-        f"{bootstrap.RESAMPLES:,} resamples of the artists:\n\n| method | Brier score | log loss |\n|---|---|---|"
+        f"{bootstrap.N_RESAMPLES:,} resamples of the artists:\n\n| method | Brier score | log loss |\n|---|---|---|"
     )
     losses = {name: (np.square(scores - truth), _surprise(truth, scores)) for name, scores in ways.items()}
     for name in ways:
@@ -161,7 +163,7 @@ def _differences(truth: np.ndarray, ways: Mapping[str, np.ndarray], artists: np.
 
 
 def _surprise(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    logits = np.clip(calibration.logit(scores), -calibration_fit.SUREST, calibration_fit.SUREST)
+    logits = np.clip(calibration.logit(scores), -calibration_fit.MAX_LOGIT, calibration_fit.MAX_LOGIT)
     return np.logaddexp(0, logits) - truth * logits
 
 
@@ -169,11 +171,11 @@ def _strength(found: calibration_fit.HalfFit) -> str:
     """How strongly tags came to be held together, in words."""
     slopes = found.calibration.slopes
     own = [
-        "one for all" if strength >= ALIKE else f"a spread of about {strength**-0.5:.2f}"
-        for strength in (found.strength.slopes, found.strength.offsets)
+        "one for all" if strength >= SHARED else f"a spread of about {strength**-0.5:.2f}"
+        for strength in (found.regularization.slopes, found.regularization.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration_fit.FOLDS} parts of whole artists, none freer had a better log loss "
+        f"Inside the first half, in {calibration_fit.N_FOLDS} parts of whole artists, none freer had a better log loss "
         "by\n"
         f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
         f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."
@@ -187,7 +189,7 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
         here = calibration_fit.group_split(artists, 2, generator=np.random.default_rng(seed)) == 0
         for name, each in _ways(truth[here], scores[here], scores[~here], priors).items():
             values = [
-                calibration_fit.brier(truth[~here], each).mean(),
+                calibration_fit.brier_score(truth[~here], each).mean(),
                 calibration_fit.log_loss(truth[~here], each).mean(),
                 _error(truth[~here], each),
             ]
@@ -207,7 +209,7 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
 
 
 def _tags(truth: np.ndarray, raw: np.ndarray, held: np.ndarray, vocabulary: Sequence[str], priors: np.ndarray) -> None:
-    gained = calibration_fit.brier(truth, raw) - calibration_fit.brier(truth, held)
+    gained = calibration_fit.brier_score(truth, raw) - calibration_fit.brier_score(truth, held)
     errors = [calibration_fit.expected_calibration_error(truth, each) for each in (raw, held)]
     order = np.argsort(errors[1])
     print(
@@ -254,8 +256,8 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     pooled, by_tag = figure.subplots(1, 2)
     for name, colour in ((RAW, "#b5651d"), (HELD, "#1f5a7a")):
-        [table] = calibration_fit.reliability(_one(truth), _one(ways[name]), bins=20)
-        pooled.plot(table.said, table.found, "o-", color=colour, markersize=4, linewidth=1, label=name)
+        [table] = calibration_fit.calibration_curves(_one(truth), _one(ways[name]), n_bins=20)
+        pooled.plot(table.mean_score, table.positive_rate, "o-", color=colour, markersize=4, linewidth=1, label=name)
         by_tag.plot(ways[name].mean(axis=0), truth.mean(axis=0), "o", color=colour, markersize=4, label=name)
     said, found = ways[HELD].mean(axis=0), truth.mean(axis=0)
     far = np.abs(np.log(np.maximum(found, 1e-4) / said))

@@ -51,7 +51,7 @@ are also in another split.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resamples", type=int, default=bootstrap.RESAMPLES)
+    parser.add_argument("--resamples", type=int, default=bootstrap.N_RESAMPLES)
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (data / "lileonardo2021").is_dir():
@@ -61,7 +61,7 @@ def main() -> None:
         data / f"mtg-jamendo/autotagging_moodtheme-{part}.tsv" for part in ("train", "validation", "test")
     )
     sums = data / "mtg-jamendo/autotagging_moodtheme_audio-low_sha256_tracks.txt"
-    leaked = mediaeval.leaked(index, learned, sums)
+    leaked = mediaeval.find_leaks(index, learned, sums)
     networks = {name: data / "lileonardo2021" / folder for name, folder in NETWORKS.items()}
     test = {name: submissions.read_array(folder / "test-last-swa-outputs.npy") for name, folder in networks.items()}
     test |= {
@@ -78,7 +78,9 @@ def main() -> None:
     found = dict(
         zip(
             systems,
-            bootstrap.bootstrap(list(systems.values()), generator=np.random.default_rng(0), resamples=given.resamples),
+            bootstrap.bootstrap(
+                list(systems.values()), generator=np.random.default_rng(0), n_resamples=given.resamples
+            ),
             strict=True,
         )
     )
@@ -122,16 +124,16 @@ def _chosen(
     ways: dict[str, tuple[ensemble.Of, Sequence[float] | None]] = {
         f"mean of {of}": (of, None) for of in ("scores", "logits", "ranks")
     }
-    greedy = {of: ensemble.greedy(known, here, of=of) for of in ("scores", "ranks")}
+    greedy = {of: ensemble.greedy_selection(known, here, average=of) for of in ("scores", "ranks")}
     ways |= {f"greedy, {of}": (of, each.weights) for of, each in greedy.items()}
     scores = {"the best on validation": test[best]}
     validation = {"the best on validation": max(worth)}
     for name, (of, weights) in ways.items():
-        scores[name] = ensemble.mean(there, weights=weights, of=of)
-        validation[name] = metrics.evaluate(known, ensemble.mean(here, weights=weights, of=of)).macro["PR-AUC"]
+        scores[name] = ensemble.mean(there, weights=weights, average=of)
+        validation[name] = metrics.evaluate(known, ensemble.mean(here, weights=weights, average=of)).macro["PR-AUC"]
     words = [
         f"The best network on validation is *{best}*. Greedy selection with replacement",
-        f"(Caruana et al., 2004; {ensemble.ROUNDS} rounds, the best mean on the way) weighs them so:\n",
+        f"(Caruana et al., 2004; {ensemble.N_ROUNDS} rounds, the best mean on the way) weighs them so:\n",
         f"| weights | {' | '.join(judged)} |",
         "|---|" + "---|" * len(judged),
         *(f"| greedy, {of} | {' | '.join(f'{share:.2f}' for share in each.weights)} |" for of, each in greedy.items()),

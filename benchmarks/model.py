@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import soundfile
 
 import people
 from moodfield import audio, calibration, mel, parallel, tagger
-from moodfield.card import Card
+from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import distill, model_card
 from moodfield.distillation import teacher as teachers
@@ -65,6 +65,8 @@ class Heard:
     """those that both could hear"""
     card: Card
     """the student's"""
+    metrics: Mapping[str, float]
+    """those in the student's provenance"""
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
@@ -139,13 +141,15 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
             f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
         )
     tracks, taggings, rows = zip(*both, strict=True)
-    return Heard(tracks, member.card, taggings, np.stack(rows), metrics.decide(np.stack(rows), told.thresholds))
+    measured = Provenance.read(tagger.folder(model)).metrics
+    decided = metrics.decide(np.stack(rows), told.thresholds)
+    return Heard(tracks, member.card, measured, taggings, np.stack(rows), decided)
 
 
 def _agreement(heard: Heard) -> None:
     """By tag and by package."""
     ranks = metrics.spearman(heard.teacher, heard.scores)
-    areas = threshold_selection.areas(heard.teacher_decided, heard.scores)
+    areas = threshold_selection.decision_average_precision(heard.teacher_decided, heard.scores)
     packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
     first = heard.taggings[0]
     print("## Agreement with the teacher\n")
@@ -157,7 +161,7 @@ def _agreement(heard: Heard) -> None:
     )
     print(
         f"PR-AUC against what the teacher decides, of the {np.isfinite(areas).sum()} tags that it decides for "
-        f"{bootstrap.ENOUGH} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
+        f"{bootstrap.MIN_POSITIVES} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
     )
     print("Themes are in italics.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
@@ -169,7 +173,7 @@ def _agreement(heard: Heard) -> None:
     print(
         "\n| package | tracks | Spearman, median tag | both decide, of the tags that either does |\n|---|---|---|---|"
     )
-    shared = threshold_selection.shared(heard.decided, heard.teacher_decided)
+    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided)
     for package in dict.fromkeys(packages.tolist()):
         rows = packages == package
         inside = np.nanmedian(metrics.spearman(heard.teacher[rows], heard.scores[rows]))
@@ -189,14 +193,14 @@ def _decisions(heard: Heard) -> None:
     print("|---|---|---|---|---|")
     manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
-        values = (*(each[name] for each in manners), heard.card.figures.get(f"{name}, {model_card.NARROW}", np.nan))
+        values = (*(each[name] for each in manners), heard.metrics.get(f"{name}, {model_card.NARROW}", np.nan))
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
             "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none
             for word, value in zip(words, values, strict=True)
         )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
-    shared = threshold_selection.shared(heard.decided, heard.teacher_decided).mean()
+    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
     clear = (
         f"{(threshold_selection.rank_tags(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"

@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from models import Exported
+    from moodfield.card import Card
 
 ROOT = Path(__file__).parent.parent
 ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
@@ -123,11 +124,11 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Model folders without the ONNX file, which takes seconds."""
     from moodfield.training import export
 
-    monkeypatch.setattr(
-        export, "_export_onnx", lambda net, described, folder: (folder / "model.onnx").write_bytes(b"a network")
-    )
-    monkeypatch.setattr(export, "_compare", lambda *_: None)
-    monkeypatch.setattr(export, "_remember", lambda described, _: described)
+    def write_stub(net: object, card: "Card", folder: Path) -> "Card":
+        (folder / "model.onnx").write_bytes(b"a network")
+        return card
+
+    monkeypatch.setattr(export, "_export_network", write_stub)
 
 
 @pytest.fixture(scope="module")

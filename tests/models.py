@@ -102,7 +102,7 @@ def exported(folder: Path, name: str, **changes: object) -> Exported:
 def varied(model: Exported, folder: Path, **changes: object) -> Path:
     """A copy of a model folder whose card says something else."""
     shutil.copytree(model.folder, folder)
-    card.write(replace(model.card, **changes), folder)
+    replace(model.card, **changes).write(folder)
     return folder
 
 

@@ -24,7 +24,7 @@ def _seeded():
 
 def create(name: str, **changes: object) -> nets.Net:
     """A network of the registry that is quick to run."""
-    return nets.create(name, **{"bands": 40, "tags": 7, "width": 6, **changes})
+    return nets.create(name, **{"n_mels": 40, "n_tags": 7, "width": 6, **changes})
 
 
 # ---------------------------------------------------------------- the standardiser
@@ -34,12 +34,12 @@ def test_the_standardiser_gives_mean_0_and_spread_1():
     mels = torch.randn(5, 4, 2_000) * torch.tensor([0.01, 1, 5, 100])[:, None] + torch.tensor([3, -2, 0, 50])[:, None]
     layer = Standardize(4)
     assert torch.equal(layer(mels)[:, 0], mels)
-    layer.fill(mels.mean(dim=(0, 2)), mels.std(dim=(0, 2)))
+    layer.set_statistics(mels.mean(dim=(0, 2)), mels.std(dim=(0, 2)))
     found = layer(mels)
     assert found.shape == (5, 1, 4, 2_000)
     torch.testing.assert_close(found.mean(dim=(0, 1, 3)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(found.std(dim=(0, 1, 3)), torch.ones(4), atol=1e-3, rtol=0)
-    assert set(layer.state_dict()) == {"mean", "spread"}
+    assert set(layer.state_dict()) == {"mean", "std"}
     assert not list(layer.parameters())
 
 
@@ -47,14 +47,14 @@ def test_the_standardiser_gives_mean_0_and_spread_1():
 def test_the_standardiser_refuses_a_band_without_spread(spread):
     layer = Standardize(3)
     with pytest.raises(ConfigError, match="some band never changes"):
-        layer.fill(torch.ones(3), torch.tensor([1, spread, 1]))
+        layer.set_statistics(torch.ones(3), torch.tensor([1, spread, 1]))
     assert not layer.mean.any()
-    assert (layer.spread == 1).all()
+    assert (layer.std == 1).all()
 
 
 def test_a_standardiser_of_one_band_takes_any_number():
     layer = Standardize(1)
-    layer.fill(torch.tensor([2.0]), torch.tensor([4.0]))
+    layer.set_statistics(torch.tensor([2.0]), torch.tensor([4.0]))
     for bands in (1, 3, 80):
         mels = torch.randn(2, bands, 5)
         torch.testing.assert_close(layer(mels)[:, 0], (mels - 2) / 4)

@@ -40,7 +40,7 @@ def rows(weights, column):
 
 
 def weights_of(tracks, resamples, seed=0):
-    return np.concatenate(list(bootstrap.draw(tracks, resamples, generator(seed))), axis=1)
+    return np.concatenate(list(bootstrap.draw_weights(tracks, resamples, generator(seed))), axis=1)
 
 
 # ---------------------------------------------------------------- the numbers of a resample
@@ -50,7 +50,9 @@ def weights_of(tracks, resamples, seed=0):
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_a_resample_has_the_numbers_of_the_tracks_that_were_drawn(problem, seed):
     truth, scores, decisions = problem
-    (found,) = bootstrap.bootstrap([System(truth, scores, decisions=decisions)], generator=generator(seed), resamples=3)
+    (found,) = bootstrap.bootstrap(
+        [System(truth, scores, decisions=decisions)], generator=generator(seed), n_resamples=3
+    )
     weights = weights_of(len(truth), 3, seed)
     for column in range(3):
         drawn = rows(weights, column)
@@ -65,7 +67,7 @@ def test_a_resample_has_the_numbers_of_the_tracks_that_were_drawn(problem, seed)
 def test_a_resample_has_the_numbers_of_scikit_learn(levels):
     truth, scores = random_problem(400, 4, levels=levels)
     decisions = scores > 0.8
-    (found,) = bootstrap.bootstrap([System(truth, scores, decisions=decisions)], generator=generator(), resamples=40)
+    (found,) = bootstrap.bootstrap([System(truth, scores, decisions=decisions)], generator=generator(), n_resamples=40)
     weights = weights_of(400, 40)
     for column in (0, 13, 39):
         drawn = rows(weights, column)
@@ -85,7 +87,7 @@ def test_a_resample_has_the_numbers_of_scikit_learn(levels):
 def test_resamples_of_a_published_submission_have_the_numbers_of_scikit_learn(data):
     truth = np.load(data / "mediaeval2019/groundtruth.npy", allow_pickle=False)
     scores = np.load(data / "mediaeval2019/CP-JKU/3_avg_ensemble/predictions.npy", allow_pickle=False)
-    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), resamples=35)
+    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), n_resamples=35)
     weights = weights_of(len(truth), 35)
     for column in (0, 31, 34):  # the first, and both sides of a block
         drawn = rows(weights, column)
@@ -100,7 +102,7 @@ def test_a_tag_that_lost_its_positives_is_left_out_of_that_mean():
     truth = np.zeros((6, 2), bool)
     truth[0, 0] = truth[:3, 1] = True
     scores = np.linspace(0, 1, 12).reshape(6, 2)
-    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), resamples=200)
+    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), n_resamples=200)
     lost = np.isnan(found.per_tag["PR-AUC"][:, 0]) & ~np.isnan(found.per_tag["PR-AUC"][:, 1])
     assert 0 < lost.sum() < 200
     np.testing.assert_array_equal(found.macro["PR-AUC"][lost], found.per_tag["PR-AUC"][lost, 1])
@@ -109,14 +111,14 @@ def test_a_tag_that_lost_its_positives_is_left_out_of_that_mean():
 def test_a_tag_without_positives_is_nan_throughout():
     truth, scores = random_problem(50, 2)
     truth[:, 1] = False
-    (found,) = bootstrap.bootstrap([System(truth, scores, decisions=scores > 1)], generator=generator(), resamples=20)
+    (found,) = bootstrap.bootstrap([System(truth, scores, decisions=scores > 1)], generator=generator(), n_resamples=20)
     assert all(np.isnan(found.per_tag[name][:, 1]).all() for name in NAMES)
     assert np.isnan(bootstrap.tag_intervals(found)["PR-AUC"][1]).all()
     assert np.isfinite(bootstrap.intervals(found)["PR-AUC-macro"]).all()
 
 
 def test_without_decisions_there_are_the_four_areas():
-    (found,) = bootstrap.bootstrap([System(*random_problem())], generator=generator(), resamples=5)
+    (found,) = bootstrap.bootstrap([System(*random_problem())], generator=generator(), n_resamples=5)
     assert list(found.to_dict()) == ["PR-AUC-macro", "ROC-AUC-macro", "PR-AUC-micro", "ROC-AUC-micro"]
     assert list(bootstrap.intervals(found)) == list(found.to_dict())
 
@@ -141,19 +143,19 @@ def test_a_resample_has_as_many_tracks_as_there_are_and_every_track_the_same_cha
 
 
 def test_resamples_do_not_depend_on_how_many_are_drawn_together():
-    one = np.concatenate(list(bootstrap.draw(17, 30, generator(), together=7)), axis=1)
-    np.testing.assert_array_equal(one, np.concatenate(list(bootstrap.draw(17, 30, generator())), axis=1))
+    one = np.concatenate(list(bootstrap.draw_weights(17, 30, generator(), batch_size=7)), axis=1)
+    np.testing.assert_array_equal(one, np.concatenate(list(bootstrap.draw_weights(17, 30, generator())), axis=1))
 
 
 def test_large_problems_are_weighed_in_smaller_blocks_with_the_same_numbers(monkeypatch):
     system = System(*random_problem())
-    (whole,) = bootstrap.bootstrap([system], generator=generator(), resamples=20)
-    monkeypatch.setattr(bootstrap, "PAIRS", 3 * 300 * 5)
-    monkeypatch.setattr(bootstrap, "STRETCH", 2)
+    (whole,) = bootstrap.bootstrap([system], generator=generator(), n_resamples=20)
+    monkeypatch.setattr(bootstrap, "MAX_BATCH_WEIGHTS", 3 * 300 * 5)
+    monkeypatch.setattr(bootstrap, "BATCH_SEGMENTS", 2)
     sizes = []
-    weigh = system.weigh
-    monkeypatch.setattr(system, "weigh", lambda weights: sizes.append(weights.shape[1]) or weigh(weights))
-    (parts,) = bootstrap.bootstrap([system], generator=generator(), resamples=20)
+    weigh = system.weighted_metrics
+    monkeypatch.setattr(system, "weighted_metrics", lambda weights: sizes.append(weights.shape[1]) or weigh(weights))
+    (parts,) = bootstrap.bootstrap([system], generator=generator(), n_resamples=20)
     assert sizes == [3] * 6 + [2]
     np.testing.assert_array_equal(whole.macro["PR-AUC"], parts.macro["PR-AUC"])
     np.testing.assert_array_equal(whole.micro["ROC-AUC"], parts.micro["ROC-AUC"])
@@ -162,9 +164,9 @@ def test_large_problems_are_weighed_in_smaller_blocks_with_the_same_numbers(monk
 def test_equal_seeds_give_equal_resamples_and_systems_share_them():
     truth, scores = random_problem()
     one, other = System(truth, scores), System(truth, -scores)
-    a, b = bootstrap.bootstrap([one, other], generator=generator(3), resamples=10)
-    (alone,) = bootstrap.bootstrap([other], generator=generator(3), resamples=10)
-    (elsewhere,) = bootstrap.bootstrap([other], generator=generator(4), resamples=10)
+    a, b = bootstrap.bootstrap([one, other], generator=generator(3), n_resamples=10)
+    (alone,) = bootstrap.bootstrap([other], generator=generator(3), n_resamples=10)
+    (elsewhere,) = bootstrap.bootstrap([other], generator=generator(4), n_resamples=10)
     np.testing.assert_array_equal(b.macro["PR-AUC"], alone.macro["PR-AUC"])
     assert not np.array_equal(b.macro["PR-AUC"], elsewhere.macro["PR-AUC"])
     np.testing.assert_allclose(a.micro["ROC-AUC"] + b.micro["ROC-AUC"], 1, rtol=1e-12)
@@ -174,7 +176,7 @@ def test_equal_seeds_give_equal_resamples_and_systems_share_them():
 
 
 def test_an_interval_lies_around_the_number_itself():
-    (found,) = bootstrap.bootstrap([System(*random_problem(share=0.03))], generator=generator(), resamples=2_000)
+    (found,) = bootstrap.bootstrap([System(*random_problem(share=0.03))], generator=generator(), n_resamples=2_000)
     observed, values = found.report.macro["PR-AUC"], found.macro["PR-AUC"]
     low, high = bootstrap.intervals(found)["PR-AUC-macro"]
     assert values.mean() > observed + 0.003  # resamples flatter; an unmoved interval would be off by that
@@ -185,10 +187,10 @@ def test_an_interval_lies_around_the_number_itself():
 
 def test_intervals_of_tags_are_those_of_their_columns():
     truth, scores = random_problem(200, 3)
-    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), resamples=200)
+    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), n_resamples=200)
     for tag in range(3):
         (alone,) = bootstrap.bootstrap(
-            [System(truth[:, [tag]], scores[:, [tag]])], generator=generator(), resamples=200
+            [System(truth[:, [tag]], scores[:, [tag]])], generator=generator(), n_resamples=200
         )
         assert bootstrap.tag_intervals(found)["ROC-AUC"][tag] == bootstrap.intervals(alone)["ROC-AUC-macro"]
 
@@ -206,8 +208,8 @@ def rare_problem(positives, tracks=300):
 def test_on_too_few_tracks_there_are_no_intervals_and_no_p(positives, tracks, enough):
     truth, scores = rare_problem(positives, tracks)
     systems = [System(truth, each, decisions=each > 0.5, tags=("rare",)) for each in (scores, scores[::-1])]
-    both = bootstrap.bootstrap(systems, generator=generator(), resamples=40)
-    assert both[0].rare == (() if enough else ("rare",))
+    both = bootstrap.bootstrap(systems, generator=generator(), n_resamples=40)
+    assert both[0].rare_tags == (() if enough else ("rare",))
     for found in (bootstrap.intervals(both[0]), {k: v[0] for k, v in bootstrap.tag_intervals(both[0]).items()}):
         assert all(np.isfinite(ends).all() == enough == np.isfinite(ends).any() for ends in found.values())
     for found in (bootstrap.compare(*both), {k: v[0] for k, v in bootstrap.compare_tags(*both).items()}):
@@ -219,13 +221,13 @@ def test_on_too_few_tracks_there_are_no_intervals_and_no_p(positives, tracks, en
 def test_a_rare_tag_takes_nothing_from_the_others():
     truth, scores = random_problem(200, 3)
     truth[:, 1] = np.arange(200) < 4
-    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), resamples=20)
-    assert found.rare == ("1",)
+    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), n_resamples=20)
+    assert found.rare_tags == ("1",)
     assert [bool(np.isnan(ends).any()) for ends in bootstrap.tag_intervals(found)["PR-AUC"]] == [False, True, False]
     assert np.isfinite(bootstrap.intervals(found)["PR-AUC-macro"]).all()
     truth[:, 1] = False  # which has no numbers at all, and is named as undefined
-    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), resamples=20)
-    assert found.rare == ()
+    (found,) = bootstrap.bootstrap([System(truth, scores)], generator=generator(), n_resamples=20)
+    assert found.rare_tags == ()
 
 
 @pytest.mark.slow
@@ -235,7 +237,7 @@ def test_systems_that_know_nothing_rarely_differ_for_any_tag(positives):
     for seed in range(60):
         truth, _ = rare_problem(positives)
         systems = [System(truth, each) for each in generator(seed).random((2, 300, 1))]
-        both = bootstrap.bootstrap(systems, generator=generator(seed + 999), resamples=200)
+        both = bootstrap.bootstrap(systems, generator=generator(seed + 999), n_resamples=200)
         found += bootstrap.compare_tags(*both)["ROC-AUC"][0].p < 0.05
     assert found <= 60 * 0.12
 
@@ -247,14 +249,14 @@ def test_an_interval_is_cut_at_the_ends_of_its_number():
         truth = np.arange(300)[:, None] < 5
         scores = drawn.random((300, 1))
         (found,) = bootstrap.bootstrap(
-            [System(truth, scores, decisions=scores > 0.95)], generator=generator(), resamples=100
+            [System(truth, scores, decisions=scores > 0.95)], generator=generator(), n_resamples=100
         )
         ends = np.array([*bootstrap.intervals(found).values()])
         assert ((ends >= 0) & (ends <= 1)).all()
         cut += (ends == 0).sum()
     assert cut
     worst = System(truth, -scores * truth, decisions=scores > 2)
-    both = bootstrap.bootstrap([worst, System(truth, truth * 1.0)], generator=generator(), resamples=100)
+    both = bootstrap.bootstrap([worst, System(truth, truth * 1.0)], generator=generator(), n_resamples=100)
     assert bootstrap.compare(*both)["PR-AUC-macro"].low < -0.5  # a difference has its own ends
 
 
@@ -264,7 +266,7 @@ def test_intervals_hold_the_expected_number_of_other_tracks():
     found = []
     for seed in range(50):
         system = System(*random_problem(800, 6, levels=None, seed=seed, share=0.05))
-        (resampled,) = bootstrap.bootstrap([system], generator=generator(seed), resamples=300)
+        (resampled,) = bootstrap.bootstrap([system], generator=generator(seed), n_resamples=300)
         found.append((system.report.macro["PR-AUC"], bootstrap.intervals(resampled)["PR-AUC-macro"]))
     mean = np.mean([value for value, _ in found])
     assert 0.89 <= np.mean([low <= mean <= high for _, (low, high) in found]) <= 0.99
@@ -274,7 +276,7 @@ def test_intervals_hold_the_expected_number_of_other_tracks():
 
 
 def compared(*systems, resamples=500):
-    return bootstrap.compare(*bootstrap.bootstrap(systems, generator=generator(), resamples=resamples))
+    return bootstrap.compare(*bootstrap.bootstrap(systems, generator=generator(), n_resamples=resamples))
 
 
 def test_a_system_does_not_differ_from_itself():
@@ -297,7 +299,7 @@ def test_a_clear_difference_is_seen_from_both_sides():
 def test_pairs_are_surer_than_two_intervals():
     truth, scores = random_problem(levels=None)
     near = scores + 0.02 * np.random.default_rng(1).standard_normal(scores.shape)
-    both = bootstrap.bootstrap([System(truth, scores), System(truth, near)], generator=generator(), resamples=300)
+    both = bootstrap.bootstrap([System(truth, scores), System(truth, near)], generator=generator(), n_resamples=300)
     alone, pair = bootstrap.intervals(both[0])["PR-AUC-macro"], bootstrap.compare(*both)["PR-AUC-macro"]
     assert pair.high - pair.low < (alone.high - alone.low) / 2
 
@@ -312,7 +314,7 @@ def test_tags_are_compared_one_by_one():
     truth, scores = random_problem(300, 3)
     worse = scores.copy()
     worse[:, 1] = np.random.default_rng(1).random(300)
-    both = bootstrap.bootstrap([System(truth, scores), System(truth, worse)], generator=generator(), resamples=200)
+    both = bootstrap.bootstrap([System(truth, scores), System(truth, worse)], generator=generator(), n_resamples=200)
     same, other, last = bootstrap.compare_tags(*both)["ROC-AUC"]
     assert (same.value, same.p, last.p) == (0, 1, 1)
     assert other.low > 0
@@ -341,7 +343,7 @@ def test_systems_that_judged_other_tracks_are_refused():
     with pytest.raises(ScoresError, match="one or more"):
         bootstrap.bootstrap([], generator=generator())
     with pytest.raises(ConfigError, match="resamples=0"):
-        bootstrap.bootstrap(systems[:1], generator=generator(), resamples=0)
+        bootstrap.bootstrap(systems[:1], generator=generator(), n_resamples=0)
 
 
 def test_scores_that_cannot_be_ranked_are_refused():

@@ -1,4 +1,4 @@
-"""A card says all that is needed, comes back as it was, and is refused in words when it cannot be right."""
+"""Cards and provenance: read and written without loss; files that are damaged, invalid or of another format raise."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from moodfield import calibration, card
 from moodfield.calibration import Calibration
-from moodfield.card import Card
+from moodfield.card import Card, Example, Head, LogitStatistics, Provenance
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.errors import ModelError
 from moodfield.mel import MelConfig
@@ -31,57 +31,82 @@ GOOD = Card(
     lengths=AnyLength(least=17, stride=16, size=87, start=-35),
     net={"family": "cp_resnet", "width": 4, "frequency_aware": True, "share": 0.5, "whole": 1.0},
     thresholds=(0.5, math.inf, -math.inf),
-    origin={"teacher": "nobody"},
-    figures={"pr_auc": 0.1},
 )
-STATED = json.loads(card.dumps(GOOD))
+EXTENDED = replace(
+    GOOD,
+    outputs={"logits": 3, "embedding": 128, "genres": 2},
+    heads=(Head("genres", ("rock", "jazz"), (0.5, math.inf), Calibration((0.5, 1.0), (0.0, 0.0)), (0.1, 0.2)),),
+    statistics=LogitStatistics(100, (-2.0, -3.0, 0.0), (1.0, 0.5, 0.0)),
+    reference_logits=(0.25, -1.0, 2.0),
+)
+VALUES = json.loads(GOOD.to_json())
 
 
-def refusal(text: str | bytes) -> str:
+def error_of(text: str | bytes) -> str:
     with pytest.raises(ModelError) as caught:
-        card.loads(text, name="x/card.json")
+        Card.from_json(text, name="x/card.json")
     return str(caught.value)
 
 
+HEAD = {"name": "genres", "vocabulary": ["rock", "jazz"], "thresholds": [0.5, 0.5]}
+
+
 def changed(**values: object) -> str:
-    return json.dumps(STATED | values)
+    return json.dumps(VALUES | values)
 
 
 def without(name: str) -> str:
-    return json.dumps({key: value for key, value in STATED.items() if key != name})
+    return json.dumps({key: value for key, value in VALUES.items() if key != name})
 
 
-# ---------------------------------------------------------------- there and back
+# ---------------------------------------------------------------- round trips
 
 
-def test_a_card_comes_back_as_it_was():
-    back = card.loads(card.dumps(GOOD))
+def test_json_round_trip():
+    back = Card.from_json(GOOD.to_json())
     assert back == GOOD
     assert [type(value) for value in back.net.values()] == [str, int, bool, float, float]
-    assert card.dumps(back) == card.dumps(GOOD)
+    assert back.to_json() == GOOD.to_json()
 
 
-def test_cards_for_fixed_lengths_and_plain_mels_come_back():
-    fixed = replace(GOOD, lengths=FixedLength(1_366, 683), mel=MelConfig(12_000, 512, 0.5, 96, "plain"))
-    assert card.loads(card.dumps(fixed)) == fixed
+def test_json_round_trip_with_fixed_lengths_and_a_plain_mel():
+    fixed = replace(GOOD, lengths=FixedLength(1_366, 683), mel=MelConfig(12_000, 512, 256, 96, "plain"))
+    assert Card.from_json(fixed.to_json()) == fixed
 
 
 CALIBRATED = replace(GOOD, calibration=Calibration((0.5, 0.0, 1.5), (-1.0, 0.0, 2.0)), priors=(0.0, 0.01, 1.0))
 
 
-def test_a_calibration_and_priors_come_back_and_older_cards_have_none():
-    assert card.loads(card.dumps(CALIBRATED)) == CALIBRATED
-    older = {key: value for key, value in STATED.items() if key not in ("calibration", "priors")}
-    back = card.loads(json.dumps(older))
-    assert back == GOOD
-    assert (back.calibration, back.priors) == (None, None)
+def test_optional_fields_round_trip_and_may_be_missing():
+    for full in (CALIBRATED, EXTENDED):
+        assert Card.from_json(full.to_json()) == full
+    required = ("name", "summary", "licence", "vocabulary", "themes", "mel", "lengths", "net", "thresholds")
+    assert Card.from_json(json.dumps({key: VALUES[key] for key in required})) == GOOD
+
+
+def test_provenance_round_trip(tmp_path):
+    provenance = Provenance(
+        origin={"teacher": "a network"},
+        training_data={"tracks": "12"},
+        metrics={"PR-AUC": 0.1, "undefined": math.inf},
+        limits=("Not for sale.",),
+        examples=(Example("a song", ("happy",), ()),),
+    )
+    provenance.write(tmp_path)
+    assert Provenance.read(tmp_path) == provenance
+    assert Provenance.from_json("{}") == Provenance()
+    for text, token in (('{"figures": {}}', "figures"), ('{"format": 1}', "format 1"), ("[", "provenance.json")):
+        with pytest.raises(ModelError, match=token):
+            Provenance.from_json(text)
+    with pytest.raises(ModelError, match=r"provenance\.json"):
+        Provenance.read(tmp_path / "none")
 
 
 @pytest.mark.parametrize("before", [None, Calibration((0.5, 2.0, 1.0), (1.0, -1.0, 0.0))])
-def test_a_card_that_is_calibrated_decides_the_same(before):
+def test_recalibration_keeps_decisions(before):
     described = replace(GOOD, thresholds=(0.3, 1e-6, math.inf), calibration=before)
     known = Calibration((0.7, 0.1, 1.5), (-0.5, 0.25, 3.0))
-    found = card.calibrated(described, known, priors=(0.1, 0.2, 0.3))
+    found = described.recalibrated(known, priors=(0.1, 0.2, 0.3))
     assert (found.calibration, found.priors) == (known, (0.1, 0.2, 0.3))
     assert found.thresholds[2] == math.inf
     logits = np.random.default_rng(0).normal(0, 8, (500, 3))
@@ -89,20 +114,20 @@ def test_a_card_that_is_calibrated_decides_the_same(before):
     np.testing.assert_array_equal(known.scores(logits) > np.array(found.thresholds), old)
     assert old[:, 1].any()
     assert not old[:, 0].all()
-    back = card.calibrated(found, Calibration((1.0,) * 3, (0.0,) * 3))
+    back = found.recalibrated(Calibration((1.0,) * 3, (0.0,) * 3))
     if before is None:
         np.testing.assert_allclose(back.thresholds, described.thresholds)
 
 
-def test_always_stays_always_and_never_never():
+def test_recalibration_keeps_thresholds_that_decide_always_or_never():
     ends = replace(GOOD, thresholds=(-math.inf, 0.0, 1.0))
-    assert card.calibrated(ends, Calibration((0.1,) * 3, (5.0,) * 3)).thresholds == (-math.inf, 0.0, 1.0)
+    assert ends.recalibrated(Calibration((0.1,) * 3, (5.0,) * 3)).thresholds == (-math.inf, 0.0, 1.0)
 
 
-def test_a_slope_of_nothing_cannot_carry_a_decision():
-    with pytest.raises(ModelError, match="'tiny' could not decide it"):
-        card.calibrated(GOOD, Calibration((1.0, 0.0, 1.0), (0.0,) * 3))
-    with pytest.raises(ModelError, match="it calibrates 2 tags of 3"):
+def test_recalibration_with_a_slope_of_0_raises():
+    with pytest.raises(ModelError, match="slope of 0"):
+        GOOD.recalibrated(Calibration((1.0, 0.0, 1.0), (0.0,) * 3))
+    with pytest.raises(ModelError, match="calibration has 2 tags"):
         replace(GOOD, calibration=Calibration((1.0,) * 2, (0.0,) * 2))
 
 
@@ -111,77 +136,87 @@ thresholds = st.floats(allow_nan=False)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1), thresholds), min_size=1, max_size=5, unique_by=lambda each: each[0]))
-def test_any_vocabulary_and_thresholds_come_back(tags):
+def test_any_vocabulary_and_thresholds_round_trip(tags):
     try:
         "".join(tag for tag, _ in tags).encode()
     except UnicodeEncodeError:
         return  # half a surrogate pair is no text
     names, levels = zip(*tags, strict=True)
     drawn = replace(GOOD, vocabulary=names, themes=names[:1], thresholds=levels)
-    assert card.loads(card.dumps(drawn)) == drawn
+    assert Card.from_json(drawn.to_json()) == drawn
 
 
 def test_a_card_is_json_that_other_programs_read():
-    assert STATED["vocabulary"] == ["happy", "sad", "film"]
-    assert STATED["thresholds"] == [0.5, "Infinity", "-Infinity"]
-    assert STATED["format"] == 1
-    assert card.dumps(GOOD).endswith("}\n")
-    json.loads(card.dumps(GOOD), parse_constant=pytest.fail)  # NaN and Infinity as bare words are no JSON
+    assert VALUES["vocabulary"] == ["happy", "sad", "film"]
+    assert VALUES["thresholds"] == [0.5, "Infinity", "-Infinity"]
+    assert VALUES["format"] == card.FORMAT == 2
+    assert GOOD.to_json().endswith("}\n")
+    json.loads(GOOD.to_json(), parse_constant=pytest.fail)  # NaN and Infinity as bare words are no JSON
 
 
-def test_what_has_a_default_may_be_left_out():
-    assert card.loads(without("figures")) == replace(GOOD, figures={})
-
-
-# ---------------------------------------------------------------- refused
+# ---------------------------------------------------------------- invalid values
 
 
 @pytest.mark.parametrize("name", ["name", "vocabulary", "thresholds", "mel", "lengths", "licence", "net"])
-def test_a_missing_field_is_refused(name):
-    assert refusal(without(name)) == f"x/card.json is not a model card: {name}: Field required"
+def test_a_missing_field_raises(name):
+    assert error_of(without(name)) == f"x/card.json is invalid: {name}: Field required"
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "token"),
     [
         ({"colour": "red"}, "colour: Unexpected"),
-        ({"mel": STATED["mel"] | {"hop": 512}}, "mel.hop: Unexpected"),
-        ({"lengths": STATED["lengths"] | {"frames": 5}}, "lengths.AnyLength.frames: Unexpected"),
-        ({"lengths": STATED["lengths"] | {"kind": "most"}}, "lengths.AnyLength.kind: Input should be 'any'"),
+        ({"mel": VALUES["mel"] | {"hop": 512}}, "mel.hop: Unexpected"),
+        ({"lengths": VALUES["lengths"] | {"frames": 5}}, "lengths.AnyLength.frames: Unexpected"),
+        ({"lengths": VALUES["lengths"] | {"kind": "most"}}, "lengths.AnyLength.kind: Input should be 'any'"),
         ({"name": 7}, "name: Input should be a valid string"),
         ({"vocabulary": "happy"}, "vocabulary: Input should be a valid "),
-        ({"mel": STATED["mel"] | {"sample_rate": "fast"}}, "mel.sample_rate: Input should be a valid integer"),
-        ({"mel": STATED["mel"] | {"kind": "mfcc"}}, "mel.kind: Input should be 'perceptual' or 'plain'"),
+        ({"mel": VALUES["mel"] | {"sample_rate": "fast"}}, "mel.sample_rate: Input should be a valid integer"),
+        ({"mel": VALUES["mel"] | {"kind": "mfcc"}}, "mel.kind: Input should be 'perceptual' or 'plain'"),
         ({"net": {"layers": [1, 2]}}, "net.layers"),
         ({"thresholds": [0.5, "high", 0.5]}, "thresholds.1: Input should be a valid number"),
         ({"thresholds": None}, "thresholds: Input should be a valid "),
         ({"calibration": {"slopes": [1, 1, -1], "offsets": [0, 0, 0]}}, "no slope below 0"),
         ({"calibration": {"slopes": [1, 1, "NaN"], "offsets": [0, 0, 0]}}, "all finite"),
-        ({"mel": STATED["mel"] | {"sample_rate": 10}}, "sample_rate < 1000"),
-        ({"mel": STATED["mel"] | {"n_fft": 10**18}}, "beyond"),
-        ({"mel": STATED["mel"] | {"n_mels": 10**18}}, "beyond"),
-        ({"mel": STATED["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
-        ({"mel": STATED["mel"] | {"hop_length": 0}}, "hop_length"),
-        ({"lengths": STATED["lengths"] | {"stride": 0}}, "at least 1"),
-        ({"lengths": STATED["lengths"] | {"least": 10**18}}, "beyond 1048576 frames"),
+        ({"mel": VALUES["mel"] | {"sample_rate": 10}}, "sample_rate < 1000"),
+        ({"mel": VALUES["mel"] | {"n_fft": 10**18}}, "beyond"),
+        ({"mel": VALUES["mel"] | {"n_mels": 10**18}}, "beyond"),
+        ({"mel": VALUES["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
+        ({"mel": VALUES["mel"] | {"hop_length": 0}}, "hop_length"),
+        ({"lengths": VALUES["lengths"] | {"stride": 0}}, "at least 1"),
+        ({"lengths": VALUES["lengths"] | {"least": 10**18}}, "beyond 1048576 frames"),
         ({"lengths": {"kind": "fixed", "frames": 10**18, "step": 1}}, "at most 1048576"),
     ],
 )
-def test_unknown_fields_and_wrong_values_are_refused_by_name(values, said):
-    message = refusal(changed(**values))
-    assert message.startswith("x/card.json is not a model card: ")
-    assert said in message
+def test_unknown_fields_and_wrong_values_are_named(values, token):
+    message = error_of(changed(**values))
+    assert message.startswith("x/card.json is invalid: ")
+    assert token in message
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "token"),
     [
-        ({"format": 2}, "it has format 2, this version of moodfield reads 1"),
+        ({"format": 3}, "format 3"),
         ({"vocabulary": ["happy", "happy", "film"]}, "names a tag twice"),
         ({"vocabulary": [], "thresholds": [], "themes": []}, "its vocabulary is empty"),
-        ({"themes": ["film", "game", "epic"]}, "its themes epic, game are not in its vocabulary"),
+        ({"themes": ["film", "game", "epic"]}, "themes epic, game"),
         ({"thresholds": [0.5]}, "it has 1 thresholds for 3 tags"),
-        ({"calibration": {"slopes": [1, 1], "offsets": [0, 0]}}, "it calibrates 2 tags of 3"),
+        ({"calibration": {"slopes": [1, 1], "offsets": [0, 0]}}, "calibration has 2 tags"),
+        ({"reference_logits": [0.0]}, "1 reference_logits"),
+        ({"reference_logits": [0.0, "NaN", 0.0]}, "3 reference_logits"),
+        ({"outputs": {"logits": 4}}, "3 logits"),
+        ({"outputs": {"embedding": 0}}, "1 …"),
+        ({"outputs": {"features": 8}}, "outputs features"),
+        ({"heads": [HEAD]}, "'genres' has 2 tags"),
+        ({"heads": [HEAD], "outputs": {"genres": 3}}, "output 3 channels"),
+        ({"heads": [HEAD, HEAD], "outputs": {"genres": 2}}, "same name"),
+        ({"heads": [HEAD | {"name": "logits"}]}, "same name"),
+        ({"heads": [HEAD | {"thresholds": [0.5]}], "outputs": {"genres": 2}}, "head 'genres': it has 1 thresholds"),
+        ({"statistics": {"tracks": 0, "mean": [0] * 3, "std": [1] * 3}}, "statistics"),
+        ({"statistics": {"tracks": 9, "mean": [0] * 3, "std": [1] * 2}}, "statistics"),
+        ({"statistics": {"tracks": 9, "mean": [0] * 3, "std": [1, 1, -1]}}, "statistics"),
+        ({"statistics": {"tracks": 9, "mean": [0, 0, "NaN"], "std": [1] * 3}}, "statistics"),
         ({"priors": [0.1]}, "it has 1 priors for 3 tags"),
         ({"priors": [0.1, 1.1, 0.2]}, "a prior is not in 0 … 1"),
         ({"priors": [0.1, "NaN", 0.2]}, "a prior is not in 0 … 1"),
@@ -190,19 +225,18 @@ def test_unknown_fields_and_wrong_values_are_refused_by_name(values, said):
         ({"thresholds": [0.5, math.nan, 0.5]}, "a threshold is not a number"),
     ],
 )
-def test_a_card_that_contradicts_itself_is_refused(values, said):
-    message = refusal(changed(**values))
-    assert message.startswith("the card of 'tiny' cannot be used: ")
-    assert said in message
-    assert message.endswith("export the model again")
+def test_a_contradictory_card_raises(values, token):
+    message = error_of(changed(**values))
+    assert "'tiny'" in message
+    assert token in message
 
 
-def test_all_contradictions_are_told_at_once():
-    message = refusal(changed(format=9, thresholds=[0.5], themes=["epic"]))
+def test_all_contradictions_are_listed():
+    message = error_of(changed(format=9, thresholds=[0.5], themes=["epic"]))
     assert all(part in message for part in ("format 9", "1 thresholds", "themes epic"))
 
 
-def test_a_card_made_in_python_is_checked_too():
+def test_a_card_made_in_python_is_validated():
     with pytest.raises(ModelError, match="2 thresholds for 3 tags"):
         replace(GOOD, thresholds=(0.5, 0.5))
 
@@ -226,10 +260,10 @@ def test_a_card_made_in_python_is_checked_too():
     ],
     ids=range(13),
 )
-def test_garbage_is_refused_fast_and_in_few_words(text):
+def test_garbage_raises_quickly_with_a_short_message(text):
     tracemalloc.start()
     began = time.perf_counter()
-    message = refusal(text)
+    message = error_of(text)
     took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(message) < 2_500
@@ -239,19 +273,19 @@ def test_garbage_is_refused_fast_and_in_few_words(text):
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_a_card_with_anything_in_it_is_read_or_refused_but_never_crashes(data):
+def test_any_value_is_read_or_raises_model_error(data):
     junk = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
     )
-    place = data.draw(st.sampled_from([STATED, STATED["mel"], STATED["lengths"]]))
+    place = data.draw(st.sampled_from([VALUES, VALUES["mel"], VALUES["lengths"]]))
     key, value = data.draw(st.sampled_from(sorted(place))), data.draw(junk)
     inner = {key: value}
-    stated = STATED | (inner if place is STATED else {"mel" if place is STATED["mel"] else "lengths": place | inner})
+    stated = VALUES | (inner if place is VALUES else {"mel" if place is VALUES["mel"] else "lengths": place | inner})
     try:
-        read = card.loads(json.dumps(stated))
+        read = Card.from_json(json.dumps(stated))
     except ModelError:
         return
-    assert card.loads(card.dumps(read)) == read
+    assert Card.from_json(read.to_json()) == read
 
 
 # ---------------------------------------------------------------- folders
@@ -259,72 +293,79 @@ def test_a_card_with_anything_in_it_is_read_or_refused_but_never_crashes(data):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one file and a card that vouches for it."""
+    """A folder with one file, and a card with its checksum."""
     (tmp_path / card.WEIGHTS).write_bytes(b"weights")
-    card.write(replace(GOOD, sha256={card.WEIGHTS: hashlib.sha256(b"weights").hexdigest()}), tmp_path)
+    replace(GOOD, sha256={card.WEIGHTS: hashlib.sha256(b"weights").hexdigest()}).write(tmp_path)
     return tmp_path
 
 
-def vouch(folder: Path, name: str) -> None:
-    card.write(replace(GOOD, sha256={name: hashlib.sha256(b"weights").hexdigest()}), folder)
+def write_checksum_of(folder: Path, name: str) -> None:
+    replace(GOOD, sha256={name: hashlib.sha256(b"weights").hexdigest()}).write(folder)
 
 
-def test_a_folder_whose_files_are_right_is_read(folder):
-    assert replace(card.read(folder), sha256={}) == GOOD
-    assert card.read(str(folder)) == card.read(folder)
+def test_a_folder_is_read(folder):
+    assert replace(Card.read(folder), sha256={}) == GOOD
+    assert Card.read(str(folder)) == Card.read(folder)
 
 
-def test_a_changed_file_is_refused(folder):
+def test_a_changed_file_raises(folder):
     (folder / card.WEIGHTS).write_bytes(b"weightz")
-    with pytest.raises(ModelError, match=r"model.safetensors is damaged: its SHA-256 is [0-9a-f]{64}, its card says"):
-        card.read(folder)
+    with pytest.raises(ModelError, match=r"model.safetensors is damaged"):
+        Card.read(folder)
 
 
-def test_a_missing_file_is_refused(folder):
+def test_a_missing_file_raises(folder):
     (folder / card.WEIGHTS).unlink()
-    with pytest.raises(ModelError, match=r"model.safetensors cannot be read .*No such file"):
-        card.read(folder)
+    with pytest.raises(ModelError, match=r"model.safetensors.*No such file"):
+        Card.read(folder)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "."])
-def test_a_file_outside_the_folder_is_refused_unread(folder, name):
+def test_a_file_outside_the_folder_is_not_read(folder, name):
     (folder.parent / "x").write_bytes(b"weights")
-    vouch(folder, name)
-    with pytest.raises(ModelError, match="outside its folder; export the model again"):
-        card.read(folder)
+    write_checksum_of(folder, name)
+    with pytest.raises(ModelError, match="outside"):
+        Card.read(folder)
 
 
 @pytest.mark.parametrize("name", ["..", "", "a\0b", "x" * 300])
-def test_a_name_that_no_file_has_is_refused(folder, name):
-    vouch(folder, name)
-    with pytest.raises(ModelError, match=r"cannot be read|outside its folder"):
-        card.read(folder)
+def test_an_impossible_file_name_raises(folder, name):
+    write_checksum_of(folder, name)
+    with pytest.raises(ModelError, match=r"cannot be read|outside"):
+        Card.read(folder)
 
 
-def test_a_folder_without_a_card_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"is no model folder: its card.json cannot be read \(No such file"):
-        card.read(tmp_path)
+def test_a_folder_without_a_card_raises(tmp_path):
+    with pytest.raises(ModelError, match="No such file"):
+        Card.read(tmp_path)
 
 
-def test_a_card_that_is_a_folder_is_refused(tmp_path):
+def test_a_card_that_is_a_folder_raises(tmp_path):
     (tmp_path / card.CARD).mkdir()
-    with pytest.raises(ModelError, match=r"card.json cannot be read \(Is a directory"):
-        card.read(tmp_path)
+    with pytest.raises(ModelError, match="Is a directory"):
+        Card.read(tmp_path)
 
 
-def test_an_endless_card_is_refused(tmp_path):
+def test_a_long_card_raises(tmp_path):
     (tmp_path / card.CARD).write_bytes(b" " * 2**20 + b"{}")
-    with pytest.raises(ModelError, match=r"card.json is longer than 1048576 bytes"):
-        card.read(tmp_path)
+    with pytest.raises(ModelError, match="longer than"):
+        Card.read(tmp_path)
 
 
-def test_a_refused_card_is_named(tmp_path):
+def test_an_invalid_card_is_named(tmp_path):
     (tmp_path / card.CARD).write_text("{}")
-    with pytest.raises(ModelError, match=r"card.json is not a model card: name: Field required; summary"):
-        card.read(tmp_path)
+    with pytest.raises(ModelError, match=r"card.json is invalid: name"):
+        Card.read(tmp_path)
 
 
-def test_a_card_is_there_whole_or_not_at_all(folder, monkeypatch):
+def test_a_folder_of_format_1_raises_one_clear_error(tmp_path):
+    (tmp_path / card.CARD).write_text(json.dumps(VALUES | {"format": 1, "proof": [], "figures": {}}))
+    with pytest.raises(ModelError, match="format 1, expected format 2") as caught:
+        Card.read(tmp_path)
+    assert "figures" not in str(caught.value)
+
+
+def test_a_card_is_written_atomically(folder, monkeypatch):
     before = (folder / card.CARD).read_bytes()
 
     def fail(_: int) -> None:
@@ -332,15 +373,15 @@ def test_a_card_is_there_whole_or_not_at_all(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="the disk is full"):
-        card.write(replace(GOOD, name="other"), folder)
+        replace(GOOD, name="other").write(folder)
     assert (folder / card.CARD).read_bytes() == before
     monkeypatch.undo()
-    card.write(replace(GOOD, name="other"), folder)
-    assert card.read(folder).name == "other"
+    replace(GOOD, name="other").write(folder)
+    assert Card.read(folder).name == "other"
     assert sorted(path.name for path in folder.iterdir()) == [card.CARD, card.WEIGHTS]
 
 
-def test_a_card_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises((UnicodeEncodeError, ValueError)):
-        card.write(replace(GOOD, summary="\ud800"), tmp_path)
+        replace(GOOD, summary="\ud800").write(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -354,12 +354,12 @@ def test_the_largest_mels_that_are_accepted_fit_the_memory(n_fft, n_mels, hop_le
     ids=str,
 )  # fmt: skip
 def test_a_card_that_asks_for_gigabytes_is_refused_when_it_is_read(numbers):
-    values = json.loads(card.dumps(GOOD))
+    values = json.loads(GOOD.to_json())
     for name, own in numbers.items():
         values[name] = {**values[name], **own} if name == "mel" else own
 
     def read() -> None:
         with pytest.raises(ModelError):
-            card.loads(json.dumps(values))
+            card.Card.from_json(json.dumps(values))
 
     weighed(read)

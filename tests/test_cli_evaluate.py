@@ -109,7 +109,7 @@ def test_a_table_of_numbers_with_intervals(small):
     answer = moodfield_(*words, "--tags", small / "tags.txt")
     assert (answer.code, answer.said) == (0, "")
     rows = [line.split() for line in answer.out.splitlines()]
-    score = mediaeval.score(np.load(small / "test.npy"), submissions.read(small / "test-good"), resamples=50)
+    score = mediaeval.evaluate(np.load(small / "test.npy"), submissions.read(small / "test-good"), n_resamples=50)
     macro, micro, low = (
         score.report.macro["F-score"],
         score.report.micro["F-score"],
@@ -150,7 +150,7 @@ def test_thresholds_are_chosen_on_validation_and_said_to_flatter_when_they_are_n
     truth, predictions = np.load(small / "test.npy"), np.load(small / "test-good.npy")
     for criterion in ("f", "official"):
         honest, _ = answered(*shared, "--thresholds", criterion, *tune)
-        limits = metrics.thresholds(
+        limits = metrics.best_thresholds(
             np.load(small / "validation.npy"), np.load(small / "validation-good.npy"), criterion=criterion
         )
         wanted = metrics.evaluate(truth, predictions, decisions=metrics.decide(predictions, limits))
@@ -235,7 +235,7 @@ def test_submissions_side_by_side(small):
     systems = [
         bootstrap.System(np.load(small / "test.npy"), np.load(small / f"test-{name}.npy")) for name in ("good", "bad")
     ]
-    both = bootstrap.bootstrap(systems, resamples=100, generator=np.random.default_rng(0))
+    both = bootstrap.bootstrap(systems, n_resamples=100, generator=np.random.default_rng(0))
     wanted = bootstrap.compare(*both)["PR-AUC-macro"]
     assert found["PR-AUC-macro"] == {
         "one": systems[0].report.macro["PR-AUC"], "other": systems[1].report.macro["PR-AUC"], **wanted._asdict()
@@ -325,12 +325,12 @@ def test_an_ensemble_chosen_on_validation(small):
     answer = moodfield_(*words, *validation, "--greedy", "--of", "ranks", "--to", small / "both")
     assert answer.code == 0, answer.said
     judged = [np.load(small / f"validation-{name}.npy") for name in ("good", "bad")]
-    chosen = ensemble.greedy(np.load(small / "validation.npy"), judged, of="ranks")
+    chosen = ensemble.greedy_selection(np.load(small / "validation.npy"), judged, average="ranks")
     members = [np.load(small / f"test-{name}.npy") for name in ("good", "bad")]
     found = submissions.read(small / "both")
-    np.testing.assert_array_equal(found.predictions, ensemble.mean(members, weights=chosen.weights, of="ranks"))
-    there = ensemble.mean(judged, weights=chosen.weights, of="ranks")
-    limits = metrics.thresholds(np.load(small / "validation.npy"), there)
+    np.testing.assert_array_equal(found.predictions, ensemble.mean(members, weights=chosen.weights, average="ranks"))
+    there = ensemble.mean(judged, weights=chosen.weights, average="ranks")
+    limits = metrics.best_thresholds(np.load(small / "validation.npy"), there)
     np.testing.assert_array_equal(found.decisions, metrics.decide(found.predictions, limits))
     assert answer.out.splitlines()[0] == f"{chosen.weights[0]:.3f}  {small / 'test-good'}"
     assert f"validation PR-AUC-macro {chosen.score:.4f}" in answer.out
@@ -568,5 +568,5 @@ def test_a_model_is_scored_on_an_index_and_its_music(heard, cp_model):
     truth, _ = mediaeval.read_truth(heard / "index.tsv", vocabulary=models.VOCABULARY)
     wanted = metrics.evaluate(truth, made.predictions, decisions=made.decisions, tags=models.VOCABULARY)
     assert found["PR-AUC-macro"] == wanted.macro["PR-AUC"]
-    assert found["undefined"] == list(wanted.undefined) == ["slow"]
+    assert found["undefined"] == list(wanted.without_positives) == ["slow"]
     assert len((heard / "kept.jsonl").read_text().splitlines()) == 5

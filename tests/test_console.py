@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import models
 from models import Exported
-from moodfield import audio, card, tagger, text
+from moodfield import audio, tagger, text
 from moodfield.audio import Waveform
 from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
@@ -346,7 +346,7 @@ def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
     with pytest.raises(Exception, match="scores of another model"):
-        mediaeval.predict_index([], lambda _: [], said=("a",), vocabulary=("a",), kept=tmp_path / "notes", model="m")
+        mediaeval.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
 
@@ -644,7 +644,7 @@ def test_every_page_can_be_shown_in_any_encoding(encoding, line):
 def test_documents_lose_nothing_in_any_encoding(encoding, cp_model, tmp_path):
     folder = models.varied(cp_model, tmp_path / "model", summary="哀愁\x9b31m")
     code, out, _ = encoded(encoding, "models", "show", folder, "--json")
-    assert (code, card.loads(out).summary) == (0, "哀愁\x9b31m")
+    assert (code, json.loads(out)["card"]["summary"]) == (0, "哀愁\x9b31m")
     code, out, _ = encoded(encoding, "recipes", "show", "fa_resnet", "--json")
     assert json.loads(out) == json.loads(moodfield_("recipes", "show", "fa_resnet", "--json").out)
 

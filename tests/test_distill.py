@@ -254,14 +254,15 @@ def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_path, pupil):
     first = pupil("first", speeds=(0.9,))
-    assert first.figures["held-out tracks"] == 2
-    assert first.origin["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
-    assert first.origin["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
-    assert first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
+    of_first = card.Provenance.read(tmp_path / "first" / "best")
+    assert of_first.metrics["held-out tracks"] == 2
+    assert of_first.training_data["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
+    assert of_first.training_data["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
+    assert of_first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
     digest = hashlib.sha256((tmp_path / "manifest.tsv").read_bytes()).hexdigest()
-    assert first.origin["music"] == f"a manifest, SHA-256 {digest}"
-    assert (first.origin["speeds"], first.origin["seed"]) == ("0.9, 1", "42")
-    assert (first.name, first.limits) == ("mine", ())
+    assert of_first.origin["music"] == f"a manifest, SHA-256 {digest}"
+    assert (of_first.origin["speeds"], of_first.origin["seed"]) == ("0.9, 1", "42")
+    assert (first.name, of_first.limits) == ("mine", ())
     assert "not stated" in first.licence
     assert not (tmp_path / "first" / "draft").exists()
     weights = load_file(tmp_path / "first" / "best" / card.WEIGHTS)
@@ -269,14 +270,15 @@ def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_p
     assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
     last = load_file(tmp_path / "first" / "best.safetensors")
     assert any(not torch.equal(weights[name], last[name]) for name in last)
-    assert {each.music for each in first.examples} == {"0 (tunes)", "1 (tunes)"}
-    assert ", 1 run;" in first.origin["cost"]
+    assert {each.track for each in of_first.examples} == {"0 (tunes)", "1 (tunes)"}
+    assert ", 1 run;" in of_first.origin["cost"]
     whole = pupil("whole", measured=tmp_path / "first", speeds=(0.9,), appendix="how it was chosen")
-    assert (whole.figures, whole.examples) == (first.figures, first.examples)
-    assert ", 2 runs;" in whole.origin["cost"]
+    of_whole = card.Provenance.read(tmp_path / "whole" / "best")
+    assert (of_whole.metrics, of_whole.examples) == (of_first.metrics, of_first.examples)
+    assert ", 2 runs;" in of_whole.origin["cost"]
     assert (tmp_path / "whole" / "best" / card.README).read_text().endswith("how it was chosen\n")
-    assert whole.origin["learned from"].startswith("5 tracks")
-    assert whole.origin["held out"].endswith("whose figures these are")
+    assert of_whole.training_data["learned from"].startswith("5 tracks")
+    assert of_whole.training_data["held out"].endswith("whose figures these are")
     assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
     with pytest.raises(RunError, match="another recipe"):
         pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
@@ -299,14 +301,15 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     told = model_card.TeacherCalibration(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
     terms = model_card.CardText("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
     found = pupil("told", judged=told, terms=terms)
-    assert (found.calibration, found.priors, found.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
-    assert (found.name, found.summary, found.licence, found.limits) == (
+    provenance = card.Provenance.read(tmp_path / "told" / "best")
+    assert (found.calibration, found.priors, provenance.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
+    assert (found.name, found.summary, found.licence, provenance.limits) == (
         terms.name, terms.summary, terms.licence, terms.limits,
     )  # fmt: skip
-    assert found.origin["made by"] == "hand"
-    assert found.origin.keys() == model_card.KNOWN | {"made by"}
-    assert found.figures["Brier score"] == 0.03
-    assert found == card.read(tmp_path / "told" / "best")
+    assert provenance.origin["made by"] == "hand"
+    assert provenance.origin.keys() | provenance.training_data.keys() == model_card.KNOWN | {"made by"}
+    assert provenance.metrics["Brier score"] == 0.03
+    assert found == card.Card.read(tmp_path / "told" / "best")
     [member] = tagger.load(tmp_path / "told" / "best", threads=1).members
     song = tmp_path / "tunes" / "0.wav"
     raw, said = (
@@ -314,7 +317,7 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     )
     np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
     tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]
-    shares = [found.figures[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
+    shares = [provenance.metrics[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
     decided = np.array([each.scores > each.thresholds for each in tunes])
     np.testing.assert_allclose(shares, [(~decided.any(axis=1)).mean(), decided.mean(axis=0).max()])
     before = (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns
@@ -366,7 +369,7 @@ def test_only_one_of_two_things_is_refused_at_once(tmp_path):
 def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
     checkpoint = data / "vggish" / "best_model.pth"
     model = teacher_.model_of(checkpoint, tmp_path)
-    described = card.read(model)
+    described = card.Card.read(model)
     assert described.vocabulary == tags.MOODS_AND_THEMES
     stamp = (model / card.CARD).stat().st_mtime_ns
     assert teacher_.model_of(checkpoint, tmp_path) == model

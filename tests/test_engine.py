@@ -53,7 +53,7 @@ def lengths(least: int = 17, longest: int = 16_000) -> list[int]:
 @pytest.mark.parametrize("name", list(nets.NETS))
 def test_every_network_says_in_onnx_what_it_says_in_torch(name, tmp_path):
     model = models.exported(tmp_path, name)
-    files = [tmp_path / file for file in card.networks(model.card)]
+    files = [tmp_path / file for file in model.card.network_files]
     onnx_engine, torch_engine = OnnxEngine(*files, threads=1), TorchEngine(model.net)
     taken = model.net.lengths
     said = []

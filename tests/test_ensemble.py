@@ -41,7 +41,7 @@ def test_a_mean_never_leaves_the_range_of_its_members(of):
     member = np.array([[0.0, 0.1], [0.3, 0.7], [1.0, 1.0]])
     for count in (2, 9, 11, 18, 49):  # of which some sum to more than 1 after rounding
         for weights in (None, np.random.default_rng(count).random(count).tolist()):
-            found = ensemble.mean([member] * count, weights=weights, of=of)
+            found = ensemble.mean([member] * count, weights=weights, average=of)
             np.testing.assert_array_equal(found.clip(0, 1), found)
             if of == "scores":
                 np.testing.assert_array_equal(found, member)
@@ -50,21 +50,21 @@ def test_a_mean_never_leaves_the_range_of_its_members(of):
 def test_logits_are_averaged_before_the_sigmoid():
     _, members = systems()
     wanted = special.expit(np.average(special.logit(members), axis=0, weights=(3.0, 0.0, 1.0)))
-    np.testing.assert_allclose(ensemble.mean(members, weights=(3.0, 0.0, 1.0), of="logits"), wanted, rtol=1e-12)
+    np.testing.assert_allclose(ensemble.mean(members, weights=(3.0, 0.0, 1.0), average="logits"), wanted, rtol=1e-12)
 
 
 def test_ranks_are_those_of_scipy_within_each_tag():
     _, members = systems()
     members = [np.round(each, 1) for each in members]  # with ties
     wanted = np.mean([(stats.rankdata(each, axis=0) - 1) / 59 for each in members], axis=0)
-    np.testing.assert_allclose(ensemble.mean(members, of="ranks"), wanted, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(ensemble.mean(members, average="ranks"), wanted, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("of", KINDS)
 def test_an_ensemble_of_one_ranks_as_its_member_does(of):
     _, (member, *_) = systems()
     np.testing.assert_array_equal(
-        stats.rankdata(ensemble.mean([member], of=of), axis=0), stats.rankdata(member, axis=0)
+        stats.rankdata(ensemble.mean([member], average=of), axis=0), stats.rankdata(member, axis=0)
     )
 
 
@@ -74,13 +74,13 @@ def test_an_ensemble_of_one_ranks_as_its_member_does(of):
     st.sampled_from(KINDS),
 )
 def test_a_mean_lies_between_its_members_whatever_they_are(members, weights, of):
-    found = ensemble.mean(list(members), weights=weights, of=of)
+    found = ensemble.mean(list(members), weights=weights, average=of)
     assert found.dtype == np.float64
     assert np.isfinite(found).all()
     if of != "ranks":
         assert (found >= members.min(axis=0) - 2e-9).all()
         assert (found <= members.max(axis=0) + 2e-9).all()
-    np.testing.assert_allclose(ensemble.mean(list(members[::-1]), weights=weights[::-1], of=of), found, atol=1e-12)
+    np.testing.assert_allclose(ensemble.mean(list(members[::-1]), weights=weights[::-1], average=of), found, atol=1e-12)
 
 
 def test_boolean_and_single_precision_members_are_taken():
@@ -105,9 +105,9 @@ def by_hand(truth, members, rounds):
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_selection_is_that_of_the_paper(seed):
     truth, members = systems(4, seed=seed)
-    found = ensemble.greedy(truth, members, rounds=12)
+    found = ensemble.greedy_selection(truth, members, n_rounds=12)
     kept, best = by_hand(truth, members, 12)
-    assert list(found.drawn) == kept
+    assert list(found.selected) == kept
     assert found.score == pytest.approx(best, abs=1e-12)
     assert found.weights == pytest.approx([kept.count(n) / len(kept) for n in range(4)])
     assert macro(truth, ensemble.mean(members, weights=found.weights)) == pytest.approx(found.score, abs=1e-12)
@@ -116,16 +116,18 @@ def test_greedy_selection_is_that_of_the_paper(seed):
 @pytest.mark.parametrize("of", KINDS)
 def test_selection_is_never_worse_than_the_best_member_on_the_data_it_was_made_on(of):
     truth, members = systems(3, seed=5)
-    found = ensemble.greedy(truth, members, rounds=8, of=of)
+    found = ensemble.greedy_selection(truth, members, n_rounds=8, average=of)
     assert found.score >= max(macro(truth, each) for each in members)
-    assert found == ensemble.greedy(truth, members, rounds=8, of=of)
+    assert found == ensemble.greedy_selection(truth, members, n_rounds=8, average=of)
 
 
 def test_a_member_that_knows_nothing_is_not_drawn_and_of_equals_the_first_is():
     truth, (good, *_) = systems(1)
     noise = np.random.default_rng(1).random(good.shape)
-    assert ensemble.greedy(truth, [noise, good, good], rounds=1).weights == (0, 1, 0)
-    assert ensemble.greedy(truth, [truth * 1.0, noise], rounds=5).drawn == (0,)  # perfect at once: nothing is better
+    assert ensemble.greedy_selection(truth, [noise, good, good], n_rounds=1).weights == (0, 1, 0)
+    assert ensemble.greedy_selection(truth, [truth * 1.0, noise], n_rounds=5).selected == (
+        0,
+    )  # perfect at once: nothing is better
 
 
 @pytest.mark.golden
@@ -150,23 +152,23 @@ def test_what_cannot_be_averaged_is_refused():
     with pytest.raises(ScoresError, match=r"scores of system 2.*not finite"):
         ensemble.mean([member, member * np.nan])
     with pytest.raises(ScoresError, match="6 scores are outside 0 … 1 and have no logit"):
-        ensemble.mean([member + 1], of="logits")
+        ensemble.mean([member + 1], average="logits")
     for weights in ((1.0,), (2.0, -1.0), (0.0, 0.0), (1.0, np.nan)):
         with pytest.raises(ConfigError, match="for 2 systems"):
             ensemble.mean([member, member], weights=weights)
     with pytest.raises(ConfigError, match="rounds=0"):
-        ensemble.greedy(member > 0, [member], rounds=0)
+        ensemble.greedy_selection(member > 0, [member], n_rounds=0)
     with pytest.raises(ScoresError, match="no positives for any tag"):
-        ensemble.greedy(member > 1, [member])
+        ensemble.greedy_selection(member > 1, [member])
 
 
 def test_tags_without_positives_do_not_count():
     truth, members = systems(2)
-    found = ensemble.greedy(truth & [True, False, True], members, rounds=6)
-    assert found == ensemble.greedy(truth[:, [0, 2]], [each[:, [0, 2]] for each in members], rounds=6)
+    found = ensemble.greedy_selection(truth & [True, False, True], members, n_rounds=6)
+    assert found == ensemble.greedy_selection(truth[:, [0, 2]], [each[:, [0, 2]] for each in members], n_rounds=6)
 
 
 def test_an_unknown_kind_of_mean_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
     with pytest.raises(ConfigError, match="of='mode' is unknown; average scores, logits, ranks"):
-        ensemble.mean([np.zeros((2, 1))], of="mode")
+        ensemble.mean([np.zeros((2, 1))], average="mode")

@@ -37,46 +37,48 @@ def rows(*numbers):
 
 def test_a_score_has_the_numbers_of_metrics_and_intervals_if_asked():
     truth, predictions = problem()
-    found = mediaeval.score(truth, submission(), vocabulary=TAGS)
+    found = mediaeval.evaluate(truth, submission(), vocabulary=TAGS)
     wanted = metrics.evaluate(truth, predictions, decisions=submission().decisions, tags=TAGS)
     assert found.report.to_dict() == wanted.to_dict()
-    assert (found.intervals, found.tag_intervals, found.rest, found.tracks) == ({}, {}, None, 300)
-    sure = mediaeval.score(truth, submission(), vocabulary=TAGS, resamples=100)
+    assert (found.intervals, found.tag_intervals, found.without_excluded, found.n_tracks) == ({}, {}, None, 300)
+    sure = mediaeval.evaluate(truth, submission(), vocabulary=TAGS, n_resamples=100)
     assert sure.report.to_dict() == wanted.to_dict()
     assert list(sure.intervals) == list(wanted.to_dict())
     for name, (low, high) in sure.intervals.items():
         assert low < wanted.to_dict()[name] < high
     assert [len(each) for each in sure.tag_intervals.values()] == [3] * 5
-    assert sure.intervals == mediaeval.score(truth, submission(), resamples=100).intervals
-    assert sure.intervals != mediaeval.score(truth, submission(), resamples=100, seed=1).intervals
+    assert sure.intervals == mediaeval.evaluate(truth, submission(), n_resamples=100).intervals
+    assert sure.intervals != mediaeval.evaluate(truth, submission(), n_resamples=100, seed=1).intervals
 
 
 def test_left_out_tracks_are_left_out_beside_the_official_numbers():
     truth, predictions = problem()
-    found = mediaeval.score(truth, submission(), vocabulary=TAGS, leave_out=rows(5, 0, 5))
+    found = mediaeval.evaluate(truth, submission(), vocabulary=TAGS, exclude=rows(5, 0, 5))
     kept = np.r_[1:5, 6:300]
     wanted = metrics.evaluate(truth[kept], predictions[kept], decisions=submission().decisions[kept])
-    assert found.report.to_dict() == mediaeval.score(truth, submission()).report.to_dict()
-    assert found.rest.report.to_dict() == wanted.to_dict()
-    assert (found.tracks, found.rest.tracks) == (300, 298)
-    assert found.rest.report.tags == TAGS
-    assert mediaeval.score(truth, submission(), leave_out=rows()).rest is None
+    assert found.report.to_dict() == mediaeval.evaluate(truth, submission()).report.to_dict()
+    assert found.without_excluded.report.to_dict() == wanted.to_dict()
+    assert (found.n_tracks, found.without_excluded.n_tracks) == (300, 298)
+    assert found.without_excluded.report.tags == TAGS
+    assert mediaeval.evaluate(truth, submission(), exclude=rows()).without_excluded is None
 
 
 @pytest.mark.parametrize("criterion", ["f", "official"])
 def test_thresholds_that_were_tuned_on_the_truth_are_noticed(criterion):
     truth, predictions = problem()
-    elsewhere = metrics.thresholds(*problem(seed=1), criterion=criterion)
-    here = metrics.thresholds(truth, predictions, criterion=criterion)
-    honest = mediaeval.score(truth, submissions.make(predictions, elsewhere, TAGS), vocabulary=TAGS)
-    tuned = mediaeval.score(truth, submissions.make(predictions, here, TAGS), vocabulary=TAGS)
-    assert (honest.tuned, honest.flattered) == ((), False)
-    assert (tuned.tuned, tuned.flattered) == (TAGS, True)
-    mixed = mediaeval.score(truth, submissions.make(predictions, np.r_[here[:1], elsewhere[1:]], TAGS), vocabulary=TAGS)
-    assert (mixed.tuned, mixed.flattered) == (("happy",), False)
-    assert mediaeval.score(truth, Submission(predictions)).flattered is False
+    elsewhere = metrics.best_thresholds(*problem(seed=1), criterion=criterion)
+    here = metrics.best_thresholds(truth, predictions, criterion=criterion)
+    honest = mediaeval.evaluate(truth, submissions.make(predictions, elsewhere, TAGS), vocabulary=TAGS)
+    tuned = mediaeval.evaluate(truth, submissions.make(predictions, here, TAGS), vocabulary=TAGS)
+    assert (honest.tuned_tags, honest.is_tuned_on_truth) == ((), False)
+    assert (tuned.tuned_tags, tuned.is_tuned_on_truth) == (TAGS, True)
+    mixed = mediaeval.evaluate(
+        truth, submissions.make(predictions, np.r_[here[:1], elsewhere[1:]], TAGS), vocabulary=TAGS
+    )
+    assert (mixed.tuned_tags, mixed.is_tuned_on_truth) == (("happy",), False)
+    assert mediaeval.evaluate(truth, Submission(predictions)).is_tuned_on_truth is False
     with pytest.warns(MoodfieldWarning, match="the same for all tracks"):  # which no threshold can tell apart
-        assert mediaeval.score(truth, Submission(0 * predictions, truth < 0)).tuned == ()
+        assert mediaeval.evaluate(truth, Submission(0 * predictions, truth < 0)).tuned_tags == ()
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
@@ -89,35 +91,35 @@ def test_tags_that_no_threshold_can_be_tuned_on_accuse_nobody(everywhere):
     predictions[:, :7] = 0.1 * drawn.random((200, 7)) + 0.9 * everywhere
     fixed = submissions.make(predictions, np.full(10, 0.5), list("abcdefghij"))
     assert fixed.decisions[:, :7].all() == fixed.decisions[:, :7].any() == everywhere
-    found = mediaeval.score(truth, fixed)
-    assert (found.tuned, found.tunable, found.flattered) == ((), 3, False)
-    tuned = submissions.make(predictions, metrics.thresholds(truth, predictions), list("abcdefghij"))
-    found = mediaeval.score(truth, tuned)
-    assert (found.tuned, found.flattered) == (("7", "8", "9"), True)
-    nowhere = mediaeval.score(truth[:, :7], submissions.make(predictions[:, :7], np.full(7, 0.5), list("abcdefg")))
-    assert (nowhere.tunable, nowhere.flattered) == (0, False)
+    found = mediaeval.evaluate(truth, fixed)
+    assert (found.tuned_tags, found.n_tunable_tags, found.is_tuned_on_truth) == ((), 3, False)
+    tuned = submissions.make(predictions, metrics.best_thresholds(truth, predictions), list("abcdefghij"))
+    found = mediaeval.evaluate(truth, tuned)
+    assert (found.tuned_tags, found.is_tuned_on_truth) == (("7", "8", "9"), True)
+    nowhere = mediaeval.evaluate(truth[:, :7], submissions.make(predictions[:, :7], np.full(7, 0.5), list("abcdefg")))
+    assert (nowhere.n_tunable_tags, nowhere.is_tuned_on_truth) == (0, False)
 
 
 def test_boolean_and_constant_predictions_are_scored_with_a_warning():
     truth, _ = problem()
     decisions = submission().decisions
     with pytest.warns(MoodfieldWarning, match="predictions of it are boolean"):
-        found = mediaeval.score(truth, Submission(decisions, decisions, name="it"))
+        found = mediaeval.evaluate(truth, Submission(decisions, decisions, name="it"))
     assert found.report.to_dict() == metrics.evaluate(truth, decisions, decisions=decisions).to_dict()
     constant = problem()[1]
     constant[:, 1] = 0.7
     with pytest.warns(MoodfieldWarning, match=r"are the same for all tracks for sad: ROC-AUC is then 0\.5, PR-AUC"):
-        found = mediaeval.score(truth, Submission(constant), vocabulary=TAGS)
+        found = mediaeval.evaluate(truth, Submission(constant), vocabulary=TAGS)
     assert found.report.per_tag["ROC-AUC"][1] == 0.5
     assert found.report.per_tag["PR-AUC"][1] == pytest.approx(truth[:, 1].mean())
     with pytest.warns(MoodfieldWarning, match="for 0, 1, 2, 3, 4 and 51 more"):
-        mediaeval.score(np.eye(56), Submission(np.zeros((56, 56))))
+        mediaeval.evaluate(np.eye(56), Submission(np.zeros((56, 56))))
 
 
 def test_plain_values_are_for_json():
     truth, _ = problem()
     truth[:, 1] = False
-    found = mediaeval.score(truth, submission(), vocabulary=TAGS, leave_out=rows(0), resamples=20)
+    found = mediaeval.evaluate(truth, submission(), vocabulary=TAGS, exclude=rows(0), n_resamples=20)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert list(plain)[:10] == list(found.report.to_dict())
     assert plain["PR-AUC-macro"] == found.report.macro["PR-AUC"]  # every digit
@@ -135,16 +137,16 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(
         ScoresError, match=r"predictions of the submission came as .*\(300, 3\), to compare with .*\(299, 3\)"
     ):
-        mediaeval.score(truth[:-1], submission())
+        mediaeval.evaluate(truth[:-1], submission())
     other = Submission(submission().predictions, submission().decisions[:, :2], name="x")
     with pytest.raises(ScoresError, match="decisions of x"):
-        mediaeval.score(truth, other)
+        mediaeval.evaluate(truth, other)
     with pytest.raises(ScoresError, match="decisions of x"):
         mediaeval.compare(truth, submission(), other)
     with pytest.raises(DatasetError, match="there are no rows 300, -1 to leave out of 300 tracks"):
-        mediaeval.score(truth, submission(), leave_out=rows(7, 300, -1))
+        mediaeval.evaluate(truth, submission(), exclude=rows(7, 300, -1))
     with pytest.raises(DatasetError, match="all 300 tracks are left out"):
-        mediaeval.score(truth, submission(), leave_out=np.arange(300))
+        mediaeval.evaluate(truth, submission(), exclude=np.arange(300))
 
 
 # ---------------------------------------------------------------- comparisons
@@ -153,21 +155,20 @@ def test_what_does_not_fit_is_refused():
 def test_submissions_are_compared_on_the_same_tracks():
     truth, predictions = problem()
     worse = submissions.make(predictions[::-1], np.array([0.5, 0.55, 0.6]), TAGS)
-    found = mediaeval.compare(truth, submission(), worse, vocabulary=TAGS, resamples=200)
+    found = mediaeval.compare(truth, submission(), worse, vocabulary=TAGS, n_resamples=200)
     ahead = found.differences["PR-AUC-macro"]
-    assert ahead.value == pytest.approx(found.one.macro["PR-AUC"] - found.other.macro["PR-AUC"])
+    assert ahead.value == pytest.approx(found.a.macro["PR-AUC"] - found.b.macro["PR-AUC"])
     assert ahead.low > 0
     assert ahead.p < 0.05
-    assert list(found.differences) == list(found.one.to_dict())
+    assert list(found.differences) == list(found.a.to_dict())
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["PR-AUC-macro"] == {
-        "one": found.one.macro["PR-AUC"], "other": found.other.macro["PR-AUC"], **ahead._asdict()
+        "one": found.a.macro["PR-AUC"], "other": found.b.macro["PR-AUC"], **ahead._asdict()
     }  # fmt: skip
     assert plain["tags"]["sad"]["ROC-AUC"] == found.tag_differences["ROC-AUC"][1]._asdict()
-    fewer = mediaeval.compare(truth, submission(), worse, resamples=20, leave_out=np.arange(100))
+    fewer = mediaeval.compare(truth, submission(), worse, n_resamples=20, exclude=np.arange(100))
     assert (
-        fewer.one.macro
-        == metrics.evaluate(truth[100:], predictions[100:], decisions=submission().decisions[100:]).macro
+        fewer.a.macro == metrics.evaluate(truth[100:], predictions[100:], decisions=submission().decisions[100:]).macro
     )
 
 
@@ -192,18 +193,18 @@ def test_an_index_that_lacks_tags_has_those_of_the_thresholds(tmp_path):
     index.write_text("\n".join("\t".join(row) for row in [HEADER, *rows]))
     given = submissions.make(np.full((3, 3), 0.5), np.full(3, 0.4), TAGS)
     assert mediaeval.read_truth(index)[1] == ("happy", "sad")
-    truth, names = mediaeval.read_truth(index, given=[given])
+    truth, names = mediaeval.read_truth(index, like=[given])
     assert (names, truth.tolist()) == (TAGS, [[False, True, False], [True, True, False], [False] * 3])
-    assert mediaeval.read_truth(index, vocabulary=(*TAGS[::-1],), given=[given])[1] == TAGS[::-1]
+    assert mediaeval.read_truth(index, vocabulary=(*TAGS[::-1],), like=[given])[1] == TAGS[::-1]
     turned = replace(given, thresholds=dict.fromkeys(TAGS[::-1], 0.4))
     other = replace(given, thresholds=dict.fromkeys(("happy", "dark", "film"), 0.4))
     for wrong in ([replace(given, thresholds={})], [other], [given, turned], [replace(given, thresholds={"sad": 1.0})]):
         with pytest.raises(ScoresError, match=r"3 columns; there are 2 tags.*--tags"):
-            mediaeval.read_truth(index, given=wrong)
+            mediaeval.read_truth(index, like=wrong)
     with pytest.raises(ScoresError, match="--tags"):
-        mediaeval.read_truth(index, vocabulary=("sad", "happy"), given=[given])
+        mediaeval.read_truth(index, vocabulary=("sad", "happy"), like=[given])
     official = replace(given, predictions=np.full((3, 56), 0.5), thresholds={})
-    assert mediaeval.read_truth(index, given=[official])[1] == MOODS_AND_THEMES
+    assert mediaeval.read_truth(index, like=[official])[1] == MOODS_AND_THEMES
 
 
 # ---------------------------------------------------------------- the published results
@@ -215,7 +216,7 @@ def leaked(data):
         data / f"mtg-jamendo/autotagging_moodtheme-{part}.tsv" for part in ("train", "validation", "test")
     )
     sums = data / "mtg-jamendo/autotagging_moodtheme_audio-low_sha256_tracks.txt"
-    return mediaeval.leaked(test, learned, sums)
+    return mediaeval.find_leaks(test, learned, sums)
 
 
 def test_a_list_that_lacks_checksums_does_not_pass_for_one_without_leaks(tmp_path):
@@ -225,14 +226,14 @@ def test_a_list_that_lacks_checksums_does_not_pass_for_one_without_leaks(tmp_pat
     index, learned, sums = tmp_path / "test.tsv", [tmp_path / "train.tsv"], tmp_path / "sums.txt"
     known = [f"{n:064x} test/{n}.mp3" for n in range(3)] + [f"{n + 2:064x} train/{n}.mp3" for n in range(3)]
     sums.write_text("\n".join(known))
-    assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+    assert mediaeval.find_leaks(index, learned, sums).tolist() == [2]
     sums.write_text("\n".join(known[1:]))
     with pytest.warns(MoodfieldWarning, match=r"sums\.txt has no checksum for 1 of 6 tracks"):
-        assert mediaeval.leaked(index, learned, sums).tolist() == [2]
+        assert mediaeval.find_leaks(index, learned, sums).tolist() == [2]
     for part, name in ((known[:3], "train"), (known[3:], "test")):
         sums.write_text("\n".join(part))
         with pytest.raises(DatasetError, match=rf"no checksum for any track of \S*{name}\.tsv; name the list"):
-            mediaeval.leaked(index, learned, sums)
+            mediaeval.find_leaks(index, learned, sums)
 
 
 @pytest.mark.golden
@@ -240,14 +241,14 @@ def test_scores_without_the_leaked_tracks_stand_beside_the_official_ones(data):
     truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
     out = leaked(data)
     assert out.tolist() == [81, 82, 83]
-    found = mediaeval.score(truth, submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble"), leave_out=out)
+    found = mediaeval.evaluate(truth, submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble"), exclude=out)
     kept = np.delete(np.arange(4_231), out)
     read = submissions.read(data / "mediaeval2019/CP-JKU/3_avg_ensemble")
     wanted = metrics.evaluate(truth[kept], read.predictions[kept], decisions=read.decisions[kept])
     assert f"{found.report.macro['PR-AUC']:.6f}" == "0.154609"
-    assert found.rest.tracks == 4_228
-    assert found.rest.report.to_dict() == wanted.to_dict()
-    assert 0 < abs(found.rest.report.macro["PR-AUC"] - found.report.macro["PR-AUC"]) < 0.001
+    assert found.without_excluded.n_tracks == 4_228
+    assert found.without_excluded.report.to_dict() == wanted.to_dict()
+    assert 0 < abs(found.without_excluded.report.macro["PR-AUC"] - found.report.macro["PR-AUC"]) < 0.001
 
 
 @pytest.mark.golden
@@ -255,9 +256,9 @@ def test_the_published_decisions_were_tuned_on_the_test_split(data):
     truth, names = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
     for system in SYSTEMS:
         read = submissions.read(data / "mediaeval2019/CP-JKU" / system)
-        found = mediaeval.score(truth, read, vocabulary=names)
-        assert (len(found.tuned), found.flattered) == (56, True)
-        official = metrics.thresholds(truth, read.predictions, criterion="official")
+        found = mediaeval.evaluate(truth, read, vocabulary=names)
+        assert (len(found.tuned_tags), found.is_tuned_on_truth) == (56, True)
+        official = metrics.best_thresholds(truth, read.predictions, criterion="official")
         np.testing.assert_array_equal(metrics.decide(read.predictions, official), read.decisions)
 
 
@@ -267,7 +268,7 @@ def test_all_ten_published_numbers(data):
     with (data / "mediaeval2019/CP-JKU.tsv").open(encoding="utf-8") as file:
         published = {line.pop(""): line for line in csv.DictReader(file, delimiter="\t")}
     for system in SYSTEMS:
-        found = mediaeval.score(truth, submissions.read(data / "mediaeval2019/CP-JKU" / system))
+        found = mediaeval.evaluate(truth, submissions.read(data / "mediaeval2019/CP-JKU" / system))
         assert {name: f"{value:.6f}" for name, value in found.report.to_dict().items()} == published[system]
 
 
@@ -275,8 +276,8 @@ def test_all_ten_published_numbers(data):
 def test_the_first_two_submissions_cannot_be_told_apart_but_the_ensemble_can(data):
     truth, _ = mediaeval.read_truth(data / "mediaeval2019/groundtruth.npy")
     one, two, three = (submissions.read(data / "mediaeval2019/CP-JKU" / system) for system in SYSTEMS[:3])
-    near = mediaeval.compare(truth, one, two, resamples=100).differences["PR-AUC-macro"]
-    far = mediaeval.compare(truth, three, one, resamples=100).differences["PR-AUC-macro"]
+    near = mediaeval.compare(truth, one, two, n_resamples=100).differences["PR-AUC-macro"]
+    far = mediaeval.compare(truth, three, one, n_resamples=100).differences["PR-AUC-macro"]
     assert near.low < 0 < near.high
     assert near.p > 0.05
     assert far.low > 0
@@ -307,18 +308,18 @@ INDEX = [Track(str(n), f"{n}.mp3", 60.0, ()) for n in range(6)]
 
 def gather(ears, tmp_path, *, model="m", vocabulary=("dark", "happy"), **more):
     return mediaeval.predict_index(
-        INDEX, ears, said=TAGS, vocabulary=vocabulary, kept=tmp_path / "new" / "kept.jsonl", model=model, **more
+        INDEX, ears, tags=TAGS, vocabulary=vocabulary, cache=tmp_path / "new" / "kept.jsonl", model=model, **more
     )
 
 
 def test_an_index_is_gathered_in_its_order_and_the_order_of_the_tags(tmp_path):
     told = []
-    found = gather(Ears(), tmp_path, heard=lambda track, error: told.append((track.id, error)))
+    found = gather(Ears(), tmp_path, progress=lambda track, error: told.append((track.id, error)))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found[:, 1], np.float32(np.arange(6) / 100))
     np.testing.assert_array_equal(found[:, 0], np.full(6, np.float32(1 / 3)))  # every digit
     assert told == [(str(n), None) for n in range(6)]
-    nowhere = mediaeval.predict_index(INDEX, Ears(), said=TAGS, vocabulary=TAGS, kept=None, model="m")
+    nowhere = mediaeval.predict_index(INDEX, Ears(), tags=TAGS, vocabulary=TAGS, cache=None, model="m")
     np.testing.assert_array_equal(nowhere[:, [2, 0]], found)
 
 
@@ -335,14 +336,14 @@ def test_what_was_heard_is_not_heard_again(tmp_path, cut):
     np.testing.assert_array_equal(found, gather(Ears(), tmp_path / "elsewhere"))
     again = Ears()
     told = []
-    gather(again, tmp_path, heard=lambda track, error: told.append(track.id))
+    gather(again, tmp_path, progress=lambda track, error: told.append(track.id))
     assert again.heard == []
     assert told == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_what_was_heard_is_on_the_disk_at_once(tmp_path):
     kept, sizes = tmp_path / "new" / "kept.jsonl", []
-    gather(Ears(), tmp_path, heard=lambda track, error: sizes.append(len(kept.read_bytes().splitlines())))
+    gather(Ears(), tmp_path, progress=lambda track, error: sizes.append(len(kept.read_bytes().splitlines())))
     assert sizes == [2, 3, 4, 5, 6, 7]
 
 
@@ -370,7 +371,7 @@ def test_something_may_stand_for_tracks_that_cannot_be_heard(tmp_path):
 )
 def test_a_refusal_names_few_tracks_and_advises_what_helps(tmp_path, broken, fill, advised):
     with pytest.raises(DatasetError) as caught:
-        gather(Ears(*broken), tmp_path, fill=fill, otherwise="give --this")
+        gather(Ears(*broken), tmp_path, fill=fill, hint="give --this")
     assert ("--this" in str(caught.value)) is advised
     assert str(caught.value).count(".mp3: ") == min(len(broken), 5)
     assert ("and 1 more" in str(caught.value)) is (len(broken) == 6)
@@ -403,13 +404,13 @@ def test_scores_of_another_model_and_files_that_are_no_scores_are_left_alone(tmp
 
 @pytest.mark.parametrize("other", ["id", "path", "music"])
 def test_scores_of_other_tracks_or_other_music_are_left_alone(tmp_path, other):
-    gather(Ears(), tmp_path, music="/here")
+    gather(Ears(), tmp_path, audio="/here")
     index = [replace(track, **{other: f"{track.id}9"}) for track in INDEX] if other != "music" else INDEX
     ears, kept = Ears(), tmp_path / "new" / "kept.jsonl"
     with pytest.raises(ConfigError, match="of other tracks, or of music in another folder"):
         mediaeval.predict_index(
-            index, ears, said=TAGS, vocabulary=TAGS, kept=kept, model="m",
-            music="/there" if other == "music" else "/here",
+            index, ears, tags=TAGS, vocabulary=TAGS, cache=kept, model="m",
+            audio="/there" if other == "music" else "/here",
         )  # fmt: skip
     assert ears.heard == []
 

@@ -108,7 +108,7 @@ def test_report_is_that_of_scikit_learn_over_the_tags_with_positives(problem, mo
     report = metrics.evaluate(truth, scores, decisions=decisions)
     known = truth.any(axis=0)
     assert list(report.to_dict()) == OFFICIAL
-    assert report.undefined == tuple(str(tag) for tag in np.flatnonzero(~known))
+    assert report.without_positives == tuple(str(tag) for tag in np.flatnonzero(~known))
     for mean in ("macro", "micro"):
         there, decided = (truth[:, known], decisions[:, known]) if mean == "macro" else (truth, decisions)
         found = [report.to_dict()[f"{name}-{mean}"] for name in ("precision", "recall", "F-score")]
@@ -140,8 +140,8 @@ def test_a_tag_without_positives_is_named_and_left_out():
     scores = np.array([[0.9, 0.1, 0.5], [0.8, 0.2, 0.6], [0.1, 0.3, 0.7]])
     decisions = scores > 0.15
     report = metrics.evaluate(truth, scores, decisions=decisions, tags=("happy", "sad", "calm"))
-    assert report.undefined == ("sad",)
-    assert report.ubiquitous == ("calm",)
+    assert report.without_positives == ("sad",)
+    assert report.without_negatives == ("calm",)
     assert report.tags == ("happy", "sad", "calm")
     np.testing.assert_array_equal(report.per_tag["PR-AUC"], [1.0, np.nan, 1.0])
     np.testing.assert_array_equal(report.per_tag["ROC-AUC"], [1.0, np.nan, np.nan])
@@ -155,7 +155,7 @@ def test_a_tag_without_positives_is_named_and_left_out():
 
 def test_no_positives_at_all():
     report = metrics.evaluate(np.zeros((3, 2)), np.ones((3, 2)), decisions=np.ones((3, 2)))
-    assert report.undefined == ("0", "1")
+    assert report.without_positives == ("0", "1")
     assert all(np.isnan(value) for value in report.macro.values())
     assert np.isnan([report.micro["PR-AUC"], report.micro["ROC-AUC"]]).all()
     assert [report.micro[name] for name in ("F-score", "precision", "recall")] == [0, 0, 0]
@@ -173,7 +173,7 @@ def test_without_decisions_there_are_four_numbers():
 @given(problems())
 def test_f_thresholds_are_the_best_there_are(problem):
     truth, scores = problem
-    decisions = metrics.decide(scores, metrics.thresholds(truth, scores))
+    decisions = metrics.decide(scores, metrics.best_thresholds(truth, scores))
     for tag in range(truth.shape[1]):
         if not truth[:, tag].any():
             assert not decisions[:, tag].any()
@@ -187,9 +187,9 @@ def test_f_thresholds_lie_midway_and_prefer_few_decisions():
     truth = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
     scores = np.array([[0.9, 0.2, 0.3, 0.8], [0.5, 0.9, 0.2, 0.8], [0.1, 0.2, 0.1, 0.2], [0.1, 0.9, 0.9, 0.2]])
     # One clear gap; positives below all others; no positives; a tie of which one half is true.
-    np.testing.assert_allclose(metrics.thresholds(truth, scores), [0.7, -np.inf, np.inf, 0.5])
+    np.testing.assert_allclose(metrics.best_thresholds(truth, scores), [0.7, -np.inf, np.inf, 0.5])
     # F is 2/3 with one decision and with four: the single decision wins.
-    few = metrics.thresholds(np.array([[1], [0], [0], [1]]), np.array([[0.9], [0.6], [0.4], [0.2]]))
+    few = metrics.best_thresholds(np.array([[1], [0], [0], [1]]), np.array([[0.9], [0.6], [0.4], [0.2]]))
     np.testing.assert_allclose(few, [0.75])
 
 
@@ -198,7 +198,7 @@ def test_f_thresholds_lie_midway_and_prefer_few_decisions():
 def test_f_thresholds_separate_any_two_scores(low, high):
     high = np.nextafter(low, np.inf) if high == "next" else high
     truth, scores = np.array([[True], [False]]), np.array([[high], [low]])
-    threshold = metrics.thresholds(truth, scores)
+    threshold = metrics.best_thresholds(truth, scores)
     assert np.isfinite(threshold).all()
     np.testing.assert_array_equal(metrics.decide(scores, threshold), truth)
 
@@ -206,7 +206,7 @@ def test_f_thresholds_separate_any_two_scores(low, high):
 @given(problems())
 def test_official_thresholds_are_those_of_the_script(problem):
     truth, scores = problem
-    found = metrics.thresholds(truth, scores, criterion="official")
+    found = metrics.best_thresholds(truth, scores, criterion="official")
     for tag, value in enumerate(found):
         if not truth[:, tag].any():
             assert value == np.inf
@@ -219,7 +219,7 @@ def test_official_thresholds_are_those_of_the_script(problem):
 
 def test_official_thresholds_prefer_many_decisions_and_lose_the_last():
     truth, scores = np.array([[1], [0], [0], [1]]), np.array([[0.9], [0.6], [0.4], [0.2]])
-    found = metrics.thresholds(truth, scores, criterion="official")  # F is 2/3 with one decision and with four
+    found = metrics.best_thresholds(truth, scores, criterion="official")  # F is 2/3 with one decision and with four
     np.testing.assert_array_equal(found, [0.2])
     np.testing.assert_array_equal(metrics.decide(scores, found), [[True], [True], [True], [False]])
 
@@ -261,14 +261,14 @@ def test_spearman_reaches_its_ends():
 def test_ranks_are_those_of_scipy_from_0_to_1(problem):
     _, scores = problem
     wanted = (stats.rankdata(scores, axis=0) - 1) / (len(scores) - 1) if len(scores) > 1 else np.full(scores.shape, 0.5)
-    np.testing.assert_allclose(metrics.ranks(scores), wanted, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(metrics.relative_ranks(scores), wanted, rtol=0, atol=1e-14)
 
 
 # ---------------------------------------------------------------- what is refused
 
 GOOD = np.array([[True, False], [False, True], [True, True]])
 HALF = np.full((3, 2), 0.5)
-COMPARING = [metrics.average_precision, metrics.roc_auc, metrics.thresholds, metrics.evaluate]
+COMPARING = [metrics.average_precision, metrics.roc_auc, metrics.best_thresholds, metrics.evaluate]
 
 
 def with_value(array: np.ndarray, value: float, *cells: tuple[int, int]) -> np.ndarray:
@@ -324,7 +324,7 @@ def test_malformed_decisions_names_and_limits_are_refused():
 def test_an_unknown_criterion_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
     with pytest.raises(ConfigError, match="criterion='youden' is unknown; use 'f' or 'official'"):
-        metrics.thresholds(GOOD, HALF, criterion="youden")
+        metrics.best_thresholds(GOOD, HALF, criterion="youden")
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64, np.float32, np.float64])
@@ -338,7 +338,7 @@ def test_input_is_left_as_it_was():
     truth, scores = random_problem(40, 3, levels=5)
     copies = truth.copy(), scores.copy()
     metrics.evaluate(truth, scores, decisions=truth)
-    metrics.thresholds(truth, scores)
+    metrics.best_thresholds(truth, scores)
     metrics.spearman(scores, scores)
     np.testing.assert_array_equal(truth, copies[0])
     np.testing.assert_array_equal(scores, copies[1])
@@ -349,7 +349,7 @@ def test_degenerate_input_warns_of_nothing():
         warnings.simplefilter("error")
         for truth in (np.zeros((1, 1)), np.ones((1, 1))):
             metrics.evaluate(truth, np.zeros((1, 1)), decisions=truth)
-            metrics.thresholds(truth, np.zeros((1, 1)), criterion="official")
+            metrics.best_thresholds(truth, np.zeros((1, 1)), criterion="official")
             metrics.spearman(truth, truth)
 
 
@@ -376,7 +376,7 @@ def test_official_numbers_of_the_submissions(data, name):
         decisions=load(folder / "CP-JKU" / name / "decisions.npy"),
     )
     assert {key: round(value, 6) for key, value in report.to_dict().items()} == published(folder / "CP-JKU.tsv", name)
-    assert report.undefined == ()
+    assert report.without_positives == ()
 
 
 @pytest.mark.golden
@@ -398,9 +398,9 @@ def test_published_decisions_come_from_official_thresholds(data, name):
     truth = load(folder / "groundtruth.npy")
     scores = load(folder / "CP-JKU" / name / "predictions.npy")
     decisions = load(folder / "CP-JKU" / name / "decisions.npy")
-    official = metrics.decide(scores, metrics.thresholds(truth, scores, criterion="official"))
+    official = metrics.decide(scores, metrics.best_thresholds(truth, scores, criterion="official"))
     np.testing.assert_array_equal(official, decisions)
-    best = metrics.evaluate(truth, scores, decisions=metrics.decide(scores, metrics.thresholds(truth, scores)))
+    best = metrics.evaluate(truth, scores, decisions=metrics.decide(scores, metrics.best_thresholds(truth, scores)))
     given_away = metrics.evaluate(truth, scores, decisions=decisions)
     assert (best.per_tag["F-score"] >= given_away.per_tag["F-score"]).all()
     assert best.macro["F-score"] > given_away.macro["F-score"] + 0.005
@@ -412,5 +412,5 @@ def test_published_thresholds_of_the_baseline_are_official_ones(data):
     lines = (folder / "baseline" / "vggish_thresholds.txt").read_text().splitlines()
     wanted = [float(line.split("\t")[1]) for line in lines]
     scores = load(folder / "baseline" / "vggish_predictions.npy")
-    found = metrics.thresholds(load(folder / "groundtruth.npy"), scores, criterion="official")
+    found = metrics.best_thresholds(load(folder / "groundtruth.npy"), scores, criterion="official")
     np.testing.assert_array_equal(found, wanted)

@@ -77,7 +77,7 @@ def randomised(net: nets.Net) -> nets.Net:
     models.stir(net)
     for module in net.modules():
         if isinstance(module, Standardize):
-            module.fill(torch.randn(len(module.mean)), 0.5 + torch.rand(len(module.mean)))
+            module.set_statistics(torch.randn(len(module.mean)), 0.5 + torch.rand(len(module.mean)))
     with torch.no_grad():
         net.train()(example(net))
     for module in net.modules():

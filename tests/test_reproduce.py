@@ -84,7 +84,7 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
     assert done == [(name, None) for name in names]
     made = submissions.read(tmp_path / "row")
-    assert submissions.check(made, vocabulary=TAGS, rows=8) == []
+    assert submissions.find_errors(made, vocabulary=TAGS, rows=8) == []
     said = {
         part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
         for part in reproduce.JUDGED
@@ -93,7 +93,7 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert np.unique(said["test"].reshape(6, -1), axis=0).shape[0] == 6, "all of them say something else"
     mean = said["test"].mean(axis=(0, 1), dtype=np.float64)
     np.testing.assert_allclose(made.predictions, mean, atol=1e-7)
-    chosen = metrics.thresholds(noises.validation.truth, said["validation"].mean(axis=(0, 1), dtype=np.float64))
+    chosen = metrics.best_thresholds(noises.validation.truth, said["validation"].mean(axis=(0, 1), dtype=np.float64))
     np.testing.assert_array_equal(made.decisions, metrics.decide(made.predictions, chosen))
     official = metrics.evaluate(noises.test.truth, made.predictions, decisions=made.decisions)
     assert row.official == official.to_dict()

@@ -31,7 +31,7 @@ def made(**changes):
 
 
 def faults(submission, **about):
-    return submissions.check(submission, vocabulary=TAGS, **about)
+    return submissions.find_errors(submission, vocabulary=TAGS, **about)
 
 
 def one_fault(submission, **about):
@@ -67,7 +67,7 @@ def test_what_is_written_is_read(tmp_path, vocabulary):
     np.testing.assert_array_equal(found.decisions, predictions > limits)
     assert found.thresholds == dict(zip(vocabulary, limits, strict=True))
     assert found.name == str(tmp_path / "new" / "one")
-    assert faults(found) == [] if vocabulary == TAGS else submissions.check(found, vocabulary=vocabulary) == []
+    assert faults(found) == [] if vocabulary == TAGS else submissions.find_errors(found, vocabulary=vocabulary) == []
     first = (tmp_path / "new" / "one" / "thresholds.txt").read_text().splitlines()[2]
     assert first.startswith("dark\t" if vocabulary == TAGS else "mood/theme---advertising\t")
 
@@ -149,7 +149,7 @@ def test_a_faulty_submission_is_not_written(tmp_path):
 def test_what_is_only_odd_is_written_and_noticed(tmp_path, threshold):
     odd = submissions.make(np.full((2, 4), 0.5), np.full(4, threshold), TAGS)
     submissions.write(odd, tmp_path, vocabulary=TAGS)
-    constant, decided = submissions.oddities(submissions.read(tmp_path), TAGS)
+    constant, decided = submissions.find_warnings(submissions.read(tmp_path), TAGS)
     assert faults(submissions.read(tmp_path)) == []
     assert constant.startswith("predictions are the same for every track for 'happy', 'sad', 'dark', 'film'")
     assert decided == f"{'no' if threshold > 1 else 'every'} tag is decided, for all tracks"
@@ -158,10 +158,10 @@ def test_what_is_only_odd_is_written_and_noticed(tmp_path, threshold):
 def test_rows_of_zeros_are_odd():
     predictions = made().predictions.copy()
     predictions[[3, *range(10, 16)]] = 0
-    (odd,) = submissions.oddities(Submission(predictions), TAGS)
+    (odd,) = submissions.find_warnings(Submission(predictions), TAGS)
     assert "7 of 200 rows: 3, 10, 11, 12, 13 and 2 more" in odd
     assert faults(submissions.make(predictions, np.full(4, 0.5), TAGS)) == []
-    assert not list(submissions.oddities(made(), TAGS))
+    assert not list(submissions.find_warnings(made(), TAGS))
 
 
 def test_what_is_not_there_is_called_so(tmp_path):
@@ -310,9 +310,9 @@ def test_decisions_and_thresholds():
     assert one_fault(replace(submission, decisions=None)).startswith("there are no decisions")
     none = replace(submission, decisions=np.zeros((200, 4), bool), thresholds={})
     assert faults(none) == []
-    assert list(submissions.oddities(none, TAGS)) == ["no tag is decided, for all tracks"]
+    assert list(submissions.find_warnings(none, TAGS)) == ["no tag is decided, for all tracks"]
     every = replace(none, decisions=~none.decisions)
-    assert list(submissions.oddities(every, TAGS)) == ["every tag is decided, for all tracks"]
+    assert list(submissions.find_warnings(every, TAGS)) == ["every tag is decided, for all tracks"]
     other = replace(submission, thresholds=submission.thresholds | {"sad": 0.55})
     count = ((submission.predictions[:, 1] > 0.5) & (submission.predictions[:, 1] <= 0.55)).sum()
     assert one_fault(other) == f"{count} decisions are not those of the thresholds (strictly above): see 'sad'"
@@ -339,7 +339,7 @@ def test_all_faults_come_at_once():
 
 
 def test_a_fault_names_few_of_many():
-    (fault,) = submissions.oddities(Submission(np.full((3, 56), 0.5), None), tags.MOODS_AND_THEMES)
+    (fault,) = submissions.find_warnings(Submission(np.full((3, 56), 0.5), None), tags.MOODS_AND_THEMES)
     assert "'action', 'adventure', 'advertising', 'background', 'ballad' and 51 more" in fault
 
 
@@ -461,7 +461,7 @@ def published(data):
 def test_published_submissions_are_in_order_but_for_their_precision(data):
     split = mtg_jamendo.read(data / "mtg-jamendo/autotagging_moodtheme-test.tsv")
     for submission in published(data):
-        found = submissions.check(submission, vocabulary=split.vocabulary, tracks=split.tracks, truth=split.truth)
+        found = submissions.find_errors(submission, vocabulary=split.vocabulary, tracks=split.tracks, truth=split.truth)
         excused = ("predictions are float32", "there are no decisions")
         assert [fault for fault in found if not fault.startswith(excused)] == []
         assert not found or submission.predictions.dtype == np.float32
@@ -477,7 +477,7 @@ def test_published_columns_that_are_exchanged_are_mostly_noticed(data):
         pair = drawn.choice(56, 2, replace=False)
         order[pair] = order[pair[::-1]]
         turned = replace(submission, predictions=submission.predictions[:, order], decisions=None)
-        found = submissions.check(turned, vocabulary=split.vocabulary, truth=split.truth)
+        found = submissions.find_errors(turned, vocabulary=split.vocabulary, truth=split.truth)
         noticed += any("would fit far better" in fault for fault in found)
     assert noticed >= 7
 
@@ -490,4 +490,4 @@ def test_the_baselines_thresholds_make_its_decisions(data):
         submissions.read_array(folder / "vggish_decisions.npy"),
         submissions.read_thresholds(folder / "vggish_thresholds.txt"),
     )
-    assert submissions.check(baseline, vocabulary=tags.MOODS_AND_THEMES) == []
+    assert submissions.find_errors(baseline, vocabulary=tags.MOODS_AND_THEMES) == []

@@ -144,7 +144,7 @@ def test_a_damaged_file_is_refused(cp_model, tmp_path):
     network = bytearray((folder / card.NETWORK).read_bytes())
     network[len(network) // 2] ^= 1
     (folder / card.NETWORK).write_bytes(network)
-    with pytest.raises(ModelError, match=r"model.onnx is damaged: its SHA-256 is"):
+    with pytest.raises(ModelError, match="is damaged"):
         tagger.load(folder)
 
 
@@ -155,7 +155,7 @@ def test_weights_that_are_not_finite_are_refused(cp_model, tmp_path):
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32("nan"), weights.name))
     onnx.save(network, folder / card.NETWORK)
     sums = dict(cp_model.card.sha256) | {card.NETWORK: hashlib.sha256((folder / card.NETWORK).read_bytes()).hexdigest()}
-    card.write(replace(cp_model.card, sha256=sums), folder)
+    replace(cp_model.card, sha256=sums).write(folder)
     with pytest.raises(
         ModelError, match=r"'cp_resnet' gave 5 logits, maybe not finite, for 5 tags; its weights are dam"
     ):
@@ -163,7 +163,8 @@ def test_weights_that_are_not_finite_are_refused(cp_model, tmp_path):
 
 
 def test_a_card_that_counts_other_tags_is_refused(cp_model, tmp_path):
-    folder = models.varied(cp_model, tmp_path / "four", vocabulary=VOCABULARY[:4], thresholds=THRESHOLDS[:4], proof=())
+    fewer = {"vocabulary": VOCABULARY[:4], "thresholds": THRESHOLDS[:4], "outputs": {}, "reference_logits": ()}
+    folder = models.varied(cp_model, tmp_path / "four", **fewer)
     with pytest.raises(ModelError, match="gave 5 logits, maybe not finite, for 4 tags"):
         tagger.load(folder)
 
@@ -549,7 +550,7 @@ PRIORS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 @pytest.fixture
 def calibrated(cp_model: Exported, tmp_path: Path) -> Path:
-    stated = card.calibrated(cp_model.card, SCALED, priors=PRIORS)
+    stated = cp_model.card.recalibrated(SCALED, priors=PRIORS)
     changes = {"calibration": SCALED, "priors": PRIORS, "thresholds": stated.thresholds}
     return models.varied(cp_model, tmp_path / "calibrated", **changes)
 

@@ -143,5 +143,5 @@ def _quick(net: "Net") -> "Net":
 
     from moodfield.nets import blocks
 
-    copy: Net = blocks.folded(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    copy: Net = blocks.fold_batch_norms(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return copy

@@ -17,9 +17,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, card, clips, envelope, errors, mel, parallel
+from moodfield import audio, calibration, clips, envelope, errors, mel, parallel
 from moodfield.audio import Reader, Source
-from moodfield.card import Card
+from moodfield.card import CARD, Card
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.envelope import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
@@ -78,7 +78,7 @@ class Tagger:
     @property
     def digest(self) -> str:
         """What tells this tagger from others: a checksum of its models' cards, which vouch for their weights."""
-        cards = "".join(card.dumps(member.card) for member in self.members)
+        cards = "".join(member.card.to_json() for member in self.members)
         return hashlib.sha256(cards.encode()).hexdigest()
 
     def tag(self, source: Source) -> Tagging:
@@ -231,17 +231,17 @@ def tag_files(
 
 def models() -> dict[str, Path]:
     """The models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{card.CARD}"))}
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{CARD}"))}
 
 
 def folder(what: str | Path) -> Path:
     """The model folder that is meant by a name, a folder or a finished run; refuses others like `load`."""
     path = Path(what)
     for place in (path, path / BEST):
-        if os.path.isfile(place / card.CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
+        if os.path.isfile(place / CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
             return place
     if os.path.isdir(path):  # noqa: PTH112
-        raise ModelError(f"{path} is a folder without a {card.CARD}; name a model folder or a finished run")
+        raise ModelError(f"{path} is a folder without a {CARD}; name a model folder or a finished run")
     return errors.get_or_suggest(models(), str(what), what="model (nor a model folder)")
 
 
@@ -258,14 +258,14 @@ def _folders(what: str | Path) -> list[Path]:
     first = folder(what)
     if first == Path(what) or first.name != BEST:
         return [first]
-    averages = [path.parent for path in Path(what).glob(f"{AVERAGES}/{card.CARD}")]
+    averages = [path.parent for path in Path(what).glob(f"{AVERAGES}/{CARD}")]
     return [first, *sorted(averages, key=lambda path: (len(path.name), path.name))]
 
 
 def _member(place: Path, threads: int) -> Member:
     """The model in a folder."""
-    found = card.read(place)
-    return Member(found, OnnxEngine(*(place / name for name in card.networks(found)), threads=threads))
+    card = Card.read(place)
+    return Member(card, OnnxEngine(*(place / name for name in card.network_files), threads=threads))
 
 
 def _checked(member: Member, logits: Map) -> Map:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from moodfield import audio, card, clips, mel, tagger
+from moodfield import audio, clips, mel, tagger
 from moodfield.audio import Waveform
 from moodfield.card import Card
 from moodfield.errors import ModelError
@@ -75,8 +75,8 @@ def check(what: str | Path) -> Verification:
     """
     folder = tagger.folder(what)
     [member] = tagger.load(folder, threads=1).members
-    remembered = np.array(member.card.proof)
-    if unknown := set(card.networks(member.card)) - set(member.card.sha256):
+    remembered = np.array(member.card.reference_logits)
+    if unknown := set(member.card.network_files) - set(member.card.sha256):
         raise ModelError(
             f"the card of {folder} has no checksum of {', '.join(sorted(unknown))}; export the model again"
         )

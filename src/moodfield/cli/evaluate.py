@@ -92,13 +92,13 @@ def evaluate(
         known, names = split.truth, split.vocabulary
     else:
         given = submissions.read(str(place or predictions))
-        known, names = mediaeval.read_truth(truth, vocabulary=names, given=[given])
+        known, names = mediaeval.read_truth(truth, vocabulary=names, like=[given])
     if decisions:
         given = replace(given, decisions=submissions.read_array(decisions))
     if thresholds or tune_truth:
         given = _decided(given, thresholds or "f", known, names, tune_truth, tune_predictions)
     unfair = _left_out(truth, leave_out, learned, sums)
-    found = mediaeval.score(known, given, vocabulary=names, leave_out=unfair, resamples=intervals, seed=seed)
+    found = mediaeval.evaluate(known, given, vocabulary=names, exclude=unfair, n_resamples=intervals, seed=seed)
     if as_json:
         console.result_json(found.to_dict())
     else:
@@ -129,7 +129,7 @@ def _left_out(truth: Path, leave_out: Path | None, learned: list[Path] | None, s
 
     if not learned or not sums:
         return submissions.read_rows(leave_out) if leave_out else None
-    rows = mediaeval.leaked(truth, learned, sums)
+    rows = mediaeval.find_leaks(truth, learned, sums)
     console.say(f"{len(rows)} leaks: tracks of {truth} whose audio is also in the training tracks")
     return rows
 
@@ -153,9 +153,9 @@ def compare(
 
     _check_rows(truth, leave_out, learned, sums)
     both = submissions.read(one), submissions.read(other)
-    known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), given=both)
+    known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), like=both)
     rows = _left_out(truth, leave_out, learned, sums)
-    found = mediaeval.compare(known, *both, vocabulary=names, leave_out=rows, resamples=intervals, seed=seed)
+    found = mediaeval.compare(known, *both, vocabulary=names, exclude=rows, n_resamples=intervals, seed=seed)
     if as_json:
         console.result_json(found.to_dict())
     else:
@@ -191,7 +191,9 @@ def submit(
         otherwise = "" if fill else prediction.OTHERWISE
         made = prediction.predict(asked, model, split, audio, kept=kept, fill=fill, otherwise=otherwise, jobs=jobs)
         if limits:
-            made = submissions.make(made.predictions, submissions.limits(limits, split.vocabulary), split.vocabulary)
+            made = submissions.make(
+                made.predictions, submissions.order_thresholds(limits, split.vocabulary), split.vocabulary
+            )
         submissions.write(made, to, vocabulary=split.vocabulary)
         kept.unlink(missing_ok=True)
     command = prediction.check_command(to, index, tags, model, split.vocabulary)
@@ -209,14 +211,15 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a new submission: everything that is wrong with its form, and what is only odd."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import Card
     from moodfield.evaluation import mediaeval, submissions
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
         raise UsageError("--tags and --model both name the tags; leave one of them out")
     given = submissions.read(place)
-    names, known = card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
+    names, known = Card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
     tracks: Sequence[Track] = ()
     others: list[str] = []
     if truth and truth.suffix == ".npy":
@@ -226,8 +229,8 @@ def check(
         known, names, tracks = split.truth, split.vocabulary, split.tracks
     told = known if known is not None and known.any() else None  # an index may leave its tags to the task
     names = names or MOODS_AND_THEMES
-    faults = submissions.check(given, vocabulary=names, tracks=tracks, truth=told)
-    odd = [] if faults else list(submissions.oddities(given, names))
+    faults = submissions.find_errors(given, vocabulary=names, tracks=tracks, truth=told)
+    odd = [] if faults else list(submissions.find_warnings(given, names))
     if others and not faults:
         odd.append(f"{truth} has tags that the submission has not ({len(others)}), so its truth is not compared")
     if as_json:
@@ -251,7 +254,7 @@ def _index(path: Path, names: Sequence[str] | None, given: "Submission") -> "tup
     others = [tag for tag in own if names and tag not in names]
     if names and others:
         return prediction.untagged(path, names), others
-    return mediaeval.read_index(path, vocabulary=names, given=[given]), others
+    return mediaeval.read_index(path, vocabulary=names, like=[given]), others
 
 
 def ensemble(
@@ -286,16 +289,18 @@ def ensemble(
     given = [submissions.read(member).predictions for member in members]
     if truth is not None and validation:
         systems = [submissions.read(each) for each in validation]
-        known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), given=systems)
+        known, names = mediaeval.read_truth(truth, vocabulary=_names(tags), like=systems)
         judged = [each.predictions for each in systems]
         if greedy:
-            chosen = room.greedy(known, judged, of=of.value)
+            chosen = room.greedy_selection(known, judged, average=of.value)
             shares = chosen.weights
-        there = room.mean(judged, weights=shares, of=of.value)
-    together = room.mean(given, weights=shares, of=of.value)
+        there = room.mean(judged, weights=shares, average=of.value)
+    together = room.mean(given, weights=shares, average=of.value)
     if folder:
         names = names or tuple(map(str, range(together.shape[1])))
-        submissions.write(submissions.make(together, metrics.thresholds(known, there), names), to, vocabulary=names)
+        submissions.write(
+            submissions.make(together, metrics.best_thresholds(known, there), names), to, vocabulary=names
+        )
     else:
         submissions.write_array(to, together)
     for member, share in zip(members, shares or [1 / len(members)] * len(members), strict=True):
@@ -333,12 +338,12 @@ def _decided(
     names = names or tuple(map(str, range(given.predictions.shape[1])))
     criterion: Literal["f", "official"] = "official" if how == "official" else "f"
     if how not in TUNED:
-        limits = submissions.limits(submissions.read_thresholds(how), names)
+        limits = submissions.order_thresholds(submissions.read_thresholds(how), names)
     elif tune_truth and tune_predictions:
         known, _ = mediaeval.read_truth(tune_truth, vocabulary=names)
-        limits = metrics.thresholds(known, submissions.read_array(tune_predictions), criterion=criterion)
+        limits = metrics.best_thresholds(known, submissions.read_array(tune_predictions), criterion=criterion)
     else:
-        limits = metrics.thresholds(truth, given.predictions, criterion=criterion)
+        limits = metrics.best_thresholds(truth, given.predictions, criterion=criterion)
     return replace(submissions.make(given.predictions, limits, names), name=given.name)
 
 

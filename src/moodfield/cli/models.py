@@ -4,6 +4,7 @@ In: names, folders, runs. Out: tables, cards, and whether a model gives the logi
 Knows nothing of: how a model is run.
 """
 
+import json
 from typing import Annotated
 
 import typer
@@ -17,9 +18,10 @@ Name = Annotated[str, typer.Argument(help="a model's name, folder or run")]
 
 def models(*, as_json: console.AsJson = False) -> None:
     """List the models that come with the package."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import Card
 
-    known = {name: card.read(folder) for name, folder in tagger.models().items()}
+    known = {name: Card.read(folder) for name, folder in tagger.models().items()}
     if as_json:
         for name, each in known.items():
             plain = {"name": name, "tags": len(each.vocabulary), "licence": each.licence, "summary": each.summary}
@@ -34,22 +36,23 @@ def models(*, as_json: console.AsJson = False) -> None:
 
 
 def show(
-    name: Name, *, as_json: Annotated[bool, typer.Option("--json", help="the card as JSON instead of words")] = False
+    name: Name, *, as_json: Annotated[bool, typer.Option("--json", help="card and provenance as JSON")] = False
 ) -> None:
     """Show the card of a model."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import README, Card, Provenance
 
     folder = tagger.folder(name)
-    known = card.read(folder)
+    known = Card.read(folder)
     if as_json:
-        console.result_document(card.dumps(known))
+        files = {"card": known, "provenance": Provenance.read(folder)}
+        document = {name: json.loads(file.to_json()) for name, file in files.items()}
+        console.result_document(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         return
     try:
-        page = (folder / card.README).read_text(encoding="utf-8")
+        page = (folder / README).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{folder / card.README} cannot be read ({error}); try --json, or get the model again"
-        ) from error
+        raise ModelError(f"{folder / README} cannot be read ({error}); try --json, or get the model again") from error
     from rich.markdown import Markdown
 
     lines = "\n".join(map(text.printable, page.split("\n")))
@@ -73,7 +76,8 @@ def verify(name: Name, *, as_json: console.AsJson = False) -> None:
         terminal = console.terminal(stderr=False)
         for file, digest in found.card.sha256.items():
             terminal.print(f"{console.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
-        line = f"{len(found.card.proof)} logits, which differ by {found.max_difference:.1e} from those of the card"
+        n_logits = len(found.card.reference_logits)
+        line = f"{n_logits} logits, which differ by {found.max_difference:.1e} from those of the card"
         terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.NEAR:g}", highlight=False)
     if not found.passed:
         raise ModelError(

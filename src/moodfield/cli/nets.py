@@ -71,7 +71,8 @@ def show(
 
 def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> "NetworkToPlot":
     """The network that is meant: one of the list, or a model's."""
-    from moodfield import card, tagger
+    from moodfield import tagger
+    from moodfield.card import WEIGHTS, Card
     from moodfield.nets import summary
 
     if model is None:
@@ -82,10 +83,8 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
         came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise UsageError(f"{came} cannot change {model}, which is trained; leave out the one or the other")
     folder = tagger.folder(model)
-    known = card.read(folder)
-    return summary.trained(
-        known.name, known.net, folder / card.WEIGHTS, known.mel, n_tags=len(known.vocabulary), kind=name
-    )
+    known = Card.read(folder)
+    return summary.trained(known.name, known.net, folder / WEIGHTS, known.mel, n_tags=len(known.vocabulary), kind=name)
 
 
 def _table(surveys: "dict[str, NetworkSummary]") -> "Table":

@@ -72,12 +72,12 @@ def predict(
 
     with progress.Tracks("tracks", len(split.tracks)) as bar:
         scores = mediaeval.predict_index(
-            split.tracks, tag, said=asked.vocabulary, vocabulary=split.vocabulary, kept=kept, model=asked.digest,
-            music=str(audio.resolve()), fill=fill.value if fill else None, otherwise=otherwise,
-            heard=lambda *_: bar.one(),
+            split.tracks, tag, tags=asked.vocabulary, vocabulary=split.vocabulary, cache=kept, model=asked.digest,
+            audio=str(audio.resolve()), fill=fill.value if fill else None, hint=otherwise,
+            progress=lambda *_: bar.one(),
         )  # fmt: skip
     own = dict(zip(asked.vocabulary, asked.thresholds.tolist(), strict=True))
-    made = submissions.make(scores, submissions.limits(own, split.vocabulary), split.vocabulary)
+    made = submissions.make(scores, submissions.order_thresholds(own, split.vocabulary), split.vocabulary)
     return replace(made, name=" + ".join(model or ["the bundled model"]))
 
 
@@ -105,7 +105,7 @@ def scores_file(path: Path | None, *, inputs: Sequence[Path]) -> Iterator[None]:
         if path:
             files.check_name(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.check_output(path, kind=mediaeval.KEPT, inputs=inputs)
+            files.check_output(path, kind=mediaeval.CACHE_HEADS, inputs=inputs)
             stack.enter_context(files.lock(path.with_name(f"{path.name}.lock"), what=str(path)))
         yield
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from moodfield.datasets.mtg_jamendo import Track
-    from moodfield.training.loop import Epoch
+    from moodfield.training.log import Epoch
 
 
 class Progress:

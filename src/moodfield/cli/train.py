@@ -19,8 +19,7 @@ from moodfield.parallel import Backend
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from moodfield.training.log import History
-    from moodfield.training.loop import Epoch
+    from moodfield.training.log import Epoch, History
     from moodfield.training.recipe import Recipe
 
 
@@ -43,7 +42,7 @@ def train(
     """Train a network on a dataset, and leave it as a model folder in the run."""
     from moodfield import parallel
     from moodfield.datasets import mtg_jamendo
-    from moodfield.training import loop, pipeline, tensorboard_log
+    from moodfield.training import log, loop, pipeline
 
     vocabulary = mtg_jamendo.read_vocabulary(tags) if tags else None
     plan = _recipe(name).change(*(settings or ()))
@@ -53,16 +52,16 @@ def train(
     place = pipeline.RunPaths(audio, store, to, jobs or parallel.cpu_count(), on)
     loop.keep_freed_memory(plan)
     with Progress(len(learn.tracks) + len(judge.tracks), plan.schedule.epochs) as progress, ExitStack() as open_:
-        told = open_.enter_context(tensorboard_log.tensorboard(to)) if tensorboard else lambda _: None
+        told = open_.enter_context(log.tensorboard(to)) if tensorboard else lambda _: None
 
         def report(epoch: "Epoch") -> None:
             progress.trained(epoch)
             told(epoch)
 
-        card = pipeline.train(
+        pipeline.train(
             plan, learn, judge, place, name=called, soft_targets=truth, progress=progress.heard, on_epoch=report
         )
-    _figures(to, card.figures)
+    _figures(to)
 
 
 def distill(
@@ -109,12 +108,12 @@ def distill(
     tracks = 2 * (learned * (1 + len(speeds or ())) + heldout)
     loop.keep_freed_memory(plan)
     with Progress(tracks, plan.schedule.epochs) as progress:
-        card = room.distill(
+        room.distill(
             plan, found, teacher, place, speeds=speeds or (), measured=measured, judged=judged, terms=said,
             appendix="\n\n".join(each.read_text(encoding="utf-8").strip() for each in appendices or ()),
             heard=progress.heard, report=progress.trained,
         )  # fmt: skip
-    _figures(to, card.figures)
+    _figures(to)
 
 
 def recipes(*, as_json: console.AsJson = False) -> None:
@@ -240,12 +239,14 @@ def _value(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _figures(run: Path, figures: Any) -> None:
+def _figures(run: Path) -> None:
     """The metrics at the end of a run; printed once, however many processes trained it."""
+    from moodfield import tagger
+    from moodfield.card import Provenance
     from moodfield.training import distributed
 
     if not distributed.is_main():
         return
-    for name, value in figures.items():
+    for name, value in Provenance.read(run / tagger.BEST).metrics.items():
         console.result(f"{name:<34} {value:.4f}")
     console.result(f"the model is in {run}; try: moodfield tag --model {shlex.quote(str(run))} FILE")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import calibration, card, files, tagger, tags
-from moodfield.card import Card
+from moodfield import calibration, files, tagger, tags
+from moodfield.card import Card, Provenance
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.distillation import model_card, speed_perturbation, teacher
@@ -26,10 +26,20 @@ from moodfield.distillation.model_card import CardText, ThresholdedScores
 from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
-from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, run_folder, validation
+from moodfield.training import (
+    checkpoints,
+    checks,
+    distributed,
+    export,
+    loop,
+    mel_cache,
+    pipeline,
+    run_folder,
+    validation,
+)
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
@@ -217,7 +227,7 @@ def distill(
     fed = _fed(checkpoint, found, speeds)
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
-    checks.check_recipe(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
+    checks.check_recipe(plan, n_tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
     with run_folder.lock(place.run_dir, cache=place.cache_dir):
         decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
         run_folder.check(place.run_dir, plan, decided)
@@ -229,44 +239,42 @@ def distill(
         run_folder.claim(place.run_dir, plan, decided, cache=place.cache_dir)
         vocabulary = found.train.vocabulary
         net = loop.fit(plan, given.learn, given.judge, given.statistics, vocabulary, place.run_dir, on_epoch=report)
-        loop.load_weights(net, list(loop.snapshot_paths(plan, place.run_dir).values())[-1])
+        checkpoints.load_weights(net, list(checkpoints.snapshot_paths(plan, place.run_dir).values())[-1])
         draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
         export.export(net, judged.apply_to(draft) if judged else draft, folder)
         cost = model_card.cost([place.run_dir, *([measured] if measured else [])])
         origin = {**terms.origin, **fed, "seed": str(plan.seed), "cost": cost}
-        student = replace(_described(folder, given, found, before, judged, origin), limits=terms.limits)
-        export.label(replace(student, appendix=appendix), folder)
+        student, provenance = _described(folder, given, found, before, judged, origin)
+        export.write_card(student, replace(provenance, limits=terms.limits), folder, appendix=appendix)
         export.check_folder(best)
-        return card.read(files.replace_directory(folder, best))
+        return Card.read(files.replace_directory(folder, best))
 
 
 def _described(
     folder: Path,
     given: DistillationData,
     found: Music,
-    before: Card | None,
+    before: Provenance | None,
     judged: model_card.TeacherCalibration | None,
     origin: Mapping[str, str],
-) -> Card:
-    """The card of the student in a folder: thresholds, what is measured, and where it comes from."""
-    draft, (taught_by, student, names) = card.read(folder), _opinions(folder, given, found, judged)
-    figures, examples = (
-        (before.figures, before.examples) if before else model_card.evaluate_student(taught_by, student, names)
+) -> tuple[Card, Provenance]:
+    """The card of the student in a folder with its thresholds, and its provenance."""
+    draft, (taught_by, student, names) = Card.read(folder), _opinions(folder, given, found, judged)
+    metrics, examples = (
+        (before.metrics, before.examples) if before else model_card.evaluate_student(taught_by, student, names)
     )
     origin = {
         **origin,
-        **draft.origin,
+        **({"calibration": judged.origin} if judged else {}),
         "thresholds": "chosen on all of the music, by the scores alone, to decide like the teacher",
+    }
+    training_data = {
         "held out": _packages(found, given.judged) + (HELD_OUT_BEFORE if before else ""),
         "learned from": _packages(found, given.learned),
     }
-    return replace(
-        draft,
-        thresholds=tuple(student.thresholds.tolist()),
-        origin=origin,
-        figures=dict(figures) | dict(draft.figures),
-        examples=examples,
-    )
+    metrics = {**metrics, **(judged.figures if judged else {})}
+    provenance = Provenance(origin=origin, training_data=training_data, metrics=metrics, examples=examples)
+    return replace(draft, thresholds=tuple(student.thresholds.tolist())), provenance
 
 
 def _digest_of(fed: Mapping[str, str], *, measured: bool) -> str:
@@ -318,21 +326,21 @@ def _title(track: Track) -> str:
 
 def _card_of(
     measured: Path, plan: Recipe, fed: Mapping[str, str], judged: model_card.TeacherCalibration | None
-) -> Card:
-    """The card of a run that learned in the same way from the training packages alone."""
+) -> Provenance:
+    """The provenance of a run that learned in the same way from the training packages alone."""
     if Recipe.read(measured / run_folder.RECIPE) != plan:
         raise RunError(f"{measured} was trained by another recipe; its figures say nothing of this one")
-    known = card.read(measured / tagger.BEST)
+    known, provenance = Card.read(measured / tagger.BEST), Provenance.read(measured / tagger.BEST)
     for what, own in fed.items():
-        if (other := known.origin.get(what)) != own:
+        if (other := provenance.origin.get(what)) != own:
             raise RunError(
                 f"{measured} is another student: {what} {other}, here {own}; its figures say nothing of this"
             )
-    if known.origin.get("held out", "").endswith(HELD_OUT_BEFORE):
+    if provenance.training_data.get("held out", "").endswith(HELD_OUT_BEFORE):
         raise RunError(f"{measured} learned from the held-out packages itself; name the run whose figures it has")
     if not _told_alike(known, judged):
         raise RunError(f"{measured} was told otherwise what scores mean; give --predictions to both runs or to none")
-    return known
+    return provenance
 
 
 def _told_alike(known: Card, judged: model_card.TeacherCalibration | None) -> bool:

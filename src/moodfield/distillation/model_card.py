@@ -7,7 +7,7 @@ Knows nothing of: how a student is taught, or where the music came from.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import calibration, card, errors, tags
+from moodfield import calibration, errors, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
 from moodfield.datasets import mtg_jamendo
@@ -94,10 +94,8 @@ class TeacherCalibration:
     """where all this comes from, in words"""
 
     def apply_to(self, described: Card) -> Card:
-        """The card with all of this, and the same decisions."""
-        found = card.calibrated(described, self.calibration, priors=self.priors)
-        origin, figures = dict(described.origin) | {"calibration": self.origin}, dict(described.figures)
-        return replace(found, origin=origin, figures=figures | dict(self.figures))
+        """The card with this calibration and these priors, and the same decisions."""
+        return described.recalibrated(self.calibration, priors=self.priors)
 
 
 def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCalibration:
@@ -111,19 +109,19 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     )
     scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
     found = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
-    other = ~found.learned
+    other = ~found.fitted_on
     truth, raw = test.truth[other], scores[other]
     kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
     figures = {
         f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
         for what, measure in (
-            ("Brier score", calibration_fit.brier),
+            ("Brier score", calibration_fit.brier_score),
             ("expected calibration error", calibration_fit.expected_calibration_error),
         )
         for kind, each in kinds.items()
     }
     origin = (
-        f"fitted to the teacher's published predictions for {found.learned.sum()} test tracks of MTG-Jamendo, whole "
+        f"fitted to the teacher's published predictions for {found.fitted_on.sum()} test tracks of MTG-Jamendo, whole "
         f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks; that it "
         "holds for a student, and for other music, is assumed, not measured"
     )
@@ -147,7 +145,9 @@ class ThresholdedScores:
     def thresholds(self) -> Float64[np.ndarray, "tags"]:
         """Those chosen on all of the music, in neither part of which a tag may be common."""
         like = self.like.decided if self.like else None
-        return threshold_selection.thresholds(self.scores, priors=self.priors, parts=self.heldout, like=like)
+        return threshold_selection.select_thresholds(
+            self.scores, priors=self.priors, groups=self.heldout, reference=like
+        )
 
     @cached_property
     def decided(self) -> Bool[np.ndarray, "tracks tags"]:
@@ -174,7 +174,9 @@ def evaluate_student(
     wanted, scores = teacher.scores[held], student.scores[held]
     decided = [student.decided[held], teacher.decided[held]]
     narrow = [metrics.decide(scores, student.learned.thresholds), metrics.decide(wanted, teacher.learned.thresholds)]
-    figures = threshold_selection.agreement(wanted, scores, decided[1], priors=student.priors) | _decided(*decided)
+    figures = threshold_selection.agreement_statistics(wanted, scores, decided[1], priors=student.priors) | _decided(
+        *decided
+    )
     figures |= {f"{name}, {NARROW}": value for name, value in _decided(*narrow).items()}
     order = threshold_selection.rank_by_agreement(wanted, scores, decided[1], decided[0])
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
@@ -184,7 +186,7 @@ def evaluate_student(
 
 def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
     """How sensible decisions of a student look, and how much they are its teacher's."""
-    shared = float(threshold_selection.shared(student, teacher).mean())
+    shared = float(threshold_selection.jaccard(student, teacher).mean())
     return threshold_selection.decision_statistics(student) | {
         "tags that both decide, of those that either does, mean over tracks": shared
     }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moodfield import arrays, audio, card, files, mel, nets, tagger, tags
+from moodfield import arrays, audio, files, mel, nets, tagger, tags
+from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
@@ -31,7 +32,7 @@ def model_of(checkpoint: str | Path, folder: str | Path) -> Path:
     digest = sha256(checkpoint)
     model = Path(folder) / f"teacher-{digest[:12]}" / "model"
     try:
-        card.read(model)
+        Card.read(model)
     except ModelError:  # not there yet, or damaged
         plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
         described = export.describe(
@@ -41,9 +42,9 @@ def model_of(checkpoint: str | Path, folder: str | Path) -> Path:
             name="vggish",
             summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
             licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
-            origin={"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"},
         )
-        export.export(net, described, model)
+        origin = {"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"}
+        export.export(net, described, model, Provenance(origin=origin))
     return model
 
 
@@ -65,7 +66,7 @@ def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelC
     known, shape = Digests(model.parent.parent, music), (None, len(tags.MOODS_AND_THEMES))
     windows = tuple(
         arrays.read_array(
-            mel_cache.entry_path(model.parent, known.of(track)), np.float32, shape,
+            mel_cache.entry_path(model.parent, known.sha256(track)), np.float32, shape,
             remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks

@@ -19,19 +19,19 @@ from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, Report
 
-RESAMPLES = 1_000
+N_RESAMPLES = 1_000
 CONFIDENCE = 0.95
 """share of the resamples that an interval holds"""
-ENOUGH = 5
+MIN_POSITIVES = 5
 """positives, and negatives, from which on a tag has intervals and p: with 2 of them, two systems that know nothing
 differ in 38 of 100 tests with p < 0.05, with 3 in 13, with 5 in 7"""
-TRACKS = 20
+MIN_TRACKS = 20
 """from which on anything has them; *chosen by us*"""
 BATCH_RESAMPLES = 32
 """resamples that are weighed together: their weights of one tag stay in the cache of a core"""
-PAIRS = 2**26
+MAX_BATCH_WEIGHTS = 2**26
 """weights of tracks and tags that may be in memory at once; with more pairs, fewer resamples are weighed together"""
-STRETCH = 512
+BATCH_SEGMENTS = 512
 """stretches of a ranking that are summed at once, for the same reason"""
 
 Many = Float64[np.ndarray, "_"]
@@ -80,10 +80,10 @@ class System:
         self.report = metrics.evaluate(truth, scores, decisions=decisions, tags=tags)
         truth, scores = np.asarray(truth, bool), np.asarray(scores, np.float64)
         self.shape = tracks, tags_ = truth.shape
-        fewer = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) if tracks >= TRACKS else np.zeros(tags_)
-        self.enough = fewer >= ENOUGH
+        fewer = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) if tracks >= MIN_TRACKS else np.zeros(tags_)
+        self.has_enough_positives = fewer >= MIN_POSITIVES
         either = min(truth.any(axis=1).sum(), (~truth).any(axis=1).sum())  # of all tags together
-        self.many = bool(tracks >= TRACKS and either >= ENOUGH)
+        self.has_enough_tracks = bool(tracks >= MIN_TRACKS and either >= MIN_POSITIVES)
         each = np.arange(tracks)
         self._by_tag = [_ranked(truth[:, tag], scores[:, tag], each) for tag in range(tags_)]
         self._pooled = _ranked(truth.ravel(), scores.ravel(), np.repeat(each, tags_))
@@ -93,7 +93,7 @@ class System:
             self._counted += [decided, truth & decided]
         self._counted = [each.T.astype(np.float64) for each in self._counted]
 
-    def weigh(self, weights: Weights) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
+    def weighted_metrics(self, weights: Weights) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
         """The numbers per tag (tags × resamples) and pooled (resamples) where every track counts as its weight says."""
         positives, *decisions = (counted @ weights for counted in self._counted)
         areas = np.array([_areas(ranking, weights) for ranking in self._by_tag])
@@ -117,19 +117,19 @@ class Resampled:
     """means over the tags that are defined in a resample"""
     micro: Mapping[str, Many]
     """over all pairs of track and tag"""
-    enough: Bool[np.ndarray, "tags"]
+    has_enough_positives: Bool[np.ndarray, "tags"]
     """which tags have positives and negatives enough for intervals and p"""
-    many: bool
+    has_enough_tracks: bool
     """whether there are tracks enough, with positives and with negatives, for those of the means"""
 
     @property
-    def rare(self) -> tuple[str, ...]:
+    def rare_tags(self) -> tuple[str, ...]:
         """The tags whose numbers are defined, but stand on too few tracks for intervals and p."""
         report = self.report
         return tuple(
             tag
-            for tag, enough in zip(report.tags, self.enough, strict=True)
-            if not enough and tag not in report.undefined
+            for tag, enough in zip(report.tags, self.has_enough_positives, strict=True)
+            if not enough and tag not in report.without_positives
         )
 
     def to_dict(self) -> dict[str, Many]:
@@ -139,31 +139,33 @@ class Resampled:
 
 
 def bootstrap(
-    systems: Sequence[System], *, generator: np.random.Generator, resamples: int = RESAMPLES
+    systems: Sequence[System], *, generator: np.random.Generator, n_resamples: int = N_RESAMPLES
 ) -> list[Resampled]:
     """The numbers of systems on resamples of the tracks, the same resamples for all of them.
 
     Systems must have judged equally many tracks; anything else is refused.
     """
-    if resamples < 1:
-        raise ConfigError(f"resamples={resamples}; at least one is needed, and {RESAMPLES} make a good interval")
+    if n_resamples < 1:
+        raise ConfigError(f"resamples={n_resamples}; at least one is needed, and {N_RESAMPLES} make a good interval")
     counts = {system.shape[0] for system in systems}
     if len(counts) != 1:
         raise ScoresError(f"systems came with {sorted(counts)} tracks; give one or more, of the same tracks")
     found: list[list[tuple[dict[str, AnyArray], dict[str, AnyArray]]]] = [[] for _ in systems]
     pairs = max(system.shape[0] * system.shape[1] for system in systems)
-    for weights in draw(counts.pop(), resamples, generator, together=min(BATCH_RESAMPLES, max(1, PAIRS // pairs))):
+    for weights in draw_weights(
+        counts.pop(), n_resamples, generator, batch_size=min(BATCH_RESAMPLES, max(1, MAX_BATCH_WEIGHTS // pairs))
+    ):
         for system, numbers in zip(systems, found, strict=True):
-            numbers.append(system.weigh(weights))
+            numbers.append(system.weighted_metrics(weights))
     return [_joined(system, numbers) for system, numbers in zip(systems, found, strict=True)]
 
 
-def draw(
-    tracks: int, resamples: int, generator: np.random.Generator, *, together: int = BATCH_RESAMPLES
+def draw_weights(
+    tracks: int, n_resamples: int, generator: np.random.Generator, *, batch_size: int = BATCH_RESAMPLES
 ) -> Iterator[Weights]:
     """The weights of resamples, some together; which they are depends only on the generator and the tracks."""
-    for start in range(0, resamples, together):
-        count = min(together, resamples - start)
+    for start in range(0, n_resamples, batch_size):
+        count = min(batch_size, n_resamples - start)
         drawn = generator.integers(tracks, size=(count, tracks)) + tracks * np.arange(count)[:, None]
         yield np.bincount(drawn.ravel(), minlength=count * tracks).reshape(count, tracks).T.astype(np.int32, order="C")
 
@@ -173,10 +175,10 @@ def intervals(resampled: Resampled) -> dict[str, Interval]:
 
     It is the percentile interval, moved by what the mean of the resamples is off the number itself. Drawing tracks
     twice flatters a precision-recall curve: unmoved, the interval would lie too high. It ends at 0 and 1, as the
-    numbers do. NaN with fewer than `TRACKS` tracks, or `ENOUGH` with positives or with negatives.
+    numbers do. NaN with fewer than `MIN_TRACKS` tracks, or `MIN_POSITIVES` with positives or with negatives.
     """
     observed = resampled.report.to_dict()
-    known = _known(resampled.to_dict(), enough=resampled.many)
+    known = _known(resampled.to_dict(), enough=resampled.has_enough_tracks)
     return {name: _interval(values, observed[name]) for name, values in known.items()}
 
 
@@ -184,7 +186,7 @@ def tag_intervals(resampled: Resampled) -> dict[str, tuple[Interval, ...]]:
     """The same for every tag, by the name of the number; NaN where it is not defined, or the tag is `rare`."""
     return {
         name: tuple(map(_interval, values.T, resampled.report.per_tag[name]))
-        for name, values in _known(resampled.per_tag, enough=resampled.enough).items()
+        for name, values in _known(resampled.per_tag, enough=resampled.has_enough_positives).items()
     }
 
 
@@ -194,14 +196,17 @@ def compare(one: Resampled, other: Resampled) -> dict[str, Difference]:
     Both must come from the same `bootstrap`, or from equal generators: the test is paired, resample by resample.
     Interval and p are NaN where `intervals` are.
     """
-    a, b = _known(one.to_dict(), enough=one.many), _known(other.to_dict(), enough=other.many)
+    a, b = _known(one.to_dict(), enough=one.has_enough_tracks), _known(other.to_dict(), enough=other.has_enough_tracks)
     observed, beside = one.report.to_dict(), other.report.to_dict()
     return {name: _difference(a[name] - b[name], observed[name] - beside[name]) for name in a if name in b}
 
 
 def compare_tags(one: Resampled, other: Resampled) -> dict[str, tuple[Difference, ...]]:
     """The same for every tag, by the name of the number; with dozens of tags some look different by chance."""
-    a, b = _known(one.per_tag, enough=one.enough), _known(other.per_tag, enough=other.enough)
+    a, b = (
+        _known(one.per_tag, enough=one.has_enough_positives),
+        _known(other.per_tag, enough=other.has_enough_positives),
+    )
     observed, beside = one.report.per_tag, other.report.per_tag
     return {
         name: tuple(map(_difference, (a[name] - b[name]).T, observed[name] - beside[name])) for name in a if name in b
@@ -240,11 +245,13 @@ def _areas(ranking: _Ranking, weights: Weights) -> tuple[Many, Many]:
     found = np.add.reduceat(weights[ranking.hits], ranking.first, axis=0).astype(np.int64)
     so_far = np.cumsum(found, axis=0)
     positives, total = so_far[-1], before[-1]
-    precision = metrics.ratio(so_far, through, empty=0.0)  # of a run that weighs nothing, which then counts for nothing
+    precision = metrics.divide(
+        so_far, through, empty=0.0
+    )  # of a run that weighs nothing, which then counts for nothing
     # Twice the negatives ahead of the positives, ties half: whole numbers, so nothing is rounded before the division.
     ahead = (found * (above + through - 2 * so_far + found)).sum(axis=0)
     pairs = 2 * positives * (total - positives)
-    return metrics.ratio((found * precision).sum(axis=0), positives), metrics.ratio(pairs - ahead, pairs)
+    return metrics.divide((found * precision).sum(axis=0), positives), metrics.divide(pairs - ahead, pairs)
 
 
 def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
@@ -252,8 +259,8 @@ def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
     ends = np.append(ranking.edges[1:], len(ranking.tracks))
     sums = [
         np.add.reduceat(weights[ranking.tracks[starts[0] : ends[start + len(starts) - 1]]], starts - starts[0], axis=0)
-        for start in range(0, len(ends), STRETCH)
-        for starts in [ranking.edges[start : start + STRETCH]]
+        for start in range(0, len(ends), BATCH_SEGMENTS)
+        for starts in [ranking.edges[start : start + BATCH_SEGMENTS]]
     ]
     return np.concatenate(sums, dtype=np.int64)
 
@@ -261,9 +268,9 @@ def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
 def _decided(positives: AnyArray, decided: AnyArray, right: AnyArray) -> dict[str, AnyArray]:
     """The numbers of decisions, from how many there are of each kind."""
     return {
-        "F-score": metrics.ratio(2 * right, decided + positives, empty=0.0),
-        "precision": metrics.ratio(right, decided, empty=0.0),
-        "recall": metrics.ratio(right, positives, empty=0.0),
+        "F-score": metrics.divide(2 * right, decided + positives, empty=0.0),
+        "precision": metrics.divide(right, decided, empty=0.0),
+        "recall": metrics.divide(right, positives, empty=0.0),
     }
 
 
@@ -275,15 +282,15 @@ def _joined(system: System, numbers: Sequence[tuple[dict[str, AnyArray], dict[st
         per_tag=per_tag,
         macro={name: _mean(values) for name, values in per_tag.items()},
         micro={name: np.concatenate([pooled[name] for _, pooled in numbers]) for name in report.micro},
-        enough=system.enough,
-        many=system.many,
+        has_enough_positives=system.has_enough_positives,
+        has_enough_tracks=system.has_enough_tracks,
     )
 
 
 def _mean(values: ManyPerTag) -> Many:
     """The mean of every row over the tags that are defined in it."""
     defined = ~np.isnan(values)
-    return metrics.ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
+    return metrics.divide(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
 
 
 def _known(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:

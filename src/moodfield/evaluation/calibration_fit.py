@@ -17,20 +17,20 @@ from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag, Scores, Truth
 
-SUREST = 20.0
+MAX_LOGIT = 20.0
 """logit beyond which a fit and its loss take nothing for surer: odds of half a milliard"""
-BINS = 10
+N_BINS = 10
 """groups of equally many tracks in which probability and share are compared"""
-FOLDS = 5
+N_FOLDS = 5
 """parts by which strengths are chosen"""
-ALIKE = 1e6
+SHARED = 1e6
 """strength from which on all tags are the same, but for the sixth digit"""
-ANCHOR = 1.0
+MEAN_STRENGTH = 1.0
 """strength with which the mean of the tags is pulled to scores as they are: less than one track in a hundred"""
-STEPS, CLOSE = 200, 1e-10
+MAX_STEPS, TOLERANCE = 200, 1e-10
 """steps of a fit at most; what the last one still promised to gain"""
 
-Parts = Int64[np.ndarray, "tracks"]
+Folds = Int64[np.ndarray, "tracks"]
 
 
 class Regularization(NamedTuple):
@@ -44,8 +44,8 @@ class Regularization(NamedTuple):
 
 REGULARIZATIONS = tuple(
     Regularization(slopes, offsets)
-    for slopes in (3.0, 10.0, 30.0, 100.0, 300.0, ALIKE)
-    for offsets in (0.1, 1.0, 3.0, 10.0, 30.0, ALIKE)
+    for slopes in (3.0, 10.0, 30.0, 100.0, 300.0, SHARED)
+    for offsets in (0.1, 1.0, 3.0, 10.0, 30.0, SHARED)
 )
 """those that are tried"""
 
@@ -56,9 +56,9 @@ class HalfFit:
 
     calibration: Calibration
     """what was fitted"""
-    strength: Regularization
+    regularization: Regularization
     """how strongly tags were held together, chosen inside the half"""
-    learned: Bool[np.ndarray, "tracks"]
+    fitted_on: Bool[np.ndarray, "tracks"]
     """the tracks it was fitted on"""
 
 
@@ -72,35 +72,35 @@ def fit_half(
     """
     (truth, scores), groups = _probable(truth, scores), np.asarray(groups)
     learned = group_split(groups, 2, generator=generator) == 0
-    parts = group_split(groups[learned], FOLDS, generator=generator)
-    strength = choose(truth[learned], scores[learned], parts)
-    return HalfFit(fit(truth[learned], scores[learned], strength=strength), strength, learned)
+    parts = group_split(groups[learned], N_FOLDS, generator=generator)
+    strength = select_regularization(truth[learned], scores[learned], parts)
+    return HalfFit(fit(truth[learned], scores[learned], regularization=strength), strength, learned)
 
 
-def fit(truth: AnyArray, scores: AnyArray, *, strength: Regularization) -> Calibration:
+def fit(truth: AnyArray, scores: AnyArray, *, regularization: Regularization) -> Calibration:
     """The calibration under which truth is likeliest, where tags that say little are held to the mean of all tags.
 
     Truth and scores, in 0 … 1, are tracks × tags. A tag of whose probability little is known (no positives, all
     positives, constant scores) gets what the others have, as far as `strength` says. Slopes are above 0.
     """
     truth, logits = _checked(truth, scores)
-    if not min(strength) > 0:
-        raise ConfigError(f"{strength}: both are to be above 0, and {ALIKE:g} makes all tags alike")
+    if not min(regularization) > 0:
+        raise ConfigError(f"{regularization}: both are to be above 0, and {SHARED:g} makes all tags alike")
     middle = logits.mean(axis=0)
     spread = logits - middle
     place = np.zeros((2, logits.shape[1]))  # logarithms of slopes, and offsets at the mean logit
-    best = _objective(place, truth, spread, middle, strength)
-    for _ in range(STEPS):
-        gradient, curvature = _slope_of(place, truth, spread, middle, strength)
+    best = _objective(place, truth, spread, middle, regularization)
+    for _ in range(MAX_STEPS):
+        gradient, curvature = _slope_of(place, truth, spread, middle, regularization)
         step = np.linalg.solve(curvature, gradient)
         promised, share = float(gradient @ step), 1.0
-        if promised < CLOSE:
+        if promised < TOLERANCE:
             break
         further = place - step.reshape(place.shape)
         # not below, rather than above: far out there is no number
-        while not (now := _objective(further, truth, spread, middle, strength)) <= best - share * promised / 4:
+        while not (now := _objective(further, truth, spread, middle, regularization)) <= best - share * promised / 4:
             share /= 2
-            if share < CLOSE:  # what is left to gain is less than rounding
+            if share < TOLERANCE:  # what is left to gain is less than rounding
                 break
             further = place - share * step.reshape(place.shape)
         place, best = further, now
@@ -108,12 +108,12 @@ def fit(truth: AnyArray, scores: AnyArray, *, strength: Regularization) -> Calib
     return Calibration(tuple(slopes.tolist()), tuple((place[1] + middle * (1 - slopes)).tolist()))
 
 
-def choose(
+def select_regularization(
     truth: AnyArray,
     scores: AnyArray,
-    parts: Parts,
+    folds: Folds,
     *,
-    strengths: Sequence[Regularization] = REGULARIZATIONS,
+    candidates: Sequence[Regularization] = REGULARIZATIONS,
 ) -> Regularization:
     """The strength that does best on each part of the tracks in turn, fitted on the others, by log loss.
 
@@ -121,33 +121,33 @@ def choose(
     standard error over the parts: what tags have of their own must show. `parts` are made by `group_split`.
     """
     truth, scores = np.asarray(truth), np.asarray(scores)
-    names = np.unique(parts)
-    losses = np.zeros((len(strengths), len(names)))
-    for row, strength in enumerate(strengths):
+    names = np.unique(folds)
+    losses = np.zeros((len(candidates), len(names)))
+    for row, strength in enumerate(candidates):
         for column, part in enumerate(names):
-            held = parts == part
-            known = fit(truth[~held], scores[~held], strength=strength)
+            held = folds == part
+            known = fit(truth[~held], scores[~held], regularization=strength)
             losses[row, column] = log_loss(truth[held], known.scores(calibration.logit(scores[held]))).mean()
     worse = losses - losses[np.argmin(losses.mean(axis=1))]
     near = worse.mean(axis=1) <= worse.std(axis=1, ddof=1) / np.sqrt(len(names))
-    return strengths[int(np.flatnonzero(near)[-1])]
+    return candidates[int(np.flatnonzero(near)[-1])]
 
 
-def group_split(groups: Sequence[str] | AnyArray, count: int, *, generator: np.random.Generator) -> Parts:
+def group_split(groups: Sequence[str] | AnyArray, n_parts: int, *, generator: np.random.Generator) -> Folds:
     """In which of `count` parts every track is: about equally many in each, and a group, such as an artist, in one."""
     names, member, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if not 2 <= count <= len(names):
+    if not 2 <= n_parts <= len(names):
         raise ConfigError(
-            f"{len(names)} groups cannot be in {count} parts; 2 parts or more, and a group for each, are wanted"
+            f"{len(names)} groups cannot be in {n_parts} parts; 2 parts or more, and a group for each, are wanted"
         )
-    part, filled = np.zeros(len(names), np.int64), np.zeros(count, np.int64)
+    part, filled = np.zeros(len(names), np.int64), np.zeros(n_parts, np.int64)
     for group in generator.permutation(len(names)):
         part[group] = np.argmin(filled)
         filled[part[group]] += sizes[group]
     return part[member]
 
 
-def brier(truth: AnyArray, scores: AnyArray) -> PerTag:
+def brier_score(truth: AnyArray, scores: AnyArray) -> PerTag:
     """Mean square per tag of what probabilities are off the truth, in 0 … 1; less is better.
 
     Takes tracks × tags: boolean or 0/1 truth, scores in 0 … 1; refuses anything else.
@@ -157,51 +157,53 @@ def brier(truth: AnyArray, scores: AnyArray) -> PerTag:
 
 
 def log_loss(truth: AnyArray, scores: AnyArray) -> PerTag:
-    """Mean surprise per tag at the truth, in nats; takes what `brier` takes, and nothing for surer than `SUREST`."""
+    """Mean surprise per tag at the truth, in nats; logits are clipped to ±`MAX_LOGIT`."""
     truth, logits = _checked(truth, scores)
     return np.asarray((np.logaddexp(0, logits) - truth * logits).mean(axis=0))
 
 
-class Reliability(NamedTuple):
+class CalibrationCurve(NamedTuple):
     """Groups of tracks of similar scores, and how many of them have the tag; from the lowest scores on."""
 
-    said: Float64[np.ndarray, "_"]
+    mean_score: Float64[np.ndarray, "_"]
     """mean score of a group"""
-    found: Float64[np.ndarray, "_"]
+    positive_rate: Float64[np.ndarray, "_"]
     """share of it that has the tag"""
-    tracks: Int64[np.ndarray, "_"]
+    n_tracks: Int64[np.ndarray, "_"]
     """how many it holds"""
 
 
-def reliability(truth: AnyArray, scores: AnyArray, *, bins: int = BINS) -> list[Reliability]:
+def calibration_curves(truth: AnyArray, scores: AnyArray, *, n_bins: int = N_BINS) -> list[CalibrationCurve]:
     """What scores say and what is found, for every tag, in groups of as many tracks each.
 
     Groups of equal width would hold nearly all tracks of a rare tag in the first one and say nothing about the rest.
-    Tracks with equal scores are in the same group, so there may be fewer than `bins`. Takes what `brier` takes.
+    Tracks with equal scores are in the same group, so there may be fewer than `bins`. Takes what `brier_score` takes.
     """
-    if bins < 1:
-        raise ConfigError(f"bins={bins}; at least one is needed, and {BINS} are usual")
+    if n_bins < 1:
+        raise ConfigError(f"bins={n_bins}; at least one is needed, and {N_BINS} are usual")
     truth, probabilities = _probable(truth, scores)
-    return [_table(*columns, bins) for columns in zip(truth.T, probabilities.T, strict=True)]
+    return [_table(*columns, n_bins) for columns in zip(truth.T, probabilities.T, strict=True)]
 
 
-def expected_calibration_error(truth: AnyArray, scores: AnyArray, *, bins: int = BINS) -> PerTag:
-    """How far scores are off what is found, per tag, in 0 … 1: the mean over the groups of `reliability` by their size.
+def expected_calibration_error(truth: AnyArray, scores: AnyArray, *, n_bins: int = N_BINS) -> PerTag:
+    """Expected calibration error (ECE) per tag, in 0 … 1: mean |mean score − positive rate| over the bins.
 
     Within a group only means are compared, so the error of single tracks may be larger. With few tracks it is above 0
     even for perfect probabilities, since what is found varies by chance.
     """
-    tables = reliability(truth, scores, bins=bins)
-    return np.array([np.average(np.abs(each.said - each.found), weights=each.tracks) for each in tables])
+    tables = calibration_curves(truth, scores, n_bins=n_bins)
+    return np.array(
+        [np.average(np.abs(each.mean_score - each.positive_rate), weights=each.n_tracks) for each in tables]
+    )
 
 
-def _table(truth: AnyArray, probabilities: AnyArray, bins: int) -> Reliability:
+def _table(truth: AnyArray, probabilities: AnyArray, bins: int) -> CalibrationCurve:
     ordered = np.sort(probabilities)
     first = ordered[np.arange(bins) * len(ordered) // bins]  # the lowest score of every group
     group = np.searchsorted(np.unique(first), probabilities, side="right") - 1
     tracks = np.bincount(group)
     said, found = (np.bincount(group, weights=each) / tracks for each in (probabilities, truth))
-    return Reliability(said, found, tracks)
+    return CalibrationCurve(said, found, tracks)
 
 
 def _objective(place: AnyArray, truth: Truth, spread: Scores, middle: PerTag, strength: Regularization) -> float:
@@ -211,7 +213,7 @@ def _objective(place: AnyArray, truth: Truth, spread: Scores, middle: PerTag, st
         lost = (np.logaddexp(0, logits) - truth * logits).sum()
     mean = place.mean(axis=1, keepdims=True)
     apart = np.square(place - mean).sum(axis=1) @ np.array(strength)
-    return float(lost + (apart + ANCHOR * np.square(mean).sum()) / 2)
+    return float(lost + (apart + MEAN_STRENGTH * np.square(mean).sum()) / 2)
 
 
 def _slope_of(
@@ -230,15 +232,15 @@ def _slope_of(
     gradient = np.stack([(wrong * stretched).sum(axis=0), wrong.sum(axis=0)])
     mean = np.full((tags, tags), 1 / tags)
     for kind, strong in enumerate(strength):
-        pull = strong * (np.eye(tags) - mean) + ANCHOR * mean / tags
+        pull = strong * (np.eye(tags) - mean) + MEAN_STRENGTH * mean / tags
         curvature[kind, :, kind, :] += pull
         gradient[kind] += pull @ place[kind]
     return gradient.ravel(), curvature.reshape(2 * tags, 2 * tags)
 
 
 def _probable(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
-    truth = metrics.binary(truth, "truth")
-    scores = metrics.finite(scores, "scores", like=truth)
+    truth = metrics.check_binary(truth, "truth")
+    scores = metrics.check_scores(scores, "scores", like=truth)
     if (outside := (scores < 0) | (scores > 1)).any():
         raise ScoresError(
             f"{outside.sum()} scores are outside 0 … 1, where probabilities are; apply the sigmoid to logits"
@@ -248,4 +250,4 @@ def _probable(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
 
 def _checked(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
     truth, probabilities = _probable(truth, scores)
-    return truth, np.clip(calibration.logit(probabilities), -SUREST, SUREST)
+    return truth, np.clip(calibration.logit(probabilities), -MAX_LOGIT, MAX_LOGIT)

@@ -17,9 +17,9 @@ from moodfield.evaluation.metrics import AnyArray, Scores
 
 Of = Literal["scores", "logits", "ranks"]
 """what is averaged: `scores` as they are (the paper, §3.4), their `logits`, or their `ranks` within a tag"""
-ROUNDS = 50
+N_ROUNDS = 50
 """members that a greedy selection draws; each weighs a fiftieth of the last mean"""
-NEVER = 1e-9
+MIN_SCORE = 1e-9
 """a score this near to 0 or 1 is taken for this one, since 0 and 1 have no finite logit"""
 
 
@@ -29,38 +29,40 @@ class Selection:
 
     weights: tuple[float, ...]
     """share of every member in the mean, in their order; they sum to 1"""
-    drawn: tuple[int, ...]
+    selected: tuple[int, ...]
     """the members in the order they were drawn, up to the best mean"""
     score: float
     """macro PR-AUC of that mean on the data it was chosen on, which flatters it"""
 
 
-def mean(members: Sequence[AnyArray], *, weights: Sequence[float] | None = None, of: Of = "scores") -> Scores:
+def mean(members: Sequence[AnyArray], *, weights: Sequence[float] | None = None, average: Of = "scores") -> Scores:
     """The scores of several systems as one, tracks × tags, in 0 … 1 if theirs are; all weigh the same by default.
 
     `scores`: their weighted mean. `logits`: the sigmoid of the mean of their logits; refuses scores outside 0 … 1.
     `ranks`: the mean of where a track stands within its tag, from 0, the lowest, to 1. It forgets how sure a system was
     and how common the tag is, so numbers over all pairs of track and tag (micro) then say little.
     """
-    views = [_seen(scores, of) for scores in _checked(members)]
-    return _together(views, _shares(weights, len(members)), of)
+    views = [_seen(scores, average) for scores in _checked(members)]
+    return _together(views, _shares(weights, len(members)), average)
 
 
-def greedy(truth: AnyArray, members: Sequence[AnyArray], *, rounds: int = ROUNDS, of: Of = "scores") -> Selection:
+def greedy_selection(
+    truth: AnyArray, members: Sequence[AnyArray], *, n_rounds: int = N_ROUNDS, average: Of = "scores"
+) -> Selection:
     """Weights by greedy selection with replacement (Caruana et al., 2004), for the best macro PR-AUC of the mean.
 
     Every round draws the member, drawn before or not, with which the mean of all drawn does best; of equals, the
     first. The answer is the best mean on the way, the earliest of equals. `truth` and `members` must be of validation
     tracks: what is chosen here is not to be scored on the same data.
     """
-    if rounds < 1:
-        raise ConfigError(f"rounds={rounds}; at least one is needed, and {ROUNDS} weigh finely")
-    views = [_seen(scores, of) for scores in _checked(members)]
+    if n_rounds < 1:
+        raise ConfigError(f"rounds={n_rounds}; at least one is needed, and {N_ROUNDS} weigh finely")
+    views = [_seen(scores, average) for scores in _checked(members)]
     drawn: list[int] = []
     path: list[float] = []
-    for _ in range(rounds):
+    for _ in range(n_rounds):
         counts = np.bincount(drawn, minlength=len(views)) + np.eye(len(views))  # a row for every member drawn next
-        found = [_worth(truth, _together(views, row / row.sum(), of)) for row in counts]
+        found = [_worth(truth, _together(views, row / row.sum(), average)) for row in counts]
         drawn.append(int(np.argmax(found)))
         path.append(max(found))
     count = int(np.argmax(path)) + 1
@@ -90,12 +92,12 @@ def _seen(scores: Scores, of: Of) -> Float64[np.ndarray, "tracks tags"]:
     if of == "scores":
         return scores
     if of == "ranks":
-        return metrics.ranks(scores)
+        return metrics.relative_ranks(scores)
     if (outside := (scores < 0) | (scores > 1)).any():
         raise ScoresError(
             f"{outside.sum()} scores are outside 0 … 1 and have no logit; average scores or ranks instead"
         )
-    inside = np.clip(scores, NEVER, 1 - NEVER)
+    inside = np.clip(scores, MIN_SCORE, 1 - MIN_SCORE)
     return np.log(inside) - np.log1p(-inside)
 
 
@@ -109,4 +111,6 @@ def _shares(weights: Sequence[float] | None, count: int) -> Float64[np.ndarray, 
 def _checked(members: Sequence[AnyArray]) -> list[Scores]:
     if not members:
         raise ScoresError("no scores came; an ensemble needs those of at least one system")
-    return [metrics.finite(each, f"scores of system {n}", like=members[0]) for n, each in enumerate(members, start=1)]
+    return [
+        metrics.check_scores(each, f"scores of system {n}", like=members[0]) for n, each in enumerate(members, start=1)
+    ]

@@ -26,65 +26,65 @@ from moodfield.evaluation.bootstrap import Difference, Interval, System
 from moodfield.evaluation.metrics import AnyArray, Report, Scores
 from moodfield.evaluation.submissions import Rows, Submission
 
-TUNED = 0.5
+TUNED_SHARE = 0.5
 """share of tags with decisions as if tuned on the truth from which on this is no chance: it was none or all of them in
 the submissions of 2019, but for two tags here and there"""
-FEW = 5
+MAX_LISTED = 5
 """tracks, rows or tags that a message names; there may be hundreds"""
 
 Hear = Callable[[Sequence[Track]], Iterable[tuple[Track, AnyArray | MoodfieldError]]]
 """predicts tracks, in their order: scores, one per tag, or why a track could not be read"""
-KEPT = (b'{"model": ',)
+CACHE_HEADS = (b'{"model": ',)
 """how files of scores begin that `predict_index` keeps"""
 Fill = Literal["mean", "zeros"]
 """what stands for a track that could not be heard: the mean of all others, tag by tag, or nothing but 0"""
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class Evaluation:
     """What a submission is worth."""
 
     report: Report
     """the official numbers: macro, micro, and of every tag"""
-    tuned: tuple[str, ...]
+    tuned_tags: tuple[str, ...]
     """tags with just the decisions that thresholds make which are tuned on this very truth"""
     intervals: Mapping[str, Interval]
     """official name of a number → its interval; empty if none were asked for"""
     tag_intervals: Mapping[str, tuple[Interval, ...]]
     """name of a number → its interval for every tag"""
-    tracks: int
+    n_tracks: int
     """how many were scored"""
-    rare: tuple[str, ...] = ()
+    rare_tags: tuple[str, ...] = ()
     """tags on too few tracks for intervals, if any were asked for"""
-    rest: "Score | None" = None
+    without_excluded: "Evaluation | None" = None
     """the same without the tracks that were to be left out"""
 
     @property
-    def flattered(self) -> bool:
+    def is_tuned_on_truth(self) -> bool:
         """Whether F, precision and recall flatter: their thresholds were tuned on the data that is scored."""
-        return bool(self.tuned) and len(self.tuned) >= TUNED * self.tunable
+        return bool(self.tuned_tags) and len(self.tuned_tags) >= TUNED_SHARE * self.n_tunable_tags
 
     @property
-    def tunable(self) -> int:
+    def n_tunable_tags(self) -> int:
         """How many tags have both positives and negatives, so that a threshold can be tuned by them."""
-        return len(self.report.tags) - len(self.report.undefined) - len(self.report.ubiquitous)
+        return len(self.report.tags) - len(self.report.without_positives) - len(self.report.without_negatives)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON, the official numbers first; None where a number is not defined."""
         plain: dict[str, object] = {name: _plain(value) for name, value in self.report.to_dict().items()}
-        plain["tracks"] = self.tracks
-        plain["tuned_on_this_truth"] = list(self.tuned)
-        plain["undefined"] = list(self.report.undefined)
+        plain["tracks"] = self.n_tracks
+        plain["tuned_on_this_truth"] = list(self.tuned_tags)
+        plain["undefined"] = list(self.report.without_positives)
         if self.intervals:
             plain["intervals"] = {name: [*map(_plain, ends)] for name, ends in self.intervals.items()}
-            plain["too_rare_for_intervals"] = list(self.rare)
+            plain["too_rare_for_intervals"] = list(self.rare_tags)
         plain["tags"] = {
             tag: {name: _plain(values[column]) for name, values in self.report.per_tag.items()}
             | {f"{name}-interval": [*map(_plain, ends[column])] for name, ends in self.tag_intervals.items()}
             for column, tag in enumerate(self.report.tags)
         }
-        if self.rest:
-            plain["without_left_out"] = self.rest.to_dict()
+        if self.without_excluded:
+            plain["without_left_out"] = self.without_excluded.to_dict()
         return plain
 
 
@@ -92,79 +92,79 @@ class Score:
 class Comparison:
     """One submission beside another, on the same tracks."""
 
-    one: Report
+    a: Report
     """the numbers of the first"""
-    other: Report
+    b: Report
     """those of the second"""
     differences: Mapping[str, Difference]
     """official name of a number → how far the first is ahead"""
     tag_differences: Mapping[str, tuple[Difference, ...]]
     """name of a number → the same for every tag"""
-    rare: tuple[str, ...]
+    rare_tags: tuple[str, ...]
     """tags on too few tracks for intervals and p"""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON by official names; None where a number is not defined."""
-        one, other = self.one.to_dict(), self.other.to_dict()
+        one, other = self.a.to_dict(), self.b.to_dict()
         plain: dict[str, object] = {
             name: {"one": _plain(one[name]), "other": _plain(other[name])} | _difference(each)
             for name, each in self.differences.items()
         }
         plain["tags"] = {
             tag: {name: _difference(each[column]) for name, each in self.tag_differences.items()}
-            for column, tag in enumerate(self.one.tags)
+            for column, tag in enumerate(self.a.tags)
         }
-        plain["too_rare_for_intervals"] = list(self.rare)
+        plain["too_rare_for_intervals"] = list(self.rare_tags)
         return plain
 
 
-def score(
+def evaluate(
     truth: AnyArray,
     submission: Submission,
     *,
     vocabulary: Sequence[str] | None = None,
-    leave_out: Rows | None = None,
-    resamples: int = 0,
+    exclude: Rows | None = None,
+    n_resamples: int = 0,
     seed: int = 0,
-) -> Score:
+) -> Evaluation:
     """What a submission is worth on truth, tracks × tags; with intervals from so many resamples, if any.
 
     Every finite array is scored; `MoodfieldWarning` says where its numbers mean little. `leave_out` has the rows of
     tracks that are not fair, such as those that were also trained on; the answer then has a `rest`.
     """
     _checked(truth, submission)
-    full = _score(truth, submission, vocabulary, resamples, seed)
+    full = _score(truth, submission, vocabulary, n_resamples, seed)
     _warn(submission, full.report.tags)
     tuned = tuple(tag for tag, each in zip(full.report.tags, _tuned(truth, submission), strict=True) if each)
     rest = None
-    if leave_out is not None and len(leave_out):
-        kept = without(len(truth), leave_out)
-        part = _score(np.asarray(truth)[kept], submission.take(kept), vocabulary, resamples, seed)
-        rest = replace(part, tuned=tuned)
-    return replace(full, tuned=tuned, rest=rest)
+    if exclude is not None and len(exclude):
+        kept = exclude_rows(len(truth), exclude)
+        part = _score(np.asarray(truth)[kept], submission.take(kept), vocabulary, n_resamples, seed)
+        rest = replace(part, tuned_tags=tuned)
+    return replace(full, tuned_tags=tuned, without_excluded=rest)
 
 
 def compare(
     truth: AnyArray,
-    one: Submission,
-    other: Submission,
+    a: Submission,
+    b: Submission,
     *,
     vocabulary: Sequence[str] | None = None,
-    leave_out: Rows | None = None,
-    resamples: int = bootstrap.RESAMPLES,
+    exclude: Rows | None = None,
+    n_resamples: int = bootstrap.N_RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """How far one submission is ahead of another: paired, on the same resamples, without the rows in `leave_out`."""
-    for each in (one, other):
+    for each in (a, b):
         _checked(truth, each)
-    kept = without(len(truth), np.array([], np.int64) if leave_out is None else leave_out)
-    systems = [_system(np.asarray(truth)[kept], each.take(kept), vocabulary) for each in (one, other)]
-    both = bootstrap.bootstrap(systems, resamples=resamples, generator=np.random.default_rng(seed))
+    kept = exclude_rows(len(truth), np.array([], np.int64) if exclude is None else exclude)
+    systems = [_system(np.asarray(truth)[kept], each.take(kept), vocabulary) for each in (a, b)]
+    both = bootstrap.bootstrap(systems, n_resamples=n_resamples, generator=np.random.default_rng(seed))
     ahead, tags_ahead = bootstrap.compare(*both), bootstrap.compare_tags(*both)
-    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead, both[0].rare)
+    return Comparison(systems[0].report, systems[1].report, ahead, tags_ahead, both[0].rare_tags)
 
 
-def without(tracks: int, leave_out: Rows) -> Rows:
+def exclude_rows(tracks: int, leave_out: Rows) -> Rows:
     """The rows of an index that are left when some are left out; refuses rows that are not there, or all of them."""
     strangers = [str(row) for row in leave_out if not 0 <= row < tracks]
     if strangers:
@@ -177,7 +177,7 @@ def without(tracks: int, leave_out: Rows) -> Rows:
     return kept
 
 
-def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -> Rows:
+def find_leaks(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -> Rows:
     """The rows of an index whose very audio is also in indexes that were learned from, by a list of checksums.
 
     Refuses a list that has none of the tracks of an index, and warns if it lacks some: they are then known by path.
@@ -200,15 +200,15 @@ def leaked(index: str | Path, learned: Sequence[str | Path], sums: str | Path) -
 
 
 def read_truth(
-    path: str | Path, *, vocabulary: Sequence[str] | None = None, given: Sequence[Submission] = ()
+    path: str | Path, *, vocabulary: Sequence[str] | None = None, like: Sequence[Submission] = ()
 ) -> tuple[AnyArray, tuple[str, ...] | None]:
     """Truth, and the names of its tags as far as known: from a `.npy` file, or an index in MTG-Jamendo's form.
 
     An index may lack tags: they are then those of the submissions `given`, or refused, as `read_index` finds them.
     """
     if Path(path).suffix != ".npy":
-        split = read_index(path, vocabulary=vocabulary, given=given)
-        for each in given:
+        split = read_index(path, vocabulary=vocabulary, like=like)
+        for each in like:
             rows, columns = each.predictions.shape
             if rows == len(split.tracks) and columns != len(split.vocabulary):
                 words = f"predictions of {each.name} have {columns} columns; there are {len(split.vocabulary)} tags"
@@ -219,33 +219,33 @@ def read_truth(
     return truth, tuple(vocabulary) if vocabulary else official
 
 
-def read_index(path: str | Path, *, vocabulary: Sequence[str] | None = None, given: Sequence[Submission] = ()) -> Split:
+def read_index(path: str | Path, *, vocabulary: Sequence[str] | None = None, like: Sequence[Submission] = ()) -> Split:
     """An index whose tags are those of `vocabulary`, or else its own.
 
     If it has not as many tags as the submissions `given` have columns, they are those that their thresholds name, or
     the official ones: where there are as many, and all tags of the index are among them.
     """
     split = mtg_jamendo.read(path, vocabulary=vocabulary)
-    columns = {each.predictions.shape[1] for each in given}
+    columns = {each.predictions.shape[1] for each in like}
     if vocabulary or columns <= {len(split.vocabulary)}:
         return split
-    lists = {tuple(each.thresholds) for each in given if each.thresholds} or {tags.MOODS_AND_THEMES}
+    lists = {tuple(each.thresholds) for each in like if each.thresholds} or {tags.MOODS_AND_THEMES}
     fitting = [names for names in lists if {len(names)} == columns and set(split.vocabulary) <= set(names)]
     return mtg_jamendo.read(path, vocabulary=fitting[0]) if len(fitting) == 1 else split
 
 
 def predict_index(
     tracks: Sequence[Track],
-    hear: Hear,
+    predict: Hear,
     *,
-    said: Sequence[str],
+    tags: Sequence[str],
     vocabulary: Sequence[str],
-    kept: Path | None,
+    cache: Path | None,
     model: str,
-    music: str = "",
+    audio: str = "",
     fill: Fill | None = None,
-    otherwise: str = "",
-    heard: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
+    hint: str = "",
+    progress: Callable[[Track, MoodfieldError | None], None] = lambda track, error: None,
 ) -> Scores:
     """The scores of all tracks of an index, tracks × tags in the order of `vocabulary`; `said` are the tags of `hear`.
 
@@ -254,28 +254,28 @@ def predict_index(
     track. In the end all tracks that could not be read are refused together, unless `fill` says what is to stand for
     them: a `MoodfieldWarning` then names them. `otherwise` is what else can be done, for the refusal, where it helps.
     """
-    if missing := [tag for tag in vocabulary if tag not in said]:
+    if missing := [tag for tag in vocabulary if tag not in tags]:
         raise ScoresError(f"the model has no scores for {', '.join(missing)}; take one that has, or fewer tags")
     failed: list[tuple[str, MoodfieldError]] = []
     index = hashlib.sha256(json.dumps([(track.id, track.path) for track in tracks]).encode()).hexdigest()
-    with closing(_Kept(kept, {"model": model, "index": index, "music": music}, len(said))) as known:
+    with closing(_Kept(cache, {"model": model, "index": index, "music": audio}, len(tags))) as known:
         for track in tracks:
             if track.id in known.scores:
-                heard(track, None)
-        for track, result in hear([track for track in tracks if track.id not in known.scores]):
+                progress(track, None)
+        for track, result in predict([track for track in tracks if track.id not in known.scores]):
             if isinstance(result, MoodfieldError):
                 failed.append((track.path, result))
             else:
                 known.add(track, result)
-            heard(track, result if isinstance(result, MoodfieldError) else None)
+            progress(track, result if isinstance(result, MoodfieldError) else None)
         scores = known.scores
     if failed and (fill is None or len(failed) == len(tracks)):
-        advice = f", or {otherwise}" if otherwise and len(failed) < len(tracks) else ""
+        advice = f", or {hint}" if hint and len(failed) < len(tracks) else ""
         raise DatasetError(
             f"{len(failed)} of {len(tracks)} tracks could not be read, and predictions are wanted for all of them: "
             f"{_first([f'{path}: {reason}' for path, reason in failed], '; ')}; get these files again{advice}"
         )
-    columns = [list(said).index(tag) for tag in vocabulary]
+    columns = [list(tags).index(tag) for tag in vocabulary]
     there = np.array([track.id in scores for track in tracks])
     found = np.zeros((len(tracks), len(vocabulary)))
     found[there] = np.array([scores[track.id] for track in tracks if track.id in scores])[:, columns]
@@ -337,14 +337,14 @@ class _Kept:
 
 def _score(
     truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None, resamples: int, seed: int
-) -> Score:
+) -> Evaluation:
     if not resamples:
         report = metrics.evaluate(truth, submission.predictions, decisions=submission.decisions, tags=vocabulary)
-        return Score(report, (), {}, {}, len(truth))
+        return Evaluation(report, (), {}, {}, len(truth))
     system = _system(truth, submission, vocabulary)
-    (found,) = bootstrap.bootstrap([system], resamples=resamples, generator=np.random.default_rng(seed))
+    (found,) = bootstrap.bootstrap([system], n_resamples=resamples, generator=np.random.default_rng(seed))
     sure, tags_sure = bootstrap.intervals(found), bootstrap.tag_intervals(found)
-    return Score(found.report, (), sure, tags_sure, len(truth), found.rare)
+    return Evaluation(found.report, (), sure, tags_sure, len(truth), found.rare_tags)
 
 
 def _system(truth: AnyArray, submission: Submission, vocabulary: Sequence[str] | None) -> System:
@@ -353,9 +353,9 @@ def _system(truth: AnyArray, submission: Submission, vocabulary: Sequence[str] |
 
 def _checked(truth: AnyArray, submission: Submission) -> None:
     """Refuse what is not about the tracks and tags of truth."""
-    metrics.finite(submission.predictions, f"predictions of {submission.name}", like=truth)
+    metrics.check_scores(submission.predictions, f"predictions of {submission.name}", like=truth)
     if submission.decisions is not None:
-        metrics.finite(submission.decisions, f"decisions of {submission.name}", like=truth)
+        metrics.check_scores(submission.decisions, f"decisions of {submission.name}", like=truth)
 
 
 def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
@@ -367,7 +367,7 @@ def _tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags"]:
     scores, decisions = submission.predictions, submission.decisions
     if decisions is None:
         return np.zeros(scores.shape[1], bool)
-    ways = [metrics.decide(scores, metrics.thresholds(truth, scores, criterion=way)) for way in ("f", "official")]
+    ways = [metrics.decide(scores, metrics.best_thresholds(truth, scores, criterion=way)) for way in ("f", "official")]
     same = np.any([(way == decisions).all(axis=0) for way in ways], axis=0)
     return np.asarray(same & (scores != scores[0]).any(axis=0) & (truth != truth[0]).any(axis=0))
 
@@ -390,7 +390,9 @@ def _warn(submission: Submission, names: Sequence[str]) -> None:
 
 def _first(things: Sequence[str], separator: str) -> str:
     """The first of many things, and how many more there are."""
-    return separator.join(things[:FEW]) + (f" and {len(things) - FEW} more" if len(things) > FEW else "")
+    return separator.join(things[:MAX_LISTED]) + (
+        f" and {len(things) - MAX_LISTED} more" if len(things) > MAX_LISTED else ""
+    )
 
 
 def _difference(each: Difference) -> dict[str, object]:

@@ -35,9 +35,9 @@ class Report:
     """name → mean over the tags where it is defined; NaN if there is none"""
     micro: Mapping[str, float]
     """name → value over all pairs of track and tag, as if they were one tag"""
-    undefined: tuple[str, ...]
+    without_positives: tuple[str, ...]
     """tags without positives: every macro mean leaves them out"""
-    ubiquitous: tuple[str, ...]
+    without_negatives: tuple[str, ...]
     """tags without negatives: the macro mean of ROC-AUC leaves them out"""
 
     def to_dict(self) -> dict[str, float]:
@@ -61,7 +61,7 @@ def evaluate(
         raise ScoresError(f"{len(names)} tag names for {truth.shape[1]} columns of truth; give one name per column")
     arrays = [truth, scores]
     if decisions is not None:
-        arrays.append(binary(decisions, "decisions", like=truth))
+        arrays.append(check_binary(decisions, "decisions", like=truth))
     positives = truth.sum(axis=0)
     per_tag = {name: np.where(positives > 0, values, np.nan) for name, values in _numbers(*arrays).items()}
     pooled = _numbers(*(array.reshape(-1, 1) for array in arrays))
@@ -70,8 +70,8 @@ def evaluate(
         per_tag=per_tag,
         macro={name: _mean(values) for name, values in per_tag.items()},
         micro={name: float(value[0]) for name, value in pooled.items()},
-        undefined=tuple(name for name, count in zip(names, positives, strict=True) if count == 0),
-        ubiquitous=tuple(name for name, count in zip(names, positives, strict=True) if count == len(truth)),
+        without_positives=tuple(name for name, count in zip(names, positives, strict=True) if count == 0),
+        without_negatives=tuple(name for name, count in zip(names, positives, strict=True) if count == len(truth)),
     )
 
 
@@ -93,7 +93,7 @@ def roc_auc(truth: AnyArray, scores: AnyArray) -> PerTag:
     return _roc_area(_rank(*_checked(truth, scores)))
 
 
-def thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "official"] = "f") -> PerTag:
+def best_thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "official"] = "f") -> PerTag:
     """The threshold per tag with the best F, to be used with `decide`: a decision is a score strictly above it.
 
     `f`: the best F that strict decisions can reach, by the fewest decisions that reach it. The threshold lies midway
@@ -118,9 +118,9 @@ def thresholds(truth: AnyArray, scores: AnyArray, *, criterion: Literal["f", "of
         value = np.where((below <= middle) & (middle < above), middle, below)  # between adjacent floats lies none
         value = np.where(cut == end, -np.inf, value)
     else:
-        precision, recall = found / decided, ratio(found, positives)
+        precision, recall = found / decided, divide(found, positives)
         # Operation by operation as in the script, because rounding decides between equal candidates.
-        f = np.where(between, ratio(2 * precision * recall, precision + recall, empty=0.0), -1.0)
+        f = np.where(between, divide(2 * precision * recall, precision + recall, empty=0.0), -1.0)
         value = ranking.scores[row, end - np.argmax(f[:, ::-1], axis=1)]
     return np.where(positives[:, 0] > 0, value, np.inf)
 
@@ -130,7 +130,7 @@ def decide(scores: AnyArray, thresholds: AnyArray) -> Truth:
 
     Refuses scores that are not finite and thresholds that are NaN or not one per tag.
     """
-    scores, limits = finite(scores, "scores"), np.asarray(thresholds)
+    scores, limits = check_scores(scores, "scores"), np.asarray(thresholds)
     if limits.shape != scores.shape[1:] or limits.dtype.kind not in "iuf" or np.isnan(limits).any():
         came, wanted = f"{limits.dtype} of shape {limits.shape}, {limits}", f"{scores.shape[1]} numbers, one per tag"
         raise ScoresError(f"thresholds came as {came}; wanted {wanted}, none of them NaN; use +inf for never decided")
@@ -142,35 +142,35 @@ def spearman(a: AnyArray, b: AnyArray) -> PerTag:
 
     NaN where either column is constant. Refuses shapes that differ and values that are not finite.
     """
-    a = finite(a, "a")
-    x, y = _centred_ranks(a), _centred_ranks(finite(b, "b", like=a))
-    return ratio((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
+    a = check_scores(a, "a")
+    x, y = _centred_ranks(a), _centred_ranks(check_scores(b, "b", like=a))
+    return divide((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
 
 
-def ranks(scores: AnyArray) -> Scores:
+def relative_ranks(scores: AnyArray) -> Scores:
     """Where every track stands within its tag, from 0, the lowest, to 1; equal scores share their mean rank.
 
     Takes tracks × tags, finite. A lone track, and every track of a constant column, stands at 0.5.
     """
-    centred = _centred_ranks(finite(scores, "scores")).T
+    centred = _centred_ranks(check_scores(scores, "scores")).T
     return 0.5 + centred / max(1, 2 * (len(centred) - 1))
 
 
-def finite(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Scores:
+def check_scores(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Scores:
     """Scores as float64, tracks × tags; refuses all but a matrix of finite numbers, of the shape of `like` if given."""
     values = _matrix(values, what, like)
     _refuse(~np.isfinite(values), values, what, "not finite; repair or drop the tracks that have them")
     return values.astype(np.float64)
 
 
-def binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Truth:
+def check_binary(values: AnyArray, what: str, *, like: AnyArray | None = None) -> Truth:
     """Truth as bool, tracks × tags; refuses all but a matrix of 0 and 1, of the shape of `like` if given."""
     values = _matrix(values, what, like)
     _refuse((values != 0) & (values != 1), values, what, "neither 0 nor 1; apply a threshold, or drop unknown tracks")
     return values.astype(bool)
 
 
-def ratio(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
+def divide(above: AnyArray, below: AnyArray, *, empty: float = np.nan) -> AnyArray:
     """One over the other, place by place; `empty` where there is nothing below."""
     out = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
     return np.asarray(np.divide(above, below, out=out, where=below != 0))
@@ -203,7 +203,7 @@ def _ties(ordered: Float64[np.ndarray, "tags tracks"]) -> tuple[AnyArray, AnyArr
 
 def _precision_area(ranking: _Ranking) -> PerTag:
     found = np.take_along_axis(np.cumsum(ranking.hits, axis=1), ranking.last, axis=1)
-    return ratio((found / (ranking.last + 1) * ranking.hits).sum(axis=1), ranking.hits.sum(axis=1))
+    return divide((found / (ranking.last + 1) * ranking.hits).sum(axis=1), ranking.hits.sum(axis=1))
 
 
 def _roc_area(ranking: _Ranking) -> PerTag:
@@ -211,7 +211,7 @@ def _roc_area(ranking: _Ranking) -> PerTag:
     pairs = positives * (ranking.hits.shape[1] - positives)
     # Twice the negatives ahead of the positives, ties half: whole numbers, so nothing is rounded before the division.
     ahead = ((ranking.first + ranking.last) * ranking.hits).sum(axis=1) - positives * (positives - 1)
-    return ratio(2 * pairs - ahead, 2 * pairs)
+    return divide(2 * pairs - ahead, 2 * pairs)
 
 
 def _numbers(truth: Truth, scores: Scores, decisions: Truth | None = None) -> dict[str, PerTag]:
@@ -219,9 +219,9 @@ def _numbers(truth: Truth, scores: Scores, decisions: Truth | None = None) -> di
     numbers = {"PR-AUC": _precision_area(ranking), "ROC-AUC": _roc_area(ranking)}
     if decisions is not None:
         right, decided, positives = (truth & decisions).sum(axis=0), decisions.sum(axis=0), truth.sum(axis=0)
-        numbers["F-score"] = ratio(2 * right, decided + positives, empty=0.0)
-        numbers["precision"] = ratio(right, decided, empty=0.0)
-        numbers["recall"] = ratio(right, positives, empty=0.0)
+        numbers["F-score"] = divide(2 * right, decided + positives, empty=0.0)
+        numbers["precision"] = divide(right, decided, empty=0.0)
+        numbers["recall"] = divide(right, positives, empty=0.0)
     return numbers
 
 
@@ -241,8 +241,8 @@ def _mean(values: PerTag) -> float:
 
 
 def _checked(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
-    truth = binary(truth, "truth")
-    return truth, finite(scores, "scores", like=truth)
+    truth = check_binary(truth, "truth")
+    return truth, check_scores(scores, "scores", like=truth)
 
 
 def _matrix(values: AnyArray, what: str, like: AnyArray | None) -> AnyArray:

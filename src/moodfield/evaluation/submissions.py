@@ -27,20 +27,20 @@ from moodfield.evaluation.metrics import AnyArray, PerTag, Scores, Truth
 PREDICTIONS, DECISIONS, THRESHOLDS = "predictions.npy", "decisions.npy", "thresholds.txt"
 CATEGORY = "mood/theme"
 """of the task's tags, in its own lists"""
-TRACKS = {"training": 9_949, "validation": 3_802, "test": 4_231}
+SPLIT_SIZES = {"training": 9_949, "validation": 3_802, "test": 4_231}
 """rows of the parts of the task's split"""
-CHANCE = 0.55
+CHANCE_ROC_AUC = 0.55
 """macro ROC-AUC below which the order of rows is in question; *chosen by us*"""
-FAR = 0.2
+MIN_SWAP_GAIN = 0.2
 """ROC-AUC that two columns must gain together, if exchanged, for their order to be in question; *chosen by us*: none
 in ten published submissions gain as much, and most pairs that were exchanged on purpose do"""
-ENOUGH = 10
+MIN_POSITIVES = 10
 """tracks with a tag, and without it, below which its ROC-AUC says nothing about an order; *chosen by us*"""
 BROKEN = (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, TokenError)
 """what NumPy raises for a file that is no array, or whose header was made to harm: it reads the header as Python"""
-DIGITS = 18
+MAX_ROW_DIGITS = 18
 """more make no row, and may not fit into 64 bits"""
-NAMED = 5
+MAX_LISTED = 5
 """things that one fault names; there may be hundreds"""
 
 Rows = Int64[np.ndarray, "_"]
@@ -78,7 +78,7 @@ def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -
 def read(place: str | Path) -> Submission:
     """The submission in a folder, or the predictions in one `.npy` file; refuses what cannot be read.
 
-    Decisions and thresholds may be missing. Whether a submission is in order is for `check` to say.
+    Decisions and thresholds may be missing. Whether a submission is in order is for `find_errors` to say.
     """
     place = Path(place)
     if not place.exists():
@@ -119,7 +119,7 @@ def read_thresholds(path: str | Path) -> dict[str, float]:
     return found
 
 
-def limits(thresholds: Mapping[str, float], vocabulary: Sequence[str]) -> PerTag:
+def order_thresholds(thresholds: Mapping[str, float], vocabulary: Sequence[str]) -> PerTag:
     """Thresholds in the order of the tags; refuses if one is missing."""
     if missing := [repr(tag) for tag in vocabulary if tag not in thresholds]:
         raise DatasetError(f"there are no thresholds for {_some(missing)}; give one for every tag")
@@ -134,7 +134,7 @@ def read_rows(path: str | Path) -> Rows:
             raise ScoresError(f"{path} holds {found.dtype} of shape {found.shape}; a list of whole numbers is wanted")
         return found.astype(np.int64)
     lines = [line.strip() for line in _lines(path) if line.strip()]
-    if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > DIGITS]:
+    if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > MAX_ROW_DIGITS]:
         raise DatasetError(f"{path} wants one row a line, counted from 0, and has {_some(faults)}")
     return np.array(lines, np.int64)
 
@@ -175,7 +175,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
 def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[str]) -> None:
     """Put a submission with decisions and thresholds into a folder, in the official form; refuses one of another form.
 
-    What is only odd, such as a tag that has the same prediction for all tracks, is written: it is for `check` to say.
+    What is only odd, such as a tag that has the same prediction for all tracks, is written.
 
     Its predictions take their place last, and old ones go first: a folder without them is no submission, and they are
     never seen beside the decisions of another one.
@@ -204,7 +204,7 @@ def write_array(path: str | Path, values: AnyArray) -> None:
         _save(half, values)
 
 
-def check(
+def find_errors(
     submission: Submission,
     *,
     vocabulary: Sequence[str],
@@ -223,9 +223,9 @@ def check(
     if submission.predictions.shape != wanted:
         return faults
     if truth is not None:
-        truth = metrics.binary(truth, "truth", like=submission.predictions)
+        truth = metrics.check_binary(truth, "truth", like=submission.predictions)
         if np.isfinite(submission.predictions).all():
-            predictions = metrics.finite(submission.predictions, "predictions")
+            predictions = metrics.check_scores(submission.predictions, "predictions")
             faults += [*_bad_columns(predictions, truth, vocabulary), *_bad_rows(predictions, truth, tracks)]
     return faults
 
@@ -237,7 +237,7 @@ def _malformed(submission: Submission, vocabulary: Sequence[str], wanted: tuple[
     return [*_bad_predictions(submission.predictions, vocabulary), *_bad_decisions(submission, vocabulary, wanted)]
 
 
-def oddities(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
+def find_warnings(submission: Submission, vocabulary: Sequence[str]) -> Iterator[str]:
     """What has the official form and is hardly meant, though an index of few tracks may lead to it; no faults."""
     values, decisions = submission.predictions, submission.decisions
     if empty := [str(row) for row in np.flatnonzero(~values.any(axis=1))]:
@@ -260,7 +260,7 @@ def _misshapen(what: str, values: AnyArray | None, wanted: tuple[int, int]) -> I
         yield f"{what} lie on their side, {rows} × {columns}: transpose them to tracks × tags"
         return
     if rows != wanted[0]:
-        part = [f", as many as the {name} split of the task" for name, count in TRACKS.items() if count == rows]
+        part = [f", as many as the {name} split of the task" for name, count in SPLIT_SIZES.items() if count == rows]
         yield f"{what} have {rows:,} rows{''.join(part)}; there are {wanted[0]:,} tracks"
     if columns != wanted[1]:
         yield f"{what} have {columns} columns; there are {wanted[1]} tags"
@@ -318,7 +318,7 @@ def _bad_columns(predictions: Scores, truth: Truth, vocabulary: Sequence[str]) -
     own = np.diag(fit)
     gain = np.triu(fit + fit.T - own[:, None] - own, 1)
     gain[~_enough(truth)], gain[:, ~_enough(truth)] = 0, 0
-    pairs = np.argwhere(gain > FAR)
+    pairs = np.argwhere(gain > MIN_SWAP_GAIN)
     if len(pairs):
         first, second = map(int, pairs[gain[tuple(pairs.T)].argmax()])
         yield (
@@ -333,7 +333,7 @@ def _bad_rows(predictions: Scores, truth: Truth, tracks: Sequence[Track]) -> Ite
     enough = _enough(truth)
     predictions, truth = predictions[:, enough], truth[:, enough]
     found = metrics.evaluate(truth, predictions).macro["ROC-AUC"] if enough.any() else 1.0
-    if not found < CHANCE:
+    if not found < CHANCE_ROC_AUC:
         return
     orders = {"backwards": np.arange(len(truth))[::-1]}
     for what in ("path", "id"):
@@ -341,7 +341,7 @@ def _bad_rows(predictions: Scores, truth: Truth, tracks: Sequence[Track]) -> Ite
         orders[f"sorted by {what}"] = np.array(sorted(range(len(names)), key=names.__getitem__), int)
     for order, rows in orders.items():
         better = metrics.evaluate(truth, predictions[np.argsort(rows)]).macro["ROC-AUC"] if len(rows) else 0.0
-        if better > CHANCE:
+        if better > CHANCE_ROC_AUC:
             yield f"rows seem to be {order}: so read, macro ROC-AUC is {better:.2f} instead of {found:.2f}"
             return
     yield f"macro ROC-AUC is {found:.2f}, which is chance: are rows in the order of the index?"
@@ -352,7 +352,8 @@ def _fit(predictions: Scores, truth: Truth) -> Float64[np.ndarray, "tags tags"]:
     positives = truth.sum(axis=0)[:, None]
     pairs = positives * (len(truth) - positives)
     ahead = (
-        truth.T.astype(np.float64) @ (metrics.ranks(predictions) * (len(truth) - 1)) - positives * (positives - 1) / 2
+        truth.T.astype(np.float64) @ (metrics.relative_ranks(predictions) * (len(truth) - 1))
+        - positives * (positives - 1) / 2
     )
     return np.divide(ahead, pairs, out=np.full(ahead.shape, np.nan), where=pairs > 0)
 
@@ -360,7 +361,7 @@ def _fit(predictions: Scores, truth: Truth) -> Float64[np.ndarray, "tags tags"]:
 def _enough(truth: Truth) -> Bool[np.ndarray, "tags"]:
     """Tags whose ROC-AUC is more than chance: there are enough tracks with and without them."""
     positives = truth.sum(axis=0)
-    return np.asarray(np.minimum(positives, len(truth) - positives) >= ENOUGH)
+    return np.asarray(np.minimum(positives, len(truth) - positives) >= MIN_POSITIVES)
 
 
 def _save(path: Path, values: AnyArray | None) -> None:
@@ -399,5 +400,5 @@ def _where(mask: Bool[np.ndarray, "tags"], vocabulary: Sequence[str]) -> Iterato
 def _some(things: Iterable[str]) -> str:
     """The first of many things, and how many more there are."""
     named = list(things)
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return ", ".join(named[:NAMED]) + more
+    more = f" and {len(named) - MAX_LISTED} more" if len(named) > MAX_LISTED else ""
+    return ", ".join(named[:MAX_LISTED]) + more

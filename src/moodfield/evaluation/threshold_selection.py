@@ -14,28 +14,28 @@ from moodfield import calibration
 from moodfield.evaluation import bootstrap, metrics
 from moodfield.evaluation.metrics import PerTag
 
-RAREST, COMMONEST = 0.003, 0.29
+MIN_SHARE, MAX_SHARE = 0.003, 0.29
 """share of the tracks that every tag is decided for: at least of all, at most of each part"""
-NOTHING = 20.0
+NO_TAG_COST = 20.0
 """faults that a track without any tag counts as"""
-FEW = 5
+MAX_FREE_TAGS = 5
 """tags of a track beyond which each one more counts as a fault"""
-CLEAREST, MERIT = 3, 0.5
+TOP_TAGS, TOP_TAG_GAIN = 3, 0.5
 """tags of a track that had better be decided, and the faults that each of them takes away"""
-CLEAR, STRANGE, MOST_STRANGE = 6, 0.2, 6
+LAST_FREE_RANK, RANK_COST, MAX_COSTLY_RANKS = 6, 0.2, 6
 """tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
-LIKENESS = 1.25
+MAX_COUNT_RATIO = 1.25
 """how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
-SWEEPS = 40
+MAX_SWEEPS = 40
 """times that every tag's threshold is looked at again, at most"""
 
 
-def thresholds(
+def select_thresholds(
     scores: Float[np.ndarray, "tracks tags"],
     *,
     priors: Sequence[float] | None = None,
-    parts: Shaped[np.ndarray, "tracks"] | None = None,
-    like: Bool[np.ndarray, "tracks tags"] | None = None,
+    groups: Shaped[np.ndarray, "tracks"] | None = None,
+    reference: Bool[np.ndarray, "tracks tags"] | None = None,
 ) -> Float64[np.ndarray, "tags"]:
     """Thresholds under which most tracks get one to five of their clearest tags, and no tag is everywhere.
 
@@ -50,21 +50,23 @@ def thresholds(
     with as many tracks for every tag as they decide it for, and stays near that.
     """
     places = rank_tags(scores, priors)
-    strange = STRANGE * np.clip(places - (CLEAR - 1), 0, MOST_STRANGE) - MERIT * (places < CLEAREST)
+    strange = RANK_COST * np.clip(places - (LAST_FREE_RANK - 1), 0, MAX_COSTLY_RANKS) - TOP_TAG_GAIN * (
+        places < TOP_TAGS
+    )
     tracks, count = scores.shape
     order = np.argsort(-scores, axis=0, kind="stable")
     floor = np.zeros(count) if priors is None else np.array(priors)
-    least, most = math.ceil(RAREST * tracks), _most(order, np.zeros(tracks, int) if parts is None else parts)
+    least, most = math.ceil(MIN_SHARE * tracks), _most(order, np.zeros(tracks, int) if groups is None else groups)
     most = np.maximum(np.minimum(most, (scores > floor).sum(axis=0)), least)
-    passing = np.clip((places < CLEAREST if like is None else like).sum(axis=0), least, most)
+    passing = np.clip((places < TOP_TAGS if reference is None else reference).sum(axis=0), least, most)
     fewest = np.full(count, least)
-    if like is not None:
-        fewest = np.clip(np.floor(passing / LIKENESS).astype(int), least, None)
-        most = np.minimum(np.ceil(passing * LIKENESS).astype(int), most)
+    if reference is not None:
+        fewest = np.clip(np.floor(passing / MAX_COUNT_RATIO).astype(int), least, None)
+        most = np.minimum(np.ceil(passing * MAX_COUNT_RATIO).astype(int), most)
     decided = np.zeros((tracks, count), bool)
     for tag in range(count):
         decided[order[: passing[tag], tag], tag] = True
-    for _ in range(SWEEPS):
+    for _ in range(MAX_SWEEPS):
         before = passing.copy()
         for tag in range(count):
             others = decided.sum(axis=1) - decided[:, tag]
@@ -86,7 +88,7 @@ def thresholds(
 def rank_tags(
     scores: Float[np.ndarray, "tracks tags"], priors: Sequence[float] | None
 ) -> Int64[np.ndarray, "tracks tags"]:
-    """The place of every tag among those of its track, 0 for the clearest, as `thresholds` understands it."""
+    """The place of every tag among those of its track, 0 for the clearest, as `select_thresholds` understands it."""
     logits = calibration.logit(scores.astype(np.float64))
     evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
     return np.asarray(np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1))
@@ -95,13 +97,13 @@ def rank_tags(
 def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tags"]:
     """How many tracks, in the order of each tag's scores, may pass before it is common in a part; one always may."""
     within = [
-        (np.cumsum((parts == part)[order], axis=0) <= max(1, COMMONEST * (parts == part).sum())).sum(axis=0)
+        (np.cumsum((parts == part)[order], axis=0) <= max(1, MAX_SHARE * (parts == part).sum())).sum(axis=0)
         for part in np.unique(parts)
     ]
     return np.asarray(np.min(within, axis=0))
 
 
-def agreement(
+def agreement_statistics(
     wanted: Float[np.ndarray, "tracks tags"],
     scores: Float[np.ndarray, "tracks tags"],
     wanted_decided: Bool[np.ndarray, "tracks tags"],
@@ -110,8 +112,8 @@ def agreement(
 ) -> dict[str, float]:
     """How a student agrees with its teacher's scores, `wanted`, of held-out tracks, and with its decisions."""
     ranks = metrics.spearman(wanted, scores)
-    own, other = (rank_tags(values, priors) < FEW for values in (wanted, scores))
-    usual = np.argsort(-own.sum(axis=0), kind="stable")[:FEW]
+    own, other = (rank_tags(values, priors) < MAX_FREE_TAGS for values in (wanted, scores))
+    usual = np.argsort(-own.sum(axis=0), kind="stable")[:MAX_FREE_TAGS]
     figures = {
         "held-out tracks": float(len(scores)),
         "Spearman with the teacher, median tag": float(np.median(ranks)),
@@ -122,19 +124,23 @@ def agreement(
             own[:, usual].sum(axis=1).mean()
         ),
     }
-    if np.isfinite(ranked := areas(wanted_decided, scores)).any():
+    if np.isfinite(ranked := decision_average_precision(wanted_decided, scores)).any():
         figures |= {
-            f"tags that the teacher decides for {bootstrap.ENOUGH} tracks or more": float(np.isfinite(ranked).sum()),
+            f"tags that the teacher decides for {bootstrap.MIN_POSITIVES} tracks or more": float(
+                np.isfinite(ranked).sum()
+            ),
             "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(ranked)),
             "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(ranked)),
         }
     return figures
 
 
-def areas(decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]) -> PerTag:
+def decision_average_precision(
+    decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]
+) -> PerTag:
     """PR-AUC of every tag against somebody's decisions; NaN for one of too few tracks to tell it from luck."""
     each = metrics.evaluate(decided, scores).per_tag["PR-AUC"]
-    return np.where(decided.sum(axis=0) >= bootstrap.ENOUGH, each, np.nan)
+    return np.where(decided.sum(axis=0) >= bootstrap.MIN_POSITIVES, each, np.nan)
 
 
 def decision_statistics(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
@@ -160,10 +166,10 @@ def rank_by_agreement(
     are, as logits in standard deviations from each tag's mean, lest common tags rule every track.
     """
     alike = metrics.spearman(*(_standard(calibration.logit(each)).T for each in (wanted, scores)))
-    return np.lexsort((-alike, -shared(wanted_decided, decided)))
+    return np.lexsort((-alike, -jaccard(wanted_decided, decided)))
 
 
-def shared(
+def jaccard(
     one: Bool[np.ndarray, "tracks tags"], other: Bool[np.ndarray, "tracks tags"]
 ) -> Float64[np.ndarray, "tracks"]:
     """Share of the tags that either decides for a track that both decide; 1 where neither decides any."""
@@ -180,4 +186,4 @@ def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "
 
 def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:
     """Faults of tracks with so many tags each."""
-    return np.where(tags_each == 0, NOTHING, np.maximum(tags_each - FEW, 0.0))
+    return np.where(tags_each == 0, NO_TAG_COST, np.maximum(tags_each - MAX_FREE_TAGS, 0.0))

@@ -1,8 +1,4 @@
-"""Convolutions, then a recurrent summary.
-
-In: a config of numbers. Out: a network that hears clips and judges a whole track by all of them, in their order.
-Knows nothing of: how it is trained, or what the tags mean.
-"""
+"""CRNN: convolutions per clip, then recurrent layers over a whole track."""
 
 import torch
 from jaxtyping import Float
@@ -15,13 +11,13 @@ from moodfield.nets.blocks import Mels, Net
 from moodfield.nets.configs import CRNNConfig
 
 CHANNELS = (1, 2, 2, 2)
-"""channels of every convolution, in widths"""
+"""channels of every convolution, as multiples of the width"""
 
 
 class CRNN(Net):
-    """Four convolutions hear, two recurrent layers summarise: the order of what is heard counts, over a whole track.
+    """Four convolutions per clip, then two recurrent layers, which read the features of a whole track in their order.
 
-    ELU rises, so the largest of many is found before it as well as after, and faster.
+    ELU is monotonic, so max pooling before it gives the same result as after it, and is faster.
     """
 
     def __init__(self, config: CRNNConfig, *, n_mels: int, n_tags: int) -> None:
@@ -33,7 +29,7 @@ class CRNN(Net):
             outputs = widths * config.width
             conv = nn.Conv2d(inputs, outputs, 3, padding=1)
             block = nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool))
-            if len(self.blocks) + 1 < len(CHANNELS):  # the last pooling goes on over frequency, before what follows it
+            if len(self.blocks) + 1 < len(CHANNELS):  # forward_features continues the last pooling
                 block.extend((nn.ELU(), nn.Dropout(config.dropout)))
             self.blocks.append(block)
             inputs = outputs
@@ -42,16 +38,16 @@ class CRNN(Net):
         self.dense = nn.Linear(config.hidden, n_tags)
 
     def forward_features(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
-        """Features every 96 frames: for every channel the largest over frequency."""
+        """Features every 96 frames: the maximum over frequency."""
         largest = self.forward_blocks(self.standardize(mels)).amax(dim=2)
         return F.dropout(F.elu(largest), self.config.dropout, self.training)
 
-    def forward_head(self, heard: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
-        """Logits of the whole: one step of time."""
-        with torch.autocast(heard.device.type, enabled=False):
-            states, _ = self.recurrent(blocks.precise(heard).transpose(1, 2))
+    def forward_head(self, features: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
+        """Logits of a whole track: one step of time."""
+        with torch.autocast(features.device.type, enabled=False):
+            states, _ = self.recurrent(blocks.at_least_float32(features).transpose(1, 2))
             return self.dense(self.dropout(states[:, -1])).unsqueeze(2)
 
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags 1"]:
-        """Logits of what came, taken for the whole: one step of time."""
+        """Logits of clips, each taken for a whole track: one step of time."""
         return self.forward_head(self.forward_features(mels))

@@ -1,8 +1,4 @@
-"""CP-DenseNet: a DenseNet with the receptive field of CP-ResNet.
-
-In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
-Knows nothing of: how it is trained, or what the tags mean.
-"""
+"""CP-DenseNet: a DenseNet with the receptive field of CP-ResNet."""
 
 from torch import nn
 
@@ -12,7 +8,7 @@ from moodfield.nets.regularized import RegularizedNet
 from moodfield.receptive_field import POOL, POOLED
 
 NARROWED = (2, 4, 8, 16)
-"""after so many convolutions the channels are halved"""
+"""numbers of convolutions after which the channels are halved"""
 
 
 class CPDenseNet(RegularizedNet):
@@ -25,13 +21,13 @@ class CPDenseNet(RegularizedNet):
         super().__init__(config, n_mels=n_mels)
         self.config = config
         channels = config.width
-        for done, kernel in enumerate(config.kernels, start=1):
+        for count, kernel in enumerate(config.kernels, start=1):
             self.blocks.append(DenseLayer(channels, config.growth, kernel, frequency_aware=config.frequency_aware))
             channels += config.growth
-            if done in NARROWED:
+            if count in NARROWED:
                 self.blocks.append(_narrow(channels, channels // 2))
                 channels //= 2
-            if done in POOLED:
+            if count in POOLED:
                 self.blocks.append(nn.AvgPool2d(POOL.kernel, POOL.stride))
         self.head = nn.Sequential(
             nn.BatchNorm2d(channels),
@@ -43,7 +39,7 @@ class CPDenseNet(RegularizedNet):
 
 
 def _narrow(inputs: int, outputs: int) -> nn.Sequential:
-    """Fewer channels for the dense layers that follow."""
+    """A 1 × 1 convolution to fewer channels."""
     conv = nn.Conv2d(inputs, outputs, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
     return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), conv)

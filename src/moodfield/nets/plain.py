@@ -1,8 +1,4 @@
-"""Vanilla ResNet-18, 34 and 50.
-
-In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
-Knows nothing of: how it is trained, or what the tags mean.
-"""
+"""ResNet-18, 34 and 50 as they are for images."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +11,10 @@ from moodfield.receptive_field import Layer
 
 
 class PlainResNet(Net):
-    """A vanilla ResNet for one channel; its last layer is linear, so it may as well come before the mean over time."""
+    """A vanilla ResNet for one channel.
+
+    Its last layer is linear, so it gives the same logits before the mean over time as after it.
+    """
 
     def __init__(self, config: PlainResNetConfig, *, n_mels: int, n_tags: int) -> None:
         super().__init__(config, n_mels=n_mels)
@@ -34,14 +33,14 @@ class PlainResNet(Net):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
-        """Logits every 32 frames: those of the features' mean over frequency."""
+        """Logits every 32 frames, from the mean of the features over frequency."""
         maps = self.forward_blocks(self.stem(self.standardize(mels)))
-        features = blocks.precise(maps).mean(dim=2)
-        return blocks.precisely(self.dense, features.transpose(1, 2)).transpose(1, 2)
+        features = blocks.at_least_float32(maps).mean(dim=2)
+        return blocks.apply_in_float32(self.dense, features.transpose(1, 2)).transpose(1, 2)
 
 
 class _Block(nn.Module):
-    """Convolutions beside a shortcut, added and rectified."""
+    """Convolutions and a shortcut, added, then ReLU."""
 
     def __init__(self, inputs: int, convs: tuple[tuple[int, Layer], ...]) -> None:
         super().__init__()
@@ -61,6 +60,6 @@ class _Block(nn.Module):
 
     def forward(self, maps: AnyMaps) -> AnyMaps:
         residual = self.residual(maps)
-        # The shortcut's own stride, taken first: oneDNN's strided 1 × 1 kernels for AVX2 write where they must not.
+        # Striding before the shortcut's convolution: oneDNN's strided 1 × 1 kernels for AVX2 write out of bounds.
         residual += self.shortcut(maps[:, :, :: self.stride, :: self.stride])
         return F.relu(residual, inplace=True)

@@ -1,8 +1,4 @@
-"""What networks with a regularized receptive field have in common.
-
-In: ρ along both axes and a width. Out: the first and the last layers; a network sets its blocks and its head between.
-Knows nothing of: what blocks there are.
-"""
+"""What networks with a regularized receptive field share: stem, pooling of logits, initialisation."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,10 +10,10 @@ from moodfield.receptive_field import STEM
 
 
 class RegularizedNet(Net):
-    """A stem, blocks, and a head that gives one map per tag, whose mean is the logit."""
+    """Stem, blocks, and a head that gives one map per tag, whose mean is the logit."""
 
     head: nn.Sequential
-    """from the last channels to tags; a convolution and a batch norm come last"""
+    """from the last channels to tags; ends with a convolution and a batch norm"""
 
     def __init__(self, config: RegularizedConfig, *, n_mels: int) -> None:
         super().__init__(config, n_mels=n_mels)
@@ -25,9 +21,9 @@ class RegularizedNet(Net):
         self.blocks = nn.Sequential()
 
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
-        """Logits every 16 frames: the mean over frequency of the map before it is pooled."""
+        """Logits every 16 frames: the mean of the last map over frequency."""
         maps = self.forward_blocks(self.stem(self.standardize(mels)))
-        return blocks.precise(self.head(maps)).mean(dim=2)
+        return blocks.at_least_float32(self.head(maps)).mean(dim=2)
 
     def reset_parameters(self) -> None:
         """He's normal distribution for the stem, zero for the head: fresh logits are exactly 0."""

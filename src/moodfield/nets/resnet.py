@@ -1,8 +1,4 @@
-"""CP-ResNet: receptive-field-regularized, optionally frequency-aware and shaken.
-
-In: a config of numbers. Out: a network from clips to logits, and the layers its receptive field follows from.
-Knows nothing of: how it is trained, or what the tags mean.
-"""
+"""CP-ResNet: receptive-field-regularized, optionally frequency-aware and with Shake-Shake."""
 
 import re
 from collections.abc import Mapping
@@ -20,9 +16,9 @@ BLOCKS = 12
 
 
 class CPResNet(RegularizedNet):
-    """CP-ResNet: a stem, twelve residual blocks, and one map per tag whose mean is the logit.
+    """Stem, twelve residual blocks, and a head that gives one map per tag, whose mean is the logit.
 
-    With fresh weights all blocks are the identity, but for their shortcuts, and all logits are exactly 0.
+    With fresh weights all blocks without a convolution in the shortcut are the identity, and all logits are exactly 0.
     """
 
     def __init__(self, config: CPResNetConfig, *, n_mels: int, n_tags: int) -> None:
@@ -49,41 +45,53 @@ class CPResNet(RegularizedNet):
                 block.reset_parameters(depth=BLOCKS)
 
 
-def from_published(checkpoint: Mapping[str, object]) -> CPResNet:
-    """The network in a state dict as the authors' published code writes it, or in the dict they wrap it in.
+def from_published(state_dict: Mapping[str, object]) -> CPResNet:
+    """Build the network from a state dict of the authors' published code.
 
     Width, ρ along both axes and frequency-awareness follow from the shapes of the tensors. Keys map as
-    `in_c → stem`, `stage{s}.block{b} → blocks.{n}`, `feed_forward → head`; the standardiser is the identity, and the
-    network takes any number of bands and frames from 17 up. Refuses other keys and shapes with `ModelError`.
+    `in_c → stem`, `stage{s}.block{b} → blocks.{n}`, `feed_forward → head`.
+
+    Args:
+        state_dict: name → tensor; or a dict with the key `state_dict`, as their checkpoints have it.
+
+    Returns:
+        A network whose standardiser is the identity, for any number of bands and frames from 17 up.
+
+    Raises:
+        ModelError: other keys or shapes.
     """
-    inner = checkpoint.get("state_dict", checkpoint)
+    inner = state_dict.get("state_dict", state_dict)
     items = inner.items() if isinstance(inner, Mapping) else ()
     state = {str(key): value for key, value in items if isinstance(value, Tensor)}
     blocks = [f"stage{n // 4 + 1}.block{n % 4 + 1}" for n in range(BLOCKS)]
     names = ["in_c.0", *(f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")), "feed_forward.0"]
     shapes = [tuple(state[f"{name}.weight"].shape) if f"{name}.weight" in state else () for name in names]
     if any(len(shape) != 4 for shape in shapes):
-        raise ModelError("these are not weights of a published CP-ResNet: in_c, stage1 … 3 and feed_forward are wanted")
-    stem, first, _, *ruled, head = shapes
+        raise ModelError(
+            "not the weights of a published CP-ResNet: keys in_c, stage1 … 3 and feed_forward are expected"
+        )
+    stem, first, _, *regularized, head = shapes
     try:
         config = CPResNetConfig(
-            rho_freq=sum(shape[2] == 3 for shape in ruled),
-            rho_time=sum(shape[3] == 3 for shape in ruled),
+            rho_freq=sum(shape[2] == 3 for shape in regularized),
+            rho_time=sum(shape[3] == 3 for shape in regularized),
             width=stem[0],
             frequency_aware=first[1] == stem[0] + 1,
         )
         net = CPResNet(config, n_mels=1, n_tags=head[0])
-        places = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
-        renamed = {_renamed(key, places): value for key, value in state.items()}
+        indices = [index for index, block in enumerate(net.blocks) if isinstance(block, ResidualBlock)]
+        renamed = {_renamed(key, indices): value for key, value in state.items()}
         net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})
     except (RuntimeError, ConfigError) as error:
-        raise ModelError(f"the published weights do not fit a CP-ResNet of their own shapes: {error}") from error
+        raise ModelError(
+            f"the weights do not fit a CP-ResNet of the width and ρ that their shapes imply: {error}"
+        ) from error
     return net
 
 
-def _renamed(key: str, places: list[int]) -> str:
+def _renamed(key: str, indices: list[int]) -> str:
     """Our name for a tensor of the published code."""
     key = key.replace("in_c.", "stem.").replace("feed_forward.", "head.")
     return re.sub(
-        r"^stage([1-3])\.block([1-4])", lambda found: f"blocks.{places[4 * int(found[1]) + int(found[2]) - 5]}", key
+        r"^stage([1-3])\.block([1-4])", lambda match: f"blocks.{indices[4 * int(match[1]) + int(match[2]) - 5]}", key
     )

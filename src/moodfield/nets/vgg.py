@@ -1,8 +1,4 @@
-"""The organisers' VGG-ish baseline.
-
-In: mels of 96 bands, 1280 … 2559 frames. Out: logits for a window.
-Knows nothing of: how windows are cut, or the files its published weights come from.
-"""
+"""The organisers' VGG-ish baseline."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +13,7 @@ from moodfield.nets.blocks import Mels, Net
 from moodfield.nets.configs import VGGConfig
 
 CHANNELS = (1, 2, 2, 2, 1)
-"""channels of every convolution, in widths"""
+"""channels of every convolution, as multiples of the width"""
 
 
 class VGG(Net):
@@ -35,7 +31,7 @@ class VGG(Net):
         for widths, pool in zip(CHANNELS, config.POOLS, strict=True):
             outputs = widths * config.width
             conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-            # ELU rises, so the largest of many is found before it as well as after, and faster
+            # ELU is monotonic: max pooling before it gives the same result as after it, and is faster
             self.blocks.append(nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool), nn.ELU()))
             inputs = outputs
         self.dropout = nn.Dropout(config.dropout)
@@ -47,27 +43,31 @@ class VGG(Net):
         if not low <= mels.shape[2] <= high:
             raise ConfigError(f"the mel has {mels.shape[2]} frames, the VGG-ish network takes {low} … {high}")
         maps = self.forward_blocks(self.bn_init(self.standardize(mels)))
-        return blocks.precisely(self.dense, self.dropout(maps.flatten(1))).unsqueeze(2)
+        return blocks.apply_in_float32(self.dense, self.dropout(maps.flatten(1))).unsqueeze(2)
 
 
-def from_published(checkpoint: Mapping[str, object]) -> VGG:
-    """The network in the organisers' published state dict: `conv_{n} → blocks.{n − 1}.0`, `bn_{n} → blocks.{n − 1}.1`.
+def from_published(state_dict: Mapping[str, object]) -> VGG:
+    """Build the network from the organisers' published state dict.
 
-    The standardiser is the identity: the network begins with a batch norm. Refuses other weights with `ModelError`.
+    Keys map as `conv_{n} → blocks.{n − 1}.0` and `bn_{n} → blocks.{n − 1}.1`. The standardiser is the identity: the
+    network begins with a batch norm.
+
+    Raises:
+        ModelError: other keys or shapes.
     """
-    state = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    state = {str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)}
     if "bn_init.weight" not in state or "dense.weight" not in state or state["dense.weight"].dim() != 2:
-        raise ModelError("these are not the VGG-ish baseline's weights: bn_init, conv_1 … 5 and dense are wanted")
+        raise ModelError("not the weights of the VGG-ish baseline: keys bn_init, conv_1 … 5 and dense are expected")
     net = VGG(VGGConfig(), n_mels=96, n_tags=state["dense.weight"].shape[0])
     renamed = net.standardize.state_dict(prefix="standardize.") | {_renamed(key): value for key, value in state.items()}
     try:
         net.load_state_dict(renamed)
     except RuntimeError as error:
-        raise ModelError(f"these weights do not fit the VGG-ish baseline: {error}") from error
+        raise ModelError(f"the weights do not fit the VGG-ish baseline: {error}") from error
     return net
 
 
 def _renamed(key: str) -> str:
     """Our name for a tensor of the published code."""
-    place = {"conv": 0, "bn": 1}
-    return re.sub(r"^(conv|bn)_(\d)", lambda found: f"blocks.{int(found[2]) - 1}.{place[found[1]]}", key)
+    index = {"conv": 0, "bn": 1}
+    return re.sub(r"^(conv|bn)_(\d)", lambda match: f"blocks.{int(match[2]) - 1}.{index[match[1]]}", key)

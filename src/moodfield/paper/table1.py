@@ -41,7 +41,7 @@ class Printed:
         return self.printed is not None and f"{self.found:.4f}" == f"{self.printed:.4f}"
 
 
-def table_1(folder: str | Path, *, resamples: int = bootstrap.RESAMPLES) -> list[Printed]:
+def table_1(folder: str | Path, *, resamples: int = bootstrap.N_RESAMPLES) -> list[Printed]:
     """The test column of Table 1 from what was published, with intervals.
 
     Takes a folder with `groundtruth.npy`, `CP-JKU/` and `baseline/` in it, one that has it as `mediaeval2019/`, or a
@@ -54,7 +54,7 @@ def table_1(folder: str | Path, *, resamples: int = bootstrap.RESAMPLES) -> list
     wanted = submissions.read_array(folder / truth)
     known = {title: each for title, each in recipes.SUBMISSIONS.items() if each.published}
     systems = [System(wanted, submissions.read_array(folder / place / str(each.published))) for each in known.values()]
-    drawn = bootstrap.bootstrap(systems, generator=np.random.default_rng(0), resamples=resamples)
+    drawn = bootstrap.bootstrap(systems, generator=np.random.default_rng(0), n_resamples=resamples)
     return [
         Printed(title, each.test, found.report.macro["PR-AUC"], bootstrap.intervals(found)["PR-AUC-macro"])
         for (title, each), found in zip(known.items(), drawn, strict=True)

@@ -44,11 +44,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def shard_indices(self, count: int) -> range:
-        """This process's share of the indices 0 … count − 1."""
+        """Indices of this process, out of 0 … count − 1."""
         return range(self.rank, count, self.world_size)
 
     def shard(self, batch: Tensor) -> Tensor:
-        """This process's rows of a batch, on its device; all shares are equally large."""
+        """Rows of a batch for this process, on its device; all shares are equally large."""
         rows = len(batch) // self.world_size
         return self.fabric.to_device(batch[self.rank * rows : (self.rank + 1) * rows])
 

@@ -1,15 +1,11 @@
-"""A run becomes a model folder.
-
-In: a trained network, its recipe and what is known about it. Out: weights, one ONNX file, a card and a README.
-Knows nothing of: how the network was trained.
-"""
+"""Export a network as a model folder: weights, ONNX file, provenance, README and card."""
 
 import logging
 import math
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,16 +15,20 @@ from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from moodfield import card, clips, files, tags, verify
-from moodfield.card import Card
+from moodfield import clips, files, tags, verify
+from moodfield.card import CARD, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIGHTS, Card, Provenance
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import ModelError, OutputError
 from moodfield.nets import Net, blocks
 from moodfield.tagger import Member
+from moodfield.training import readme
 from moodfield.training.recipe import Recipe
 
-AGREE = 1e-4
-"""largest difference in logits between torch and ONNX Runtime that is let pass"""
+TOLERANCE = 1e-4
+"""largest accepted difference in logits between torch and ONNX Runtime"""
+UNKNOWN = Provenance()
+"""of a model that nothing is recorded about"""
+MODEL_FILES = frozenset((CARD, PROVENANCE, README, WEIGHTS, NETWORK, HEAD))
 
 
 def describe(
@@ -40,10 +40,8 @@ def describe(
     summary: str = "",
     licence: str = "",
     thresholds: Sequence[float] | None = None,
-    origin: Mapping[str, str] | None = None,
-    figures: Mapping[str, float] | None = None,
 ) -> Card:
-    """The card of a network; without thresholds a tag is decided above one half."""
+    """The card of a network that was trained by a recipe; all thresholds are 0.5 unless given."""
     return Card(
         name=name,
         summary=summary,
@@ -54,183 +52,141 @@ def describe(
         lengths=net.lengths,
         net=asdict(recipe.net),
         thresholds=tuple(thresholds) if thresholds is not None else (0.5,) * len(vocabulary),
-        origin=origin or {},
-        figures=figures or {},
+        outputs={LOGITS: len(vocabulary)},
     )
 
 
-def export(net: Net, described: Card, folder: str | Path) -> Card:
-    """Write a model folder: weights, network, README, and last the card, which makes it count.
+def export(net: Net, card: Card, folder: str | Path, provenance: Provenance = UNKNOWN) -> Card:
+    """Write a model folder. The card comes last: a folder without it is not a model.
 
-    The ONNX file is run on several lengths and compared with torch before it is believed. The card comes back with the
-    checksums of the files, and with what the network says of the made-up piece by which it can be checked elsewhere.
+    The ONNX file is run at several lengths and compared with torch.
+
+    Returns:
+        The card with the checksums of the files and the logits for the reference signal of `moodfield.verify`.
+
+    Raises:
+        OutputError: `folder` is a file, or holds files that are not of a model.
+        ModelError: torch cannot export the network, or ONNX Runtime gives other logits than torch.
     """
     folder = Path(folder)
-    _check_ours(folder)
+    _check_replaceable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_partial_files(folder)
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
-    files.write(folder / card.WEIGHTS, save(weights))
-    _export_onnx(net, described, folder)
-    _compare(net, described, folder)
-    return label(_remember(described, folder), folder)
+    files.write(folder / WEIGHTS, save(weights))
+    return write_card(_export_network(net, card, folder), provenance, folder)
+
+
+def write_card(card: Card, provenance: Provenance, folder: str | Path, *, appendix: str = "") -> Card:
+    """Write README, provenance and card of a folder with weights and network; returns the card with checksums.
+
+    `appendix` is Markdown that the README ends with.
+    """
+    folder = Path(folder)
+    files.write(folder / README, readme.page(card, provenance, appendix=appendix).encode())
+    provenance.write(folder)
+    card = replace(card, sha256={name: files.sha256(folder / name) for name in (WEIGHTS, *card.network_files)})
+    card.write(folder)
+    return card
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse with `OutputError` a model folder that cannot be replaced as a whole: it holds files of somebody else."""
-    _check_ours(folder)
-    ours = {card.CARD, card.README, card.WEIGHTS, card.NETWORK, card.SUMMARY, ".DS_Store"}
-    strange = [
-        path.name
-        for path in sorted(folder.iterdir() if folder.is_dir() else ())
-        if path.is_dir() or not (path.name in ours or files.PARTIAL.fullmatch(path.name))
-    ]
-    if strange:
-        raise OutputError(
-            f"{folder} would be replaced, but holds {strange[0]!r}, which is of no model; move that first"
-        )
+    """Raise `OutputError` if replacing a model folder would delete files that are not of a model."""
+    _check_replaceable(folder)
+    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+        is_ours = path.name in MODEL_FILES | {".DS_Store"} or files.PARTIAL.fullmatch(path.name)
+        if path.is_dir() or not is_ours:
+            raise OutputError(
+                f"{folder} would be replaced, but holds {path.name!r}, which is not a file of a model; move it first"
+            )
 
 
-def _check_ours(folder: Path) -> None:
-    """Refuse with `OutputError` what is neither missing, nor empty, nor a model folder, finished or begun."""
+def _check_replaceable(folder: Path) -> None:
+    """Raise `OutputError` unless the path is missing, an empty folder, or a model folder, maybe unfinished."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder} is a file, where a model folder is to be; move it, or give another folder")
+        raise OutputError(f"{folder} is a file, expected a model folder; move it, or give another folder")
     names = {re.sub(r"\.[0-9a-f]{16}\.part$", "", path.name) for path in folder.iterdir()}
-    if names - {".DS_Store"} and not names & {card.CARD, card.WEIGHTS}:
-        raise OutputError(f"{folder} is not empty, and no model folder: it holds {min(names)!r}; give another folder")
-
-
-def label(described: Card, folder: str | Path) -> Card:
-    """Write README and card of a folder that has weights and network already; the card, with checksums, comes back."""
-    folder = Path(folder)
-    files.write(folder / card.README, page(described).encode())
-    names = (card.WEIGHTS, *card.networks(described))
-    sums = {name: files.sha256(folder / name) for name in names}
-    checked = replace(described, sha256=sums)
-    card.write(checked, folder)
-    return checked
-
-
-def page(described: Card) -> str:
-    """The README of a model folder, from its card."""
-    moods = ", ".join(tag for tag in described.vocabulary if tag not in described.themes)
-    lines = [f"# {described.name}", "", described.summary, "", f"**Licence.** {described.licence}", ""]
-    lines += [f"**Moods.** {moods}", ""]
-    if described.themes:
-        lines += [f"**Themes.** {', '.join(described.themes)}", ""]
-    if described.calibration:
-        share = "of the music it was calibrated with, the share of tracks with this score that have the tag"
-        lines += [
-            f"**Scores** are calibrated: a score is, {share}. *Calibration*, below, says how far to trust it.",
-            "",
-        ]
-    if described.priors:
-        rare, common = (choose(described.priors) for choose in (min, max))
-        share = f"of the tracks that it, or its teacher, learned from, {rare:.2%} have the rarest tag"
-        lines += [f"**Priors** are known: {share}, {common:.2%} the commonest.", ""]
-    if described.limits:
-        lines += ["## What it is not for", ""] + [f"- {each}" for each in described.limits] + [""]
-    if described.origin:
-        lines += ["## Where it comes from", ""]
-        lines += [f"- **{what}**: {where}" for what, where in described.origin.items()] + [""]
-    if described.figures:
-        lines += ["## Measured", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {what} | {value:.4g} |" for what, value in described.figures.items()] + [""]
-    half = (len(described.examples) + 1) // 2
-    for title, examples in (("best", described.examples[:half]), ("worst", described.examples[half:])):
-        if examples:
-            lines += [f"## Where it decides {title}", "", "Themes are in italics.", ""]
-            lines += ["| music | the model | its teacher |", "|---|---|---|"]
-            for each in examples:
-                cells = (_cell(tags, described.themes) for tags in (each.decided, each.wanted))
-                lines += [f"| {each.music.replace('|', '¦')} | {' | '.join(cells)} |"]
-            lines += [""]
-    return "\n".join(lines) + (f"\n{_below(described.appendix.strip())}\n" if described.appendix else "")
-
-
-def _cell(tags: Sequence[str], themes: Sequence[str]) -> str:
-    """Tags in a table, themes in italics; a dash where there are none."""
-    return ", ".join(f"*{tag}*" if tag in themes else tag for tag in tags) or "–"
-
-
-def _below(markdown: str) -> str:
-    """The same with every heading one level deeper, so that it can be part of a page."""
-    parts = f"\n{markdown}".split("\n```")  # every other one is code
-    parts[::2] = [re.sub(r"^(?=#{1,5} )", "#", part, flags=re.MULTILINE) for part in parts[::2]]
-    return "\n```".join(parts)[1:]
+    if names - {".DS_Store"} and not names & {CARD, WEIGHTS}:
+        raise OutputError(f"{folder} is neither empty nor a model folder: it holds {min(names)!r}; give another folder")
 
 
 class _Part(nn.Module):
-    """One part of a network as the forward pass that the exporter follows."""
+    """A network whose forward pass is one of its methods, as the exporter expects."""
 
-    def __init__(self, net: Net, part: str) -> None:
+    def __init__(self, net: Net, method: str) -> None:
         super().__init__()
         self.net = net
-        self.part = part
+        self.method = method
 
     def forward(self, array: Float[Tensor, "batch _bands frames"]) -> Float[Tensor, "batch _tags _time"]:
-        found: Tensor = getattr(self.net, self.part)(array)
-        return found
+        output: Tensor = getattr(self.net, self.method)(array)
+        return output
 
 
-def _export_onnx(net: Net, described: Card, folder: Path) -> None:
-    """What hears, and what summarises if there is such a part; batch norms become part of the convolutions."""
-    net = blocks.folded(net)
-    example = torch.zeros(2, described.mel.n_mels, _examples(described)[0])
-    if isinstance(described.lengths, clips.WholeTrack):
-        heard = net.forward_features(example).detach()
-        _export_part(_Part(net, "forward_features"), example, (INPUT, FEATURES), folder / card.NETWORK)
-        _export_part(_Part(net, "forward_head"), heard, (FEATURES, OUTPUT), folder / card.SUMMARY)
+def _export_network(net: Net, card: Card, folder: Path) -> Card:
+    """Write the ONNX files and compare them with torch; returns the card with the reference logits."""
+    _export_onnx(net, card, folder)
+    _compare(net, card, folder)
+    logits = verify.reference_logits(Member(card, _onnx_engine(card, folder, threads=1)))
+    return replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
+
+
+def _export_onnx(net: Net, card: Card, folder: Path) -> None:
+    """Write the network, in two files if it pools whole tracks, with batch norms folded into the convolutions."""
+    net = blocks.fold_batch_norms(net)
+    example = torch.zeros(2, card.mel.n_mels, _example_lengths(card)[0])
+    if isinstance(card.lengths, clips.WholeTrack):
+        features = net.forward_features(example).detach()
+        _export_part(_Part(net, "forward_features"), example, (INPUT, FEATURES), folder / NETWORK)
+        _export_part(_Part(net, "forward_head"), features, (FEATURES, OUTPUT), folder / HEAD)
     else:
-        long = isinstance(described.lengths, clips.AnyLength)
-        _export_part(_Part(net, "forward_features"), example, (INPUT, OUTPUT), folder / card.NETWORK, any_length=long)
+        any_length = isinstance(card.lengths, clips.AnyLength)
+        names = (INPUT, OUTPUT)
+        _export_part(_Part(net, "forward_features"), example, names, folder / NETWORK, any_length=any_length)
 
 
 def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Path, *, any_length: bool = True) -> None:
-    """One file, for any number of clips, and of any length if so wanted."""
+    """Write one ONNX file with a dynamic number of clips, and with a dynamic length if `any_length`."""
     dims = {0: torch.export.Dim.DYNAMIC} | ({2: torch.export.Dim.DYNAMIC} if any_length else {})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its insides
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             part, (example,), dynamo=True, dynamic_shapes={"array": dims}, input_names=[names[0]],
             output_names=[names[1]], verbose=False,
         )  # fmt: skip
     if program is None:
-        raise ModelError("torch exported nothing; its dynamo exporter is wanted, which torch 2.6 and later have")
-    with files.atomic_path(path) as half:
-        program.save(half, external_data=False)
+        raise ModelError("torch exported nothing; install torch 2.6 or later, whose dynamo exporter is needed")
+    with files.atomic_path(path) as partial:
+        program.save(partial, external_data=False)
 
 
-def _compare(net: Net, described: Card, folder: Path) -> None:
-    """Refuse files that do not say what torch says."""
-    onnx, own = OnnxEngine(*(folder / name for name in card.networks(described))), TorchEngine(net)
+def _compare(net: Net, card: Card, folder: Path) -> None:
+    """Raise `ModelError` unless ONNX Runtime and torch agree at several lengths."""
+    onnx, reference = _onnx_engine(card, folder), TorchEngine(net)
     generator = np.random.default_rng(0)
-    mean, spread = net.standardize.mean.numpy(), net.standardize.std.numpy()
-    for frames in _examples(described):
-        drawn = generator.standard_normal((2, frames, described.mel.n_mels), np.float32) * spread + mean
-        mels = np.ascontiguousarray(drawn.transpose(0, 2, 1), np.float32)
-        came, wanted = (engine.forward_head(engine.forward_features(mels)) for engine in (onnx, own))
-        apart = float(np.abs(came - wanted).max()) if came.shape == wanted.shape else math.inf
-        if not apart <= AGREE * max(1.0, float(np.abs(wanted).max())):
+    mean, std = net.standardize.mean.numpy(), net.standardize.std.numpy()
+    for frames in _example_lengths(card):
+        noise = generator.standard_normal((2, frames, card.mel.n_mels), np.float32) * std + mean
+        mels = np.ascontiguousarray(noise.transpose(0, 2, 1), np.float32)
+        logits, expected = (engine.forward_head(engine.forward_features(mels)) for engine in (onnx, reference))
+        difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else math.inf
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise ModelError(
-                f"{folder / card.NETWORK} is {apart:.2g} away from torch for clips of {frames} frames; "
-                "it was not exported well"
+                f"{folder / NETWORK}: logits for clips of {frames} frames differ by {difference:.2g} from torch's "
+                f"(tolerance {TOLERANCE:g}); the export is wrong"
             )
 
 
-def _remember(described: Card, folder: Path) -> Card:
-    """The card with the network's answer to `proof.music`."""
-    engine = OnnxEngine(*(folder / name for name in card.networks(described)), threads=1)
-    logits = verify.reference_logits(Member(described, engine))
-    return replace(described, proof=tuple(float(f"{logit:.7g}") for logit in logits))
+def _onnx_engine(card: Card, folder: Path, *, threads: int = 0) -> OnnxEngine:
+    return OnnxEngine(*(folder / name for name in card.network_files), threads=threads)
 
 
-def _examples(described: Card) -> list[int]:
-    """Lengths to try a network at."""
-    if isinstance(described.lengths, clips.FixedLength):
-        return [described.lengths.frames]
-    return [300, described.lengths.least, 101, 862]
+def _example_lengths(card: Card) -> list[int]:
+    """Lengths in frames at which the exported network is tried."""
+    if isinstance(card.lengths, clips.FixedLength):
+        return [card.lengths.frames]
+    return [300, card.lengths.least, 101, 862]

@@ -118,7 +118,7 @@ def tensorboard(run_dir: str | Path) -> Iterator[Callable[[Epoch], None]]:
         nonlocal writer
         writer = writer or SummaryWriter(str(Path(run_dir) / TENSORBOARD), purge_step=epoch.epoch)
         for name, value in (
-            ("rate", epoch.learning_rate),
+            ("learning_rate", epoch.learning_rate),
             ("loss", epoch.loss),
             ("validation/loss", epoch.validation_loss),
             ("validation/network", epoch.score),

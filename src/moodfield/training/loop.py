@@ -24,9 +24,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from moodfield.errors import RunError
 from moodfield.nets import Net
-from moodfield.training import augment, averaging, batches, checkpoint, checks, distributed, run_folder
+from moodfield.training import augment, averaging, batches, checkpoints, checks, distributed, run_folder
 from moodfield.training.batches import ClipDataset
-from moodfield.training.checkpoint import TrainingState
+from moodfield.training.checkpoints import TrainingState
 from moodfield.training.configs import LossConfig
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.log import Epoch
@@ -54,7 +54,7 @@ def fit(
 ) -> Net:
     """Train a network by its recipe, or resume a run that was stopped.
 
-    The run keeps the weights of the best epoch and of the last averages (`checkpoint.snapshot_paths`). Several
+    The run keeps the weights of the best epoch and of the last averages (`checkpoints.snapshot_paths`). Several
     processes share every batch; the first one writes.
 
     Args:
@@ -92,7 +92,7 @@ def fit(
         _Trainer(folder, recipe, training, fill, validator, group).train(net, on_epoch)
         group.barrier()
         net = _create_net(recipe, statistics, len(vocabulary))
-        checkpoint.load_weights(net, folder / checkpoint.BEST)
+        checkpoints.load_weights(net, folder / checkpoints.BEST)
         return net
 
 
@@ -118,7 +118,7 @@ class _Trainer:
         model, wrapped = group.fabric.setup(net, optimizer)
         state = TrainingState(net, optimizer, AveragedModel(net))
         with run_folder.os_errors_as_run_errors(self.folder):  # after setup: moments belong on the weights' device
-            complete, best = checkpoint.restore(self.folder, recipe, state, is_main=group.is_main)
+            complete, best = checkpoints.restore(self.folder, recipe, state, is_main=group.is_main)
         for number in range(complete, recipe.schedule.epochs):
             started, rate = time.process_time(), recipe.schedule.learning_rate(number)
             for parameters in wrapped.param_groups:
@@ -134,7 +134,7 @@ class _Trainer:
                     epoch = self._validate(state, Epoch(number + 1, rate, loss, best=best))
                     epoch = replace(epoch, cpu_seconds=round(time.process_time() - started, 1))
                     if group.is_main:
-                        checkpoint.save(self.folder, recipe, state, epoch, improved=epoch.best != best)
+                        checkpoints.save(self.folder, recipe, state, epoch, improved=epoch.best != best)
             best = epoch.best
             if group.is_main:
                 on_epoch(epoch)
@@ -169,7 +169,7 @@ class _Trainer:
             average = cast("Net", state.average.module)
             epoch = replace(epoch, averaged=self.validator(average).score)
             if self.group.is_main:
-                checkpoint.save_snapshot(self.folder, epoch.epoch, average)
+                checkpoints.save_snapshot(self.folder, epoch.epoch, average)
         return epoch
 
     def _rolled_batches(self, generator: np.random.Generator) -> Batches:

@@ -73,9 +73,7 @@ class MelCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
             compute = partial(_extract, self.folder.absolute(), self.config)
-            yield from compute_missing(
-                tracks, self._digests, self._complete_mel, compute, jobs=jobs, backend=backend
-            )
+            yield from compute_missing(tracks, self._digests, self._complete_mel, compute, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(
                 f"mels cannot be kept in {self.folder}: {error}; free some space, or name another folder"

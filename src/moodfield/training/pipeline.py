@@ -18,7 +18,7 @@ from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import Net
 from moodfield.parallel import Backend
-from moodfield.training import checkpoint, checks, distributed, export, loop, run_folder, validation
+from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.log import Epoch
@@ -267,8 +267,8 @@ def _export(
     """
     scores = {}
     group.fabric.to_device(net)
-    for snapshot, weights in checkpoint.snapshot_paths(recipe, run_dir).items():
-        checkpoint.load_weights(net, weights)
+    for snapshot, weights in checkpoints.snapshot_paths(recipe, run_dir).items():
+        checkpoints.load_weights(net, weights)
         scores[snapshot] = validation.predict(recipe, net, validation_set, card.vocabulary, group=group)
     truth, mean = validation_set.targets.per_track() >= 0.5, np.mean(list(scores.values()), axis=0)
     thresholds = np.clip(metrics.best_thresholds(truth, mean), 0, 1)  # above 1 is never, below 0 is always
@@ -282,8 +282,8 @@ def _export(
         summary = f"{card.summary} One of {len(scores)} snapshots; thresholds and metrics are those of their mean."
         card = replace(card, summary=summary)
     card = replace(card, thresholds=tuple(thresholds.tolist()))
-    for snapshot, weights in checkpoint.snapshot_paths(recipe, run_dir).items() if group.is_main else ():
-        checkpoint.load_weights(net, weights)
+    for snapshot, weights in checkpoints.snapshot_paths(recipe, run_dir).items() if group.is_main else ():
+        checkpoints.load_weights(net, weights)
         alone = metrics.evaluate(truth, scores[snapshot]).macro["PR-AUC"]
         own = {"validation PR-AUC-macro of this snapshot alone": alone} if len(scores) > 1 else {}
         export.export(net, card, run_dir / snapshot, Provenance(origin=origin, metrics=figures | own))

@@ -111,7 +111,11 @@ def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
     resume: dict[str, Any] = arrays.read_json(path, dict, remedy=run_folder.REMEDY)
     epoch, best = resume.get("epoch"), resume.get("best")
     is_epoch = type(epoch) is int and 1 <= epoch <= recipe.schedule.epochs
-    if not is_epoch or resume.get("weights") != RESUME_WEIGHTS.format(epoch) or type(best) not in (int, float, type(None)):
+    if (
+        not is_epoch
+        or resume.get("weights") != RESUME_WEIGHTS.format(epoch)
+        or type(best) not in (int, float, type(None))
+    ):
         raise RunError(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
     return resume
 
