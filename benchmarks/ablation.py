@@ -54,17 +54,17 @@ BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SHARE = 1 / 3
 """tracks judged for each one learned from"""
-HEAD = """# Parts of the recipe on real labels
+HEAD = """# Ablation of the recipe on real labels
 
-What averages of weights, snapshots, seeds, the weight of present tags and mix-up are worth on Emotify: 300 one-minute
-excerpts, nine emotions, macro averages over them. Networks are FA-ResNets with ρ 5 at a quarter of the published width.
-They learn by the paper's recipe scaled to 80 epochs (4 of warm-up, 24 constant, 20 of decay, 32 final), at a peak rate
-of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Of five fixed folds three are learned from, one chooses the
-best epoch and the fifth is judged, in five turns. `make ablation` makes this page; what each variant did on each fold
-is in [ablation.jsonl](../benchmarks/ablation.jsonl).
+The effect of averaged weights, snapshots, seeds, the weight of positive labels and mix-up on Emotify: 300 one-minute
+excerpts, nine emotions, macro averages over them. Networks are FA-ResNets with ρ 5 at a quarter of the published width,
+trained by the paper's recipe scaled to 80 epochs (4 of warm-up, 24 constant, 20 of decay, 32 final), at a peak learning
+rate of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Of five fixed folds three are for training, one chooses
+the best epoch and the fifth is the test, in five turns. `make ablation` writes this page; the results of each variant
+on each fold are in [ablation.jsonl](../benchmarks/ablation.jsonl).
 
 A *snapshot* is the best epoch or one of the last four averages of the weights (SWA, every third epoch after the decay);
-the paper's runs speak with the mean of all five, its submissions with the mean of several runs.
+the predictions of the paper's runs are the mean of all five, those of its submissions the mean of several runs.
 
 """
 
@@ -140,16 +140,19 @@ def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
 
 
 def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) -> None:
-    print(HEAD + "| variant | what speaks | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|")
+    print(
+        HEAD + "| variant | predictions of | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|"
+    )
     for variant, folds in found.items():
         for kind in dict.fromkeys(kind for scores in folds.values() for kind in scores):
             means = np.array([np.mean(scores[kind], axis=0) for scores in folds.values()])
             pr_auc, roc_auc = emotify.spread(means[:, 0].tolist()), emotify.spread(means[:, 1].tolist())
             print(f"| {variant} | {kind} | {pr_auc} | {roc_auc} | {len(VARIANTS[variant][1])} | {len(folds)} |")
     print(
-        '\nAfter ± stands the spread over the folds, of the mean over the seeds; of "mean of the seeds", of their mean.'
+        '\n± is the standard deviation over the folds, of the mean over the seeds; for "mean of the seeds", of their '
+        "mean."
     )
-    print(f"What the differences in PR-AUC say, {emotify.INTERVALS}:\n")
+    print(f"Differences in PR-AUC, {emotify.INTERVALS}:\n")
     first = {variant: {fold: _only_first(scores) for fold, scores in folds.items()} for variant, folds in found.items()}
     recipe_ = "the recipe"
     for one, other in (

@@ -83,7 +83,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for kind, paths in kinds.items():
         least: dict[str, float] = defaultdict(float)
-        minutes = sum(audio.seconds(path) for path in paths) / 60
+        minutes = sum(audio.duration(path) for path in paths) / 60
         for path in paths:
             best: dict[str, float] = defaultdict(lambda: float("inf"))
             for _ in range(given.repeats):

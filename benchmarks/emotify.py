@@ -138,7 +138,7 @@ def sentence(one: str, other: str, apart: list[float], *, share: float = 1 / (FO
     won = f"{sum(each > 0 for each in apart)} of {count} folds"
     figures = f"{mean:+.3f} ({mean - half:+.3f} … {mean + half:+.3f}; better on {won})"
     if abs(mean) <= half:
-        return f"{one} and {other} cannot be told apart: {figures}."
+        return f"{one} and {other} do not differ significantly: {figures}."
     return f"{one} is {'better' if mean > 0 else 'worse'} than {other}: {figures}."
 
 

@@ -29,7 +29,7 @@ from moodfield.training import loop, pipeline
 from moodfield.training.recipe import Recipe
 
 SETTINGS = (
-    *(setting for setting in ablation.BASE if not setting.startswith("mel.bands")),
+    *(setting for setting in ablation.BASE if not setting.startswith("mel.n_mels")),
     "validate_every=2",
     "validate_stride=20",
 )
@@ -40,30 +40,30 @@ FIXED = 4
 TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 22))
 RESULTS = Path(__file__).with_suffix(".jsonl")
 PICTURE = Path(__file__).parent.parent / "docs" / "figure-1.png"
-HEAD = """# Figure 1 in kind
+HEAD = """# Figure 1 on Emotify
 
 The paper's Figure 1 shows PR-AUC on validation and test tracks against the receptive field of ResNets, each with and
 without averages of its weights. This is the same on Emotify: 300 one-minute excerpts, nine emotions. Networks are
-CP_ResNets at a quarter of the published width, on mels of 256 bands with a hop of 1,536 samples; they learn by the
-paper's recipe scaled to 80 epochs. Of five fixed folds three are learned from, one chooses the best epoch
-(*validation*) and the fifth is judged (*test*), in five turns. `make figure` makes this page; what each network did on
-each fold is in [figure_1.jsonl](../benchmarks/figure_1.jsonl).
+CP_ResNets at a quarter of the published width, on mels of 256 bands with a hop of 1,536 samples, trained by the paper's
+recipe scaled to 80 epochs. Of five fixed folds three are for training, one chooses the best epoch (*validation*) and
+the fifth is the *test*, in five turns. `make figure` writes this page; the results of each network on each fold are in
+[figure_1.jsonl](../benchmarks/figure_1.jsonl).
 
 ![PR-AUC against the receptive field](figure-1.png)
 
-Points are means over the folds, bars their standard errors, most of which is what folds differ by, not networks:
-sentences below compare fold by fold. After ± in the table stands the standard deviation over the folds. Validation
-scores of best epochs flatter, since the epoch was chosen by them.
+Points are means over the folds, bars their standard errors, most of which is variation between folds, not between
+networks: the comparisons below are paired by fold. ± in the table is the standard deviation over the folds. Validation
+scores of best epochs are optimistic, because the epoch was chosen by them.
 """
 
 TAIL = """
-## What this shows, and what it does not
+## Limits
 
-It shows how PR-AUC moves with the field on this music, and how little of that 300 excerpts can tell from luck: a
-sentence above that says *cannot be told apart* neither confirms nor refutes the paper, whose networks learned from
-9,949 tracks, not 180, at four times the width. §3.1 says that time matters less than frequency: the panel on the right
-varies time alone and is to be read with the same care. A field longer than the clip, which has 288 frames, sees padding
-in training, and the rest of the track only when it is judged."""
+This shows how PR-AUC depends on the receptive field for this music, and how little of that is significant with 300
+excerpts: *do not differ significantly* neither confirms nor refutes the paper, whose networks were trained on 9,949
+tracks, not 180, at four times the width. §3.1 states that time matters less than frequency: the panel on the right
+varies time alone and needs the same caution. A receptive field longer than the clip, which has 288 frames, covers
+padding in training, and the rest of the track only in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ def _page(found: list[Result]) -> None:
     if panels:
         score_curves.draw(PICTURE, panels)
     print(HEAD)
-    print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
+    print(
+        "| ρ frequency | ρ time | receptive field, bands × frames | validation | validation, SWA | test | test, SWA "
+        "| folds |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if own := _of(field, found):
@@ -140,8 +143,8 @@ def _page(found: list[Result]) -> None:
             ]  # fmt: skip
             size = " × ".join(map(str, own[0].point.field))
             print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(own)} |")
-    print(f"\nWhat the differences in PR-AUC on the test folds say, with SWA,\n{emotify.INTERVALS},")
-    print("without correction for how many they are. The best field is the one with the best mean on validation:\n")
+    print(f"\nDifferences in PR-AUC on the test folds, with SWA,\n{emotify.INTERVALS},")
+    print("without correction for their number. The best receptive field has the best mean on validation:\n")
     chosen: dict[tuple[int, int], float] = {}
     for field in FREQ_AND_TIME:
         if own := _of(field, found):
@@ -158,7 +161,8 @@ def _page(found: list[Result]) -> None:
         gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.network["test"])
     if len(gained) > 1:
         means = [float(np.mean(each)) for each in gained.values()]
-        print(f"- {emotify.sentence('SWA, mean over all fields,', 'the best epoch', means, share=ablation.SHARE)}")
+        name = "SWA, mean over all receptive fields,"
+        print(f"- {emotify.sentence(name, 'the best epoch', means, share=ablation.SHARE)}")
     print(TAIL)
 
 

@@ -133,7 +133,7 @@ def tried(path: Path) -> Outcome:
         signal.alarm(STUCK)
         try:
             found = audio.read(path, sample_rate=16_000)
-            word = "read" if np.isfinite(found.samples).all() and found.seconds >= 0.99 else "! bad samples"
+            word = "read" if np.isfinite(found.samples).all() and found.duration >= 0.99 else "! bad samples"
         except AudioError as error:
             word = error.reason if error.reason in audio.REASONS else f"! reason {error.reason}"
         except BaseException as error:  # noqa: BLE001 - that is what is looked for

@@ -40,7 +40,7 @@ def main() -> None:
     given = arguments.parse_args()
     files = found(given.music)
     waveforms = [audio.read(file, sample_rate=MelConfig().sample_rate) for file in files]
-    seconds = sum(waveform.seconds for waveform in waveforms)
+    seconds = sum(waveform.duration for waveform in waveforms)
     print("## The mel, one core\n")
     print(
         f"{len(files)} {files[0].suffix} files, {seconds / 60:.1f} min; median of {given.repeats} interleaved repeats."
@@ -51,12 +51,14 @@ def main() -> None:
     alone: dict[int, float] = {}
     for hop in HOPS:
         config = MelConfig(hop_length=hop)
-        worst = max(float(np.abs(mel.mel(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3])
+        worst = max(
+            float(np.abs(mel.spectrogram(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3]
+        )
         if worst > 1e-4:
             sys.exit(f"hop {hop}: the mels differ by {worst}, so their times mean nothing")
         contests = {
             "excluded": (
-                [partial(mel.mel, each, config) for each in waveforms],
+                [partial(mel.spectrogram, each, config) for each in waveforms],
                 [partial(chain, each.samples, config) for each in waveforms],
             ),
             "included": (
@@ -96,7 +98,7 @@ def chain(samples: np.ndarray, config: MelConfig) -> np.ndarray:
 
 
 def ours_from(file: Path, config: MelConfig) -> np.ndarray:
-    return mel.mel(audio.read(file, sample_rate=config.sample_rate), config)
+    return mel.spectrogram(audio.read(file, sample_rate=config.sample_rate), config)
 
 
 def theirs_from(file: Path, config: MelConfig) -> np.ndarray:

@@ -32,13 +32,13 @@ from moodfield.training import log
 from moodfield.training.pipeline import RunPaths
 
 HERE = Path(__file__).parent
-HEAD = """# The bundled model, measured
+HEAD = """# Evaluation of the bundled model
 
-By `benchmarks/model.py`, on {tracks} tracks of packages that it did not learn from. The model's card says what it is
-and may be used for, and ends with this page and with `docs/students.md`, which says why it is built as it is; what its
-scores mean is in `docs/calibration.md`. The same tracks helped to choose the recipe, so the agreement flatters it a
-little; and the thresholds, so that the goals of the decisions hold on them: the last column of *Decisions* has what the
-training packages alone would have chosen.
+By `benchmarks/model.py`, on {tracks} tracks of packages that it was not trained on. The model's card states its purpose
+and limits; its README ends with this page and with `docs/students.md`, which has the reasons for its recipe. The
+meaning of scores is in `docs/calibration.md`. The same tracks helped to choose the recipe, so the agreement is slightly
+optimistic; they also helped to choose the thresholds, so that the goals for decisions are met on them: the last column
+of *Decisions* has thresholds chosen on the training packages alone.
 """
 GOALS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "share of tracks with one to five tags": ("at least 80 %", lambda value: value >= 0.8),
@@ -155,12 +155,12 @@ def _agreement(heard: Heard) -> None:
     print("## Agreement with the teacher\n")
     print(
         f"Rank correlation (Spearman) over tracks: median tag {np.median(ranks):.3f}, worst {ranks.min():.3f}, mean "
-        f"{ranks.mean():.3f}.\nThat packages differ is part of it: who knew nothing of a track but its package, and "
-        "what the teacher\nsays of that on average, would reach "
-        f"{_by_package(heard.teacher, packages):.3f} in the median tag. The second table has packages by\nthemselves.\n"
+        f"{ranks.mean():.3f}.\nPart of it is the difference between packages: the teacher's mean score of a track's "
+        "package\nalone has "
+        f"{_by_package(heard.teacher, packages):.3f} in the median tag. The second table is within packages.\n"
     )
     print(
-        f"PR-AUC against what the teacher decides, of the {np.isfinite(areas).sum()} tags that it decides for "
+        f"PR-AUC with the teacher's decisions as truth, of the {np.isfinite(areas).sum()} tags that it decides for "
         f"{bootstrap.MIN_POSITIVES} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
     )
     print("Themes are in italics.\n")
@@ -189,7 +189,7 @@ def _by_package(teacher: np.ndarray, packages: np.ndarray) -> float:
 
 def _decisions(heard: Heard) -> None:
     """How sensible they look, of the student and of its teacher, and by thresholds that owe nothing to these tracks."""
-    print("\n## Decisions\n\n| | goal | the model | its teacher | the model, by the training packages |")
+    print("\n## Decisions\n\n| | goal | the model | its teacher | the model, thresholds of the training packages |")
     print("|---|---|---|---|---|")
     manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
@@ -212,8 +212,8 @@ def _decisions(heard: Heard) -> None:
 def _curve(run: Path) -> None:
     """How the student came to it."""
     epochs = [each for each in log.read(run).epochs if each.score is not None or each.averaged is not None]
-    print("\n## Learning curve\n\nMean Spearman over tags, by a clip in every 30 s of the held-out tracks.\n")
-    print("| epoch | network | mean of weights |\n|---|---|---|")
+    print("\n## Learning curve\n\nMean Spearman over tags, on a clip in every 30 s of the held-out tracks.\n")
+    print("| epoch | network | averaged weights |\n|---|---|---|")
     for each in epochs:
         cells = ("–" if value is None else f"{value:.3f}" for value in (each.score, each.averaged))
         print(f"| {each.epoch} | {' | '.join(cells)} |")
@@ -226,7 +226,8 @@ def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
     one = tagger.load(model, threads=1)
     [member] = one.members
     print(
-        f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the floor.\n"
+        f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the "
+        "lower bound.\n"
     )
     print("| song | decode s | + mel s | + network s | × real time | × decoding |\n|---|---|---|---|---|---|")
     songs = [music / track.path for track in tracks if SHORTEST <= track.seconds <= LONGEST][:SONGS]

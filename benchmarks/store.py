@@ -67,7 +67,7 @@ def _decoded(files: list[Path], folder: Path) -> list[Track]:
     for number, file in enumerate(files):
         waveform = audio.read(file, sample_rate=MelConfig().sample_rate)
         soundfile.write(folder / f"{number}.wav", waveform.samples, waveform.sample_rate, subtype="FLOAT")
-        tracks.append(Track(str(number), f"{number}.wav", waveform.seconds, ()))
+        tracks.append(Track(str(number), f"{number}.wav", waveform.duration, ()))
     return tracks
 
 

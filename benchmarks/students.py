@@ -67,8 +67,8 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "width": {"64 channels": ("net.width=64",)},
         "hop": {"512 samples": ("mel.hop_length=512",)},
         "mel": {
-            "12 kHz, as the teacher": ("mel.sample_rate=12000", "mel.n_fft=1024"),
-            "12 kHz, and plain": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.kind=plain"),
+            "12 kHz, as the teacher": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.hop_length=768"),
+            "12 kHz, and plain": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.hop_length=768", "mel.kind=plain"),
         },
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
         "twice as long": {
@@ -88,51 +88,49 @@ MEASURES = ("median tag", "worst tag", "mean tag", "people")
 RESULTS = Path(__file__).with_suffix(".jsonl")
 HEAD = """# Students
 
-What the bundled model should be, decided one thing at a time. Every student hears the free music of 86 Debian packages
-(34.1 h), learns what the organisers' VGG-ish network says of its windows, and is judged by seven packages held out
-whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag; and,
-by the tags-to-emotions map of `benchmarks/people.py`, rank correlation with what people felt about 300 excerpts of
-Emotify, within genre. Nothing learned from Emotify. Parameters are in thousands; work is in millions of
-multiplications with addition, to hear 10 s.
+Choices for the bundled model, varied one at a time. Every student is trained on the free music of 86 Debian packages
+(34.1 h), with the logits of the organisers' VGG-ish network for its windows as targets, and evaluated on seven packages
+that are held out completely (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst
+and the mean tag; and, by the map of tags to emotions in `benchmarks/people.py`, rank correlation with the annotations
+of 300 excerpts of Emotify, within genre (*people*). No student is trained on Emotify. Parameters are in thousands; work
+is in millions of multiply-additions for 10 s.
 
-The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
+The base: FA-ResNet, ρ 5 on both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
-deviation over seeds. Some things hang together: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
+deviation over seeds. Some changes imply others: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
 mel is that of 12 kHz; ten epochs average the last five, and three epochs at three speeds are nine passes through music,
-of which the last two epochs are averaged. `make students` makes this page; `benchmarks/students.jsonl` has each run,
-and its `log.jsonl` the processor's seconds.
+of which the last two epochs are averaged. `make students` writes this page; `benchmarks/students.jsonl` has each run,
+and its `log.jsonl` the processor time.
 """
 DIFFERENCES = """
-Differences from the base with the same seed, trained in the same kind of numbers: mean tag, with 95 % intervals over
-seeds (Student's t), which say how much of them luck of the seed could be, on these held-out packages; those are as few
-as they are.
+Differences from the base with the same seed and the same precision: mean tag, with 95 % intervals over seeds (Student's
+t). The intervals are about the seed alone, on these seven held-out packages.
 """
 CHOICE = """
-## What was chosen
+## Choices
 
-The bundled model (`training/distill.py`) is a FA-ResNet of 64 channels and ρ 9 that hears a plain mel of 12 kHz, at
-about the hop of the base in seconds, and learned for eight epochs from music at three speeds. Where rows have several
-seeds they spread by .005 to .010 in the mean tag, so what one seed says may be luck below .02. Why:
+The bundled model (`distillation/distill.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
+deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 
-- *More learning* is worth most, .04 to .05. For about as much work three speeds did a little better than more epochs in
-  the median and the mean tag, and worse in the worst; they are more music, of which the teacher says something of its
-  own, and more can be learned from it.
-- *64 channels* gain .015, which could still be luck of the seed, for about four times the work. They were chosen when
-  only the first seed was known, .021 above its base.
-- The *plain mel of 12 kHz* gained .02 with its one seed and costs little work: it is what the teacher hears. To people
-  it is no nearer than the base.
-- *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which could still be luck.
-  ρ 22 may be worth more than 9, and has over four times its weights.
-- *Hop 512* gains .008, which could still be luck, for three times the work, and for three times the mel.
-- *Frequency-awareness* was better with two seeds of three, and to people with all three; neither can be told from luck.
-  It is kept: it costs next to nothing.
-- *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
-  there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
-  (docs/model.md), and nothing needs to be chosen by held-out music.
-- *Mix-up* is worth nothing: the mean of what a teacher says of two pieces is not what it says of both together.
-- *Several networks* gain less than a longer lesson, which costs nothing in use: the mean of three of seed 44 (the
+- *More training* has the largest effect, .04 to .05. For about as much work three speeds were a little better than more
+  epochs in the median and the mean tag, and worse in the worst; they are more music, with logits of its own.
+- *64 channels* gain .015, which may still be chance, for about four times the work. They were chosen when only the
+  first seed was known, .021 above its base.
+- The *plain mel of 12 kHz* gained .02 with its one seed and costs little work: it is the input of the teacher. It is no
+  closer to people than the base.
+- *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which may still be chance.
+  ρ 22 may be better than 9, and has over four times its weights.
+- *Hop 512* gains .008, which may still be chance, for three times the work, and for three times the mel.
+- *Frequency-awareness* was better with two seeds of three, and for people with all three; neither is significant. It is
+  kept: it costs almost nothing.
+- *SWA* from the third of five epochs on is a little worse than the last network alone: the learning rate is not at its
+  minimum there. The bundled model averages its last two epochs, at the minimum, where the mean is as good as the
+  network (docs/model.md), and nothing needs to be chosen by held-out music.
+- *Mix-up* does not help: the mean of a teacher's logits for two pieces is not its logits for their mix.
+- *Several networks* gain less than longer training, which costs nothing at inference: the mean of three of seed 44 (the
   base, ρ 9, without frequency-awareness) has .826 in the mean tag (`--together`), where they have .816, .829 and .800.
-  Nor are they a better teacher: what the teacher says itself is what a student is judged by.
+  Nor are they a better teacher: students are evaluated by the logits of the teacher itself.
 """
 
 
@@ -316,7 +314,7 @@ def _page(found: list[Result]) -> None:
         for variant in variants()
         if variant != BASE_NAME
     }
-    pairs["SWA, beside the network of the last epoch"] = [
+    pairs["SWA, against the network of the last epoch"] = [
         each.average["mean tag"] - each.network["mean tag"] for each in base.values()
     ]
     if any(len(apart) > 1 for apart in pairs.values()):
@@ -326,8 +324,10 @@ def _page(found: list[Result]) -> None:
             _compare(name, apart)
     kinds = {"bfloat16": "bf16-mixed", "float32": "32-true"}
     seeds = {kind: sorted({each.seed for each in found if each.precision == own}) for kind, own in kinds.items()}
-    said = (f"in {kind} with {', '.join(map(str, own))}" for kind, own in seeds.items() if own)
-    print(f"\nTrained {' and '.join(said)} as seeds.")
+    said = (
+        f"in {kind} with seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for kind, own in seeds.items() if own
+    )
+    print(f"\nTrained {' and '.join(said)}.")
     print(CHOICE)
 
 
@@ -342,7 +342,7 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
 def _compare(name: str, apart: list[float]) -> None:
     mean, count = float(np.mean(apart)), len(apart)
     half = float(stats.t.ppf(0.975, count - 1) * np.std(apart, ddof=1) / np.sqrt(count))
-    told = "cannot be told apart from the base" if abs(mean) <= half else "better" if mean > 0 else "worse"
+    told = "no significant difference" if abs(mean) <= half else "better" if mean > 0 else "worse"
     print(f"- {name}: {mean:+.4f} ({mean - half:+.4f} … {mean + half:+.4f}); {told}.")
 
 

@@ -68,26 +68,26 @@ PAIRS = (
     ("Shake-FA-ResNet", "FA-ResNet", " It has twice the parameters."),
     ("FA-ResNet, time ρ 2", "FA-ResNet", ""),
     ("FA-ResNet, time ρ 9", "FA-ResNet", ""),
-    ("FA-ResNet, hop 512", "FA-ResNet", " Its field and its roll are a third as long in seconds."),
+    ("FA-ResNet, hop 512", "FA-ResNet", " Its receptive field and its roll are a third as long in seconds."),
     ("CP-DenseNet", "CP-ResNet", ""),
     ("ResNet-34", "ResNet-18", ""),
     ("ResNet-34", "ResNet-50", ""),
     ("FA-ResNet", "ResNet-34", ""),
-    ("FA-ResNet", "CRNN, 30 s", " The CRNN learns from clips three times as long."),
-    ("FA-ResNet", "VGG-ish, 29 s, plain mel", " The VGG-ish network hears another mel, in clips three times as long."),
+    ("FA-ResNet", "CRNN, 30 s", " The CRNN is trained on clips three times as long."),
+    ("FA-ResNet", "VGG-ish, 29 s, plain mel", " The VGG-ish network has another mel, and clips three times as long."),
 )
 """comparisons: the first against the second, and what else differs"""
-HEAD = """# The zoo on real labels
+HEAD = """# Networks on real labels
 
 Emotify: 300 one-minute excerpts, nine emotions, macro averages over them. Every network has a quarter of its published
 width and the same budget: 80 epochs of one random clip of 10 s for each of 240 tracks (30 s for the CRNN, 29 s for the
-VGG-ish one), Adam with a peak rate of 1e-3, roll and mix-up, no averages of weights. It is judged on 60 other tracks,
-once, after its last epoch, and that on five fixed folds. The mel has 128 bands and a hop of 1,536 samples unless the
-name says otherwise; ρ is 5. `make zoo` makes this page; what each network did on each fold is in
+VGG-ish one), Adam with a peak learning rate of 1e-3, roll and mix-up, no averages of weights. It is evaluated on 60
+other tracks, once, after its last epoch, on each of five fixed folds. The mel has 128 bands and a hop of 1,536 samples
+unless the name states another; ρ is 5. `make zoo` writes this page; the results of each network on each fold are in
 [zoo.jsonl](../benchmarks/zoo.jsonl).
 
-This shows what small networks learn from few tracks. It does not rank the published systems: those learned from forty
-times as many tracks, at four times the width, and spoke with several networks and snapshots at once.
+This shows what small networks learn from few tracks. It does not rank the published systems: those were trained on
+forty times as many tracks, at four times the width, and averaged several networks and snapshots.
 """
 RESULTS = Path(__file__).with_suffix(".jsonl")
 
@@ -179,10 +179,10 @@ def _table(found: dict[str, dict[int, Result]]) -> None:
         parameters = next(iter(results.values())).parameters
         print(f"| {system} | {pr_auc} | {roc_auc} | {parameters:,} | {seconds:.1f} | {len(results)} |")
     print(
-        "\nSeconds are those of the fastest epoch of 240 clips, on one core; other work may have slowed all of them.\n"
+        "\nSeconds are of the fastest epoch of 240 clips, on one core; other processes may have slowed all of them.\n"
     )
-    print(f"What the differences in PR-AUC say, {emotify.INTERVALS}, for one seed,")
-    print("and without correction for looking eleven times:\n")
+    print(f"Differences in PR-AUC, {emotify.INTERVALS}, for one seed,")
+    print("and without correction for eleven comparisons:\n")
     for one, other, what in PAIRS:
         both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
         if len(both) > 1:

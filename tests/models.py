@@ -77,7 +77,7 @@ def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
     config = mel_of(name)
     net = nets.create(name, n_mels=config.n_mels, n_tags=len(VOCABULARY), width=4, **changes)
     stir(net)
-    mels = torch.from_numpy(mel.mel(music(60, rate=config.sample_rate), config))
+    mels = torch.from_numpy(mel.spectrogram(music(60, rate=config.sample_rate), config))
     net.standardize.mean.copy_(mels.mean(dim=1))
     net.standardize.std.copy_(mels.std(dim=1))
     frames = 1_400 if name == "vgg" else 500

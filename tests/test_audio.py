@@ -85,7 +85,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path, kind: str) -> None:
     waveform = audio.read(make(tmp_path, kind, samples), sample_rate=RATE)
     assert waveform.sample_rate == RATE
     assert waveform.samples.dtype == np.float32
-    assert waveform.seconds == pytest.approx(2.0, abs=0.06)  # lossy codecs pad
+    assert waveform.duration == pytest.approx(2.0, abs=0.06)  # lossy codecs pad
     mono = samples.mean(axis=1)
     if kind in LOSSLESS:
         assert np.abs(waveform.samples - mono).max() <= 2.0**-15
@@ -130,7 +130,7 @@ def test_rates_and_channels(tmp_path: Path, rate: int, channels: int) -> None:
     waveform = audio.read(path, sample_rate=RATE)
     decoded = sf.read(path, dtype="float32", always_2d=True)[0]
     np.testing.assert_array_equal(waveform.samples, soxr.resample(decoded.mean(axis=1), rate, RATE, quality="HQ"))
-    assert waveform.seconds == pytest.approx(2.0, abs=1e-3)
+    assert waveform.duration == pytest.approx(2.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
@@ -198,12 +198,12 @@ def test_content_decides_not_the_name(tmp_path: Path, kind: str, name: str) -> N
 def test_odd_names_are_only_names(tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, kind, music()).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert audio.read(name, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.06)
+    assert audio.read(name, sample_rate=RATE).duration == pytest.approx(2.0, abs=0.06)
 
 
 def test_a_name_that_is_no_text_is_only_a_name(tmp_path: Path) -> None:
     path = make(tmp_path, "wav", music()).rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
-    assert audio.read(path, sample_rate=RATE).seconds == 2.0
+    assert audio.read(path, sample_rate=RATE).duration == 2.0
 
 
 def test_a_waveform_is_a_source_too() -> None:
@@ -211,7 +211,7 @@ def test_a_waveform_is_a_source_too() -> None:
     resampled = audio.read(Waveform(samples, 22_050), sample_rate=RATE)
     np.testing.assert_array_equal(resampled.samples, soxr.resample(samples, 22_050, RATE, quality="HQ"))
     np.testing.assert_array_equal(audio.read(Waveform(samples, 22_050), sample_rate=22_050).samples, samples)
-    assert Waveform(samples, 22_050).seconds == 2.0
+    assert Waveform(samples, 22_050).duration == 2.0
 
 
 def test_a_waveform_may_be_a_strided_or_read_only_view() -> None:
@@ -227,7 +227,7 @@ def test_a_waveform_may_be_a_strided_or_read_only_view() -> None:
 def test_junk_before_the_first_frame_of_an_mp3_is_skipped(tmp_path: Path) -> None:
     path = make(tmp_path, "mp3", music())
     path.write_bytes(bytes(700) + path.read_bytes())
-    assert audio.read(path, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
+    assert audio.read(path, sample_rate=RATE).duration == pytest.approx(2.0, abs=0.1)
 
 
 def test_a_wav_that_was_streamed_has_no_length_in_its_header(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_header_that_lies_about_its_length_is_not_believed(tmp_path: Path) -> 
     path.write_bytes(content)
     with sf.SoundFile(path) as file:
         assert file.frames > 10**12
-    assert audio.read(path, sample_rate=RATE).seconds == pytest.approx(2.0, abs=0.1)
+    assert audio.read(path, sample_rate=RATE).duration == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["wav", "ogg", "mp3", "flac", "aac", "wma"])
@@ -258,7 +258,7 @@ def test_of_a_file_cut_off_what_plays_is_used(tmp_path: Path, kind: str) -> None
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     cut = audio.read(path, sample_rate=RATE)
-    assert 2.0 < cut.seconds < 0.6 * whole.seconds
+    assert 2.0 < cut.duration < 0.6 * whole.duration
     np.testing.assert_allclose(cut.samples[:RATE], whole.samples[:RATE], atol=1e-6)
 
 
@@ -274,7 +274,7 @@ def test_damage_in_the_middle_costs_what_is_damaged_and_is_logged(
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING, logger="moodfield"):
         waveform = audio.read(path, sample_rate=RATE)
-    assert least <= waveform.seconds < 7.99
+    assert least <= waveform.duration < 7.99
     assert [record.getMessage().startswith(f"{path}: ") for record in caplog.records] == [True] * len(caplog.records)
     assert caplog.records
 
@@ -298,7 +298,7 @@ def test_without_codecs_damaged_flac_is_used_up_to_there_and_a_line_says_what_he
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     without_pyav(monkeypatch)
-    assert 2.0 < audio.read(path, sample_rate=RATE).seconds < 5.0
+    assert 2.0 < audio.read(path, sample_rate=RATE).duration < 5.0
     assert "moodfield[codecs]" in caplog.text
 
 
@@ -361,7 +361,7 @@ def test_no_permission() -> None:
         folder.chmod(0o755)
         (folder / "closed").mkdir()
         path, hidden = make(folder, "wav", music()), make(folder / "closed", "wav", music())
-        assert audio.read(path, sample_rate=RATE).seconds == 2.0
+        assert audio.read(path, sample_rate=RATE).duration == 2.0
         path.chmod(0)
         (folder / "closed").chmod(0)
         if os.geteuid() == 0:
@@ -411,7 +411,7 @@ def test_silence(tmp_path: Path, kind: str) -> None:
 def test_one_small_sample_is_no_silence(tmp_path: Path, where: int) -> None:
     samples = np.zeros((5 * RATE, 1), np.float32)
     samples[where] = 2.0**-15
-    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).seconds == 5.0
+    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).duration == 5.0
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
@@ -465,7 +465,7 @@ def test_the_message_about_a_short_file_does_not_contradict_itself(tmp_path: Pat
 
 def test_short_files(tmp_path: Path) -> None:
     samples = music(1.0)
-    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).seconds == 1.0
+    assert audio.read(save(tmp_path / "x.wav", samples), sample_rate=RATE).duration == 1.0
     assert refusal(save(tmp_path / "x.wav", samples[:-1])).reason == "too-short"
     assert refusal(save(tmp_path / "x.wav", samples[:0])).reason == "too-short"
     path = save(tmp_path / "x.wav", samples)
@@ -477,7 +477,7 @@ def test_short_files(tmp_path: Path) -> None:
 def test_long_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, "flac", music(5.0))
     monkeypatch.setattr(audio, "MOST_SECONDS", 5.0)
-    assert audio.read(path, sample_rate=RATE).seconds == 5.0
+    assert audio.read(path, sample_rate=RATE).duration == 5.0
     monkeypatch.setattr(audio, "MOST_SECONDS", 4.9)
     assert refusal(path).reason == "too-long"
 
@@ -526,7 +526,7 @@ def test_damage_at_the_start_costs_the_start(tmp_path: Path, caplog: pytest.LogC
     content = bytearray(path.read_bytes())
     content[9_000:60_000] = bytes(51_000)
     path.write_bytes(content)
-    assert 3.0 < audio.read(path, sample_rate=RATE).seconds < 4.0
+    assert 3.0 < audio.read(path, sample_rate=RATE).duration < 4.0
     assert caplog.records
 
 
@@ -681,7 +681,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, kind
             outcomes.add(error.reason)
         else:
             assert np.isfinite(waveform.samples).all()
-            assert waveform.seconds >= 0.99
+            assert waveform.duration >= 0.99
             outcomes.add("read")
     assert "read" in outcomes or kind == "m4a"  # one index describes all of an m4a, so most damage is fatal
     assert len(outcomes) > 1

@@ -28,7 +28,7 @@ GOOD = Card(
     vocabulary=("happy", "sad", "film"),
     themes=("film",),
     mel=MelConfig(n_mels=64),
-    lengths=AnyLength(least=17, stride=16, size=87, start=-35),
+    lengths=AnyLength(min_frames=17, stride=16, receptive_field=87, start=-35),
     net={"family": "cp_resnet", "width": 4, "frequency_aware": True, "share": 0.5, "whole": 1.0},
     thresholds=(0.5, math.inf, -math.inf),
 )
@@ -185,7 +185,7 @@ def test_a_missing_field_raises(name):
         ({"mel": VALUES["mel"] | {"hop_length": 0}}, "hop_length"),
         ({"lengths": VALUES["lengths"] | {"stride": 0}}, "at least 1"),
         ({"lengths": VALUES["lengths"] | {"least": 10**18}}, "beyond 1048576 frames"),
-        ({"lengths": {"kind": "fixed", "frames": 10**18, "step": 1}}, "at most 1048576"),
+        ({"lengths": {"kind": "fixed", "frames": 10**18, "stride": 1}}, "at most 1048576"),
     ],
 )
 def test_unknown_fields_and_wrong_values_are_named(values, token):

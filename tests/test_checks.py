@@ -252,7 +252,7 @@ BASES = {
 
 def sane(recipe: Recipe) -> None:
     """What is computed from an accepted recipe before anything is trained."""
-    assert 1 <= recipe.clip_frames <= clips.MOST_FRAMES
+    assert 1 <= recipe.clip_frames <= clips.MAX_FRAMES
     assert len(recipe.averaging.kept(recipe.schedule, recipe.schedule.epochs)) <= schedule.MOST_EPOCHS
     assert np.isfinite(recipe.schedule.learning_rate(recipe.schedule.epochs - 1))
     np.random.default_rng([recipe.seed, 0])
@@ -346,9 +346,9 @@ def test_the_largest_mels_that_are_accepted_fit_the_memory(n_fft, n_mels, hop_le
     [
         {"mel": {"n_fft": 65_536, "n_mels": 65_536}}, {"mel": {"n_fft": 65_536, "n_mels": 4_096}},
         {"mel": {"n_fft": 2_048, "hop_length": 1}}, {"mel": {"top_db": 1e300}}, {"mel": {"sample_rate": 10**9}},
-        {"lengths": {"kind": "fixed", "frames": 2**20, "step": 1}},
-        {"lengths": {"kind": "any", "least": 2**20, "stride": 1, "size": 1, "start": 0}},
-        {"lengths": {"kind": "any", "least": 10**12, "stride": 1, "size": 1, "start": 0}},
+        {"lengths": {"kind": "fixed", "frames": 2**20, "stride": 1}},
+        {"lengths": {"kind": "any", "min_frames": 2**20, "stride": 1, "receptive_field": 1, "start": 0}},
+        {"lengths": {"kind": "any", "min_frames": 10**12, "stride": 1, "receptive_field": 1, "start": 0}},
         {"net": {"family": "cp_resnet", "width": 10**9}}, {"net": {"family": "vgg", "share": 1e300}},
     ],
     ids=str,

@@ -448,7 +448,7 @@ def test_the_networks_are_json_lines(words):
             "lengths",
         }
         assert nets.from_dict(each["net"]) == nets.NETS[each["name"]]
-    assert read[7]["lengths"] == {"least": 96, "stride": 96, "size": 162, "start": -33, "kind": "whole"}
+    assert read[7]["lengths"] == {"min_frames": 96, "stride": 96, "receptive_field": 162, "start": -33, "kind": "whole"}
 
 
 def test_one_network_is_told_in_words_or_as_json():

@@ -15,7 +15,7 @@ from moodfield.clips import AnyLength, Clip, Cutter, FixedLength
 from moodfield.errors import AudioError, ConfigError
 
 BANDS = 20
-RHO_5 = AnyLength(least=17, stride=16, size=87, start=-35)
+RHO_5 = AnyLength(min_frames=17, stride=16, receptive_field=87, start=-35)
 
 
 def noise(frames: int, bands: int = BANDS) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more)
     found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
     joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
     whole = over_time(net, mel)
-    assert joined.shape == whole.shape == (3, receptive_field.outputs(net.config.layers("time"), frames))
+    assert joined.shape == whole.shape == (3, receptive_field.output_size(net.config.layers("time"), frames))
     np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-10)
     np.testing.assert_allclose(joined.mean(axis=1), whole.mean(axis=1), rtol=0, atol=1e-10)
 
@@ -123,7 +123,7 @@ def test_one_judgement_of_a_whole_track_is_in_its_middle():
 
 def shortest(lengths: AnyLength) -> int:
     """The shortest clips that can be cut, found by trying."""
-    for frames in range(lengths.size, 4 * lengths.size):
+    for frames in range(lengths.receptive_field, 4 * lengths.receptive_field):
         try:
             Cutter(lengths, clip_frames=frames)
         except ConfigError:
@@ -133,7 +133,7 @@ def shortest(lengths: AnyLength) -> int:
 
 
 def test_the_shortest_clips_are_not_much_longer_than_the_field():
-    assert shortest(RHO_5) < RHO_5.size + 4 * 16
+    assert shortest(RHO_5) < RHO_5.receptive_field + 4 * 16
     for frames in (1, 87, shortest(RHO_5) - 1):
         with pytest.raises(ConfigError, match=f"clips of {frames} frames came, outputs see 87; cut longer clips"):
             clips.cut(noise(500), RHO_5, clip_frames=frames)
@@ -171,8 +171,8 @@ def test_a_mel_too_short_for_the_network_is_refused(frames):
 def test_the_time_of_an_output_is_the_centre_of_what_it_sees():
     for rho in (0, 5, 22):
         net = network("fa_resnet", rho)
-        seen = receptive_field.field(net.config.layers("time"))
-        count = receptive_field.outputs(net.config.layers("time"), 3_000)
+        seen = receptive_field.compute(net.config.layers("time"))
+        count = receptive_field.output_size(net.config.layers("time"), 3_000)
         found = clips.centres(count, 3_000, net.lengths)
         wanted = [seen.centre + 16 * index for index in range(count)]
         np.testing.assert_allclose(found, np.clip(wanted, 0, 2_999), atol=0.01)

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import models
 from models import Exported
-from moodfield import audio, tagger, text
+from moodfield import audio, errors, tagger
 from moodfield.audio import Waveform
 from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
@@ -663,8 +663,8 @@ def test_numbers_can_be_shown_in_any_encoding(encoding, systems):
 
 
 def test_text_is_made_printable():
-    assert text.printable("Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c") == "Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c"
-    assert text.printable(HOSTILE + "\n\udce9\u2028") == "a�[31mRED��2J����"
+    assert errors.printable("Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c") == "Ærø – 音楽 👩‍🎤 a\u00a0b\u3000c"
+    assert errors.printable(HOSTILE + "\n\udce9\u2028") == "a�[31mRED��2J����"
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -102,8 +102,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
     ids=["vorbis", "vorbis of other rates", "opus", "vorbis, opus"],
 )
 def test_chained_ogg_is_decoded_to_its_end(streams, logged):
-    alone = sum(audio.seconds(stream) for stream in streams)
-    assert audio.seconds(b"".join(streams)) == pytest.approx(alone, abs=0.01)
+    alone = sum(audio.duration(stream) for stream in streams)
+    assert audio.duration(b"".join(streams)) == pytest.approx(alone, abs=0.01)
     assert alone == pytest.approx(round(alone), abs=0.05)
     assert logged() == []
 
@@ -111,7 +111,7 @@ def test_chained_ogg_is_decoded_to_its_end(streams, logged):
 def test_ogg_flac_is_decoded_by_libsndfile_chained_and_without_pyav(monkeypatch):
     content = ogg_flac(3) + ogg_flac(2, rate=16_000)
     monkeypatch.setitem(sys.modules, "av", None)
-    assert audio.seconds(content) == pytest.approx(5.0, abs=1e-6)
+    assert audio.duration(content) == pytest.approx(5.0, abs=1e-6)
     found = audio.read(content, sample_rate=RATE).samples[: 3 * RATE]
     assert np.abs(found - music(3)[:, 0]).max() < 2.0**-14
 
@@ -129,7 +129,7 @@ def test_other_streams_beside_the_music_are_left_out():
     page = b"OggS\x00\x02" + bytes(8) + b"\x77\x77\x00\x00" + bytes(8) + b"\x01\x07\x80theora"
     checksum = crc32_of_ogg(page)
     page = page[:22] + struct.pack("<I", checksum) + page[26:]
-    assert audio.seconds(page + vorbis(3)) == pytest.approx(3.0, abs=0.01)
+    assert audio.duration(page + vorbis(3)) == pytest.approx(3.0, abs=0.01)
 
 
 def crc32_of_ogg(page: bytes) -> int:
@@ -148,7 +148,7 @@ def crc32_of_ogg(page: bytes) -> int:
 @pytest.mark.parametrize("second", [{}, {"rate": 48_000}, {"channels": 2}, {"rate": 16_000}])
 def test_joined_mp3s_are_decoded_to_the_end(between, second, logged):
     content = mp3(3) + between + mp3(4, **second)
-    assert audio.seconds(content) == pytest.approx(7.0, abs=0.1)
+    assert audio.duration(content) == pytest.approx(7.0, abs=0.1)
     assert len(logged()) == (1 if b"rubbish" in between else 0)
 
 
@@ -157,7 +157,7 @@ def test_joined_mp3s_without_tables_of_lengths_are_one_stream():
     with io.BytesIO(b"".join(parts)) as file:
         (stream,) = sniffing.streams(file)
     assert stream.pieces[1:] == ((0, sum(map(len, parts))),)
-    assert audio.seconds(b"".join(parts)) == pytest.approx(7.0, abs=0.2)
+    assert audio.duration(b"".join(parts)) == pytest.approx(7.0, abs=0.2)
 
 
 @pytest.mark.parametrize("rate", [44_100, 22_050, 8_000])
@@ -181,7 +181,7 @@ def test_a_table_of_frauenhofer_is_replaced():
     frame = bytearray(content[:size])
     frame[4:] = bytes(size - 4)
     frame[36:40] = b"VBRI"
-    assert audio.seconds(bytes(frame) + content) == pytest.approx(7.0, abs=0.2)
+    assert audio.duration(bytes(frame) + content) == pytest.approx(7.0, abs=0.2)
 
 
 def without_table(content: bytes) -> bytes:
@@ -198,17 +198,17 @@ def test_a_table_of_lengths_is_not_believed(count):
     content = bytearray(mp3(7))
     place = max(content.find(b"Xing"), content.find(b"Info"))
     content[place + 8 : place + 12] = struct.pack(">I", count)
-    assert audio.seconds(bytes(content)) == pytest.approx(7.0, abs=0.1)
+    assert audio.duration(bytes(content)) == pytest.approx(7.0, abs=0.1)
 
 
 def test_a_right_table_of_lengths_trims_what_the_encoder_added():
-    assert audio.seconds(mp3(7)) == 7.0
+    assert audio.duration(mp3(7)) == 7.0
 
 
 @pytest.mark.parametrize("second", [{}, {"rate": 44_100}, {"channels": 2}])
 @pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125), b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)])
 def test_joined_flacs_are_decoded_to_the_end(second, between, logged):
-    assert audio.seconds(flac(3) + between + flac(2, **second)) == pytest.approx(5.0, abs=1e-6)
+    assert audio.duration(flac(3) + between + flac(2, **second)) == pytest.approx(5.0, abs=1e-6)
 
 
 # ---------------------------------------------------------------- lengths and tables that are wrong
@@ -224,12 +224,12 @@ def with_samples(content: bytes, samples: int) -> bytes:
 
 @pytest.mark.parametrize("samples", [0, 1, RATE, 2**36 - 1])
 def test_the_length_in_a_flac_header_is_not_believed(samples):
-    assert audio.read(with_samples(flac(3), samples), sample_rate=RATE).seconds == 3.0
+    assert audio.read(with_samples(flac(3), samples), sample_rate=RATE).duration == 3.0
 
 
 def test_a_flac_that_is_cut_off_is_used_and_said_to_be(logged):
     content = flac(8)
-    assert 3.0 < audio.seconds(content[: len(content) // 2]) < 4.5
+    assert 3.0 < audio.duration(content[: len(content) // 2]) < 4.5
     assert any("cut off" in line or "damaged" in line for line in logged())
 
 
@@ -256,7 +256,7 @@ def with_block(content: bytes, kind: int, block: bytes, *, stated: int | None = 
 def test_flac_with_odd_metadata(change, logged):
     content = flac(3)
     content = content[:4] + (b"\x80" if content[4] & 0x80 else content[4:5]) + content[5:]
-    assert audio.read(change(content), sample_rate=RATE).seconds == pytest.approx(3.0, abs=1e-6)
+    assert audio.read(change(content), sample_rate=RATE).duration == pytest.approx(3.0, abs=1e-6)
     assert [line for line in logged() if "cut off" in line] == []
 
 
@@ -299,11 +299,11 @@ def test_what_follows_the_data_is_no_sample(tail, odd):
     content = encoded("WAV", music(3), subtype="PCM_U8" if odd else "PCM_16")
     if odd:
         content = riff(content, whole=0, data=3 * RATE - 1)[: 44 + 3 * RATE - 1]
-    assert audio.seconds(content + tail) == pytest.approx(3.0, abs=1e-4)
+    assert audio.duration(content + tail) == pytest.approx(3.0, abs=1e-4)
 
 
 def test_joined_wavs_are_decoded_to_the_end():
-    assert audio.seconds(wav(3) + wav(2, rate=44_100) + wav(1, channels=2)) == 6.0
+    assert audio.duration(wav(3) + wav(2, rate=44_100) + wav(1, channels=2)) == 6.0
 
 
 def test_a_big_endian_wav_of_a_killed_recorder():
@@ -311,7 +311,7 @@ def test_a_big_endian_wav_of_a_killed_recorder():
     assert content[:4] == b"RIFX"
     place = content.index(b"data")
     content[4:8] = content[place + 4 : place + 8] = bytes(4)
-    assert audio.seconds(bytes(content)) == 5.0
+    assert audio.duration(bytes(content)) == 5.0
 
 
 def test_a_wav_beyond_four_gigabytes_has_its_length_in_64_bits(tmp_path):
@@ -329,7 +329,7 @@ def test_a_wav_beyond_four_gigabytes_has_its_length_in_64_bits(tmp_path):
 @pytest.mark.parametrize("make", [wav, mp3])
 def test_a_half_of_a_file_is_said_to_be_cut_off(make, logged):
     content = make(20)
-    assert audio.seconds(content[: len(content) // 2]) == pytest.approx(10, abs=0.5)
+    assert audio.duration(content[: len(content) // 2]) == pytest.approx(10, abs=0.5)
     assert ["cut off" in line for line in logged()] == [True]
 
 
@@ -337,7 +337,7 @@ def test_an_rf64_of_a_killed_recorder():
     content = bytearray(encoded("RF64", music(5)))
     place = content.index(b"ds64")
     content[place + 8 : place + 32] = bytes(24)
-    assert audio.seconds(bytes(content)) == 5.0
+    assert audio.duration(bytes(content)) == 5.0
 
 
 @pytest.mark.parametrize("make", [vorbis, opus])
@@ -347,7 +347,7 @@ def test_the_position_of_the_last_ogg_page_is_not_believed(make, position):
     last = content.rindex(b"OggS\x00")
     content[last + 6 : last + 14] = struct.pack("<Q", position)
     content[last + 22 : last + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[last:])))
-    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.1)
+    assert audio.duration(bytes(content)) == pytest.approx(8.0, abs=0.1)
 
 
 @pytest.mark.parametrize("make", [vorbis, opus])
@@ -359,13 +359,13 @@ def test_a_recording_of_a_stream_that_had_begun_before(make):
         if position:
             content[start + 6 : start + 14] = struct.pack("<Q", position + 10**7)
         content[start + 22 : start + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[start:end])))
-    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.1)
+    assert audio.duration(bytes(content)) == pytest.approx(8.0, abs=0.1)
 
 
 def test_an_au_file_that_states_no_length():
     content = bytearray(encoded("AU", music(5)))
     content[8:12] = bytes(4)
-    assert audio.seconds(bytes(content)) == 5.0
+    assert audio.duration(bytes(content)) == 5.0
 
 
 # ---------------------------------------------------------------- damage
@@ -375,7 +375,7 @@ def test_a_damaged_ogg_page_is_left_out_and_reported(logged):
     content = bytearray(vorbis(20))
     starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
     content[starts[4] + 200] ^= 1
-    whole, found = audio.seconds(vorbis(20)), audio.seconds(bytes(content))
+    whole, found = audio.duration(vorbis(20)), audio.duration(bytes(content))
     assert whole - 2.5 < found < whole - 0.05
     assert len(logged()) == 1
     assert str(starts[4]) in logged()[0]
@@ -390,7 +390,7 @@ def test_every_ogg_page_of_libsndfile_has_the_checksum_that_is_computed():
 
 @pytest.mark.parametrize("cut", [100, 5_000])
 def test_an_ogg_file_that_is_cut_off_is_said_to_be(cut, logged):
-    assert audio.seconds(vorbis(20)[:-cut]) > 10
+    assert audio.duration(vorbis(20)[:-cut]) > 10
     assert len(logged()) == 1
     assert "cut off" in logged()[0]
 
@@ -400,7 +400,7 @@ def test_damage_in_an_mp3_costs_some_frames(logged):
     content[len(content) // 2 :][:0] = b""
     middle = len(content) // 2
     content[middle : middle + 383] = bytes(383)
-    assert audio.seconds(bytes(content)) == pytest.approx(8.0, abs=0.15)
+    assert audio.duration(bytes(content)) == pytest.approx(8.0, abs=0.15)
     assert "no MPEG frames" in "".join(logged())
 
 
@@ -415,7 +415,7 @@ def test_a_packet_that_cannot_be_decoded_costs_itself(packet, container, logged)
     place = content.index(data)
     head = 0 if container == "ipod" else (7 if size > 7 and data[0] == 0xFF else 0)
     content[place + head : place + size] = b"\xff" * (size - head)
-    assert audio.seconds(bytes(content)) == pytest.approx(3.0, abs=0.15)
+    assert audio.duration(bytes(content)) == pytest.approx(3.0, abs=0.15)
     assert "damaged" in "".join(logged())
 
 
@@ -435,20 +435,20 @@ def test_planes_that_are_not_there_are_not_read():
 @pytest.mark.parametrize("container", ["mpeg", "mpegts"])
 def test_a_program_stream_is_no_bare_mpeg_audio(container, bitrate, logged):
     content = by_pyav(container, "mp2", music(5, rate=48_000), rate=48_000, bitrate=bitrate)
-    assert audio.seconds(content) == pytest.approx(5.0, abs=0.1)
+    assert audio.duration(content) == pytest.approx(5.0, abs=0.1)
     assert logged() == []
 
 
 @pytest.mark.parametrize("rates", [(384_000, 64_000), (64_000, 192_000), (128_000, 128_000)])
 def test_layer_ii_of_changing_bitrates_is_decoded_to_its_end(rates, logged):
     parts = [by_pyav("mp2", "mp2", music(5, rate=48_000), rate=48_000, bitrate=bitrate) for bitrate in rates]
-    assert audio.seconds(b"".join(parts)) == pytest.approx(10.0, abs=0.2)
+    assert audio.duration(b"".join(parts)) == pytest.approx(10.0, abs=0.2)
     assert logged() == []
 
 
 def test_a_flac_that_lacks_frames_is_said_to_be_damaged(logged):
     content = flac(8)
-    assert 4 < audio.seconds(content[:40_000] + content[90_000:]) < 8.1
+    assert 4 < audio.duration(content[:40_000] + content[90_000:]) < 8.1
     assert logged()
 
 
@@ -456,7 +456,7 @@ def test_many_damaged_places_are_some_lines(logged):
     content = bytearray(mp3(60))
     for start in range(5_000, len(content), 5_000):
         content[start : start + 60] = bytes(60)
-    assert audio.seconds(bytes(content)) > 50
+    assert audio.duration(bytes(content)) > 50
     assert len(logged()) == decoders.MOST_FAULTS + 1
 
 
@@ -470,7 +470,7 @@ def test_positions_of_ogg_pages_that_go_back_or_are_missing(make):
             changed = max(position - 100_000, 0) if back and count > 4 else position if back or count < 2 else 2**64 - 1
             content[start + 6 : start + 14] = struct.pack("<Q", changed)
             content[start + 22 : start + 26] = struct.pack("<I", crc32_of_ogg(bytes(content[start:end])))
-        assert audio.seconds(bytes(content)) == pytest.approx(20.0, abs=0.2)
+        assert audio.duration(bytes(content)) == pytest.approx(20.0, abs=0.2)
 
 
 def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_crashes(tmp_path):
@@ -483,7 +483,7 @@ def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_cra
         "import ctypes, sys; from unittest import mock; real = ctypes.CDLL\n"
         "ctypes.CDLL = lambda name: mock.Mock(fopen=mock.Mock(return_value=None))\n"
         "from moodfield import c_stderr; ctypes.CDLL = real; assert c_stderr.SILENT._stream is None\n"
-        "from moodfield import audio; print(audio.seconds(sys.argv[1]))"
+        "from moodfield import audio; print(audio.duration(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -500,15 +500,15 @@ def stop(*_):
     raise Stop
 signal.signal(signal.SIGALRM, stop)
 random.seed(0)
-audio.seconds(sys.argv[1])
+audio.duration(sys.argv[1])
 took = time.perf_counter()
-audio.seconds(sys.argv[1])
+audio.duration(sys.argv[1])
 took = time.perf_counter() - took
 raised = 0
 for _ in range(60):
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, took * 0.8))
-        audio.seconds(sys.argv[1])
+        audio.duration(sys.argv[1])
         signal.setitimer(signal.ITIMER_REAL, 0)
     except Stop:
         raised += 1
@@ -528,7 +528,7 @@ def test_signals_at_random_moments_are_never_lost(kind, tmp_path):
 
 
 def test_a_transport_stream():
-    assert audio.seconds(by_pyav("mpegts", "aac", music(3, rate=44_100), rate=44_100)) == pytest.approx(3.0, abs=0.1)
+    assert audio.duration(by_pyav("mpegts", "aac", music(3, rate=44_100), rate=44_100)) == pytest.approx(3.0, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac"])
@@ -549,7 +549,7 @@ def test_loud_noise_is_no_encoded_data():
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, (200_000, 2), dtype=np.int16)
     file = io.BytesIO()
     sf.write(file, samples, 44_100, format="WAV", subtype="PCM_16")
-    assert audio.read(file.getvalue(), sample_rate=RATE).seconds > 4
+    assert audio.read(file.getvalue(), sample_rate=RATE).duration > 4
 
 
 # ---------------------------------------------------------------- what decoders write, and read
@@ -564,7 +564,7 @@ def test_libmpg123_does_not_write_to_the_terminal(tmp_path):
     path.write_bytes(content)
     words = "import sys, soundfile; soundfile.read(sys.argv[1])"
     program = (
-        "import sys; from moodfield import audio; print(audio.seconds(sys.argv[1])); print('mine', file=sys.stderr)"
+        "import sys; from moodfield import audio; print(audio.duration(sys.argv[1])); print('mine', file=sys.stderr)"
     )
     loud, quiet = (
         subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
@@ -652,7 +652,7 @@ def test_files_on_which_others_went_wrong(data: Path):
     found: dict[str, float | str] = {}
     for name in wanted:
         try:
-            found[name] = audio.seconds(folder / name)
+            found[name] = audio.duration(folder / name)
         except AudioError as error:
             found[name] = error.reason
     assert found == {

@@ -57,18 +57,18 @@ def test_duration_is_decoded_duration(tmp_path):
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (66_150, 2))
     for name, rate in (("a.wav", 44_100), ("a.flac", 44_100), ("b.wav", 8_000), ("a.ogg", 44_100), ("a.mp3", 44_100)):
         soundfile.write(tmp_path / name, noise, rate)
-        assert audio.seconds(tmp_path / name) == pytest.approx(66_150 / rate, abs=0.1 if name == "a.mp3" else 1e-9)
+        assert audio.duration(tmp_path / name) == pytest.approx(66_150 / rate, abs=0.1 if name == "a.mp3" else 1e-9)
     cut = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "a.wav").write_bytes(cut[: len(cut) * 5 // 6])  # its header still says 1.5 s
-    assert audio.seconds(tmp_path / "a.wav") == pytest.approx(1.25, abs=0.01)
-    assert audio.seconds(audio.Waveform(noise[:12_000, 0].astype(np.float32), 8_000)) == 1.5
+    assert audio.duration(tmp_path / "a.wav") == pytest.approx(1.25, abs=0.01)
+    assert audio.duration(audio.Waveform(noise[:12_000, 0].astype(np.float32), 8_000)) == 1.5
 
 
 def test_duration_of_invalid_file_raises(tmp_path):
     (tmp_path / "x.mp3").write_bytes(b"no music" * 99)
     for path in (tmp_path, tmp_path / "x.mp3", tmp_path / "none.mp3"):
         with pytest.raises(AudioError):
-            audio.seconds(path)
+            audio.duration(path)
 
 
 def test_duplicate_paths_and_ids_are_faults(tmp_path):

@@ -111,7 +111,7 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     told = teacher_.truth(model, kept, tmp_path, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
     listener = Listener(member)
-    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
+    listener.push(mel.spectrogram(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
     np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)

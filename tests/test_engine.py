@@ -57,7 +57,7 @@ def test_every_network_says_in_onnx_what_it_says_in_torch(name, tmp_path):
     onnx_engine, torch_engine = OnnxEngine(*files, threads=1), TorchEngine(model.net)
     taken = model.net.lengths
     said = []
-    for frames in [taken.frames] * 3 if isinstance(taken, FixedLength) else lengths(taken.least, 2_000):
+    for frames in [taken.frames] * 3 if isinstance(taken, FixedLength) else lengths(taken.min_frames, 2_000):
         mels = natural(model, 2, frames)
         heard = onnx_engine.forward_features(mels)
         came = onnx_engine.forward_head(heard)

@@ -79,7 +79,7 @@ def test_a_stored_mel_is_the_mel_at_half_precision_frames_first(tmp_path, music,
     kept = MelCache(tmp_path, CONFIG, music)
     assert list(results(kept.extract(tracks))) == [each.path for each in tracks]
     for each in tracks:
-        wanted = mel.mel(audio.read(music / each.path, sample_rate=CONFIG.sample_rate), CONFIG)
+        wanted = mel.spectrogram(audio.read(music / each.path, sample_rate=CONFIG.sample_rate), CONFIG)
         stored = kept.open(each)
         assert stored.dtype == np.float16
         assert stored.shape == wanted.T.shape
@@ -267,7 +267,9 @@ def test_audio_that_was_replaced_has_another_mel(tmp_path, own, tracks, keep_tim
     new.replace(old)
     after = extracted(tmp_path / "cache", own, tracks)
     assert not np.array_equal(before[0], after[0])
-    np.testing.assert_array_equal(after[0], mel.mel(audio.read(old, sample_rate=8_000), CONFIG).T.astype(np.float16))
+    np.testing.assert_array_equal(
+        after[0], mel.spectrogram(audio.read(old, sample_rate=8_000), CONFIG).T.astype(np.float16)
+    )
     for one, other in zip(before[1:], after[1:], strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -335,7 +337,7 @@ def test_two_datasets_with_the_same_names_sizes_and_times_are_two(tmp_path, own,
     for _ in range(2):
         for folder in (own, other):
             for each, found in zip(tracks, extracted(tmp_path / "cache", folder, tracks), strict=True):
-                wanted = mel.mel(audio.read(folder / each.path, sample_rate=8_000), CONFIG).T.astype(np.float16)
+                wanted = mel.spectrogram(audio.read(folder / each.path, sample_rate=8_000), CONFIG).T.astype(np.float16)
                 np.testing.assert_array_equal(found, wanted)
     ours, theirs = (MelCache(tmp_path / "cache", CONFIG, folder).statistics(tracks) for folder in (own, other))
     assert not np.array_equal(ours.mean, theirs.mean)
@@ -387,7 +389,7 @@ def test_a_cache_of_10_000_tracks_is_checked_without_reading_audio(tmp_path, mon
         (music / each.path).write_text(each.path)
         found = digests.compute(music / each.path)
         kept._digests.add(music / each.path, found)
-        arrays.write_array(mel_cache.entry_path(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
+        arrays.write(mel_cache.entry_path(kept.folder, found.sha256), np.zeros((1, config.n_mels), np.float16))
     kept._digests.save()
 
     def refuse(path: Path) -> None:
@@ -470,7 +472,7 @@ def keep(kept: MelCache, mels: dict[str, np.ndarray]) -> list[Track]:
         (music / path).write_text(path)
         found = digests.compute(music / path)
         kept._digests.add(music / path, found)
-        arrays.write_array(mel_cache.entry_path(kept.folder, found.sha256), stored.astype(np.float16))
+        arrays.write(mel_cache.entry_path(kept.folder, found.sha256), stored.astype(np.float16))
     kept._digests.save()
     return [track(path) for path in mels]
 

@@ -229,7 +229,7 @@ def test_published_takes_the_state_dict_and_what_the_authors_wrap_it_in(data, na
 @pytest.mark.golden
 def test_a_published_network_takes_any_number_of_bands_and_frames_from_17_up(data):
     net = resnet.from_published(recorded(data, "cp_faresnet_rho5_t9_tiny")["state_dict"]).eval()
-    assert net.lengths.least == 17
+    assert net.lengths.min_frames == 17
     for bands, frames, steps in ((17, 17, 1), (17, 100, 6), (128, 17, 1), (300, 50, 3)):
         assert net.frame_logits(torch.randn(1, bands, frames)).shape == (1, 56, steps)
 
@@ -250,7 +250,7 @@ def test_a_waveform_gets_the_organisers_scores(data):
     with np.load(data / "vectors" / "vggish_waveform.npz", allow_pickle=False) as vector:
         waveform = Waveform((vector["waveform_int16"] / 32768).astype(np.float32), int(vector["rate"]))
         start, wanted = int(vector["clip_start_frame"]), vector["scores"]
-    whole = mel.mel(waveform, MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain"))
+    whole = mel.spectrogram(waveform, MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain"))
     assert start == (whole.shape[1] - net.lengths.frames) // 2
     with torch.inference_mode():
         scores = net(torch.from_numpy(whole[None, :, start : start + net.lengths.frames].copy()))[0].sigmoid().numpy()
@@ -326,7 +326,7 @@ def test_logits_of_a_clip_are_the_mean_of_its_map(name):
     net = randomised(small(name))
     mels = example(net)
     over_time = net.frame_logits(mels)
-    heard = receptive_field.outputs(net.config.layers("time"), mels.shape[2])
+    heard = receptive_field.output_size(net.config.layers("time"), mels.shape[2])
     assert over_time.shape == (2, 7, heard if isinstance(net.lengths, AnyLength) else 1)
     torch.testing.assert_close(net(mels), over_time.mean(dim=2))
     torch.testing.assert_close(net.forward_head(net.forward_features(mels)), over_time)
@@ -376,7 +376,7 @@ def test_sizes_may_be_odd(name):
         mels = torch.randn(2, bands, frames)
         with torch.inference_mode():
             over_time, heard = net.frame_logits(mels), net.forward_features(mels)
-        steps = receptive_field.outputs(along_time, frames)
+        steps = receptive_field.output_size(along_time, frames)
         assert heard.shape[2] == steps
         assert over_time.shape == (2, 7, steps if isinstance(net.lengths, AnyLength) else 1)
         assert torch.isfinite(over_time).all()
@@ -395,7 +395,7 @@ def test_the_least_that_a_network_declares_is_enough_and_less_is_not(name):
     ):
         net(example(net, frames=frames - 1))
     if not isinstance(net.lengths, FixedLength):
-        assert net.lengths.least == frames
+        assert net.lengths.min_frames == frames
         (clip,) = clips.cut(example(net, frames=frames)[0].numpy(), net.lengths)
         assert net(torch.from_numpy(clip.mel)[None]).shape == (1, 7)
         with pytest.raises(AudioError, match=f"the network wants {frames}"):
@@ -413,15 +413,15 @@ def test_a_network_declares_the_lengths_it_takes(name):
         assert lengths == FixedLength(1_366, 683)
         assert small(name, frames=2_001).lengths == FixedLength(2_001, 1_000)
     else:
-        field = receptive_field.field(nets.NETS[name].layers("time"))
+        field = receptive_field.compute(nets.NETS[name].layers("time"))
         kind = WholeTrack if name == "crnn" else AnyLength
-        assert lengths == kind(lengths.least, field.stride, field.size, field.start)
+        assert lengths == kind(lengths.min_frames, field.stride, field.size, field.start)
 
 
 @pytest.mark.parametrize("name", [name for name in nets.NETS if name != "vgg"])
 def test_what_is_heard_in_clips_is_what_is_heard_in_the_whole(name):
     net = randomised(small(name))
-    clip_frames = net.lengths.size + 4 * net.lengths.stride
+    clip_frames = net.lengths.receptive_field + 4 * net.lengths.stride
     whole = example(net, batch=1, frames=3 * clip_frames + 7)
     cutter = clips.Cutter(net.lengths, clip_frames=clip_frames)
     found = [clip for piece in np.split(whole[0].numpy(), [50, 400], axis=1) for clip in cutter.push(piece)]
@@ -524,7 +524,7 @@ def test_a_mel_of_other_bands_is_refused(name):
 def test_a_deep_field_does_not_need_more_frames():
     for rho in (0, 22):
         net = randomised(small("fa_resnet", rho_time=rho))
-        assert net.lengths == AnyLength(17, 16, net.lengths.size, net.lengths.start)
+        assert net.lengths == AnyLength(17, 16, net.lengths.receptive_field, net.lengths.start)
         found = [net.frame_logits(example(net, frames=frames)).shape[2] for frames in (17, 32, 33, 48, 49)]
         assert found == [1, 1, 2, 2, 3]
 

@@ -35,15 +35,15 @@ def things():
         taken.append(number)
         yield number
 before = signal.getsignal(signal.SIGTERM)
-early = parallel.map(test_parallel.double, things(), on=Backend.RAY)
+early = parallel.map(test_parallel.double, things(), backend=Backend.RAY)
 first = next(early)
 kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
 logging.getLogger("moodfield").addHandler(handler := logging.handlers.BufferingHandler(100))
-list(parallel.map(test_parallel.noisy, range(4), on=Backend.RAY))
+list(parallel.map(test_parallel.noisy, range(4), backend=Backend.RAY))
 here = Path(sys.argv[2]) / "long"
 here.mkdir()
-stopped = parallel.map(partial(test_parallel.long, here), range(10), on=Backend.RAY)
+stopped = parallel.map(partial(test_parallel.long, here), range(10), backend=Backend.RAY)
 next(stopped)
 while not (here / "1.pid").exists():
     time.sleep(0.05)
@@ -51,9 +51,9 @@ began = time.monotonic()
 stopped.close()
 ended = time.monotonic() - began
 found = {
-    "plain": told(parallel.map(test_parallel.double, range(20), on=Backend.RAY)),
-    "picky": told(parallel.map(test_parallel.picky, range(1, 6), on=Backend.RAY)),
-    "deadly": told(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), on=Backend.RAY)),
+    "plain": told(parallel.map(test_parallel.double, range(20), backend=Backend.RAY)),
+    "picky": told(parallel.map(test_parallel.picky, range(1, 6), backend=Backend.RAY)),
+    "deadly": told(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), backend=Backend.RAY)),
     "tries": log.read_text().split().count("3"),
     "taken": len(taken),
     "first": first,
@@ -62,7 +62,7 @@ found = {
     "handler": kept,
 }
 try:
-    list(parallel.map(test_parallel.faulty, range(4), on=Backend.RAY))
+    list(parallel.map(test_parallel.faulty, range(4), backend=Backend.RAY))
 except ValueError as error:
     found["faulty"] = str(error).splitlines()[-1]
 (Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray speaks on standard output, too
@@ -118,7 +118,7 @@ folder = Path(sys.argv[1])
 split = mtg_jamendo.read(folder / "train.tsv")
 config = MelConfig(rate=8000, window=256, hop_length=1024, bands=32)
 for on in Backend:
-    found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, on=on))
+    found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, backend=on))
     print(len(found), all(result.is_file() for _, result in found))
 """
     done = subprocess.run(
@@ -139,7 +139,7 @@ def test_a_cluster_of_somebody_else_is_not_joined(environment):
     address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
     theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
     ours = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Where; "
-    ours += address.format("list(parallel.map(test_parallel.double, range(2), on=Backend.RAY))", "ray.shutdown()")
+    ours += address.format("list(parallel.map(test_parallel.double, range(2), backend=Backend.RAY))", "ray.shutdown()")
     with subprocess.Popen(
         [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as other:

@@ -10,7 +10,7 @@ from moodfield.errors import ConfigError
 from moodfield.nets.blocks import FrequencyAwareConv2d
 from moodfield.nets.configs import CPDenseNetConfig, CPResNetConfig, VGGConfig
 from moodfield.nets.vgg import VGG
-from moodfield.receptive_field import Field, Layer
+from moodfield.receptive_field import Layer, ReceptiveField
 
 SIZES = [
     int(cells)
@@ -28,8 +28,8 @@ def test_a_regularized_network_sees_what_the_table_says(kind):
         for freq, time in ((rho, 3), (3, rho)):
             config = kind(rho_freq=freq, rho_time=time)
             along_freq, along_time = (
-                receptive_field.field(config.layers("freq")),
-                receptive_field.field(config.layers("time")),
+                receptive_field.compute(config.layers("freq")),
+                receptive_field.compute(config.layers("time")),
             )
             assert (along_freq.size, along_time.size) == (SIZES[freq], SIZES[time])
             assert (along_freq.stride, along_time.stride) == (16, 16)
@@ -38,7 +38,7 @@ def test_a_regularized_network_sees_what_the_table_says(kind):
 def test_frequency_awareness_shaking_and_width_change_no_field():
     for rho in (0, 7, 22):
         fields = {
-            receptive_field.field(CPResNetConfig(rho, 5, width, frequency_aware=aware, shake=shake).layers("freq"))
+            receptive_field.compute(CPResNetConfig(rho, 5, width, frequency_aware=aware, shake=shake).layers("freq"))
             for width in (1, 128)
             for aware in (False, True)
             for shake in (False, True)
@@ -48,17 +48,17 @@ def test_frequency_awareness_shaking_and_width_change_no_field():
 
 def test_the_kernels_follow_the_rule():
     for rho in range(23):
-        assert receptive_field.kernels(rho) == (3, 1, *[3] * rho, *[1] * (22 - rho))
+        assert receptive_field.kernel_sizes(rho) == (3, 1, *[3] * rho, *[1] * (22 - rho))
     for rho in (-1, 23):
         with pytest.raises(ConfigError, match=f"ρ {rho} came, this network has ρ in 0 … 22"):
-            receptive_field.kernels(rho)
+            receptive_field.kernel_sizes(rho)
 
 
 def test_the_layers_follow_the_rule():
     stem, pool, wide, narrow = Layer(5, 2, 1), Layer(2, 2), Layer(3, padding=1), Layer(1)
     begin = (stem, wide, narrow, pool, wide, narrow, pool)
-    assert receptive_field.regularized(1) == (*begin, *[narrow] * 4, pool, *[narrow] * 16)
-    assert [layer for layer in receptive_field.regularized(22) if layer not in (stem, pool)] == [
+    assert receptive_field.regularized_layers(1) == (*begin, *[narrow] * 4, pool, *[narrow] * 16)
+    assert [layer for layer in receptive_field.regularized_layers(22) if layer not in (stem, pool)] == [
         wide,
         narrow,
         *[wide] * 22,
@@ -68,7 +68,7 @@ def test_the_layers_follow_the_rule():
 @pytest.mark.parametrize(("name", "size"), [("resnet18", 435), ("resnet34", 899), ("resnet50", 427)])
 def test_a_vanilla_resnet_sees_what_is_known_of_it(name, size):
     for axis in ("freq", "time"):
-        field = receptive_field.field(nets.NETS[name].layers(axis))
+        field = receptive_field.compute(nets.NETS[name].layers(axis))
         assert (field.size, field.stride) == (size, 32)
 
 
@@ -81,15 +81,17 @@ def test_a_vanilla_resnet_sees_what_is_known_of_it(name, size):
     ],
 )
 def test_fields_in_seconds_include_the_window(rho, hop, wanted):
-    assert receptive_field.seconds(SIZES[rho], rate=44_100, window=2_048, hop=hop) == pytest.approx(wanted, abs=0.0055)
-    assert receptive_field.seconds(1, rate=44_100, window=2_048, hop=hop) == pytest.approx(2_048 / 44_100)
+    assert receptive_field.seconds(SIZES[rho], sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(
+        wanted, abs=0.0055
+    )
+    assert receptive_field.seconds(1, sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(2_048 / 44_100)
 
 
 def test_vgg_sees_what_is_published():
     config = nets.NETS["vgg"]
-    freq, time = receptive_field.field(config.layers("freq")), receptive_field.field(config.layers("time"))
+    freq, time = receptive_field.compute(config.layers("freq")), receptive_field.compute(config.layers("time"))
     assert (freq.size, freq.stride, time.size, time.stride) == (174, 96, 2_090, 1_280)
-    assert [receptive_field.outputs(config.layers("time"), frames) for frames in (1_279, 1_280, 2_559, 2_560)] == [
+    assert [receptive_field.output_size(config.layers("time"), frames) for frames in (1_279, 1_280, 2_559, 2_560)] == [
         0,
         1,
         1,
@@ -98,12 +100,12 @@ def test_vgg_sees_what_is_published():
 
 
 def test_a_field_by_hand():
-    assert receptive_field.field([]) == Field(1, 1, 0)
-    assert receptive_field.field([Layer(3, padding=1)]) == Field(3, 1, -1)
-    assert receptive_field.field([Layer(5, stride=2, padding=1), Layer(2, stride=2)]) == Field(7, 4, -1)
-    assert receptive_field.field([Layer(5, stride=2, padding=1), Layer(3, padding=1)]) == Field(9, 2, -3)
-    assert Field(7, 4, -1).centre == 2
-    assert Field(4, 2, 0).centre == 1.5
+    assert receptive_field.compute([]) == ReceptiveField(1, 1, 0)
+    assert receptive_field.compute([Layer(3, padding=1)]) == ReceptiveField(3, 1, -1)
+    assert receptive_field.compute([Layer(5, stride=2, padding=1), Layer(2, stride=2)]) == ReceptiveField(7, 4, -1)
+    assert receptive_field.compute([Layer(5, stride=2, padding=1), Layer(3, padding=1)]) == ReceptiveField(9, 2, -3)
+    assert ReceptiveField(7, 4, -1).centre == 2
+    assert ReceptiveField(4, 2, 0).centre == 1.5
 
 
 def test_outputs_are_as_many_as_torch_gives():
@@ -116,8 +118,8 @@ def test_outputs_are_as_many_as_torch_gives():
                 wanted = line.shape[2]
             except RuntimeError:
                 wanted = 0
-            assert receptive_field.outputs(layers, cells) == wanted
-    assert receptive_field.outputs([], 5) == 5
+            assert receptive_field.output_size(layers, cells) == wanted
+    assert receptive_field.output_size([], 5) == 5
 
 
 def test_the_fewest_cells_are_found():
@@ -129,8 +131,8 @@ def test_the_fewest_cells_are_found():
         for axis, wanted in zip(("freq", "time"), known[config.family], strict=True):
             cells = receptive_field.min_input(config.layers(axis))
             assert cells == wanted
-            assert receptive_field.outputs(config.layers(axis), cells) == 1
-            assert not any(receptive_field.outputs(config.layers(axis), fewer) for fewer in range(cells))
+            assert receptive_field.output_size(config.layers(axis), cells) == 1
+            assert not any(receptive_field.output_size(config.layers(axis), fewer) for fewer in range(cells))
 
 
 # ---------------------------------------------------------------- by gradients
@@ -164,7 +166,7 @@ def seen(output: Tensor, mels: Tensor) -> tuple[set[int], set[int]]:
 
 def fitting(layers: tuple[Layer, ...], cells: int) -> int:
     """The fewest cells with as many outputs: none of them is left over by a pooling."""
-    while receptive_field.outputs(layers, cells - 1) == receptive_field.outputs(layers, cells):
+    while receptive_field.output_size(layers, cells - 1) == receptive_field.output_size(layers, cells):
         cells -= 1
     return cells
 
@@ -183,11 +185,11 @@ def test_gradients_reach_the_field_and_nothing_else(name, rhos):
         nets.create(name, n_mels=96, n_tags=1, **thin, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False)))
     )
     layers = [net.config.layers(axis) for axis in ("freq", "time")]
-    fields = [receptive_field.field(along) for along in layers]
+    fields = [receptive_field.compute(along) for along in layers]
     lengths = [fitting(along, field.size + 2 * field.stride) for along, field in zip(layers, fields, strict=True)]
     mels = torch.rand(1, *lengths, dtype=torch.float64, requires_grad=True)
     found = cells(net, mels)
-    assert found.shape == tuple(receptive_field.outputs(*each) for each in zip(layers, lengths, strict=True))
+    assert found.shape == tuple(receptive_field.output_size(*each) for each in zip(layers, lengths, strict=True))
     inner = [-(field.start // field.stride) for field in fields]
     for at in (inner, [0, 0], [found.shape[0] - 1, inner[1]], [inner[0], found.shape[1] - 1]):
         for part, field, index, length in zip(seen(found[*at], mels), fields, at, lengths, strict=True):
@@ -200,7 +202,7 @@ def test_gradients_reach_the_field_and_nothing_else(name, rhos):
 def test_what_is_heard_over_time_sees_the_field_in_time(name):
     torch.manual_seed(0)
     net = linear(nets.create(name, n_mels=96, n_tags=1, width=1))
-    field = receptive_field.field(net.config.layers("time"))
+    field = receptive_field.compute(net.config.layers("time"))
     frames = VGGConfig.MAX_FRAMES if name == "vgg" else field.size + 2 * field.stride
     mels = torch.rand(1, 96, frames, dtype=torch.float64, requires_grad=True)
     heard = net.forward_features(mels)[0].sum(dim=0)

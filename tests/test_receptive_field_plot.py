@@ -219,7 +219,7 @@ def test_the_music_is_the_middle_of_the_file(tmp_path):
     heard = receptive_field.passage(path, models.MEL)
     assert heard.name == "long, 0:35 – 1:05"
     middle = audio.read(path, sample_rate=models.RATE).samples[35 * models.RATE : 65 * models.RATE]
-    np.testing.assert_array_equal(heard.mel, mel.mel(Waveform(middle, models.RATE), models.MEL))
+    np.testing.assert_array_equal(heard.mel, mel.spectrogram(Waveform(middle, models.RATE), models.MEL))
 
 
 def test_a_short_piece_is_all_there_is(tmp_path, candidate, drawn_figures):
@@ -256,7 +256,7 @@ def test_a_stranger_s_name_is_printed_as_it_is(tmp_path, candidate, monkeypatch,
 @pytest.mark.parametrize("rate", [12_000, 44_100])
 def test_the_synthesised_passage_has_something_everywhere(rate):
     music = receptive_field.synthesised(rate)
-    assert music.seconds == 30
+    assert music.duration == 30
     assert music.sample_rate == rate
     assert np.abs(music.samples).max() == pytest.approx(0.9)
     np.testing.assert_array_equal(music.samples, receptive_field.synthesised(rate).samples)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moodfield.envelope import Envelope
+from moodfield.audio import Envelope
 from moodfield.errors import OutputError
 from moodfield.report import curves, html_page, track
 from moodfield.tagging import OverTime, Tagging

@@ -358,7 +358,7 @@ dataset = jamendo.find(folder, audio=sys.argv[3])
 plan = reproduction.plan("FAResNet", dataset, scale="small", settings=test_reproduce.LEAST)
 done = []
 told = Told(done=lambda name, error: done.append((name, error)))
-row = reproduction.make(plan, folder / "ray", store=folder / "store", on=Where.RAY, told=told)
+row = reproduction.make(plan, folder / "ray", store=folder / "store", backend=Backend.RAY, told=told)
 assert done == [(each.name, None) for each in plan.networks], done
 print(repr(row.test), repr(row.validation))
 ray.shutdown()

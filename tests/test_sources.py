@@ -35,8 +35,8 @@ def test_bytes_and_file_objects_are_what_their_file_is(song, tmp_path):
 def test_a_file_object_is_read_from_its_start_and_stays_open(song):
     file = io.BytesIO(song.read_bytes())
     file.read(1000)
-    assert audio.seconds(file) == 4.0
-    assert audio.seconds(file) == 4.0
+    assert audio.duration(file) == 4.0
+    assert audio.duration(file) == 4.0
     assert not file.closed
 
 
@@ -44,7 +44,7 @@ def test_a_file_object_is_read_from_its_start_and_stays_open(song):
 def test_the_name_of_a_file_object_does_not_matter(song, name):
     file = io.BytesIO(song.read_bytes())
     file.name = name
-    assert audio.seconds(file) == 4.0
+    assert audio.duration(file) == 4.0
 
 
 def samples(channels: int = 2) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_raw_files_are_read_to_their_end(song):
 
 def test_strided_bytes_are_a_source_too(song):
     twice = np.repeat(np.frombuffer(song.read_bytes(), np.uint8), 2)
-    assert audio.seconds(memoryview(twice)[::2]) == 4.0
+    assert audio.duration(memoryview(twice)[::2]) == 4.0
 
 
 REFUSALS = f"""

@@ -79,8 +79,8 @@ def test_every_registered_network_is_surveyed(name):
     found = summary.registered(name)
     assert found.parameters == NUMBERS[name]
     assert found.config == nets.NETS[name]
-    assert found.freq == receptive_field.field(found.config.layers("freq"))
-    assert found.time == receptive_field.field(found.config.layers("time"))
+    assert found.freq == receptive_field.compute(found.config.layers("freq"))
+    assert found.time == receptive_field.compute(found.config.layers("time"))
     assert found.lengths == nets.create(name, n_mels=found.mel.n_mels).lengths
     assert 0.1 < found.gmac < 100
     plain = found.to_dict()
@@ -127,7 +127,7 @@ def counted(net: nets.Net, mels: Tensor) -> tuple[float, float]:
 def test_work_counted_layer_by_layer_is_the_same(name):
     made = summary.suitable(nets.NETS[name])
     candidate = summary.fresh(name, SMALL[name])
-    music = mel.frames(10 * made.sample_rate, made)
+    music = mel.n_frames(10 * made.sample_rate, made)
     lengths = candidate.survey.lengths
     frames = lengths.frames if isinstance(lengths, FixedLength) else music
     work, positions = counted(candidate.net, torch.zeros(1, made.n_mels, frames))
@@ -140,7 +140,7 @@ def test_work_counted_layer_by_layer_is_the_same(name):
 def test_recurrent_layers_are_counted():
     config = nets.NETS["crnn"]
     small, large = (summary.of(replace(config, hidden=hidden), MelConfig()).gmac for hidden in (32, 320))
-    steps = receptive_field.outputs(config.layers("time"), 862)
+    steps = receptive_field.output_size(config.layers("time"), 862)
     weights = [3 * hidden * (128 + hidden) + 3 * hidden * 2 * hidden + 56 * hidden / steps for hidden in (32, 320)]
     assert large - small == pytest.approx(steps * (weights[1] - weights[0]) / 1e9)
 
@@ -153,7 +153,7 @@ def test_a_survey_draws_nothing():
 
 def test_very_long_frames_still_give_an_output():
     coarse = summary.of(nets.NETS["cp_resnet"], MelConfig(n_fft=2**16, hop_length=65536))
-    assert mel.frames(441_000, coarse.mel) < coarse.lengths.least
+    assert mel.n_frames(441_000, coarse.mel) < coarse.lengths.min_frames
     assert 0 < coarse.gmac < 1
 
 
@@ -351,7 +351,7 @@ def test_the_nearest_cell_is_the_nearest(name, axis):
     found = summary.registered(name)
     cells = found.mel.n_mels if axis == "freq" else 1_500
     layers = found.config.layers(axis)
-    seen, count = receptive_field.field(layers), receptive_field.outputs(layers, cells)
+    seen, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
     for near in (0, 40, cells - 1):
         index, bands = summary.cell(found.config, axis, cells, near=near)
         centres = seen.centre + seen.stride * np.arange(count)

@@ -62,7 +62,7 @@ def logit(scores: np.ndarray) -> np.ndarray:
 
 def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) -> np.ndarray:
     """Logits over time by torch, from a mel made in one piece."""
-    made = mel.mel(audio.read(source, sample_rate=config.sample_rate), config)
+    made = mel.spectrogram(audio.read(source, sample_rate=config.sample_rate), config)
     engine = TorchEngine(model.net)
     return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None])))[0]
 
@@ -261,7 +261,7 @@ def test_threads_change_next_to_nothing(cp_model, song):
 
 
 def test_a_mel_at_hand_has_the_same_scores(cp_tagger, song):
-    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
+    made = mel.spectrogram(audio.read(song, sample_rate=RATE), MEL)
     wanted = cp_tagger.tag(song).scores
     for parts in (1, 7, 200):
         np.testing.assert_allclose(cp_tagger.scores([np.array_split(made, parts, axis=1)]), wanted, atol=1e-6)
@@ -296,7 +296,7 @@ def test_a_moment_is_where_it_is_heard(cp_model, cp_tagger):
     apart = np.abs(logit(one.scores) - logit(other.scores)).max(axis=0)
     changed = one.seconds[apart > 1e-2]
     assert isinstance(cp_model.card.lengths, AnyLength)
-    reach = cp_model.card.lengths.size / 2 * MEL.hop_length / MEL.sample_rate
+    reach = cp_model.card.lengths.receptive_field / 2 * MEL.hop_length / MEL.sample_rate
     assert len(changed) > 1
     assert 10 - reach - 0.1 < changed.min() < 11
     assert 10 < changed.max() < 11 + reach + 0.1
@@ -314,7 +314,7 @@ def test_windows_of_a_fixed_length_are_heard_to_the_end(cp_model):
         return np.full((tags, 1), clip.mean())
 
     tagging = Tagger([Member(stated, Stub(say))]).tag(models.music(5, seed=2))
-    made = mel.mel(models.music(5, seed=2), MEL)
+    made = mel.spectrogram(models.music(5, seed=2), MEL)
     starts = [*range(0, made.shape[1] - 100, 50), made.shape[1] - 100]
     assert heard == [100] * len(starts)
     means = np.array([made[:, start : start + 100].mean() for start in starts])
@@ -406,7 +406,7 @@ def test_a_model_averaged_with_itself_is_itself(cp_model, cp_tagger, song):
 
 def test_mels_at_hand_are_wanted_for_every_member(cp_model, slower, song):
     together = tagger.load(cp_model.folder, slower.folder)
-    mels = [[mel.mel(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.members]
+    mels = [[mel.spectrogram(audio.read(song, sample_rate=RATE), member.card.mel)] for member in together.members]
     np.testing.assert_allclose(together.scores(mels), together.tag(song).scores, atol=1e-6)
 
 
@@ -566,7 +566,7 @@ def test_a_card_that_calibrates_changes_scores_and_no_decision(cp_model, cp_tagg
     assert np.abs(tagging.scores - before.scores).max() > 0.05
     assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
     np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
-    made = mel.mel(audio.read(song, sample_rate=RATE), MEL)
+    made = mel.spectrogram(audio.read(song, sample_rate=RATE), MEL)
     np.testing.assert_allclose(found.scores([[made]]), tagging.scores, atol=1e-6)
     np.testing.assert_allclose(found.scores_of_excerpts([made]), tagging.scores, atol=1e-5)
     assert before.priors is None

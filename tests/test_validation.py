@@ -95,7 +95,7 @@ def test_a_stride_hears_the_middle_of_every_step(net, tracks):
 def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
     """More of them than are heard at once, a network that judges whole tracks, and one of fixed windows."""
     network, config = models.network(name), models.mel_of(name)
-    stored = mel.mel(models.music(60, rate=config.sample_rate), config).T.astype(np.float16)
+    stored = mel.spectrogram(models.music(60, rate=config.sample_rate), config).T.astype(np.float16)
     recipe = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
     stride = 2.0
     starts = range(0, len(stored) - recipe.clip_frames + 1, round(stride * config.frames_per_second))

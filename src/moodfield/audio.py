@@ -62,6 +62,8 @@ REASONS = {
     "silent": "music; check the recording, and whether its channels cancel each other",
 }
 """every `AudioError.reason` of this module, with what is expected and what to do"""
+SPANS_PER_SECOND = 20
+"""resolution of the peak envelope"""
 _LOG = logging.getLogger("moodfield")
 
 
@@ -83,7 +85,7 @@ class Waveform:
             raise _bad("bad-rate", f"a waveform with rate={self.sample_rate}")
 
     @property
-    def seconds(self) -> float:
+    def duration(self) -> float:
         """The duration."""
         return len(self.samples) / self.sample_rate
 
@@ -99,7 +101,8 @@ Report: TypeAlias = Callable[[str], object]
 def read(source: Source, *, sample_rate: int) -> Waveform:
     """The whole of `source` as one waveform of `rate` samples per second: `blocks`, joined.
 
-    >>> read((np.sin(np.arange(44_100)), 44_100), rate=22_050).seconds
+    >>> import numpy as np
+    >>> read((np.sin(np.arange(44_100)), 44_100), sample_rate=22_050).duration
     1.0
     """
     return Waveform(np.concatenate(list(blocks(source, sample_rate=sample_rate))), sample_rate)
@@ -128,7 +131,7 @@ def blocks(
     yield from _resampled(_mono(source, report), sample_rate)
 
 
-def seconds(source: Source) -> float:
+def duration(source: Source) -> float:
     """The duration of `source`: it is decoded, since a header may state anything. Raises as `blocks` does."""
     return sum(len(block) / rate for rate, block in _mono(source, _LOG.warning))
 
@@ -136,15 +139,15 @@ def seconds(source: Source) -> float:
 class Reader:
     """The blocks of a source, anew with every call; what is damaged is logged, and kept in `warnings`, once."""
 
-    def __init__(self, source: Source, *, rate: int) -> None:
-        self.source, self.rate = source, rate
+    def __init__(self, source: Source, *, sample_rate: int) -> None:
+        self.source, self.sample_rate = source, sample_rate
         self._known: set[str] = set()
         self.warnings: list[str] = []
         """a line about each part that is damaged and not used"""
 
     def __call__(self) -> Iterator[Float32[np.ndarray, "samples"]]:
         """The blocks; raises as `blocks` does."""
-        return blocks(self.source, sample_rate=self.rate, report=self._report)
+        return blocks(self.source, sample_rate=self.sample_rate, report=self._report)
 
     def _report(self, line: str) -> None:
         if line not in self._known:
@@ -153,7 +156,7 @@ class Reader:
             _LOG.warning(line)
 
 
-def label(source: Source) -> str:
+def source_name(source: Source) -> str:
     """What a source is called: its path, or what it is."""
     if isinstance(source, Waveform | tuple):
         return "waveform"
@@ -215,7 +218,7 @@ def _source(source: Source) -> Iterator[Callable[[Report], Iterator[Block]]]:
         samples, rate = sources.array(source)
         yield lambda _: _cut(samples, rate)
     else:
-        name = label(source)
+        name = source_name(source)
         with sources.opened(source) as file:
             size = file.seek(0, io.SEEK_END)
             if not size:
@@ -264,7 +267,7 @@ def _refusals(name: str) -> Iterator[None]:
 
 def _mono(source: Source, report: Report) -> Iterator[tuple[int, Mono]]:
     """The samples of a source, mixed, with their rate, as long as they can be music; overwritten by the next ones."""
-    name = label(source) if isinstance(source, str | Path) else f"the {label(source)}"
+    name = source_name(source) if isinstance(source, str | Path) else f"the {source_name(source)}"
     lasted, lowest, highest = 0.0, math.inf, -math.inf
     count, total, squares, stereo = 0, 0.0, 0.0, 0.0
     buffer = np.empty(BLOCK, np.float32)
@@ -319,3 +322,47 @@ def _end(stream: Any) -> Iterator[Mono]:
     """What a resampler still holds."""
     if stream is not None and len(out := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
         yield out
+
+
+# ---------------------------------------------------------------- peak envelope
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """The peak amplitude of a waveform over time."""
+
+    seconds: float
+    """duration of each span; the last one may be shorter"""
+    peaks: Float32[np.ndarray, "time"]
+    """largest magnitude in each span, in 0 … 1; values above full scale are clipped to 1"""
+
+
+class PeakEnvelope:
+    """Computes the `Envelope` of a waveform that is passed in blocks; the size of the blocks changes nothing.
+
+    >>> peaks = PeakEnvelope(sample_rate=8_000)
+    >>> peaks.push(np.linspace(0, 1, 801, dtype=np.float32))
+    >>> peaks.finish().peaks.round(2).tolist()
+    [0.5, 1.0, 1.0]
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate, self._span = sample_rate, max(1, round(sample_rate / SPANS_PER_SECOND))
+        self._rest: Float32[np.ndarray, "_samples"] = np.zeros(0, np.float32)
+        self._peaks: list[Float32[np.ndarray, "_time"]] = []
+
+    def push(self, block: Float32[np.ndarray, "samples"]) -> None:
+        """Add the next samples, which must be finite."""
+        joined = np.concatenate([self._rest, block]) if len(self._rest) else block
+        whole = len(joined) - len(joined) % self._span
+        self._peaks.append(_peaks(joined[:whole].reshape(-1, self._span)))
+        self._rest = joined[whole:].copy()
+
+    def finish(self) -> Envelope:
+        """The envelope of all blocks."""
+        last = [_peaks(self._rest[None])] if len(self._rest) else []
+        return Envelope(self._span / self._sample_rate, np.concatenate([np.zeros(0, np.float32), *self._peaks, *last]))
+
+
+def _peaks(spans: Float32[np.ndarray, "time samples"]) -> Float32[np.ndarray, "time"]:
+    return np.minimum(np.maximum(spans.max(axis=1), -spans.min(axis=1)), np.float32(1))

@@ -317,7 +317,7 @@ def _is_finite(values: Sequence[float], count: int) -> bool:
 
 def _longest_input(lengths: Lengths) -> int:
     """Frames that the network needs at once, at least."""
-    return lengths.frames if isinstance(lengths, FixedLength) else max(lengths.least, lengths.size)
+    return lengths.frames if isinstance(lengths, FixedLength) else max(lengths.min_frames, lengths.receptive_field)
 
 
 def _is_file_name(name: str) -> bool:

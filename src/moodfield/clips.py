@@ -19,7 +19,7 @@ from moodfield.errors import AudioError, ConfigError
 
 CLIP_FRAMES = 2_048
 """frames of a clip cut for a network that takes any length"""
-MOST_FRAMES = 2**20
+MAX_FRAMES = 2**20
 """most frames that a network may want at once: a stranger's card is not to fill the memory"""
 
 
@@ -27,20 +27,20 @@ MOST_FRAMES = 2**20
 class _Sliding:
     """A network whose map is as long as its input."""
 
-    least: int
+    min_frames: int
     """fewest frames that give an output"""
     stride: int
     """frames from one output to the next"""
-    size: int
+    receptive_field: int
     """frames that one output sees"""
     start: int
     """first frame that output 0 sees; negative when it sees padding"""
 
     def __post_init__(self) -> None:
-        if min(self.least, self.stride, self.size) < 1 or self.start > 0:
-            raise ConfigError(f"{self}: least, stride and size are at least 1, start at most 0")
-        if max(self.least, self.stride, self.size, -self.start) > MOST_FRAMES:
-            raise ConfigError(f"{self}: nothing is beyond {MOST_FRAMES} frames")
+        if min(self.min_frames, self.stride, self.receptive_field) < 1 or self.start > 0:
+            raise ConfigError(f"{self}: min_frames, stride and receptive_field are at least 1, start at most 0")
+        if max(self.min_frames, self.stride, self.receptive_field, -self.start) > MAX_FRAMES:
+            raise ConfigError(f"{self}: nothing is beyond {MAX_FRAMES} frames")
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class FixedLength:
 
     frames: int
     """frames of a window"""
-    step: int
+    stride: int
     """frames from one window to the next"""
     kind: Literal["fixed"] = "fixed"
     """what the card calls it"""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.step <= self.frames <= MOST_FRAMES:
-            raise ConfigError(f"{self}: the step is between 1 and the window's frames, those at most {MOST_FRAMES}")
+        if not 1 <= self.stride <= self.frames <= MAX_FRAMES:
+            raise ConfigError(f"{self}: the step is between 1 and the window's frames, those at most {MAX_FRAMES}")
 
 
 Lengths = AnyLength | WholeTrack | FixedLength
@@ -124,10 +124,10 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     if isinstance(lengths, WholeTrack):
         middle = np.full(count, (frames - 1) / 2)
     elif isinstance(lengths, AnyLength):
-        middle = np.arange(count) * lengths.stride + lengths.start + (lengths.size - 1) / 2
+        middle = np.arange(count) * lengths.stride + lengths.start + (lengths.receptive_field - 1) / 2
     else:
         middle = (
-            np.minimum(np.arange(count) * lengths.step, max(frames - lengths.frames, 0))
+            np.minimum(np.arange(count) * lengths.stride, max(frames - lengths.frames, 0))
             + (min(lengths.frames, frames) - 1) / 2
         )
     return np.clip(middle, 0, frames - 1).astype(np.float32)
@@ -138,11 +138,13 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
     stride = lengths.stride
     before = -(lengths.start // stride) + 1
     """outputs at the start of a clip that see its edge, and one more, so that the last clip is never too short"""
-    clean = (clip_frames - lengths.start - lengths.size) // stride + 1
+    clean = (clip_frames - lengths.start - lengths.receptive_field) // stride + 1
     """outputs of a clip up to the last that does not see its far edge"""
     step = (clean - before) * stride
     if step <= 0:
-        raise ConfigError(f"clips of {clip_frames} frames came, outputs see {lengths.size}; cut longer clips")
+        raise ConfigError(
+            f"clips of {clip_frames} frames came, outputs see {lengths.receptive_field}; cut longer clips"
+        )
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0
@@ -157,16 +159,16 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
             ready.append(Clip(mel[:, :clip_frames], slice(first, clean)))
             mel, first = mel[:, step:], before
         waiting, length = [mel], mel.shape[1]
-    if length < lengths.least:
+    if length < lengths.min_frames:
         raise AudioError(
-            "too-short", f"{length} frames came, the network wants {lengths.least} or more; use longer audio"
+            "too-short", f"{length} frames came, the network wants {lengths.min_frames} or more; use longer audio"
         )
     yield [Clip(np.concatenate(waiting, axis=1), slice(first, None))]
 
 
 def _cut_fixed(lengths: FixedLength) -> _Cutting:
     """Windows every `step` frames; the last one ends with the mel, and a shorter mel is repeated to fill one."""
-    size, step = lengths.frames, lengths.step
+    size, step = lengths.frames, lengths.stride
     ready: list[Clip] = []
     mel: Mel | None = None
     """frames from the next window's start on, and before them those that the last window may need"""

@@ -5,6 +5,7 @@ Knows nothing of: audio, networks, or anything else that can go wrong.
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -105,3 +106,22 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(near) + "?"
     return "known: " + ", ".join(names)
+
+
+INVISIBLE_LETTERS = frozenset("\u200c\u200d\u00ad")
+"""invisible characters that belong to words of some languages, and to emoji"""
+
+
+def printable(text: str) -> str:
+    r"""The text with U+FFFD for control characters, line breaks, bidirectional controls and lone surrogates.
+
+    >>> printable("a\x1b[31mred")
+    'a�[31mred'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if _is_harmless(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter.isprintable() or letter in INVISIBLE_LETTERS or unicodedata.category(letter) == "Zs"

@@ -18,11 +18,12 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
-from moodfield.errors import LockedError, MoodfieldWarning, OutputError
+from moodfield.errors import LockedError, MoodfieldError, MoodfieldWarning, OutputError, RunError
 
 HTML, PNG, SVG, PDF = (b"<!doctype html", b"<html"), (b"\x89png",), (b"<svg",), (b"%pdf-",)
 NPY = (b"\x93numpy",)
@@ -41,6 +42,9 @@ MOST_LINKS = 40
 """links that lead from one to the next, as for Linux"""
 STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 """where paths name open files: they are written to, never replaced"""
+MAX_JSON_BYTES = 2**28
+"""size of the largest JSON file that is read; the log of a long run has a thousandth of it"""
+Error = Callable[[str], MoodfieldError]
 BLANKS = b"\xef\xbb\xbf \t\r\n"
 """bytes that may stand before the beginning of a text: a byte order mark, and white space"""
 
@@ -217,6 +221,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: Error = RunError) -> Any:
+    """The value in a JSON file, which must be of type `kind`; raises `error` for any other file.
+
+    `remedy` ends the message: what to do about a damaged file. NaN and infinity are rejected, too.
+    """
+    return _json(_text(path, remedy, error), kind, str(path), remedy, error)
+
+
+def read_json_lines(path: Path, *, remedy: str, error: Error = RunError) -> list[dict[str, Any]]:
+    """The objects in a JSON Lines file; raises as `read_json` does. An incomplete last line is left out."""
+    *lines, _ = _text(path, remedy, error).split("\n")
+    return [_json(line, dict, f"{path}, line {number},", remedy, error) for number, line in enumerate(lines, start=1)]
+
+
 def is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file."""
     try:
@@ -288,3 +306,27 @@ def _holder(path: Path) -> str:
         return f"process {known['pid']} on {known['host']} ({known['command']})"
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"
+
+
+def _text(path: Path, remedy: str, error: Error) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise ValueError(f"it is longer than {MAX_JSON_BYTES} bytes")
+        return content.decode("utf-8")
+    except (OSError, ValueError) as fault:
+        raise error(f"{path} cannot be read: {fault}; {remedy}") from fault
+
+
+def _json(text: str, kind: type | tuple[type, ...], name: str, remedy: str, error: Error) -> Any:
+    def reject(number: str) -> NoReturn:
+        raise ValueError(f"{number} is no number of JSON")
+
+    try:
+        value = json.loads(text, parse_constant=reject)
+    except (ValueError, RecursionError) as fault:
+        raise error(f"{name} cannot be read as JSON: {fault}; {remedy}") from fault
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise error(f"{name} holds a {type(value).__name__}, and is damaged or something else; {remedy}")
+    return value

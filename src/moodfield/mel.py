@@ -87,7 +87,7 @@ ORGANISERS = MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96,
 """the mel that the task's organisers made for their baseline"""
 
 
-def mel(waveform: Waveform, config: MelConfig) -> Mel:
+def spectrogram(waveform: Waveform, config: MelConfig) -> Mel:
     """The mel of a whole track; equal to its `stream`, bit for bit.
 
     Frame `n` is centred on sample `n · hop`. Perceptual values are about 0.05 × decibels, since each band averages over
@@ -126,7 +126,7 @@ def check(config: MelConfig) -> None:
     _filterbank(config)
 
 
-def frames(samples: int, config: MelConfig) -> int:
+def n_frames(samples: int, config: MelConfig) -> int:
     """How many frames the mel of so many samples has."""
     if config.kind == "plain":
         return -(-(samples + config.n_fft // 2) // config.hop_length)
@@ -244,12 +244,12 @@ def _groups(
         samples += own
         waiting = np.concatenate([waiting, block])
         while len(waiting) >= span:
-            count = GROUP_FRAMES if own else min(GROUP_FRAMES, frames(samples, config) - given)
+            count = GROUP_FRAMES if own else min(GROUP_FRAMES, n_frames(samples, config) - given)
             if count > 0:
                 yield _strided(waiting[:span], config), count
             given += count
             waiting = waiting[step:]
-    left = frames(samples, config) - given
+    left = n_frames(samples, config) - given
     if left > 0:
         rest = np.zeros(span, np.float32)
         rest[: len(waiting)] = waiting

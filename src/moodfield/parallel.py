@@ -65,7 +65,7 @@ def map(  # noqa: A001 (as concurrent.futures names it)
     things: Iterable[Thing],
     *,
     jobs: int = 1,
-    on: Backend = Backend.LOCAL,
+    backend: Backend = Backend.LOCAL,
     with_gpu: bool = False,
 ) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
     """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
@@ -79,7 +79,7 @@ def map(  # noqa: A001 (as concurrent.futures names it)
     Log records and warnings of the processes are passed on in this one, with the result they belong to. A caller that
     stops early, or is interrupted, terminates the processes: it does not wait for what they work on.
     """
-    if on is Backend.RAY:
+    if backend is Backend.RAY:
         yield from _on_ray(function, things, with_gpu=with_gpu)
     elif jobs > 1:
         yield from _in_processes(function, things, jobs)

@@ -25,7 +25,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What one output cell sees of the input, along one axis."""
 
     size: int
@@ -41,17 +41,17 @@ class Field:
         return self.start + (self.size - 1) / 2
 
 
-def field(layers: Iterable[Layer]) -> Field:
+def compute(layers: Iterable[Layer]) -> ReceptiveField:
     """The receptive field of a chain of layers (§3.1): each adds `(kernel − 1) ×` the stride of all before it."""
     size, stride, start = 1, 1, 0
     for layer in layers:
         size += (layer.kernel - 1) * stride
         start -= layer.padding * stride
         stride *= layer.stride
-    return Field(size, stride, start)
+    return ReceptiveField(size, stride, start)
 
 
-def outputs(layers: Iterable[Layer], cells: int) -> int:
+def output_size(layers: Iterable[Layer], cells: int) -> int:
     """How many output cells so many input cells give; 0 when there are too few."""
     for layer in layers:
         cells = (cells + 2 * layer.padding - layer.kernel) // layer.stride + 1
@@ -60,32 +60,32 @@ def outputs(layers: Iterable[Layer], cells: int) -> int:
     return cells
 
 
-DEEPEST_RHO = 22
+MAX_RHO = 22
 """ρ at which all kernels that ρ governs are 3"""
 STEM = Layer(kernel=5, stride=2, padding=1)
 """the first layer of every regularized network"""
 POOL = Layer(kernel=2, stride=2)
 """the layer that halves a map"""
-POOLED = (2, 4, 8)
+POOL_AFTER = (2, 4, 8)
 """after so many convolutions the map is halved"""
 
 
-def kernels(rho: int) -> tuple[int, ...]:
+def kernel_sizes(rho: int) -> tuple[int, ...]:
     """Kernel sizes of the 24 regularized convolutions along one axis, for ρ in 0 … 22 (§3.1).
 
     The first is always 3, the second always 1, and number `i + 2` is 3 up to `i = ρ`, then 1.
     """
-    if not 0 <= rho <= DEEPEST_RHO:
-        raise ConfigError(f"ρ {rho} came, this network has ρ in 0 … {DEEPEST_RHO}")
-    return (3, 1, *(3 if i <= rho else 1 for i in range(1, DEEPEST_RHO + 1)))
+    if not 0 <= rho <= MAX_RHO:
+        raise ConfigError(f"ρ {rho} came, this network has ρ in 0 … {MAX_RHO}")
+    return (3, 1, *(3 if i <= rho else 1 for i in range(1, MAX_RHO + 1)))
 
 
-def regularized(rho: int) -> tuple[Layer, ...]:
+def regularized_layers(rho: int) -> tuple[Layer, ...]:
     """The layers of a network regularized by ρ, along one axis: stem, convolutions, and the pools between (§3.1)."""
     layers = [STEM]
-    for done, kernel in enumerate(kernels(rho), start=1):
+    for done, kernel in enumerate(kernel_sizes(rho), start=1):
         layers.append(Layer(kernel, padding=kernel // 3))
-        if done in POOLED:
+        if done in POOL_AFTER:
             layers.append(POOL)
     return tuple(layers)
 
@@ -93,11 +93,11 @@ def regularized(rho: int) -> tuple[Layer, ...]:
 def min_input(layers: Sequence[Layer]) -> int:
     """The fewest input cells that give an output."""
     cells = 1
-    while not outputs(layers, cells):
+    while not output_size(layers, cells):
         cells += 1
     return cells
 
 
-def seconds(cells: int, *, rate: int, window: int, hop: int) -> float:
+def seconds(cells: int, *, sample_rate: int, n_fft: int, hop_length: int) -> float:
     """How long a field of so many frames lasts, the window of its frames included."""
-    return ((cells - 1) * hop + window) / rate
+    return ((cells - 1) * hop_length + n_fft) / sample_rate

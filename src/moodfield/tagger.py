@@ -17,11 +17,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, clips, envelope, errors, mel, parallel
-from moodfield.audio import Reader, Source
+from moodfield import audio, calibration, clips, errors, mel, parallel
+from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card
 from moodfield.engine import Engine, OnnxEngine
-from moodfield.envelope import Envelope
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
@@ -92,7 +91,7 @@ class Tagger:
         times = seconds[moving[0] if moving else 0]
         maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
         return Tagging(
-            source=audio.label(source),
+            source=audio.source_name(source),
             duration=reader.duration,
             model="+".join(dict.fromkeys(member.card.name for member in self.members)),
             vocabulary=self.vocabulary,
@@ -108,7 +107,9 @@ class Tagger:
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
         if isinstance(sources, str | bytes):
-            raise ConfigError(f"one source, {audio.label(sources)}, was given; give a list of sources, or call tag")
+            raise ConfigError(
+                f"one source, {audio.source_name(sources)}, was given; give a list of sources, or call tag"
+            )
         for source in sources:
             try:
                 yield source, self.tag(source)
@@ -281,7 +282,7 @@ def _checked(member: Member, logits: Map) -> Map:
 def _try(member: Member) -> None:
     """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
     lengths = member.card.lengths
-    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.least
+    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.min_frames
     listener = Listener(member)
     listener.push(np.zeros((member.card.mel.n_mels, frames), np.float32))
     listener.finish()
@@ -301,20 +302,20 @@ class _EnvelopeReader(Reader):
     """A reader that also measures duration and, once, the peak envelope; one `before` it hands its own on."""
 
     def __init__(self, source: Source, rate: int, *, before: "_EnvelopeReader | None" = None) -> None:
-        super().__init__(source, rate=rate)
+        super().__init__(source, sample_rate=rate)
         self.duration = 0.0
         self.envelope: Envelope | None = before.envelope if before else None
         if before:
             self.warnings, self._known = before.warnings, before._known
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, outline = 0, None if self.envelope else envelope.PeakEnvelope(self.rate)
+        count, outline = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)
         for block in super().__call__():
             count += len(block)
             if outline:
                 outline.push(block)
             yield block
-        self.duration = count / self.rate
+        self.duration = count / self.sample_rate
         if outline:
             self.envelope = outline.finish()
 

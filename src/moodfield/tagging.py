@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from moodfield import calibration
-from moodfield.envelope import Envelope
+from moodfield.audio import Envelope
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, get_type_hin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from moodfield import text
+from moodfield import errors
 from moodfield.errors import MoodfieldError, MoodfieldWarning, UsageError
 from moodfield.parallel import Backend
 
@@ -216,12 +216,12 @@ def table(*heads: str, words: int) -> "Table":
 def say(message: str) -> None:
     """One line of messages, on standard error; above the bars, if there are any."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it; what matters is the exit code
-        print(f"moodfield: {text.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        print(f"moodfield: {errors.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def result(line: str) -> None:
     """One line of results; above the bars, if a terminal shows both."""
-    print(text.printable(line), flush=True)  # not typer.echo, which would write through the bars
+    print(errors.printable(line), flush=True)  # not typer.echo, which would write through the bars
 
 
 def result_json(value: object) -> None:
@@ -246,7 +246,7 @@ def plain(name: str) -> str:
     """Text from elsewhere for a table: whatever is in it is printed, and nothing in it is markup."""
     from rich.markup import escape
 
-    return escape(text.printable(name))
+    return escape(errors.printable(name))
 
 
 def _encodable(words: str, stream: TextIO) -> str:
@@ -331,7 +331,7 @@ def _safe_usage_errors() -> Iterator[None]:
     try:
         yield
     except USAGE_ERRORS as error:
-        error.message = _encodable("\n".join(map(text.printable, error.message.split("\n"))), sys.stderr)
+        error.message = _encodable("\n".join(map(errors.printable, error.message.split("\n"))), sys.stderr)
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import ModelError
 
@@ -55,7 +55,7 @@ def show(
         raise ModelError(f"{folder / README} cannot be read ({error}); try --json, or get the model again") from error
     from rich.markdown import Markdown
 
-    lines = "\n".join(map(text.printable, page.split("\n")))
+    lines = "\n".join(map(errors.printable, page.split("\n")))
     console.terminal(stderr=False).print(Markdown(lines), soft_wrap=False)
 
 

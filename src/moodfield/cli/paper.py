@@ -80,9 +80,9 @@ def reproduce(
         return
     with _told(plan) as told:
         if plan.title == "figure1":
-            points = figure1.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+            points = figure1.make(plan, folder, store=store, backend=on, jobs=jobs, told=told)
         else:
-            row = reproduce.make(plan, folder, store=store, on=on, jobs=jobs, told=told)
+            row = reproduce.make(plan, folder, store=store, backend=on, jobs=jobs, told=told)
     if plan.title == "figure1":
         _say_points(points, folder, as_json=as_json)
     elif as_json:

@@ -8,7 +8,7 @@ import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import MoodfieldError
 
@@ -56,7 +56,7 @@ class Progress:
     def heard(self, track: "Track", error: MoodfieldError | None) -> None:
         """A track is done, or failed."""
         if error:
-            self._console.print(text.printable(f"left out: {error}"), highlight=False, markup=False)
+            self._console.print(errors.printable(f"left out: {error}"), highlight=False, markup=False)
         self._bars.advance(self._tracks)
         speed = self._bars.tasks[self._tracks].speed
         self._bars.update(self._tracks, pace=f"{speed:.1f} a second" if speed else "")
@@ -64,7 +64,7 @@ class Progress:
     def trained(self, epoch: "Epoch", network: str = "") -> None:
         """An epoch is over, of one of several networks if they have names."""
         if network and network != self._network:
-            self._console.print(text.printable(f"network {network}"), style="bold", highlight=False, markup=False)
+            self._console.print(errors.printable(f"network {network}"), style="bold", highlight=False, markup=False)
         self._network = network
         if not self._said:
             self._console.print(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield import text
+from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import AudioError, MoodfieldError, UsageError
 
@@ -97,7 +97,7 @@ def _short(path: Path, width: int = 38) -> str:
     from rich.cells import set_cell_size
 
     name = path.name if len(path.name) <= width else f"{path.name[: width // 2 - 1]}…{path.name[-width // 2 :]}"
-    return console.plain(set_cell_size(text.printable(name), width))
+    return console.plain(set_cell_size(errors.printable(name), width))
 
 
 def _plain(path: Path, tagging: "Tagging | MoodfieldError", *, over_time: bool) -> dict[str, object]:

@@ -144,7 +144,7 @@ def _validate_file(item: _AudioFile, *, tolerance: float, decode: bool) -> list[
     except OSError as error:
         return [_fault(FaultKind.UNREADABLE, track, f"{file} cannot be read: {error.strerror}")]
     try:
-        seconds = audio.seconds(file) if decode else track.seconds
+        seconds = audio.duration(file) if decode else track.seconds
     except AudioError as error:
         return [*faults, _fault(FaultKind.UNREADABLE, track, str(error))]
     if abs(seconds - track.seconds) > tolerance:

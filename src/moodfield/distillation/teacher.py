@@ -65,7 +65,7 @@ def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelC
     """The teacher's logits for the windows of these tracks, as truth for a student with its own mel."""
     known, shape = Digests(model.parent.parent, music), (None, len(tags.MOODS_AND_THEMES))
     windows = tuple(
-        arrays.read_array(
+        arrays.read(
             mel_cache.entry_path(model.parent, known.sha256(track)), np.float32, shape,
             remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
@@ -85,7 +85,7 @@ def sha256(checkpoint: str | Path) -> str:
 def _complete(model: Path, digest: str) -> Path | None:
     """The teacher's logits for the audio with a digest, if they are there and complete."""
     path = mel_cache.entry_path(model.parent, digest)
-    return path if arrays.array_shape(path, np.float32, (None, len(tags.MOODS_AND_THEMES))) else None
+    return path if arrays.shape(path, np.float32, (None, len(tags.MOODS_AND_THEMES))) else None
 
 
 def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
@@ -94,12 +94,12 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     if (path := _complete(model, digest.sha256)) is not None:
         return path, digest
     listener = Listener(_member(model))
-    for piece in mel.stream(audio.Reader(source.path, rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
+    for piece in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
         listener.push(piece)
     logits = listener.finish().T
     digests.check_unchanged(source.path, digest)
     path = mel_cache.entry_path(model.parent, digest.sha256)
-    arrays.write_array(path, logits)
+    arrays.write(path, logits)
     return path, digest
 
 

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from moodfield import files, tags
+from moodfield import arrays, files, tags
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
@@ -36,8 +35,6 @@ MIN_SWAP_GAIN = 0.2
 in ten published submissions gain as much, and most pairs that were exchanged on purpose do"""
 MIN_POSITIVES = 10
 """tracks with a tag, and without it, below which its ROC-AUC says nothing about an order; *chosen by us*"""
-BROKEN = (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, TokenError)
-"""what NumPy raises for a file that is no array, or whose header was made to harm: it reads the header as Python"""
 MAX_ROW_DIGITS = 18
 """more make no row, and may not fit into 64 bits"""
 MAX_LISTED = 5
@@ -96,11 +93,7 @@ def read(place: str | Path) -> Submission:
 
 def read_array(path: str | Path) -> AnyArray:
     """The numbers in a `.npy` file, tracks × tags; nothing in it can act. Refuses any other file."""
-    found = _mapped(path)
-    if found.ndim != 2 or found.dtype.kind not in "biuf" or not found.size:
-        came = f"{found.dtype} of shape {found.shape}"
-        raise ScoresError(f"{path} holds {came}; numbers, tracks × tags, are wanted: save them with numpy.save")
-    return np.array(found)
+    return arrays.read_numbers(Path(path), ndim=2, expected="numbers, tracks × tags", error=ScoresError)
 
 
 def read_thresholds(path: str | Path) -> dict[str, float]:
@@ -129,10 +122,9 @@ def order_thresholds(thresholds: Mapping[str, float], vocabulary: Sequence[str])
 def read_rows(path: str | Path) -> Rows:
     """Rows of an index, counted from 0: whole numbers in a text file, one a line, or in a `.npy` file."""
     if Path(path).suffix == ".npy":
-        found = np.array(_mapped(path))
-        if found.ndim != 1 or found.dtype.kind not in "iu":
-            raise ScoresError(f"{path} holds {found.dtype} of shape {found.shape}; a list of whole numbers is wanted")
-        return found.astype(np.int64)
+        expected = "a list of whole numbers"
+        rows = arrays.read_numbers(Path(path), ndim=1, expected=expected, error=ScoresError, kinds="iu")
+        return rows.astype(np.int64)
     lines = [line.strip() for line in _lines(path) if line.strip()]
     if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > MAX_ROW_DIGITS]:
         raise DatasetError(f"{path} wants one row a line, counted from 0, and has {_some(faults)}")
@@ -193,15 +185,14 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
             name: stack.enter_context(files.atomic_path(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)
         }
         for name, values in ((PREDICTIONS, submission.predictions), (DECISIONS, submission.decisions)):
-            _save(half[name], values)
+            arrays.write(half[name], np.asarray(values))
         half[THRESHOLDS].write_text(lines, encoding="utf-8")
         (folder / PREDICTIONS).unlink(missing_ok=True)
 
 
 def write_array(path: str | Path, values: AnyArray) -> None:
     """Put numbers into a `.npy` file; it is there whole or not at all."""
-    with files.atomic_path(Path(path)) as half:
-        _save(half, values)
+    arrays.write(Path(path), np.asarray(values))
 
 
 def find_errors(
@@ -362,20 +353,6 @@ def _enough(truth: Truth) -> Bool[np.ndarray, "tags"]:
     """Tags whose ROC-AUC is more than chance: there are enough tracks with and without them."""
     positives = truth.sum(axis=0)
     return np.asarray(np.minimum(positives, len(truth) - positives) >= MIN_POSITIVES)
-
-
-def _save(path: Path, values: AnyArray | None) -> None:
-    with path.open("wb") as file:  # a name alone would get a suffix
-        np.save(file, np.asarray(values), allow_pickle=False)
-
-
-def _mapped(path: str | Path) -> AnyArray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")  # of this format alone, without objects, as long as it says
-    except FileNotFoundError as error:
-        raise ScoresError(f"there is no file {path}; name an array, saved with numpy.save") from error
-    except BROKEN as error:
-        raise ScoresError(f"{path} cannot be read as an array ({error}); save it with numpy.save") from error
 
 
 def _lines(path: str | Path) -> list[str]:

@@ -47,10 +47,10 @@ class Net(nn.Module, ABC):
     def __init__(self, config: Config, *, n_mels: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
-        if n_mels != 1 and not receptive_field.outputs(along_freq, n_mels):
+        if n_mels != 1 and not receptive_field.output_size(along_freq, n_mels):
             least = receptive_field.min_input(along_freq)
             raise ConfigError(f"n_mels is {n_mels}, this network needs at least {least} bands")
-        field = receptive_field.field(along_time)
+        field = receptive_field.compute(along_time)
         self.lengths = lengths(receptive_field.min_input(along_time), field.stride, field.size, field.start)
         self.standardize = Standardize(n_mels)
 

@@ -57,18 +57,20 @@ class RegularizedConfig(Config):
     """whether every convolution of the blocks also gets its position on the frequency axis (§3.2)"""
 
     def __post_init__(self) -> None:
-        receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time)
+        receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time)
         if not 1 <= self.width <= MAX_WIDTH:
             raise ConfigError(f"width is {self.width} channels, expected 1 … {MAX_WIDTH}")
 
     @property
     def kernels(self) -> list[tuple[int, int]]:
         """Sizes of the 24 kernels that ρ governs, along frequency and time."""
-        return list(zip(receptive_field.kernels(self.rho_freq), receptive_field.kernels(self.rho_time), strict=True))
+        return list(
+            zip(receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time), strict=True)
+        )
 
     def layers(self, axis: Axis) -> tuple[Layer, ...]:
         """The layers along one axis, first to last."""
-        return receptive_field.regularized(self.rho_freq if axis == "freq" else self.rho_time)
+        return receptive_field.regularized_layers(self.rho_freq if axis == "freq" else self.rho_time)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class CPResNetConfig(RegularizedConfig):
 
     Example:
         >>> config = CPResNetConfig(rho_freq=7)
-        >>> receptive_field.field(config.layers("freq")).size
+        >>> receptive_field.compute(config.layers("freq")).size
         111
     """
 

@@ -5,7 +5,7 @@ from torch import nn
 from moodfield.nets.blocks import DenseLayer
 from moodfield.nets.configs import CPDenseNetConfig
 from moodfield.nets.regularized import RegularizedNet
-from moodfield.receptive_field import POOL, POOLED
+from moodfield.receptive_field import POOL, POOL_AFTER
 
 NARROWED = (2, 4, 8, 16)
 """numbers of convolutions after which the channels are halved"""
@@ -27,7 +27,7 @@ class CPDenseNet(RegularizedNet):
             if count in NARROWED:
                 self.blocks.append(_narrow(channels, channels // 2))
                 channels //= 2
-            if count in POOLED:
+            if count in POOL_AFTER:
                 self.blocks.append(nn.AvgPool2d(POOL.kernel, POOL.stride))
         self.head = nn.Sequential(
             nn.BatchNorm2d(channels),

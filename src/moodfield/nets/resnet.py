@@ -9,7 +9,7 @@ from moodfield.errors import ConfigError, ModelError
 from moodfield.nets.blocks import ResidualBlock
 from moodfield.nets.configs import CPResNetConfig
 from moodfield.nets.regularized import RegularizedNet
-from moodfield.receptive_field import POOL, POOLED
+from moodfield.receptive_field import POOL, POOL_AFTER
 
 BLOCKS = 12
 """residual blocks: three stages of four"""
@@ -31,7 +31,7 @@ class CPResNet(RegularizedNet):
             self.blocks.append(
                 ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware, shake=config.shake)
             )
-            if 2 * (index + 1) in POOLED:
+            if 2 * (index + 1) in POOL_AFTER:
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
         self.head = nn.Sequential(nn.Conv2d(inputs, n_tags, 1, bias=False), nn.BatchNorm2d(n_tags))

@@ -27,7 +27,7 @@ from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 from moodfield.nets.blocks import Net
 from moodfield.nets.configs import Axis, NetConfig, VGGConfig
-from moodfield.receptive_field import Field
+from moodfield.receptive_field import ReceptiveField
 
 SECONDS = 10
 """seconds of music whose work is counted"""
@@ -51,9 +51,9 @@ class NetworkSummary:
     """numbers that training changes"""
     gmac: float
     """billions of multiplications with addition for 10 s of music, in evaluation"""
-    freq: Field
+    freq: ReceptiveField
     """what a cell sees along frequency, in bands"""
-    time: Field
+    time: ReceptiveField
     """what a cell sees along time, in frames; of a network that judges whole tracks, the part that hears"""
     lengths: Lengths
     """what lengths of mel the network takes"""
@@ -78,7 +78,7 @@ class NetworkSummary:
     @property
     def stride_seconds(self) -> float:
         """From one cell of the map to the next; of a network of fixed length, from one window to the next."""
-        frames = self.lengths.step if isinstance(self.lengths, FixedLength) else self.time.stride
+        frames = self.lengths.stride if isinstance(self.lengths, FixedLength) else self.time.stride
         return frames * self.mel.hop_length / self.mel.sample_rate
 
     def to_dict(self) -> dict[str, object]:
@@ -113,7 +113,7 @@ class NetworkSummary:
             later = f" (a window has {self.lengths.frames})" if self.time.size > self.lengths.frames else ""
         elif isinstance(self.lengths, WholeTrack):
             later = ", before a second part that hears the whole track"
-        rows = receptive_field.outputs(self.config.layers("freq"), made.n_mels)
+        rows = receptive_field.output_size(self.config.layers("freq"), made.n_mels)
         return {
             "numbers": ", ".join(f"{name} {value}" for name, value in numbers.items()),
             "mel": f"{made.kind}, {made.n_mels} bands, {made.sample_rate} Hz, FFT {made.n_fft}, hop {made.hop_length}",
@@ -129,13 +129,13 @@ class NetworkSummary:
     def _lengths(self) -> str:
         if isinstance(self.lengths, FixedLength):
             return f"windows of {self.lengths.frames} frames ({self._seconds(self.lengths.frames):.2f} s)"
-        least = self.lengths.least
+        least = self.lengths.min_frames
         whole = "whole tracks" if isinstance(self.lengths, WholeTrack) else "any"
         return f"{whole}, from {least} frame{'' if least == 1 else 's'} ({self._seconds(least):.2f} s)"
 
     def _seconds(self, frames: int) -> float:
         return receptive_field.seconds(
-            frames, rate=self.mel.sample_rate, window=self.mel.n_fft, hop=self.mel.hop_length
+            frames, sample_rate=self.mel.sample_rate, n_fft=self.mel.n_fft, hop_length=self.mel.hop_length
         )
 
 
@@ -164,8 +164,8 @@ def of(config: NetConfig, made: MelConfig, *, n_tags: int = nets.TAGS) -> Networ
         net = config.build(n_mels=made.n_mels, n_tags=n_tags)
         net.eval()
         lengths = net.lengths
-        music = mel.frames(SECONDS * made.sample_rate, made)
-        frames = lengths.frames if isinstance(lengths, FixedLength) else max(music, lengths.least)
+        music = mel.n_frames(SECONDS * made.sample_rate, made)
+        frames = lengths.frames if isinstance(lengths, FixedLength) else max(music, lengths.min_frames)
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, made.n_mels, frames))
     return NetworkSummary(
@@ -173,8 +173,8 @@ def of(config: NetConfig, made: MelConfig, *, n_tags: int = nets.TAGS) -> Networ
         mel=made,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         gmac=counter.get_total_flops() / 2e9 * music / frames,
-        freq=receptive_field.field(config.layers("freq")),
-        time=receptive_field.field(config.layers("time")),
+        freq=receptive_field.compute(config.layers("freq")),
+        time=receptive_field.compute(config.layers("time")),
         lengths=lengths,
     )
 
@@ -225,7 +225,7 @@ def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = N
     `cells` is how many bands or frames the mel has, `near` one of them; without it, the cell is the middle one.
     """
     layers = config.layers(axis)
-    seen, count = receptive_field.field(layers), receptive_field.outputs(layers, cells)
+    seen, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
     index = count // 2
     if near is not None:
         index = min(max(round((near - seen.centre) / seen.stride), 0), count - 1)
@@ -239,7 +239,7 @@ def excerpts(survey: NetworkSummary, whole: Float32[np.ndarray, "bands _frames"]
     if isinstance(lengths, FixedLength):
         size = lengths.frames
     else:
-        size = max(lengths.least, survey.time.size + 2 * survey.time.stride)
+        size = max(lengths.min_frames, survey.time.size + 2 * survey.time.stride)
     starts = np.linspace(0, max(whole.shape[1] - size, 0), count).astype(int)
     return [np.take(whole, (start + np.arange(size)) % whole.shape[1], axis=1) for start in starts]
 

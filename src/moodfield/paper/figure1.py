@@ -46,7 +46,8 @@ class Point:
     def field(self) -> tuple[int, int]:
         """What an output cell sees: bands and frames."""
         freq, time = (
-            receptive_field.field(receptive_field.regularized(rho)).size for rho in (self.rho_freq, self.rho_time)
+            receptive_field.compute(receptive_field.regularized_layers(rho)).size
+            for rho in (self.rho_freq, self.rho_time)
         )
         return freq, time
 
@@ -71,12 +72,12 @@ def networks(
 
 
 def make(
-    plan: Plan, folder: Path, *, store: str | Path, on: Backend = Backend.LOCAL, jobs: int = 1, told: Told
+    plan: Plan, folder: Path, *, store: str | Path, backend: Backend = Backend.LOCAL, jobs: int = 1, told: Told
 ) -> list[Point]:
     """Train a plan's networks in a folder that is this plan's from then on; refuses that of another one."""
     with reproduce.locked(folder):
         reproduce.claim(plan, folder)
-        place = RunPaths(plan.dataset.audio, Path(store), folder / reproduce.NETWORKS, jobs, on)
+        place = RunPaths(plan.dataset.audio, Path(store), folder / reproduce.NETWORKS, jobs, backend)
         return train(plan.networks, plan.dataset, place, told=told)
 
 

@@ -156,7 +156,7 @@ def cost(plan: Plan) -> Cost:
 
 
 def make(
-    plan: Plan, folder: str | Path, *, store: str | Path, on: Backend = Backend.LOCAL, jobs: int = 1, told: Told
+    plan: Plan, folder: str | Path, *, store: str | Path, backend: Backend = Backend.LOCAL, jobs: int = 1, told: Told
 ) -> Row:
     """Extract, train, average, score, and write; what is finished is not done again, and what was stopped goes on.
 
@@ -174,7 +174,7 @@ def make(
                 part: _constant(known.constant, plan.dataset, split) for part, split in _judged(plan.dataset).items()
             }
             return _write(plan, folder, flat, {})
-        place = RunPaths(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, on)
+        place = RunPaths(plan.dataset.audio, Path(store), folder / NETWORKS, jobs, backend)
         plan = replace(plan, dataset=readable(plan.networks, plan.dataset, place, heard=told.heard))
         said = train(plan.networks, plan.dataset, place, told=told)
         alone = {
@@ -206,7 +206,7 @@ def train(
     here = replace(place, jobs=1, backend=Backend.LOCAL)
     if place.backend is Backend.RAY:
         results = parallel.map(
-            partial(_train, dataset, _absolute(here), folders=folders), waiting, on=place.backend, with_gpu=True
+            partial(_train, dataset, _absolute(here), folders=folders), waiting, backend=place.backend, with_gpu=True
         )
     else:
         results = parallel.map(partial(_train, dataset, here, folders=folders, told=told), waiting)
@@ -223,7 +223,7 @@ def train(
     found: dict[str, dict[str, Snapshots]] = {network.name: {} for network in networks}
     for name, part in product(found, JUDGED):
         shape, path = (None, *dataset.splits[part].truth.shape), place.run_dir / name / f"{part}.npy"
-        found[name][part] = arrays.read_array(path, np.float32, shape, remedy="delete it, and start again")
+        found[name][part] = arrays.read(path, np.float32, shape, remedy="delete it, and start again")
     return found
 
 
@@ -242,7 +242,7 @@ def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool
         for weights in checkpoints.snapshot_paths(network.plan, own.run_dir).values():
             checkpoints.load_weights(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
-        arrays.write_array(own.run_dir / f"{part}.npy", np.stack(said))
+        arrays.write(own.run_dir / f"{part}.npy", np.stack(said))
 
 
 def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
@@ -253,7 +253,7 @@ def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
 def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
     shape = (len(checkpoints.snapshot_paths(plan, run)), None, None)
-    if any(arrays.array_shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
+    if any(arrays.shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
         return False  # not asked, or what came of it is damaged: then it is asked again
     return Recipe.read(run / run_folder.RECIPE).canonical() == plan.canonical()
 
@@ -293,7 +293,7 @@ def readable(
 def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
     """The rows of every split that could be read before; refuses a damaged file."""
     remedy = "remove it, and the tracks are looked at again"
-    rows: dict[str, list[int]] = arrays.read_json(path, dict, remedy=remedy)
+    rows: dict[str, list[int]] = files.read_json(path, dict, remedy=remedy)
     for part, split in dataset.splits.items():
         own = rows.get(part)
         if not isinstance(own, list) or not all(type(row) is int and 0 <= row < len(split.tracks) for row in own):
@@ -372,7 +372,7 @@ def _decided(path: Path) -> object:
     """What the plan in a file decides; refuses a damaged one."""
     remedy = "give another folder, or remove this one"
     try:
-        return _settled(arrays.read_json(path, dict, remedy=remedy))
+        return _settled(files.read_json(path, dict, remedy=remedy))
     except (ConfigError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{path} is damaged, or no plan: {error}; {remedy}") from error
 

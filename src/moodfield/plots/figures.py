@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from moodfield import files, text
+from moodfield import errors, files
 from moodfield.errors import OutputError
 
 KINDS = MappingProxyType({".png": files.PNG, ".svg": files.SVG, ".pdf": files.PDF})
@@ -49,5 +49,5 @@ def write(path: Path, figure: Figure) -> None:
 
 def label(name: str) -> str:
     """A name for a line of the picture, shortened: the end of a long one is what tells it from others."""
-    shown = text.printable(name)
+    shown = errors.printable(name)
     return shown if len(shown) <= LONGEST_NAME else f"…{shown[1 - LONGEST_NAME :]}"

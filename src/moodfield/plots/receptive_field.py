@@ -74,7 +74,7 @@ def draw(path: Path, candidate: NetworkToPlot, *, music: Path | None = None) -> 
 def passage(music: Path | None, config: MelConfig) -> Passage:
     """The middle of a piece of music, or a synthesised passage; memory does not grow with the length of the music."""
     if music is None:
-        return Passage(mel.mel(synthesised(config.sample_rate), config), "a synthesised passage")
+        return Passage(mel.spectrogram(synthesised(config.sample_rate), config), "a synthesised passage")
     count = sum(len(block) for block in audio.blocks(music, sample_rate=config.sample_rate))
     first = max(0, count - PASSAGE_SECONDS * config.sample_rate) // 2
     samples = np.concatenate(
@@ -82,7 +82,7 @@ def passage(music: Path | None, config: MelConfig) -> Passage:
     )
     begin, end = first // config.sample_rate, (first + len(samples)) // config.sample_rate
     name = f"{music.stem}, {begin // 60}:{begin % 60:02} – {end // 60}:{end % 60:02}"
-    return Passage(mel.mel(Waveform(samples, config.sample_rate), config), name)
+    return Passage(mel.spectrogram(Waveform(samples, config.sample_rate), config), name)
 
 
 def _part(music: Path, rate: int, first: int, last: int) -> Iterator[Float32[np.ndarray, "samples"]]:
@@ -189,7 +189,7 @@ class _View:
 
     def _lasts(self, frames: int) -> float:
         return receptive_field.seconds(
-            frames, rate=self.made.sample_rate, window=self.made.n_fft, hop=self.made.hop_length
+            frames, sample_rate=self.made.sample_rate, n_fft=self.made.n_fft, hop_length=self.made.hop_length
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from types import MappingProxyType
 
-from moodfield import text
+from moodfield import errors
 from moodfield.tagging import Tagging
 
 FEW = 3
@@ -52,7 +52,7 @@ def names(sources: Sequence[str]) -> list[tuple[str, str]]:
 
 def safe(words: str) -> str:
     """Text for HTML, whatever the file system put into it."""
-    return html.escape(text.printable(words))
+    return html.escape(errors.printable(words))
 
 
 def percent(value: float | int, whole: float | int) -> str:

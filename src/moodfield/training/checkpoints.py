@@ -12,7 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from moodfield import arrays, files, tagger
+from moodfield import files, tagger
 from moodfield.errors import RunError
 from moodfield.nets import Net
 from moodfield.training import log, run_folder
@@ -108,7 +108,7 @@ def restore(run_dir: Path, recipe: Recipe, state: TrainingState, *, is_main: boo
 
 
 def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
-    resume: dict[str, Any] = arrays.read_json(path, dict, remedy=run_folder.REMEDY)
+    resume: dict[str, Any] = files.read_json(path, dict, remedy=run_folder.REMEDY)
     epoch, best = resume.get("epoch"), resume.get("best")
     is_epoch = type(epoch) is int and 1 <= epoch <= recipe.schedule.epochs
     if (

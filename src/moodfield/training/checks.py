@@ -44,9 +44,9 @@ def check_recipe(recipe: Recipe, *, n_tags: int, clips: int, processes: int = 1)
 
 def check_clips(recipe: Recipe, net: Net) -> None:
     """Raise `ConfigError` for clips that are shorter than the network takes."""
-    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < net.lengths.least:
+    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < net.lengths.min_frames:
         raise ConfigError(
-            f"clips have {recipe.clip_frames} frames, the network needs at least {net.lengths.least}; "
+            f"clips have {recipe.clip_frames} frames, the network needs at least {net.lengths.min_frames}; "
             "raise batch.clip_seconds"
         )
 

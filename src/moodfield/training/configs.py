@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from moodfield.clips import MOST_FRAMES
+from moodfield.clips import MAX_FRAMES
 from moodfield.errors import ConfigError
 
 MAX_CLIP_SECONDS = 3_600.0
@@ -43,8 +43,8 @@ class AugmentConfig:
     mix-up"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.roll_frames <= MOST_FRAMES:
-            raise ConfigError(f"{self}: roll_frames must be 0 … {MOST_FRAMES}")
+        if not 0 <= self.roll_frames <= MAX_FRAMES:
+            raise ConfigError(f"{self}: roll_frames must be 0 … {MAX_FRAMES}")
         if self.mixup_alpha and not MIN_ALPHA <= self.mixup_alpha <= MAX_ALPHA:
             raise ConfigError(f"{self}: mixup_alpha must be 0, or {MIN_ALPHA} … {MAX_ALPHA:g}")
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodfield import arrays, audio, files
+from moodfield import audio, files
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import AudioError, DatasetError, LockedError, MoodfieldError
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Digest]:
     if not path.is_file():
         return {}
     try:
-        entries = arrays.read_json(path, dict, remedy="remove it").get("files")
+        entries = files.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
     items = entries.items() if isinstance(entries, dict) else ()

@@ -189,4 +189,4 @@ def _example_lengths(card: Card) -> list[int]:
     """Lengths in frames at which the exported network is tried."""
     if isinstance(card.lengths, clips.FixedLength):
         return [card.lengths.frames]
-    return [300, card.lengths.least, 101, 862]
+    return [300, card.lengths.min_frames, 101, 862]

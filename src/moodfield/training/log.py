@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import arrays, errors, files
+from moodfield import errors, files
 from moodfield.errors import RunError
 from moodfield.training import run_folder
 from moodfield.training.recipe import Recipe
@@ -84,7 +84,7 @@ def read(folder: str | Path) -> History:
     if not (folder / run_folder.RECIPE).is_file():
         raise RunError(f"{folder} is not a run: it has no {run_folder.RECIPE}; name the output folder of a training")
     recipe, path = Recipe.read(folder / run_folder.RECIPE), folder / LOG
-    lines = arrays.read_lines(path, remedy="restore it, or train again in another folder") if path.is_file() else []
+    lines = files.read_json_lines(path, remedy="restore it, or train again in another folder") if path.is_file() else []
     try:
         epochs = TypeAdapter(tuple[Epoch, ...]).validate_json(json.dumps(lines), strict=True)
     except ValidationError as error:

@@ -88,7 +88,7 @@ class MelCache:
         _raise_open_file_limit()
         path = entry_path(self.folder, self._digests.sha256(track))
         try:
-            if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) is None:
+            if arrays.shape(path, np.float16, (None, self.config.n_mels)) is None:
                 path.open("rb").close()  # if it cannot be opened, that is the reason
                 raise ValueError("it is damaged")
             stored: StoredMel = np.lib.format.open_memmap(path, mode="r")
@@ -111,7 +111,7 @@ class MelCache:
 
     def _complete_mel(self, digest: str) -> Path | None:
         path = entry_path(self.folder, digest)
-        return path if arrays.array_shape(path, np.float16, (None, self.config.n_mels)) else None
+        return path if arrays.shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
 def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
@@ -158,7 +158,7 @@ def compute_missing(
     audio_files = [stored.look_up(track) for track in tracks]
     paths = [complete(file.digest) if file.digest else None for file in audio_files]
     missing = [file for file, path in zip(audio_files, paths, strict=True) if path is None]
-    results = parallel.map(compute, missing, jobs=jobs, on=backend) if missing else iter(())
+    results = parallel.map(compute, missing, jobs=jobs, backend=backend) if missing else iter(())
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, paths, strict=True):
@@ -208,9 +208,9 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
     """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
     digest = digests.compute(source.path)
     target = entry_path(folder, digest.sha256)
-    if arrays.array_shape(target, np.float16, (None, config.n_mels)):
+    if arrays.shape(target, np.float16, (None, config.n_mels)):
         return target, digest
-    stream = mel.stream(audio.Reader(source.path, rate=config.sample_rate), config)
+    stream = mel.stream(audio.Reader(source.path, sample_rate=config.sample_rate), config)
     stored = np.concatenate([block.T.astype(np.float16) for block in stream])
     digests.check_unchanged(source.path, digest)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, 
 def _read_statistics(path: Path, n_mels: int) -> Statistics | None:
     """The statistics in a file; None if it is missing or damaged, since they can be computed again."""
     try:
-        values = arrays.read_json(path, dict, remedy="remove it")
+        values = files.read_json(path, dict, remedy="remove it")
         stored = Statistics(*(np.array(values[name], np.float64) for name in ("mean", "std")))
     except (MoodfieldError, LookupError, TypeError, ValueError):
         return None

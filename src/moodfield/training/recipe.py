@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from moodfield import arrays, errors
-from moodfield.clips import MOST_FRAMES
+from moodfield import errors, files
+from moodfield.clips import MAX_FRAMES
 from moodfield.errors import ConfigError
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
@@ -86,9 +86,9 @@ class Recipe:
             raise ConfigError(
                 f"validate_stride is {self.validate_stride} s; it must be {MIN_STRIDE} … {MAX_STRIDE:g} s, or none"
             )
-        if self.clip_frames > MOST_FRAMES:
+        if self.clip_frames > MAX_FRAMES:
             raise ConfigError(
-                f"clips have {self.clip_frames} frames, at most {MOST_FRAMES} are possible; lower batch.clip_seconds"
+                f"clips have {self.clip_frames} frames, at most {MAX_FRAMES} are possible; lower batch.clip_seconds"
             )
         self.averaging.epochs(self.schedule)  # raises ConfigError if the start is after the last epoch
 
@@ -190,7 +190,7 @@ class Recipe:
 
         """
         remedy = "a recipe is an object of settings, as moodfield recipes NAME --json prints it"
-        values = arrays.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
+        values = files.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
         try:
             return Recipe.from_dict(values)
         except ConfigError as error:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from moodfield import arrays, files
+from moodfield import files
 from moodfield.errors import ConfigError, OutputError, RunError
 from moodfield.training.recipe import Recipe
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> object:
             return _comparable(RECIPE, Recipe.read(path).to_dict())
         except ConfigError as error:
             raise RunError(f"{error}; {REMEDY}") from error
-    return arrays.read_json(path, (str, list), remedy=REMEDY)
+    return files.read_json(path, (str, list), remedy=REMEDY)
 
 
 def _comparable(name: str, value: object) -> object:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodfield.envelope import SPANS, Envelope, PeakEnvelope
+from moodfield.audio import SPANS_PER_SECOND, Envelope, PeakEnvelope
 
 
 def outlined(samples: np.ndarray, rate: int, cuts: list[int]) -> Envelope:
@@ -19,7 +19,7 @@ def outlined(samples: np.ndarray, rate: int, cuts: list[int]) -> Envelope:
 def test_every_span_has_its_peak_however_the_blocks_are_cut(length: int, cuts: list[int], rate: int) -> None:
     samples = np.random.default_rng(length).uniform(-1.3, 1.3, length).astype(np.float32)
     envelope = outlined(samples, rate, [min(cut, length) for cut in cuts])
-    span = max(1, round(rate / SPANS))
+    span = max(1, round(rate / SPANS_PER_SECOND))
     assert envelope.seconds == span / rate
     wanted = [min(1.0, max(abs(samples[start : start + span]))) for start in range(0, length, span)]
     assert envelope.peaks.tolist() == wanted
