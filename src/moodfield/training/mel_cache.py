@@ -179,7 +179,7 @@ def compute_missing(
 
 
 def blocks(stored: StoredMel, frames: int = 2_048) -> Iterator[Float32[np.ndarray, "bands frames"]]:
-    """A stored mel in blocks, bands first, as `Tagger.scores` takes it."""
+    """A stored mel in blocks, bands first, as `Tagger.predict` takes it."""
     for start in range(0, len(stored), frames):
         yield np.ascontiguousarray(stored[start : start + frames].T, np.float32)
 

@@ -12,7 +12,7 @@ from moodfield.engine import Features, Logits, Mels, Precision, TorchEngine
 from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
-from moodfield.tagger import Member, Tagger
+from moodfield.tagger import LoadedModel, Tagger
 from moodfield.training import export, mel_cache
 from moodfield.training.batches import ClipDataset
 from moodfield.training.distributed import ProcessGroup
@@ -95,21 +95,21 @@ def predict(
         DivergedError: an output of the network is not finite.
     """
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
-    tagger = Tagger([Member(export.describe(recipe, net, vocabulary), engine)])
+    tagger = Tagger([LoadedModel(export.describe(recipe, net, vocabulary), engine)])
     scores = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
     for row in group.shard_indices(len(scores)) if group else range(len(scores)):
         mel = tracks.mels[row]
         if stride is None:
-            scores[row] = tagger.scores([mel_cache.blocks(mel)])
+            scores[row] = tagger.predict([mel_cache.blocks(mel)])
         else:
             step = max(1, round(stride * recipe.mel.frames_per_second))
-            scores[row] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
+            scores[row] = tagger.predict_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
     return group.all_reduce_sum(scores) if group else scores
 
 
 def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
     """Scores of whole tracks by a tagger of one model."""
-    return np.stack([tagger.scores([mel_cache.blocks(mel)]) for mel in tracks.mels])
+    return np.stack([tagger.predict([mel_cache.blocks(mel)]) for mel in tracks.mels])
 
 
 class _FiniteEngine:
