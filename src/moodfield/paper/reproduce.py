@@ -143,7 +143,10 @@ def cost(plan: Plan) -> Cost:
     found = Cost(0.0, sum(estimate.mel_bytes(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
     known: dict[tuple[object, ...], tuple[float, Throughput]] = {}
     for each in (network.plan for network in plan.networks):
-        family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, n_tags=tags).gmac
+        family, work = (
+            (type(each.net), each.mel, each.precision),
+            summary.summarize(each.net, each.mel, n_tags=tags).gmac,
+        )
         if family not in known:
             known[family] = work, estimate.measure(each, n_tags=tags)
         own = known[family][1].scale(work / known[family][0])
