@@ -29,7 +29,7 @@ from moodfield.distillation.config import Distillation
 from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, validation
+from moodfield.training import checkpoints, distributed, loop, pipeline, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
@@ -245,7 +245,7 @@ def _student(
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
     """Write the line of a student."""
-    snapshots = zip(("network", "average"), loop.snapshot_paths(student.plan, student.run).values(), strict=True)
+    snapshots = zip(("network", "average"), checkpoints.snapshot_paths(student.plan, student.run).values(), strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -254,7 +254,9 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     """What the mean of the scores of several students is worth, each with the mean of its weights."""
-    said = [_said(each, list(loop.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students]
+    said = [
+        _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
+    ]
     heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
@@ -272,7 +274,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
     """The scores that some of its weights give the held-out tracks, and the excerpts."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
-    loop.load_weights(net, weights)
+    checkpoints.load_weights(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
     )
@@ -335,7 +337,7 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     plan = _plan(variant)
-    cost = summary.of(plan.net, plan.mel)
+    cost = summary.summarize(plan.net, plan.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 

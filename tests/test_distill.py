@@ -25,7 +25,7 @@ from moodfield.distillation.config import STUDENT, Distillation
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
-from moodfield.tagger import Listener, Member
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 
@@ -93,17 +93,17 @@ def test_invalid_manifest_raises(tmp_path, lines, token):
 
 
 @pytest.fixture(scope="session")
-def member() -> Member:
+def member() -> LoadedModel:
     """A tiny teacher with random weights."""
     torch.manual_seed(0)
     net = nets.VGGConfig(width=2).build(n_mels=96, n_tags=56).eval()
     net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     recipe = Recipe(net=net.config, mel=mel.ORGANISERS)
-    return Member(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net))
+    return LoadedModel(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net))
 
 
 @pytest.fixture
-def teacher(tmp_path: Path, member: Member, monkeypatch: pytest.MonkeyPatch) -> Path:
+def teacher(tmp_path: Path, member: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The model folder of the tiny teacher, which is never exported."""
     monkeypatch.setattr(teacher_, "_member", lambda _: member)
     monkeypatch.setattr(teacher_, "export_model", lambda *_: tmp_path / "teacher" / "model")
@@ -127,9 +127,9 @@ def test_logits_of_every_window_are_computed_once(tmp_path, teacher, member):
     student = MelConfig(sample_rate=22_050, hop_length=1024, n_mels=64)
     targets = teacher_.load_targets(teacher, readable, tmp_path, student)
     assert [rows.shape for rows in targets.windows] == [(4, 56), (1, 56)]
-    listener = Listener(member)
-    listener.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
-    expected = listener.finish().T
+    predictor = TrackPredictor(member)
+    predictor.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
+    expected = predictor.finish().T
     assert expected.std() > 0.01
     np.testing.assert_allclose(targets.windows[0], expected, atol=1e-4)
     assert targets.step / student.frames_per_second == pytest.approx(teacher_.STEP_SECONDS)
@@ -208,7 +208,7 @@ def test_training_data_has_every_speed_once(tmp_path, teacher):
 
 
 @pytest.fixture(scope="session")
-def distilled(tmp_path_factory: pytest.TempPathFactory, member: Member) -> Path:
+def distilled(tmp_path_factory: pytest.TempPathFactory, member: LoadedModel) -> Path:
     """A folder with music of two packages, and `run`, a student of three tracks at two speeds; not to be changed."""
     folder = tmp_path_factory.mktemp("distilled")
     (folder / "best_model.pth").write_bytes(b"weights")
@@ -311,10 +311,11 @@ def test_calibration_and_text_of_a_card(tmp_path, student):
     assert provenance.origin.keys() | provenance.training_data.keys() == model_card.COMPUTED | {"made by"}
     assert provenance.metrics["Brier score"] == 0.03
     assert card == Card.read(tmp_path / "run" / "best")
-    [member] = tagger.load(tmp_path / "run" / "best", threads=1).members
+    [model] = tagger.load(tmp_path / "run" / "best", threads=1).models
     song = tmp_path / "tunes" / "0.wav"
     uncalibrated, calibrated = (
-        tagger.Tagger([Member(version, member.engine)]).tag(song) for version in (replace(card, calibration=None), card)
+        tagger.Tagger([LoadedModel(version, model.engine)]).tag(song)
+        for version in (replace(card, calibration=None), card)
     )
     expected = CALIBRATION.calibration.scores(calibration.logit(uncalibrated.scores))
     np.testing.assert_allclose(calibrated.scores, expected, rtol=1e-4)
@@ -340,7 +341,7 @@ def check_reused(first: Path, folder: Path) -> None:
 def test_metrics_of_an_earlier_run_are_reused(tmp_path, student, monkeypatch):
     """Training is replaced by the weights of the earlier run, whose ONNX file is cached."""
     config = student("new", reuse_metrics_from=tmp_path / "run", appendix="how it was chosen")
-    snapshots = distill.loop.snapshot_paths
+    snapshots = distill.checkpoints.snapshot_paths
 
     def fit(recipe: Recipe, training: object, *_: object, **__: object) -> nets.Net:
         assert len(training.mels) == 10, "five tracks at two speeds"
@@ -348,7 +349,7 @@ def test_metrics_of_an_earlier_run_are_reused(tmp_path, student, monkeypatch):
         return recipe.net.build(n_mels=32, n_tags=56)
 
     monkeypatch.setattr(distill.loop, "fit", fit)
-    monkeypatch.setattr(distill.loop, "snapshot_paths", lambda recipe, _: snapshots(recipe, tmp_path / "run"))
+    monkeypatch.setattr(distill.checkpoints, "snapshot_paths", lambda recipe, _: snapshots(recipe, tmp_path / "run"))
     distill.distill(config)
     check_reused(tmp_path / "run" / "best", tmp_path / "new" / "best")
     with pytest.raises(RunError, match="held-out"):
@@ -434,4 +435,4 @@ def test_published_checkpoint_is_exported_once(data, tmp_path):
     stamp = (model / CARD).stat().st_mtime_ns
     assert teacher_.export_model(checkpoint, tmp_path) == model
     assert (model / CARD).stat().st_mtime_ns == stamp
-    assert replace(card, sha256={}) == replace(tagger.load(model).members[0].card, sha256={})
+    assert replace(card, sha256={}) == replace(tagger.load(model).models[0].card, sha256={})

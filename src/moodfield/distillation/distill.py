@@ -16,8 +16,8 @@ from moodfield.distillation.data import DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
 from moodfield.nets import Net
-from moodfield.training import checks, distributed, export, loop, run_folder, validation
-from moodfield.training.loop import Epoch
+from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
+from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
 
@@ -78,7 +78,7 @@ def _check(config: Distillation) -> None:
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
     clips = len(config.train_split.tracks)
-    checks.check_recipe(config.recipe, tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
+    checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
 
 
 def _train(config: Distillation, prepared: DistillationData, on_epoch: Callable[[Epoch], None]) -> Net:
@@ -87,8 +87,8 @@ def _train(config: Distillation, prepared: DistillationData, on_epoch: Callable[
         config.recipe, prepared.train_data, prepared.validation_data, prepared.statistics,
         config.music.train.vocabulary, config.paths.run_dir, on_epoch=on_epoch,
     )  # fmt: skip
-    *_, last = loop.snapshot_paths(config.recipe, config.paths.run_dir).values()
-    loop.load_weights(net, last)
+    *_, last = checkpoints.snapshot_paths(config.recipe, config.paths.run_dir).values()
+    checkpoints.load_weights(net, last)
     return net
 
 

@@ -14,7 +14,7 @@ from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
-from moodfield.tagger import LoadedModel
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import digests, export, mel_cache
 from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
@@ -72,9 +72,9 @@ def compute_logits(
     Yields:
         Every track with the file of its logits, or the error if it failed.
     """
-    known = Digests(model.parent.parent, audio_dir)
+    audio_digests = Digests(model.parent.parent, audio_dir)
     work = partial(_compute_file, model.absolute())
-    yield from mel_cache.compute_missing(tracks, known, partial(_cached, model.absolute()), work, jobs=jobs)
+    yield from mel_cache.compute_missing(tracks, audio_digests, partial(_cached, model.absolute()), work, jobs=jobs)
 
 
 def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, student_mel: MelConfig) -> WindowTargets:
@@ -89,10 +89,10 @@ def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, st
     Raises:
         DatasetError: Logits are missing or damaged.
     """
-    known = Digests(model.parent.parent, audio_dir)
+    audio_digests = Digests(model.parent.parent, audio_dir)
     windows = tuple(
         arrays.read(
-            mel_cache.entry_path(model.parent, known.of(track)), np.float32, LOGITS_SHAPE,
+            mel_cache.entry_path(model.parent, audio_digests.sha256(track)), np.float32, LOGITS_SHAPE,
             remedy=f"run the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
@@ -111,7 +111,7 @@ def checkpoint_sha256(checkpoint: str | Path) -> str:
 def _cached(model: Path, digest: str) -> Path | None:
     """The file of the logits for the audio with a digest, if it exists and is complete."""
     path = mel_cache.entry_path(model.parent, digest)
-    return path if arrays.array_shape(path, np.float32, LOGITS_SHAPE) else None
+    return path if arrays.shape(path, np.float32, LOGITS_SHAPE) else None
 
 
 def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
@@ -119,10 +119,10 @@ def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     digest = digests.compute(source.path)
     if (path := _cached(model, digest.sha256)) is not None:
         return path, digest
-    listener = Listener(_member(model))
-    for block in mel.stream(audio.Reader(source.path, rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
-        listener.push(block)
-    logits = listener.finish().T
+    predictor = TrackPredictor(_member(model))
+    for block in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
+        predictor.push(block)
+    logits = predictor.finish().T
     digests.check_unchanged(source.path, digest)
     path = mel_cache.entry_path(model.parent, digest.sha256)
     arrays.write(path, logits)
