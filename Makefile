@@ -145,21 +145,21 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=
-DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --music .cache/music \
-  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --terms music/terms.toml $(SETTINGS)
+DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
+  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
 parents:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
 	@for file in "$(SAID)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
 model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
-	$(DISTILL) --to runs/default
+	$(DISTILL) -o runs/default
 	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
-	$(DISTILL) --to runs/default --appendix docs/model.md --appendix docs/students.md
-	.venv/bin/moodfield models verify runs/default/best
+	$(DISTILL) -o runs/default --appendix docs/model.md --appendix docs/students.md
+	.venv/bin/moodfield models runs/default/best --verify
 	rm -rf src/moodfield/pretrained/default.part && cp -r runs/default/best src/moodfield/pretrained/default.part
 	rm -rf src/moodfield/pretrained/default && mv src/moodfield/pretrained/default.part src/moodfield/pretrained/default
-	.venv/bin/moodfield models verify default
+	.venv/bin/moodfield models default --verify
 
 clean:  ## remove what was built; downloads (.cache) and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html
