@@ -125,7 +125,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
         ]
         rows = teachers.truth(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
         logits |= dict(zip(tracks, rows, strict=True))
-    [member] = tagger.load(model).members
+    [member] = tagger.load(model).models
     known, said = member.card.calibration, np.stack(list(logits.values()))
     held = np.array([track in found.heldout.tracks for track in logits])
     told = ThresholdedScores(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
@@ -141,7 +141,7 @@ def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -
             f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
         )
     tracks, taggings, rows = zip(*both, strict=True)
-    measured = Provenance.read(tagger.folder(model)).metrics
+    measured = Provenance.read(tagger.model_folder(model)).metrics
     decided = metrics.decide(np.stack(rows), told.thresholds)
     return Heard(tracks, member.card, measured, taggings, np.stack(rows), decided)
 
@@ -224,7 +224,7 @@ def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     one = tagger.load(model, threads=1)
-    [member] = one.members
+    [member] = one.models
     print(
         f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the "
         "lower bound.\n"

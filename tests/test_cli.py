@@ -255,7 +255,7 @@ def test_a_file_that_is_not_there_is_a_file_that_failed(tmp_path, song, model):
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_unknown_model_is_refused_once_with_what_there_is(cp_model, album, jobs, tmp_path, monkeypatch):
     (tmp_path / "default").symlink_to(cp_model.folder)
-    monkeypatch.setattr(tagger, "MODELS", tmp_path)
+    monkeypatch.setattr(tagger, "PRETRAINED", tmp_path)
     answer = moodfield_("tag", album, "--json", "--model", "defalt", "--jobs", jobs)
     assert (answer.code, answer.out) == (1, "")
     assert answer.said == "moodfield: there is no model (nor a model folder) called 'defalt'; did you mean default?\n"
@@ -482,7 +482,7 @@ def test_a_model_is_shown_as_it_was_trained(cp_model, tmp_path):
     (read,) = lines(moodfield_("nets", "show", "cp_resnet", "--model", cp_model.folder, "--json").out)
     assert read["net"] == asdict(cp_model.net.config)
     (read,) = lines(moodfield_("nets", "show", "--model", "default", "--json").out)
-    assert read["net"] == asdict(nets.from_dict(card.Card.read(tagger.models()["default"]).net))
+    assert read["net"] == asdict(nets.from_dict(card.Card.read(tagger.pretrained_models()["default"]).net))
 
 
 @pytest.mark.parametrize(

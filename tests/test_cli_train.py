@@ -47,7 +47,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_is_a_tagger(run):
     tagger = moodfield.load(run)
-    assert [member.card.name for member in tagger.members] == ["noises", "noises"]
+    assert [member.card.name for member in tagger.models] == ["noises", "noises"]
     assert (run / "best" / "card.json").is_file()
     assert (run / "swa-2" / "card.json").is_file()
 
@@ -153,4 +153,4 @@ def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
     assert ours.epochs[0].loss == pytest.approx(theirs.epochs[0].loss, rel=0.05)
     assert len(list((tmp_path / "store").rglob("*.npy"))) == 20
     assert not list(tmp_path.rglob("*.part"))
-    assert len(moodfield.load(tmp_path / "run").members) == 2
+    assert len(moodfield.load(tmp_path / "run").models) == 2

@@ -20,7 +20,7 @@ from moodfield.distillation import teacher as teacher_
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
-from moodfield.tagger import Listener, Member
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 from test_cli import moodfield_
@@ -85,13 +85,13 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path):
 
 
 @pytest.fixture
-def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Member]:
+def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, LoadedModel]:
     """Where a teacher's opinions are kept, and a teacher with random weights."""
     torch.manual_seed(0)
     net = nets.VGGConfig().build(n_mels=96, n_tags=56).eval()
     net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
     plan = Recipe(net=net.config, mel=mel.ORGANISERS)
-    member = Member(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
+    member = LoadedModel(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
     monkeypatch.setattr(teacher_, "_member", lambda _: member)
     (tmp_path / "teacher").mkdir()
     return tmp_path / "teacher" / "model", member
@@ -110,7 +110,7 @@ def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
     student = MelConfig(sample_rate=22_050, hop_length=1024, n_mels=64)
     told = teacher_.truth(model, kept, tmp_path, student)
     assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
-    listener = Listener(member)
+    listener = TrackPredictor(member)
     listener.push(mel.spectrogram(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
     wanted = listener.finish().T
     assert wanted.std() > 0.01
@@ -229,7 +229,9 @@ def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatc
 
 
 @pytest.fixture
-def pupil(tmp_path: Path, teacher: tuple[Path, Member], monkeypatch: pytest.MonkeyPatch) -> Callable[..., card.Card]:
+def pupil(
+    tmp_path: Path, teacher: tuple[Path, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., card.Card]:
     """Teaches a tiny student on music of two packages, one of which is held out."""
     monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
     (tmp_path / "best_model.pth").write_bytes(b"weights")
@@ -310,10 +312,11 @@ def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_
     assert provenance.origin.keys() | provenance.training_data.keys() == model_card.KNOWN | {"made by"}
     assert provenance.metrics["Brier score"] == 0.03
     assert found == card.Card.read(tmp_path / "told" / "best")
-    [member] = tagger.load(tmp_path / "told" / "best", threads=1).members
+    [member] = tagger.load(tmp_path / "told" / "best", threads=1).models
     song = tmp_path / "tunes" / "0.wav"
     raw, said = (
-        tagger.Tagger([Member(each, member.engine)]).tag(song) for each in (replace(found, calibration=None), found)
+        tagger.Tagger([LoadedModel(each, member.engine)]).tag(song)
+        for each in (replace(found, calibration=None), found)
     )
     np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
     tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]
@@ -374,4 +377,4 @@ def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
     stamp = (model / card.CARD).stat().st_mtime_ns
     assert teacher_.model_of(checkpoint, tmp_path) == model
     assert (model / card.CARD).stat().st_mtime_ns == stamp
-    assert replace(described, sha256={}) == replace(tagger.load(model).members[0].card, sha256={})
+    assert replace(described, sha256={}) == replace(tagger.load(model).models[0].card, sha256={})

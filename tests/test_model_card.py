@@ -286,8 +286,8 @@ def test_other_terms_are_refused(tmp_path, text, message):
 
 
 def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
-    text = (tagger.MODELS / "default" / card.README).read_text()
-    for name, value in Provenance.read(tagger.MODELS / "default").metrics.items():
+    text = (tagger.PRETRAINED / "default" / card.README).read_text()
+    for name, value in Provenance.read(tagger.PRETRAINED / "default").metrics.items():
         if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", text, re.MULTILINE):
             assert float(row[1]) == pytest.approx(value * (100 if row[2] else 1), abs=0.051), name
     assert "different tags used |" in text
@@ -295,7 +295,7 @@ def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
 
 def test_the_terms_of_the_bundled_model_are_those_of_its_card():
     said = model_card.read_card_text(Path(__file__).parents[1] / "music" / "terms.toml")
-    described, provenance = (kind.read(tagger.MODELS / "default") for kind in (card.Card, Provenance))
+    described, provenance = (kind.read(tagger.PRETRAINED / "default") for kind in (card.Card, Provenance))
     assert (said.name, said.summary, said.licence) == (described.name, described.summary, described.licence)
     assert said.limits == provenance.limits
     assert said.origin.items() <= provenance.origin.items()

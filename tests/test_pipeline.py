@@ -66,7 +66,7 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     assert figures["validation F-score-micro"] > 0
     assert {path.name for path in place.run.iterdir()} >= {"recipe.json", "log.jsonl", "best.safetensors", "best"}
     tagger = moodfield.load(place.run)
-    assert tagger.members[0].card == found == card.Card.read(place.run / "best")
+    assert tagger.models[0].card == found == card.Card.read(place.run / "best")
     split = splits[1]
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
@@ -95,14 +95,14 @@ def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
     recipe = RECIPE.change("averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
     found = pipeline.train(recipe, *splits, place, name="three")
     run = moodfield.load(place.run)
-    assert [member.card for member in run.members] == [
+    assert [member.card for member in run.models] == [
         card.Card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
     ]
-    assert run.members[0].card == found
+    assert run.models[0].card == found
     figures = card.Provenance.read(place.run / "best").metrics
     assert figures["validation PR-AUC-macro"] != figures["validation PR-AUC-macro of this snapshot alone"]
     assert "One of 3 snapshots" in found.summary
-    assert {member.card.thresholds for member in run.members} == {found.thresholds}
+    assert {member.card.thresholds for member in run.models} == {found.thresholds}
     song = dataset / "music" / splits[1].tracks[0].path
     alone = [moodfield.load(place.run / folder).tag(song).scores for folder in ("best", "swa-3", "swa-4")]
     assert not np.allclose(alone[0], alone[2], atol=1e-4)

@@ -106,7 +106,7 @@ def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
         )[0].astype(np.float64)
         for start in starts
     ]
-    assert len(alone) > tagger.TOGETHER
+    assert len(alone) > tagger.EXCERPT_BATCH
     assert np.std(alone, axis=0).max() > 1e-3, "excerpts differ"
     found = validation.predict(recipe, network, material, models.VOCABULARY, stride=stride)
     np.testing.assert_allclose(

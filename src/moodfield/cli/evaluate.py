@@ -219,7 +219,7 @@ def check(
     if model and tags:
         raise UsageError("--tags and --model both name the tags; leave one of them out")
     given = submissions.read(place)
-    names, known = Card.read(tagger.folder(model)).vocabulary if model else _names(tags), None
+    names, known = Card.read(tagger.model_folder(model)).vocabulary if model else _names(tags), None
     tracks: Sequence[Track] = ()
     others: list[str] = []
     if truth and truth.suffix == ".npy":

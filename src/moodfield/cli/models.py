@@ -21,7 +21,7 @@ def models(*, as_json: console.AsJson = False) -> None:
     from moodfield import tagger
     from moodfield.card import Card
 
-    known = {name: Card.read(folder) for name, folder in tagger.models().items()}
+    known = {name: Card.read(folder) for name, folder in tagger.pretrained_models().items()}
     if as_json:
         for name, each in known.items():
             plain = {"name": name, "tags": len(each.vocabulary), "licence": each.licence, "summary": each.summary}
@@ -42,7 +42,7 @@ def show(
     from moodfield import tagger
     from moodfield.card import README, Card, Provenance
 
-    folder = tagger.folder(name)
+    folder = tagger.model_folder(name)
     known = Card.read(folder)
     if as_json:
         files = {"card": known, "provenance": Provenance.read(folder)}
@@ -78,9 +78,9 @@ def verify(name: Name, *, as_json: console.AsJson = False) -> None:
             terminal.print(f"{console.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
         n_logits = len(found.card.reference_logits)
         line = f"{n_logits} logits, which differ by {found.max_difference:.1e} from those of the card"
-        terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.NEAR:g}", highlight=False)
+        terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.TOLERANCE:g}", highlight=False)
     if not found.passed:
         raise ModelError(
-            f"the logits of {name} differ by {found.max_difference:.2g} from the record (tolerance {verify.NEAR:g}): "
-            "get the model again, or look at the versions of onnxruntime, numpy and soxr"
+            f"the logits of {name} differ by {found.max_difference:.2g} from the recorded ones (tolerance "
+            f"{verify.TOLERANCE:g}): get the model again, or look at the versions of onnxruntime, numpy and soxr"
         )

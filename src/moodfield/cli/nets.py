@@ -82,7 +82,7 @@ def _candidate(name: str | None, model: str | None, changes: dict[str, int]) -> 
     if changes:
         came = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise UsageError(f"{came} cannot change {model}, which is trained; leave out the one or the other")
-    folder = tagger.folder(model)
+    folder = tagger.model_folder(model)
     known = Card.read(folder)
     return summary.trained(known.name, known.net, folder / WEIGHTS, known.mel, n_tags=len(known.vocabulary), kind=name)
 

@@ -15,7 +15,7 @@ from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, ModelError, MoodfieldError
 from moodfield.mel import MelConfig
-from moodfield.tagger import Listener, Member
+from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import digests, export, mel_cache
 from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
@@ -93,7 +93,7 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
     digest = digests.compute(source.path)
     if (path := _complete(model, digest.sha256)) is not None:
         return path, digest
-    listener = Listener(_member(model))
+    listener = TrackPredictor(_member(model))
     for piece in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
         listener.push(piece)
     logits = listener.finish().T
@@ -104,6 +104,6 @@ def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
 
 
 @lru_cache(maxsize=1)
-def _member(model: Path) -> Member:
+def _member(model: Path) -> LoadedModel:
     """The teacher on one core, loaded once in every process."""
-    return tagger.load(model, threads=1).members[0]
+    return tagger.load(model, threads=1).models[0]

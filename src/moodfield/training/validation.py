@@ -18,7 +18,7 @@ from moodfield.engine import Features, Logits, Mels, Precision, TorchEngine
 from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
-from moodfield.tagger import Member, Tagger
+from moodfield.tagger import LoadedModel, Tagger
 from moodfield.training import export, mel_cache
 from moodfield.training.batches import ClipDataset
 from moodfield.training.distributed import ProcessGroup
@@ -89,15 +89,15 @@ def predict(
     quicker, and less precise by as much as a training step is. Refuses with `DivergedError` a network that diverged.
     """
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
-    tagger = Tagger([Member(export.describe(recipe, net, vocabulary), engine)])
+    tagger = Tagger([LoadedModel(export.describe(recipe, net, vocabulary), engine)])
     found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
     for track in group.shard_indices(len(found)) if group else range(len(found)):
         mel = tracks.mels[track]
         if stride is None:
-            found[track] = tagger.scores([mel_cache.blocks(mel)])
+            found[track] = tagger.predict([mel_cache.blocks(mel)])
         else:
             step = max(1, round(stride * recipe.mel.frames_per_second))
-            found[track] = tagger.scores_of_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
+            found[track] = tagger.predict_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
     return group.all_reduce_sum(found) if group else found
 
 
@@ -123,4 +123,4 @@ def _finite(array: Features) -> Features:
 
 def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
     """What a tagger of one model says of whole tracks."""
-    return np.stack([tagger.scores([mel_cache.blocks(mel)]) for mel in tracks.mels])
+    return np.stack([tagger.predict([mel_cache.blocks(mel)]) for mel in tracks.mels])
