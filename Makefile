@@ -140,8 +140,7 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## download the free training mus
 	@rm -rf .cache/unpacked/$*
 	@mkdir -p $(@D) && touch $@
 
-# The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes where it was
-# stopped.
+# The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 PREDICTIONS := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=

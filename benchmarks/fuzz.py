@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py [--count 5000] [--first 0]
 
-Mutation number N of a format is the same on every machine. Prints a table, and exits with 1 if a child crashed, was killed,
-wrote to standard error, raised anything but `AudioError`, or exceeded its limits.
+Mutation number N of a format is the same on every machine. Prints a table, and exits with 1 if a child crashed,
+was killed, wrote to standard error, raised anything but `AudioError`, or exceeded its limits.
 """
 
 import argparse

@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="default")
     parser.add_argument("--run", type=Path, help="its run, for the learning curve")
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument(
         "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"

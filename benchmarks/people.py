@@ -62,7 +62,7 @@ class People:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=["default"])
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     given = parser.parse_args()
     home = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (home / "emotify").is_dir():

@@ -27,7 +27,7 @@ from moodfield.datasets.mtg_jamendo import Split
 from moodfield.distillation import distill, teacher
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, validation
+from moodfield.training import checkpoints, distributed, loop, pipeline, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
@@ -179,7 +179,7 @@ class Student:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/students"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument(
         "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
@@ -243,7 +243,8 @@ def _student(
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
     """Evaluate a student and append its line."""
-    snapshots = zip(("network", "average"), loop.snapshot_paths(student.plan, student.run).values(), strict=True)
+    paths = checkpoints.snapshot_paths(student.plan, student.run).values()
+    snapshots = zip(("network", "average"), paths, strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -252,7 +253,9 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     """Metrics of the mean of the scores of several students with averaged weights."""
-    said = [_said(each, list(loop.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students]
+    said = [
+        _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
+    ]
     heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
@@ -270,7 +273,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
     """Scores of the held-out tracks and of the excerpts with a snapshot of weights."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
-    loop.load_weights(net, weights)
+    checkpoints.load_weights(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
     )
@@ -333,7 +336,7 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     plan = _plan(variant)
-    cost = summary.of(plan.net, plan.mel)
+    cost = summary.summarize(plan.net, plan.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 

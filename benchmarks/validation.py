@@ -22,8 +22,8 @@ from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.engine import Precision
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, validation
-from moodfield.training.loop import Epoch
+from moodfield.training import checkpoints, loop, pipeline, validation
+from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 
 WAYS: tuple[tuple[float | None, Precision], ...] = (
@@ -38,7 +38,7 @@ JAMENDO = (9_949, 3_802, 836_000)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/validation"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=[0, 1])
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
@@ -72,7 +72,7 @@ def _curves(
         def report(epoch: Epoch) -> None:
             nonlocal began
             training.append(time.monotonic() - began)
-            kept = load_file(Path(run) / loop.RESUMED.format(epoch.epoch))
+            kept = load_file(Path(run) / checkpoints.RESUME_WEIGHTS.format(epoch.epoch))
             net.load_state_dict({name[4:]: value for name, value in kept.items() if name.startswith("net.")})
             scores.append([])
             seconds.append([])

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import models
+from commands import invoke
 from moodfield import audio, calibration, card, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.datasets.mtg_jamendo import Track
@@ -23,7 +24,6 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
-from test_cli import moodfield_
 
 SETTINGS = (
     "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
@@ -348,10 +348,10 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
     (tmp_path / "one.md").write_text("# One\n\nfirst\n")
     (tmp_path / "two.md").write_text("# Two\n")
     listed = manifest(tmp_path, HEADER, *ROWS)
-    given = ("distill", listed, "--teacher", "best.pth", "--music", tmp_path, "--to", tmp_path / "run")
-    more = ("--speed", "0.9", "--terms", tmp_path / "terms.toml", "--set", "seed=7", "--jobs", "3")
-    answer = moodfield_(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
-    assert answer.code == 0, answer.said
+    given = ("distill", listed, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run")
+    more = ("--speed", "0.9", "--card-text", tmp_path / "terms.toml", "--set", "seed=7", "--jobs", "3")
+    answer = invoke(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
+    assert answer.code == 0, answer.err
     [(plan, found, checkpoint, place, how)] = calls
     assert plan == replace(distill.STUDENT, seed=7)
     assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
@@ -361,10 +361,10 @@ def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_mode
 
 
 def test_only_one_of_two_things_is_refused_at_once(tmp_path):
-    given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--music", tmp_path)
-    answer = moodfield_(*given, "--to", tmp_path / "run", "--splits", tmp_path)
+    given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
+    answer = invoke(*given, "-o", tmp_path / "run", "--splits", tmp_path)
     assert answer.code == 2
-    assert "give both or none" in " ".join(answer.said.split())
+    assert "give both or none" in " ".join(answer.err.split())
 
 
 @pytest.mark.golden

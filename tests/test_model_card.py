@@ -16,7 +16,8 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import calibration_fit, metrics, threshold_selection
-from moodfield.training import export, loop, readme, run_folder
+from moodfield.training import export, readme, run_folder
+from moodfield.training.log import LOG, Epoch
 from moodfield.training.recipe import Recipe
 
 # ---------------------------------------------------------------- what a teacher's scores mean
@@ -305,10 +306,10 @@ def test_cost_is_what_the_logs_of_runs_say(tmp_path):
     for name, seconds in (("one", (3600.0, 1800.0)), ("two", (5400.0,))):
         (tmp_path / name).mkdir()
         (tmp_path / name / run_folder.RECIPE).write_text(Recipe().to_json())
-        lines = (vars(loop.Epoch(1, 1e-3, 1.0, cpu_seconds=each)) for each in seconds)
-        (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines = (vars(Epoch(1, 1e-3, 1.0, cpu_seconds=each)) for each in seconds)
+        (tmp_path / name / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert model_card.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
     assert model_card.cost([tmp_path / "one", tmp_path / "two"]).startswith("3.0 core-hours of training, 2 runs;")
-    old = tmp_path / "one" / loop.LOG
-    old.write_text(old.read_text() + json.dumps(vars(loop.Epoch(3, 1e-3, 1.0))) + "\n")  # from before it was measured
+    old = tmp_path / "one" / LOG
+    old.write_text(old.read_text() + json.dumps(vars(Epoch(3, 1e-3, 1.0))) + "\n")  # from before it was measured
     assert model_card.cost([tmp_path / "one"]).startswith("at least 1.5 core-hours")

@@ -26,10 +26,20 @@ from moodfield.distillation.model_card import CardText, ThresholdedScores
 from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
-from moodfield.training import checks, distributed, export, loop, mel_cache, pipeline, run_folder, validation
+from moodfield.training import (
+    checkpoints,
+    checks,
+    distributed,
+    export,
+    loop,
+    mel_cache,
+    pipeline,
+    run_folder,
+    validation,
+)
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
@@ -217,7 +227,7 @@ def distill(
     fed = _fed(checkpoint, found, speeds)
     before = _card_of(measured, plan, fed, judged) if measured else None
     music = replace(found, train=_both(found)) if measured else found
-    checks.check_recipe(plan, tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
+    checks.check_recipe(plan, n_tags=len(tags.MOODS_AND_THEMES), clips=len(music.train.tracks), processes=1)
     with run_folder.lock(place.run_dir, cache=place.cache_dir):
         decided = {VOCABULARY: list(found.train.vocabulary), TRUTH: _digest_of(fed, measured=measured is not None)}
         run_folder.check(place.run_dir, plan, decided)
@@ -229,7 +239,7 @@ def distill(
         run_folder.claim(place.run_dir, plan, decided, cache=place.cache_dir)
         vocabulary = found.train.vocabulary
         net = loop.fit(plan, given.learn, given.judge, given.statistics, vocabulary, place.run_dir, on_epoch=report)
-        loop.load_weights(net, list(loop.snapshot_paths(plan, place.run_dir).values())[-1])
+        checkpoints.load_weights(net, list(checkpoints.snapshot_paths(plan, place.run_dir).values())[-1])
         draft = export.describe(plan, net, vocabulary, name=terms.name, summary=terms.summary, licence=terms.licence)
         export.export(net, judged.apply_to(draft) if judged else draft, folder)
         cost = model_card.cost([place.run_dir, *([measured] if measured else [])])

@@ -66,7 +66,7 @@ def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelC
     known, shape = Digests(model.parent.parent, music), (None, len(tags.MOODS_AND_THEMES))
     windows = tuple(
         arrays.read(
-            mel_cache.entry_path(model.parent, known.of(track)), np.float32, shape,
+            mel_cache.entry_path(model.parent, known.sha256(track)), np.float32, shape,
             remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
