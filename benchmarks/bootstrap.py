@@ -3,7 +3,7 @@
     MOODFIELD_DATA=… python benchmarks/bootstrap.py [--resamples 1000] [--few 8]
 
 4,231 tracks × 56 tags: the predictions of CP-JKU's third submission. Both use the same resamples, and their metrics
-must be equal; scikit-learn gets only the first few, because each takes as long as dozens of ours. Every resample must at
+must agree; scikit-learn gets only a few of them, because each takes as long as dozens of ours. Every resample must at
 least read the count of the track of every pair of track and tag, in the order of the scores, and add it up: once per
 tag, and once for all pairs (micro). The lower bound is that, at the speed of this core's sum of integers in its cache.
 """
