@@ -24,7 +24,9 @@ import emotify
 import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
-from moodfield.distillation import distill, teacher
+from moodfield.distillation import data, manifest, teacher
+from moodfield.distillation.config import Distillation
+from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
 from moodfield.training import checkpoints, distributed, loop, pipeline, validation
@@ -38,7 +40,7 @@ BASE = (
     "mel.sample_rate=22050",
     "mel.hop_length=1536",
     "mel.n_mels=128",
-    f"batch.clip_seconds={teacher.WINDOW}",
+    f"batch.clip_seconds={teacher.WINDOW_SECONDS}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
     "loss.kind=logits",
@@ -109,7 +111,7 @@ t). The intervals are about the seed alone, on these seven held-out packages.
 CHOICE = """
 ## Choices
 
-The bundled model (`distillation/distill.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+The bundled model (`distillation/config.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
 the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
 deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 
@@ -195,7 +197,7 @@ def main() -> None:
         if not (home / "emotify").is_dir() or not checkpoint.is_file():
             sys.exit(f"set MOODFIELD_DATA to the folder that holds emotify/, and name the teacher, if not {checkpoint}")
         loop.keep_freed_memory(Recipe())
-        found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+        found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)
         place = pipeline.RunPaths(given.music, given.store, given.to)
         chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
@@ -228,7 +230,7 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 
 
 def _student(
-    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
+    variant: str, seed: int, found: Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
     """Train a student, or load a finished one."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
@@ -236,9 +238,9 @@ def _student(
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())
-    given = distill.prepare(plan, found, checkpoint, own, speeds=speeds)
-    loop.fit(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run_dir)
-    return Student(plan, given.judge, _excerpts(plan, judges, own), own.run_dir)
+    given = data.prepare(Distillation(plan, found, checkpoint, own, tuple(speeds)))
+    loop.fit(plan, given.train_data, given.validation_data, given.statistics, found.train.vocabulary, own.run_dir)
+    return Student(plan, given.validation_data, _excerpts(plan, judges, own), own.run_dir)
 
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
