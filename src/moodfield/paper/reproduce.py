@@ -22,9 +22,9 @@ from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
 from moodfield.parallel import Backend
-from moodfield.training import distributed, estimate, loop, pipeline, run_folder, validation
+from moodfield.training import checkpoints, distributed, estimate, pipeline, run_folder, validation
 from moodfield.training.estimate import Cost, Throughput
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
 
@@ -162,11 +162,11 @@ def cost(plan: Plan) -> Cost:
         gmac = summary.summarize(recipe.net, recipe.mel, n_tags=n_tags).gmac
         if family not in measured:
             measured[family] = gmac, estimate.measure(recipe, n_tags=n_tags)
-        throughput = estimate.scaled(measured[family][1], gmac / measured[family][0])
+        throughput = measured[family][1].scale(gmac / measured[family][0])
         predicted = 2 * seconds["validation"] + seconds["test"]  # the export predicts the validation tracks once more
         predict_seconds = predicted / recipe.batch.clip_seconds * throughput.predict_seconds
         total += estimate.cost(recipe, throughput, clips=n_tracks, validation_seconds=seconds["validation"])
-        total += Cost(predict_seconds * len(loop.snapshot_paths(recipe, Path())), 0)
+        total += Cost(predict_seconds * len(checkpoints.snapshot_paths(recipe, Path())), 0)
     return total
 
 
@@ -277,8 +277,8 @@ def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool,
         split = dataset.splits[part]
         tracks = pipeline.load_dataset(split, split.truth.astype(np.float32), recipe, own)
         scores = []
-        for weights in loop.snapshot_paths(recipe, own.run_dir).values():
-            loop.load_weights(net, weights)
+        for weights in checkpoints.snapshot_paths(recipe, own.run_dir).values():
+            checkpoints.load_weights(net, weights)
             scores.append(validation.predict(recipe, net, tracks, split.vocabulary))
         arrays.write(own.run_dir / f"{part}.npy", np.stack(scores))
 
@@ -290,7 +290,7 @@ def _pending(networks: Sequence[Network], paths: RunPaths) -> list[Network]:
 
 def _is_finished(run: Path, recipe: Recipe) -> bool:
     """Whether a run of this recipe has all its scores, which are written last."""
-    shape = (len(loop.snapshot_paths(recipe, run)), None, None)
+    shape = (len(checkpoints.snapshot_paths(recipe, run)), None, None)
     if any(arrays.shape(run / f"{part}.npy", np.float32, shape) is None for part in SPLITS):
         return False  # missing or damaged; computed again
     return Recipe.read(run / run_folder.RECIPE).canonical() == recipe.canonical()
