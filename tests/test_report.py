@@ -182,7 +182,7 @@ def test_drawings_are_well_formed() -> None:
 def test_heading_levels_are_nested() -> None:
     levels = [
         int(tag[1])
-        for tag, _, _ in Reader(report_page.render([make_tagging()], failed={"a": "b"})).found
+        for tag, _, _ in Reader(report_page.render([make_tagging()], failed={"a": "b"})).elements
         if tag in HEADINGS
     ]
     assert levels[0] == 1
