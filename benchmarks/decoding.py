@@ -41,7 +41,7 @@ def mono(source: Source, report: object = None) -> Iterator[tuple[int, np.ndarra
 
 def blocks(source: Source, *, rate: int, report: object = None) -> Iterator[np.ndarray]:
     """The peer of `audio.blocks`."""
-    yield from audio._resampled(mono(source), rate)
+    yield from audio._resample(mono(source), rate)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -110,7 +110,7 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The process ends here."""
 
 
@@ -119,9 +119,9 @@ def test_what_is_finished_is_not_done_again(tiny, tmp_path, no_export):
 
     def stop(name: str, epoch: object) -> None:
         if name == tiny.networks[1].name and epoch.epoch == 2:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(tiny, tmp_path / "again", Told(trained=stop))
     trained, done = [], []
     told = Told(trained=lambda name, epoch: trained.append((name, epoch.epoch)), done=lambda name, _: done.append(name))
@@ -151,9 +151,9 @@ def test_mels_that_are_gone_are_made_again_while_a_network_waits(tiny, tmp_path,
 
     def stop(name: str, _: object) -> None:
         if name == tiny.networks[1].name:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(tiny, tmp_path / "again", Told(trained=stop))
     shutil.rmtree(tmp_path / "again" / "store")
     heard = []

@@ -104,7 +104,7 @@ def check(
     checked = validation.validate(
         tracks, audio, vocabulary=vocabulary, checksums=listed, decode=not quick,
         tolerance=1.0 if tolerance is None else tolerance,
-        jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 4)),
+        jobs=jobs or parallel.default_jobs(len(tracks)),
     )  # fmt: skip
     with progress.Tracks("tracks", len(tracks)) as bar:
         for track, found in chain([(None, faults)], checked):
@@ -202,7 +202,7 @@ def _digests(splits: "Mapping[str, Split]", audio: Path, jobs: int) -> dict[str,
     found: dict[str, str] = {}
     with progress.Tracks("checksums", len(tracks)) as bar:
         for track, result in duplicates.compute_checksums(
-            tracks, audio, jobs=jobs or min(parallel.cpu_count(), max(1, len(tracks) // 100))
+            tracks, audio, jobs=jobs or parallel.default_jobs(len(tracks), per_job=100)
         ):
             bar.one()
             if isinstance(result, MoodfieldError):

@@ -44,7 +44,7 @@ def tag(
         raise AudioError(
             "missing", f"no music was found in {', '.join(map(str, sources))}; name files or folders of music"
         )
-    jobs = jobs or min(parallel.cpu_count(), max(1, len(songs) // 4))
+    jobs = jobs or parallel.default_jobs(len(songs))
     taggings: list[Tagging] = []
     failed: dict[str, str] = {}
     terminal = console.terminal(stderr=as_json)
