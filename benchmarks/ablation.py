@@ -1,11 +1,11 @@
-"""What each part of the recipe is worth on Emotify: averages of weights, snapshots, seeds, pos_weight, mix-up.
+"""Ablation of the recipe on Emotify: averages of weights, snapshots, seeds, pos_weight, mix-up.
 
     MOODFIELD_DATA=… python benchmarks/ablation.py [--to runs/ablation] [--folds 0-4] [--only NAME …]
 
-Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is the
-paper's, scaled from 200 to 80 epochs, at a quarter of its width. What a variant did on a fold is a line of
-ablation.jsonl, kept beside this script: it is not trained again unless its line is deleted, and its run with it; a run
-that was stopped goes on. Prints a Markdown table of what is finished, and what each part is worth.
+Three folds are for training, one chooses the best epoch, the fifth is the test, in five turns. The recipe is the
+paper's, scaled from 200 to 80 epochs, at a quarter of its width. The result of a variant on a fold is a line of
+ablation.jsonl beside this script: it is not trained again unless its line and its run are deleted; a run that was
+stopped resumes. Prints a Markdown table of the finished variants, and comparisons.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import emotify
 from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, validation
+from moodfield.training import checkpoints, loop, pipeline, validation
 from moodfield.training.recipe import Recipe
 
 BASE = (
@@ -37,14 +37,14 @@ BASE = (
     "precision=bf16-mixed",
     "validate_stride=none",
 )
-"""what all share; each phase of the schedule has two fifths of its published epochs"""
+"""settings of all variants; each phase of the schedule has two fifths of its published epochs"""
 SEEDS = (42, 43, 44, 45, 46)
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "the recipe": ((), SEEDS),
     "pos_weight 1": (("loss.pos_weight=1",), SEEDS[:1]),
     "no mix-up": (("augment.mixup_alpha=0",), SEEDS[:1]),
 }
-"""name → what it changes, and the seeds it is trained with"""
+"""name → changed settings, and seeds"""
 BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
     "best epoch",
     "last average of the weights",
@@ -53,18 +53,18 @@ BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
 )
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SHARE = 1 / 3
-"""tracks judged for each one learned from"""
-HEAD = """# Parts of the recipe on real labels
+"""test tracks per training track"""
+HEAD = """# Ablation of the recipe on real labels
 
-What averages of weights, snapshots, seeds, the weight of present tags and mix-up are worth on Emotify: 300 one-minute
-excerpts, nine emotions, macro averages over them. Networks are FA-ResNets with ρ 5 at a quarter of the published width.
-They learn by the paper's recipe scaled to 80 epochs (4 of warm-up, 24 constant, 20 of decay, 32 final), at a peak rate
-of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Of five fixed folds three are learned from, one chooses the
-best epoch and the fifth is judged, in five turns. `make ablation` makes this page; what each variant did on each fold
-is in [ablation.jsonl](../benchmarks/ablation.jsonl).
+The effect of averaged weights, snapshots, seeds, the weight of positive labels and mix-up on Emotify: 300 one-minute
+excerpts, nine emotions, macro averages over them. Networks are FA-ResNets with ρ 5 at a quarter of the published width,
+trained by the paper's recipe scaled to 80 epochs (4 of warm-up, 24 constant, 20 of decay, 32 final), at a peak learning
+rate of 1e-3; the mel has 128 bands and a hop of 1,536 samples. Of five fixed folds three are for training, one chooses
+the best epoch and the fifth is the test, in five turns. `make ablation` writes this page; the results of each variant
+on each fold are in [ablation.jsonl](../benchmarks/ablation.jsonl).
 
 A *snapshot* is the best epoch or one of the last four averages of the weights (SWA, every third epoch after the decay);
-the paper's runs speak with the mean of all five, its submissions with the mean of several runs.
+the predictions of the paper's runs are the mean of all five, those of its submissions the mean of several runs.
 
 """
 
@@ -72,7 +72,7 @@ the paper's runs speak with the mean of all five, its submissions with the mean 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     given = parser.parse_args()
@@ -101,7 +101,7 @@ def _settings(variant: str) -> str:
 def _judge(
     variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
 ) -> dict[str, list[tuple[float, float]]]:
-    """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
+    """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of best epoch, average and snapshots."""
     changes, seeds = VARIANTS[variant]
     learn, choose, judge = emotify.thirds(folds, fold)
     truth, spoken = whole.truth.astype(np.float32), []
@@ -115,8 +115,8 @@ def _judge(
         statistics = own.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
         net = loop.fit(plan, learning, choosing, statistics, whole.vocabulary, own.run_dir)
         said = []
-        for weights in loop.snapshot_paths(plan, own.run_dir).values():
-            loop.load_weights(net, weights)
+        for weights in checkpoints.snapshot_paths(plan, own.run_dir).values():
+            checkpoints.load_weights(net, weights)
             said.append(validation.predict(plan, net, judging, whole.vocabulary))
         spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
     found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}
@@ -131,7 +131,7 @@ def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
 
 def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
-    """What is known of a variant as it is set now, by fold: scores of all it can speak with, by seed."""
+    """Results of a variant with its present settings, by fold and seed."""
     return {
         line["fold"]: line["scores"]
         for line in emotify.kept(RESULTS)
@@ -140,16 +140,19 @@ def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
 
 
 def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) -> None:
-    print(HEAD + "| variant | what speaks | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|")
+    print(
+        HEAD + "| variant | predictions of | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|"
+    )
     for variant, folds in found.items():
         for kind in dict.fromkeys(kind for scores in folds.values() for kind in scores):
             means = np.array([np.mean(scores[kind], axis=0) for scores in folds.values()])
             pr_auc, roc_auc = emotify.spread(means[:, 0].tolist()), emotify.spread(means[:, 1].tolist())
             print(f"| {variant} | {kind} | {pr_auc} | {roc_auc} | {len(VARIANTS[variant][1])} | {len(folds)} |")
     print(
-        '\nAfter ± stands the spread over the folds, of the mean over the seeds; of "mean of the seeds", of their mean.'
+        '\n± is the standard deviation over the folds, of the mean over the seeds; for "mean of the seeds", of their '
+        "mean."
     )
-    print(f"What the differences in PR-AUC say, {emotify.INTERVALS}:\n")
+    print(f"Differences in PR-AUC, {emotify.INTERVALS}:\n")
     first = {variant: {fold: _only_first(scores) for fold, scores in folds.items()} for variant, folds in found.items()}
     recipe_ = "the recipe"
     for one, other in (
@@ -170,7 +173,7 @@ def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) ->
 
 
 def _only_first(scores: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-    """Scores of the first seed alone, which all variants have."""
+    """Scores of the first seed, which all variants have."""
     return {kind: each[:1] for kind, each in scores.items()}
 
 

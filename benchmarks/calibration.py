@@ -1,4 +1,4 @@
-"""What the scores of the organisers' baseline mean, and which calibration holds on music of other artists.
+"""Calibrations of the organisers' baseline, evaluated on music of other artists.
 
     MOODFIELD_DATA=… python benchmarks/calibration.py [--plot docs/calibration.png] [--cuts 10]
 
@@ -22,25 +22,23 @@ from moodfield.evaluation.calibration_fit import SHARED, Regularization
 from moodfield.plots import figures
 
 FREE = 1e-3
-"""a strength that holds nothing together"""
-RAW, TWO, HELD = "as it is", "one slope, one offset for all", "slopes and offsets held together"
-HEAD = """# What scores mean
+"""a strength without regularization"""
+RAW, TWO, HELD = "uncalibrated", "one slope, one offset for all", "regularized slopes and offsets"
+HEAD = """# Calibration of scores
 
-The VGG-ish baseline that taught the bundled model has published what it says of the {tracks:,} test tracks of
-MTG-Jamendo's moods and themes; people have said which of the 56 tags they have. Here both are laid side by side: how
-far can a score be taken for a probability, and what makes it one? `make calibration` makes this page, by
-[calibration.py](../benchmarks/calibration.py).
+The VGG-ish baseline, the teacher of the bundled model, has published predictions for the {tracks:,} test tracks of
+MTG-Jamendo's moods and themes, and their 56 tags are known. How well do scores match probabilities, and which
+calibration helps? `make calibration` writes this page, by [calibration.py](../benchmarks/calibration.py).
 
-The tracks are cut into halves, whole artists in one half, since the tracks of an artist are alike ({artists} artists;
-one alone has {most} tracks). Every method is fitted on the first half ({learned:,} tracks) and measured once on the
-other ({other:,}). All numbers are means over the tags.
+The tracks are split into halves, with every artist in one half, because the tracks of an artist are similar ({artists}
+artists; one of them has {most} tracks). Every method is fitted on the first half ({learned:,} tracks) and evaluated
+once on the other ({other:,}). All numbers are means over the tags.
 
-- **Brier score**: mean square of what a score is off the truth. **Log loss**: mean surprise at the truth, in nats.
-- **ECE**, the expected calibration error: {bins} groups of equally many tracks by score (tracks with equal scores stay
-  together), in each the distance between mean score and share with the tag, and their mean. Groups of equal width would
-  put nearly all tracks of a rare tag into one. **By chance** is the ECE that would come out if the scores were perfect
-  probabilities, since a share in {group} tracks of which few have the tag varies. **Pooled** is the ECE of all pairs of
-  track and tag as if they were one tag.
+- **Brier score**: mean squared difference of score and truth. **Log loss**: mean negative log-likelihood, in nats.
+- **ECE**, the expected calibration error: mean distance between mean score and share with the tag in {bins} bins of
+  equally many tracks by score (tracks with equal scores share a bin). Bins of equal width would put nearly all tracks
+  of a rare tag into one. **By chance** is the ECE of perfectly calibrated scores, which is not 0 because the share in
+  {group} tracks, few of them with the tag, varies. **Pooled** is the ECE of all pairs of track and tag as one tag.
 """
 
 
@@ -73,8 +71,9 @@ def main() -> None:
     _table(truth, ways)
     print()
     _differences(truth, ways, artists[other])
-    print(f"\n*{HELD}* is what the bundled model has. How its strength is chosen was settled after a first")
-    print("look at the other half ([0020](decisions/0020-regularized-calibration.md)): its row alone is a second.")
+    print(f"\n*{HELD}* is the method of the bundled model. The rule for its strength was chosen after a first")
+    print("evaluation on the other half ([0020](decisions/0020-regularized-calibration.md)): only its row is a second")
+    print("one.")
     print(f"{_strength(found)}\n")
     print("## Other halves\n")
     _cuts(test.truth, scores, artists, train.priors, given.cuts)
@@ -88,17 +87,17 @@ def main() -> None:
 def _ways(
     truth: np.ndarray, scores: np.ndarray, there: np.ndarray, priors: np.ndarray, *, isotonic: bool = True
 ) -> dict[str, np.ndarray]:
-    """Scores of other tracks by every method that needs no choice, each fitted on these."""
+    """Scores of other tracks by every method without a strength to choose, each fitted on these."""
     logits = calibration.logit(there)
     found = {
-        "no network: the training tracks' share": np.tile(priors, (len(there), 1)),
+        "no network: prior of the training tracks": np.tile(priors, (len(there), 1)),
         RAW: there,
-        "own offsets": calibration.sigmoid(logits + _offsets(truth, scores)),
+        "offset per tag": calibration.sigmoid(logits + _offsets(truth, scores)),
     }
     kinds = {
         TWO: Regularization(SHARED, SHARED),
-        "one slope, own offsets": Regularization(SHARED, FREE),
-        "own slopes, own offsets": Regularization(FREE, FREE),
+        "one slope, offset per tag": Regularization(SHARED, FREE),
+        "slope and offset per tag": Regularization(FREE, FREE),
     }
     for name, strength in kinds.items():
         found[name] = calibration_fit.fit(truth, scores, regularization=strength).scores(logits)
@@ -135,20 +134,20 @@ def _one(values: np.ndarray) -> np.ndarray:
 
 
 def _chance(scores: np.ndarray) -> float:
-    """The error of scores that are perfect, by truth drawn from them."""
+    """The error of perfectly calibrated scores, from truth drawn from them."""
     generator = np.random.default_rng(0)
     return float(np.mean([_error(generator.random(scores.shape) < scores, scores) for _ in range(5)]))
 
 
 def _differences(truth: np.ndarray, ways: Mapping[str, np.ndarray], artists: np.ndarray) -> None:
-    """How far methods are from the scores as they are, with intervals over artists."""
+    """Differences from the uncalibrated scores, with intervals over artists."""
     names, member = np.unique(artists, return_inverse=True)
     drawn = np.concatenate(
         [*bootstrap.draw_weights(len(names), bootstrap.N_RESAMPLES, np.random.default_rng(0))], axis=1
     )
     weights = drawn[member] / drawn[member].sum(axis=0)
     print(
-        f"Brier score and log loss beside those of the scores *{RAW}* (below 0 is better), with 95 % of\n"
+        f"Differences in Brier score and log loss from *{RAW}* scores (below 0 is better), with 95 % of\n"
         f"{bootstrap.N_RESAMPLES:,} resamples of the artists:\n\n| method | Brier score | log loss |\n|---|---|---|"
     )
     losses = {name: (np.square(scores - truth), _surprise(truth, scores)) for name, scores in ways.items()}
@@ -168,22 +167,22 @@ def _surprise(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _strength(found: calibration_fit.HalfFit) -> str:
-    """How strongly tags came to be held together, in words."""
+    """The chosen strength of the regularization, as text."""
     slopes = found.calibration.slopes
     own = [
-        "one for all" if strength >= SHARED else f"a spread of about {strength**-0.5:.2f}"
+        "one value for all" if strength >= SHARED else f"a standard deviation of about {strength**-0.5:.2f}"
         for strength in (found.regularization.slopes, found.regularization.offsets)
     ]
     return (
-        f"Inside the first half, in {calibration_fit.N_FOLDS} parts of whole artists, none freer had a better log loss "
-        "by\n"
-        f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a tag's\n"
-        f"mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was too sure of itself."
+        f"Inside the first half, in {calibration_fit.N_FOLDS} folds by artist, no weaker regularization had a log loss "
+        "better by\n"
+        f"a standard error than {own[0]} for the logarithms of the slopes, and {own[1]} for the offsets at a\n"
+        f"tag's mean logit. Slopes are {min(slopes):.2f} … {max(slopes):.2f}; below 1 the network was overconfident."
     )
 
 
 def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np.ndarray, count: int) -> None:
-    """The methods on other halves: whether the order above was luck."""
+    """The methods on other halves."""
     sums: dict[str, list[list[float]]] = {}
     for seed in range(1, count + 1):
         here = calibration_fit.group_split(artists, 2, generator=np.random.default_rng(seed)) == 0
@@ -195,9 +194,9 @@ def _cuts(truth: np.ndarray, scores: np.ndarray, artists: np.ndarray, priors: np
             ]
             sums.setdefault(name, []).append(values)
     print(
-        f"Means over {count} other cuts into halves by artist, and in how many of them a method beats the scores\n"
-        f"*{RAW}*, so that the order above is not the luck of one cut.\n*{HELD}* is missing: its strength "
-        "would have to be chosen each time.\n\n"
+        f"Means over {count} other splits into halves by artist, and the number of splits in which a method is better\n"
+        f"than *{RAW}*, to show that the order above does not depend on one split.\n*{HELD}* is missing: its "
+        "strength would have to be chosen each time.\n\n"
         "| method | Brier score | better in | log loss | better in | ECE | better in |\n"
         "|---|---|---|---|---|---|---|"
     )
@@ -214,7 +213,8 @@ def _tags(truth: np.ndarray, raw: np.ndarray, held: np.ndarray, vocabulary: Sequ
     order = np.argsort(errors[1])
     print(
         f"The five best and the five worst calibrated tags. Of all {len(vocabulary)}, {(gained > 0).sum()} have a\n"
-        "better Brier score than before.\n\n| tag | mean score | share found | training share | ECE | before |\n"
+        "better Brier score than uncalibrated.\n\n| tag | mean score | share with the tag | training share | ECE | "
+        "uncalibrated ECE |\n"
         "|---|---|---|---|---|---|"
     )
     for tag in [*order[:5], *order[-5:]]:
@@ -230,24 +230,22 @@ def _words(test: mtg_jamendo.Split, train: mtg_jamendo.Split, artists: np.ndarra
     factor = np.exp(np.median(apart))
     most, owned, here, there = owners.max(), owners.sum(), test.priors[tag], train.priors[tag]
     return f"""
-## What this shows, and what it does not
+## Limits
 
-- Tags differ more between artists than an offset of their own can learn from one half. *{first}* is the tag of
+- Tags differ more between artists than an offset per tag can learn from one half. *{first}* is the tag of
   {there:.2%} of the training tracks and of {here:.2%} of the test tracks, and {most} of these
-  {owned} are by one artist; in the median tag the two shares are a factor of {factor:.2f} apart. Offsets and curves
-  of a tag's own repeat what the artists of the first half happened to be, and on others they are worse than no
-  calibration.
-- What can be learned is how sure the network is of itself in general. That helps where scores are low, and is little:
-  by tag, the error is still mostly that of shares which differ between artists, far above what chance makes.
-- A calibrated score is the share of MTG-Jamendo's tracks scoring like this whose people gave them the tag. People there
-  give a track the tags they think of; many that fit are left out, so these probabilities are low. Other music has
-  other shares.
-- The bundled model is a student of this network: it imitates its logits on other music, and hears whole tracks where
-  the published predictions may be of excerpts. That its scores mean the same is a premise, not a measurement.
-- Within a tag nothing changes places: PR-AUC and ROC-AUC of a tag are what they were, and so are decisions, since
-  thresholds move along.
-- The first half of the test split was learned from. A number of the bundled model on this split that compares scores
-  across tags (a micro mean) is flattered by it, if slightly.
+  {owned} are by one artist; for the median tag the two shares differ by a factor of {factor:.2f}. Offsets and curves
+  per tag overfit to the artists of the first half, and on others they are worse than no calibration.
+- What generalises is the overall confidence of the network. It helps where scores are low, and the gain is small:
+  per tag, most of the error is in shares that differ between artists, far above chance.
+- A calibrated score is the share of MTG-Jamendo's tracks with this score whose uploaders chose the tag. They choose few
+  of the tags that fit, so these probabilities are low. Other music has other shares.
+- The bundled model is a student of this network: it imitates its logits on other music, and scores whole tracks where
+  the published predictions may be of excerpts. That its scores mean the same is an assumption, not a measurement.
+- Within a tag the order of tracks does not change: PR-AUC and ROC-AUC of a tag stay the same, and so do decisions,
+  because thresholds are transformed with the scores.
+- The calibration was fitted on the first half of the test split. A metric of the bundled model on this split that
+  compares scores across tags (a micro mean) is therefore slightly optimistic.
 
 ![Reliability, pooled and by tag](calibration.png)"""
 
@@ -265,7 +263,7 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
         side = (6, 4 - 10 * (place % 2))
         at = said[tag], found[tag]
         by_tag.annotate(vocabulary[tag], at, textcoords="offset points", xytext=side, fontsize=8, color=figures.INK)
-    for axes, title in ((pooled, "all pairs of track and tag, 20 groups"), (by_tag, "a point for every tag")):
+    for axes, title in ((pooled, "all pairs of track and tag, 20 bins"), (by_tag, "one point per tag")):
         ends = [4e-4, 0.4]
         axes.plot(ends, ends, color=figures.FAINT, linewidth=0.8, linestyle="--", zorder=0)
         axes.set(
@@ -275,7 +273,7 @@ def _draw(path: Path, truth: np.ndarray, ways: Mapping[str, np.ndarray], vocabul
             ylim=ends,
             title=title,
             xlabel="mean score",
-            ylabel="share that has the tag",
+            ylabel="share with the tag",
         )
         axes.title.set_size(10)
         axes.spines[["top", "right"]].set_visible(False)

@@ -28,7 +28,7 @@ from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.training import loop, pipeline, validation
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ SETTINGS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/emotify"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
@@ -138,7 +138,7 @@ def sentence(one: str, other: str, apart: list[float], *, share: float = 1 / (FO
     won = f"{sum(each > 0 for each in apart)} of {count} folds"
     figures = f"{mean:+.3f} ({mean - half:+.3f} … {mean + half:+.3f}; better on {won})"
     if abs(mean) <= half:
-        return f"{one} and {other} cannot be told apart: {figures}."
+        return f"{one} and {other} do not differ significantly: {figures}."
     return f"{one} is {'better' if mean > 0 else 'worse'} than {other}: {figures}."
 
 

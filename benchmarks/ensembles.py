@@ -1,4 +1,4 @@
-"""What the mean of several public systems is worth on the test split of MTG-Jamendo's moods and themes.
+"""Means of several public systems, evaluated on the test split of MTG-Jamendo's moods and themes.
 
     MOODFIELD_DATA=… python benchmarks/ensembles.py [--resamples 1000]
 
@@ -37,15 +37,14 @@ NUMBER = "PR-AUC-macro"
 HEAD = """# Ensembles of public systems
 
 Macro PR-AUC on the 4,231 test tracks and 56 tags of the task (split 0), of published predictions: four networks of the
-MediaEval 2021 submission *lileonardo*, which come with predictions for validation, and the five submissions of CP-JKU
-and the VGG-ish baseline of 2019, which do not. `make ensembles` makes this page, by
+MediaEval 2021 submission *lileonardo*, whose predictions for validation are published too, and the five submissions of
+CP-JKU and the VGG-ish baseline of 2019, without them. `make ensembles` writes this page, by
 [ensembles.py](../benchmarks/ensembles.py).
 
-Intervals hold 95 % of {resamples:,} bootstrap resamples of the tracks, centred on the number itself: they say how it
-would vary on other tracks of the same kind, as many, and nothing about other seeds of the training. Differences are
-paired, on the same resamples. Their p is corrected for the length of the list it stands in (Holm), their intervals are
-not; "ahead" and "behind" mean p < 0.05. The last column of a table leaves out the {leaked} test tracks whose very files
-are also in another split.
+Intervals contain 95 % of {resamples:,} bootstrap resamples of the tracks, centred on the estimate: the variation over
+other tracks of the same kind and number, not over training seeds. Differences are paired, on the same resamples. Their
+p is corrected for the number of comparisons in its list (Holm), their intervals are not; "better" and "worse" mean
+p < 0.05. The last column of a table leaves out the {leaked} test tracks whose audio files are also in another split.
 """
 
 
@@ -91,7 +90,7 @@ def main() -> None:
     }
     single = {name: metrics.evaluate(known, scores).macro["PR-AUC"] for name, scores in judged.items()}
     print(HEAD.format(resamples=given.resamples, leaked=len(leaked)))
-    print("## One by one\n")
+    print("## Single systems\n")
     _table(found, rest, test, validation=single)
     print("\n## Chosen on validation: the four networks of 2021\n")
     print(words + "\n")
@@ -99,25 +98,26 @@ def main() -> None:
     print()
     single, mean, *others = chosen
     ahead = _verdicts(found, [(mean, single), *((name, mean) for name in others)])[1:]
-    print(f"\n{sum(ahead) or 'None'} of the other {len(ahead)} ways is ahead of the plain mean of scores.")
+    print(f"\n{sum(ahead) or 'None'} of the other {len(ahead)} methods is better than the mean of scores.")
     print("\n## Plain means across systems\n")
     print(
-        f"All weigh the same. *{BEST}* stands in most rows because it was the best of 2019 by its number on this very\n"
-        "test split, and the best of these rows must not be picked by its own; the last one needs no picking.\n"
+        f"All weights are equal. *{BEST}* is in most rows because it was the best of 2019 on this test split, so\n"
+        "the best of these rows is a biased choice; the last one involves no choice.\n"
     )
     _table(found, rest, across)
     print()
     ahead = _verdicts(found, [(name, BEST) for name in across])
     higher = sum(found[name].report.macro["PR-AUC"] > found[BEST].report.macro["PR-AUC"] for name in across)
     print(
-        f"\n{higher} of {len(ahead)} means have a higher number than *{BEST}*, {sum(ahead) or 'none'} is ahead of it."
+        f"\n{higher} of {len(ahead)} means have a higher PR-AUC than *{BEST}*, {sum(ahead) or 'none'} is "
+        "significantly better."
     )
 
 
 def _chosen(
     known: np.ndarray, judged: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, float], str]:
-    """Test scores of ensembles of the four, what each was worth on validation, and what was chosen, in words."""
+    """Test scores of ensembles of the four, their PR-AUC on validation, and the chosen weights as text."""
     here, there = list(judged.values()), [test[name] for name in judged]
     worth = [metrics.evaluate(known, scores).macro["PR-AUC"] for scores in here]
     best = list(judged)[int(np.argmax(worth))]
@@ -133,7 +133,7 @@ def _chosen(
         validation[name] = metrics.evaluate(known, ensemble.mean(here, weights=weights, average=of)).macro["PR-AUC"]
     words = [
         f"The best network on validation is *{best}*. Greedy selection with replacement",
-        f"(Caruana et al., 2004; {ensemble.N_ROUNDS} rounds, the best mean on the way) weighs them so:\n",
+        f"(Caruana et al., 2004; {ensemble.N_ROUNDS} rounds, the best mean of all rounds) gives these weights:\n",
         f"| weights | {' | '.join(judged)} |",
         "|---|" + "---|" * len(judged),
         *(f"| greedy, {of} | {' | '.join(f'{share:.2f}' for share in each.weights)} |" for of, each in greedy.items()),
@@ -142,7 +142,7 @@ def _chosen(
 
 
 def _across(test: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Plain means of systems that have no validation side."""
+    """Means of systems without predictions for validation."""
     groups = {f"{BEST} + {name}": [BEST, name] for name in test if name != BEST}
     groups |= {
         "CP-JKU 1 + 2": list(TEAM)[:2],
@@ -175,20 +175,20 @@ def _difference(found: Mapping[str, Resampled], one: str, other: str) -> Differe
 
 
 def _verdicts(found: Mapping[str, Resampled], pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Say what differences say, and how sure that is where so many are looked at; which are ahead."""
+    """Print differences with corrected p; which are significantly better."""
     ahead = []
     each = [_difference(found, one, other) for one, other in pairs]
     for (one, other), difference, p in zip(pairs, each, _holm([one.p for one in each]), strict=True):
-        way = "is ahead of" if difference.value > 0 else "is behind"
+        way = "is better than" if difference.value > 0 else "is worse than"
         ahead.append(p < 0.05 and difference.value > 0)
-        what = way if p < 0.05 else "cannot be told apart from"
+        what = way if p < 0.05 else "does not differ significantly from"
         ends = f"{difference.low:+.4f} … {difference.high:+.4f}"
         print(f"- *{one}* {what} *{other}*: {difference.value:+.4f} ({ends}; p = {p:.3f}).")
     return ahead
 
 
 def _holm(values: Sequence[float]) -> list[float]:
-    """The same p, corrected for how many there are."""
+    """P-values corrected for the number of comparisons."""
     order, found, least = np.argsort(values, kind="stable"), np.ones(len(values)), 0.0
     for place, index in enumerate(order):
         least = max(least, min(1.0, values[index] * (len(values) - place)))

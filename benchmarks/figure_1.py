@@ -1,12 +1,11 @@
-"""Figure 1 in kind, on Emotify: PR-AUC against the receptive field, with and without averages of the weights.
+"""Figure 1 on Emotify: PR-AUC against the receptive field, with and without averages of the weights.
 
     MOODFIELD_DATA=… python benchmarks/figure_1.py [--to runs/figure_1] [--folds 0-4]
 
-Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is that
-of CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. What a network did on a fold is a line of
-figure_1.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and its run
-are deleted; a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs/figure-1.md of what is
-finished.
+Three folds are for training, one chooses the best epoch, the fifth is the test, in five turns. The recipe is that of
+CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. The result of a network on a fold is a line of
+figure_1.jsonl beside this script: it is not trained again unless its settings changed, or its line and its run are
+deleted; a run that was stopped resumes. Draws docs/figure-1.png and prints the page docs/figure-1.md.
 """
 
 import argparse
@@ -29,46 +28,46 @@ from moodfield.training import loop, pipeline
 from moodfield.training.recipe import Recipe
 
 SETTINGS = (
-    *(setting for setting in ablation.BASE if not setting.startswith("mel.bands")),
+    *(setting for setting in ablation.BASE if not setting.startswith("mel.n_mels")),
     "validate_every=2",
     "validate_stride=20",
 )
-"""what all share; the mel keeps its 256 bands, so that a field has the share of them that it has in the paper"""
+"""settings of all networks; the mel keeps its 256 bands, as in the paper"""
 FREQ_AND_TIME = tuple((rho, rho) for rho in figure1.RHOS)
 FIXED = 4
-"""ρ along frequency where that along time is varied"""
+"""ρ along frequency where ρ along time is varied"""
 TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 22))
 RESULTS = Path(__file__).with_suffix(".jsonl")
 PICTURE = Path(__file__).parent.parent / "docs" / "figure-1.png"
-HEAD = """# Figure 1 in kind
+HEAD = """# Figure 1 on Emotify
 
 The paper's Figure 1 shows PR-AUC on validation and test tracks against the receptive field of ResNets, each with and
 without averages of its weights. This is the same on Emotify: 300 one-minute excerpts, nine emotions. Networks are
-CP_ResNets at a quarter of the published width, on mels of 256 bands with a hop of 1,536 samples; they learn by the
-paper's recipe scaled to 80 epochs. Of five fixed folds three are learned from, one chooses the best epoch
-(*validation*) and the fifth is judged (*test*), in five turns. `make figure` makes this page; what each network did on
-each fold is in [figure_1.jsonl](../benchmarks/figure_1.jsonl).
+CP_ResNets at a quarter of the published width, on mels of 256 bands with a hop of 1,536 samples, trained by the paper's
+recipe scaled to 80 epochs. Of five fixed folds three are for training, one chooses the best epoch (*validation*) and
+the fifth is the *test*, in five turns. `make figure` writes this page; the results of each network on each fold are in
+[figure_1.jsonl](../benchmarks/figure_1.jsonl).
 
 ![PR-AUC against the receptive field](figure-1.png)
 
-Points are means over the folds, bars their standard errors, most of which is what folds differ by, not networks:
-sentences below compare fold by fold. After ± in the table stands the standard deviation over the folds. Validation
-scores of best epochs flatter, since the epoch was chosen by them.
+Points are means over the folds, bars their standard errors, most of which is variation between folds, not between
+networks: the comparisons below are paired by fold. ± in the table is the standard deviation over the folds. Validation
+scores of best epochs are optimistic, because the epoch was chosen by them.
 """
 
 TAIL = """
-## What this shows, and what it does not
+## Limits
 
-It shows how PR-AUC moves with the field on this music, and how little of that 300 excerpts can tell from luck: a
-sentence above that says *cannot be told apart* neither confirms nor refutes the paper, whose networks learned from
-9,949 tracks, not 180, at four times the width. §3.1 says that time matters less than frequency: the panel on the right
-varies time alone and is to be read with the same care. A field longer than the clip, which has 288 frames, sees padding
-in training, and the rest of the track only when it is judged."""
+This shows how PR-AUC depends on the receptive field for this music, and how little of that is significant with 300
+excerpts: *do not differ significantly* neither confirms nor refutes the paper, whose networks were trained on 9,949
+tracks, not 180, at four times the width. §3.1 states that time matters less than frequency: the panel on the right
+varies time alone and needs the same caution. A receptive field longer than the clip, which has 288 frames, covers
+padding in training, and the rest of the track only in evaluation."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one network did on one fold."""
+    """The result of one network on one fold."""
 
     fold: int
     point: Point
@@ -77,9 +76,9 @@ class Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/figure_1"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
-    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
+    parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished networks")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not given.page:
@@ -93,12 +92,12 @@ def main() -> None:
 
 
 def _dataset(whole: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
-    """Three folds to learn from, the next one to choose by, this one to be judged by."""
+    """Three folds for training, the next one for validation, this one for the test."""
     return Dataset("emotify", *(whole.take(rows.tolist()) for rows in emotify.thirds(folds, fold)), audio)
 
 
 def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
-    """Every network of a fold that has no line yet."""
+    """Train every network of a fold without a result."""
     done = {(each.point.rho_freq, each.point.rho_time) for each in _found() if each.fold == fold}
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if field not in done:
@@ -110,7 +109,7 @@ def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
 
 
 def _found() -> list[Result]:
-    """What is known of networks as they are set now."""
+    """Results of networks with the present settings."""
     found = []
     for line in emotify.kept(RESULTS):
         fold, settings = line.pop("fold"), line.pop("settings")
@@ -120,7 +119,7 @@ def _found() -> list[Result]:
 
 
 def _page(found: list[Result]) -> None:
-    """The picture, the table, and what the differences say."""
+    """Draw the figure; print the table and the comparisons."""
     first, alone = (
         [each.point for field in fields for each in _of(field, found)] for fields in (FREQ_AND_TIME, TIME_ALONE)
     )
@@ -130,7 +129,10 @@ def _page(found: list[Result]) -> None:
     if panels:
         score_curves.draw(PICTURE, panels)
     print(HEAD)
-    print("| ρ frequency | ρ time | field, bands × frames | validation | validation, SWA | test | test, SWA | folds |")
+    print(
+        "| ρ frequency | ρ time | receptive field, bands × frames | validation | validation, SWA | test | test, SWA "
+        "| folds |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if own := _of(field, found):
@@ -140,8 +142,8 @@ def _page(found: list[Result]) -> None:
             ]  # fmt: skip
             size = " × ".join(map(str, own[0].point.field))
             print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(own)} |")
-    print(f"\nWhat the differences in PR-AUC on the test folds say, with SWA,\n{emotify.INTERVALS},")
-    print("without correction for how many they are. The best field is the one with the best mean on validation:\n")
+    print(f"\nDifferences in PR-AUC on the test folds, with SWA,\n{emotify.INTERVALS},")
+    print("without correction for their number. The best receptive field has the best mean on validation:\n")
     chosen: dict[tuple[int, int], float] = {}
     for field in FREQ_AND_TIME:
         if own := _of(field, found):
@@ -158,7 +160,8 @@ def _page(found: list[Result]) -> None:
         gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.network["test"])
     if len(gained) > 1:
         means = [float(np.mean(each)) for each in gained.values()]
-        print(f"- {emotify.sentence('SWA, mean over all fields,', 'the best epoch', means, share=ablation.SHARE)}")
+        name = "SWA, mean over all receptive fields,"
+        print(f"- {emotify.sentence(name, 'the best epoch', means, share=ablation.SHARE)}")
     print(TAIL)
 
 
@@ -169,7 +172,7 @@ def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:
 
 
 def _compare(one: str, other: str, first: tuple[int, int], second: tuple[int, int], found: list[Result]) -> None:
-    """A sentence on two fields, on the folds that both have."""
+    """Print the comparison of two receptive fields on the folds that both have."""
     known = [{each.fold: each.point.average["test"] for each in _of(field, found)} for field in (first, second)]
     both = sorted(known[0].keys() & known[1].keys())
     if len(both) > 1:

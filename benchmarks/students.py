@@ -1,12 +1,12 @@
-"""Which student makes the best bundled model: one thing varied at a time.
+"""Variants of the bundled model, one change each.
 
     MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42 43 44] [--only NAME …] [--together]
 
-Students learn what the organisers' network says of free music (`make music`), about 38,000 clips each, and are judged
-by packages held out whole, and by what people felt about Emotify, which none learned from. What a student came to is a
-line of students.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and
-its run are deleted; a run that was stopped goes on. Two of these at once may share the work by their --seeds. Prints
-the page docs/students.md of what is finished or, with --together, what the mean of the chosen students is worth.
+Students are trained on the logits of the organisers' network for free music (`make music`), about 38,000 clips each,
+and evaluated on held-out packages and on annotations of Emotify, which is not in training. The result of a student is a
+line of students.jsonl beside this script: it is not trained again unless its settings changed, or its line and its run
+are deleted; a run that was stopped resumes. Two processes may share the work by their --seeds. Prints the page
+docs/students.md of the finished students or, with --together, the result of the mean of the chosen ones.
 """
 
 import argparse
@@ -24,10 +24,12 @@ import emotify
 import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
-from moodfield.distillation import distill, teacher
+from moodfield.distillation import data, manifest, teacher
+from moodfield.distillation.config import Distillation
+from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, validation
+from moodfield.training import checkpoints, distributed, loop, pipeline, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
@@ -38,7 +40,7 @@ BASE = (
     "mel.sample_rate=22050",
     "mel.hop_length=1536",
     "mel.n_mels=128",
-    f"batch.clip_seconds={teacher.WINDOW}",
+    f"batch.clip_seconds={teacher.WINDOW_SECONDS}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
     "loss.kind=logits",
@@ -52,9 +54,9 @@ BASE = (
     "averaging.snapshots=1",
     "validate_every=5",
 )
-"""what all share, beside the default recipe; an epoch has every window once"""
+"""settings of all students; an epoch has every window once"""
 SPEED = "speed"
-"""a speed at which the music is learned from, too; no setting of a recipe, but of what it is fed"""
+"""a further speed of the training music; not a setting of the recipe"""
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "frequency-awareness": {"without": ("net.frequency_aware=false",)},
@@ -67,8 +69,8 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "width": {"64 channels": ("net.width=64",)},
         "hop": {"512 samples": ("mel.hop_length=512",)},
         "mel": {
-            "12 kHz, as the teacher": ("mel.sample_rate=12000", "mel.n_fft=1024"),
-            "12 kHz, and plain": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.kind=plain"),
+            "12 kHz, as the teacher": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.hop_length=768"),
+            "12 kHz, and plain": ("mel.sample_rate=12000", "mel.n_fft=1024", "mel.hop_length=768", "mel.kind=plain"),
         },
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
         "twice as long": {
@@ -80,98 +82,96 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
     }
 )
-"""factor → its other levels, each with what it changes"""
+"""factor → its levels beside the base, with their settings"""
 BASE_NAME = "base"
 SEEDS = (42, 43, 44)
 MEASURES = ("median tag", "worst tag", "mean tag", "people")
-"""what is known of every network"""
+"""metrics of every network"""
 RESULTS = Path(__file__).with_suffix(".jsonl")
 HEAD = """# Students
 
-What the bundled model should be, decided one thing at a time. Every student hears the free music of 86 Debian packages
-(34.1 h), learns what the organisers' VGG-ish network says of its windows, and is judged by seven packages held out
-whole (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst and the mean tag; and,
-by the tags-to-emotions map of `benchmarks/people.py`, rank correlation with what people felt about 300 excerpts of
-Emotify, within genre. Nothing learned from Emotify. Parameters are in thousands; work is in millions of
-multiplications with addition, to hear 10 s.
+Choices for the bundled model, varied one at a time. Every student is trained on the free music of 86 Debian packages
+(34.1 h), with the logits of the organisers' VGG-ish network for its windows as targets, and evaluated on seven packages
+that are held out completely (8.2 h): rank correlation (Spearman) with the teacher over tracks, of the median, the worst
+and the mean tag; and, by the map of tags to emotions in `benchmarks/people.py`, rank correlation with the annotations
+of 300 excerpts of Emotify, within genre (*people*). No student is trained on Emotify. Parameters are in thousands; work
+is in millions of multiply-additions for 10 s.
 
-The base: FA-ResNet, ρ 5 in both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
+The base: FA-ResNet, ρ 5 on both axes, 32 channels, 128 bands at 22,050 Hz, hop 1,536; five epochs of all windows (about
 38,000 clips), and the mean of the weights over the last three (SWA). Each row changes one thing; ± is the standard
-deviation over seeds. Some things hang together: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
+deviation over seeds. Some changes imply others: at 12 kHz a window of 1,024 has a hop of 64 ms, not 70, and the plain
 mel is that of 12 kHz; ten epochs average the last five, and three epochs at three speeds are nine passes through music,
-of which the last two epochs are averaged. `make students` makes this page; `benchmarks/students.jsonl` has each run,
-and its `log.jsonl` the processor's seconds.
+of which the last two epochs are averaged. `make students` writes this page; `benchmarks/students.jsonl` has each run,
+and its `log.jsonl` the processor time.
 """
 DIFFERENCES = """
-Differences from the base with the same seed, trained in the same kind of numbers: mean tag, with 95 % intervals over
-seeds (Student's t), which say how much of them luck of the seed could be, on these held-out packages; those are as few
-as they are.
+Differences from the base with the same seed and the same precision: mean tag, with 95 % intervals over seeds (Student's
+t). The intervals are about the seed alone, on these seven held-out packages.
 """
 CHOICE = """
-## What was chosen
+## Choices
 
-The bundled model (`training/distill.py`) is a FA-ResNet of 64 channels and ρ 9 that hears a plain mel of 12 kHz, at
-about the hop of the base in seconds, and learned for eight epochs from music at three speeds. Where rows have several
-seeds they spread by .005 to .010 in the mean tag, so what one seed says may be luck below .02. Why:
+The bundled model (`distillation/config.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
+deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 
-- *More learning* is worth most, .04 to .05. For about as much work three speeds did a little better than more epochs in
-  the median and the mean tag, and worse in the worst; they are more music, of which the teacher says something of its
-  own, and more can be learned from it.
-- *64 channels* gain .015, which could still be luck of the seed, for about four times the work. They were chosen when
-  only the first seed was known, .021 above its base.
-- The *plain mel of 12 kHz* gained .02 with its one seed and costs little work: it is what the teacher hears. To people
-  it is no nearer than the base.
-- *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which could still be luck.
-  ρ 22 may be worth more than 9, and has over four times its weights.
-- *Hop 512* gains .008, which could still be luck, for three times the work, and for three times the mel.
-- *Frequency-awareness* was better with two seeds of three, and to people with all three; neither can be told from luck.
-  It is kept: it costs next to nothing.
-- *SWA* from the third of five epochs on is a little worse than the last network alone: the rate is not at its floor
-  there. The bundled model averages its last two epochs, at the floor, where the mean is as good as the network
-  (docs/model.md), and nothing needs to be chosen by held-out music.
-- *Mix-up* is worth nothing: the mean of what a teacher says of two pieces is not what it says of both together.
-- *Several networks* gain less than a longer lesson, which costs nothing in use: the mean of three of seed 44 (the
+- *More training* has the largest effect, .04 to .05. For about as much work three speeds were a little better than more
+  epochs in the median and the mean tag, and worse in the worst; they are more music, with logits of its own.
+- *64 channels* gain .015, which may still be chance, for about four times the work. They were chosen when only the
+  first seed was known, .021 above its base.
+- The *plain mel of 12 kHz* gained .02 with its one seed and costs little work: it is the input of the teacher. It is no
+  closer to people than the base.
+- *ρ 9* gains .015 in the mean tag and .1 in the worst, with every seed; *ρ 2* loses .01, which may still be chance.
+  ρ 22 may be better than 9, and has over four times its weights.
+- *Hop 512* gains .008, which may still be chance, for three times the work, and for three times the mel.
+- *Frequency-awareness* was better with two seeds of three, and for people with all three; neither is significant. It is
+  kept: it costs almost nothing.
+- *SWA* from the third of five epochs on is a little worse than the last network alone: the learning rate is not at its
+  minimum there. The bundled model averages its last two epochs, at the minimum, where the mean is as good as the
+  network (docs/model.md), and nothing needs to be chosen by held-out music.
+- *Mix-up* does not help: the mean of a teacher's logits for two pieces is not its logits for their mix.
+- *Several networks* gain less than longer training, which costs nothing at inference: the mean of three of seed 44 (the
   base, ρ 9, without frequency-awareness) has .826 in the mean tag (`--together`), where they have .816, .829 and .800.
-  Nor are they a better teacher: what the teacher says itself is what a student is judged by.
+  Nor are they a better teacher: students are evaluated by the logits of the teacher itself.
 """
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one student came to."""
+    """The result of one student."""
 
     variant: str
     seed: int
     network: Mapping[str, float]
     """after its last epoch"""
     average: Mapping[str, float]
-    """with the mean of its weights over the last epochs"""
+    """with its weights averaged over the last epochs"""
     settings: str
-    """what it was trained with"""
+    """settings of its recipe"""
     precision: str
-    """in which numbers: bfloat16 where the processor computes with it, float32 elsewhere"""
+    """bfloat16 where the CPU supports it, float32 elsewhere"""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Whom students are judged by, beside the held-out packages."""
+    """Reference data beside the held-out packages."""
 
     excerpts: Split
-    """those of Emotify, as tracks with no tag"""
+    """excerpts of Emotify, as tracks without tags"""
     audio: Path
     """the folder of their files"""
     felt: people.People
-    """what people felt about them"""
+    """annotations of the excerpts"""
 
 
 @dataclass(frozen=True)
 class Student:
-    """A student, and what it is asked."""
+    """A trained student with its evaluation data."""
 
     plan: Recipe
-    """how it learned"""
+    """its recipe"""
     judge: ClipDataset
-    """the held-out tracks, with what the teacher says of them"""
+    """the held-out tracks, with the logits of the teacher"""
     excerpts: ClipDataset
     """those of Emotify"""
     run: Path
@@ -181,15 +181,15 @@ class Student:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/students"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument(
         "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
     )
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--only", nargs="*", default=list(variants()), choices=list(variants()))
-    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
-    parser.add_argument("--together", action="store_true", help="what the chosen students are worth as an ensemble")
+    parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished students")
+    parser.add_argument("--together", action="store_true", help="evaluate the mean of the chosen students")
     given = parser.parse_args()
     if not given.page:
         home = Path(os.environ.get("MOODFIELD_DATA", ""))
@@ -197,7 +197,7 @@ def main() -> None:
         if not (home / "emotify").is_dir() or not checkpoint.is_file():
             sys.exit(f"set MOODFIELD_DATA to the folder that holds emotify/, and name the teacher, if not {checkpoint}")
         loop.keep_freed_memory(Recipe())
-        found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+        found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)
         place = pipeline.RunPaths(given.music, given.store, given.to)
         chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
@@ -211,7 +211,7 @@ def main() -> None:
 
 
 def variants() -> dict[str, tuple[str, ...]]:
-    """Every student that is trained, with what it changes."""
+    """Every student, with its changed settings."""
     changed = {f"{factor}: {level}": own for factor, levels in FACTORS.items() for level, own in levels.items()}
     return {BASE_NAME: ()} | changed
 
@@ -230,22 +230,23 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 
 
 def _student(
-    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
+    variant: str, seed: int, found: Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
-    """A student that is trained, or was."""
+    """Train a student, or load a finished one."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
     plan = _plan(variant).change(f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())
-    given = distill.prepare(plan, found, checkpoint, own, speeds=speeds)
-    loop.fit(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run_dir)
-    return Student(plan, given.judge, _excerpts(plan, judges, own), own.run_dir)
+    given = data.prepare(Distillation(plan, found, checkpoint, own, tuple(speeds)))
+    loop.fit(plan, given.train_data, given.validation_data, given.statistics, found.train.vocabulary, own.run_dir)
+    return Student(plan, given.validation_data, _excerpts(plan, judges, own), own.run_dir)
 
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
-    """Write the line of a student."""
-    snapshots = zip(("network", "average"), loop.snapshot_paths(student.plan, student.run).values(), strict=True)
+    """Evaluate a student and append its line."""
+    paths = checkpoints.snapshot_paths(student.plan, student.run).values()
+    snapshots = zip(("network", "average"), paths, strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -253,14 +254,16 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
-    """What the mean of the scores of several students is worth, each with the mean of its weights."""
-    said = [_said(each, list(loop.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students]
+    """Metrics of the mean of the scores of several students with averaged weights."""
+    said = [
+        _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
+    ]
     heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
 
 def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDataset:
-    """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
+    """The mels of Emotify's excerpts, with dummy targets."""
     heard = pipeline.RunPaths(judges.audio, place.cache_dir, place.run_dir, place.jobs)
     pipeline.extract_mels(judges.excerpts.tracks, plan, heard)
     mels = heard.mel_cache(plan.mel)
@@ -269,10 +272,10 @@ def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDat
 
 
 def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
-    """The scores that some of its weights give the held-out tracks, and the excerpts."""
+    """Scores of the held-out tracks and of the excerpts with a snapshot of weights."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
-    loop.load_weights(net, weights)
+    checkpoints.load_weights(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
     )
@@ -280,7 +283,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
 
 
 def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
-    """What scores are worth: by the teacher on held-out packages, and by people."""
+    """Metrics of scores: against the teacher on held-out packages, and against annotators."""
     heldout, excerpts = said
     ranks = metrics.spearman(judge.targets.per_track(), heldout)
     felt = people.emotions(calibration.logit(excerpts), judges.excerpts.vocabulary)
@@ -289,13 +292,13 @@ def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judg
 
 
 def _found() -> list[Result]:
-    """What is known of students as they are set now."""
+    """Results of students with the present settings."""
     lines = (Result(**line) for line in emotify.kept(RESULTS))
     return [each for each in lines if each.variant in variants() and each.settings == _settings(each.variant)]
 
 
 def _page(found: list[Result]) -> None:
-    """The table, and what the differences say."""
+    """Print the table and the differences."""
     print(HEAD)
     print(f"| student | {' | '.join(MEASURES)} | seeds | parameters | work |\n|---|{'---|' * (len(MEASURES) + 3)}")
     for variant in variants():
@@ -314,7 +317,7 @@ def _page(found: list[Result]) -> None:
         for variant in variants()
         if variant != BASE_NAME
     }
-    pairs["SWA, beside the network of the last epoch"] = [
+    pairs["SWA, against the network of the last epoch"] = [
         each.average["mean tag"] - each.network["mean tag"] for each in base.values()
     ]
     if any(len(apart) > 1 for apart in pairs.values()):
@@ -324,8 +327,10 @@ def _page(found: list[Result]) -> None:
             _compare(name, apart)
     kinds = {"bfloat16": "bf16-mixed", "float32": "32-true"}
     seeds = {kind: sorted({each.seed for each in found if each.precision == own}) for kind, own in kinds.items()}
-    said = (f"in {kind} with {', '.join(map(str, own))}" for kind, own in seeds.items() if own)
-    print(f"\nTrained {' and '.join(said)} as seeds.")
+    said = (
+        f"in {kind} with seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for kind, own in seeds.items() if own
+    )
+    print(f"\nTrained {' and '.join(said)}.")
     print(CHOICE)
 
 
@@ -333,14 +338,14 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     plan = _plan(variant)
-    cost = summary.of(plan.net, plan.mel)
+    cost = summary.summarize(plan.net, plan.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 
 def _compare(name: str, apart: list[float]) -> None:
     mean, count = float(np.mean(apart)), len(apart)
     half = float(stats.t.ppf(0.975, count - 1) * np.std(apart, ddof=1) / np.sqrt(count))
-    told = "cannot be told apart from the base" if abs(mean) <= half else "better" if mean > 0 else "worse"
+    told = "no significant difference" if abs(mean) <= half else "better" if mean > 0 else "worse"
     print(f"- {name}: {mean:+.4f} ({mean - half:+.4f} … {mean + half:+.4f}); {told}.")
 
 

@@ -1,11 +1,11 @@
-"""Every network of the zoo on Emotify: the same budget and the same five folds for all.
+"""Every network on Emotify, with the same budget and the same five folds.
 
     MOODFIELD_DATA=… python benchmarks/zoo.py [--to runs/zoo] [--folds 0-4] [--only NAME …]
 
-Nothing is chosen on the fold that is scored: every network is judged once, after its last epoch. Networks have a
-quarter of their published width. What a system did on a fold is a line of zoo.jsonl, kept beside this script: it is not
-trained again unless its line is deleted, and its run with it; a run that was stopped goes on. Prints a Markdown
-table of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
+Nothing is chosen on the test fold: every network is evaluated once, after its last epoch. Networks have a quarter of
+their published width. The result of a system on a fold is a line of zoo.jsonl beside this script: it is not trained
+again unless its line and its run are deleted; a run that was stopped resumes. Prints a Markdown table of the finished
+systems, and comparisons, paired by fold, of systems that differ in one thing.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BUDGET = (
     "precision=bf16-mixed",
     "validate_every=80",
 )
-"""what all share; a system may then change it"""
+"""settings of all systems; a system may change them"""
 ORGANISERS = (
     "mel.sample_rate=12000",
     "mel.n_fft=512",
@@ -48,7 +48,7 @@ ORGANISERS = (
     "mel.kind=plain",
     "batch.clip_seconds=29.12",
 )
-"""the mel of the organisers' baseline, and the length that it wants"""
+"""the mel and the clip length of the organisers' baseline"""
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "CP-ResNet": ("net=cp_resnet", "net.width=32"),
     "FA-ResNet": ("net=fa_resnet", "net.width=32"),
@@ -68,49 +68,49 @@ PAIRS = (
     ("Shake-FA-ResNet", "FA-ResNet", " It has twice the parameters."),
     ("FA-ResNet, time ρ 2", "FA-ResNet", ""),
     ("FA-ResNet, time ρ 9", "FA-ResNet", ""),
-    ("FA-ResNet, hop 512", "FA-ResNet", " Its field and its roll are a third as long in seconds."),
+    ("FA-ResNet, hop 512", "FA-ResNet", " Its receptive field and its roll are a third as long in seconds."),
     ("CP-DenseNet", "CP-ResNet", ""),
     ("ResNet-34", "ResNet-18", ""),
     ("ResNet-34", "ResNet-50", ""),
     ("FA-ResNet", "ResNet-34", ""),
-    ("FA-ResNet", "CRNN, 30 s", " The CRNN learns from clips three times as long."),
-    ("FA-ResNet", "VGG-ish, 29 s, plain mel", " The VGG-ish network hears another mel, in clips three times as long."),
+    ("FA-ResNet", "CRNN, 30 s", " The CRNN is trained on clips three times as long."),
+    ("FA-ResNet", "VGG-ish, 29 s, plain mel", " The VGG-ish network has another mel, and clips three times as long."),
 )
-"""comparisons: the first against the second, and what else differs"""
-HEAD = """# The zoo on real labels
+"""comparisons: the first against the second, and other differences"""
+HEAD = """# Networks on real labels
 
 Emotify: 300 one-minute excerpts, nine emotions, macro averages over them. Every network has a quarter of its published
 width and the same budget: 80 epochs of one random clip of 10 s for each of 240 tracks (30 s for the CRNN, 29 s for the
-VGG-ish one), Adam with a peak rate of 1e-3, roll and mix-up, no averages of weights. It is judged on 60 other tracks,
-once, after its last epoch, and that on five fixed folds. The mel has 128 bands and a hop of 1,536 samples unless the
-name says otherwise; ρ is 5. `make zoo` makes this page; what each network did on each fold is in
+VGG-ish one), Adam with a peak learning rate of 1e-3, roll and mix-up, no averages of weights. It is evaluated on 60
+other tracks, once, after its last epoch, on each of five fixed folds. The mel has 128 bands and a hop of 1,536 samples
+unless the name states another; ρ is 5. `make zoo` writes this page; the results of each network on each fold are in
 [zoo.jsonl](../benchmarks/zoo.jsonl).
 
-This shows what small networks learn from few tracks. It does not rank the published systems: those learned from forty
-times as many tracks, at four times the width, and spoke with several networks and snapshots at once.
+This shows what small networks learn from few tracks. It does not rank the published systems: those were trained on
+forty times as many tracks, at four times the width, and averaged several networks and snapshots.
 """
 RESULTS = Path(__file__).with_suffix(".jsonl")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one system did on one fold."""
+    """The result of one system on one fold."""
 
     system: str
     fold: int
     settings: str
-    """what it changed in the default recipe"""
+    """changes to the default recipe"""
     pr_auc: float
     roc_auc: float
     parameters: int
     seconds: float
-    """of the fastest epoch, since others may have shared the machine"""
+    """of the fastest epoch, because other processes may share the machine"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("runs/zoo"))
-    parser.add_argument("--store", type=Path, default=Path(".cache/store"))
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
     parser.add_argument("--only", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
     given = parser.parse_args()
@@ -137,7 +137,7 @@ def _settings(system: str) -> tuple[str, ...]:
 
 
 def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths) -> Result:
-    """Train a system on four folds and judge it on the fifth."""
+    """Train a system on four folds and evaluate it on the fifth."""
     plan = Recipe().change(*_settings(system))
     pipeline.extract_mels(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -156,7 +156,7 @@ def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipel
 
 
 def _found(system: str) -> dict[int, Result]:
-    """What is known of a system as it is set now, by fold."""
+    """Results of a system with its present settings, by fold."""
     results = [Result(**line) for line in emotify.kept(RESULTS)]
     settings = " ".join(_settings(system))
     return {each.fold: each for each in results if (each.system, each.settings) == (system, settings)}
@@ -179,10 +179,10 @@ def _table(found: dict[str, dict[int, Result]]) -> None:
         parameters = next(iter(results.values())).parameters
         print(f"| {system} | {pr_auc} | {roc_auc} | {parameters:,} | {seconds:.1f} | {len(results)} |")
     print(
-        "\nSeconds are those of the fastest epoch of 240 clips, on one core; other work may have slowed all of them.\n"
+        "\nSeconds are of the fastest epoch of 240 clips, on one core; other processes may have slowed all of them.\n"
     )
-    print(f"What the differences in PR-AUC say, {emotify.INTERVALS}, for one seed,")
-    print("and without correction for looking eleven times:\n")
+    print(f"Differences in PR-AUC, {emotify.INTERVALS}, for one seed,")
+    print("and without correction for eleven comparisons:\n")
     for one, other, what in PAIRS:
         both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
         if len(both) > 1:

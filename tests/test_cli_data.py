@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import noises
+from commands import invoke, json_lines, start
 from moodfield.datasets import mtg_jamendo
 from servers import Behavior, serve
-from test_cli import lines, moodfield_, started
 from test_mtg_jamendo_download import NAMES, TARS, TRACKS, at, clone  # noqa: F401  (clone is a fixture)
 
 
@@ -38,74 +38,74 @@ def indexes(place: Path) -> tuple[Path, Path]:
 
 
 def download(to: Path, lists: Path, address: str, *more: str | Path) -> tuple[str | Path, ...]:
-    return ("data", "download", "moodtheme", "--to", to, "--lists", lists, "--mirror", address, *more)
+    return ("data", "download", "moodtheme", "-o", to, "--index-dir", lists, "--mirror", address, *more)
 
 
 def test_a_dataset_is_fetched_and_then_nothing_is_wrong_with_it(tmp_path, clone):  # noqa: F811
     to = tmp_path / "to"
     with serve(**{at(name): content for name, content in TARS.items()}) as server:
-        answer = moodfield_(*download(to, clone, server.url, "--parts", "2"))
-        assert answer.code == 0, answer.said
-        assert sorted(answer.out.splitlines()) == [f"{name}  4 files" for name in NAMES[:2]]
-        assert answer.said.splitlines()[-1] == f"moodfield: 8 files are in {to}"
-        answer = moodfield_(*download(to, clone, server.url, "--json", "--keep-tars", "--jobs", "1"))
-        assert lines(answer.out) == [{"tar": name, "files": 4} for name in NAMES]
+        result = invoke(*download(to, clone, server.url, "--parts", "2"))
+        assert result.code == 0, result.err
+        assert sorted(result.out.splitlines()) == [f"{name}  4 files" for name in NAMES[:2]]
+        assert result.err.splitlines()[-1] == f"moodfield: 8 files are in {to}"
+        result = invoke(*download(to, clone, server.url, "--json", "--keep-tars", "--jobs", "1"))
+        assert json_lines(result.out) == [{"tar": name, "files": 4} for name in NAMES]
         assert len(server.requests) == 3
     assert (to / "tars" / NAMES[2]).is_file()
     index = tmp_path / "index.tsv"
     rows = ["\t".join(["t" + path[3:-8], "a", "b", path.replace(".low", ""), "1"]) for path in TRACKS]
     index.write_text("\n".join([noises.HEADER, *rows]) + "\n")
     sums = to / "autotagging_moodtheme_audio-low_sha256_tracks.txt"
-    answer = moodfield_("data", "check", index, "--audio", to, "--sums", sums, "--quick")
-    assert (answer.code, answer.out) == (0, ""), answer.said
+    result = invoke("data", "validate", index, "--audio", to, "--checksums", sums, "--quick")
+    assert (result.code, result.out) == (0, ""), result.err
 
 
 def test_tars_that_fail_are_said_and_the_exit_code_tells(tmp_path, clone):  # noqa: F811
     with serve(**{at(name): content for name, content in TARS.items()}) as server:
         server.always[at(NAMES[1])] = Behavior(code=404)
-        answer = moodfield_(*download(tmp_path / "to", clone, server.url))
-        assert answer.code == 3
-        assert sorted(answer.out.splitlines()) == [f"{NAMES[0]}  4 files", f"{NAMES[2]}  4 files"]
-        assert f"moodfield: {NAMES[1]} could not be fetched: {server.url}/" in answer.said
-        assert "8 files are in" in answer.said
-        assert "1 of 3 tars failed, the same command tries again" in answer.said
-        answer = moodfield_(*download(tmp_path / "to", clone, server.url, "--json"))
-        assert answer.code == 3
-        found = {each["tar"]: each for each in lines(answer.out)}
+        result = invoke(*download(tmp_path / "to", clone, server.url))
+        assert result.code == 3
+        assert sorted(result.out.splitlines()) == [f"{NAMES[0]}  4 files", f"{NAMES[2]}  4 files"]
+        assert f"moodfield: {NAMES[1]} could not be fetched: {server.url}/" in result.err
+        assert "8 files are in" in result.err
+        assert "1 of 3 tars failed, the same command tries again" in result.err
+        result = invoke(*download(tmp_path / "to", clone, server.url, "--json"))
+        assert result.code == 3
+        found = {each["tar"]: each for each in json_lines(result.out)}
         assert found[NAMES[0]] == {"tar": NAMES[0], "files": 4}
-        assert "answered 404" in found[NAMES[1]]["error"]
+        assert "resulted 404" in found[NAMES[1]]["error"]
 
 
 def test_what_cannot_be_fetched_is_refused(tmp_path, clone):  # noqa: F811
     for more, words in (
-        (("--kind", "audio-lo"), "there is no kind of audio called 'audio-lo'; did you mean audio-low"),
+        (("--quality", "audio-lo"), "there is no kind of audio called 'audio-lo'; did you mean audio-low"),
         (("--mirror", "mtg-fats"), "did you mean mtg-fast"),
-        (("--kind", "audio"), "has no autotagging_moodtheme_audio_sha256_tars.txt"),
+        (("--quality", "audio"), "has no autotagging_moodtheme_audio_sha256_tars.txt"),
     ):
-        answer = moodfield_(*download(tmp_path / "to", clone, "http://127.0.0.1:9", *more))
-        assert answer.code == (2 if more[-1] == "audio-lo" else 1)
-        assert words in answer.said
-    answer = moodfield_("data", "download", "mood", "--to", tmp_path)
-    assert answer.code == 2
-    assert "there is no dataset to download called 'mood'; did you mean moodtheme?" in answer.said
-    assert moodfield_("data", "download", "moodtheme").code == 2
-    assert moodfield_("data", "download", "moodtheme", "--to", tmp_path, "--parts", "0").code == 2
+        result = invoke(*download(tmp_path / "to", clone, "http://127.0.0.1:9", *more))
+        assert result.code == (2 if more[-1] == "audio-lo" else 1)
+        assert words in result.err
+    result = invoke("data", "download", "mood", "-o", tmp_path)
+    assert result.code == 2
+    assert "there is no dataset to download called 'mood'; did you mean moodtheme?" in result.err
+    assert invoke("data", "download", "moodtheme").code == 2
+    assert invoke("data", "download", "moodtheme", "-o", tmp_path, "--parts", "0").code == 2
 
 
 def test_a_download_can_be_interrupted_and_goes_on(tmp_path, clone):  # noqa: F811
     with serve(**{at(name): content for name, content in TARS.items()}) as server:
         server.always[at(NAMES[1])] = Behavior(code=503)
-        command = started(*download(tmp_path / "to", clone, server.url))
+        command = start(*download(tmp_path / "to", clone, server.url))
         began = time.monotonic()
         while len(server.requests) < 4 and time.monotonic() - began < 30:
             time.sleep(0.05)
         os.kill(command.pid, signal.SIGINT)
-        _, said = command.communicate(timeout=30)
+        _, err = command.communicate(timeout=30)
         assert command.returncode == 130
-        assert said.endswith("what was finished stays; training, downloads and submissions go on from there\n")
+        assert err.endswith("what was finished stays; training, downloads and submissions go on from there\n")
         server.always.clear()
         server.requests.clear()
-        assert moodfield_(*download(tmp_path / "to", clone, server.url)).code == 0
+        assert invoke(*download(tmp_path / "to", clone, server.url)).code == 0
         assert [request.path for request in server.requests] == [at(NAMES[1])]
 
 
@@ -114,7 +114,7 @@ def test_a_server_that_is_silent_does_not_hold_up_the_end(tmp_path, clone, numbe
     with serve(**{at(name): content for name, content in TARS.items()}) as server:
         for name in NAMES:
             server.always[at(name)] = Behavior(stall=8.0)
-        command = started(*download(tmp_path / "to", clone, server.url))
+        command = start(*download(tmp_path / "to", clone, server.url))
         began = time.monotonic()
         while len(server.requests) < 2 and time.monotonic() - began < 30:
             time.sleep(0.05)
@@ -129,9 +129,9 @@ def test_a_server_that_is_silent_does_not_hold_up_the_end(tmp_path, clone, numbe
 
 
 def test_nothing_wrong_is_said_in_one_line(place, indexes):
-    answer = moodfield_("data", "check", *indexes, "--audio", place / "music", "--sums", place / "sums.txt")
-    assert (answer.code, answer.out) == (0, "")
-    assert "moodfield: nothing is wrong with 9 tracks" in answer.said
+    result = invoke("data", "validate", *indexes, "--audio", place / "music", "--checksums", place / "sums.txt")
+    assert (result.code, result.out) == (0, "")
+    assert "moodfield: nothing is wrong with 9 tracks" in result.err
 
 
 def test_every_fault_is_a_line_and_an_object(place, indexes):
@@ -140,21 +140,21 @@ def test_every_fault_is_a_line_and_an_object(place, indexes):
     (place / "tags.txt").write_text("low\nhigh\n")
     with indexes[1].open("a") as index:
         index.write("x\n")
-    given = ("data", "check", *indexes, "--audio", place / "music", "--tags", place / "tags.txt", "--jobs", "1")
-    answer = moodfield_(*given)
-    assert answer.code == 3
-    table = [line.split(maxsplit=2) for line in answer.out.splitlines()]
+    given = ("data", "validate", *indexes, "--audio", place / "music", "--tags", place / "tags.txt", "--jobs", "1")
+    result = invoke(*given)
+    assert result.code == 3
+    table = [line.split(maxsplit=2) for line in result.out.splitlines()]
     assert table[0] == ["fault", "track", "what"]
     assert table[1] == ["index", "–", "line 6 has 1 columns, 5 and one for every tag are wanted"]
     assert table[2] == ["missing", "track_1000", f"{place}/music/noise-train/0.wav does not exist"]
     assert table[3][:2] == ["unreadable", "track_2000"]
     assert len(table) == 4
-    assert "moodfield: 3 faults of 3 files, in 9 tracks: 1 index, 1 missing, 1 unreadable" in answer.said
-    found = lines(moodfield_(*given, "--json").out)
+    assert "moodfield: 3 faults of 3 files, in 9 tracks: 1 index, 1 missing, 1 unreadable" in result.err
+    found = json_lines(invoke(*given, "--json").out)
     assert [each["kind"] for each in found] == ["index", "missing", "unreadable"]
     assert set(found[1]) == {"kind", "track", "path", "message"}
     (place / "tags.txt").write_text("low\n")
-    found = lines(moodfield_(*given, "--json", "--quick").out)
+    found = json_lines(invoke(*given, "--json", "--quick").out)
     assert {each["kind"] for each in found} == {"index", "missing", "tag"}
 
 
@@ -162,11 +162,11 @@ def test_results_go_where_they_are_sent_while_a_terminal_shows_bars(place, index
     """A bar on a terminal takes over what is printed there; what goes to a file or a program is not for it."""
     terminal, end = pty.openpty()
     (place / "music" / "noise-train" / "0.wav").unlink()
-    given = ("data", "check", *indexes, "--audio", place / "music", "--json", "--jobs", "1")
-    command = started(*given, stderr=end)
+    given = ("data", "validate", *indexes, "--audio", place / "music", "--json", "--jobs", "1")
+    command = start(*given, stderr=end)
     out, _ = command.communicate(timeout=60)
     os.close(end)
-    assert [each["kind"] for each in lines(out)] == ["missing"]
+    assert [each["kind"] for each in json_lines(out)] == ["missing"]
     assert b"9/9" in os.read(terminal, 1_000_000)
     os.close(terminal)
 
@@ -174,43 +174,43 @@ def test_results_go_where_they_are_sent_while_a_terminal_shows_bars(place, index
 def test_a_tolerance_is_kept(place, indexes):
     text = indexes[0].read_text().replace("\t1.5\t", "\t3.2\t").replace("\t1.5\n", "\t3.2\n")
     indexes[0].write_text(text)
-    given = ("data", "check", indexes[0], "--audio", place / "music", "--json", "--jobs", "1")
-    assert {each["kind"] for each in lines(moodfield_(*given).out)} == {"duration"}
-    assert moodfield_(*given, "--tolerance", "2").code == 0
-    assert moodfield_(*given, "--tolerance", "-1").code == 2
+    given = ("data", "validate", indexes[0], "--audio", place / "music", "--json", "--jobs", "1")
+    assert {each["kind"] for each in json_lines(invoke(*given).out)} == {"duration"}
+    assert invoke(*given, "--tolerance", "2").code == 0
+    assert invoke(*given, "--tolerance", "-1").code == 2
 
 
 def test_what_cannot_be_checked_is_refused(place, indexes):
     for given in (
         (*indexes, "--audio", place / "none"),
         (place / "sums.txt", "--audio", place / "music"),
-        (*indexes, "--audio", place / "music", "--sums", indexes[0]),
+        (*indexes, "--audio", place / "music", "--checksums", indexes[0]),
     ):
-        assert moodfield_("data", "check", *given).code == 1
-    assert moodfield_("data", "check", *indexes).code == 2
+        assert invoke("data", "validate", *given).code == 1
+    assert invoke("data", "validate", *indexes).code == 2
 
 
 # ---------------------------------------------------------------- audit and stats
 
 
-@pytest.mark.parametrize("by", ["--sums", "--audio"])
+@pytest.mark.parametrize("by", ["--checksums", "--audio"])
 def test_the_same_audio_is_shown_across_splits_and_counted_everywhere(place, indexes, by):
-    given = ("data", "audit", *indexes, by, place / {"--sums": "sums.txt", "--audio": "music"}[by])
+    given = ("data", "duplicates", *indexes, by, place / {"--checksums": "sums.txt", "--audio": "music"}[by])
     with (place / "sums.txt").open("a") as sums:  # of no split, and so not in the music that is compared
         sums.write(f"{'a' * 64} x.wav\n{'a' * 64} y.wav\n")
-    answer = moodfield_(*given)
-    assert answer.code == 0, answer.said
-    assert ("in the whole list of checksums: 3 groups, 6 files" in answer.out) == (by == "--sums")
-    assert [line.split()[:2] for line in answer.out.splitlines() if ".wav " in line and "too" not in line] == [
+    result = invoke(*given)
+    assert result.code == 0, result.err
+    assert ("in the whole list of checksums: 3 groups, 6 files" in result.out) == (by == "--checksums")
+    assert [line.split()[:2] for line in result.out.splitlines() if ".wav " in line and "too" not in line] == [
         ["noise-train/1.wav", "train"], ["noise-test/3.wav", "test"],
     ]  # fmt: skip
-    assert "2 groups, 4 tracks: the same audio, byte for byte; " in answer.out
-    assert "within splits: 1 in train, 0 in test; across: 1" in answer.out
-    assert "1 track of test is in train, too: noise-test/3.wav" in answer.out
-    everything = moodfield_(*given, "--all").out
+    assert "2 groups, 4 tracks: the same audio, byte for byte; " in result.out
+    assert "within splits: 1 in train, 0 in test; across: 1" in result.out
+    assert "1 track of test is in train, too: noise-test/3.wav" in result.out
+    everything = invoke(*given, "--all").out
     assert "noise-train/4.wav" in everything
-    assert "noise-train/4.wav" not in answer.out
-    found = lines(moodfield_(*given, "--json").out)
+    assert "noise-train/4.wav" not in result.out
+    found = json_lines(invoke(*given, "--json").out)
     assert [(each["across_splits"], [track["path"] for track in each["tracks"]]) for each in found] == [
         (False, ["noise-train/0.wav", "noise-train/4.wav"]),
         (True, ["noise-train/1.wav", "noise-test/3.wav"]),
@@ -219,29 +219,29 @@ def test_the_same_audio_is_shown_across_splits_and_counted_everywhere(place, ind
 
 def test_tags_that_are_missing_are_said(place, indexes):
     (place / "tags.txt").write_text("low\nhigh\nepic\n")
-    given = ("data", "audit", *indexes, "--tags", place / "tags.txt")
-    answer = moodfield_(*given, "--sums", place / "sums.txt")
-    assert "no track of train has epic" in answer.out
-    assert "no track of test has epic" in answer.out
+    given = ("data", "duplicates", *indexes, "--tags", place / "tags.txt")
+    result = invoke(*given, "--checksums", place / "sums.txt")
+    assert "no track of train has epic" in result.out
+    assert "no track of test has epic" in result.out
     (place / "other.txt").write_text(f"{'a' * 64} noise-test/0.wav\n")
-    assert "no two of 9 tracks have the same audio" in moodfield_(*given, "--sums", place / "other.txt").out
-    assert moodfield_(*given).code == 2
+    assert "no two of 9 tracks have the same audio" in invoke(*given, "--checksums", place / "other.txt").out
+    assert invoke(*given).code == 2
 
 
 def test_files_that_are_missing_are_left_out_and_said(place, indexes):
     (place / "music" / "noise-train" / "1.wav").unlink()
-    answer = moodfield_("data", "audit", *indexes, "--audio", place / "music")
-    assert answer.code == 0
-    assert "moodfield: left out: " in answer.said
-    assert "1 groups, 2 tracks" in answer.out
+    result = invoke("data", "duplicates", *indexes, "--audio", place / "music")
+    assert result.code == 0
+    assert "moodfield: left out: " in result.err
+    assert "1 groups, 2 tracks" in result.out
 
 
 def test_counts_are_shown_for_every_split_and_tag(place, indexes):
     head, *rows = indexes[0].read_text().splitlines()
     indexes[0].write_text("\n".join([head, *(f"{row}\tmood/theme---low" for row in rows)]))  # the most frequent one
-    answer = moodfield_("data", "stats", *indexes, "--plot", place / "tags.png")
-    assert answer.code == 0, answer.said
-    first, second = answer.out.split("\n\n")
+    result = invoke("data", "stats", *indexes, "--plot", place / "tags.png")
+    assert result.code == 0, result.err
+    first, second = result.out.split("\n\n")
     rows = [line.split() for line in first.splitlines()]
     assert [row[:2] for row in rows[1:]] == [["train", "5"], ["test", "4"]]
     splits = [mtg_jamendo.read(index) for index in indexes]
@@ -252,16 +252,16 @@ def test_counts_are_shown_for_every_split_and_tag(place, indexes):
     assert [row[0] for row in table[1:]] == ["low", "high"]
     assert [int(row[3]) for row in table[1:]] == sorted(map(sum, wanted.values()), reverse=True)
     assert (place / "tags.png").read_bytes().startswith(b"\x89PNG")
-    found = lines(moodfield_("data", "stats", *indexes, "--json").out)
+    found = json_lines(invoke("data", "stats", *indexes, "--json").out)
     assert [each["split"] for each in found] == ["train", "test"]
     assert {tag: [each["tags"][tag] for each in found] for tag in noises.TAGS} == wanted
-    alone = moodfield_("data", "stats", indexes[0]).out.split("\n\n")[1].splitlines()
+    alone = invoke("data", "stats", indexes[0]).out.split("\n\n")[1].splitlines()
     assert [len(line.split()) for line in alone] == [3, 4, 4]  # no sum of one; the share has a sign
 
 
 def test_splits_are_called_by_what_tells_them_apart(place, tmp_path):
     def names(*indexes: Path) -> list[str]:
-        return [each["split"] for each in lines(moodfield_("data", "stats", *indexes, "--json").out)]
+        return [each["split"] for each in json_lines(invoke("data", "stats", *indexes, "--json").out)]
 
     text = (place / "noise-train.tsv").read_text()
     (place / "other").mkdir()
@@ -277,12 +277,12 @@ def test_splits_are_called_by_what_tells_them_apart(place, tmp_path):
 
 
 def test_a_picture_that_cannot_be_is_refused_before_anything_is_counted(place, indexes):
-    for command in (("stats",), ("audit", "--sums", place / "sums.txt")):
+    for command in (("stats",), ("audit", "--checksums", place / "sums.txt")):
         for plot in (place / "none" / "tags.png", place / "tags.txt", indexes[0], place / "music.png"):
             (place / "music.png").write_text("no picture")
             before = indexes[0].read_bytes()
-            answer = moodfield_("data", *command, *indexes, "--plot", plot)
-            assert (answer.code, answer.out) == (2, "")
+            result = invoke("data", *command, *indexes, "--plot", plot)
+            assert (result.code, result.out) == (2, "")
             assert (indexes[0].read_bytes(), (place / "music.png").read_text()) == (before, "no picture")
 
 
@@ -291,12 +291,12 @@ def test_a_picture_that_cannot_be_is_refused_before_anything_is_counted(place, i
     [
         ("check", "--audio", "music", "--quick", "--tolerance", "2"),
         ("audit",),
-        ("audit", "--audio", "music", "--sums", "sums.txt"),
-        ("audit", "--sums", "sums.txt", "--jobs", "2"),
+        ("audit", "--audio", "music", "--checksums", "sums.txt"),
+        ("audit", "--checksums", "sums.txt", "--jobs", "2"),
     ],
 )
 def test_options_that_contradict_each_other_are_usage_errors(place, indexes, monkeypatch, words):
     monkeypatch.chdir(place)
-    answer = moodfield_("data", words[0], *indexes, *words[1:])
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.said.startswith("moodfield: ")
+    result = invoke("data", words[0], *indexes, *words[1:])
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("moodfield: ")

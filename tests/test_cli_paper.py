@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import invoke
 from moodfield.paper import figure1, table1
 from noises import TAGS
-from test_cli import moodfield_
 from test_reproduce import LEAST
 
 SET = [word for setting in LEAST for word in ("--set", setting)]
@@ -26,50 +26,60 @@ def folder(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_row_is_made_beside_the_papers(folder, tmp_path, no_export):
-    given = ("reproduce", "cp_resnet", "--data", folder, "--to", tmp_path / "row", "--store", tmp_path / "store")
-    answer = moodfield_(*given, "--small", *SET)
-    assert answer.code == 0, answer.said
-    assert "CP_ResNet: Not submitted: a single ResNet" in answer.said
-    assert "tracks: 10 for train, 2 for validation, 8 for test" in answer.said
-    assert "note: there is no noises-test.tsv" in answer.said
-    assert "of computing on this machine" in answer.said
-    assert "network cp_resnet" in answer.said
-    assert "here, on noises (small, net.width=4" in answer.out
-    rows = [line.split() for line in answer.out.splitlines()]
+    given = ("reproduce", "cp_resnet", "--data", folder, "-o", tmp_path / "row", "--cache-dir", tmp_path / "store")
+    result = invoke(*given, "--small", *SET)
+    assert result.code == 0, result.err
+    assert "CP_ResNet: Not submitted: a single ResNet" in result.err
+    assert "tracks: 10 for train, 2 for validation, 8 for test" in result.err
+    assert "note: there is no noises-test.tsv" in result.err
+    assert "of computing on this machine" in result.err
+    assert "network cp_resnet" in result.err
+    assert "here, on noises (small, net.width=4" in result.out
+    rows = [line.split() for line in result.out.splitlines()]
     assert rows[1][-2:] == ["0.1097", "0.1325"]
     made = json.loads((tmp_path / "row" / "row.json").read_text())
     assert f"{made['test']:.4f}" in rows[2]
-    again = moodfield_(*given, "--small", *SET, "--json")
+    again = invoke(*given, "--small", *SET, "--json")
     assert json.loads(again.out) == made
-    assert moodfield_("submission", "check", tmp_path / "row", "--tags", folder / "tags.txt").code == 0
-    other = moodfield_(*given, "--small", *SET, "--set", "seed=1")
+    assert invoke("submission", "check", tmp_path / "row", "--tags", folder / "tags.txt").code == 0
+    other = invoke(*given, "--small", *SET, "--set", "seed=1")
     assert other.code == 1
-    assert "holds a reproduction of another plan" in other.said
+    assert "holds a reproduction of another plan" in other.err
 
 
 def test_one_process_reproduces(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    answer = moodfield_("reproduce", "CRNN", "--data", folder, "--to", tmp_path / "row", "--small")
-    assert (answer.code, "side by side with --on ray" in answer.said) == (1, True)
+    result = invoke("reproduce", "CRNN", "--data", folder, "-o", tmp_path / "row", "--small")
+    assert (result.code, "side by side with --on ray" in result.err) == (1, True)
 
 
 def test_a_plan_is_said_and_nothing_is_done(folder, tmp_path):
-    answer = moodfield_("reproduce", "FAResNet", "--data", folder, "--to", tmp_path / "row", "--small", "--plan", *SET)
-    assert answer.code == 0, answer.said
-    assert answer.said.count("network fa_resnet-rho_time-") == 2
+    result = invoke("reproduce", "FAResNet", "--data", folder, "-o", tmp_path / "row", "--small", "--dry-run", *SET)
+    assert result.code == 0, result.err
+    assert result.err.count("network fa_resnet-rho_time-") == 2
     assert not (tmp_path / "row").exists()
-    assert answer.out == ""
+    assert result.out == ""
 
 
 def test_figure_1_is_drawn(folder, tmp_path, no_export, monkeypatch):
     monkeypatch.setattr(figure1, "RHOS", (0, 3))
-    given = ("reproduce", "figure1", "--data", folder, "--to", tmp_path / "f", "--store", tmp_path / "store", "--small")
-    answer = moodfield_(*given, *SET)
-    assert answer.code == 0, answer.said
-    rows = [line.split() for line in answer.out.splitlines()]
+    given = (
+        "reproduce",
+        "figure1",
+        "--data",
+        folder,
+        "-o",
+        tmp_path / "f",
+        "--cache-dir",
+        tmp_path / "store",
+        "--small",
+    )
+    result = invoke(*given, *SET)
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.out.splitlines()]
     assert [row[:2] for row in rows[1:]] == [["0", "23"], ["3", "55"]]
     assert (tmp_path / "f" / "figure-1.png").read_bytes().startswith(b"\x89PNG")
-    points = [json.loads(line) for line in moodfield_(*given, *SET, "--json").out.splitlines()]
+    points = [json.loads(line) for line in invoke(*given, *SET, "--json").out.splitlines()]
     assert [(point["rho_freq"], point["rho_time"]) for point in points] == [(0, 0), (3, 3)]
 
 
@@ -77,28 +87,28 @@ def test_a_figure_that_is_none_is_refused_before_anything_is_trained(folder, tmp
     monkeypatch.setattr(figure1, "make", lambda *_, **__: pytest.fail("it began"))
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "figure-1.png").write_text("a letter")
-    answer = moodfield_("reproduce", "figure1", "--data", folder, "--to", tmp_path / "f", "--small", *SET)
-    assert (answer.code, answer.out) == (2, "")
+    result = invoke("reproduce", "figure1", "--data", folder, "-o", tmp_path / "f", "--small", *SET)
+    assert (result.code, result.out) == (2, "")
     assert (tmp_path / "f" / "figure-1.png").read_text() == "a letter"
 
 
 @pytest.mark.golden
 def test_table_1_is_said_digit_for_digit(data, monkeypatch):
     monkeypatch.setattr(table1, "table_1", lambda folder, real=table1.table_1: real(folder, resamples=5))
-    answer = moodfield_("reproduce", "Table1", "--data", data)
-    assert answer.code == 0, answer.said
-    assert "every row, digit for digit" in answer.said
-    assert [line.split()[:3] for line in answer.out.splitlines()[1:4]] == [
+    result = invoke("reproduce", "Table1", "--data", data)
+    assert result.code == 0, result.err
+    assert "every row, digit for digit" in result.err
+    assert [line.split()[:3] for line in result.out.splitlines()[1:4]] == [
         ["ShakeFAResNet", "0.1480", "0.1480"], ["FAResNet", "0.1463", "0.1463"], ["Avg_ensemble", "0.1546", "0.1546"]
     ]  # fmt: skip
-    found = [json.loads(line) for line in moodfield_("reproduce", "table1", "--data", data, "--json").out.splitlines()]
+    found = [json.loads(line) for line in invoke("reproduce", "table1", "--data", data, "--json").out.splitlines()]
     assert all(row["same"] for row in found)
 
 
 def test_what_is_not_there_is_refused(tmp_path):
-    for name, said in (
+    for name, err in (
         ("table1", r"no groundtruth.npy of the task"),
         ("FAResNet", "one file such as NAME-train.tsv is wanted in"),
     ):
-        answer = moodfield_("reproduce", name, "--data", tmp_path)
-        assert (answer.code, said in answer.said) == (1, True), answer.said
+        result = invoke("reproduce", name, "--data", tmp_path)
+        assert (result.code, err in result.err) == (1, True), result.err

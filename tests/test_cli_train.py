@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import moodfield
+from commands import invoke, json_lines
 from moodfield.paper import recipes
-from moodfield.training import log, loop, tensorboard_log
+from moodfield.training import log
+from moodfield.training.log import LOG
 from moodfield.training.recipe import Recipe
-from test_cli import lines, moodfield_
 
 SETTINGS = (
     *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128"),
@@ -24,30 +25,30 @@ SET = [word for setting in SETTINGS for word in ("--set", setting)]
 
 def train(dataset: Path, to: Path) -> list[str | Path]:
     """A command line that trains on a little dataset."""
-    given = ("--validation", dataset / "validation.tsv", "--audio", dataset / "music", "--store", dataset / "store")
-    return ["train", dataset / "train.tsv", *given, "--to", to, *SET]
+    given = ("--validation", dataset / "validation.tsv", "--audio", dataset / "music", "--cache-dir", dataset / "store")
+    return ["train", dataset / "train.tsv", *given, "-o", to, *SET]
 
 
 @pytest.fixture(scope="module")
 def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two epochs; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    answer = moodfield_(*train(dataset, folder), "--tensorboard", "--name", "noises")
-    assert answer.code == 0, answer.said
-    rows = [line.split() for line in answer.said.splitlines() if line.strip()[:1].isdigit() or "rate" in line]
+    result = invoke(*train(dataset, folder), "--tensorboard", "--name", "noises")
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.err.splitlines() if line.strip()[:1].isdigit() or "rate" in line]
     assert rows[0] == ["epoch", "rate", "loss", "val-loss", "score", "best", "averaged"]
     assert [(row[0], row[1], row[-1] == "–") for row in rows[1:3]] == [
         ("1", "1.00e-04", True),
         ("2", "1.00e-04", False),
     ]
-    assert "validation PR-AUC-macro" in answer.out
-    assert f"try: moodfield tag --model {folder} FILE" in answer.out
+    assert "validation PR-AUC-macro" in result.out
+    assert f"try: moodfield tag --model {folder} FILE" in result.out
     return folder
 
 
 def test_a_run_is_a_tagger(run):
     tagger = moodfield.load(run)
-    assert [member.card.name for member in tagger.members] == ["noises", "noises"]
+    assert [member.card.name for member in tagger.models] == ["noises", "noises"]
     assert (run / "best" / "card.json").is_file()
     assert (run / "swa-2" / "card.json").is_file()
 
@@ -55,33 +56,33 @@ def test_a_run_is_a_tagger(run):
 def test_event_files_are_written_when_asked_for(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(run / tensorboard_log.FOLDER)).Reload()
-    log = [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
+    found = EventAccumulator(str(run / log.TENSORBOARD)).Reload()
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
     for name, key in (
         ("loss", "loss"),
-        ("rate", "rate"),
+        ("learning_rate", "learning_rate"),
         ("validation/loss", "validation_loss"),
         ("validation/network", "score"),
     ):
         assert [(each.step, each.value) for each in found.Scalars(name)] == [
-            (line["epoch"], pytest.approx(line[key])) for line in log
+            (line["epoch"], pytest.approx(line[key])) for line in lines
         ]
     assert [each.step for each in found.Scalars("validation/average")] == [2]
 
 
 def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_path, no_export):
     other = tmp_path / "two"
-    assert moodfield_(*train(dataset, other), "--set", "seed=7", "--set", "averaging.every=0").code == 0
-    answer = moodfield_("runs", "show", run, other, "--plot", tmp_path / "curves.png")
-    assert answer.code == 0, answer.said
-    first, second = answer.out.split("\n\n")
+    assert invoke(*train(dataset, other), "--set", "seed=7", "--set", "averaging.every=0").code == 0
+    result = invoke("runs", run, other, "--plot", tmp_path / "curves.png")
+    assert result.code == 0, result.err
+    first, second = result.out.split("\n\n")
     assert first.split("\n")[0].split() == ["run", "epochs", "loss", "best", "in", "epoch", "averaged"]
     assert [line.split() for line in second.splitlines()] == [
         ["differ", "in", "1", "2"], ["averaging.every", "3", "0"], ["seed", "42", "7"]
     ]  # fmt: skip
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "the picture is" in answer.said
-    ours, theirs = lines(moodfield_("runs", "show", run, other, "--json").out)
+    assert "the picture is" in result.err
+    ours, theirs = json_lines(invoke("runs", run, other, "--json").out)
     assert (ours["finished"], ours["run"], theirs["run"]) == (True, str(run), str(other))
     assert Recipe.from_dict(ours["recipe"]) == log.read(run).recipe
     assert len(ours["epochs"]) == 2
@@ -89,31 +90,31 @@ def test_runs_are_shown_with_what_they_differ_in_and_drawn(run, dataset, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "err"),
     [
-        (("runs", "show", "nowhere"), "nowhere is not a run: it has no recipe.json"),
-        (("recipes", "show", "fa_restnet"), "no recipe (nor a .json file) called 'fa_restnet'; did you mean fa_resnet"),
-        (("recipes", "show", "fa_resnet", "--set", "sed=1"), "a recipe has no setting 'sed'; did you mean seed?"),
-        (("recipes", "show", "none.json"), "none.json cannot be read"),
+        (("runs", "nowhere"), "nowhere is not a run: it has no recipe.json"),
+        (("recipes", "fa_restnet"), "no recipe (nor a .json file) called 'fa_restnet'; did you mean fa_resnet"),
+        (("recipes", "fa_resnet", "--set", "sed=1"), "a recipe has no setting 'sed'; did you mean seed?"),
+        (("recipes", "none.json"), "none.json cannot be read"),
     ],
 )  # fmt: skip
-def test_what_there_is_not_is_refused(words, said):
-    answer = moodfield_(*words)
-    assert (answer.code, answer.out) == (1, "")
-    assert said in answer.said
+def test_what_there_is_not_is_refused(words, err):
+    result = invoke(*words)
+    assert (result.code, result.out) == (1, "")
+    assert err in result.err
 
 
 def test_a_picture_is_refused_before_anything_is_read(run, tmp_path):
-    answer = moodfield_("runs", "show", run, "--plot", tmp_path / "curves.txt")
-    assert (answer.code, answer.out) == (2, "")
-    assert ".png" in answer.said
+    result = invoke("runs", run, "--plot", tmp_path / "curves.txt")
+    assert (result.code, result.out) == (2, "")
+    assert ".png" in result.err
 
 
 def test_recipes_are_listed_and_told():
-    answer = moodfield_("recipes")
-    assert (answer.code, answer.said) == (0, "")
-    assert [name for name in recipes.RECIPES if f"\n{name}" in answer.out] == list(recipes.RECIPES)
-    told = moodfield_("recipes", "show", "crnn", "--set", "seed=4")
+    result = invoke("recipes")
+    assert (result.code, result.err) == (0, "")
+    assert [name for name in recipes.RECIPES if f"\n{name}" in result.out] == list(recipes.RECIPES)
+    told = invoke("recipes", "crnn", "--set", "seed=4")
     assert told.code == 0
     flat = " ".join(told.out.split())
     assert "mel.hop_length 1536 samples" in flat
@@ -126,18 +127,18 @@ def test_recipes_are_listed_and_told():
 
 
 def test_a_recipe_as_json_is_what_train_takes(tmp_path):
-    assert [each["name"] for each in lines(moodfield_("recipes", "--json").out)] == list(recipes.RECIPES)
-    answer = moodfield_("recipes", "show", "resnet34", "--set", "net.width=8", "--json")
-    (tmp_path / "mine.json").write_text(answer.out)
-    again = moodfield_("recipes", "show", tmp_path / "mine.json", "--json")
-    assert again.out == answer.out
+    assert [each["name"] for each in json_lines(invoke("recipes", "--json").out)] == list(recipes.RECIPES)
+    result = invoke("recipes", "resnet34", "--set", "net.width=8", "--json")
+    (tmp_path / "mine.json").write_text(result.out)
+    again = invoke("recipes", tmp_path / "mine.json", "--json")
+    assert again.out == result.out
     assert Recipe.read(tmp_path / "mine.json").net.width == 8
 
 
 def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
     """Extraction, training, validation and export, in two processes."""
     words = [str(word) for word in train(dataset, tmp_path / "run")]
-    words[words.index("--store") + 1] = str(tmp_path / "store")
+    words[words.index("--cache-dir") + 1] = str(tmp_path / "store")
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "moodfield")
     done = subprocess.run(
         [sys.executable, *launch, *words], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -153,4 +154,4 @@ def test_a_team_trains_a_run_and_one_of_it_speaks(dataset, run, tmp_path):
     assert ours.epochs[0].loss == pytest.approx(theirs.epochs[0].loss, rel=0.05)
     assert len(list((tmp_path / "store").rglob("*.npy"))) == 20
     assert not list(tmp_path.rglob("*.part"))
-    assert len(moodfield.load(tmp_path / "run").members) == 2
+    assert len(moodfield.load(tmp_path / "run").models) == 2

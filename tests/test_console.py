@@ -23,6 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 import models
+from commands import invoke, json_lines, start
 from models import Exported
 from moodfield import audio, errors, tagger
 from moodfield.audio import Waveform
@@ -30,16 +31,17 @@ from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
 from moodfield.decoding import sources
 from moodfield.errors import AudioError, OutputError
-from moodfield.evaluation import mediaeval, submissions
+from moodfield.evaluation import prediction, submissions
 from moodfield.tags import MOODS_AND_THEMES
-from test_cli import lines, moodfield_, started
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HOSTILE = "a\x1b[31mRED\x07\x9b2J\u202e"
 COMMANDS = {
-    (*([group] if group else []), name): function
-    for group, (_, functions) in main.GROUPS.items()
-    for name, function in functions.items()
+    (name, *words): function
+    for name, command in main.COMMANDS.items()
+    for words, function in (
+        [((), command)] if callable(command) else [((subname,), function) for subname, function in command.items()]
+    )
 }
 """words of a command → its function"""
 
@@ -110,18 +112,18 @@ def test_one_unreadable_file_of_many_is_a_file_that_failed(song, cp_model, monke
         return opened(path, *more)
 
     monkeypatch.setattr(sources, "_opened_path", refuse)
-    answer = moodfield_("tag", song, closed, "--model", cp_model.folder)
-    assert answer.code == 3
-    assert len(answer.said.splitlines()) == 2
+    result = invoke("tag", song, closed, "--model", cp_model.folder)
+    assert result.code == 3
+    assert len(result.err.splitlines()) == 2
 
 
 @pytest.mark.parametrize(("words", "option"), list(options()), ids=str)
 def test_an_empty_value_is_a_usage_error(words, option, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for given in ([option, ""], [f"{option}="]) if option else ([""],):
-        answer = moodfield_(*words, *given)
-        assert (answer.code, answer.out) == (2, "")
-        assert "empty" in answer.said
+        result = invoke(*words, *given)
+        assert (result.code, result.out) == (2, "")
+        assert "empty" in result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -172,9 +174,9 @@ def test_an_empty_value_is_a_usage_error(words, option, tmp_path, monkeypatch):
 )
 def test_options_that_contradict_each_other_or_would_be_ignored_are_usage_errors(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answer = moodfield_(*line.split())
-    assert (answer.code, answer.out) == (2, ""), answer.said
-    assert "moodfield: " in answer.said or "Usage: " in answer.said
+    result = invoke(*line.split())
+    assert (result.code, result.out) == (2, ""), result.err
+    assert "moodfield: " in result.err or "Usage: " in result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -190,8 +192,8 @@ def test_a_report_replaces_no_song(tmp_path, cp_model, monkeypatch, line):
     (tmp_path / "link").symlink_to("0.wav")
     monkeypatch.chdir(tmp_path)
     words = [each for word in line.split() for each in (sorted(before) if word == "*" else [word])]
-    answer = moodfield_("tag", *words, "--model", cp_model.folder)
-    assert (answer.code, answer.out) == (2, "")
+    result = invoke("tag", *words, "--model", cp_model.folder)
+    assert (result.code, result.out) == (2, "")
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -204,17 +206,17 @@ def test_a_report_replaces_no_song(tmp_path, cp_model, monkeypatch, line):
 def test_an_output_is_not_called_like_an_option_or_music(song, monkeypatch, line):
     monkeypatch.chdir(song.parent)
     monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
-    answer = moodfield_(*line.split())
-    assert (answer.code, answer.out) == (2, "")
-    assert line.split()[-1] in answer.said
-    assert len(answer.said.splitlines()) == 1
+    result = invoke(*line.split())
+    assert (result.code, result.out) == (2, "")
+    assert line.split()[-1] in result.err
+    assert len(result.err.splitlines()) == 1
     assert list(song.parent.iterdir()) == [song]
 
 
 def test_a_report_goes_through_links_and_keeps_modes(song, cp_model, tmp_path):
     (tmp_path / "old.html").touch(mode=0o600)
     (tmp_path / "link.html").symlink_to("old.html")
-    assert moodfield_("tag", song, "--model", cp_model.folder, "--report", tmp_path / "link.html").code == 0
+    assert invoke("tag", song, "--model", cp_model.folder, "--report", tmp_path / "link.html").code == 0
     assert (tmp_path / "link.html").is_symlink()
     assert stat.S_IMODE((tmp_path / "old.html").stat().st_mode) == 0o600
     assert (tmp_path / "old.html").read_text().startswith("<!DOCTYPE html>")
@@ -225,7 +227,7 @@ def test_a_report_may_go_to_a_pipe(song, cp_model, tmp_path):
     received: list[bytes] = []
     reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
     reader.start()
-    assert moodfield_("tag", song, "--model", cp_model.folder, "--report", tmp_path / "pipe").code == 0
+    assert invoke("tag", song, "--model", cp_model.folder, "--report", tmp_path / "pipe").code == 0
     reader.join(20)
     assert received[0].endswith(b"</html>\n")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
@@ -236,16 +238,16 @@ def test_a_report_may_go_to_standard_output(song, cp_model, tmp_path, where):
     words = ("tag", song, "--model", cp_model.folder, "--report", "/dev/stdout")
     if where == "file":
         with (tmp_path / "out").open("wb") as out:
-            done = started(*words, stdout=out)
+            done = start(*words, stdout=out)
             done.communicate(timeout=60)
-        said = (tmp_path / "out").read_text()
+        err = (tmp_path / "out").read_text()
     else:
-        done = started(*words)
-        said, _ = done.communicate(timeout=60)
+        done = start(*words)
+        err, _ = done.communicate(timeout=60)
     assert done.returncode == 0
-    assert said.startswith("track ")
-    assert "song.ogg" in said.partition("<!DOCTYPE html>")[0]
-    assert said.endswith("</html>\n")
+    assert err.startswith("track ")
+    assert "song.ogg" in err.partition("<!DOCTYPE html>")[0]
+    assert err.endswith("</html>\n")
 
 
 @pytest.fixture
@@ -289,8 +291,8 @@ def test_an_ensemble_replaces_neither_its_inputs_nor_what_is_not_ours(systems, m
     monkeypatch.chdir(systems)
     before = {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()}
     validation = "--validation-truth truth.npy --validation a --validation b.npy"
-    answer = moodfield_("ensemble", *line.replace("VALIDATION", validation).split())
-    assert (answer.code, answer.out) == (2, ""), answer.said
+    result = invoke("ensemble", *line.replace("VALIDATION", validation).split())
+    assert (result.code, result.out) == (2, ""), result.err
     assert {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()} == before
 
 
@@ -298,14 +300,14 @@ def test_an_ensemble_may_be_made_again(systems, monkeypatch):
     monkeypatch.chdir(systems)
     validation = "--validation-truth truth.npy --validation a --validation b.npy".split()
     for _ in range(2):
-        assert moodfield_("ensemble", "a", "b.npy", "--to", "x.npy").code == 0
-        assert moodfield_("ensemble", "a", "b.npy", "--to", "both", *validation).code == 0
+        assert invoke("ensemble", "a", "b.npy", "-o", "x.npy").code == 0
+        assert invoke("ensemble", "a", "b.npy", "-o", "both", *validation).code == 0
 
 
 def submit(index: Path, model: Exported, *more: str | Path, to: str | Path = "mine") -> list[str | Path]:
     """A command line that makes a submission."""
-    given = ("--index", index, "--audio", index.parent / "music", "--to", index.parent / to, "--jobs", "1")
-    return ["submit", "--model", model.folder, *given, *more]
+    given = ("--truth", index, "--audio", index.parent / "music", "-o", index.parent / to, "--jobs", "1")
+    return ["submission", "make", "--model", model.folder, *given, *more]
 
 
 def test_a_submission_replaces_no_folder_or_file_of_others(index, cp_model, monkeypatch):
@@ -318,8 +320,8 @@ def test_a_submission_replaces_no_folder_or_file_of_others(index, cp_model, monk
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
     for to in ("theirs", "notes", "kept", "locked", "music", "index.tsv"):
-        answer = moodfield_(*submit(index, cp_model, to=to))
-        assert (answer.code, answer.out) == (2, ""), to
+        result = invoke(*submit(index, cp_model, to=to))
+        assert (result.code, result.out) == (2, ""), to
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -337,24 +339,24 @@ def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content
         "--intervals",
         "0",
     )
-    answer = moodfield_(*given, "--jobs", "1", "--keep", tmp_path / "kept")
-    assert answer.code == (1 if "model" in content else 2)
+    result = invoke(*given, "--jobs", "1", "--keep", tmp_path / "kept")
+    assert result.code == (1 if "model" in content else 2)
     assert (tmp_path / "kept").read_text() == content
-    assert moodfield_(*given, "--keep", index).code == 2
+    assert invoke(*given, "--keep", index).code == 2
 
 
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
     with pytest.raises(Exception, match="scores of another model"):
-        mediaeval.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
+        prediction.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
 
 def test_this_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    given = ("--model", cp_model.folder, "--index", index, "--audio", tmp_path / "music", "--jobs", "1")
-    assert moodfield_("submit", *given, "--to", ".").code == 0
+    given = ("--model", cp_model.folder, "--truth", index, "--audio", tmp_path / "music", "--jobs", "1")
+    assert invoke("submission", "make", *given, "-o", ".").code == 0
     assert len(list((tmp_path / "here").iterdir())) == 3
     assert not (tmp_path / "here.scores.jsonl").exists()
 
@@ -362,9 +364,9 @@ def test_this_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypa
 def test_a_picture_replaces_neither_music_nor_runs(song, tmp_path):
     picture = song.rename(tmp_path / "song.png")
     before = picture.read_bytes()
-    assert moodfield_("nets", "show", "fa_resnet", "--width", "2", "--plot", picture, "--music", picture).code == 2
-    assert moodfield_("nets", "show", "fa_resnet", "--width", "2", "--plot", picture).code == 2
-    assert moodfield_("runs", "show", tmp_path, "--plot", picture).code == 2
+    assert invoke("nets", "fa_resnet", "--width", "2", "--plot", picture, "--audio", picture).code == 2
+    assert invoke("nets", "fa_resnet", "--width", "2", "--plot", picture).code == 2
+    assert invoke("runs", tmp_path, "--plot", picture).code == 2
     assert picture.read_bytes() == before
 
 
@@ -386,9 +388,9 @@ def test_one_process_makes_a_submission_at_a_time(index, cp_model, tmp_path):
     try:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        answers = [
-            moodfield_(*submit(index, cp_model)),
-            moodfield_(
+        results = [
+            invoke(*submit(index, cp_model)),
+            invoke(
                 *("evaluate", "--model", cp_model.folder, "--truth", index, "--audio", tmp_path / "music"),
                 *("--keep", kept, "--intervals", "0"),
             ),
@@ -396,11 +398,11 @@ def test_one_process_makes_a_submission_at_a_time(index, cp_model, tmp_path):
     finally:
         other.kill()
         other.communicate()
-    for answer in answers:
-        assert (answer.code, answer.out) == (1, "")
-        assert f"process {other.pid} " in answer.said
+    for result in results:
+        assert (result.code, result.out) == (1, "")
+        assert f"process {other.pid} " in result.err
     assert not (tmp_path / "mine").exists()
-    assert moodfield_(*submit(index, cp_model)).code == 0  # a killed process holds nobody up
+    assert invoke(*submit(index, cp_model)).code == 0  # a killed process holds nobody up
     assert not list(tmp_path.glob("mine.*"))
 
 
@@ -424,7 +426,7 @@ def begun() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     programs: list[subprocess.Popen[str]] = []
 
     def begin(*words: str | Path, **how: object) -> "subprocess.Popen[str]":
-        programs.append(started(*words, start_new_session=True, **how))
+        programs.append(start(*words, start_new_session=True, **how))
         return programs[-1]
 
     yield begin
@@ -462,13 +464,13 @@ def test_a_signal_ends_a_command_at_once_and_its_report_is_written(many, cp_mode
         program.send_signal(number)
     else:
         os.killpg(program.pid, number)  # as a terminal does
-    _, said = program.communicate(timeout=30)
+    _, err = program.communicate(timeout=30)
     assert time.monotonic() - began < 2
     assert program.returncode == 128 + number
     assert ended(program.pid, within=1)
-    assert [line.partition(" ")[0] for line in said.splitlines()] == ["moodfield:", "moodfield:"]
+    assert [line.partition(" ")[0] for line in err.splitlines()] == ["moodfield:", "moodfield:"]
     assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
-    assert f"the report is {page}: 1 of 30 files; it was stopped" in said
+    assert f"the report is {page}: 1 of 30 files; it was stopped" in err
     assert "stopped: 29 files were not tagged" in page.read_text(encoding="utf-8")
 
 
@@ -483,9 +485,9 @@ def test_a_report_of_results_that_nobody_reads_says_that_it_was_stopped(many, cp
     assert program.stdout.readline()
     program.stdout.close()
     assert program.stderr
-    said = program.stderr.read()
-    assert re.search(r"page\.html: \d+ of 30 files; it was stopped\n", said)
-    assert "Traceback" not in said
+    err = program.stderr.read()
+    assert re.search(r"page\.html: \d+ of 30 files; it was stopped\n", err)
+    assert "Traceback" not in err
     assert re.search(r"stopped: \d+ files were not tagged", page.read_text(encoding="utf-8"))
 
 
@@ -498,7 +500,7 @@ def test_processes_end_wherever_a_command_is_stopped(index, tmp_path, monkeypatc
 
     monkeypatch.setattr(console, "result_json", fail)
     (tmp_path / "none").mkdir()
-    words = ["data", "check", str(index), "--audio", str(tmp_path / "none"), "--json", "--jobs", "2"]
+    words = ["data", "validate", str(index), "--audio", str(tmp_path / "none"), "--json", "--jobs", "2"]
     result = CliRunner().invoke(main.app, words)
     assert result.exc_info, "it holds every frame up to the fault"
     assert not multiprocessing.active_children()
@@ -518,7 +520,7 @@ def test_a_submission_that_is_stopped_goes_on(index, cp_model, begun, number):
     assert program.returncode == 128 + number
     assert len(kept.read_text().splitlines()) == 2
     models.save(index.parent / "music" / "1.wav", models.music(2))
-    assert moodfield_(*submit(index, cp_model)).code == 0
+    assert invoke(*submit(index, cp_model)).code == 0
 
 
 def test_a_terminal_that_goes_away_leaves_the_report(many, cp_model, tmp_path):
@@ -545,12 +547,12 @@ def test_signals_that_were_ignored_stay_so(song, cp_model):
     """As below nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert moodfield_("tag", song, "--model", cp_model.folder).code == 0
+        assert invoke("tag", song, "--model", cp_model.folder).code == 0
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
-    assert moodfield_("tag", song, "--model", cp_model.folder).code == 0
+    assert invoke("tag", song, "--model", cp_model.folder).code == 0
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == handlers
 
 
@@ -573,11 +575,11 @@ def test_what_happened_is_said_and_nothing_is_guessed(tmp_path, monkeypatch, err
         raise error
 
     monkeypatch.setattr(audio, "find", fail)
-    answer = moodfield_("tag", tmp_path)
-    assert (answer.code, answer.out) == (1, "")
-    assert [token in answer.said for token in tokens] == [True] * len(tokens)
-    assert len(answer.said.splitlines()) == 1
-    assert ("pip install" in answer.said) == any("moodfield[" in token for token in tokens)
+    result = invoke("tag", tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert [token in result.err for token in tokens] == [True] * len(tokens)
+    assert len(result.err.splitlines()) == 1
+    assert ("pip install" in result.err) == any("moodfield[" in token for token in tokens)
 
 
 def test_extras_are_those_of_the_package():
@@ -594,7 +596,7 @@ def test_an_output_error_is_a_usage_error(tmp_path, monkeypatch):
         raise OutputError("x exists")
 
     monkeypatch.setattr(audio, "find", fail)
-    assert moodfield_("tag", tmp_path).code == 2
+    assert invoke("tag", tmp_path).code == 2
 
 
 # ---------------------------------------------------------------- encodings
@@ -608,9 +610,9 @@ def encoded(encoding: str, *words: str | Path) -> tuple[int, str, str]:
         [sys.executable, "-m", "moodfield", *map(str, words)], capture_output=True, check=False,
         env=os.environ | {"PYTHONIOENCODING": encoding},
     )  # fmt: skip
-    out, said = (stream.decode(encoding.partition(":")[0]) for stream in (done.stdout, done.stderr))
-    assert "Traceback" not in said, said
-    return done.returncode, out, said
+    out, err = (stream.decode(encoding.partition(":")[0]) for stream in (done.stdout, done.stderr))
+    assert "Traceback" not in err, err
+    return done.returncode, out, err
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -620,8 +622,8 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
         thresholds=(-1.0,) * 5,
     )  # fmt: skip
     song = models.save(tmp_path / "音楽 ü.wav", models.music(2))
-    code, out, said = encoded(encoding, "tag", song, tmp_path / "žádná.wav", "--model", folder)
-    assert (code, "?? " in out, "does not exist" in said) == (3, True, True)
+    code, out, err = encoded(encoding, "tag", song, tmp_path / "žádná.wav", "--model", folder)
+    assert (code, "?? " in out, "does not exist" in err) == (3, True, True)
     code, out, _ = encoded(encoding, "tag", song, "--model", folder, "--json")
     assert json.loads(out)["source"] == str(song)
     assert list(json.loads(out)["scores"])[:2] == ["šťastná", "哀愁"]
@@ -635,18 +637,18 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
     ["models", "models show default", "nets", "recipes show fa_resnet", "train --help", "tag --help", "--help", "runs"],
 )
 def test_every_page_can_be_shown_in_any_encoding(encoding, line):
-    code, out, said = encoded(encoding, *line.split())
+    code, out, err = encoded(encoding, *line.split())
     assert code in (0, 2)
-    assert len(out + said) > 100
+    assert len(out + err) > 100
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
 def test_documents_lose_nothing_in_any_encoding(encoding, cp_model, tmp_path):
     folder = models.varied(cp_model, tmp_path / "model", summary="哀愁\x9b31m")
-    code, out, _ = encoded(encoding, "models", "show", folder, "--json")
+    code, out, _ = encoded(encoding, "models", folder, "--json")
     assert (code, json.loads(out)["card"]["summary"]) == (0, "哀愁\x9b31m")
-    code, out, _ = encoded(encoding, "recipes", "show", "fa_resnet", "--json")
-    assert json.loads(out) == json.loads(moodfield_("recipes", "show", "fa_resnet", "--json").out)
+    code, out, _ = encoded(encoding, "recipes", "fa_resnet", "--json")
+    assert json.loads(out) == json.loads(invoke("recipes", "fa_resnet", "--json").out)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
@@ -671,14 +673,14 @@ def test_text_is_made_printable():
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_log_records_become_one_line_without_control_characters(tmp_path, cp_model, jobs, form):
     path = damaged(tmp_path / f"{HOSTILE}.flac")
-    program = started("tag", path, path, "--model", cp_model.folder, "--jobs", jobs, *form)
-    out, said = program.communicate(timeout=60)
+    program = start("tag", path, path, "--model", cp_model.folder, "--jobs", jobs, *form)
+    out, err = program.communicate(timeout=60)
     assert program.returncode == 0
-    warned = [line for line in said.splitlines() if "damaged" in line or "cut off" in line]
+    warned = [line for line in err.splitlines() if "damaged" in line or "cut off" in line]
     assert len(warned) == 1
     assert warned[0].startswith("moodfield: ")
     assert "RED" in warned[0]
-    assert not CONTROL.search(said)
+    assert not CONTROL.search(err)
     assert not CONTROL.search(out)
 
 
@@ -687,8 +689,8 @@ def test_the_log_is_as_it_was_after_a_command(tmp_path, cp_model, caplog):
     import warnings
 
     before = list(logging.getLogger("moodfield").handlers), warnings.showwarning
-    answer = moodfield_("tag", damaged(tmp_path / "a.flac"), "--model", cp_model.folder)
-    assert len(answer.said.splitlines()) == 1
+    result = invoke("tag", damaged(tmp_path / "a.flac"), "--model", cp_model.folder)
+    assert len(result.err.splitlines()) == 1
     assert (logging.getLogger("moodfield").handlers, warnings.showwarning) == before
 
 
@@ -703,16 +705,16 @@ def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypa
     (tmp_path / "other.tsv").write_text(path.read_text())
     (tmp_path / "none").mkdir()
     for words in (
-        ("data", "check", path, "--audio", "none", "--jobs", "1"),
-        ("data", "check", path, "--audio", "none", "--json", "--jobs", "1"),
-        ("data", "audit", path, "other.tsv", "--audio", "none", "--jobs", "1"),
-        ("data", "audit", path, "other.tsv", "--sums", "sums.txt"),
+        ("data", "validate", path, "--audio", "none", "--jobs", "1"),
+        ("data", "validate", path, "--audio", "none", "--json", "--jobs", "1"),
+        ("data", "duplicates", path, "other.tsv", "--audio", "none", "--jobs", "1"),
+        ("data", "duplicates", path, "other.tsv", "--checksums", "sums.txt"),
         ("data", "stats", path),
         ("data", "stats", path, "--json"),
-        ("runs", "show", HOSTILE),
-        ("models", "show", HOSTILE),
-        ("recipes", "show", HOSTILE),
-        ("nets", "show", HOSTILE),
+        ("runs", HOSTILE),
+        ("models", HOSTILE),
+        ("recipes", HOSTILE),
+        ("nets", HOSTILE),
         ("submission", "check", f"{HOSTILE}.npy"),
         ("submission", "check", f"{HOSTILE}.npy", "--json"),
         ("submission", "check", HOSTILE),
@@ -720,18 +722,18 @@ def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypa
         ("compare", HOSTILE, f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
         ("evaluate", f"{HOSTILE}.npy", "--truth", f"{HOSTILE}.tsv"),
         ("compare", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--truth", "truth.npy"),
-        ("ensemble", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--to", f"{HOSTILE}2.npy"),
-        ("ensemble", f"{HOSTILE}.npy", "--to", f"{HOSTILE}.npy"),
-        ("submit", "--model", HOSTILE, "--index", path, "--audio", "music", "--to", HOSTILE),
+        ("ensemble", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "-o", f"{HOSTILE}2.npy"),
+        ("ensemble", f"{HOSTILE}.npy", "-o", f"{HOSTILE}.npy"),
+        ("submission", "make", "--model", HOSTILE, "--truth", path, "--audio", "music", "-o", HOSTILE),
         ("reproduce", HOSTILE, "--data", HOSTILE),
         (HOSTILE,),
         ("tag", f"--{HOSTILE}"),
         ("compare", "a", "b", HOSTILE, "--truth", "x.npy"),
     ):
-        answer = moodfield_(*words)
-        assert not CONTROL.search(answer.out), words
-        assert not CONTROL.search(answer.said), words
-        assert "RED" in answer.out + answer.said, words
+        result = invoke(*words)
+        assert not CONTROL.search(result.out), words
+        assert not CONTROL.search(result.err), words
+        assert "RED" in result.out + result.err, words
 
 
 def test_progress_bars_print_no_control_characters(capsys):
@@ -742,9 +744,9 @@ def test_progress_bars_print_no_control_characters(capsys):
     with progress.Tars() as tars:
         tars.told(f"x_{HOSTILE}[red].tar", 1, 2)
         tars.over(f"x_{HOSTILE}[red].tar")
-    said = capsys.readouterr().err
-    assert "left out: a" in said
-    assert not CONTROL.search(said)
+    err = capsys.readouterr().err
+    assert "left out: a" in err
+    assert not CONTROL.search(err)
 
 
 def test_only_the_desk_prints_by_itself():
@@ -761,8 +763,8 @@ def test_only_the_desk_prints_by_itself():
 def recommended(out: str) -> tuple[list[str], int, str]:
     """The command that is recommended, as it is printed, and how it ends."""
     words = shlex.split(out.rpartition("; try: moodfield ")[2])
-    answer = moodfield_(*words)
-    return words, answer.code, answer.out + answer.said
+    result = invoke(*words)
+    return words, result.code, result.out + result.err
 
 
 @pytest.mark.parametrize("tags", ["of the index", "none", "few"])
@@ -775,19 +777,20 @@ def test_the_recommended_check_passes(index, cp_model, tracks, tags):
     (folder / "my index.tsv").write_text("\n".join([head, *kept]))
     (folder / "my tags.txt").write_text("sad\nhappy\n")
     words = [
-        "submit",
+        "submission",
+        "make",
         "--model",
         cp_model.folder,
-        "--index",
+        "--truth",
         folder / "my index.tsv",
         "--audio",
         index.parent / "music",
     ]
     more = ["--tags", folder / "my tags.txt"] if tags == "few" else []
-    answer = moodfield_(*words, "--to", folder / "mine (1)", "--jobs", "1", *more)
-    assert answer.code == 0, answer.said
-    _, code, said = recommended(answer.out)
-    assert code == 0, said
+    result = invoke(*words, "-o", folder / "mine (1)", "--jobs", "1", *more)
+    assert result.code == 0, result.err
+    _, code, err = recommended(result.out)
+    assert code == 0, err
 
 
 @pytest.mark.parametrize("tags", [[], ["happy"], ["happy", "dark", "film"]])
@@ -796,11 +799,11 @@ def test_the_recommended_check_passes_with_the_bundled_model(index, tags):
     rows = ["\t".join([*row.split("\t")[:5], *(f"mood/theme---{tag}" for tag in tags)]) for row in rows]
     index.write_text("\n".join([head, *rows]))
     folder = index.parent
-    given = ("--index", index, "--audio", folder / "music", "--to", folder / "mine", "--jobs", "1")
-    answer = moodfield_("submit", *given)
-    assert answer.code == 0, answer.said
-    words, code, said = recommended(answer.out)
-    assert code == 0, said
+    given = ("--truth", index, "--audio", folder / "music", "-o", folder / "mine", "--jobs", "1")
+    result = invoke("submission", "make", *given)
+    assert result.code == 0, result.err
+    words, code, err = recommended(result.out)
+    assert code == 0, err
     assert not any(word.startswith("--model") for word in words)
     assert len(submissions.read(folder / "mine").thresholds) == len(MOODS_AND_THEMES)
 
@@ -809,9 +812,9 @@ def test_what_is_only_odd_is_no_fault(tmp_path):
     made = submissions.make(np.full((4, 5), 0.5), np.full(5, 0.9), models.VOCABULARY)
     submissions.write(made, tmp_path / "odd", vocabulary=models.VOCABULARY)
     (tmp_path / "tags.txt").write_text("\n".join(models.VOCABULARY))
-    answer = moodfield_("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt")
-    assert (answer.code, answer.out.count(": odd: ")) == (0, 2)
-    (read,) = lines(moodfield_("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt", "--json").out)
+    result = invoke("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt")
+    assert (result.code, result.out.count(": odd: ")) == (0, 2)
+    (read,) = json_lines(invoke("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt", "--json").out)
     assert (read["faults"], len(read["odd"])) == ([], 2)
 
 
@@ -819,8 +822,8 @@ def test_what_is_only_odd_is_no_fault(tmp_path):
 @pytest.mark.parametrize("words", [("--help",), ("tag", "--help"), ("--version",), ("models",)])
 def test_a_full_disk_is_one_line(words):
     with Path("/dev/full").open("wb") as full:
-        program = started(*words, stdout=full)
-        _, said = program.communicate(timeout=60)
+        program = start(*words, stdout=full)
+        _, err = program.communicate(timeout=60)
     assert program.returncode == 1
-    assert said.startswith("moodfield: No space left")
-    assert len(said.splitlines()) == 1
+    assert err.startswith("moodfield: No space left")
+    assert len(err.splitlines()) == 1

@@ -50,10 +50,10 @@ PENDING = set(
     files.py mel.py nets/__init__.py nets/blocks.py nets/crnn.py nets/plain.py nets/resnet.py nets/summary.py
     nets/vgg.py paper/figure1.py paper/recipes.py paper/reproduce.py paper/table1.py parallel.py plots/__init__.py
     plots/cooccurrence.py plots/figures.py plots/learning_curves.py plots/receptive_field.py plots/score_curves.py
-    report/curves.py report/html_page.py report/text.py report/track.py report/track_map.py tagger.py tagging.py
+    report/curves.py report/page.py report/text.py report/track.py report/track_map.py tagger.py tagging.py
     tags.py training/averaging.py training/batches.py training/checks.py training/digests.py training/distributed.py
     training/estimate.py training/export.py training/log.py training/loop.py training/mel_cache.py
-    training/pipeline.py training/recipe.py training/run_folder.py training/tensorboard_log.py
+    training/pipeline.py training/recipe.py training/run_folder.py training/log.py
     training/validation.py verify.py
     """.split()
 )

@@ -16,9 +16,7 @@ def test_a_known_name_is_looked_up():
 
 
 def test_a_misspelt_name_gets_the_nearest_names():
-    with pytest.raises(
-        UnknownNameError, match="did you mean fa_resnet or cp_"
-    ):
+    with pytest.raises(UnknownNameError, match="did you mean fa_resnet or cp_"):
         errors.get_or_suggest(NAMES, "fa_resnt", what="network")
 
 

@@ -1,8 +1,9 @@
-"""moodfield hears what a piece of music feels like.
+"""Recognise the mood of music: 56 moods and themes per track, with decisions and scores over time.
 
 import moodfield
 tagging = moodfield.load().tag("song.mp3")
-print(tagging.decided, tagging.top(5))
+print(tagging.decided)
+print(tagging.top(5))
 """
 
 import os
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Tagger", "Tagging", "create", "load"]
 
-PRIVATE = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-"""environment variables that stop libraries from sending data about their use; read when a library is loaded"""
+PRIVACY = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+"""environment variables that switch off the telemetry of libraries; read when a library is imported"""
 
 if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
     warnings.warn(
@@ -28,16 +29,16 @@ if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "
         "first, or set ORT_DISABLE_TELEMETRY=1",
         stacklevel=2,
     )
-os.environ.update(PRIVATE)
+os.environ.update(PRIVACY)
 
-_ROOMS = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "create": "nets"}
-"""where the names at the front door live; their rooms are entered when they are asked for"""
+_MODULES = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "create": "nets"}
+"""modules of the public names, imported at first use"""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'moodfield' has no attribute {name!r}")
-    return getattr(import_module(f"moodfield.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"moodfield.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

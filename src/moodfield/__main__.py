@@ -1,8 +1,4 @@
-"""`python -m moodfield` is the command `moodfield`.
-
-In: nothing. Out: whatever the command says.
-Knows nothing of: commands.
-"""
+"""Run the command `moodfield` as `python -m moodfield`."""
 
 from moodfield.cli import main
 

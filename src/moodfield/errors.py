@@ -1,4 +1,8 @@
-"""Exceptions, look-up of names with suggestions, and text that is safe to print."""
+"""Every way we refuse, and the one way a name is looked up.
+
+In: what came, what was wanted, what to do. Out: one sentence for a person.
+Knows nothing of: audio, networks, or anything else that can go wrong.
+"""
 
 import difflib
 import unicodedata
@@ -9,44 +13,44 @@ T = TypeVar("T")
 
 
 class MoodfieldError(Exception):
-    """Base of all errors that moodfield raises; the message has what was given, what is expected and what to do."""
+    """Anything moodfield refuses; the message says what came, what was wanted and what to do."""
 
 
 class AudioError(MoodfieldError):
-    """A file or waveform that cannot be read as audio."""
+    """A file or waveform that cannot be tagged."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """a short code for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
+        """one short word for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
 
     def __reduce__(self) -> tuple[type["AudioError"], tuple[str, str]]:
-        """Pickle both arguments; the default would pass the message alone, and fail."""
+        """Both words travel between processes; an exception's own way would lose one of them and fail."""
         return type(self), (self.reason, str(self))
 
 
 class UsageError(MoodfieldError):
-    """Invalid or contradictory arguments; a command ends with exit code 2."""
+    """Arguments that cannot be obeyed together, or at all; a command ends with exit code 2."""
 
 
 class OutputError(UsageError):
-    """An output file that must not, or cannot, be written."""
+    """A file that must not, or cannot, be written."""
 
 
 class LockedError(MoodfieldError):
-    """A folder or file that another process has locked."""
+    """A folder or file that another process works on."""
 
 
 class ConfigError(MoodfieldError):
-    """A setting out of range, or settings that contradict each other."""
+    """A setting outside its range, or two settings that contradict each other."""
 
 
 class DatasetError(MoodfieldError):
-    """An invalid index, split or truth matrix; the message lists all faults."""
+    """An index, a split or a truth matrix that cannot be used; all its faults at once."""
 
 
 class DownloadError(MoodfieldError):
-    """A file that cannot be downloaded."""
+    """A file of the internet that cannot be had."""
 
 
 class ModelError(MoodfieldError):
@@ -54,67 +58,69 @@ class ModelError(MoodfieldError):
 
 
 class ScoresError(MoodfieldError):
-    """Truth and scores that cannot be evaluated."""
+    """Truth and scores that cannot be compared."""
 
 
 class RunError(MoodfieldError):
-    """A training run that cannot be started, resumed or read."""
+    """A training run that cannot be started, continued or read."""
 
 
 class WorkerCrashedError(MoodfieldError):
-    """An item whose worker process died."""
+    """Work that killed the process it ran in."""
 
 
 class UnknownNameError(MoodfieldError):
-    """A name that is not in a registry."""
+    """A name that is not in its table."""
 
 
 class MoodfieldWarning(UserWarning):
-    """Something questionable that is not an error."""
+    """What is not refused, but worth a second look."""
 
 
 def get_or_suggest(table: Mapping[str, T], name: str, *, what: str) -> T:
-    """Look up a name; raises `UnknownNameError` with the most similar names if it is missing.
-
-    Args:
-        table: Values by name.
-        name: The name to look up.
-        what: The kind of value, for the message.
-
-    >>> get_or_suggest({"vgg": 1, "crnn": 2}, "vgg", what="network")
-    1
-    """
+    """The value called `name`, or an `UnknownNameError` that offers the nearest names there are."""
     if name in table:
         return table[name]
-    raise UnknownNameError(f"unknown {what} {name!r}; {suggest(name, table)}")
+    raise UnknownNameError(f"there is no {what} called {name!r}; {suggest(name, table)}")
 
 
-MAX_LISTED = 20
-"""faults in one message; a file of another kind has thousands"""
+MOST_FAULTS = 20
+"""faults that one refusal lists; a file that is something else has thousands"""
 
 
 def join_errors(faults: Sequence[str]) -> str:
-    """Join faults to one line; lists the first `MAX_LISTED` and counts the others."""
-    more = f"; and {len(faults) - MAX_LISTED} more faults" if len(faults) > MAX_LISTED else ""
-    return "; ".join(faults[:MAX_LISTED]) + more
+    """Faults in one line, the first of them if they are very many."""
+    more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
+    return "; ".join(faults[:MOST_FAULTS]) + more
 
 
-def format_validation_errors(faults: Iterable[Mapping[str, Any]]) -> str:
-    """Format the `errors()` of a pydantic `ValidationError` in one line, each with its location."""
-    return join_errors([f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}" for fault in faults])
+MAX_LISTED = 5
+"""items that `join_some` lists"""
 
 
-def suggest(name: str, names: Iterable[str]) -> str:
-    """Suggest the names most similar to a wrong one, or list them all.
+def join_some(items: Iterable[str], separator: str = ", ") -> str:
+    """The first items, and how many more there are.
 
-    >>> suggest("resnt", ["resnet", "vgg"])
-    'did you mean resnet?'
+    >>> join_some("abcdefg")
+    'a, b, c, d, e and 2 more'
     """
-    names = list(names)
+    listed = list(items)
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return separator.join(listed[:MAX_LISTED]) + more
+
+
+def format_validation_errors(found: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong with a value, `ValidationError.errors()`, each with its place, in one line."""
+    return join_errors([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A half sentence that leads from a wrong name to the right ones."""
+    names = list(known)
     near = difflib.get_close_matches(name, names, n=3)
     if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(names)}"
+        return "did you mean " + " or ".join(near) + "?"
+    return "known: " + ", ".join(names)
 
 
 INVISIBLE_LETTERS = frozenset("\u200c\u200d\u00ad")

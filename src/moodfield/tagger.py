@@ -1,8 +1,4 @@
-"""A file in, tags out; one model or the average of many.
-
-In: audio; model names or folders. Out: scores, decisions, and the mood over time.
-Knows nothing of: tables, pages, or how a model came to be.
-"""
+"""Load models and tag tracks with one model or with the mean of several."""
 
 import hashlib
 import os
@@ -24,91 +20,113 @@ from moodfield.engine import Engine, OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
 
-MODELS = Path(__file__).parent / "pretrained"
-"""the models that come with the package, a folder each"""
-TOGETHER = 8
-"""excerpts that a network hears at once"""
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""the models that come with the package, one folder each"""
+EXCERPT_BATCH = 8
+"""excerpts per call of a network"""
 BEST, AVERAGES = "best", "swa-*"
-"""the model folders in a training run: its best epoch, and averages of its weights"""
+"""the model folders in a training run: the best epoch, and averages of weights"""
 
 AnySource = TypeVar("AnySource", bound=Source)
-Map = Float32[np.ndarray, "tags time"]
-Pieces = Iterable[Float32[np.ndarray, "_bands _frames"]]
-Maps = list[Float32[np.ndarray, "tags _time"]]  # with underscores, since members may differ in bands and steps of time
+Scores = Float32[np.ndarray, "tags"]
+LogitMap = Float32[np.ndarray, "tags time"]
+Blocks = Iterable[Float32[np.ndarray, "_n_mels _frames"]]
+LogitMaps = list[Float32[np.ndarray, "tags _time"]]  # underscores: models may differ in mel bands and time steps
 Times = list[Float32[np.ndarray, "_time"]]
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of a tagger: its card, and something that runs its network."""
+class LoadedModel:
+    """A model ready to use: its card, and an engine that runs its network."""
 
     card: Card
-    """what the model says about itself"""
+    """card of the model"""
     engine: Engine
-    """what runs it"""
+    """engine with the network of the model"""
 
     def scores(self, logits: Float32[np.ndarray, "tags ..."]) -> Float32[np.ndarray, "tags ..."]:
-        """Scores of its logits, calibrated if its card says how; slope and offset change no mean over time."""
-        known = self.card.calibration
-        return (known.scores(logits.T).T if known else calibration.sigmoid(logits)).astype(np.float32)
+        """Scores of logits: the card's calibration, if any, and the sigmoid."""
+        calibrate = self.card.calibration
+        return (calibrate.scores(logits.T).T if calibrate else calibration.sigmoid(logits)).astype(np.float32)
 
 
 class Tagger:
-    """One or more models ready to use; several are averaged after the sigmoid, as the paper does (§3.4)."""
+    """Tags tracks with one or more models; scores of several models are averaged after the sigmoid (§3.4)."""
 
-    def __init__(self, members: Sequence[Member], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
-        """Members must agree on their vocabulary."""
-        if not members:
-            raise ModelError("no model came; name at least one")
-        self.members = tuple(members)
-        self.vocabulary = self.members[0].card.vocabulary
-        for member in self.members[1:]:
-            if member.card.vocabulary != self.vocabulary:
-                names = f"{self.members[0].card.name!r} and {member.card.name!r}"
-                raise ModelError(f"{names} have different vocabularies; only models with the same tags can be averaged")
-        self.theme_vocabulary = self.members[0].card.themes
-        thresholds = np.array([member.card.thresholds for member in self.members], np.float64)
-        self.thresholds: Float32[np.ndarray, "tags"] = thresholds.mean(axis=0).astype(np.float32)
-        stated = {member.card.priors for member in self.members}
-        priors = stated.pop() if len(stated) == 1 else None  # a mean of models that disagree has no prior
-        self.priors: Float32[np.ndarray, "tags"] | None = None if priors is None else np.array(priors, np.float32)
+    def __init__(self, models: Sequence[LoadedModel], *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+        """Create a tagger.
+
+        Args:
+            models: One or more models with the same vocabulary. Thresholds are averaged like scores; priors are kept
+                only if all models have the same.
+            clip_frames: Frames of mel per call of a network that takes any length.
+
+        Raises:
+            ModelError: There is no model, or the vocabularies differ.
+        """
+        if not models:
+            raise ModelError("a tagger needs at least one model, and none was given")
+        self.models = tuple(models)
+        cards = [model.card for model in models]
+        self.vocabulary, self.theme_vocabulary = cards[0].vocabulary, cards[0].themes
+        for card in cards[1:]:
+            if card.vocabulary != self.vocabulary:
+                raise ModelError(
+                    f"the vocabularies of {cards[0].name!r} and {card.name!r} differ; average models with the same tags"
+                )
+        thresholds = np.array([card.thresholds for card in cards], np.float64)
+        self.thresholds: Scores = thresholds.mean(axis=0).astype(np.float32)
+        priors = {card.priors for card in cards}
+        common = priors.pop() if len(priors) == 1 else None
+        self.priors: Scores | None = None if common is None else np.array(common, np.float32)
         self._clip_frames = clip_frames
 
     @property
     def digest(self) -> str:
-        """What tells this tagger from others: a checksum of its models' cards, which vouch for their weights."""
-        cards = "".join(member.card.to_json() for member in self.members)
-        return hashlib.sha256(cards.encode()).hexdigest()
+        """SHA-256 of the models' cards, which list the checksums of their weights."""
+        return hashlib.sha256("".join(model.card.to_json() for model in self.models).encode()).hexdigest()
 
     def tag(self, source: Source) -> Tagging:
-        """Tag one track: a path, the bytes of a file, a binary file object, or `(samples, sample_rate)`.
+        """Tag one track, in memory that does not grow with its length.
 
-        Memory does not grow with the length of the music. Raises `AudioError` if it cannot be decoded or is no music.
+        Args:
+            source: Path, bytes of a file, binary file object, `Waveform`, or tuple `(samples, sample_rate)`.
+
+        Raises:
+            AudioError: The source cannot be decoded, or is silent or too short.
+
+        Example:
+            >>> import numpy as np, moodfield
+            >>> samples = np.sin(2 * np.pi * 220 * np.arange(5 * 12_000) / 12_000).astype(np.float32)
+            >>> tagging = moodfield.load().tag((samples, 12_000))
+            >>> tagging.duration, len(tagging.scores)
+            (5.0, 56)
         """
-        logits, seconds, reader = self._listen(source)
-        lengths = [member.card.lengths for member in self.members]
-        moving = [index for index, each in enumerate(lengths) if not isinstance(each, clips.WholeTrack)]
-        times = seconds[moving[0] if moving else 0]
-        maps = [of.scores(each) for of, each in zip(self.members, logits, strict=True)]
+        logits, times, reader = self._predict(source)
+        scores = _mean([model.scores(clips.pool(map_)) for model, map_ in zip(self.models, logits, strict=True)])
+        maps = [model.scores(map_) for model, map_ in zip(self.models, logits, strict=True)]
+        # Models that pool whole tracks have one time step; the steps of the first other model are used, if any.
+        pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
+        seconds = times[pooling.index(False) if False in pooling else 0]
         return Tagging(
             source=audio.source_name(source),
             duration=reader.duration,
-            model="+".join(dict.fromkeys(member.card.name for member in self.members)),
+            model="+".join(dict.fromkeys(model.card.name for model in self.models)),
             vocabulary=self.vocabulary,
             theme_vocabulary=self.theme_vocabulary,
-            scores=_mean([of.scores(clips.pool(each)) for of, each in zip(self.members, logits, strict=True)]),
+            scores=scores,
             thresholds=self.thresholds,
-            over_time=OverTime(times, _mean(_aligned(maps, seconds, times))),
+            over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
             priors=self.priors,
             envelope=reader.envelope,
             warnings=tuple(reader.warnings),
         )
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
-        """Tag many tracks, in order; one that cannot be tagged comes with its error and stops nothing."""
+        """Tag tracks in order; a track that cannot be tagged gives its error instead of a tagging."""
         if isinstance(sources, str | bytes):
             raise ConfigError(
-                f"one source, {audio.source_name(sources)}, was given; give a list of sources, or call tag"
+                f"tag_many needs a list of sources, not {audio.source_name(sources)}; call tag for one source"
             )
         for source in sources:
             try:
@@ -116,190 +134,204 @@ class Tagger:
             except MoodfieldError as error:
                 yield source, error
 
-    def scores(self, mels: Sequence[Pieces]) -> Float32[np.ndarray, "tags"]:
-        """Scores of a track whose mel is at hand, in pieces, once for every member and made by that member's config."""
+    def predict(self, mels: Sequence[Blocks]) -> Scores:
+        """Scores of a track from its mel: for every model the blocks of the mel made with that model's config."""
         pooled = []
-        for member, pieces in zip(self.members, mels, strict=True):
-            listener = Listener(member, clip_frames=self._clip_frames)
-            for piece in pieces:
-                listener.push(piece)
-            pooled.append(member.scores(clips.pool(listener.finish())))
+        for model, blocks in zip(self.models, mels, strict=True):
+            predictor = TrackPredictor(model, clip_frames=self._clip_frames)
+            for block in blocks:
+                predictor.push(block)
+            pooled.append(model.scores(clips.pool(predictor.finish())))
         return _mean(pooled)
 
-    def scores_of_excerpts(self, excerpts: Iterable[mel.Mel]) -> Float32[np.ndarray, "tags"]:
-        """Scores of a track of which only some excerpts are at hand, all as long, each heard by itself.
-
-        For taggers of one model.
-        """
-        [member] = self.members
-        maps, coming = [], iter(excerpts)
-        while batch := list(islice(coming, TOGETHER)):
-            cuts = [clips.cut(excerpt, member.card.lengths, clip_frames=self._clip_frames) for excerpt in batch]
-            heard = [
-                member.engine.forward_features(np.stack([clip.mel for clip in together]))[:, :, together[0].keep]
-                for together in zip(*cuts, strict=True)
+    def predict_excerpts(self, excerpts: Iterable[mel.Mel]) -> Scores:
+        """Scores of a track from excerpts of its mel of equal length, each predicted by itself; for a single model."""
+        [model] = self.models
+        maps, remaining = [], iter(excerpts)
+        while batch := list(islice(remaining, EXCERPT_BATCH)):
+            cuts = [clips.cut(excerpt, model.card.lengths, clip_frames=self._clip_frames) for excerpt in batch]
+            features = [
+                model.engine.forward_features(np.stack([clip.mel for clip in column]))[:, :, column[0].keep]
+                for column in zip(*cuts, strict=True)
             ]
-            maps += [_checked(member, each) for each in member.engine.forward_head(np.concatenate(heard, axis=2))]
-        return member.scores(clips.pool(np.concatenate(maps, axis=1)))
+            logits = model.engine.forward_head(np.concatenate(features, axis=2))
+            maps += [_check_logits(model, map_) for map_ in logits]
+        return model.scores(clips.pool(np.concatenate(maps, axis=1)))
 
-    def _listen(self, source: Source) -> tuple[Maps, Times, "_EnvelopeReader"]:
-        """Every member's logits over time, the times of their steps, and the reader of the source."""
-        logits: dict[int, tuple[Map, Float32[np.ndarray, "time"]]] = {}
+    def _predict(self, source: Source) -> tuple[LogitMaps, Times, "_EnvelopeReader"]:
+        """Logits over time of every model, the times of their steps, and the reader; one pass for each mel config."""
+        predictors = [TrackPredictor(model, clip_frames=self._clip_frames) for model in self.models]
         reader: _EnvelopeReader | None = None
-        for config in dict.fromkeys(member.card.mel for member in self.members):
-            listeners = {
-                index: Listener(member, clip_frames=self._clip_frames)
-                for index, member in enumerate(self.members)
-                if member.card.mel == config
-            }
+        for config in dict.fromkeys(model.card.mel for model in self.models):
             reader = _EnvelopeReader(source, config.sample_rate, before=reader)
-            for piece in mel.stream(reader, config):
-                for listener in listeners.values():
-                    listener.push(piece)
-            for index, listener in listeners.items():
-                found = listener.finish()
-                logits[index] = found, listener.seconds(found.shape[1])
-        maps, seconds = zip(*(logits[index] for index in range(len(self.members))), strict=True)
+            for block in mel.stream(reader, config):
+                for predictor in predictors:
+                    if predictor.model.card.mel == config:
+                        predictor.push(block)
         assert reader is not None
-        return list(maps), list(seconds), reader
+        logits = [predictor.finish() for predictor in predictors]
+        return (
+            logits,
+            [predictor.times(map_.shape[1]) for predictor, map_ in zip(predictors, logits, strict=True)],
+            reader,
+        )
 
 
-class Listener:
-    """One member that hears one track, piece by piece of its mel."""
+class TrackPredictor:
+    """Computes the logits over time of one model for one track, whose mel comes in blocks."""
 
-    def __init__(self, member: Member, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
-        self._member = member
-        self._cutter = clips.Cutter(member.card.lengths, clip_frames=clip_frames)
+    def __init__(self, model: LoadedModel, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+        self.model = model
+        self._cutter = clips.Cutter(model.card.lengths, clip_frames=clip_frames)
+        self._pools_track = isinstance(model.card.lengths, clips.WholeTrack)
         self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
         self._frames = 0
 
-    def push(self, piece: mel.Mel) -> None:
-        """Hear the next piece."""
-        self._frames += piece.shape[1]
-        self._hear(self._cutter.push(piece))
+    def push(self, block: mel.Mel) -> None:
+        """Process the next block of the mel."""
+        self._frames += block.shape[1]
+        self._run(self._cutter.push(block))
 
-    def finish(self) -> Map:
-        """The logits of the whole track over time."""
-        self._hear(self._cutter.finish())
-        heard = np.concatenate(self._maps, axis=1)
-        if not isinstance(self._member.card.lengths, clips.WholeTrack):
-            return heard
-        return _checked(self._member, self._member.engine.forward_head(heard[None])[0])
+    def finish(self) -> LogitMap:
+        """Logits of the whole track over time."""
+        self._run(self._cutter.finish())
+        features = np.concatenate(self._maps, axis=1)
+        if not self._pools_track:
+            return features
+        return _check_logits(self.model, self.model.engine.forward_head(features[None])[0])
 
-    def seconds(self, steps: int) -> Float32[np.ndarray, "time"]:
-        """When each of the steps is, from the start of the track."""
-        config = self._member.card.mel
-        centres = clips.centres(steps, self._frames, self._member.card.lengths)
+    def times(self, steps: int) -> Float32[np.ndarray, "time"]:
+        """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
+        config = self.model.card.mel
+        centres = clips.centres(steps, self._frames, self.model.card.lengths)
         return (centres * (config.hop_length / config.sample_rate)).astype(np.float32)
 
-    def _hear(self, ready: Iterable[clips.Clip]) -> None:
+    def _run(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
-            heard = self._member.engine.forward_features(clip.mel[None])[0]
-            whole = isinstance(self._member.card.lengths, clips.WholeTrack)
-            self._maps.append((heard if whole else _checked(self._member, heard))[:, clip.keep])
+            features = self.model.engine.forward_features(clip.mel[None])[0]
+            checked = features if self._pools_track else _check_logits(self.model, features)
+            self._maps.append(checked[:, clip.keep])
 
 
-def load(*what: str | Path, threads: int = 0) -> Tagger:
-    """A tagger of models by name, by folder or by training run; several are averaged; nothing means the bundled model.
+def load(*models: str | Path, threads: int = 0) -> Tagger:
+    """Load models as a tagger.
 
-    A run is the mean of its snapshots.
+    Args:
+        models: Names of pretrained models, model folders, or training runs (all snapshots of a run). Without any, the
+            model `default`. With several, scores and thresholds are averaged per tag. The mean of thresholds is exact
+            for snapshots of one run; the mean score of unrelated models varies less than the score of one, so their
+            mean thresholds tend to decide fewer tags: choose thresholds of your own with `moodfield thresholds`.
+        threads: Number of cores that a network may use; 0 means all.
 
-    `threads` is how many cores a network may use, 0 for all. Raises `UnknownNameError` or `ModelError`; warns with
-    `MoodfieldWarning` if the scores of several models are not comparable.
+    Returns:
+        A tagger whose networks have been run once.
+
+    Raises:
+        UnknownNameError: No model has this name.
+        ModelError: A model folder is damaged, or the models have different vocabularies.
+
+    Example:
+        >>> import moodfield
+        >>> tagger = moodfield.load("default")
+        >>> len(tagger.vocabulary)
+        56
     """
-    tagger = _tagger(what, threads)
-    raw = [member.card.name for member in tagger.members if member.card.calibration is None]
-    if 0 < len(raw) < len(tagger.members):
-        words = f"{', '.join(raw)} among calibrated models: scores that are not calibrated may be far higher or lower"
-        warnings.warn(f"{words}, and rule the mean; average models of one kind", MoodfieldWarning, stacklevel=2)
+    tagger = _load(models, threads)
+    raw = [model.card.name for model in tagger.models if model.card.calibration is None]
+    if 0 < len(raw) < len(tagger.models):
+        warnings.warn(
+            f"{', '.join(raw)} is not calibrated and other models are: their scores are on different scales, and the "
+            "larger ones dominate the mean; average models of one kind",
+            MoodfieldWarning,
+            stacklevel=2,
+        )
     return tagger
 
 
 def tag_files(
-    sources: Sequence[Path], *what: str | Path, jobs: int = 1
+    paths: Sequence[Path], *models: str | Path, jobs: int = 1
 ) -> Iterator[tuple[Path, Tagging | MoodfieldError]]:
-    """Listen to many files in several processes, each of which loads the models once; in order.
+    """Tag files in `jobs` processes, each of which loads the models once.
 
-    What cannot be heard comes with its error and stops nothing, even if it kills its process.
+    Yields:
+        Path and tagging, in order; for a file that cannot be tagged, or that crashes its process, path and error.
     """
-    names = tuple(str(each) for each in what)
-    tagger = load(*names)  # here even if others do the work: a model that cannot be used is refused once, not per file
+    names = tuple(map(str, models))
+    tagger = load(*names)  # also if jobs > 1: a broken model raises once here instead of for every file
     if jobs > 1:
-        yield from parallel.map(partial(_tag_one, names), sources, jobs=jobs)
+        yield from parallel.map(partial(_tag_file, names), paths, jobs=jobs)
     else:
-        yield from tagger.tag_many(sources)
+        yield from tagger.tag_many(paths)
 
 
-def models() -> dict[str, Path]:
-    """The models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{CARD}"))}
+def pretrained_models() -> dict[str, Path]:
+    """The models that come with the package: name → folder.
+
+    Example:
+        >>> "default" in pretrained_models()
+        True
+    """
+    return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob(f"*/{CARD}"))}
 
 
-def folder(what: str | Path) -> Path:
-    """The model folder that is meant by a name, a folder or a finished run; refuses others like `load`."""
-    path = Path(what)
-    for place in (path, path / BEST):
-        if os.path.isfile(place / CARD):  # noqa: PTH113 (a name too long for a path is no folder either)
-            return place
+def model_folder(model: str | Path) -> Path:
+    """Folder of a model given by name, by folder or by finished training run (its best model); raises like `load`."""
+    path = Path(model)
+    for folder in (path, path / BEST):
+        if os.path.isfile(folder / CARD):  # noqa: PTH113 (False instead of an error for a name too long for a path)
+            return folder
     if os.path.isdir(path):  # noqa: PTH112
-        raise ModelError(f"{path} is a folder without a {CARD}; name a model folder or a finished run")
-    return errors.get_or_suggest(models(), str(what), what="model (nor a model folder)")
+        raise ModelError(f"{path} is a folder without a {CARD}; give a model folder or a finished run")
+    return errors.get_or_suggest(pretrained_models(), str(model), what="model (nor a model folder)")
 
 
-def _tagger(what: Sequence[str | Path], threads: int) -> Tagger:
-    """A tagger whose every network was tried."""
-    members = [_member(place, threads) for each in what or ("default",) for place in _folders(each)]
-    for member in members:
-        _try(member)
-    return Tagger(members)
+def _load(models: Sequence[str | Path], threads: int) -> Tagger:
+    """Load models and run each network once on silence, so that a network that does not fit its card raises here."""
+    loaded = []
+    for folder in (folder for model in models or ("default",) for folder in _snapshot_folders(model)):
+        card = Card.read(folder)
+        engine = OnnxEngine(*(folder / name for name in card.network_files), threads=threads)
+        loaded.append(LoadedModel(card, engine))
+    for model in loaded:
+        lengths, predictor = model.card.lengths, TrackPredictor(model)
+        frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.min_frames
+        predictor.push(np.zeros((model.card.mel.n_mels, frames), np.float32))
+        predictor.finish()
+    return Tagger(loaded)
 
 
-def _folders(what: str | Path) -> list[Path]:
-    """The model folders that are meant: of a run, all its snapshots."""
-    first = folder(what)
-    if first == Path(what) or first.name != BEST:
-        return [first]
-    averages = [path.parent for path in Path(what).glob(f"{AVERAGES}/{CARD}")]
-    return [first, *sorted(averages, key=lambda path: (len(path.name), path.name))]
+def _snapshot_folders(model: str | Path) -> list[Path]:
+    """The folder of a model; of a run, the folders of all its snapshots."""
+    best = model_folder(model)
+    if best == Path(model) or best.name != BEST:
+        return [best]
+    averages = [path.parent for path in Path(model).glob(f"{AVERAGES}/{CARD}")]
+    return [best, *sorted(averages, key=lambda path: (len(path.name), path.name))]
 
 
-def _member(place: Path, threads: int) -> Member:
-    """The model in a folder."""
-    card = Card.read(place)
-    return Member(card, OnnxEngine(*(place / name for name in card.network_files), threads=threads))
-
-
-def _checked(member: Member, logits: Map) -> Map:
-    """The very same, if they can be logits."""
-    if logits.shape[0] != len(member.card.vocabulary) or not np.isfinite(logits).all():
+def _check_logits(model: LoadedModel, logits: LogitMap) -> LogitMap:
+    """Return logits; raise `ModelError` unless they are finite and as many as the card has tags."""
+    n_tags = len(model.card.vocabulary)
+    if logits.shape[0] != n_tags or not np.isfinite(logits).all():
         raise ModelError(
-            f"the network of {member.card.name!r} gave {logits.shape[0]} logits, maybe not finite, for "
-            f"{len(member.card.vocabulary)} tags; its weights are damaged: get the model again"
+            f"the network of {model.card.name!r} gave {logits.shape[0]} logits, expected {n_tags} finite ones; its "
+            "weights are damaged: get the model again"
         )
     return logits
 
 
-def _try(member: Member) -> None:
-    """Hear a moment of nothing: a network that does not fit its card is refused at once, not file by file."""
-    lengths = member.card.lengths
-    frames = lengths.frames if isinstance(lengths, clips.FixedLength) else lengths.min_frames
-    listener = Listener(member)
-    listener.push(np.zeros((member.card.mel.n_mels, frames), np.float32))
-    listener.finish()
-
-
-def _tag_one(what: tuple[str, ...], source: Path) -> Tagging:
-    return _loaded(what).tag(source)
+def _tag_file(names: tuple[str, ...], path: Path) -> Tagging:
+    return _load_once(names).tag(path)
 
 
 @lru_cache(maxsize=1)
-def _loaded(what: tuple[str, ...]) -> Tagger:
-    """The tagger of a process, on one core, loaded once."""
-    return _tagger(what, threads=1)
+def _load_once(names: tuple[str, ...]) -> Tagger:
+    """The tagger of a worker process, on one core."""
+    return _load(names, threads=1)
 
 
 class _EnvelopeReader(Reader):
-    """A reader that also measures duration and, once, the peak envelope; one `before` it hands its own on."""
+    """A reader that also measures the duration and, in the first of several passes, the peak envelope."""
 
     def __init__(self, source: Source, rate: int, *, before: "_EnvelopeReader | None" = None) -> None:
         super().__init__(source, sample_rate=rate)
@@ -309,22 +341,24 @@ class _EnvelopeReader(Reader):
             self.warnings = before.warnings
 
     def __call__(self) -> Iterator[mel.Samples]:
-        count, outline = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)
+        count, peaks = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)
         for block in super().__call__():
             count += len(block)
-            if outline:
-                outline.push(block)
+            if peaks:
+                peaks.push(block)
             yield block
         self.duration = count / self.sample_rate
-        if outline:
-            self.envelope = outline.finish()
+        if peaks:
+            self.envelope = peaks.finish()
 
 
-def _aligned(maps: Maps, seconds: Times, wanted: Float32[np.ndarray, "_time"]) -> list[Map]:
-    """Maps of different steps of time, all at the wanted times; one judgement of a whole track holds for all."""
+def _interpolate(maps: LogitMaps, times: Times, wanted: Float32[np.ndarray, "_time"]) -> LogitMaps:
+    """Score maps with different time steps, interpolated to the wanted times; a single step holds for all times."""
     return [
-        each if np.array_equal(times, wanted) else np.array([np.interp(wanted, times, row) for row in each], np.float32)
-        for each, times in zip(maps, seconds, strict=True)
+        map_
+        if np.array_equal(seconds, wanted)
+        else np.array([np.interp(wanted, seconds, row) for row in map_], np.float32)
+        for map_, seconds in zip(maps, times, strict=True)
     ]
 
 

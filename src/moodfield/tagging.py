@@ -1,8 +1,4 @@
-"""What a piece of music feels like, according to somebody.
-
-In: scores of tags, whole and over time, and what they must exceed. Out: decisions, in an order that reads well.
-Knows nothing of: audio, networks, or how scores come about.
-"""
+"""The result of tagging one track: scores, thresholds, decisions, and scores over time."""
 
 import math
 from dataclasses import dataclass
@@ -17,100 +13,109 @@ from moodfield.audio import Envelope
 
 @dataclass(frozen=True, eq=False)
 class OverTime:
-    """What each moment of a track feels like."""
+    """Scores over the time of a track, before they are pooled."""
 
     seconds: Float32[np.ndarray, "time"]
-    """the middle of what each step hears, from the start of the track"""
+    """centre of the receptive field of every time step, in seconds from the start of the track"""
     scores: Float32[np.ndarray, "tags time"]
-    """scores in 0 … 1 of every tag at every step"""
+    """score of every tag at every time step, 0 … 1"""
 
 
 @dataclass(frozen=True, eq=False)
 class Tagging:
-    """What a piece of music feels like, according to a tagger."""
+    """Scores and decisions of a tagger for one track."""
 
     source: str
-    """path of the file, or what else it was"""
+    """path of the file, or the kind of source, such as `waveform`"""
     duration: float
-    """seconds of music heard"""
+    """duration in seconds"""
     model: str
-    """names of the models that were asked, joined by `+`; the snapshots of a run have one name"""
+    """names of the models, joined by `+`; the snapshots of a run share one name"""
     vocabulary: tuple[str, ...]
-    """the tags, in the model's order"""
+    """tags, in the order of the arrays"""
     theme_vocabulary: tuple[str, ...]
-    """those of the tags that are themes: what music is for or about; the others are moods"""
+    """the tags that are themes (what the music is for or about); the others are moods"""
     scores: Float32[np.ndarray, "tags"]
-    """score of every tag in 0 … 1"""
+    """score of every tag, 0 … 1"""
     thresholds: Float32[np.ndarray, "tags"]
-    """a tag is decided when its score is above this"""
+    """a tag is decided when its score is above its threshold"""
     over_time: OverTime
-    """the mood over time, before it is pooled"""
+    """scores over time"""
     priors: Float32[np.ndarray, "tags"] | None = None
-    """share of the training tracks that has each tag, if the models say and agree"""
+    """share of the training tracks with each tag; None if unknown, or if the averaged models differ"""
     envelope: Envelope | None = None
-    """the outline of the waveform; nothing where the samples were not at hand"""
+    """peak envelope of the waveform; None if there were no samples"""
     warnings: tuple[str, ...] = ()
-    """a line about each part of the source that is damaged and was not used"""
+    """one line for each damaged part of the source that was skipped"""
 
     @property
     def decided(self) -> tuple[str, ...]:
-        """The tags whose score is above their threshold, those of most evidence first."""
+        """Tags with a score above their threshold, by decreasing evidence."""
         order = np.argsort(-self.evidence, kind="stable")
         return tuple(self.vocabulary[tag] for tag in order if self.scores[tag] > self.thresholds[tag])
 
     @property
     def moods(self) -> tuple[str, ...]:
-        """The decided tags that say what the music feels like."""
+        """Decided tags that are moods."""
         return tuple(tag for tag in self.decided if tag not in self.theme_vocabulary)
 
     @property
     def themes(self) -> tuple[str, ...]:
-        """The decided tags that say what the music is for or about."""
+        """Decided tags that are themes."""
         return tuple(tag for tag in self.decided if tag in self.theme_vocabulary)
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """Log-odds of every score over those of its prior, in nats; of its threshold where no priors are known."""
-        return self._over(self.thresholds if self.priors is None else self.priors)
+        """Log-odds of every score minus those of its prior, in nats; of its threshold if priors are unknown."""
+        baseline = self.thresholds if self.priors is None else self.priors
+        return calibration.logit(self.scores) - calibration.logit(baseline)
 
-    def top(self, count: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
-        """The tags of most evidence, or of highest score, with their scores."""
-        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:count]
+    def top(self, n: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
+        """The `n` tags with the largest evidence, or score, each with its score."""
+        order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:n]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 
     def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
-        """Plain values for JSON, scores by tag; with the map over time if asked."""
-        plain: dict[str, object] = {
+        """Plain values for JSON that explain every decision.
+
+        Returns:
+            `source`, `duration` in seconds, `model`, `decided`, `moods` and `themes` (lists of tags by decreasing
+            evidence), and by tag: `scores`, `evidence`, `thresholds` clipped to 0 … 1, `priors` (None if unknown).
+            `warnings` if there are any; `over_time` (`seconds`, and `scores` by tag) if asked for.
+
+        Example:
+            >>> over_time = OverTime(np.zeros(1, np.float32), np.full((2, 1), 0.5, np.float32))
+            >>> scores, thresholds = np.array([0.75, 0.25], np.float32), np.array([0.5, 0.5], np.float32)
+            >>> tagging = Tagging("a.wav", 3.0, "default", ("calm", "film"), ("film",), scores, thresholds, over_time)
+            >>> tagging.to_dict()["decided"], tagging.to_dict()["thresholds"]
+            (['calm'], {'calm': 0.5, 'film': 0.5})
+        """
+        values: dict[str, object] = {
             "source": self.source,
             "duration": round(self.duration, 3),
             "model": self.model,
             "decided": list(self.decided),
             "moods": list(self.moods),
             "themes": list(self.themes),
-            "scores": self._named(self.scores),
-            "warnings": list(self.warnings),
+            "scores": self._by_tag(self.scores),
+            "evidence": self._by_tag(self.evidence),
+            "thresholds": self._by_tag(np.clip(self.thresholds, 0, 1)),  # JSON has no infinity
+            "priors": None if self.priors is None else self._by_tag(self.priors),
         }
-        if self.priors is not None:
-            plain["evidence"] = self._named(self.evidence)
+        if self.warnings:
+            values["warnings"] = list(self.warnings)
         if over_time:
-            plain["over_time"] = {
+            rows = self.over_time.scores.tolist()
+            values["over_time"] = {
                 "seconds": [round(float(second), 3) for second in self.over_time.seconds],
-                "scores": {
-                    tag: [_short(score) for score in row]
-                    for tag, row in zip(self.vocabulary, self.over_time.scores.tolist(), strict=True)
-                },
+                "scores": {tag: list(map(_round, row)) for tag, row in zip(self.vocabulary, rows, strict=True)},
             }
-        return plain
+        return values
 
-    def _named(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
-        """Plain values by tag."""
-        return {tag: _short(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}
-
-    def _over(self, levels: Float32[np.ndarray, "tags"]) -> Float64[np.ndarray, "tags"]:
-        """How far, in logits, scores are above a level for every tag."""
-        return calibration.logit(self.scores) - calibration.logit(levels)
+    def _by_tag(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
+        return {tag: _round(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}
 
 
-def _short(score: float) -> float:
-    """Six significant digits: more than the weights hold."""
-    return float(f"{score:.6g}") if math.isfinite(score) else float(score)
+def _round(value: float) -> float:
+    """Six significant digits, more than the weights hold."""
+    return float(f"{value:.6g}") if math.isfinite(value) else value

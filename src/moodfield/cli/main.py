@@ -1,70 +1,78 @@
-"""The command `moodfield` and its subcommands.
-
-In: a command line. Out: the right function, called.
-Knows nothing of: what commands do.
-"""
+"""The command `moodfield` and its subcommands."""
 
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from moodfield.cli import console, data, evaluate, models, nets, paper, tag, train
+from moodfield.cli import (
+    console,
+    data,
+    distill,
+    evaluate,
+    models,
+    nets,
+    paper,
+    predict,
+    recipes,
+    runs,
+    submission,
+    tag,
+    train,
+)
 
 app = typer.Typer(
-    cls=console.Desk, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=console.CommandGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Tag music with moods and themes; train and evaluate such taggers.",
 )  # fmt: skip
-datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download, check and count datasets.")
-runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show training runs.")
-submission = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check submissions to the task.")
-zoo, recipes, shelf = (
-    typer.Typer(cls=console.Listing, rich_markup_mode=None, help=words)
-    for words in (
-        "List networks, or show the size and receptive field of one.",
-        "List recipes, or show every setting of one.",
-        "List models, show the card of one, or verify it.",
-    )
-)
+
+COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
+    "tag": tag.tag,
+    "train": train.train,
+    "predict": predict.predict,
+    "evaluate": evaluate.evaluate,
+    "compare": evaluate.compare,
+    "thresholds": evaluate.thresholds,
+    "ensemble": evaluate.ensemble,
+    "submission": {"make": submission.make, "check": submission.check},
+    "data": {
+        "download": data.download, "validate": data.validate, "duplicates": data.duplicates, "stats": data.stats
+    },
+    "nets": nets.nets,
+    "recipes": recipes.recipes,
+    "runs": runs.runs,
+    "models": models.models,
+    "paper": {"table1": paper.table1, "figure1": paper.figure1, "train": paper.train},
+    "distill": distill.distill,
+}  # fmt: skip
+"""every command and group of commands, in the order of the help"""
+GROUP_HELP = {
+    "submission": "Make and check submissions to the MediaEval task.",
+    "data": "Download, validate and count datasets.",
+    "paper": "Reproduce the paper's results.",
+}
 
 
 def main() -> None:
-    """The command `moodfield`."""
+    """Run the command `moodfield`."""
     console.run(app)
 
 
 @app.callback(invoke_without_command=True)
-def front(*, version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def root(*, version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Moods and themes of music files."""
     if version:
         import moodfield
 
-        typer.echo(f"moodfield {moodfield.__version__}")
+        console.result(f"moodfield {moodfield.__version__}")
         raise typer.Exit
 
 
-GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., None]]]] = {
-    "": (
-        app,
-        {
-            "tag": tag.tag, "train": train.train, "distill": train.distill, "reproduce": paper.reproduce,
-            "evaluate": evaluate.evaluate, "compare": evaluate.compare, "submit": evaluate.submit,
-            "ensemble": evaluate.ensemble,
-        },
-    ),
-    "nets": (zoo, {"list": nets.networks, "show": nets.show}),
-    "recipes": (recipes, {"list": train.recipes, "show": train.show_recipe}),
-    "models": (shelf, {"list": models.models, "show": models.show, "verify": models.verify}),
-    "data": (
-        datasets, {"download": data.download, "check": data.check, "audit": data.audit, "stats": data.stats}
-    ),
-    "runs": (runs, {"show": train.show_runs}),
-    "submission": (submission, {"check": evaluate.check}),
-}  # fmt: skip
-"""every command by its group"""
-
-for group_name, (group, commands) in GROUPS.items():
-    for command_name, function in commands.items():
-        console.register(group, command_name, function)
-    if group_name:
-        app.add_typer(group, name=group_name)
+for name, command in COMMANDS.items():
+    if isinstance(command, dict):
+        group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=GROUP_HELP[name])
+        for subname, function in command.items():
+            console.register(group, subname, function)
+        app.add_typer(group, name=name)
+    else:
+        console.register(app, name, command)

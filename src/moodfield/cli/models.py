@@ -1,8 +1,4 @@
-"""The commands about models: list, show, verify.
-
-In: names, folders, runs. Out: tables, cards, and whether a model gives the logits recorded at export.
-Knows nothing of: how a model is run.
-"""
+"""The command that lists models, shows the card of one, and verifies it."""
 
 import json
 from typing import Annotated
@@ -11,76 +7,92 @@ import typer
 
 from moodfield import errors
 from moodfield.cli import console
-from moodfield.errors import ModelError
-
-Name = Annotated[str, typer.Argument(help="a model's name, folder or run")]
+from moodfield.errors import ModelError, UsageError
 
 
-def models(*, as_json: console.AsJson = False) -> None:
-    """List the models that come with the package."""
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="name, folder or run of a model", autocompletion=console.complete_model)
+    ] = None,
+    *,
+    verify: Annotated[bool, typer.Option("--verify", help="verify checksums and logits instead")] = False,
+    as_json: console.AsJson = False,
+) -> None:
+    """List the bundled models, or show the card of one.
+
+    For example:
+        moodfield models
+        moodfield models default
+        moodfield models runs/first --verify
+    """
+    if verify and not name:
+        raise UsageError("--verify needs the name, folder or run of a model")
+    if name and verify:
+        _verify(name, as_json=as_json)
+    elif name:
+        _show(name, as_json=as_json)
+    else:
+        _list(as_json=as_json)
+
+
+def _list(*, as_json: bool) -> None:
     from moodfield import tagger
     from moodfield.card import Card
 
-    known = {name: Card.read(folder) for name, folder in tagger.models().items()}
+    cards = {name: Card.read(folder) for name, folder in tagger.pretrained_models().items()}
     if as_json:
-        for name, each in known.items():
-            plain = {"name": name, "tags": len(each.vocabulary), "licence": each.licence, "summary": each.summary}
-            console.result_json(plain)
+        plain = {
+            name: {"tags": len(model.vocabulary), "licence": model.licence, "summary": model.summary}
+            for name, model in cards.items()
+        }
+        console.result_json(plain)
         return
-    table = console.table("model", "what it is", words=2)
-    for name, each in known.items():
-        table.add_row(name, console.plain(each.summary))
-    terminal = console.terminal(stderr=False)
+    table = console.table("model", "summary", words=2)
+    for name, model in cards.items():
+        table.add_row(name, console.escape(model.summary))
+    terminal = console.terminal()
     terminal.print(table, soft_wrap=False)
-    terminal.print("\n[dim]everything about one: moodfield models show NAME[/dim]")
+    terminal.print("\n[dim]the card of one: moodfield models NAME[/dim]")
 
 
-def show(
-    name: Name, *, as_json: Annotated[bool, typer.Option("--json", help="card and provenance as JSON")] = False
-) -> None:
-    """Show the card of a model."""
+def _show(name: str, *, as_json: bool) -> None:
     from moodfield import tagger
     from moodfield.card import README, Card, Provenance
 
-    folder = tagger.folder(name)
-    known = Card.read(folder)
+    folder = tagger.model_folder(name)
+    card = Card.read(folder)
     if as_json:
-        files = {"card": known, "provenance": Provenance.read(folder)}
+        files = {"card": card, "provenance": Provenance.read(folder)}
         document = {name: json.loads(file.to_json()) for name, file in files.items()}
-        console.result_document(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        console.result_document(json.dumps(document, indent=2, ensure_ascii=False))
         return
+    path = folder / README
     try:
-        page = (folder / README).read_text(encoding="utf-8")
+        page = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder / README} cannot be read ({error}); try --json, or get the model again") from error
+        raise ModelError(f"{path} cannot be read ({error}); try --json, or get the model again") from error
     from rich.markdown import Markdown
 
     lines = "\n".join(map(errors.printable, page.split("\n")))
-    console.terminal(stderr=False).print(Markdown(lines), soft_wrap=False)
+    console.terminal().print(Markdown(lines), soft_wrap=False)
 
 
-def verify(name: Name, *, as_json: console.AsJson = False) -> None:
-    """Verify a model's checksums, and compare its output on a synthetic signal with the recorded one."""
+def _verify(name: str, *, as_json: bool) -> None:
     from moodfield import verify
 
-    found = verify.check(name)
+    verification = verify.check(name)
+    model, difference = verification.card, verification.max_difference
     if as_json:
-        plain = {
-            "name": found.card.name,
-            "sha256": dict(found.card.sha256),
-            "apart": found.max_difference,
-            "holds": found.passed,
-        }
-        console.result_json(plain)
+        plain = {"name": model.name, "sha256": dict(model.sha256), "max_difference": difference}
+        console.result_json(plain | {"passed": verification.passed})
     else:
-        terminal = console.terminal(stderr=False)
-        for file, digest in found.card.sha256.items():
-            terminal.print(f"{console.plain(file):<18} SHA-256 {digest[:16]}…  as its card says", highlight=False)
-        n_logits = len(found.card.reference_logits)
-        line = f"{n_logits} logits, which differ by {found.max_difference:.1e} from those of the card"
-        terminal.print(f"{'synthetic signal':<18} {line}, and may by {verify.NEAR:g}", highlight=False)
-    if not found.passed:
+        terminal = console.terminal()
+        for file, digest in model.sha256.items():
+            terminal.print(f"{console.escape(file):<18} SHA-256 {digest[:16]}… as in the card", highlight=False)
+        line = f"{len(model.reference_logits)} logits, which differ from those of the card by at most {difference:.1e}"
+        terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.TOLERANCE:g})", highlight=False)
+    if not verification.passed:
         raise ModelError(
-            f"the logits of {name} differ by {found.max_difference:.2g} from the record (tolerance {verify.NEAR:g}): "
-            "get the model again, or look at the versions of onnxruntime, numpy and soxr"
+            f"the logits of {name} differ by {difference:.2g} from the recorded ones (tolerance {verify.TOLERANCE:g}): "
+            "get the model again, or check the versions of onnxruntime, numpy and soxr"
         )

@@ -1,159 +1,150 @@
-"""Progress bars of long work.
-
-In: tracks done, epochs trained, bytes downloaded. Out: bars and lines on a terminal.
-Knows nothing of: how the work is done.
-"""
+"""Progress bars of long work, with rate and time left, on standard error."""
 
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from moodfield import errors
 from moodfield.cli import console
-from moodfield.errors import MoodfieldError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
     from moodfield.datasets.mtg_jamendo import Track
-    from moodfield.training.loop import Epoch
+    from moodfield.errors import MoodfieldError
+    from moodfield.training.log import Epoch
+
+Bars = TypeVar("Bars", bound="_Bars")
+HEAD = f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}"
+"""head of the table of epochs"""
 
 
-class Progress:
-    """Two bars on a terminal, lines of a table there and elsewhere: tracks done, epochs trained.
+class _Bars:
+    """Bars that are drawn only if standard error is a terminal, and removed at the end."""
 
-    Of several processes that train together only the first one is seen.
-    """
-
-    def __init__(self, tracks: int, epochs: int) -> None:
+    def __init__(self, *columns: "ProgressColumn") -> None:
         from rich import progress
 
-        from moodfield.training import distributed
-
-        self._console = console.terminal(stderr=True)
-        self._console.quiet = not distributed.is_main()
+        self.console = console.terminal(stderr=True)
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[pace]}"),
+            *columns,
             progress.TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._tracks = self._bars.add_task("mels", total=tracks, pace="")
-        self._epochs = self._bars.add_task("epochs", total=epochs, pace="")
-        self._said = False
-        self._network = ""
-        self._past: dict[str, int] = {}
-
-    def __enter__(self) -> "Progress":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def heard(self, track: "Track", error: MoodfieldError | None) -> None:
-        """A track is done, or failed."""
-        if error:
-            self._console.print(errors.printable(f"left out: {error}"), highlight=False, markup=False)
-        self._bars.advance(self._tracks)
-        speed = self._bars.tasks[self._tracks].speed
-        self._bars.update(self._tracks, pace=f"{speed:.1f} a second" if speed else "")
-
-    def trained(self, epoch: "Epoch", network: str = "") -> None:
-        """An epoch is over, of one of several networks if they have names."""
-        if network and network != self._network:
-            self._console.print(errors.printable(f"network {network}"), style="bold", highlight=False, markup=False)
-        self._network = network
-        if not self._said:
-            self._console.print(
-                f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}",
-                style="bold",
-            )
-            self._said = True
-        marks = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
-        loss, score, best, averaged = (f"{value:.4f}" if value is not None else "–" for value in marks)
-        line = f"{epoch.epoch:>5}  {epoch.learning_rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
-        self._console.print(f"{line}  {averaged:>8}", highlight=False)
-        self._count(network, epoch.epoch)
-
-    def done(self, network: str, epochs: int) -> None:
-        """All epochs of a network are over, now or before."""
-        self._count(network, epochs)
-
-    def _count(self, network: str, epochs: int) -> None:
-        self._past[network] = epochs
-        self._bars.update(self._epochs, completed=sum(self._past.values()))
-        speed = self._bars.tasks[self._epochs].speed
-        self._bars.update(self._epochs, pace=f"{1 / speed:.1f} s each" if speed else "")
-
-
-class Tracks:
-    """One bar on a terminal: tracks that were looked at."""
-
-    def __init__(self, what: str, tracks: int) -> None:
-        from rich import progress
-
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(),
-            console=console.terminal(stderr=True),
+            console=self.console,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file do not belong on the terminal
+            disable=not self.console.is_terminal,
         )
-        self._bar = self._bars.add_task(what, total=tracks)
 
-    def __enter__(self) -> "Tracks":
+    def __enter__(self: Bars) -> Bars:
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def one(self) -> None:
-        """Another track was looked at."""
-        self._bars.advance(self._bar)
 
-
-class Tars:
-    """A bar on a terminal for every tar under way, told of from any thread."""
+class _CountBars(_Bars):
+    """Bars that count, with a rate."""
 
     def __init__(self) -> None:
         from rich import progress
 
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=console.terminal(stderr=True),
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # results that go to a file are not for the terminal
-        )
+        super().__init__(progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[rate]}"))
+
+    def _add(self, name: str, total: int) -> "TaskID":
+        return self._bars.add_task(name, total=total, rate="")
+
+    def _update(self, bar: "TaskID", completed: float) -> None:
+        self._bars.update(bar, completed=completed)
+        if speed := self._bars.tasks[bar].speed:
+            self._bars.update(bar, rate=f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+
+
+class FileProgress(_CountBars):
+    """One bar that counts files or tracks."""
+
+    def __init__(self, name: str, total: int) -> None:
+        super().__init__()
+        self._bar = self._add(name, total)
+        self._done = 0
+        shared = sys.stdout.isatty() and self.console.is_terminal
+        self._results = self.console if shared else console.terminal()
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._done += 1
+        self._update(self._bar, self._done)
+
+    def print(self, markup: str) -> None:
+        """Print a line of results on standard output, above the bar if both are on one terminal."""
+        self._results.print(markup, highlight=False)
+
+
+class TrainingProgress(_CountBars):
+    """Two bars, mels and epochs, and a line for every epoch, which is also printed without a terminal.
+
+    Of several processes that train together, only the first one prints.
+    """
+
+    def __init__(self, tracks: int, epochs: int) -> None:
+        from moodfield.training import distributed
+
+        super().__init__()
+        self.console.quiet = not distributed.is_main()
+        self._mels, self._epochs = self._add("mels", tracks), self._add("epochs", epochs)
+        self._tracks = 0
+        self._network: str | None = None
+        self._done: dict[str, int] = {}
+
+    def track(self, track: "Track", error: "MoodfieldError | None") -> None:
+        """Count a track, and print why it is left out."""
+        if error:
+            self.console.print(errors.printable(f"left out: {error}"), highlight=False, markup=False)
+        self._tracks += 1
+        self._update(self._mels, self._tracks)
+
+    def epoch(self, epoch: "Epoch", network: str = "") -> None:
+        """Print the metrics of an epoch, of one of several networks if they have names."""
+        if self._network is None or network != self._network:
+            if network:
+                self.console.print(errors.printable(f"network {network}"), style="bold", highlight=False, markup=False)
+            if self._network is None:
+                self.console.print(HEAD, style="bold")
+        self._network = network
+        metrics = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
+        loss, score, best, averaged = map(console.number, metrics)
+        line = f"{epoch.epoch:>5}  {epoch.learning_rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
+        self.console.print(f"{line}  {averaged:>8}", highlight=False)
+        self.finished(network, epoch.epoch)
+
+    def finished(self, network: str, epochs: int) -> None:
+        """Count the epochs of a network that are over, in this process or an earlier one."""
+        self._done[network] = epochs
+        self._update(self._epochs, sum(self._done.values()))
+
+
+class DownloadProgress(_Bars):
+    """A bar for every file that is being downloaded; may be called from any thread."""
+
+    def __init__(self) -> None:
+        from rich import progress
+
+        super().__init__(progress.DownloadColumn(), progress.TransferSpeedColumn())
         self._lock = Lock()
-        self._under_way: dict[str, TaskID] = {}
+        self._files: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "Tars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def told(self, name: str, done: int, total: int | None) -> None:
-        """So many bytes of a tar are here."""
+    def update(self, name: str, done: int, total: int | None) -> None:
+        """Set the number of bytes of a file that have arrived."""
         with self._lock:
-            if name not in self._under_way:
-                short = name.rpartition("_")[2].removesuffix(".tar")  # a line has to hold more than a name
-                self._under_way[name] = self._bars.add_task(console.plain(short), total=total)
-        self._bars.update(self._under_way[name], completed=done, total=total)
+            if name not in self._files:
+                short = name.rpartition("_")[2].removesuffix(".tar")  # to leave room on the line
+                self._files[name] = self._bars.add_task(console.escape(short), total=total)
+        self._bars.update(self._files[name], completed=done, total=total)
 
-    def over(self, name: str) -> None:
-        """A tar is no longer under way."""
+    def remove(self, name: str) -> None:
+        """Remove the bar of a file."""
         with self._lock:
-            if name in self._under_way:
-                self._bars.remove_task(self._under_way.pop(name))
+            if name in self._files:
+                self._bars.remove_task(self._files.pop(name))

@@ -1,11 +1,9 @@
-"""Tables of metrics, and of two submissions side by side.
-
-In: scores and comparisons. Out: tables on a terminal.
-Knows nothing of: how anything is measured.
-"""
+"""Tables of metrics, of one submission or of two side by side."""
 
 import math
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moodfield.cli import console
@@ -15,83 +13,98 @@ if TYPE_CHECKING:
     from moodfield.evaluation.mediaeval import Comparison, Evaluation
 
 
-def show(score: "Evaluation", name: str, *, per_tag: bool) -> None:
+def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
     """Print the official metrics as a table, with notes."""
-    terminal = console.terminal(stderr=False)
-    parts = {f"{score.n_tracks:,} tracks": score} | (
-        {f"{score.without_excluded.n_tracks:,} tracks": score.without_excluded} if score.without_excluded else {}
-    )
-    terminal.print(f"[bold]{console.plain(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
-    for what, part in parts.items():
-        report, sure = part.report, part.intervals
+    terminal = console.terminal()
+    parts = [score, *([score.without_excluded] if score.without_excluded else [])]
+    terminal.print(f"[bold]{console.escape(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
+    for part in parts:
+        report, intervals = part.report, part.intervals
         terminal.print()
-        ends = ["95 % interval"] if sure else []
-        table = console.table(what, "macro", *ends, "micro", *ends, words=1)
-        for number in report.micro:
+        interval = ["95 % interval"] if intervals else []
+        table = console.table(f"{part.n_tracks:,} tracks", "macro", *interval, "micro", *interval, words=1)
+        for metric in report.micro:
             cells: list[str] = []
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
-                cells.append(_four(values[number]))
-                if sure:
-                    cells.append(_span(sure[f"{number}-{mean}"]))
-            table.add_row(number, *cells)
+                cells.append(console.number(values[metric]))
+                if intervals:
+                    cells.append(_format_interval(intervals[f"{metric}-{mean}"]))
+            table.add_row(metric, *cells)
         terminal.print(table)
     if score.is_tuned_on_truth:
         terminal.print(
-            f"\nThe decisions for {len(score.tuned_tags)} of {score.n_tunable_tags} tags are those of thresholds "
-            "tuned on this very truth: F, precision and recall flatter.",
+            f"\nThe decisions of {len(score.tuned_tags)} of {score.n_tunable_tags} tags are as if thresholds were "
+            "tuned on this truth: F-score, precision and recall are too optimistic.",
             highlight=False,
         )
     if score.report.without_positives:
         terminal.print(
-            f"\nWithout positives, and in no macro mean: {console.plain(', '.join(score.report.without_positives))}"
+            f"\nWithout positives, so in no macro mean: {console.escape(', '.join(score.report.without_positives))}"
         )
     if score.intervals and score.rare_tags:
-        terminal.print(f"\nOn too few tracks for intervals of their own: {console.plain(', '.join(score.rare_tags))}")
+        terminal.print(f"\nToo rare for intervals of their own: {console.escape(', '.join(score.rare_tags))}")
     if per_tag:
         terminal.print()
         table = console.table("tag", *score.report.per_tag, words=1)
         for column, tag in enumerate(score.report.tags):
-            table.add_row(console.plain(tag), *(_four(values[column]) for values in score.report.per_tag.values()))
+            table.add_row(
+                console.escape(tag), *(console.number(values[column]) for values in score.report.per_tag.values())
+            )
         terminal.print(table)
 
 
-def show_beside(found: "Comparison", one: str, other: str, *, per_tag: bool) -> None:
-    """Print the metrics of two submissions as a table, and which one is ahead by macro PR-AUC."""
-    terminal = console.terminal(stderr=False)
-    terminal.print(f"1: {console.plain(one)}\n2: {console.plain(other)}\n", highlight=False)
-    table = console.table("", "1", "2", "1 − 2", "95 % interval", "p", words=1)
-    a, b = found.a.to_dict(), found.b.to_dict()
-    for name, each in found.differences.items():
-        table.add_row(name, _four(a[name]), _four(b[name]), *_ahead(each))
+def print_comparison(comparison: "Comparison", a: str, b: str, *, per_tag: bool) -> None:
+    """Print the metrics of two submissions as a table, and which one is better by macro PR-AUC."""
+    terminal = console.terminal()
+    terminal.print(f"1: {console.escape(a)}\n2: {console.escape(b)}\n", highlight=False)
+    heads = ("1", "2", "1 − 2", "95 % interval", "p")
+    table = console.table("", *heads, words=1)
+    first, second = comparison.a.to_dict(), comparison.b.to_dict()
+    for metric, difference in comparison.differences.items():
+        table.add_row(metric, *map(console.number, (first[metric], second[metric])), *_format_difference(difference))
     terminal.print(table)
     if per_tag:
         terminal.print()
-        table = console.table("PR-AUC", "1", "2", "1 − 2", "95 % interval", "p", words=1)
-        values = found.a.per_tag["PR-AUC"], found.b.per_tag["PR-AUC"], found.tag_differences["PR-AUC"]
-        for tag, first, second, each in zip(found.a.tags, *values, strict=True):
-            table.add_row(console.plain(tag), _four(first), _four(second), *_ahead(each))
+        table = console.table("PR-AUC", *heads, words=1)
+        differences = comparison.tag_differences["PR-AUC"]
+        values = comparison.a.per_tag["PR-AUC"], comparison.b.per_tag["PR-AUC"]
+        for tag, *pair, difference in zip(comparison.a.tags, *values, differences, strict=True):
+            table.add_row(console.escape(tag), *map(console.number, pair), *_format_difference(difference))
         terminal.print(table)
-        tested = sum(not math.isnan(each.p) for each in found.tag_differences["PR-AUC"])
+        tested = sum(not math.isnan(difference.p) for difference in differences)
         terminal.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
-        if found.rare_tags:
-            terminal.print(f"On too few tracks for an interval and p: {console.plain(', '.join(found.rare_tags))}")
-    first = found.differences["PR-AUC-macro"]
-    better = "1 is ahead of 2" if first.value > 0 else "2 is ahead of 1"
-    better = better if first.p < 0.05 else "1 and 2 cannot be told apart"
-    better = "nothing can be told: there are too few tracks" if math.isnan(first.p) else better
-    terminal.print(f"\nBy macro PR-AUC, {better}.", highlight=False)
+        if comparison.rare_tags:
+            terminal.print(f"Too rare for an interval and p: {console.escape(', '.join(comparison.rare_tags))}")
+    terminal.print(f"\nBy macro PR-AUC, {_format_verdict(comparison.differences['PR-AUC-macro'])}.", highlight=False)
 
 
-def _ahead(each: "Difference") -> tuple[str, str, str]:
-    if math.isnan(each.p):
-        return "–" if math.isnan(each.value) else f"{each.value:+.4f}", "–", "–"
-    return f"{each.value:+.4f}", f"{each.low:+.4f} … {each.high:+.4f}", f"{each.p:.3f}"
+def _format_verdict(difference: "Difference") -> str:
+    if math.isnan(difference.p):
+        return "there are too few tracks for a test"
+    if difference.p >= 0.05:
+        return "1 and 2 do not differ significantly"
+    return "1 is better than 2" if difference.value > 0 else "2 is better than 1"
 
 
-def _span(ends: Iterable[float]) -> str:
-    low, high = ends
+def _format_difference(difference: "Difference") -> tuple[str, str, str]:
+    if math.isnan(difference.p):
+        return "–" if math.isnan(difference.value) else f"{difference.value:+.4f}", "–", "–"
+    return f"{difference.value:+.4f}", f"{difference.low:+.4f} … {difference.high:+.4f}", f"{difference.p:.3f}"
+
+
+def _format_interval(interval: Iterable[float]) -> str:
+    low, high = interval
     return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
 
 
-def _four(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
+def print_metrics(run: Path) -> None:
+    """Print the metrics of a finished run, in the first of the processes that trained it."""
+    from moodfield import tagger
+    from moodfield.card import Provenance
+    from moodfield.training import distributed
+
+    if not distributed.is_main():
+        return
+    for name, value in Provenance.read(run / tagger.BEST).metrics.items():
+        console.result(f"{name:<34} {value:.4f}")
+    console.result(f"the model is in {run}; try: moodfield tag --model {shlex.quote(str(run))} FILE")

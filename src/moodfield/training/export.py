@@ -20,7 +20,7 @@ from moodfield.card import CARD, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIG
 from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
 from moodfield.errors import ModelError, OutputError
 from moodfield.nets import Net, blocks
-from moodfield.tagger import Member
+from moodfield.tagger import LoadedModel
 from moodfield.training import readme
 from moodfield.training.recipe import Recipe
 
@@ -130,7 +130,7 @@ def _export_network(net: Net, card: Card, folder: Path) -> Card:
     """Write the ONNX files and compare them with torch; returns the card with the reference logits."""
     _export_onnx(net, card, folder)
     _compare(net, card, folder)
-    logits = verify.reference_logits(Member(card, _onnx_engine(card, folder, threads=1)))
+    logits = verify.reference_logits(LoadedModel(card, _onnx_engine(card, folder, threads=1)))
     return replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
 
 

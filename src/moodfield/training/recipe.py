@@ -189,7 +189,7 @@ class Recipe:
             ConfigError: the file is missing, damaged, or not a recipe.
 
         """
-        remedy = "a recipe is an object of settings, as moodfield recipes show NAME --json prints it"
+        remedy = "a recipe is an object of settings, as moodfield recipes NAME --json prints it"
         values = files.read_json(Path(path), dict, remedy=remedy, error=ConfigError)
         try:
             return Recipe.from_dict(values)

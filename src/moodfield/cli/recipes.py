@@ -1,0 +1,95 @@
+"""The command that lists recipes, and shows every setting of one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodfield.cli import console
+
+if TYPE_CHECKING:
+    from moodfield.training.recipe import Recipe
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="name of a recipe, or a recipe.json", autocompletion=console.complete_recipe)
+    ] = None,
+    *,
+    settings: console.Settings = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print JSON; of one recipe, as train --recipe takes it")
+    ] = False,
+) -> None:
+    """List the training recipes, or show every setting of one.
+
+    For example:
+        moodfield recipes
+        moodfield recipes fa_resnet
+        moodfield recipes fa_resnet --set net.rho_freq=7 --json > recipe.json
+    """
+    if name:
+        _show(name, settings or (), as_json=as_json)
+    else:
+        console.check_unused({"--set": settings}, why="no recipe is named")
+        _list(as_json=as_json)
+
+
+def read(name: str, settings: Sequence[str] | None) -> "Recipe":
+    """A recipe of the list, or one in a file, with changed settings."""
+    from moodfield import errors
+    from moodfield.paper import recipes
+    from moodfield.training.recipe import Recipe
+
+    if name.endswith(".json"):
+        return Recipe.read(name).change(*(settings or ()))
+    named = errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)")
+    return named.recipe.change(*(settings or ()))
+
+
+def _list(*, as_json: bool) -> None:
+    from moodfield.paper import recipes
+
+    if as_json:
+        plain = {
+            name: {"what": named.what, "reasons": dict(named.reasons), "recipe": named.recipe.to_dict()}
+            for name, named in recipes.RECIPES.items()
+        }
+        console.result_json(plain)
+        return
+    table = console.table("recipe", "description", words=2)
+    for name, named in recipes.RECIPES.items():
+        table.add_row(name, named.what)
+    terminal = console.terminal()
+    terminal.print(table, soft_wrap=False)
+    terminal.print("\n[dim]every setting of one: moodfield recipes NAME; § is a section of the paper[/dim]")
+
+
+def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
+    from moodfield.paper import recipes
+
+    config = read(name, settings)
+    if as_json:
+        console.result_document(config.to_json())
+        return
+    named = recipes.RECIPES.get(name)
+    reasons = {setting.partition("=")[0]: reason for setting, reason in (named.reasons if named else {}).items()}
+    reasons |= {setting.partition("=")[0]: "changed by --set" for setting in settings}
+    table = console.table("setting", "value", "meaning and source", words=3)
+    group = "net"
+    for setting in config.settings():
+        previous, group = group, setting.path.rpartition(".")[0] or ("net" if setting.path == "net" else "")
+        if group != previous:
+            table.add_row()
+        reason = f"; here: {reasons[setting.path]}" if setting.path in reasons else ""
+        meaning = f"{setting.meaning}{reason}".replace("*", "")
+        table.add_row(setting.path, console.escape(format_value(setting.value)), console.escape(meaning))
+    terminal = console.terminal()
+    if named:
+        terminal.print(f"[bold]{name}[/bold]: {named.what}\n", highlight=False, soft_wrap=False)
+    terminal.print(table, soft_wrap=False)
+
+
+def format_value(value: object) -> str:
+    """A value as `--set` takes it."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
