@@ -9,9 +9,9 @@ import pytest
 from commands import invoke
 from moodfield.paper import figure1, table1
 from noises import TAGS
-from test_reproduce import LEAST
+from test_reproduce import ONE_EPOCH
 
-SET = [word for setting in LEAST for word in ("--set", setting)]
+SET = [word for setting in ONE_EPOCH for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_figure_that_is_none_is_refused_before_anything_is_trained(folder, tmp
 
 @pytest.mark.golden
 def test_table_1_is_said_digit_for_digit(data, monkeypatch):
-    monkeypatch.setattr(table1, "table_1", lambda folder, real=table1.table_1: real(folder, resamples=5))
+    monkeypatch.setattr(table1, "compute", lambda folder, real=table1.compute: real(folder, n_resamples=5))
     result = invoke("reproduce", "Table1", "--data", data)
     assert result.code == 0, result.err
     assert "every row, digit for digit" in result.err

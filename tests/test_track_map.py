@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moodfield.report import track_map
-from moodfield.report.track_map import Album
+from moodfield.report.track_map import TrackMap
 from moodfield.tagger import OverTime, Tagging
 
 MOODS = ("calm", "dark", "energetic", "happy", "sad")
@@ -20,18 +20,18 @@ def track(logits: list[float] | np.ndarray, *, thresholds: float | np.ndarray = 
     return Tagging("a.wav", 60.0, "m", (*MOODS, "film"), ("film",), scores, levels, moments)
 
 
-def laid_out(tracks: list[Tagging]) -> Album:
+def laid_out(tracks: list[Tagging]) -> TrackMap:
     places = track_map.lay_out(tracks)
     assert places is not None
-    assert np.isfinite([places.right, places.down]).all()
-    for where in (places.right, places.down):
+    assert np.isfinite([places.x, places.y]).all()
+    for where in (places.x, places.y):
         assert (where >= 0).all()
         assert (where <= 1).all()
     return places
 
 
-def distances(places: Album) -> np.ndarray:
-    at = np.stack([places.right * track_map.SHAPE, places.down], axis=1)
+def distances(places: TrackMap) -> np.ndarray:
+    at = np.stack([places.x * track_map.ASPECT, places.y], axis=1)
     return np.linalg.norm(at[:, None] - at, axis=2)
 
 
@@ -46,9 +46,9 @@ def test_the_order_of_tracks_does_not_matter(count: int, seed: int, twins: bool)
     tracks += tracks[:2] if twins else []
     order = np.random.default_rng(seed).permutation(len(tracks))
     one, other = laid_out(tracks), laid_out([tracks[index] for index in order])
-    assert other.right.tolist() == one.right[order].tolist()
-    assert other.down.tolist() == one.down[order].tolist()
-    assert (other.across, other.upward) == (one.across, one.upward)
+    assert other.x.tolist() == one.x[order].tolist()
+    assert other.y.tolist() == one.y[order].tolist()
+    assert (other.horizontal, other.vertical) == (one.horizontal, one.vertical)
 
 
 def test_near_in_feeling_is_near_on_the_map() -> None:
@@ -70,13 +70,13 @@ def test_directions_are_named_by_what_changes() -> None:
     steps = np.linspace(-2, 2, 9)
     tracks = [track([x, 0, -x, y, -y]) for x in steps for y in steps / 3]
     places = laid_out(tracks)
-    assert {places.across.low, places.across.high} == {("calm",), ("energetic",)}
-    assert {places.upward.low, places.upward.high} == {("happy",), ("sad",)}
+    assert {places.horizontal.low, places.horizontal.high} == {("calm",), ("energetic",)}
+    assert {places.vertical.low, places.vertical.high} == {("happy",), ("sad",)}
     most = [track.scores[0] for track in tracks]
-    calm_is_right = np.corrcoef(most, places.right)[0, 1] > 0
-    assert calm_is_right == (places.across.high == ("calm",))
-    happy_is_up = np.corrcoef([track.scores[3] for track in tracks], places.down)[0, 1] < 0
-    assert happy_is_up == (places.upward.high == ("happy",))
+    calm_is_right = np.corrcoef(most, places.x)[0, 1] > 0
+    assert calm_is_right == (places.horizontal.high == ("calm",))
+    happy_is_up = np.corrcoef([track.scores[3] for track in tracks], places.y)[0, 1] < 0
+    assert happy_is_up == (places.vertical.high == ("happy",))
 
 
 def test_themes_do_not_move_a_track() -> None:
@@ -97,15 +97,15 @@ def test_below_three_tracks_there_is_no_map() -> None:
 def test_identical_tracks_are_in_the_middle(noise: float) -> None:
     rng = np.random.default_rng(0)
     places = laid_out([track(np.ones(5) + noise * rng.normal(size=5)) for _ in range(5)])
-    np.testing.assert_allclose([places.right, places.down], 0.5, atol=1e-3)
-    assert places.across.low == places.across.high == places.upward.low == ()
+    np.testing.assert_allclose([places.x, places.y], 0.5, atol=1e-3)
+    assert places.horizontal.low == places.horizontal.high == places.vertical.low == ()
 
 
 def test_what_differs_in_one_way_lies_on_one_line() -> None:
     places = laid_out([track([x, 0, 0, 0, 0]) for x in (0, 1, 3)])
-    np.testing.assert_allclose(places.down, 0.5, atol=1e-9)
-    assert places.upward.low == places.upward.high == ()
-    assert places.across.high == ("calm",)
+    np.testing.assert_allclose(places.y, 0.5, atol=1e-9)
+    assert places.vertical.low == places.vertical.high == ()
+    assert places.horizontal.high == ("calm",)
 
 
 def test_what_is_not_finite_has_a_place() -> None:
@@ -123,19 +123,19 @@ def test_a_threshold_of_its_own_moves_a_track() -> None:
 
 
 def test_thousands_have_places() -> None:
-    assert laid_out(wild(3_000)).right.std() > 0.05
+    assert laid_out(wild(3_000)).x.std() > 0.05
 
 
 def test_names_never_touch() -> None:
     places, names = laid_out(wild(40)), ["name" * (n % 5 + 1) for n in range(40)]
     widths = (300, 500, 900)
-    found = track_map.sides(places, names, widths=widths, type_size=12, longest=120)
+    found = track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
     assert 5 < sum(side is not None for side in found) < 40
-    assert found == track_map.sides(places, names, widths=widths, type_size=12, longest=120)
+    assert found == track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
     for width in widths:
-        height = width / track_map.SHAPE
-        boxes = [(x, y, x, y) for x, y in zip(places.right * width, places.down * height, strict=True)]
-        for name, side, x, y in zip(names, found, places.right * width, places.down * height, strict=True):
+        height = width / track_map.ASPECT
+        boxes = [(x, y, x, y) for x, y in zip(places.x * width, places.y * height, strict=True)]
+        for name, side, x, y in zip(names, found, places.x * width, places.y * height, strict=True):
             long, tall = min(len(name) * 12 * track_map.EM, 120), 15
             if side in ("right", "left"):
                 left = x + track_map.DOT if side == "right" else x - track_map.DOT - long
