@@ -1,4 +1,4 @@
-"""Puts the manifest's music from unpacked Debian packages into one folder, each file checked by its SHA-1.
+"""Copies the manifest's music from unpacked Debian packages into one folder and verifies the SHA-1 of each file.
 
     python3 music/unpack.py [--from .cache/unpacked] [--to .cache/music] [PACKAGE ...]
 
@@ -24,7 +24,7 @@ MANIFEST = Path(__file__).with_name("manifest.tsv")
 
 
 def main() -> int:
-    """Unpack the packages named on the command line, and say what is wrong with them."""
+    """Unpack the packages named on the command line, and print faults."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="PACKAGE")
     parser.add_argument("--from", dest="source", type=Path, default=Path(".cache/unpacked"))
@@ -52,7 +52,7 @@ def read_manifest() -> list[dict[str, str]]:
 
 
 def unpack(rows: list[dict[str, str]], source: Path, target: Path) -> list[str]:
-    """Bring every file of one package to `target`; what could not be brought, in words."""
+    """Copy every file of one package to `target`; returns descriptions of faults."""
     faults = []
     for row in rows:
         goal = target / row["path"]
@@ -74,7 +74,7 @@ def unpack(rows: list[dict[str, str]], source: Path, target: Path) -> list[str]:
 
 @contextmanager
 def opened(source: Path, path: str) -> Iterator[IO[bytes]]:
-    """One file of a package, wherever it lies: in the package itself or in an archive within it."""
+    """One file of a package, in the package itself or in an archive within it."""
     first, _, inner = path.partition("/")
     if not first.startswith("_"):
         if not (source / path).is_file():
@@ -93,7 +93,7 @@ def opened(source: Path, path: str) -> Iterator[IO[bytes]]:
 
 
 def write(stream: IO[bytes], goal: Path, sha1: str) -> str:
-    """Write a whole, right file or none; what was wrong, or nothing."""
+    """Write a file atomically if its SHA-1 is right; returns the fault or nothing."""
     goal.parent.mkdir(parents=True, exist_ok=True)
     part = goal.with_name(f".{goal.name}.{os.getpid()}.part")
     try:
@@ -102,14 +102,14 @@ def write(stream: IO[bytes], goal: Path, sha1: str) -> str:
         found = sha1_of(part)
         if found != sha1:
             return f"another file (SHA-1 {found}, wanted {sha1})"
-        os.replace(part, goal)  # noqa: PTH105 (says that it is atomic)
+        os.replace(part, goal)  # noqa: PTH105 (the call is atomic)
         return ""
     finally:
         part.unlink(missing_ok=True)
 
 
 def sha1_of(path: Path) -> str:
-    """The SHA-1 of a file, for identity only."""
+    """The SHA-1 of a file, used for identity only."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha1").hexdigest()
 
