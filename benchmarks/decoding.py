@@ -39,9 +39,9 @@ def mono(source: Source, report: object = None) -> Iterator[tuple[int, np.ndarra
             yield sound.samplerate, samples
 
 
-def blocks(source: Source, *, rate: int, report: object = None) -> Iterator[np.ndarray]:
+def blocks(source: Source, *, sample_rate: int, warn: object = None) -> Iterator[np.ndarray]:
     """The reference for `audio.blocks`."""
-    yield from audio._resampled(mono(source), rate)
+    yield from audio._resample(mono(source), sample_rate)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -25,7 +25,7 @@ import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.distillation import data, manifest, teacher
-from moodfield.distillation.config import Distillation
+from moodfield.distillation.data import Distillation
 from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
@@ -111,7 +111,7 @@ t). The intervals are about the seed alone, on these seven held-out packages.
 CHOICE = """
 ## Choices
 
-The bundled model (`distillation/config.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+The bundled model (`distillation/data.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
 the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
 deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 

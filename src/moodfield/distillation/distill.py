@@ -9,17 +9,15 @@ import numpy as np
 
 from moodfield import calibration, files, tagger, tags
 from moodfield.card import Card, Example, Provenance
-from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import data, model_card, speed_perturbation
-from moodfield.distillation.config import Distillation
-from moodfield.distillation.data import DistillationData
+from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
-from moodfield.nets import Net
 from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
 from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
+from moodfield.training.run_folder import TRUTH, VOCABULARY
 
 DRAFT = "draft"
 """folder below a run in which the model folder is written before it replaces the earlier one"""
@@ -50,10 +48,10 @@ def distill(
         OutputError: A file would be in the way of the model folder.
     """
     _check(config)
-    run, music = config.paths.run_dir, config.music
+    run = config.paths.run_dir
     reused = _reused_provenance(config, config.reuse_metrics_from) if config.reuse_metrics_from else None
     with run_folder.lock(run, cache=config.paths.cache_dir):
-        identity = {run_folder.VOCABULARY: list(music.train.vocabulary), run_folder.TRUTH: config.digest}
+        identity = {VOCABULARY: list(config.music.train.vocabulary), TRUTH: [config.sources, reused is not None]}
         run_folder.check(run, config.recipe, identity)
         draft, best = run / DRAFT, run / tagger.BEST
         files.restore_directory(best)
@@ -61,7 +59,7 @@ def distill(
             export.check_folder(folder)
         prepared = data.prepare(config, progress=progress)
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
-        _export(config, _train(config, prepared, on_epoch), draft)
+        _train(config, prepared, draft, on_epoch)
         scores, titles = _score(config, prepared, draft)
         card = replace(Card.read(draft), thresholds=tuple(scores.thresholds.tolist()))
         evaluation = (reused.metrics, reused.examples) if reused else model_card.evaluate_student(scores, titles)
@@ -81,20 +79,15 @@ def _check(config: Distillation) -> None:
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
 
 
-def _train(config: Distillation, prepared: DistillationData, on_epoch: Callable[[Epoch], None]) -> Net:
-    """The trained student, with the weights of its last snapshot."""
+def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
+    """Train a student and export its last snapshot, not yet with its thresholds and provenance."""
+    text, vocabulary = config.text, config.music.train.vocabulary
     net = loop.fit(
         config.recipe, prepared.train_data, prepared.validation_data, prepared.statistics,
-        config.music.train.vocabulary, config.paths.run_dir, on_epoch=on_epoch,
+        vocabulary, config.paths.run_dir, on_epoch=on_epoch,
     )  # fmt: skip
     *_, last = checkpoints.snapshot_paths(config.recipe, config.paths.run_dir).values()
     checkpoints.load_weights(net, last)
-    return net
-
-
-def _export(config: Distillation, net: Net, folder: Path) -> None:
-    """Write the model folder of a student, not yet with its thresholds and provenance."""
-    text, vocabulary = config.text, config.music.train.vocabulary
     card = export.describe(config.recipe, net, vocabulary, name=text.name, summary=text.summary, licence=text.licence)
     export.export(net, config.calibration.apply_to(card) if config.calibration else card, folder)
 
@@ -107,7 +100,8 @@ def _score(config: Distillation, prepared: DistillationData, folder: Path) -> tu
     priors, to_scores = (teacher.priors, teacher.calibration.scores) if teacher else (None, calibration.sigmoid)
     reference = ThresholdedScores(to_scores(dataset.targets.per_track()), heldout, priors)
     scores = validation.predict_with_tagger(tagger.load(folder), dataset)
-    titles = [_title(track) for track in itertools.compress(tracks, heldout)]
+    paths = (track.path for track in itertools.compress(tracks, heldout))
+    titles = [f"{Path(path).stem.replace('_', ' ')} ({path.partition('/')[0]})" for path in paths]
     return ThresholdedScores(scores, heldout, priors, reference), titles
 
 
@@ -133,11 +127,6 @@ def _provenance(
         limits=config.text.limits,
         examples=examples,
     )
-
-
-def _title(track: Track) -> str:
-    """The title of a track: its file and its package."""
-    return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
 def _reused_provenance(config: Distillation, run: Path) -> Provenance:
