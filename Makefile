@@ -146,7 +146,7 @@ TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 SAID := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
-  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/terms.toml $(SETTINGS)
+  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
 parents:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
 	@for file in "$(SAID)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \

@@ -20,7 +20,7 @@ import emotify
 from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, validation
+from moodfield.training import checkpoints, loop, pipeline, validation
 from moodfield.training.recipe import Recipe
 
 BASE = (
@@ -115,8 +115,8 @@ def _judge(
         statistics = own.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
         net = loop.fit(plan, learning, choosing, statistics, whole.vocabulary, own.run_dir)
         said = []
-        for weights in loop.snapshot_paths(plan, own.run_dir).values():
-            loop.load_weights(net, weights)
+        for weights in checkpoints.snapshot_paths(plan, own.run_dir).values():
+            checkpoints.load_weights(net, weights)
             said.append(validation.predict(plan, net, judging, whole.vocabulary))
         spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
     found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}

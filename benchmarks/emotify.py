@@ -28,7 +28,7 @@ from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
 from moodfield.nets import Net
 from moodfield.training import loop, pipeline, validation
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 
 HERE = Path(__file__).parent

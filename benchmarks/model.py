@@ -22,8 +22,9 @@ import people
 from moodfield import audio, calibration, mel, parallel, tagger
 from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.distillation import distill, model_card
+from moodfield.distillation import manifest, model_card
 from moodfield.distillation import teacher as teachers
+from moodfield.distillation.manifest import Music
 from moodfield.distillation.model_card import ThresholdedScores
 from moodfield.errors import MoodfieldError
 from moodfield.evaluation import bootstrap, metrics, threshold_selection
@@ -98,7 +99,7 @@ def main() -> None:
     checkpoint = given.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
     if not checkpoint.is_file():
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
-    found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+    found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
     place = RunPaths(given.music, given.store, Path(), parallel.cpu_count())
     heard = _hear(given.model, found, checkpoint, place)
     print(HEAD.format(tracks=len(heard.tracks)))
@@ -113,17 +114,17 @@ def main() -> None:
     _speed(given.model, heard.tracks, given.music)
 
 
-def _hear(model: str, found: distill.Music, checkpoint: Path, place: RunPaths) -> Heard:
+def _hear(model: str, found: Music, checkpoint: Path, place: RunPaths) -> Heard:
     """Held-out tracks that both could hear."""
-    own = teachers.model_of(checkpoint, place.cache_dir)
+    own = teachers.export_model(checkpoint, place.cache_dir)
     logits = {}
     for split in (found.train, found.heldout):
         tracks = [
             track
-            for track, result in teachers.compute(own, split.tracks, place.audio_dir, jobs=place.jobs)
+            for track, result in teachers.compute_logits(own, split.tracks, place.audio_dir, jobs=place.jobs)
             if not isinstance(result, MoodfieldError)
         ]
-        rows = teachers.truth(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
+        rows = teachers.load_targets(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
         logits |= dict(zip(tracks, rows, strict=True))
     [member] = tagger.load(model).models
     known, said = member.card.calibration, np.stack(list(logits.values()))
@@ -193,7 +194,10 @@ def _decisions(heard: Heard) -> None:
     print("|---|---|---|---|---|")
     manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
     for name, (goal, held) in GOALS.items():
-        values = (*(each[name] for each in manners), heard.metrics.get(f"{name}, {model_card.NARROW}", np.nan))
+        values = (
+            *(each[name] for each in manners),
+            heard.metrics.get(f"{name}, {model_card.TRAIN_THRESHOLDS}", np.nan),
+        )
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
             "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none

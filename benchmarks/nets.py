@@ -146,7 +146,7 @@ def _training() -> None:
         both = _in_turns({system: _step(*system, batch) for system in (aware, unaware)}, repeats=2 * REPEATS)
         ratio, how = _ratio(both[aware], both[unaware]), aware[1]
         print(f"FA step / CP step, {how}, {batch} clips: {ratio:.3f}, median of {2 * REPEATS} turns.\n")
-    macs = 3 * summary.of(nets.NETS["fa_resnet"], MelConfig(), n_tags=TAGS).gmac
+    macs = 3 * summary.summarize(nets.NETS["fa_resnet"], MelConfig(), n_tags=TAGS).gmac
     rate = 2 * macs / (np.median(times[1][SYSTEMS[3]]) / BATCH)
     peak = _matmul(torch.bfloat16)
     print(f"Floor: {macs:.0f} GMAC per clip; {rate:.0f} GFLOP/s, {rate / peak:.0%} of the {peak:.0f} GFLOP/s that a")
@@ -213,7 +213,7 @@ def _grid(device: str, frames: int, batches: list[int]) -> None:
     print(
         "| precision | compiled | batch | ms per clip | clips/s | share of matrix product |\n|---|---|---|---|---|---|"
     )
-    macs = 3 * summary.of(nets.NETS["fa_resnet"], MelConfig(), n_tags=TAGS).gmac * frames / FRAMES
+    macs = 3 * summary.summarize(nets.NETS["fa_resnet"], MelConfig(), n_tags=TAGS).gmac * frames / FRAMES
     for precision in ("float32", "tf32", "bfloat16") if device == "cuda" else ("float32", "bfloat16"):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         peak = _matmul(torch.bfloat16 if precision == "bfloat16" else torch.float32, device)

@@ -75,7 +75,7 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
     whole, _ = emotify.tracks(data)
     paths = [data / "audio" / track.path for track in whole.tracks]
     people = read(data, whole.tracks)
-    asked = {"the teacher": teacher.model_of(checkpoint, store)} if checkpoint.is_file() else {}
+    asked = {"the teacher": teacher.export_model(checkpoint, store)} if checkpoint.is_file() else {}
     vocabulary = tagger.load(next(iter(models.values()))).vocabulary
     felt = {name: emotions(said(model, paths), vocabulary) for name, model in (asked | dict(models)).items()}
     print("## Emotions of people\n")

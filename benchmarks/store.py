@@ -184,7 +184,7 @@ def _waiting(store: MelCache, tracks: list[Track]) -> None:
 
     making = _timed(lambda: list(made())) / STEPS
     waited, stepped = [], []
-    coming = batches.ahead(made())
+    coming = batches.prefetch(made())
     while True:
         began = time.perf_counter()
         batch = next(coming, None)

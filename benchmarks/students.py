@@ -24,10 +24,12 @@ import emotify
 import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
-from moodfield.distillation import distill, teacher
+from moodfield.distillation import data, manifest, teacher
+from moodfield.distillation.config import Distillation
+from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
-from moodfield.training import distributed, loop, pipeline, validation
+from moodfield.training import checkpoints, distributed, loop, pipeline, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.recipe import Recipe
 
@@ -38,7 +40,7 @@ BASE = (
     "mel.sample_rate=22050",
     "mel.hop_length=1536",
     "mel.n_mels=128",
-    f"batch.clip_seconds={teacher.WINDOW}",
+    f"batch.clip_seconds={teacher.WINDOW_SECONDS}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
     "loss.kind=logits",
@@ -109,7 +111,7 @@ t). The intervals are about the seed alone, on these seven held-out packages.
 CHOICE = """
 ## Choices
 
-The bundled model (`distillation/distill.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+The bundled model (`distillation/config.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
 the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
 deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 
@@ -195,7 +197,7 @@ def main() -> None:
         if not (home / "emotify").is_dir() or not checkpoint.is_file():
             sys.exit(f"set MOODFIELD_DATA to the folder that holds emotify/, and name the teacher, if not {checkpoint}")
         loop.keep_freed_memory(Recipe())
-        found = distill.read_manifest(HERE.parent / "music" / "manifest.tsv")
+        found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
         judges = _judges(home / "emotify", found.train.vocabulary)
         place = pipeline.RunPaths(given.music, given.store, given.to)
         chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
@@ -228,7 +230,7 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 
 
 def _student(
-    variant: str, seed: int, found: distill.Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
+    variant: str, seed: int, found: Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
     """A student that is trained, or was."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
@@ -236,14 +238,14 @@ def _student(
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
     own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())
-    given = distill.prepare(plan, found, checkpoint, own, speeds=speeds)
-    loop.fit(plan, given.learn, given.judge, given.statistics, found.train.vocabulary, own.run_dir)
-    return Student(plan, given.judge, _excerpts(plan, judges, own), own.run_dir)
+    given = data.prepare(Distillation(plan, found, checkpoint, own, tuple(speeds)))
+    loop.fit(plan, given.train_data, given.validation_data, given.statistics, found.train.vocabulary, own.run_dir)
+    return Student(plan, given.validation_data, _excerpts(plan, judges, own), own.run_dir)
 
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
     """Write the line of a student."""
-    snapshots = zip(("network", "average"), loop.snapshot_paths(student.plan, student.run).values(), strict=True)
+    snapshots = zip(("network", "average"), checkpoints.snapshot_paths(student.plan, student.run).values(), strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -252,7 +254,9 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
     """What the mean of the scores of several students is worth, each with the mean of its weights."""
-    said = [_said(each, list(loop.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students]
+    said = [
+        _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
+    ]
     heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
     return _worth(students[0].judge, (heldout, excerpts), judges)
 
@@ -270,7 +274,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
     """The scores that some of its weights give the held-out tracks, and the excerpts."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
-    loop.load_weights(net, weights)
+    checkpoints.load_weights(net, weights)
     heldout, excerpts = (
         validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
     )
@@ -333,7 +337,7 @@ def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
     own = [[each[measure] for each in values] for measure in MEASURES]
     cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
     plan = _plan(variant)
-    cost = summary.of(plan.net, plan.mel)
+    cost = summary.summarize(plan.net, plan.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 

@@ -22,8 +22,8 @@ from moodfield import parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.engine import Precision
 from moodfield.evaluation import metrics
-from moodfield.training import loop, pipeline, validation
-from moodfield.training.loop import Epoch
+from moodfield.training import checkpoints, loop, pipeline, validation
+from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 
 WAYS: tuple[tuple[float | None, Precision], ...] = (
@@ -72,7 +72,7 @@ def _curves(
         def report(epoch: Epoch) -> None:
             nonlocal began
             training.append(time.monotonic() - began)
-            kept = load_file(Path(run) / loop.RESUMED.format(epoch.epoch))
+            kept = load_file(Path(run) / checkpoints.RESUME_WEIGHTS.format(epoch.epoch))
             net.load_state_dict({name[4:]: value for name, value in kept.items() if name.startswith("net.")})
             scores.append([])
             seconds.append([])

@@ -101,13 +101,13 @@ def test_made_ahead_they_are_the_same_and_only_one_is_waiting():
             made.append(number)
             yield number
 
-    for number in batches.ahead(numbers()):
+    for number in batches.prefetch(numbers()):
         deadline = time.monotonic() + 10
         while len(made) < min(number + 2, 5) and time.monotonic() < deadline:
             time.sleep(0.001)
         assert made == list(range(min(number + 2, 5)))
-    assert list(batches.ahead(numbers())) == list(range(5))
-    assert list(batches.ahead(iter(()))) == []
+    assert list(batches.prefetch(numbers())) == list(range(5))
+    assert list(batches.prefetch(iter(()))) == []
 
 
 def test_what_goes_wrong_ahead_is_heard_in_its_turn():
@@ -115,7 +115,7 @@ def test_what_goes_wrong_ahead_is_heard_in_its_turn():
         yield 1
         raise KeyError("two")
 
-    coming = batches.ahead(broken())
+    coming = batches.prefetch(broken())
     assert next(coming) == 1
     with pytest.raises(KeyError, match="two"):
         next(coming)

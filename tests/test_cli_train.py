@@ -11,7 +11,8 @@ import pytest
 import moodfield
 from commands import invoke, json_lines
 from moodfield.paper import recipes
-from moodfield.training import log, loop, tensorboard_log
+from moodfield.training import log
+from moodfield.training.log import LOG
 from moodfield.training.recipe import Recipe
 
 SETTINGS = (
@@ -55,16 +56,16 @@ def test_a_run_is_a_tagger(run):
 def test_event_files_are_written_when_asked_for(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(run / tensorboard_log.FOLDER)).Reload()
-    log = [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
+    found = EventAccumulator(str(run / log.TENSORBOARD)).Reload()
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
     for name, key in (
         ("loss", "loss"),
-        ("rate", "rate"),
+        ("learning_rate", "learning_rate"),
         ("validation/loss", "validation_loss"),
         ("validation/network", "score"),
     ):
         assert [(each.step, each.value) for each in found.Scalars(name)] == [
-            (line["epoch"], pytest.approx(line[key])) for line in log
+            (line["epoch"], pytest.approx(line[key])) for line in lines
         ]
     assert [each.step for each in found.Scalars("validation/average")] == [2]
 

@@ -31,7 +31,7 @@ from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
 from moodfield.decoding import sources
 from moodfield.errors import AudioError, OutputError
-from moodfield.evaluation import mediaeval, submissions
+from moodfield.evaluation import prediction, submissions
 from moodfield.tags import MOODS_AND_THEMES
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -348,7 +348,7 @@ def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
     with pytest.raises(Exception, match="scores of another model"):
-        mediaeval.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
+        prediction.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
 

@@ -53,7 +53,7 @@ PENDING = set(
     report/curves.py report/html_page.py report/text.py report/track.py report/track_map.py tagger.py tagging.py
     tags.py training/averaging.py training/batches.py training/checks.py training/digests.py training/distributed.py
     training/estimate.py training/export.py training/log.py training/loop.py training/mel_cache.py
-    training/pipeline.py training/recipe.py training/run_folder.py training/tensorboard_log.py
+    training/pipeline.py training/recipe.py training/run_folder.py training/log.py
     training/validation.py verify.py
     """.split()
 )

@@ -1,8 +1,9 @@
-"""Distillation: what music there is, what a teacher says of it, and what a student is told."""
+"""Distillation: the manifest of music, the teacher's logits, training data, and the exported student."""
 
 import hashlib
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from safetensors.torch import load_file
 
 import models
 from commands import invoke
-from moodfield import audio, calibration, card, mel, nets, tagger, tags
+from moodfield import audio, calibration, mel, nets, tagger, tags
 from moodfield.calibration import Calibration
+from moodfield.card import CARD, README, WEIGHTS, Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.distillation import distill, model_card
+from moodfield.distillation import data as data_
+from moodfield.distillation import distill, manifest, model_card
 from moodfield.distillation import teacher as teacher_
+from moodfield.distillation.config import STUDENT, Distillation
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
@@ -25,41 +29,50 @@ from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import export, pipeline, run_folder
 from moodfield.training.recipe import Recipe
 
-SETTINGS = (
-    "batch.size=2", "schedule.constant=1", "schedule.decay=1", "schedule.final=1", "averaging.start=1",
-    "validate_every=3", "precision=32-true",
+TINY = STUDENT.change(
+    "net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", "batch.size=2", "schedule.constant=1",
+    "schedule.decay=1", "schedule.final=1", "averaging.start=1", "validate_every=3", "precision=32-true",
 )  # fmt: skip
-PUPIL = distill.STUDENT.change("net.width=2", "net.rho_freq=1", "net.rho_time=1", "mel.n_mels=32", *SETTINGS)
 """the recipe of a tiny student"""
-HEADER = "\t".join(distill.COLUMNS)
+RATE, SECONDS = 8_000, 5
+"""sample rate and duration of the music that students are trained on"""
+HEADER = "\t".join(manifest.COLUMNS)
 ROWS = "train\tsongs\ta.wav\t40.0\tCC0-1.0", "heldout\ttunes\tb.ogg\t61.5\tMIT", "train\tsongs\tc.wav\t1\tMIT"
 
 
-def manifest(folder: Path, *lines: str) -> Path:
+def write_manifest(folder: Path, *lines: str) -> Path:
     path = folder / "manifest.tsv"
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def test_a_manifest_says_what_is_held_out(tmp_path):
-    found = distill.read_manifest(manifest(tmp_path, HEADER, *ROWS))
-    assert [track.path for track in found.train.tracks] == ["songs/a.wav", "songs/c.wav"]
-    assert found.heldout.tracks == (Track("tunes/b.ogg", "tunes/b.ogg", 61.5, ()),)
-    assert found.train.vocabulary == found.heldout.vocabulary == tags.MOODS_AND_THEMES
-    assert found.licences == {"songs": "CC0-1.0, MIT", "tunes": "MIT"}
+def write_music(folder: Path, path: str, seconds: float = SECONDS, seed: int = 0) -> None:
+    (folder / path).parent.mkdir(exist_ok=True)
+    models.save(folder / path, models.music(seconds, seed=seed, rate=RATE))
+
+
+# ---------------------------------------------------------------- manifest
+
+
+def test_manifest_has_training_and_held_out_tracks(tmp_path):
+    music = manifest.read_manifest(write_manifest(tmp_path, HEADER, *ROWS))
+    assert [track.path for track in music.train.tracks] == ["songs/a.wav", "songs/c.wav"]
+    assert music.heldout.tracks == (Track("tunes/b.ogg", "tunes/b.ogg", 61.5, ()),)
+    assert music.train.vocabulary == music.heldout.vocabulary == tags.MOODS_AND_THEMES
+    assert music.licences == {"songs": "CC0-1.0, MIT", "tunes": "MIT"}
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    ("lines", "token"),
     [
-        ([], "lacks the columns"),
-        (["split\tpackage\tpath"], "lacks the columns"),
-        (["split\tpackage\tpath", "train\tsongs\ta.wav"], "lacks the columns licence, seconds"),
-        ([HEADER, "test\tsongs\ta.wav\t1\tMIT"], "split 'test' of songs/a.wav"),
-        ([HEADER, "train\tsongs\ta.wav\t\tMIT"], "'' seconds of songs/a.wav; give a number"),
-        ([HEADER, "train\tsongs\ta.wav"], "None seconds of songs/a.wav; give a number"),
-        ([HEADER, "train\tsongs\ta.wav\t1"], "no licence of songs/a.wav, whose row is too short"),
-        ([HEADER, *ROWS[::2]], "has no track in split 'heldout'"),
+        ([], "columns"),
+        (["split\tpackage\tpath"], "columns"),
+        (["split\tpackage\tpath", "train\tsongs\ta.wav"], "licence, seconds"),
+        ([HEADER, "test\tsongs\ta.wav\t1\tMIT"], "'test'"),
+        ([HEADER, "train\tsongs\ta.wav\t\tMIT"], "seconds of songs/a.wav"),
+        ([HEADER, "train\tsongs\ta.wav"], "seconds of songs/a.wav"),
+        ([HEADER, "train\tsongs\ta.wav\t1"], "no licence"),
+        ([HEADER, *ROWS[::2]], "'heldout'"),
         ([HEADER, "train\t..\ta.wav\t1\tMIT"], "leaves the folder"),
         ([HEADER, "train\tsongs\t../../evil.wav\t1\tMIT"], "leaves the folder"),
         ([HEADER, "train\tsongs\t/etc/passwd\t1\tMIT"], "leaves the folder"),
@@ -68,313 +81,358 @@ def test_a_manifest_says_what_is_held_out(tmp_path):
         ([HEADER, "train\tC:\ta.wav\t1\tMIT"], "leaves the folder"),
         ([HEADER, "train\t\ta.wav\t1\tMIT"], "leaves the folder"),
         ([HEADER, "train\tsongs\t\t1\tMIT"], "leaves the folder"),
-        ([HEADER, ROWS[1]], "has no track in split 'train'"),
+        ([HEADER, ROWS[1]], "'train'"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_refused(tmp_path, lines, message):
-    with pytest.raises(DatasetError, match=message):
-        distill.read_manifest(manifest(tmp_path, *lines))
+def test_invalid_manifest_raises(tmp_path, lines, token):
+    with pytest.raises(DatasetError, match=token):
+        manifest.read_manifest(write_manifest(tmp_path, *lines))
 
 
-def test_a_teacher_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"the teacher .*none\.pth cannot be read"):
-        teacher_.model_of(tmp_path / "none.pth", tmp_path)
+# ---------------------------------------------------------------- teacher
 
 
-# ---------------------------------------------------------------- a teacher's opinion
+@pytest.fixture(scope="session")
+def member() -> LoadedModel:
+    """A tiny teacher with random weights."""
+    torch.manual_seed(0)
+    net = nets.VGGConfig(width=2).build(n_mels=96, n_tags=56).eval()
+    net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
+    recipe = Recipe(net=net.config, mel=mel.ORGANISERS)
+    return LoadedModel(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net))
 
 
 @pytest.fixture
-def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, LoadedModel]:
-    """Where a teacher's opinions are kept, and a teacher with random weights."""
-    torch.manual_seed(0)
-    net = nets.VGGConfig().build(n_mels=96, n_tags=56).eval()
-    net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
-    plan = Recipe(net=net.config, mel=mel.ORGANISERS)
-    member = LoadedModel(export.describe(plan, net, tags.MOODS_AND_THEMES), TorchEngine(net))
+def teacher(tmp_path: Path, member: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model folder of the tiny teacher, which is never exported."""
     monkeypatch.setattr(teacher_, "_member", lambda _: member)
+    monkeypatch.setattr(teacher_, "export_model", lambda *_: tmp_path / "teacher" / "model")
     (tmp_path / "teacher").mkdir()
-    return tmp_path / "teacher" / "model", member
+    return tmp_path / "teacher" / "model"
 
 
-def test_a_teacher_is_asked_once_about_every_window(tmp_path, teacher):
-    model, member = teacher
-    (tmp_path / "songs").mkdir()
-    models.save(tmp_path / "songs" / "a.wav", models.music(65))
-    models.save(tmp_path / "songs" / "b.wav", models.music(5, seed=1))
+def test_missing_checkpoint_raises(tmp_path):
+    with pytest.raises(ModelError, match=r"none\.pth"):
+        teacher_.export_model(tmp_path / "none.pth", tmp_path)
+
+
+def test_logits_of_every_window_are_computed_once(tmp_path, teacher, member):
+    write_music(tmp_path, "songs/a.wav", 65)
+    write_music(tmp_path, "songs/b.wav", 5, seed=1)
     tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
-    found = list(teacher_.compute(model, tracks, tmp_path))
-    assert [track for track, _ in found] == tracks
-    assert isinstance(found[1][1], AudioError)
-    kept = [tracks[0], tracks[2]]
+    results = list(teacher_.compute_logits(teacher, tracks, tmp_path))
+    assert [track for track, _ in results] == tracks
+    assert isinstance(results[1][1], AudioError)
+    readable = [tracks[0], tracks[2]]
     student = MelConfig(sample_rate=22_050, hop_length=1024, n_mels=64)
-    told = teacher_.truth(model, kept, tmp_path, student)
-    assert [rows.shape for rows in told.windows] == [(4, 56), (1, 56)]
-    listener = TrackPredictor(member)
-    listener.push(mel.spectrogram(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
-    wanted = listener.finish().T
-    assert wanted.std() > 0.01
-    np.testing.assert_allclose(told.windows[0], wanted, atol=1e-4)
-    assert told.step / student.frames_per_second == pytest.approx(teacher_.STEP) == pytest.approx(683 * 256 / 12_000)
-    before = {path: path.stat().st_mtime_ns for path in model.parent.rglob("*.npy")}
+    targets = teacher_.load_targets(teacher, readable, tmp_path, student)
+    assert [rows.shape for rows in targets.windows] == [(4, 56), (1, 56)]
+    predictor = TrackPredictor(member)
+    predictor.push(mel.mel(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
+    expected = predictor.finish().T
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(targets.windows[0], expected, atol=1e-4)
+    assert targets.step / student.frames_per_second == pytest.approx(teacher_.STEP_SECONDS)
+    assert pytest.approx(683 * 256 / 12_000) == teacher_.STEP_SECONDS
+    before = {path: path.stat().st_mtime_ns for path in teacher.parent.rglob("*.npy")}
     assert len(before) == 2
-    assert all(isinstance(result, Path) for _, result in teacher_.compute(model, kept, tmp_path))
+    assert all(isinstance(result, Path) for _, result in teacher_.compute_logits(teacher, readable, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_teachers_logits_are_those_of_the_music_as_it_is_now(tmp_path, teacher):
-    model, _ = teacher
-    (tmp_path / "songs").mkdir()
+def test_logits_of_changed_audio_and_damaged_files_are_computed_anew(tmp_path, teacher):
     tracks = [Track("songs/a.wav", "songs/a.wav", 1.0, ())]
     windows = []
     for seed in (0, 1):
-        models.save(tmp_path / "songs" / "a.wav", models.music(31, seed=seed))
-        [(_, path)] = teacher_.compute(model, tracks, tmp_path)
-        windows.append(teacher_.truth(model, tracks, tmp_path, MelConfig()).windows[0])
+        write_music(tmp_path, "songs/a.wav", seed=seed)
+        [(_, path)] = teacher_.compute_logits(teacher, tracks, tmp_path)
+        windows.append(teacher_.load_targets(teacher, tracks, tmp_path, MelConfig()).windows[0])
     assert not np.array_equal(*windows)
-    whole = path.read_bytes()
-    for damaged in (b"", whole[:-4], whole.replace(b"<f4", b"<i4"), b"\x93NUMPY"):
+    complete = path.read_bytes()
+    for damaged in (b"", complete[:-4], complete.replace(b"<f4", b"<i4"), b"\x93NUMPY"):
         path.write_bytes(damaged)
         with pytest.raises(DatasetError, match="computed anew"):
-            teacher_.truth(model, tracks, tmp_path, MelConfig())
-        list(teacher_.compute(model, tracks, tmp_path))
-        assert path.read_bytes() == whole
-    path.write_bytes(whole[:-8] + np.array([np.nan, 1], "<f4").tobytes())
+            teacher_.load_targets(teacher, tracks, tmp_path, MelConfig())
+        list(teacher_.compute_logits(teacher, tracks, tmp_path))
+        assert path.read_bytes() == complete
+    path.write_bytes(complete[:-8] + np.array([np.nan, 1], "<f4").tobytes())
     with pytest.raises(DatasetError, match="finite"):
-        teacher_.truth(model, tracks, tmp_path, MelConfig())
+        teacher_.load_targets(teacher, tracks, tmp_path, MelConfig())
 
 
-def test_music_that_cannot_be_read_is_reported_for_every_speed(tmp_path, teacher, monkeypatch):
-    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
+# ---------------------------------------------------------------- training data
+
+
+def make_config(folder: Path, run: str = "run", **changes: object) -> Distillation:
+    """The inputs of a distillation with the music and manifest of a folder."""
+    paths = pipeline.RunPaths(folder, folder / "cache", folder / run)
+    music = manifest.read_manifest(folder / "manifest.tsv")
+    return replace(Distillation(TINY, music, folder / "best_model.pth", paths), **changes)
+
+
+def test_unreadable_tracks_are_reported_at_every_speed(tmp_path, teacher):
     for package in ("songs", "tunes"):
-        (tmp_path / package).mkdir()
-        models.save(tmp_path / package / "a.wav", models.music(31))
-    lines = [
+        write_music(tmp_path, f"{package}/a.wav")
+    write_manifest(
+        tmp_path,
         HEADER,
-        "train\tsongs\ta.wav\t31\tMIT",
-        "train\tsongs\tnone.wav\t31\tMIT",
-        "heldout\ttunes\ta.wav\t31\tMIT",
-    ]
-    heard = []
-    given = distill.prepare(
-        Recipe(), distill.read_manifest(manifest(tmp_path, *lines)), "best_model.pth",
-        pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / "run"), speeds=(0.9,),
-        heard=lambda track, error: heard.append((track.path, error is None)),
-    )  # fmt: skip
-    assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9"]
-    assert [ok for _, ok in heard].count(False) == 4, "teacher and student, at two speeds"
-    assert len(heard) == 2 * (2 * 2 + 1)
+        "train\tsongs\ta.wav\t5\tMIT",
+        "train\tsongs\tnone.wav\t5\tMIT",
+        "heldout\ttunes\ta.wav\t5\tMIT",
+    )
+    calls = []
+    config = make_config(tmp_path, speeds=(0.9,))
+    prepared = data_.prepare(config, progress=lambda track, error: calls.append((track.path, error is None)))
+    assert [track.id for track in prepared.train_tracks] == ["songs/a.wav", "songs/a.wav × 0.9"]
+    assert [ok for _, ok in calls].count(False) == 4, "teacher and student, at two speeds"
+    assert len(calls) == config.n_steps == 2 * (2 * 2 + 1)
 
 
-@pytest.mark.parametrize("name", ["best/notes.txt", "draft/notes.txt", "draft", "best"])
-def test_a_file_in_the_way_of_a_model_folder_is_refused_before_any_work(tmp_path, pupil, name, monkeypatch):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
-    (run / name).parent.mkdir(exist_ok=True)
-    (run / name).write_text("mine")
-    monkeypatch.setattr(teacher_, "compute", lambda *_, **__: 1 / 0)
-    with pytest.raises(OutputError, match=re.escape(name.rpartition("/")[2])):
-        pupil("run")
-    assert (run / name).read_text() == "mine"
-
-
-@pytest.mark.parametrize("how", ["seed", "speeds"])
-def test_another_student_is_refused_before_any_work(tmp_path, pupil, monkeypatch, how):
-    monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
-    with pytest.raises(ZeroDivisionError):
-        pupil("run")
-    (run / run_folder.TRUTH).write_text('"of other speeds"')
-    with pytest.raises(RunError, match="another recipe" if how == "seed" else "another truth"):
-        pupil("run", **({"seed": 7} if how == "seed" else {"speeds": (0.9,)}))
-    with pytest.raises(ConfigError, match="speed"):
-        pupil("run", speeds=(9.0,))
-
-
-def test_a_student_is_restored_if_its_replacement_was_killed(tmp_path, pupil, monkeypatch):
-    monkeypatch.setattr(distill, "prepare", lambda *_, **__: 1 / 0)
-    run = tmp_path / "run"
-    left = run / "best.0123456789abcdef.before"
-    left.mkdir(parents=True)
-    (left / card.CARD).write_text("{}")
-    (run / run_folder.RECIPE).write_text(PUPIL.to_json())
-    with pytest.raises(ZeroDivisionError):
-        pupil("run")
-    assert (run / "best" / card.CARD).read_text() == "{}"
-    assert not left.exists()
-
-
-def test_music_is_learned_from_once_at_every_speed(tmp_path, teacher, monkeypatch):
-    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
+def test_training_data_has_every_speed_once(tmp_path, teacher):
     for package in ("songs", "tunes"):
-        (tmp_path / package).mkdir()
-        models.save(tmp_path / package / "a.wav", models.music(31))
-    rows = (f"{split}\t{package}\ta.wav\t31.0\tMIT" for split, package in (("train", "songs"), ("heldout", "tunes")))
-    found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
-    place = pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / "run")
-    given = distill.prepare(Recipe(), found, "best_model.pth", place, speeds=(1.1, 0.9, 0.9))
-    assert [track.id for track in given.learned] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
-    assert [track.id for track in given.judged] == ["tunes/a.wav"]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("songs", "tunes", "manifest.tsv", "store"),
-        *("teacher", "digests"),
-    }
-    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "music is never written to"
-    assert len(given.learn.mels) == len(given.learn.targets.windows) == 3
-    slow, fast = (len(given.learn.mels[row]) / len(given.learn.mels[0]) for row in (1, 2))
-    assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.01), pytest.approx(1 / 1.1, rel=0.01))
+        write_music(tmp_path, f"{package}/a.wav")
+    write_manifest(tmp_path, HEADER, "train\tsongs\ta.wav\t5\tMIT", "heldout\ttunes\ta.wav\t5\tMIT")
+    prepared = data_.prepare(make_config(tmp_path, speeds=(1.1, 0.9, 0.9)))
+    assert [track.id for track in prepared.train_tracks] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
+    assert [track.id for track in prepared.validation_tracks] == ["tunes/a.wav"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"songs", "tunes", "manifest.tsv", "cache", "teacher", "digests"}
+    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "the music is never written to"
+    mels = prepared.train_data.mels
+    assert len(mels) == len(prepared.train_data.targets.windows) == 3
+    slow, fast = (len(mels[row]) / len(mels[0]) for row in (1, 2))
+    assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.03), pytest.approx(1 / 1.1, rel=0.03))
+
+
+# ---------------------------------------------------------------- students
+
+
+@pytest.fixture(scope="session")
+def distilled(tmp_path_factory: pytest.TempPathFactory, member: LoadedModel) -> Path:
+    """A folder with music of two packages, and `run`, a student of three tracks at two speeds; not to be changed."""
+    folder = tmp_path_factory.mktemp("distilled")
+    (folder / "best_model.pth").write_bytes(b"weights")
+    rows = []
+    for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
+        for number in range(count):
+            write_music(folder, f"{package}/{number}.wav", seed=number)
+            rows.append(f"{split}\t{package}\t{number}.wav\t{SECONDS}\tCC0-1.0")
+    write_manifest(folder, HEADER, *rows)
+    (folder / "teacher").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher_, "_member", lambda _: member)
+        patch.setattr(teacher_, "export_model", lambda *_: folder / "teacher" / "model")
+        distill.distill(make_config(folder, speeds=(0.9,)))
+    return folder
 
 
 @pytest.fixture
-def pupil(
-    tmp_path: Path, teacher: tuple[Path, LoadedModel], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., card.Card]:
-    """Teaches a tiny student on music of two packages, one of which is held out."""
-    monkeypatch.setattr(teacher_, "model_of", lambda *_: teacher[0])
-    (tmp_path / "best_model.pth").write_bytes(b"weights")
-    rows = []
-    for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
-        (tmp_path / package).mkdir()
-        for number in range(count):
-            models.save(tmp_path / package / f"{number}.wav", models.music(31, seed=number))
-            rows.append(f"{split}\t{package}\t{number}.wav\t31.0\tCC0-1.0")
-    found = distill.read_manifest(manifest(tmp_path, HEADER, *rows))
-
-    def place(run: str) -> pipeline.RunPaths:
-        return pipeline.RunPaths(tmp_path, tmp_path / "store", tmp_path / run)
-
-    def teach(run: str, **how: object) -> card.Card:
-        own = PUPIL if (seed := how.pop("seed", None)) is None else PUPIL.change(f"seed={seed}")
-        return distill.distill(own, found, tmp_path / "best_model.pth", place(run), **how)
-
-    return teach
+def student(tmp_path: Path, distilled: Path, teacher: Path) -> Iterator[Callable[..., Distillation]]:
+    """A copy of `distilled`, in `tmp_path`, and the inputs of its run with some changes."""
+    shutil.copytree(distilled, tmp_path, dirs_exist_ok=True)
+    return lambda run="run", **changes: make_config(tmp_path, run, **({"speeds": (0.9,)} | changes))
 
 
-@pytest.mark.slow
-def test_a_student_is_measured_by_what_it_never_heard_and_may_then_hear_it(tmp_path, pupil):
-    first = pupil("first", speeds=(0.9,))
-    of_first = card.Provenance.read(tmp_path / "first" / "best")
-    assert of_first.metrics["held-out tracks"] == 2
-    assert of_first.training_data["learned from"] == "3 tracks, 0.0 h: songs 3 (CC0-1.0)"
-    assert of_first.training_data["held out"] == "2 tracks, 0.0 h: tunes 2 (CC0-1.0)"
-    assert of_first.origin["taught by"] == f"a checkpoint, SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
-    digest = hashlib.sha256((tmp_path / "manifest.tsv").read_bytes()).hexdigest()
-    assert of_first.origin["music"] == f"a manifest, SHA-256 {digest}"
-    assert (of_first.origin["speeds"], of_first.origin["seed"]) == ("0.9, 1", "42")
-    assert (first.name, of_first.limits) == ("mine", ())
-    assert "not stated" in first.licence
-    assert not (tmp_path / "first" / "draft").exists()
-    weights = load_file(tmp_path / "first" / "best" / card.WEIGHTS)
-    average = load_file(tmp_path / "first" / "swa-3.safetensors")
-    assert all(torch.equal(weights[name], average[name]) for name in average)  # the mean, not the last epoch
-    last = load_file(tmp_path / "first" / "best.safetensors")
+@pytest.mark.parametrize("name", ["best/notes.txt", "draft/notes.txt", "draft", "best"])
+def test_foreign_file_in_model_folder_raises_before_any_work(tmp_path, student, name, monkeypatch):
+    run = tmp_path / "new"
+    run.mkdir()
+    (run / run_folder.RECIPE).write_text(TINY.to_json())
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    monkeypatch.setattr(teacher_, "compute_logits", lambda *_, **__: 1 / 0)
+    with pytest.raises(OutputError, match=re.escape(name.rpartition("/")[2])):
+        distill.distill(student("new"))
+    assert (run / name).read_text() == "mine"
+
+
+def test_run_of_other_inputs_raises_before_any_work(student, monkeypatch):
+    monkeypatch.setattr(data_, "prepare", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        distill.distill(student())
+    with pytest.raises(RunError, match="recipe"):
+        distill.distill(student(recipe=TINY.change("seed=7")))
+    with pytest.raises(RunError, match="truth"):
+        distill.distill(student(speeds=()))
+    with pytest.raises(ConfigError, match="speed"):
+        distill.distill(student(speeds=(9.0,)))
+
+
+def test_model_folder_is_restored_if_its_replacement_was_killed(tmp_path, student, monkeypatch):
+    monkeypatch.setattr(data_, "prepare", lambda *_, **__: 1 / 0)
+    best = tmp_path / "run" / "best"
+    before = best.rename(best.with_name("best.0123456789abcdef.before"))
+    with pytest.raises(ZeroDivisionError):
+        distill.distill(student())
+    assert (best / CARD).is_file()
+    assert not before.exists()
+
+
+def test_card_and_provenance_of_a_student(distilled):
+    run = distilled / "run"
+    card, provenance = Card.read(run / "best"), Provenance.read(run / "best")
+    assert provenance.metrics["held-out tracks"] == 2
+    assert provenance.training_data == {
+        "training tracks": "3 tracks, 0.0 h: songs 3 (CC0-1.0)",
+        "held-out tracks": "2 tracks, 0.0 h: tunes 2 (CC0-1.0)",
+    }
+    digest = hashlib.sha256((distilled / "manifest.tsv").read_bytes()).hexdigest()
+    assert provenance.origin["checkpoint"] == f"SHA-256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert digest in provenance.origin["music"]
+    assert (provenance.origin["speeds"], provenance.origin["seed"]) == ("0.9, 1", "42")
+    assert ", 1 run;" in provenance.origin["cost"]
+    assert {example.track for example in provenance.examples} == {"0 (tunes)", "1 (tunes)"}
+    assert (card.name, provenance.limits) == ("mine", ())
+    assert "not stated" in card.licence
+    assert not (run / "draft").exists()
+
+
+def test_student_has_averaged_weights(distilled):
+    run = distilled / "run"
+    weights, average = load_file(run / "best" / WEIGHTS), load_file(run / "swa-3.safetensors")
+    assert all(torch.equal(weights[name], average[name]) for name in average)
+    last = load_file(run / "best.safetensors")
     assert any(not torch.equal(weights[name], last[name]) for name in last)
-    assert {each.track for each in of_first.examples} == {"0 (tunes)", "1 (tunes)"}
-    assert ", 1 run;" in of_first.origin["cost"]
-    whole = pupil("whole", measured=tmp_path / "first", speeds=(0.9,), appendix="how it was chosen")
-    of_whole = card.Provenance.read(tmp_path / "whole" / "best")
-    assert (of_whole.metrics, of_whole.examples) == (of_first.metrics, of_first.examples)
-    assert ", 2 runs;" in of_whole.origin["cost"]
-    assert (tmp_path / "whole" / "best" / card.README).read_text().endswith("how it was chosen\n")
-    assert of_whole.training_data["learned from"].startswith("5 tracks")
-    assert of_whole.training_data["held out"].endswith("whose figures these are")
-    assert whole.sha256[card.WEIGHTS] != first.sha256[card.WEIGHTS]
-    with pytest.raises(RunError, match="another recipe"):
-        pupil("other", measured=tmp_path / "first", speeds=(0.9,), seed=7)
-    with pytest.raises(RunError, match=r"speeds 0\.9, 1, here 0\.9, 1, 1\.1; its figures"):
-        pupil("other", measured=tmp_path / "first", speeds=(0.9, 1.1))
-    with pytest.raises(RunError, match="learned from the held-out packages itself"):
-        pupil("other", measured=tmp_path / "whole", speeds=(0.9,))
-    (tmp_path / "best_model.pth").write_bytes(b"others")
-    with pytest.raises(RunError, match="taught by a checkpoint"):
-        pupil("other", measured=tmp_path / "first", speeds=(0.9,))
-    (tmp_path / "best_model.pth").write_bytes(b"weights")
-    told = model_card.TeacherCalibration(Calibration((1.0,) * 56, (0.0,) * 56), (0.1,) * 56, {}, "tests")
-    with pytest.raises(RunError, match="told otherwise what scores mean"):
-        pupil("other", measured=tmp_path / "first", speeds=(0.9,), judged=told)
 
 
-@pytest.mark.slow
-def test_a_student_says_what_its_teachers_scores_mean_and_under_which_terms(tmp_path, pupil):
-    scale = Calibration((0.5,) * 56, (-1.0,) * 56)
-    told = model_card.TeacherCalibration(scale, (0.1,) * 56, {"Brier score": 0.03}, "tests")
-    terms = model_card.CardText("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
-    found = pupil("told", judged=told, terms=terms)
-    provenance = card.Provenance.read(tmp_path / "told" / "best")
-    assert (found.calibration, found.priors, provenance.origin["calibration"]) == (scale, (0.1,) * 56, "tests")
-    assert (found.name, found.summary, found.licence, provenance.limits) == (
-        terms.name, terms.summary, terms.licence, terms.limits,
-    )  # fmt: skip
+CALIBRATION = model_card.TeacherCalibration(
+    Calibration((0.5,) * 56, (-1.0,) * 56), (0.1,) * 56, {"Brier score": 0.03}, "tests"
+)
+TEXT = model_card.CardText("ours", "A student.", "MIT", ("It is no judge.",), {"made by": "hand"})
+
+
+def test_calibration_and_text_of_a_card(tmp_path, student):
+    card = distill.distill(student(calibration=CALIBRATION, text=TEXT))
+    provenance = Provenance.read(tmp_path / "run" / "best")
+    assert (card.calibration, card.priors) == (CALIBRATION.calibration, CALIBRATION.priors)
+    assert (card.name, card.summary, card.licence) == (TEXT.name, TEXT.summary, TEXT.licence)
+    assert (provenance.limits, provenance.origin["calibration"]) == (TEXT.limits, "tests")
     assert provenance.origin["made by"] == "hand"
-    assert provenance.origin.keys() | provenance.training_data.keys() == model_card.KNOWN | {"made by"}
+    assert provenance.origin.keys() | provenance.training_data.keys() == model_card.COMPUTED | {"made by"}
     assert provenance.metrics["Brier score"] == 0.03
-    assert found == card.Card.read(tmp_path / "told" / "best")
-    [member] = tagger.load(tmp_path / "told" / "best", threads=1).models
+    assert card == Card.read(tmp_path / "run" / "best")
+    [model] = tagger.load(tmp_path / "run" / "best", threads=1).models
     song = tmp_path / "tunes" / "0.wav"
-    raw, said = (
-        tagger.Tagger([LoadedModel(each, member.engine)]).tag(song)
-        for each in (replace(found, calibration=None), found)
+    uncalibrated, calibrated = (
+        tagger.Tagger([LoadedModel(version, model.engine)]).tag(song)
+        for version in (replace(card, calibration=None), card)
     )
-    np.testing.assert_allclose(said.scores, scale.scores(calibration.logit(raw.scores)), rtol=1e-4)
-    tunes = [tagger.load(tmp_path / "told" / "best", threads=1).tag(tmp_path / "tunes" / f"{n}.wav") for n in range(2)]
-    shares = [provenance.metrics[f"share of tracks with {what}"] for what in ("no tag", "the commonest tag")]
-    decided = np.array([each.scores > each.thresholds for each in tunes])
+    expected = CALIBRATION.calibration.scores(calibration.logit(uncalibrated.scores))
+    np.testing.assert_allclose(calibrated.scores, expected, rtol=1e-4)
+    one = tagger.load(tmp_path / "run" / "best", threads=1)
+    taggings = [one.tag(tmp_path / "tunes" / f"{number}.wav") for number in range(2)]
+    decided = np.array([tagging.scores > tagging.thresholds for tagging in taggings])
+    shares = [provenance.metrics[f"share of tracks with {name}"] for name in ("no tag", "the commonest tag")]
     np.testing.assert_allclose(shares, [(~decided.any(axis=1)).mean(), decided.mean(axis=0).max()])
-    before = (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns
-    again = pupil("told", judged=told, terms=replace(terms, name="renamed"))
-    assert (tmp_path / "told" / "best" / card.CARD).stat().st_mtime_ns > before
-    assert replace(again, name=found.name) == found, "nothing is trained again, and nothing else changed"
-    with pytest.raises(RunError, match="told otherwise what scores mean"):
-        pupil("other", measured=tmp_path / "told", judged=replace(told, priors=(0.2,) * 56))
+    again = distill.distill(student(calibration=CALIBRATION, text=replace(TEXT, name="renamed")))
+    assert replace(again, name=card.name) == card, "nothing is trained again, and nothing else changed"
 
 
-def test_the_student_is_a_recipe_that_can_be_written_down():
-    assert Recipe.from_dict(distill.STUDENT.to_dict()) == distill.STUDENT
-    assert distill.STUDENT.loss.kind == "logits"
+def check_reused(first: Path, folder: Path) -> None:
+    """A student that was also trained on held-out tracks has the metrics of its earlier run."""
+    before, after = Provenance.read(first), Provenance.read(folder)
+    assert (after.metrics, after.examples) == (before.metrics, before.examples)
+    assert ", 2 runs;" in after.origin["cost"]
+    assert after.training_data["training tracks"].startswith("5 tracks")
+    assert after.training_data["held-out tracks"].endswith(distill.TRAINED_ON_HELD_OUT)
+    assert (folder / README).read_text().endswith("how it was chosen\n")
 
 
-def test_the_command_hands_over_what_it_was_given(tmp_path, monkeypatch, cp_model):
+def test_metrics_of_an_earlier_run_are_reused(tmp_path, student, monkeypatch):
+    """Training is replaced by the weights of the earlier run, whose ONNX file is cached."""
+    config = student("new", reuse_metrics_from=tmp_path / "run", appendix="how it was chosen")
+    snapshots = distill.checkpoints.snapshot_paths
+
+    def fit(recipe: Recipe, training: object, *_: object, **__: object) -> nets.Net:
+        assert len(training.mels) == 10, "five tracks at two speeds"
+        (tmp_path / "new" / "log.jsonl").write_text((tmp_path / "run" / "log.jsonl").read_text())
+        return recipe.net.build(n_mels=32, n_tags=56)
+
+    monkeypatch.setattr(distill.loop, "fit", fit)
+    monkeypatch.setattr(distill.checkpoints, "snapshot_paths", lambda recipe, _: snapshots(recipe, tmp_path / "run"))
+    distill.distill(config)
+    check_reused(tmp_path / "run" / "best", tmp_path / "new" / "best")
+    with pytest.raises(RunError, match="held-out"):
+        distill.distill(student("other", reuse_metrics_from=tmp_path / "new"))
+
+
+@pytest.mark.slow  # trains and exports a second student
+def test_student_is_also_trained_on_held_out_tracks(tmp_path, student):
+    config = student("new", reuse_metrics_from=tmp_path / "run", appendix="how it was chosen")
+    card = distill.distill(config)
+    check_reused(tmp_path / "run" / "best", tmp_path / "new" / "best")
+    assert card.sha256[WEIGHTS] != Card.read(tmp_path / "run" / "best").sha256[WEIGHTS]
+
+
+def test_reusing_metrics_of_another_student_raises(tmp_path, student):
+    run = tmp_path / "run"
+    for changes, token in (
+        ({"recipe": TINY.change("seed=7")}, "recipe"),
+        ({"speeds": (0.9, 1.1)}, "speeds"),
+        ({"calibration": CALIBRATION}, "calibration"),
+    ):
+        with pytest.raises(RunError, match=token):
+            distill.distill(student("new", reuse_metrics_from=run, **changes))
+    (tmp_path / "best_model.pth").write_bytes(b"others")
+    with pytest.raises(RunError, match="checkpoint"):
+        distill.distill(student("new", reuse_metrics_from=run))
+
+
+def test_another_calibration_of_the_reused_run_raises(tmp_path, student):
+    card = CALIBRATION.apply_to(Card.read(tmp_path / "run" / "best"))
+    card.write(tmp_path / "run" / "best")
+    close = replace(CALIBRATION, priors=tuple(np.array(CALIBRATION.priors) * (1 + 1e-9)))
+    assert distill._is_calibration_of(card, close)
+    with pytest.raises(RunError, match="calibration"):
+        distill.distill(
+            student("new", reuse_metrics_from=tmp_path / "run", calibration=replace(CALIBRATION, priors=(0.2,) * 56))
+        )
+
+
+def test_recipe_of_the_bundled_model():
+    assert Recipe.from_dict(STUDENT.to_dict()) == STUDENT
+    assert STUDENT.loss.kind == "logits"
+
+
+def test_command_passes_its_options(tmp_path, monkeypatch):
     calls = []
-
-    def taught(*what: object, **how: object) -> card.Card:
-        calls.append((*what, how))
-        return cp_model.card
-
-    monkeypatch.setattr(distill, "distill", taught)
-    (tmp_path / "terms.toml").write_text('licence = "MIT"\n')
+    monkeypatch.setattr(distill, "distill", lambda config, **_: calls.append(config))
+    best = tmp_path / "run" / "best"
+    best.mkdir(parents=True)
+    Provenance().write(best)
+    (tmp_path / "text.toml").write_text('licence = "MIT"\n')
     (tmp_path / "one.md").write_text("# One\n\nfirst\n")
     (tmp_path / "two.md").write_text("# Two\n")
-    listed = manifest(tmp_path, HEADER, *ROWS)
-    given = ("distill", listed, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run")
-    more = ("--speed", "0.9", "--card-text", tmp_path / "terms.toml", "--set", "seed=7", "--jobs", "3")
-    answer = invoke(*given, *more, "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md")
-    assert answer.code == 0, answer.err
-    [(plan, found, checkpoint, place, how)] = calls
-    assert plan == replace(distill.STUDENT, seed=7)
-    assert (found, checkpoint, place.jobs) == (distill.read_manifest(listed), Path("best.pth"), 3)
-    assert how["appendix"] == "# One\n\nfirst\n\n# Two"
-    assert (how["terms"], how["speeds"]) == (model_card.CardText(licence="MIT"), [0.9])
-    assert (how["judged"], how["measured"]) == (None, None)
+    path = write_manifest(tmp_path, HEADER, *ROWS)
+    options = ("--speed", "0.9", "--card-text", tmp_path / "text.toml", "--set", "seed=7", "--jobs", "3")
+    result = invoke(
+        "distill", path, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run", *options,
+        "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    [config] = calls
+    assert config.recipe == replace(STUDENT, seed=7)
+    assert (config.music, config.checkpoint, config.paths.jobs) == (manifest.read_manifest(path), Path("best.pth"), 3)
+    assert config.appendix == "# One\n\nfirst\n\n# Two"
+    assert (config.text, config.speeds) == (model_card.CardText(licence="MIT"), (0.9,))
+    assert (config.calibration, config.reuse_metrics_from) == (None, None)
 
 
-def test_only_one_of_two_things_is_refused_at_once(tmp_path):
-    given = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
-    answer = invoke(*given, "-o", tmp_path / "run", "--splits", tmp_path)
-    assert answer.code == 2
-    assert "give both or none" in " ".join(answer.err.split())
+def test_predictions_without_splits_are_a_usage_error(tmp_path):
+    words = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
+    result = invoke(*words, "-o", tmp_path / "run", "--splits", tmp_path)
+    assert result.code == 2
+    assert "--predictions" in result.err
 
 
 @pytest.mark.golden
-@pytest.mark.slow
-def test_the_organisers_checkpoint_becomes_a_teacher_once(data, tmp_path):
+@pytest.mark.slow  # exports the full teacher
+def test_published_checkpoint_is_exported_once(data, tmp_path):
     checkpoint = data / "vggish" / "best_model.pth"
-    model = teacher_.model_of(checkpoint, tmp_path)
-    described = card.Card.read(model)
-    assert described.vocabulary == tags.MOODS_AND_THEMES
-    stamp = (model / card.CARD).stat().st_mtime_ns
-    assert teacher_.model_of(checkpoint, tmp_path) == model
-    assert (model / card.CARD).stat().st_mtime_ns == stamp
-    assert replace(described, sha256={}) == replace(tagger.load(model).models[0].card, sha256={})
+    model = teacher_.export_model(checkpoint, tmp_path)
+    card = Card.read(model)
+    assert card.vocabulary == tags.MOODS_AND_THEMES
+    stamp = (model / CARD).stat().st_mtime_ns
+    assert teacher_.export_model(checkpoint, tmp_path) == model
+    assert (model / CARD).stat().st_mtime_ns == stamp
+    assert replace(card, sha256={}) == replace(tagger.load(model).models[0].card, sha256={})

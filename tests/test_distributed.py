@@ -13,7 +13,7 @@ from torch import nn
 
 import test_loop
 from moodfield.nets import PlainResNetConfig
-from moodfield.training import distributed, loop, validation
+from moodfield.training import checkpoints, distributed, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ def train(folder: str) -> None:
     test_loop.train(RECIPE, Path(folder) / "run", judge=judge())
     team = distributed.launch("32-true")
     net = RECIPE.net.build(n_mels=test_loop.BANDS, n_tags=3)
-    loop.load_weights(net, Path(folder) / "run" / loop.BEST)
+    checkpoints.load_weights(net, Path(folder) / "run" / checkpoints.BEST)
     scores = validation.predict(RECIPE, net, judge(), test_loop.VOCABULARY, group=team)
     np.save(Path(folder) / f"{team.rank}.npy", scores)
 
@@ -123,14 +123,14 @@ def test_two_processes_train_as_one(tmp_path):
     assert [line["epoch"] for line in ours] == [1, 2, 3]
     for key in ("rate", "loss", "score", "best", "averaged"):
         np.testing.assert_allclose([line[key] for line in ours], [line[key] for line in theirs], rtol=1e-5, err_msg=key)
-    for path in loop.snapshot_paths(RECIPE, tmp_path / "alone").values():
+    for path in checkpoints.snapshot_paths(RECIPE, tmp_path / "alone").values():
         one, two = load_file(path), load_file(tmp_path / "run" / path.name)
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     np.testing.assert_array_equal(first, second)
     net = RECIPE.net.build(n_mels=test_loop.BANDS, n_tags=3)
-    loop.load_weights(net, tmp_path / "run" / loop.BEST)
+    checkpoints.load_weights(net, tmp_path / "run" / checkpoints.BEST)
     np.testing.assert_array_equal(first, validation.predict(RECIPE, net, judge(), test_loop.VOCABULARY))
     assert not list((tmp_path / "run").glob("*.part"))
 

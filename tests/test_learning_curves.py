@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from moodfield.errors import OutputError
 from moodfield.plots import figures, learning_curves
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 
 LONG = [
     Epoch(

@@ -25,10 +25,10 @@ from moodfield.errors import ConfigError, RunError
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig, Net, VGGConfig
-from moodfield.training import augment, loop, run_folder, validation
+from moodfield.training import augment, checkpoints, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
-from moodfield.training.loop import Epoch
+from moodfield.training.log import LOG, Epoch
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import Recipe
 from moodfield.training.validation import Validator
@@ -80,25 +80,28 @@ def train(recipe: Recipe, run: Path, *, learn: ClipDataset = LEARN, judge: ClipD
 
 def log(run: Path) -> list[dict[str, float | None]]:
     """What the log says, without the clock."""
-    return [timeless(json.loads(line)) for line in (run / loop.LOG).read_text().splitlines()]
+    return [timeless(json.loads(line)) for line in (run / LOG).read_text().splitlines()]
 
 
 def timeless(line: dict[str, float | None]) -> dict[str, float | None]:
     """A line of a log without what no two runs have in common."""
-    assert line["processor_seconds"] > 0
-    return {name: value for name, value in line.items() if name != "processor_seconds"}
+    assert line["cpu_seconds"] > 0
+    return {name: value for name, value in line.items() if name != "cpu_seconds"}
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
     """Network and optimiser as they were after the last epoch."""
-    return load_file(run / json.loads((run / loop.RESUME).read_text())["weights"])
+    return load_file(run / json.loads((run / checkpoints.RESUME).read_text())["weights"])
 
 
 def assert_same_run(found: Path, wanted: Path) -> None:
     """Bit for bit: last and best weights, optimiser, log; and nothing left lying about."""
     for ours, theirs in (
         (last_weights(found), last_weights(wanted)),
-        *((load_file(found / path.name), load_file(path)) for path in loop.snapshot_paths(SHORT, wanted).values()),
+        *(
+            (load_file(found / path.name), load_file(path))
+            for path in checkpoints.snapshot_paths(SHORT, wanted).values()
+        ),
     ):
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not ours[name].equal(theirs[name])] == []
@@ -148,7 +151,7 @@ def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
     learn, judge = material(96, seed=1, logits=True), material(30, seed=2, logits=True)
     recipe = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
     net = recipe.net.build(n_mels=BANDS, n_tags=3)
-    squared = loop._loss(recipe.loss, learn, net)
+    squared = loop._make_loss(recipe.loss, learn, net)
     truth = torch.from_numpy(learn.targets.per_track())
     begun = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
     np.testing.assert_allclose(begun, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
@@ -174,7 +177,7 @@ def test_windows_have_truth_of_their_own(tmp_path):
 
 def test_the_loss_weighs_present_tags(tmp_path):
     net = RECIPE.net.build(n_mels=BANDS, n_tags=3)
-    weighted = loop._loss(LossConfig(pos_weight=7.0), LEARN, net)
+    weighted = loop._make_loss(LossConfig(pos_weight=7.0), LEARN, net)
     zero, one = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(weighted(zero, one)) == pytest.approx(7 * float(weighted(zero, zero)))
 
@@ -240,7 +243,7 @@ def test_the_best_epoch_is_kept(tmp_path):
     best = max(heard, key=lambda each: (each.score or 0, -each.epoch))
     assert best.epoch < 5, "too high a rate does not end with its best epoch"
     assert [each.best for each in heard] == list(np.maximum.accumulate([each.score or 0 for each in heard]))
-    for name, value in load_file(tmp_path / loop.BEST).items():
+    for name, value in load_file(tmp_path / checkpoints.BEST).items():
         assert value.equal(kept[best.epoch][f"net.{name}"])
         assert net.state_dict()[name].equal(value)
 
@@ -251,7 +254,7 @@ def test_only_some_epochs_are_judged_but_always_the_last(tmp_path):
     train(recipe, tmp_path, report=heard.append)
     assert [each.score is not None for each in heard] == [False, True, False, True, True]
     assert heard[0].best is None
-    lines = (tmp_path / loop.LOG).read_text()
+    lines = (tmp_path / LOG).read_text()
     assert "Infinity" not in lines
     assert "NaN" not in lines, "other programs read JSON more strictly"
     assert log(tmp_path) == [timeless(vars(each)) for each in heard]
@@ -271,7 +274,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, finished):
     net = train(SHORT, run, report=heard.append)
     assert heard == []
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
-    wanted = load_file(finished / loop.BEST)
+    wanted = load_file(finished / checkpoints.BEST)
     assert all(value.equal(wanted[name]) for name, value in net.state_dict().items())
 
 
@@ -296,9 +299,9 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
         torch.testing.assert_close(mean[name], wanted, atol=1e-7, rtol=1e-5)
     assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
-    loop.load_weights(net, tmp_path / "swa-3.safetensors")
-    assert Validator(SHORT, JUDGE, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
-    assert list(loop.snapshot_paths(SHORT, tmp_path).items()) == [
+    checkpoints.load_weights(net, tmp_path / "swa-3.safetensors")
+    assert Validator(SHORT, JUDGE, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
+    assert list(checkpoints.snapshot_paths(SHORT, tmp_path).items()) == [
         (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
     ]
 
@@ -367,7 +370,7 @@ def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tm
     """It is killed again and again until it is whole, then another one is; at most the epoch under way is lost."""
 
     def epochs(run: Path) -> int:
-        return len(log(run)) if (run / loop.LOG).is_file() else 0
+        return len(log(run)) if (run / LOG).is_file() else 0
 
     def born(run: Path) -> int:
         nursery.stdin.write(f"{run}\n")
@@ -470,9 +473,9 @@ def test_a_band_that_never_changes_is_refused(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path, finished):
     other = CPResNetConfig(width=8).build(n_mels=BANDS, n_tags=3)
     with pytest.raises(RunError, match="does not hold the weights of this network"):
-        loop.load_weights(other, finished / loop.BEST)
+        checkpoints.load_weights(other, finished / checkpoints.BEST)
     with pytest.raises(RunError, match="does not hold the weights"):
-        loop.load_weights(other, tmp_path / "missing")
+        checkpoints.load_weights(other, tmp_path / "missing")
 
 
 # ---------------------------------------------------------------- the optimiser

@@ -356,11 +356,11 @@ def test_digests_that_are_damaged_are_computed_again(tmp_path, own, tracks, cont
 def test_processes_that_write_digests_at_once_lose_none(tmp_path, own, tracks):
     several = [digests.Digests(tmp_path, own) for _ in tracks]
     for known, each in zip(several, tracks, strict=True):
-        path = known.look(each).path
+        path = known.look_up(each).path
         known.add(path, digests.compute(path))
         known.save()
     last = digests.Digests(tmp_path, own)
-    assert all(last.look(each).digest for each in tracks)
+    assert all(last.look_up(each).digest for each in tracks)
 
 
 def test_audio_that_grows_while_it_is_read_is_refused(tmp_path, own, tracks, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the card of a student says of it: what scores mean, examples, cost."""
+"""The model card of a student: calibration of the teacher, thresholds, examples, text, cost."""
 
 import json
 import re
@@ -16,7 +16,8 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import calibration_fit, metrics, threshold_selection
-from moodfield.training import export, loop, readme, run_folder
+from moodfield.training import export, readme, run_folder
+from moodfield.training.log import LOG, Epoch
 from moodfield.training.recipe import Recipe
 
 # ---------------------------------------------------------------- what a teacher's scores mean
@@ -36,8 +37,8 @@ def published(folder: Path) -> tuple[Path, np.ndarray]:
         (folder / f"{mtg_jamendo.MOODTHEME}{part}.tsv").write_text(
             "\n".join(["\t".join(mtg_jamendo.HEADER), *rows]) + "\n"
         )
-    np.save(folder / "said.npy", calibration.sigmoid(2 * logits + 1))
-    return folder / "said.npy", logits
+    np.save(folder / "predictions.npy", calibration.sigmoid(2 * logits + 1))
+    return folder / "predictions.npy", logits
 
 
 @pytest.fixture
@@ -47,26 +48,31 @@ def fewer_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_teacher_is_judged_by_what_people_said(tmp_path, fewer_strengths):
+def test_calibration_of_teacher(tmp_path, fewer_strengths):
     predictions, logits = published(tmp_path)
-    judged = model_card.calibrate_teacher(predictions, tmp_path)
+    teacher_calibration = model_card.calibrate_teacher(predictions, tmp_path)
     train = mtg_jamendo.read(tmp_path / f"{mtg_jamendo.MOODTHEME}train.tsv", vocabulary=tags.MOODS_AND_THEMES)
-    np.testing.assert_allclose(judged.priors, train.truth.mean(axis=0))
-    np.testing.assert_allclose(judged.calibration.slopes, 0.5, atol=0.1)
-    assert np.abs(judged.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
+    np.testing.assert_allclose(teacher_calibration.priors, train.truth.mean(axis=0))
+    np.testing.assert_allclose(teacher_calibration.calibration.slopes, 0.5, atol=0.1)
+    assert np.abs(teacher_calibration.calibration.scores(2 * logits + 1) - calibration.sigmoid(logits)).mean() < 0.03
     for what in ("Brier score", "expected calibration error"):
-        assert judged.figures[f"{what} of the teacher, calibrated"] < judged.figures[f"{what} of the teacher, as it is"]
-    assert "80 training tracks" in judged.origin
+        assert (
+            teacher_calibration.metrics[f"{what} of the teacher, calibrated"]
+            < teacher_calibration.metrics[f"{what} of the teacher, uncalibrated"]
+        )
+    assert "80 training tracks" in teacher_calibration.origin
 
 
-def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
+def test_calibrated_model_decides_the_same(tmp_path, cp_model):
     folder = models.varied(cp_model, tmp_path / "model")
     weights = (folder / card.WEIGHTS).read_bytes()
     scale = Calibration((0.5,) * 5, (1.0,) * 5)
-    judged = model_card.TeacherCalibration(scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests")
-    stated = export.write_card(judged.apply_to(card.Card.read(folder)), Provenance(), folder)
-    assert card.Card.read(folder) == stated
-    assert (stated.calibration, stated.priors) == (scale, judged.priors)
+    teacher_calibration = model_card.TeacherCalibration(
+        scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests"
+    )
+    written = export.write_card(teacher_calibration.apply_to(card.Card.read(folder)), Provenance(), folder)
+    assert card.Card.read(folder) == written
+    assert (written.calibration, written.priors) == (scale, teacher_calibration.priors)
     assert (folder / card.WEIGHTS).read_bytes() == weights
     before, after = (tagger.load(each, threads=1).tag(models.music(5)) for each in (cp_model.folder, folder))
     assert (before.scores > before.thresholds).tolist() == (after.scores > after.thresholds).tolist()
@@ -77,12 +83,12 @@ def test_a_model_folder_is_calibrated_and_decides_the_same(tmp_path, cp_model):
     assert "calibrated" not in readme.page(cp_model.card, Provenance())
 
 
-def test_predictions_that_are_not_of_these_tracks_are_refused(tmp_path):
+def test_predictions_of_other_tracks_raise(tmp_path):
     predictions, _ = published(tmp_path)
     np.save(predictions, np.load(predictions, allow_pickle=False)[:-1])
-    with pytest.raises(ScoresError, match="the same tracks"):
+    with pytest.raises(ScoresError, match="tracks"):
         model_card.calibrate_teacher(predictions, tmp_path)
-    with pytest.raises(DatasetError, match=r"moodtheme-train.tsv cannot be read"):
+    with pytest.raises(DatasetError, match=r"moodtheme-train\.tsv"):
         model_card.calibrate_teacher(predictions, tmp_path / "nowhere")
 
 
@@ -96,28 +102,28 @@ def music(tracks: int, tags_: int, seed: int = 0) -> np.ndarray:
     return calibration.sigmoid(kinds + generator.normal(-2, 1, tags_))
 
 
-def test_agreement_says_what_one_answer_for_all_would_reach_and_leaves_out_what_is_luck():
+def test_agreement_statistics():
     teacher = music(60, 30)
     student = calibration.sigmoid(calibration.logit(teacher) + np.random.default_rng(1).normal(0, 0.3, teacher.shape))
     decided = teacher > np.quantile(teacher, 0.8, axis=0)
     decided[:, :4] = teacher[:, :4] >= np.sort(teacher[:, :4], axis=0)[-np.array([1, 4, 5, 6]), np.arange(4)]
     priors = teacher.mean(axis=0).tolist()
-    found = threshold_selection.agreement_statistics(teacher, student, decided, priors=priors)
+    result = threshold_selection.agreement_statistics(teacher, student, decided, priors=priors)
     places = [threshold_selection.rank_tags(each, priors) < 5 for each in (teacher, student)]
-    assert found["of the teacher's five clearest tags, found"] == (places[0] & places[1]).sum(axis=1).mean() > 3
-    one = found["of the teacher's five clearest tags, found by the same five for every track"]
+    assert result["of the teacher's five clearest tags, found"] == (places[0] & places[1]).sum(axis=1).mean() > 3
+    one = result["of the teacher's five clearest tags, found by the same five for every track"]
     assert one == pytest.approx(np.sort(places[0].mean(axis=0))[-5:].sum())
-    assert one < found["of the teacher's five clearest tags, found"]
-    assert found["tags that the teacher decides for 5 tracks or more"] == 28
+    assert one < result["of the teacher's five clearest tags, found"]
+    assert result["tags that the teacher decides for 5 tracks or more"] == 28
     areas = [average_precision_score(decided[:, tag], student[:, tag]) for tag in range(2, 30)]
-    assert found["PR-AUC against the teacher's decisions, mean over these tags"] == pytest.approx(np.mean(areas))
-    assert found["PR-AUC against the teacher's decisions, worst of these tags"] == pytest.approx(min(areas))
+    assert result["PR-AUC against the teacher's decisions, mean over these tags"] == pytest.approx(np.mean(areas))
+    assert result["PR-AUC against the teacher's decisions, worst of these tags"] == pytest.approx(min(areas))
     none = threshold_selection.agreement_statistics(teacher, student, np.zeros_like(decided), priors=priors)
-    assert none.keys() == {name for name in found if "decisions" not in name and "decides" not in name}
+    assert none.keys() == {name for name in result if "decisions" not in name and "decides" not in name}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_thresholds_give_tracks_a_few_clear_tags_and_no_tag_to_a_whole_part(seed):
+def test_thresholds_give_most_tracks_a_few_clear_tags(seed):
     scores, parts = music(300, 40, seed), np.repeat(["games", "songs"], [200, 100])
     priors = np.random.default_rng(seed).uniform(0.01, 0.2, 40)
     decided = scores > threshold_selection.select_thresholds(scores, priors=priors.tolist(), groups=parts)
@@ -134,7 +140,7 @@ def test_thresholds_give_tracks_a_few_clear_tags_and_no_tag_to_a_whole_part(seed
     assert (elsewhere != decided).any(), "what is clear depends on what is usual"
 
 
-def test_no_track_is_told_what_is_less_likely_of_it_than_of_any():
+def test_thresholds_are_never_below_priors():
     scores = music(300, 40)
     priors = np.quantile(scores, 0.97, axis=0)  # of every tag only nine tracks are above them
     decided = scores > threshold_selection.select_thresholds(scores, priors=priors.tolist())
@@ -142,7 +148,7 @@ def test_no_track_is_told_what_is_less_likely_of_it_than_of_any():
     assert (scores > priors)[decided].all()
 
 
-def test_a_part_of_its_own_keeps_a_tag_from_being_common_there():
+def test_no_tag_is_common_in_a_group():
     scores = music(200, 20)
     parts = np.arange(200) < 40
     scores[parts, 3] = np.linspace(0.9, 0.99, 40)  # everywhere in the small part, and in 20 % of all music
@@ -151,7 +157,7 @@ def test_a_part_of_its_own_keeps_a_tag_from_being_common_there():
     assert within[parts, 3].mean() <= threshold_selection.MAX_SHARE
 
 
-def test_a_part_of_two_tracks_may_have_tags_and_what_never_varies_is_no_evidence():
+def test_small_groups_and_constant_scores():
     scores = music(60, 12)
     scores[:, 0] = 0.5
     decided = scores > threshold_selection.select_thresholds(scores, groups=np.arange(60) < 2)
@@ -160,7 +166,7 @@ def test_a_part_of_two_tracks_may_have_tags_and_what_never_varies_is_no_evidence
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_who_is_to_decide_like_somebody_does(seed):
+def test_thresholds_reproduce_reference_decisions(seed):
     teacher, parts = music(300, 40, seed), np.arange(300) < 100
     noise = np.random.default_rng(seed).normal(0, 0.5, teacher.shape)
     student = calibration.sigmoid(calibration.logit(teacher) + noise)
@@ -180,13 +186,13 @@ def test_who_is_to_decide_like_somebody_does(seed):
         assert alike[part].mean(axis=0).max() <= threshold_selection.MAX_SHARE
 
 
-def test_what_is_shared_is_counted_by_track():
+def test_jaccard_of_tracks():
     one = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
     other = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]], bool)
     np.testing.assert_allclose(threshold_selection.jaccard(one, other), [1 / 3, 1, 1, 0])
 
 
-def test_tracks_are_in_the_order_of_what_is_decided_alike():
+def test_rank_by_agreement():
     wanted = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
     decided = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
     scores = np.random.default_rng(0).uniform(0.1, 0.9, (5, 3))
@@ -197,48 +203,51 @@ def test_tracks_are_in_the_order_of_what_is_decided_alike():
     assert set(order.tolist()[3:]) == {0, 4}
 
 
-def test_a_card_shows_where_a_student_does_best_and_worst(monkeypatch):
+def test_examples_have_best_and_worst_agreement(monkeypatch):
     monkeypatch.setattr(model_card, "EXAMPLES", 2)
     scores = music(160, len(tags.MOODS_AND_THEMES))
     student = scores.copy()
     student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
     heldout = np.arange(160) >= 80
-    told, said = model_card.ThresholdedScores(scores, heldout), model_card.ThresholdedScores(student, heldout)
-    figures, examples = model_card.evaluate_student(told, said, [str(number) for number in range(80)])
+    teacher = model_card.ThresholdedScores(scores, heldout)
+    own = model_card.ThresholdedScores(student, heldout, reference=teacher)
+    figures, examples = model_card.evaluate_student(own, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
-    for name, value in threshold_selection.decision_statistics(said.decided[heldout]).items():
+    for name, value in threshold_selection.decision_statistics(own.decided[heldout]).items():
         assert figures[name] == value
-        assert f"{name}, {model_card.NARROW}" in figures
-    both = figures["tags that both decide, of those that either does, mean over tracks"]
-    assert both == threshold_selection.jaccard(said.decided[heldout], told.decided[heldout]).mean()
+        assert f"{name}, {model_card.TRAIN_THRESHOLDS}" in figures
+    both = figures["Jaccard similarity with the teacher's decisions, mean over tracks"]
+    assert both == threshold_selection.jaccard(own.decided[heldout], teacher.decided[heldout]).mean()
     assert [int(each.track) < 40 for each in examples] == [True, True, False, False]
-    assert all(each.decided == each.wanted for each in examples[:2])
-    assert not any(set(each.decided) & set(each.wanted) for each in examples[2:])
+    assert all(each.decided == each.expected for each in examples[:2])
+    assert not any(set(each.decided) & set(each.expected) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
-    few = [model_card.ThresholdedScores(each.scores[:83], heldout[:83]) for each in (told, said)]
-    assert sorted(each.track for each in model_card.evaluate_student(*few, ["0", "1", "2"])[1]) == ["0", "1", "2"], (
-        "none twice"
-    )
+    few = model_card.ThresholdedScores(scores[:83], heldout[:83])
+    few = model_card.ThresholdedScores(student[:83], heldout[:83], reference=few)
+    _, examples = model_card.evaluate_student(few, ["0", "1", "2"])
+    assert sorted(example.track for example in examples) == ["0", "1", "2"], "none twice"
 
 
-def test_opinions_like_those_of_a_teacher_keep_near_its_decisions():
+def test_thresholded_scores_with_reference():
     scores, heldout = music(160, 30), np.arange(160) >= 80
     noise = np.random.default_rng(1).normal(0, 0.5, scores.shape)
-    told = model_card.ThresholdedScores(scores, heldout)
+    teacher = model_card.ThresholdedScores(scores, heldout)
     alone, alike = (
-        model_card.ThresholdedScores(calibration.sigmoid(calibration.logit(scores) + noise), heldout, like=like)
-        for like in (None, told)
+        model_card.ThresholdedScores(
+            calibration.sigmoid(calibration.logit(scores) + noise), heldout, reference=reference
+        )
+        for reference in (None, teacher)
     )
-    most = np.ceil(told.decided.sum(axis=0) * threshold_selection.MAX_COUNT_RATIO)
+    most = np.ceil(teacher.decided.sum(axis=0) * threshold_selection.MAX_COUNT_RATIO)
     assert (alike.decided.sum(axis=0) <= most).all()
     assert (alone.decided.sum(axis=0) > most).any(), "alone it strays"
-    assert alike.learned.like is not None
-    np.testing.assert_array_equal(alike.learned.like.scores, scores[~heldout])
-    np.testing.assert_array_equal(alike.learned.scores, alone.scores[~heldout])
+    assert alike.train.reference is not None
+    np.testing.assert_array_equal(alike.train.reference.scores, scores[~heldout])
+    np.testing.assert_array_equal(alike.train.scores, alone.scores[~heldout])
 
 
-def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(cp_model):
+def test_readme_shows_limits_examples_and_appendix(cp_model):
     examples = (
         Example("a song | live", ("calm", "film"), ("calm",)),
         Example("another", (), ("epic",)),
@@ -256,36 +265,36 @@ def test_a_readme_shows_limits_and_examples_and_ends_with_what_was_given(cp_mode
     assert "Limits" not in readme.page(cp_model.card, Provenance())
 
 
-# ---------------------------------------------------------------- terms, cost
+# ---------------------------------------------------------------- text, cost
 
 
-def test_terms_are_read_whole_or_not_at_all(tmp_path):
-    (tmp_path / "terms.toml").write_text('name = "ours"\nlimits = ["not for sale"]\norigin = { "made by" = "hand" }\n')
-    found = model_card.read_card_text(tmp_path / "terms.toml")
-    assert found == model_card.CardText("ours", limits=("not for sale",), origin={"made by": "hand"})
-    assert "not stated" in found.licence
+def test_card_text_is_read_from_toml(tmp_path):
+    (tmp_path / "text.toml").write_text('name = "ours"\nlimits = ["not for sale"]\norigin = { "made by" = "hand" }\n')
+    result = model_card.read_card_text(tmp_path / "text.toml")
+    assert result == model_card.CardText("ours", limits=("not for sale",), origin={"made by": "hand"})
+    assert "not stated" in result.licence
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "cannot be read as terms, which are TOML"),
-        ("name = 3", "terms.toml: name: Input should be a valid string"),
-        ("license = 'MIT'", "terms.toml: license: Unexpected keyword argument"),
-        ("name = 2026-11-28", "terms are plain text"),
-        ("[origin]\ncalibration = 'none'", "terms say calibration, which a card knows"),
-        ("[origin]\nyear = 2026", "origin.year: Input should be a valid string"),
+        ("name = ", "TOML"),
+        ("name = 3", "name: Input"),
+        ("license = 'MIT'", "license"),
+        ("name = 2026-11-28", "strings"),
+        ("[origin]\ncalibration = 'none'", "calibration"),
+        ("[origin]\nyear = 2026", "origin.year"),
     ],
 )
-def test_other_terms_are_refused(tmp_path, text, message):
-    (tmp_path / "terms.toml").write_text(text)
+def test_invalid_card_text_raises(tmp_path, text, message):
+    (tmp_path / "text.toml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        model_card.read_card_text(tmp_path / "terms.toml")
-    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        model_card.read_card_text(tmp_path / "text.toml")
+    with pytest.raises(ConfigError, match=r"none\.toml"):
         model_card.read_card_text(tmp_path / "none.toml")
 
 
-def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
+def test_metrics_of_bundled_model_are_those_of_its_readme():
     text = (tagger.PRETRAINED / "default" / card.README).read_text()
     for name, value in Provenance.read(tagger.PRETRAINED / "default").metrics.items():
         if row := re.search(rf"^\| {re.escape(name)} \|[^|]*\| ([\d.]+)(%?) ", text, re.MULTILINE):
@@ -293,22 +302,24 @@ def test_the_bundled_card_and_the_page_it_ends_with_say_the_same():
     assert "different tags used |" in text
 
 
-def test_the_terms_of_the_bundled_model_are_those_of_its_card():
-    said = model_card.read_card_text(Path(__file__).parents[1] / "music" / "terms.toml")
+def test_bundled_model_has_the_text_of_music_card_text():
+    text = model_card.read_card_text(Path(__file__).parents[1] / "music" / "card_text.toml")
     described, provenance = (kind.read(tagger.PRETRAINED / "default") for kind in (card.Card, Provenance))
-    assert (said.name, said.summary, said.licence) == (described.name, described.summary, described.licence)
-    assert said.limits == provenance.limits
-    assert said.origin.items() <= provenance.origin.items()
+    assert (text.name, text.summary, text.licence) == (described.name, described.summary, described.licence)
+    assert text.limits == provenance.limits
+    assert text.origin.items() <= provenance.origin.items()
 
 
-def test_cost_is_what_the_logs_of_runs_say(tmp_path):
+def test_training_cost_of_logs(tmp_path):
     for name, seconds in (("one", (3600.0, 1800.0)), ("two", (5400.0,))):
         (tmp_path / name).mkdir()
         (tmp_path / name / run_folder.RECIPE).write_text(Recipe().to_json())
-        lines = (vars(loop.Epoch(1, 1e-3, 1.0, cpu_seconds=each)) for each in seconds)
-        (tmp_path / name / loop.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert model_card.cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
-    assert model_card.cost([tmp_path / "one", tmp_path / "two"]).startswith("3.0 core-hours of training, 2 runs;")
-    old = tmp_path / "one" / loop.LOG
-    old.write_text(old.read_text() + json.dumps(vars(loop.Epoch(3, 1e-3, 1.0))) + "\n")  # from before it was measured
-    assert model_card.cost([tmp_path / "one"]).startswith("at least 1.5 core-hours")
+        lines = (vars(Epoch(1, 1e-3, 1.0, cpu_seconds=each)) for each in seconds)
+        (tmp_path / name / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert model_card.training_cost([tmp_path / "one"]).startswith("1.5 core-hours of training, 1 run; about 0.015 kWh")
+    assert model_card.training_cost([tmp_path / "one", tmp_path / "two"]).startswith(
+        "3.0 core-hours of training, 2 runs;"
+    )
+    old = tmp_path / "one" / LOG
+    old.write_text(old.read_text() + json.dumps(vars(Epoch(3, 1e-3, 1.0))) + "\n")  # from before it was measured
+    assert model_card.training_cost([tmp_path / "one"]).startswith("at least 1.5 core-hours")

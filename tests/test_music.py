@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from moodfield.distillation import distill
+from moodfield.distillation import manifest
 
 MUSIC = Path(__file__).parent.parent / "music"
 
@@ -58,7 +58,7 @@ def test_an_unknown_package_is_a_usage_error(unpack: ModuleType, monkeypatch: py
 
 
 def test_the_manifest_holds_packages_out_whole() -> None:
-    music = distill.read_manifest(MUSIC / "manifest.tsv")
+    music = manifest.read_manifest(MUSIC / "manifest.tsv")
     assert (len(music.train.tracks), len(music.heldout.tracks)) == (706, 139)
     packages = [{track.path.partition("/")[0] for track in split.tracks} for split in (music.train, music.heldout)]
     assert not packages[0] & packages[1]

@@ -13,9 +13,9 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldError, MoodfieldWarning, RunError
 from moodfield.nets import CPResNetConfig
-from moodfield.training import loop, pipeline, run_folder, validation
+from moodfield.training import checkpoints, loop, pipeline, run_folder, validation
 from moodfield.training.batches import ClipDataset
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.pipeline import RunPaths
 from moodfield.training.recipe import Recipe
 from noises import TAGS
@@ -61,18 +61,18 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
     assert found.vocabulary == TAGS
     assert found.mel == RECIPE.mel
     assert "12 tracks" in found.summary
-    figures = card.Provenance.read(place.run / "best").metrics
+    figures = card.Provenance.read(place.run_dir / "best").metrics
     assert figures["validation PR-AUC-macro"] == pytest.approx(max(each.score or 0 for each in epochs))
     assert figures["validation F-score-micro"] > 0
-    assert {path.name for path in place.run.iterdir()} >= {"recipe.json", "log.jsonl", "best.safetensors", "best"}
-    tagger = moodfield.load(place.run)
-    assert tagger.models[0].card == found == card.Card.read(place.run / "best")
+    assert {path.name for path in place.run_dir.iterdir()} >= {"recipe.json", "log.jsonl", "best.safetensors", "best"}
+    tagger = moodfield.load(place.run_dir)
+    assert tagger.models[0].card == found == card.Card.read(place.run_dir / "best")
     split = splits[1]
     tagging = tagger.tag(dataset / "music" / split.tracks[0].path)
     assert tagging.vocabulary == TAGS
     assert set(tagging.decided) <= set(TAGS)
     net = RECIPE.net.build(n_mels=RECIPE.mel.n_mels, n_tags=2)
-    loop.load_weights(net, place.run / loop.BEST)
+    checkpoints.load_weights(net, place.run_dir / checkpoints.BEST)
     rows = list(range(len(split.tracks)))
     material = pipeline.load_dataset(split, split.truth.astype(np.float32), RECIPE, place)
     wanted = validation.predict(RECIPE, net, material, TAGS)
@@ -82,11 +82,11 @@ def test_a_dataset_becomes_a_model_that_tags(dataset, splits, place):
 
 def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export):
     first = pipeline.train(RECIPE, *splits, place, name="one")
-    weights = (place.run / loop.BEST).read_bytes()
+    weights = (place.run_dir / checkpoints.BEST).read_bytes()
     epochs: list[Epoch] = []
     again = pipeline.train(RECIPE, *splits, place, name="two", on_epoch=epochs.append)
     assert epochs == []
-    assert (place.run / loop.BEST).read_bytes() == weights
+    assert (place.run_dir / checkpoints.BEST).read_bytes() == weights
     assert again.name == "two"
     assert replace(again, name="one", sha256={}) == replace(first, sha256={})
 
@@ -94,17 +94,17 @@ def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export)
 def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
     recipe = RECIPE.change("averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
     found = pipeline.train(recipe, *splits, place, name="three")
-    run = moodfield.load(place.run)
+    run = moodfield.load(place.run_dir)
     assert [member.card for member in run.models] == [
-        card.Card.read(place.run / folder) for folder in ("best", "swa-3", "swa-4")
+        card.Card.read(place.run_dir / folder) for folder in ("best", "swa-3", "swa-4")
     ]
     assert run.models[0].card == found
-    figures = card.Provenance.read(place.run / "best").metrics
+    figures = card.Provenance.read(place.run_dir / "best").metrics
     assert figures["validation PR-AUC-macro"] != figures["validation PR-AUC-macro of this snapshot alone"]
     assert "One of 3 snapshots" in found.summary
     assert {member.card.thresholds for member in run.models} == {found.thresholds}
     song = dataset / "music" / splits[1].tracks[0].path
-    alone = [moodfield.load(place.run / folder).tag(song).scores for folder in ("best", "swa-3", "swa-4")]
+    alone = [moodfield.load(place.run_dir / folder).tag(song).scores for folder in ("best", "swa-3", "swa-4")]
     assert not np.allclose(alone[0], alone[2], atol=1e-4)
     tagging = run.tag(song)
     np.testing.assert_allclose(tagging.scores, np.mean(alone, axis=0), atol=1e-6)
@@ -124,23 +124,23 @@ def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatc
     soft = np.random.default_rng(0).random(learn.truth.shape, np.float32)
     pipeline.train(RECIPE, learn, splits[1], place, name="soft", soft_targets=soft)
     np.testing.assert_array_equal(seen[0], np.delete(soft, 3, axis=0), err_msg="without the row of the missing track")
-    pipeline.train(RECIPE, learn, splits[1], replace(place, run=place.run.with_name("hard")), name="hard")
+    pipeline.train(RECIPE, learn, splits[1], replace(place, run=place.run_dir.with_name("hard")), name="hard")
     np.testing.assert_array_equal(seen[1], np.delete(learn.truth, 3, axis=0))
 
 
 def test_soft_truth_changes_what_is_learned(splits, place, no_export):
     recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     pipeline.train(recipe, *splits, place, name="hard")
-    other = replace(place, run=place.run.with_name("soft"))
+    other = replace(place, run=place.run_dir.with_name("soft"))
     pipeline.train(recipe, *splits, other, name="soft", soft_targets=1 - splits[0].truth.astype(np.float32))
-    assert (place.run / loop.BEST).read_bytes() != (other.run / loop.BEST).read_bytes()
+    assert (place.run_dir / checkpoints.BEST).read_bytes() != (other.run_dir / checkpoints.BEST).read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (11, 2), (1, 2)])
 def test_soft_truth_of_another_shape_is_refused(splits, place, shape):
     with pytest.raises(DatasetError, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
         pipeline.train(RECIPE, *splits, place, name="soft", soft_targets=np.zeros(shape, np.float32))
-    assert not place.run.exists()
+    assert not place.run_dir.exists()
 
 
 def test_soft_truth_outside_0_and_1_is_refused(splits, place):
@@ -152,13 +152,13 @@ def test_splits_of_different_vocabularies_are_refused(splits, place):
     for other in (("low", "high"), ("high", "low", "loud")):
         with pytest.raises(DatasetError, match="different vocabularies"):
             pipeline.train(RECIPE, splits[0], Split(splits[1].tracks, other), place, name="mine")
-    assert not place.run.exists()
+    assert not place.run_dir.exists()
 
 
 def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     heard: list[MoodfieldError | None] = []
-    lost = replace(place, music=place.music / "elsewhere")
-    empty = replace(lost, store=place.run.parent / "store")
+    lost = replace(place, music=place.audio_dir / "elsewhere")
+    empty = replace(lost, store=place.run_dir.parent / "store")
     with pytest.raises(
         DatasetError, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"
     ):
@@ -173,14 +173,14 @@ def test_validation_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[1].tracks), TAGS)
     with pytest.raises(DatasetError, match="none of 8 validation tracks has a tag"):
         pipeline.train(RECIPE, splits[0], bare, place, name="mine")
-    assert not place.run.exists()
+    assert not place.run_dir.exists()
 
 
 def test_training_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[0].tracks), TAGS)
     with pytest.raises(DatasetError, match="none of 12 training tracks has a tag"):
         pipeline.train(RECIPE, bare, splits[1], place, name="mine")
-    assert not place.run.exists()
+    assert not place.run_dir.exists()
 
 
 def test_a_tag_that_training_lacks_is_warned_of(splits, place, no_export):
@@ -201,7 +201,7 @@ def test_another_recipe_for_the_same_run_is_refused(splits, place, no_export):
     pipeline.train(short, *splits, place, name="mine")
     with pytest.raises(RunError, match="another recipe"):
         pipeline.train(short.change("seed=1"), *splits, place, name="mine")
-    assert json.loads((place.run / run_folder.RECIPE).read_text()) == short.to_dict()
+    assert json.loads((place.run_dir / run_folder.RECIPE).read_text()) == short.to_dict()
 
 
 def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
@@ -209,10 +209,10 @@ def test_a_tag_that_validation_lacks_is_never_decided(splits, place, no_export):
     recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     found = pipeline.train(recipe, splits[0], judge, place, name="mine")
     assert found.thresholds[1] == 1  # no score is above it
-    provenance = card.Provenance.read(place.run / "best")
+    provenance = card.Provenance.read(place.run_dir / "best")
     assert provenance.origin == {"tags that no validation track has": "low"}
     assert np.isfinite(list(provenance.metrics.values())).all()
-    assert card.Card.read(place.run / "best").thresholds == found.thresholds
+    assert card.Card.read(place.run_dir / "best").thresholds == found.thresholds
 
 
 def test_a_run_of_other_music_is_refused(splits, place, no_export):

@@ -25,7 +25,7 @@ from moodfield.plots import figures, receptive_field
 @pytest.fixture
 def candidate() -> summary.NetworkToPlot:
     torch.manual_seed(0)
-    return summary.fresh("fa_resnet", {"width": 4, "rho_freq": 5, "rho_time": 7})
+    return summary.untrained("fa_resnet", {"width": 4, "rho_freq": 5, "rho_time": 7})
 
 
 @pytest.fixture
@@ -115,16 +115,16 @@ def test_numbers_and_outline_are_those_of_the_network(tmp_path, candidate, drawn
     (figure,) = drawn_figures
     said = words(figure)
     assert "fa_resnet   ρ 5 along frequency, 7 along time" in said
-    assert f"for {candidate.survey.seconds:.2f} s" in said
+    assert f"for {candidate.summary.seconds:.2f} s" in said
     assert "a synthesised passage; weights drawn at random" in said
     centre = figure.axes[0]
     (outline,) = (patch for patch in centre.patches if isinstance(patch, Rectangle))
-    assert outline.get_width() == pytest.approx(candidate.survey.seconds)
-    assert outline.get_height() == candidate.survey.freq.size + 1
-    assert outline.get_x() == pytest.approx(-candidate.survey.seconds / 2)
+    assert outline.get_width() == pytest.approx(candidate.summary.seconds)
+    assert outline.get_height() == candidate.summary.freq.size + 1
+    assert outline.get_x() == pytest.approx(-candidate.summary.seconds / 2)
     scale = np.array([0.0, *mel.band_hz(MelConfig()), 22_050])
     low, high = (
-        summary.hertz(float(np.interp(row, np.arange(-1, 257), scale)))
+        summary.format_hertz(float(np.interp(row, np.arange(-1, 257), scale)))
         for row in (outline.get_y(), outline.get_y() + outline.get_height())
     )
     assert f"sees {low} – {high} for" in said
@@ -151,14 +151,14 @@ def test_the_axes_are_seconds_and_hertz(tmp_path, candidate, drawn_figures):
 def test_fields_of_about_one_size_are_shown_on_one_scale(tmp_path, drawn_figures):
     for rho in (2, 5, 12):
         receptive_field.draw(
-            tmp_path / "x.png", summary.fresh("cp_resnet", {"width": 1, "rho_freq": 0, "rho_time": rho})
+            tmp_path / "x.png", summary.untrained("cp_resnet", {"width": 1, "rho_freq": 0, "rho_time": rho})
         )
     shown = [round(float(np.ptp(figure.axes[0].get_xlim()))) for figure in drawn_figures]
     assert shown == [5, 5, 10]
 
 
 def test_a_field_beyond_the_mel_ends_with_it(tmp_path, drawn_figures):
-    receptive_field.draw(tmp_path / "x.png", summary.fresh("resnet18", {"width": 1}))
+    receptive_field.draw(tmp_path / "x.png", summary.untrained("resnet18", {"width": 1}))
     (outline,) = drawn_figures[0].axes[0].patches
     assert (outline.get_y(), outline.get_height()) == (-0.5, 256)
     assert "sees 0 Hz – 22 kHz for 5.09 s" in words(drawn_figures[0])
@@ -167,10 +167,10 @@ def test_a_field_beyond_the_mel_ends_with_it(tmp_path, drawn_figures):
 
 @pytest.mark.parametrize("name", ["crnn", "vgg"])
 def test_networks_of_other_lengths_have_pictures_too(tmp_path, drawn_figures, name):
-    found = summary.fresh(name, {"width": 1})
+    found = summary.untrained(name, {"width": 1})
     receptive_field.draw(tmp_path / "x.png", found)
     (outline,) = drawn_figures[0].axes[0].patches
-    assert outline.get_width() == pytest.approx(found.survey.seconds)
+    assert outline.get_width() == pytest.approx(found.summary.seconds)
 
 
 def test_contours_are_the_smallest_areas_that_hold_their_share():
@@ -201,9 +201,9 @@ def test_a_field_of_one_cell_can_be_drawn(tmp_path, drawn_figures, candidate, mo
 
 
 def test_a_trained_network_is_looked_at_as_it_is(tmp_path, drawn_figures, candidate, monkeypatch):
-    clips = summary.excerpts(candidate.survey, receptive_field.passage(None, candidate.survey.mel).mel, 2)
-    net = summary.drawn(candidate.net, clips, np.random.default_rng(0))
-    trained = summary.NetworkToPlot("mine", net, candidate.survey, trained=True)
+    clips = summary.clips_of(candidate.summary, receptive_field.passage(None, candidate.summary.mel).mel, 2)
+    net = summary.with_random_weights(candidate.net, clips, np.random.default_rng(0))
+    trained = summary.NetworkToPlot("mine", net, candidate.summary, trained=True)
     monkeypatch.setattr(summary, "drawn", lambda *_: pytest.fail("its weights were drawn"))
     receptive_field.draw(tmp_path / "x.png", trained)
     assert "its own weights" in words(drawn_figures[0])

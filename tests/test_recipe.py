@@ -30,7 +30,7 @@ BUSY = Recipe(
     [
         ("net.rho_freq=7", 7),
         ("net.frequency_aware=no", False),
-        ("mel.hop_length=1536", 0.25),
+        ("mel.hop_length=1536", 1536),
         ("mel.kind=plain", "plain"),
         ("batch.clip_seconds=5", 5.0),
         ("batch.size=4", 4),

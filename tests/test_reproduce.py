@@ -15,7 +15,7 @@ import moodfield
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset
 from moodfield.errors import DatasetError, MoodfieldError, OutputError, RunError, UnknownNameError
-from moodfield.evaluation import metrics, submissions
+from moodfield.evaluation import metrics, submission_checks, submissions
 from moodfield.paper import recipes, reproduce
 from moodfield.paper.reproduce import Told
 from moodfield.training import estimate, pipeline
@@ -84,7 +84,7 @@ def test_a_submission_comes_of_it(tiny, noises, tmp_path, no_export):
     assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
     assert done == [(name, None) for name in names]
     made = submissions.read(tmp_path / "row")
-    assert submissions.find_errors(made, vocabulary=TAGS, rows=8) == []
+    assert submission_checks.find_errors(made, vocabulary=TAGS, rows=8) == []
     said = {
         part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
         for part in reproduce.JUDGED

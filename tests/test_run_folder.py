@@ -14,7 +14,8 @@ import pytest
 import test_loop
 from moodfield import card
 from moodfield.errors import LockedError, MoodfieldError, OutputError, RunError
-from moodfield.training import export, log, loop, run_folder
+from moodfield.training import checkpoints, export, log, run_folder
+from moodfield.training.log import LOG
 from test_loop import SHORT, train
 
 HERE = Path(__file__).parent
@@ -124,7 +125,7 @@ def test_a_model_folder_that_would_be_replaced_holds_nothing_else(tmp_path, cp_m
 
 HOLDING = """
 import sys, time
-from moodfield.training import run_folder
+from moodfield.training import checkpoints, run_folder
 with run_folder.locked(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
@@ -191,7 +192,7 @@ TEXTS = {
 """from the bytes of a whole file to those of a damaged one"""
 
 
-@pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.DATASET, loop.RESUME])
+@pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.DATASET, checkpoints.RESUME])
 @pytest.mark.parametrize("damage", TEXTS)
 def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
     (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()))
@@ -203,9 +204,9 @@ def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
 
 
 @pytest.mark.parametrize("damage", TEXTS)
-@pytest.mark.parametrize("name", [run_folder.RECIPE, loop.LOG])
+@pytest.mark.parametrize("name", [run_folder.RECIPE, LOG])
 def test_a_damaged_run_is_not_shown(run, name, damage):
-    if (name, damage) in {(loop.LOG, "empty"), (loop.LOG, "cut")}:
+    if (name, damage) in {(LOG, "empty"), (LOG, "cut")}:
         pytest.skip("a log may be shorter")
     assert [each.epoch for each in log.read(run).epochs] == [1, 2, 3]
     (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()) + b"\n")
@@ -214,7 +215,7 @@ def test_a_damaged_run_is_not_shown(run, name, damage):
 
 
 def test_a_damaged_log_does_not_stop_a_run(run):
-    (run / loop.LOG).write_bytes(b"\xff\xfe\0")
+    (run / LOG).write_bytes(b"\xff\xfe\0")
     train(SHORT, run)
 
 
@@ -227,7 +228,7 @@ def test_a_damaged_log_does_not_stop_a_run(run):
     ids=str,
 )  # fmt: skip
 def test_a_resume_file_names_weights_of_its_own_run_alone(run, change):
-    path = run / loop.RESUME
+    path = run / checkpoints.RESUME
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RunError, match=r"resume\.json"):
         train(SHORT, run)
@@ -235,11 +236,11 @@ def test_a_resume_file_names_weights_of_its_own_run_alone(run, change):
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "another network"])
 def test_damaged_weights_to_go_on_with_are_one_line_of_error(run, damage):
-    weights = run / json.loads((run / loop.RESUME).read_text())["weights"]
+    weights = run / json.loads((run / checkpoints.RESUME).read_text())["weights"]
     if damage == "missing":
         weights.unlink()
     elif damage == "another network":
-        weights.write_bytes((run / loop.BEST).read_bytes())
+        weights.write_bytes((run / checkpoints.BEST).read_bytes())
     else:
         weights.write_bytes(b"" if damage == "empty" else weights.read_bytes()[:-9])
     with pytest.raises(RunError, match=re.escape(weights.name)):

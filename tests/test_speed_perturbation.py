@@ -1,4 +1,4 @@
-"""Music at another speed: pitch and tempo by the same ratio, once, and whole or not at all."""
+"""Speed perturbation: pitch and tempo of copies, caching, damaged copies."""
 
 import numpy as np
 import pytest
@@ -26,33 +26,33 @@ def tone(tmp_path) -> Track:
 @pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
 def test_pitch_and_tempo_change_together(tmp_path, tone, speed):
     [(original, track)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", speed)
-    path = speed_perturbation.folder(tmp_path / "cache", speed) / track.path
+    path = speed_perturbation.cache_folder(tmp_path / "cache", speed) / track.path
     assert original == tone
     assert track.id != tone.id
-    heard = audio.read(path, sample_rate=speed_perturbation.RATE).samples
+    samples = audio.read(path, sample_rate=speed_perturbation.SAMPLE_RATE).samples
     assert (
-        len(heard) / speed_perturbation.RATE
+        len(samples) / speed_perturbation.SAMPLE_RATE
         == pytest.approx(4 / speed, abs=0.01)
         == pytest.approx(track.seconds, abs=0.01)
     )
-    spectrum = np.abs(np.fft.rfft(heard))
-    assert spectrum.argmax() * speed_perturbation.RATE / len(heard) == pytest.approx(PITCH * speed, rel=0.01)
-    quarters = [part.std() for part in np.array_split(heard, 4)]
+    spectrum = np.abs(np.fft.rfft(samples))
+    assert spectrum.argmax() * speed_perturbation.SAMPLE_RATE / len(samples) == pytest.approx(PITCH * speed, rel=0.01)
+    quarters = [part.std() for part in np.array_split(samples, 4)]
     np.testing.assert_allclose(quarters, 0.1 * np.arange(1, 5) / 2**0.5, rtol=0.03)  # as loud as before, in order
 
 
-def test_music_is_played_once_and_what_fails_stops_nothing(tmp_path, tone):
+def test_copies_are_cached_and_failures_yield_errors(tmp_path, tone):
     tracks = [replace_path(tone, "songs/none.flac"), tone]
     (_, failed), (_, copy) = speed_perturbation.perturb(tracks, tmp_path, tmp_path / "cache", 0.9)
     assert isinstance(failed, AudioError)
-    folder = speed_perturbation.folder(tmp_path / "cache", 0.9)
+    folder = speed_perturbation.cache_folder(tmp_path / "cache", 0.9)
     before = (folder / copy.path).stat().st_mtime_ns
     assert [result for _, result in speed_perturbation.perturb(tracks, tmp_path, tmp_path / "cache", 0.9)][1] == copy
     assert (folder / copy.path).stat().st_mtime_ns == before
     assert [path for path in folder.rglob("*") if path.is_file()] == [folder / copy.path]  # nothing of what failed
 
 
-def test_music_is_read_only(tmp_path, tone):
+def test_nothing_is_written_to_the_music(tmp_path, tone):
     names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     songs = tmp_path / "songs"
     before = songs.stat().st_mtime_ns
@@ -61,7 +61,7 @@ def test_music_is_read_only(tmp_path, tone):
     assert songs.stat().st_mtime_ns == before
 
 
-def test_a_copy_is_that_of_the_music_as_it_is_now(tmp_path, tone):
+def test_changed_audio_gets_a_new_copy(tmp_path, tone):
     [(_, before)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)
     samples = (0.1 * np.random.default_rng(0).standard_normal(4 * 44_100)).astype(np.float32)
     models.save(tmp_path / tone.path, Waveform(samples, 44_100))
@@ -71,30 +71,30 @@ def test_a_copy_is_that_of_the_music_as_it_is_now(tmp_path, tone):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "no sound"])
-def test_a_damaged_copy_is_made_again(tmp_path, tone, damage):
+def test_damaged_copy_is_written_again(tmp_path, tone, damage):
     [(_, copy)] = speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)
-    path = speed_perturbation.folder(tmp_path / "cache", 0.9) / copy.path
+    path = speed_perturbation.cache_folder(tmp_path / "cache", 0.9) / copy.path
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[:-2], "longer": whole + b"\0", "no sound": b"nothing"}[damage])
     assert list(speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", 0.9)) == [(tone, copy)]
     assert path.read_bytes() == whole
 
 
-def test_what_is_too_loud_is_clipped_and_never_wraps(tmp_path):
+def test_overshoot_is_clipped(tmp_path):
     square = np.where(np.arange(44_100) // 4_410 % 2, -0.999, 0.999).astype(np.float32)
     models.save(tmp_path / "loud.wav", Waveform(square, 44_100))
     [(_, copy)] = speed_perturbation.perturb([Track("loud", "loud.wav", 1.0, ())], tmp_path, tmp_path / "cache", 0.5)
-    path = speed_perturbation.folder(tmp_path / "cache", 0.5) / copy.path
-    found = audio.read(path, sample_rate=speed_perturbation.RATE).samples
-    steps = found[: len(found) // 10 * 10].reshape(10, -1)
+    path = speed_perturbation.cache_folder(tmp_path / "cache", 0.5) / copy.path
+    samples = audio.read(path, sample_rate=speed_perturbation.SAMPLE_RATE).samples
+    steps = samples[: len(samples) // 10 * 10].reshape(10, -1)
     signs = np.where(np.arange(10) % 2, -1, 1)[:, None]
     assert (signs * steps[:, 500:-500]).min() > 0.9
     assert (signs * steps[:, 5:-5]).min() > -0.1  # also where resampling overshoots, right beside a step
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.4, 1.0, 2.5, float("nan")])
-def test_speeds_that_make_no_music_are_refused(tmp_path, tone, speed):
-    with pytest.raises(ConfigError, match="wanted is"):
+def test_speed_out_of_range_raises(tmp_path, tone, speed):
+    with pytest.raises(ConfigError, match="speed"):
         list(speed_perturbation.perturb([tone], tmp_path, tmp_path / "cache", speed))
     assert not (tmp_path / "cache").exists()
 

@@ -15,6 +15,7 @@ from moodfield.nets import Net
 from moodfield.training import loop, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.configs import BatchConfig, LossConfig
+from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.validation import Validator
 from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
@@ -56,7 +57,7 @@ def test_marks_are_those_of_the_scores(net, tracks):
     scores = validation.predict(SHORT, net, tracks, VOCABULARY).astype(np.float64)
     assert scores.std(axis=0).min() > 1e-3, "it has an opinion"
     truth = tracks.targets.per_track()
-    marks = Validator(SHORT, tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net)
+    marks = Validator(SHORT, tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(net)
     assert marks.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
     weight = SHORT.loss.pos_weight
     wanted = -(weight * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean()
@@ -82,7 +83,9 @@ def test_a_stride_hears_the_middle_of_every_step(net, tracks):
     for stored, scores in zip(tracks.mels, found, strict=True):
         heard = [logits(net, stored[start : start + clip]) for start in (first, first + step)]
         np.testing.assert_allclose(scores, sigmoid(np.mean(heard, axis=0)), rtol=1e-5)
-    exam = Validator(replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))
+    exam = Validator(
+        replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net)
+    )
     assert exam(net).score == metrics.evaluate(tracks.targets.per_track() > 0.5, found).macro["PR-AUC"]
     whole = validation.predict(SHORT, net, tracks, VOCABULARY)
     assert np.abs(found - whole).max() > 1e-3, "that is not the whole track"
@@ -117,7 +120,9 @@ def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
 def test_validation_is_as_precise_as_training(net, tracks):
     """Not float32 in a recipe of bfloat16, and near it."""
     quick, exact = (
-        Validator(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._loss(SHORT.loss, LEARN, net))(net).loss
+        Validator(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(
+            net
+        ).loss
         for precision in ("bf16-mixed", "32-true")
     )
     assert quick != exact
@@ -133,7 +138,7 @@ def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
 
 def test_a_run_is_judged_by_its_stride(tmp_path):
     recipe = replace(SHORT, validate_stride=2.0)
-    heard: list[loop.Epoch] = []
+    heard: list[Epoch] = []
     net = test_loop.train(recipe, tmp_path, report=heard.append)
-    exam = Validator(recipe, JUDGE, VOCABULARY, loop._loss(recipe.loss, LEARN, net))
+    exam = Validator(recipe, JUDGE, VOCABULARY, loop._make_loss(recipe.loss, LEARN, net))
     assert exam(net).score == heard[-1].best

@@ -94,6 +94,21 @@ def join_errors(faults: Sequence[str]) -> str:
     return "; ".join(faults[:MOST_FAULTS]) + more
 
 
+MAX_LISTED = 5
+"""items that `join_some` lists"""
+
+
+def join_some(items: Iterable[str], separator: str = ", ") -> str:
+    """The first items, and how many more there are.
+
+    >>> join_some("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    listed = list(items)
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return separator.join(listed[:MAX_LISTED]) + more
+
+
 def format_validation_errors(found: Iterable[Mapping[str, Any]]) -> str:
     """What pydantic found wrong with a value, `ValidationError.errors()`, each with its place, in one line."""
     return join_errors([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])

@@ -44,23 +44,24 @@ def distill(
     from moodfield import parallel
     from moodfield.distillation import distill as distillation
     from moodfield.distillation import model_card
+    from moodfield.distillation.config import STUDENT, Distillation
+    from moodfield.distillation.manifest import read_manifest
     from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
-    text = model_card.read_card_text(card_text) if card_text else model_card.UNSAID
-    calibration = model_card.calibrate_teacher(predictions, splits) if predictions and splits else None
-    config = distillation.STUDENT.change(*(settings or ()))
-    paths = pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count())
-    music = distillation.read_manifest(manifest)
-    held_out = len(music.heldout.tracks)
-    trained = len(music.train.tracks) + (held_out if reuse_metrics_from else 0)
-    mels = 2 * (trained * (1 + len(speed or ())) + held_out)  # of the teacher and of the student
-    loop.keep_freed_memory(config)
-    with progress.TrainingProgress(mels, config.schedule.epochs) as bars:
-        distillation.distill(
-            config, music, teacher, paths, speeds=speed or (), measured=reuse_metrics_from, judged=calibration,
-            terms=text, appendix="\n\n".join(path.read_text(encoding="utf-8").strip() for path in appendix or ()),
-            heard=bars.track, report=bars.epoch,
-        )  # fmt: skip
+    config = Distillation(
+        recipe=STUDENT.change(*(settings or ())),
+        music=read_manifest(manifest),
+        checkpoint=teacher,
+        paths=pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count()),
+        speeds=tuple(speed or ()),
+        reuse_metrics_from=reuse_metrics_from,
+        calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
+        text=model_card.read_card_text(card_text) if card_text else model_card.CardText(),
+        appendix="\n\n".join(path.read_text(encoding="utf-8").strip() for path in appendix or ()),
+    )
+    loop.keep_freed_memory(config.recipe)
+    with progress.TrainingProgress(config.n_steps, config.recipe.schedule.epochs) as bars:
+        distillation.distill(config, progress=bars.track, on_epoch=bars.epoch)
     tables.print_metrics(output)

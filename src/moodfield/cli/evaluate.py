@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moodfield.cli import console, tables
 from moodfield.errors import UsageError
+from moodfield.evaluation.choices import Average, Criterion
 
 if TYPE_CHECKING:
     from moodfield.evaluation.metrics import AnyArray
@@ -105,7 +106,7 @@ def thresholds(
     predictions: Annotated[Path, typer.Option(help="scores of the same tracks, .npy, or a submission")],
     output: Annotated[Path, typer.Option("--output", "-o", help="file of thresholds, such as thresholds.txt")],
     criterion: Annotated[
-        Literal["f", "official"], typer.Option(help="f: best F-score; official: the rule of the task's script")
+        Criterion, typer.Option(help="f: best F-score; official: the rule of the task's script")
     ] = "f",
     tags: console.Tags = None,
 ) -> None:
@@ -122,7 +123,7 @@ def thresholds(
     labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=[scored])
     values = metrics.best_thresholds(labels, scored.predictions, criterion=criterion)
     names = vocabulary or _column_names(scored.predictions)
-    console.write_lines(output, [f"{tag}\t{value!r}" for tag, value in zip(names, values.tolist(), strict=True)])
+    submissions.write_thresholds(output, dict(zip(names, values.tolist(), strict=True)))
     console.result(f"wrote {output}: {len(names)} thresholds")
 
 
@@ -130,7 +131,7 @@ def ensemble(
     members: Annotated[list[str], typer.Argument(help="submissions, or predictions as .npy", show_default=False)],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="predictions, x.npy, or the folder of a submission")],
-    average: Annotated[Literal["scores", "logits", "ranks"], typer.Option(help="what is averaged")] = "scores",
+    average: Annotated[Average, typer.Option(help="what is averaged")] = "scores",
     weights: Annotated[str | None, typer.Option(help="one for every member, such as 2,1,1")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="choose weights by greedy selection on validation")] = False,
     validation_truth: Annotated[Path | None, typer.Option(help="truth of validation tracks: a TSV, or .npy")] = None,

@@ -56,11 +56,11 @@ def nets(
         figures.check(plot, inputs=[audio] if audio else [])
     network = _read(name, model, _parse(settings or ()))
     if as_json:
-        console.result_json({"name": network.name, **network.survey.to_dict()})
+        console.result_json({"name": network.name, **network.summary.to_dict()})
     else:
         terminal = console.terminal()
         terminal.print(f"[bold]{console.escape(network.name)}[/bold]", highlight=False)
-        for head, words in _describe(network.survey).items():
+        for head, words in _describe(network.summary).items():
             terminal.print(f"{head:<15} {console.escape(words)}", highlight=False)
     if plot:
         receptive_field.draw(plot, network, music=audio)
@@ -88,7 +88,7 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
     from moodfield.nets import summary
 
     if model is None:
-        return summary.fresh(str(name), changes)
+        return summary.untrained(str(name), changes)
     if changes:
         raise UsageError(f"--set {', '.join(changes)} cannot change {model}, which is trained; leave one of them out")
     folder = tagger.model_folder(model)
@@ -111,7 +111,8 @@ def _list(*, as_json: bool) -> None:
         low, high = network.hertz
         table.add_row(
             name, f"{network.parameters / 1e6:.2f} M", f"{network.gmac:.1f}",
-            f"{network.freq.size} × {network.time.size}", f"{summary.hertz(low)} – {summary.hertz(high)}",
+            f"{network.freq.size} × {network.time.size}", f"{summary.format_hertz(low)} – {summary.format_hertz(high)}",
+
             f"{network.seconds:.2f}", network.lengths.kind,
         )  # fmt: skip
     terminal = console.terminal()
@@ -128,7 +129,8 @@ def _describe(network: "NetworkSummary") -> dict[str, str]:
     from moodfield.nets import summary
 
     mel, lengths = network.mel, network.lengths
-    low, high = map(summary.hertz, network.hertz)
+    low, high = map(summary.format_hertz, network.hertz)
+    reference = summary.format_hertz(summary.REFERENCE_HZ)
     settings = {name: value for name, value in asdict(network.config).items() if name != "family"}
     bands = f"{network.freq.size} bands" + (f" (the mel has {mel.n_mels})" if network.freq.size > mel.n_mels else "")
     frames = f"{network.time.size} frames"
@@ -138,7 +140,7 @@ def _describe(network: "NetworkSummary") -> dict[str, str]:
         frames += ", before the layers that process the whole track"
     stride = f"stride {network.stride_seconds:.2f} s"
     if receptive_field.output_size(network.config.layers("freq"), mel.n_mels) > 1:
-        stride = f"stride {summary.hertz(network.stride_hertz)} and {network.stride_seconds:.2f} s"
+        stride = f"stride {summary.format_hertz(network.stride_hertz)} and {network.stride_seconds:.2f} s"
     return {
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
         "mel": f"{mel.kind}, {mel.n_mels} bands, {mel.sample_rate} Hz, n_fft {mel.n_fft}, hop_length {mel.hop_length}",
@@ -146,7 +148,7 @@ def _describe(network: "NetworkSummary") -> dict[str, str]:
         "work": f"{network.gmac:.2f} GMAC for {summary.SECONDS} s of music",
         "length": _describe_lengths(network),
         "receptive field": f"{bands} × {frames}",
-        "extent": f"{low} – {high} around {summary.hertz(summary.AROUND_HZ)}, {network.seconds:.2f} s; {stride}",
+        "extent": f"{low} – {high} around {reference}, {network.seconds:.2f} s; {stride}",
     }
 
 

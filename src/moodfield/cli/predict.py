@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moodfield.cli import console, progress
 from moodfield.errors import MoodfieldError, UsageError
+from moodfield.evaluation.choices import Fill
 
 if TYPE_CHECKING:
     from moodfield.datasets.mtg_jamendo import Split, Track
@@ -24,7 +25,7 @@ Tracks = Annotated[
     Path, typer.Argument(metavar="TSV", help="the tracks, in the form of MTG-Jamendo", show_default=False)
 ]
 OnError = Annotated[
-    Literal["mean", "zeros"] | None,
+    Fill | None,
     typer.Option(help="fill the rows of tracks that cannot be read; by default, they are an error"),
 ]
 
@@ -75,7 +76,7 @@ def predicted(
     *,
     model: Sequence[str] | None,
     tags: Path | None,
-    on_error: Literal["mean", "zeros"] | None,
+    on_error: Fill | None,
     jobs: int,
 ) -> "Iterator[tuple[Submission, Split]]":
     """Predictions with the models' thresholds, and the tracks, whose tags in the TSV are ignored.
@@ -85,19 +86,19 @@ def predicted(
     """
     from moodfield import files, tagger
     from moodfield.datasets import mtg_jamendo
-    from moodfield.evaluation import mediaeval, submissions
+    from moodfield.evaluation import prediction, submissions
 
     vocabulary = console.read_tags(tags)
     path = Path(os.path.abspath(output))  # noqa: PTH100 (a link stays one; `.` gets a name)
     cache = path.with_name(f"{path.name}.scores.jsonl")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    files.check_output(cache, kind=mediaeval.CACHE_HEADS, inputs=[path for path in (tracks, tags) if path])
+    files.check_output(cache, kind=prediction.CACHE_HEADS, inputs=[path for path in (tracks, tags) if path])
     with files.lock(cache.with_name(f"{cache.name}.lock"), what=str(cache)):
         loaded = tagger.load(*(model or ()))
         untagged = tuple(replace(track, tags=()) for track in mtg_jamendo.read(tracks).tracks)
         split = mtg_jamendo.Split(untagged, tuple(vocabulary or loaded.vocabulary))
         with progress.FileProgress("tracks", len(untagged)) as bar:
-            scores = mediaeval.predict_index(
+            scores = prediction.predict_index(
                 untagged, _tag_tracks(audio, model, jobs), tags=loaded.vocabulary, vocabulary=split.vocabulary,
                 cache=cache, model=loaded.digest, audio=str(audio.resolve()), fill=on_error,
                 hint="" if on_error else ADVICE, progress=lambda *_: bar.advance(),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from moodfield.datasets.mtg_jamendo import Track
     from moodfield.errors import MoodfieldError
-    from moodfield.training.loop import Epoch
+    from moodfield.training.log import Epoch
 
 Bars = TypeVar("Bars", bound="_Bars")
 HEAD = f"{'epoch':>5}  {'rate':>8}  {'loss':>7}  {'val-loss':>8}  {'score':>7}  {'best':>7}  {'averaged':>8}"

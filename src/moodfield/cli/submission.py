@@ -82,7 +82,7 @@ def check(
     """List the faults of a submission, and what is unusual."""
     from moodfield import tagger
     from moodfield.card import Card
-    from moodfield.evaluation import mediaeval, submissions
+    from moodfield.evaluation import mediaeval, submission_checks, submissions
     from moodfield.tags import MOODS_AND_THEMES
 
     if model and tags:
@@ -99,8 +99,8 @@ def check(
     if labels is not None and not labels.any():
         labels = None  # the TSV of a test set may leave out its tags
     vocabulary = vocabulary or MOODS_AND_THEMES
-    faults = submissions.find_errors(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
-    unusual = [] if faults else list(submissions.find_warnings(checked, vocabulary))
+    faults = submission_checks.find_errors(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
+    unusual = [] if faults else list(submission_checks.find_warnings(checked, vocabulary))
     if unknown and not faults:
         unusual.append(f"{truth} has {len(unknown)} tags that the submission lacks, so its truth is not compared")
     if as_json:

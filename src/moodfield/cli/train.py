@@ -10,7 +10,7 @@ from moodfield.cli import console, progress, recipes, tables
 from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
-    from moodfield.training.loop import Epoch
+    from moodfield.training.log import Epoch
 
 MACHINE = "Options for the machine"
 
@@ -54,7 +54,7 @@ def train(
     """
     from moodfield import parallel
     from moodfield.datasets import mtg_jamendo
-    from moodfield.training import loop, pipeline, tensorboard_log
+    from moodfield.training import log, loop, pipeline
 
     vocabulary = console.read_tags(tags)
     config = recipes.read(recipe, settings)
@@ -65,11 +65,11 @@ def train(
     loop.keep_freed_memory(config)
     count = len(train_split.tracks) + len(validation_split.tracks)
     with progress.TrainingProgress(count, config.schedule.epochs) as bars, ExitStack() as stack:
-        log = stack.enter_context(tensorboard_log.tensorboard(output)) if tensorboard else lambda _: None
+        write_events = stack.enter_context(log.tensorboard(output)) if tensorboard else lambda _: None
 
         def report(epoch: "Epoch") -> None:
             bars.epoch(epoch)
-            log(epoch)
+            write_events(epoch)
 
         pipeline.train(
             config,

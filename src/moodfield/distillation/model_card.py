@@ -1,8 +1,4 @@
-"""What the card of a student says of it: terms, limits, meaning of scores, figures, examples, cost.
-
-In: what a teacher and its student said of music, what is published of the teacher, terms. Out: parts of a card.
-Knows nothing of: how a student is taught, or where the music came from.
-"""
+"""The model card of a student: text, calibration of its teacher, thresholds, metrics, examples, training cost."""
 
 import json
 import tomllib
@@ -25,179 +21,187 @@ from moodfield.evaluation import calibration_fit, metrics, submissions, threshol
 from moodfield.training import log
 
 EXAMPLES = 10
-"""tracks that a card shows where a student does best, and as many where it does worst"""
-KNOWN = frozenset(
-    ("taught by", "music", "speeds", "learned from", "held out", "seed", "thresholds", "cost", "calibration")
+"""number of tracks that a card lists with the best agreement, and of those with the worst"""
+COMPUTED = frozenset(
+    (
+        *("checkpoint", "music", "speeds", "seed", "thresholds", "cost", "calibration"),
+        *("training tracks", "held-out tracks"),
+    )
 )
-"""what a card knows of where a student comes from"""
-NARROW = "thresholds of the training packages"
-"""what is said of figures under thresholds that owe nothing to held-out music"""
+"""what a distillation records of the origin and training data of a student"""
+TRAIN_THRESHOLDS = "thresholds of the training packages"
+"""suffix of metrics under thresholds that were chosen without the held-out tracks"""
 WATTS = 10
-"""what a busy core is taken to draw; few machines tell"""
+"""assumed power of a busy core; few machines measure it"""
 SEED = 0
-"""of the two halves by which a calibration is fitted and measured"""
+"""seed of the split into halves on which a calibration is fitted and evaluated"""
 
 
 @dataclass(frozen=True)
 class CardText:
-    """What a card says that cannot be measured: whoever gives a model away says it."""
+    """The text of a card that cannot be computed, by whoever publishes the model."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     name: str = "mine"
-    """what the model is called"""
-    summary: str = "A small network that says of music what a larger one says, which taught it."
-    """what it is, in a sentence or two"""
-    licence: str = "not stated; it hangs on the terms of its teacher and of the music"
-    """under which terms it may be used"""
+    """name of the model"""
+    summary: str = "A small network trained on the logits of a larger one (knowledge distillation)."
+    """what the model is, in a sentence or two"""
+    licence: str = "not stated; it depends on the terms of the teacher and of the music"
+    """terms under which the weights may be used"""
     limits: tuple[str, ...] = ()
-    """what it must not be used for, and what it cannot do"""
+    """what the model must not be used for, and what it cannot do"""
     origin: Mapping[str, str] = field(default_factory=dict)
-    """what else is to be known of where it comes from, under names that are not `KNOWN`"""
+    """more about the origin, under names that are not in `COMPUTED`"""
 
     def __post_init__(self) -> None:
-        if clash := KNOWN & self.origin.keys():
-            raise ConfigError(
-                f"terms say {', '.join(sorted(clash))}, which a card knows without being told; leave it out"
-            )
-
-
-UNSAID = CardText()
-"""what a card says if nobody says more"""
+        if clash := COMPUTED & self.origin.keys():
+            raise ConfigError(f"origin has {', '.join(sorted(clash))}, which the card computes; leave it out")
 
 
 def read_card_text(path: str | Path) -> CardText:
-    """The terms in a TOML file, whose keys are the attributes of `CardText`; refuses others with `ConfigError`."""
+    """Read the text of a card from a TOML file, whose keys are the fields of `CardText`.
+
+    Raises:
+        ConfigError: The file cannot be read, or has other keys or types.
+    """
     try:
-        return TypeAdapter(CardText).validate_json(
-            json.dumps(tomllib.loads(Path(path).read_text("utf-8"))), strict=True
-        )
+        values = json.dumps(tomllib.loads(Path(path).read_text("utf-8")))
+        return TypeAdapter(CardText).validate_json(values, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{path}: {errors.format_validation_errors(error.errors())}") from error
     except TypeError as error:
-        raise ConfigError(f"{path}: {error}; terms are plain text in TOML, and lists and tables of it") from error
+        raise ConfigError(f"{path}: {error}; expected strings, lists and tables of strings") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read as terms, which are TOML: {error}") from error
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
 
 
 @dataclass(frozen=True)
 class TeacherCalibration:
-    """What a teacher's scores mean, by tracks of which it is published what it said, and what people said."""
+    """The calibration of a teacher by its published predictions for tracks with known tags."""
 
     calibration: Calibration
-    """by one half of the tracks, whole artists"""
+    """fitted on one half of the tracks, whole artists"""
     priors: tuple[float, ...]
-    """share of the tracks the teacher learned from that has each tag"""
-    figures: Mapping[str, float]
-    """what scores are worth on the other half, as they are and calibrated"""
+    """share of the teacher's training tracks that has each tag, 0 … 1"""
+    metrics: Mapping[str, float]
+    """calibration errors on the other half, before and after"""
     origin: str
-    """where all this comes from, in words"""
+    """description for the card"""
 
-    def apply_to(self, described: Card) -> Card:
-        """The card with this calibration and these priors, and the same decisions."""
-        return described.recalibrated(self.calibration, priors=self.priors)
+    def apply_to(self, card: Card) -> Card:
+        """Set calibration and priors of a card, keeping its decisions."""
+        return card.recalibrated(self.calibration, priors=self.priors)
 
 
 def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCalibration:
-    """What the teacher's scores mean, by its published predictions for the test tracks of MTG-Jamendo.
+    """Fit the calibration of a teacher on its predictions for the test tracks of MTG-Jamendo; takes seconds.
 
-    `predictions` are tracks × tags, in 0 … 1; `splits` is the folder of the dataset's official TSVs. It takes seconds.
+    Args:
+        predictions: A `.npy` file of scores, tracks × tags, 0 … 1.
+        splits: Folder of the official TSVs.
     """
     train, test = (
         mtg_jamendo.read(Path(splits) / f"{mtg_jamendo.MOODTHEME}{part}.tsv", vocabulary=tags.MOODS_AND_THEMES)
         for part in ("train", "test")
     )
     scores, artists = submissions.read_array(predictions), [track.artist for track in test.tracks]
-    found = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
-    other = ~found.fitted_on
-    truth, raw = test.truth[other], scores[other]
-    kinds = {"as it is": raw, "calibrated": found.calibration.scores(calibration.logit(raw))}
-    figures = {
-        f"{what} of the teacher, {kind}": float(measure(truth, each).mean())
-        for what, measure in (
+    fit = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
+    rest = ~fit.fitted_on
+    truth, before = test.truth[rest], scores[rest]
+    variants = {"uncalibrated": before, "calibrated": fit.calibration.scores(calibration.logit(before))}
+    errors_by_name = {
+        f"{name} of the teacher, {variant}": float(metric(truth, values).mean())
+        for name, metric in (
             ("Brier score", calibration_fit.brier_score),
             ("expected calibration error", calibration_fit.expected_calibration_error),
         )
-        for kind, each in kinds.items()
+        for variant, values in variants.items()
     }
     origin = (
-        f"fitted to the teacher's published predictions for {found.fitted_on.sum()} test tracks of MTG-Jamendo, whole "
-        f"artists; measured on the other {other.sum()}; priors from its {len(train.tracks)} training tracks; that it "
+        f"fitted on the teacher's published predictions for {fit.fitted_on.sum()} test tracks of MTG-Jamendo, whole "
+        f"artists; evaluated on the other {rest.sum()}; priors from its {len(train.tracks)} training tracks; that it "
         "holds for a student, and for other music, is assumed, not measured"
     )
-    return TeacherCalibration(found.calibration, tuple(train.priors.tolist()), figures, origin)
+    return TeacherCalibration(fit.calibration, tuple(train.priors.tolist()), errors_by_name, origin)
 
 
 @dataclass(frozen=True)
 class ThresholdedScores:
-    """What somebody says of music: scores of 0 … 1 of the tracks learned from, then of those held out."""
+    """Scores of a model for training and held-out tracks, with thresholds chosen from the scores alone."""
 
     scores: Float[np.ndarray, "tracks tags"]
-    """of all tracks"""
+    """scores of all tracks, 0 … 1"""
     heldout: Bool[np.ndarray, "tracks"]
-    """which of them are held out"""
+    """which tracks are held out"""
     priors: tuple[float, ...] | None = None
-    """what their log-odds are compared with, if it is known"""
-    like: "ThresholdedScores | None" = None
-    """whose decisions they are to be like: those of the teacher who taught to say so"""
+    """priors of the tags, if known"""
+    reference: "ThresholdedScores | None" = None
+    """scores whose decisions the thresholds are to reproduce: the teacher's"""
 
     @cached_property
     def thresholds(self) -> Float64[np.ndarray, "tags"]:
-        """Those chosen on all of the music, in neither part of which a tag may be common."""
-        like = self.like.decided if self.like else None
+        """Thresholds chosen on all tracks, such that no tag is common among the training or the held-out tracks."""
+        reference = self.reference.decided if self.reference else None
         return threshold_selection.select_thresholds(
-            self.scores, priors=self.priors, groups=self.heldout, reference=like
+            self.scores, priors=self.priors, groups=self.heldout, reference=reference
         )
 
     @cached_property
     def decided(self) -> Bool[np.ndarray, "tracks tags"]:
-        """What they decide by their thresholds."""
+        """Decisions by these thresholds."""
         return metrics.decide(self.scores, self.thresholds)
 
     @cached_property
-    def learned(self) -> "ThresholdedScores":
-        """Those of the tracks learned from alone."""
-        own = ~self.heldout
-        return ThresholdedScores(
-            self.scores[own], self.heldout[own], self.priors, self.like.learned if self.like else None
-        )
+    def train(self) -> "ThresholdedScores":
+        """The scores of the training tracks alone."""
+        rows, reference = ~self.heldout, self.reference.train if self.reference else None
+        return ThresholdedScores(self.scores[rows], self.heldout[rows], self.priors, reference)
 
 
-def evaluate_student(
-    teacher: ThresholdedScores, student: ThresholdedScores, names: Sequence[str]
-) -> tuple[dict[str, float], tuple[Example, ...]]:
-    """What held-out music says of a student that never heard it: figures, and where it decides best and worst.
+def evaluate_student(student: ThresholdedScores, titles: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
+    """Evaluate a student on held-out tracks, whose titles are given, against its `reference`, the teacher.
 
-    `names` are what the held-out tracks are called. Both decide by thresholds of their own.
+    Returns:
+        Metrics by name, and the tracks with the best and the worst agreement.
     """
-    held = student.heldout
-    wanted, scores = teacher.scores[held], student.scores[held]
-    decided = [student.decided[held], teacher.decided[held]]
-    narrow = [metrics.decide(scores, student.learned.thresholds), metrics.decide(wanted, teacher.learned.thresholds)]
-    figures = threshold_selection.agreement_statistics(wanted, scores, decided[1], priors=student.priors) | _decided(
-        *decided
+    teacher = student.reference
+    assert teacher is not None
+    rows = student.heldout
+    expected, scores = teacher.scores[rows], student.scores[rows]
+    decided, wanted = student.decided[rows], teacher.decided[rows]
+    values = threshold_selection.agreement_statistics(expected, scores, wanted, priors=student.priors)
+    values |= _decision_metrics(decided, wanted)
+    by_train_thresholds = _decision_metrics(
+        metrics.decide(scores, student.train.thresholds), metrics.decide(expected, teacher.train.thresholds)
     )
-    figures |= {f"{name}, {NARROW}": value for name, value in _decided(*narrow).items()}
-    order = threshold_selection.rank_by_agreement(wanted, scores, decided[1], decided[0])
+    values |= {f"{name}, {TRAIN_THRESHOLDS}": value for name, value in by_train_thresholds.items()}
+    order = threshold_selection.rank_by_agreement(expected, scores, wanted, decided)
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
-    said = [[tuple(np.array(tags.MOODS_AND_THEMES)[row].tolist()) for row in each] for each in decided]
-    return figures, tuple(Example(names[row], said[0][row], said[1][row]) for row in shown)
+    examples = (Example(titles[row], _tag_names(decided[row]), _tag_names(wanted[row])) for row in shown)
+    return values, tuple(examples)
 
 
-def _decided(student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
-    """How sensible decisions of a student look, and how much they are its teacher's."""
+def _tag_names(decided: Bool[np.ndarray, "tags"]) -> tuple[str, ...]:
+    return tuple(tag for tag, positive in zip(tags.MOODS_AND_THEMES, decided, strict=True) if positive)
+
+
+def _decision_metrics(
+    student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]
+) -> dict[str, float]:
+    """Statistics of a student's decisions, and their mean Jaccard similarity with the teacher's."""
     shared = float(threshold_selection.jaccard(student, teacher).mean())
     return threshold_selection.decision_statistics(student) | {
-        "tags that both decide, of those that either does, mean over tracks": shared
+        "Jaccard similarity with the teacher's decisions, mean over tracks": shared
     }
 
 
-def cost(trained: Sequence[Path]) -> str:
-    """What training took, by the logs of its runs."""
-    epochs = [each.cpu_seconds for run in trained for each in log.read(run).epochs]
-    hours = sum(each or 0 for each in epochs) / 3600
-    least = "at least " if None in epochs else ""
+def training_cost(runs: Sequence[Path]) -> str:
+    """Describe the cost of training by the logs of runs: core-hours and energy."""
+    epochs = [epoch.cpu_seconds for run in runs for epoch in log.read(run).epochs]
+    hours = sum(seconds or 0 for seconds in epochs) / 3600
+    at_least = "at least " if None in epochs else ""
     return (
-        f"{least}{hours:.1f} core-hours of training, {len(trained)} run{'s' * (len(trained) > 1)}; about "
-        f"{WATTS * hours / 1000:.2g} kWh if a busy core draws {WATTS} W; what teacher and mel heard once is not in it"
+        f"{at_least}{hours:.1f} core-hours of training, {len(runs)} run{'s' * (len(runs) > 1)}; about "
+        f"{WATTS * hours / 1000:.2g} kWh at {WATTS} W per busy core; without the teacher's logits and the mels"
     )

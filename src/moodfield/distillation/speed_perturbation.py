@@ -1,10 +1,6 @@
-"""Speed perturbation: music played faster and slower becomes more music.
+"""Speed perturbation (Ko et al., 2015): copies of music at other speeds, as more training music.
 
-In: tracks of a folder, and a speed. Out: files in the folder of a cache with the same music at that speed, as tracks.
-Knows nothing of: mels, or what the files are for.
-
-Pitch and tempo change together, as of a record. The teacher's logits for the result are computed from the result: its
-truth is its own, not that of the music as it was.
+Pitch and tempo change together, as by resampling. The teacher's logits are computed from each copy.
 """
 
 import wave
@@ -21,41 +17,54 @@ from moodfield.errors import ConfigError, MoodfieldError
 from moodfield.training import digests, mel_cache
 from moodfield.training.digests import AudioFile, Digest, Digests
 
-RATE = 22_050
-"""samples per second of the copies: more than the bundled model and its teacher use, whose mels are of 12 kHz"""
-SLOWEST, FASTEST = 0.5, 2.0
-FULL = 2**15 - 1
-"""full scale of 16 bits"""
-HEADER = 44
-"""bytes of a WAV file before its samples, as Python writes it"""
+SAMPLE_RATE = 22_050
+"""sample rate of copies in Hz: above that of the bundled model and its teacher, 12 kHz"""
+MIN_SPEED, MAX_SPEED = 0.5, 2.0
+FULL_SCALE = 2**15 - 1
+"""largest sample of 16 bits"""
+HEADER_BYTES = 44
+"""size of a WAV header, as Python writes it"""
 
 
-def check(speed: float) -> None:
-    """Refuse with `ConfigError` a speed that makes no music, or none that is not there already."""
-    if not SLOWEST <= speed <= FASTEST or speed == 1:
-        raise ConfigError(
-            f"a speed of {speed} came, wanted is {SLOWEST} to {FASTEST}, and not 1, which is there already"
-        )
+def check_speed(speed: float) -> None:
+    """Raise `ConfigError` if a speed is out of range, or 1."""
+    if not MIN_SPEED <= speed <= MAX_SPEED or speed == 1:
+        raise ConfigError(f"speed is {speed}; expected {MIN_SPEED} to {MAX_SPEED}, and not 1, which is always included")
 
 
-def folder(cache: str | Path, speed: float) -> Path:
-    """The folder of the copies at a speed, below that of a cache; paths of the tracks of `perturb` start there."""
-    check(speed)
-    return Path(cache) / f"speed-{float(speed)!r}"
+def cache_folder(cache_dir: str | Path, speed: float) -> Path:
+    """The folder of the copies at a speed, below that of the cache.
+
+    Example:
+        >>> cache_folder(".cache", 0.9).as_posix()
+        '.cache/speed-0.9'
+    """
+    check_speed(speed)
+    return Path(cache_dir) / f"speed-{float(speed)!r}"
 
 
 def perturb(
-    tracks: Sequence[Track], music: str | Path, cache: str | Path, speed: float, *, jobs: int = 1
+    tracks: Sequence[Track], audio_dir: str | Path, cache_dir: str | Path, speed: float, *, jobs: int = 1
 ) -> Iterator[tuple[Track, Track | MoodfieldError]]:
-    """Every track with its copy at a speed, as a track below `folder`, or with the error if it cannot be read.
+    """Write copies of tracks at another speed, unless they are cached.
 
-    A copy is filed under the SHA-256 of the audio that it was made from. Copies that are there are left alone, damaged
-    ones are made again. Nothing is written below `music`.
+    Copies are cached by the SHA-256 of the original audio; damaged ones are written again. Nothing is written below
+    `audio_dir`.
+
+    Args:
+        tracks: Tracks to copy.
+        audio_dir: Folder that their paths are relative to.
+        cache_dir: Folder of the cache.
+        speed: Factor of pitch and tempo, 0.5 … 2, not 1.
+        jobs: Number of processes.
+
+    Yields:
+        Every track with its copy, whose path is relative to `cache_folder`, or the error if it failed.
     """
-    target = folder(cache, speed).absolute()
-    work = partial(_play, target, speed)
-    found = mel_cache.compute_missing(tracks, Digests(cache, music), partial(_complete, target), work, jobs=jobs)
-    for track, result in found:
+    target = cache_folder(cache_dir, speed).absolute()
+    work = partial(_resample, target, speed)
+    copies = mel_cache.compute_missing(tracks, Digests(cache_dir, audio_dir), partial(_cached, target), work, jobs=jobs)
+    for track, result in copies:
         if isinstance(result, MoodfieldError):
             yield track, result
         else:
@@ -63,29 +72,29 @@ def perturb(
             yield track, replace(track, id=f"{track.id} × {speed:g}", path=path, seconds=track.seconds / speed)
 
 
-def _complete(target: Path, digest: str) -> Path | None:
-    """The copy of the audio with a digest, if there is one and it is complete."""
+def _cached(target: Path, digest: str) -> Path | None:
+    """The copy of the audio with a digest, if it exists and is complete."""
     path = mel_cache.entry_path(target, digest, ".wav")
     try:
-        with wave.open(str(path), "rb") as copy:
-            found = (copy.getnchannels(), copy.getsampwidth(), copy.getframerate(), copy.getcomptype())
-            size = HEADER + 2 * copy.getnframes()
-        complete = found == (1, 2, RATE, "NONE") and size > HEADER and path.stat().st_size == size
+        with wave.open(str(path), "rb") as file:
+            encoding = (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getcomptype())
+            size = HEADER_BYTES + 2 * file.getnframes()
+        complete = encoding == (1, 2, SAMPLE_RATE, "NONE") and size > HEADER_BYTES and path.stat().st_size == size
     except (OSError, EOFError, wave.Error, ValueError):
         return None
     return path if complete else None
 
 
-def _play(target: Path, speed: float, source: AudioFile) -> tuple[Path, Digest]:
-    """Write a copy: music read at one rate and written as if it were at another is faster by their ratio."""
+def _resample(target: Path, speed: float, source: AudioFile) -> tuple[Path, Digest]:
+    """Write a copy: audio decoded at one sample rate and written as if it had another is faster by their ratio."""
     digest = digests.compute(source.path)
-    if (path := _complete(target, digest.sha256)) is not None:
+    if (path := _cached(target, digest.sha256)) is not None:
         return path, digest
     path = mel_cache.entry_path(target, digest.sha256, ".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as written:
-        written.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
-        for block in audio.blocks(source.path, sample_rate=round(RATE / speed)):
-            written.writeframes(np.rint(np.clip(block, -1, 1) * FULL).astype("<i2").tobytes())
+    with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as copy:
+        copy.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+        for block in audio.blocks(source.path, sample_rate=round(SAMPLE_RATE / speed)):
+            copy.writeframes(np.rint(np.clip(block, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
     digests.check_unchanged(source.path, digest)
     return path, digest

@@ -1,7 +1,6 @@
-"""A published network as teacher: its logits for music, computed once and cached.
+"""The teacher, a published network: its model folder, and its logits for music as training targets.
 
-In: a published checkpoint, tracks and the folder of their audio. Out: logits for every window of every track.
-Knows nothing of: students.
+Logits are computed once and cached under the SHA-256 of the audio.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,82 +20,109 @@ from moodfield.training.batches import WindowTargets
 from moodfield.training.digests import AudioFile, Digest, Digests
 from moodfield.training.recipe import Recipe
 
-WINDOW = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
-"""seconds that a window of the teacher lasts"""
-STEP = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
-"""seconds from one of its windows to the next"""
+WINDOW_SECONDS = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
+"""length of a window of the teacher"""
+STEP_SECONDS = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
+"""time from one window of the teacher to the next"""
+LOGITS_SHAPE = (None, len(tags.MOODS_AND_THEMES))
+"""shape of the logits of a track, windows × tags"""
 
 
-def model_of(checkpoint: str | Path, folder: str | Path) -> Path:
-    """The model folder of the organisers' baseline, made from its published checkpoint unless it is there."""
-    digest = sha256(checkpoint)
-    model = Path(folder) / f"teacher-{digest[:12]}" / "model"
+def export_model(checkpoint: str | Path, cache_dir: str | Path) -> Path:
+    """Export the organisers' baseline from its published checkpoint, unless that was done.
+
+    Returns:
+        The model folder, below that of the cache.
+
+    Raises:
+        ModelError: The checkpoint cannot be read.
+    """
+    digest = checkpoint_sha256(checkpoint)
+    folder = Path(cache_dir) / f"teacher-{digest[:12]}" / "model"
     try:
-        Card.read(model)
-    except ModelError:  # not there yet, or damaged
-        plan = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
-        described = export.describe(
-            plan,
-            net := nets.load_pretrained(checkpoint),
+        Card.read(folder)
+    except ModelError:  # missing or damaged
+        net = nets.load_pretrained(checkpoint)
+        card = export.describe(
+            Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS),
+            net,
             tags.MOODS_AND_THEMES,
             name="vggish",
             summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
             licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
         )
         origin = {"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"}
-        export.export(net, described, model, Provenance(origin=origin))
-    return model
+        export.export(net, card, folder, Provenance(origin=origin))
+    return folder
 
 
-def compute(
-    model: Path, tracks: Sequence[Track], music: str | Path, *, jobs: int = 1
+def compute_logits(
+    model: Path, tracks: Sequence[Track], audio_dir: str | Path, *, jobs: int = 1
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
-    """Write the teacher's logits for every window of every track, unless they are there; failures come as their errors.
+    """Compute the teacher's logits for every window of every track, unless they are cached.
 
-    `model` is the folder of the teacher, below that of a cache. Logits are filed beside it under the SHA-256 of the
-    audio, so those of audio that has changed are computed anew, as are damaged ones.
+    Logits are cached beside the model, by the SHA-256 of the audio: changed audio and damaged files are computed anew.
+
+    Args:
+        model: Model folder of the teacher, as of `export_model`.
+        tracks: Tracks to compute.
+        audio_dir: Folder that their paths are relative to.
+        jobs: Number of processes.
+
+    Yields:
+        Every track with the file of its logits, or the error if it failed.
     """
-    known = Digests(model.parent.parent, music)
-    work = partial(_listen, model.absolute())
-    yield from mel_cache.compute_missing(tracks, known, partial(_complete, model.absolute()), work, jobs=jobs)
+    audio_digests = Digests(model.parent.parent, audio_dir)
+    work = partial(_compute_file, model.absolute())
+    yield from mel_cache.compute_missing(tracks, audio_digests, partial(_cached, model.absolute()), work, jobs=jobs)
 
 
-def truth(model: Path, tracks: Sequence[Track], music: str | Path, student: MelConfig) -> WindowTargets:
-    """The teacher's logits for the windows of these tracks, as truth for a student with its own mel."""
-    known, shape = Digests(model.parent.parent, music), (None, len(tags.MOODS_AND_THEMES))
+def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, student_mel: MelConfig) -> WindowTargets:
+    """Load the cached logits of tracks as training targets of a student.
+
+    Args:
+        model: Model folder of the teacher.
+        tracks: Tracks whose logits were computed.
+        audio_dir: Folder that their paths are relative to.
+        student_mel: Mel of the student, whose frames the windows are counted in.
+
+    Raises:
+        DatasetError: Logits are missing or damaged.
+    """
+    audio_digests = Digests(model.parent.parent, audio_dir)
     windows = tuple(
         arrays.read(
-            mel_cache.entry_path(model.parent, known.of(track)), np.float32, shape,
-            remedy=f"give the same command again: the logits for {track.id} are computed anew", error=DatasetError,
+            mel_cache.entry_path(model.parent, audio_digests.sha256(track)), np.float32, LOGITS_SHAPE,
+            remedy=f"run the same command again: the logits for {track.id} are computed anew", error=DatasetError,
         )
         for track in tracks
     )  # fmt: skip
-    return WindowTargets(windows, step=STEP * student.frames_per_second)
+    return WindowTargets(windows, step=STEP_SECONDS * student_mel.frames_per_second)
 
 
-def sha256(checkpoint: str | Path) -> str:
-    """The SHA-256 of a checkpoint; refuses with `ModelError` one that cannot be read."""
+def checkpoint_sha256(checkpoint: str | Path) -> str:
+    """The SHA-256 of a checkpoint; raises `ModelError` if it cannot be read."""
     try:
         return files.sha256(Path(checkpoint))
     except OSError as error:
         raise ModelError(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
 
 
-def _complete(model: Path, digest: str) -> Path | None:
-    """The teacher's logits for the audio with a digest, if they are there and complete."""
+def _cached(model: Path, digest: str) -> Path | None:
+    """The file of the logits for the audio with a digest, if it exists and is complete."""
     path = mel_cache.entry_path(model.parent, digest)
-    return path if arrays.shape(path, np.float32, (None, len(tags.MOODS_AND_THEMES))) else None
+    return path if arrays.shape(path, np.float32, LOGITS_SHAPE) else None
 
 
-def _listen(model: Path, source: AudioFile) -> tuple[Path, Digest]:
-    """Write the teacher's logits for a file, unless they are there."""
+def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
+    """Compute and cache the logits for one audio file, unless they are cached."""
     digest = digests.compute(source.path)
-    if (path := _complete(model, digest.sha256)) is not None:
+    if (path := _cached(model, digest.sha256)) is not None:
         return path, digest
-    listener = TrackPredictor(_member(model))
-    for piece in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
-        listener.push(piece)
-    logits = listener.finish().T
+    predictor = TrackPredictor(_member(model))
+    for block in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
+        predictor.push(block)
+    logits = predictor.finish().T
     digests.check_unchanged(source.path, digest)
     path = mel_cache.entry_path(model.parent, digest.sha256)
     arrays.write(path, logits)

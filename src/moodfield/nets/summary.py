@@ -1,10 +1,7 @@
-"""What a network costs, and how much of the music it sees.
+"""Size, operations and receptive field of a network, in theory and in effect.
 
-In: a network's numbers, and the mel it is for. Out: parameters, work, and receptive field, in theory and in effect.
-Knows nothing of: how a network is trained, or how any of this is drawn.
-
-In theory a cell of the map sees all that its layers reach. In effect most of that hardly changes it: the effective
-field is where the gradient of the cell lies (Luo et al., 2016).
+In theory an output cell depends on everything its layers reach. In effect most of that hardly changes it: the effective
+receptive field is the energy of the gradient of the cell (Luo et al., 2016).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from moodfield import errors, mel, nets, receptive_field
-from moodfield.clips import FixedLength, Lengths, WholeTrack
+from moodfield.clips import FixedLength, Lengths
 from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 from moodfield.nets.blocks import Net
@@ -30,54 +27,54 @@ from moodfield.nets.configs import Axis, NetConfig, VGGConfig
 from moodfield.receptive_field import ReceptiveField
 
 SECONDS = 10
-"""seconds of music whose work is counted"""
-AROUND_HZ = 1_000
-"""where on the frequency axis a field is said in hertz: bands are wider above and, up to here, equally wide below"""
-LEAST_SPREAD = 1e-3
-"""share of the largest spread that a band without any is given: of some pieces the highest bands are empty"""
+"""seconds of music that operations are counted for"""
+REFERENCE_HZ = 1_000
+"""frequency around which a receptive field is given in hertz: below it bands are equally wide, above it wider"""
+MIN_STD = 1e-3
+"""smallest standard deviation of a band, as a share of the largest: in some music the highest bands are empty"""
 
 Mel = Float32[np.ndarray, "bands frames"]
 
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """What a network costs, and what one cell of its map sees in theory."""
+    """Size, operations and theoretical receptive field of a network."""
 
     config: NetConfig
-    """the network as numbers"""
+    """the network"""
     mel: MelConfig
-    """the mel it is surveyed on"""
+    """the mel of its input"""
     parameters: int
-    """numbers that training changes"""
+    """number of trainable parameters"""
     gmac: float
-    """billions of multiplications with addition for 10 s of music, in evaluation"""
+    """billions of multiply-accumulate operations for 10 s of music, in evaluation"""
     freq: ReceptiveField
-    """what a cell sees along frequency, in bands"""
+    """receptive field along frequency, in bands"""
     time: ReceptiveField
-    """what a cell sees along time, in frames; of a network that judges whole tracks, the part that hears"""
+    """receptive field along time, in frames; of a network that summarises tracks, that of its convolutions"""
     lengths: Lengths
-    """what lengths of mel the network takes"""
+    """the lengths of mel that the network takes"""
 
     @property
     def hertz(self) -> tuple[float, float]:
-        """Lowest and highest frequency of a field around 1 kHz, the edges of its bands included."""
+        """Lowest and highest frequency of a receptive field around 1 kHz, from edge to edge of its bands."""
         return _hertz(self.mel, self.freq.size + 1)
 
     @property
     def seconds(self) -> float:
-        """How long a field lasts, the window of its frames included; at most what a network of fixed length takes."""
+        """Duration of the receptive field with the FFT window; at most a clip, for networks of fixed length."""
         frames = min(self.time.size, self.lengths.frames) if isinstance(self.lengths, FixedLength) else self.time.size
         return self._seconds(frames)
 
     @property
     def stride_hertz(self) -> float:
-        """From one cell of the map to the next, around 1 kHz."""
+        """Distance of neighbouring output cells along frequency, around 1 kHz."""
         low, high = _hertz(self.mel, self.freq.stride)
         return high - low
 
     @property
     def stride_seconds(self) -> float:
-        """From one cell of the map to the next; of a network of fixed length, from one window to the next."""
+        """Distance of neighbouring output cells along time; of a network of fixed length, that of its clips."""
         frames = self.lengths.stride if isinstance(self.lengths, FixedLength) else self.time.stride
         return frames * self.mel.hop_length / self.mel.sample_rate
 
@@ -103,36 +100,6 @@ class NetworkSummary:
             "lengths": asdict(self.lengths),
         }
 
-    def to_words(self) -> dict[str, str]:
-        """What it says, for people: of each thing a word, and a sentence or less."""
-        (low, high), made = self.hertz, self.mel
-        numbers = {name: value for name, value in asdict(self.config).items() if name != "family"}
-        beyond = f" (the mel has {made.n_mels})" if self.freq.size > made.n_mels else ""
-        later = ""
-        if isinstance(self.lengths, FixedLength):
-            later = f" (a window has {self.lengths.frames})" if self.time.size > self.lengths.frames else ""
-        elif isinstance(self.lengths, WholeTrack):
-            later = ", before a second part that hears the whole track"
-        rows = receptive_field.output_size(self.config.layers("freq"), made.n_mels)
-        return {
-            "numbers": ", ".join(f"{name} {value}" for name, value in numbers.items()),
-            "mel": f"{made.kind}, {made.n_mels} bands, {made.sample_rate} Hz, FFT {made.n_fft}, hop {made.hop_length}",
-            "parameters": f"{self.parameters:,}",
-            "work": f"{self.gmac:.2f} GMAC for {SECONDS} s of music",
-            "lengths": self._lengths(),
-            "one cell sees": f"{self.freq.size} bands{beyond} × {self.time.size} frames{later}",
-            "in frequency": f"{hertz(low)} – {hertz(high)}, around {hertz(AROUND_HZ)}"
-            + (f"; the next cell is {hertz(self.stride_hertz)} on" if rows > 1 else ""),
-            "in time": f"{self.seconds:.2f} s; the next cell is {self.stride_seconds:.2f} s on",
-        }
-
-    def _lengths(self) -> str:
-        if isinstance(self.lengths, FixedLength):
-            return f"windows of {self.lengths.frames} frames ({self._seconds(self.lengths.frames):.2f} s)"
-        least = self.lengths.min_frames
-        whole = "whole tracks" if isinstance(self.lengths, WholeTrack) else "any"
-        return f"{whole}, from {least} frame{'' if least == 1 else 's'} ({self._seconds(least):.2f} s)"
-
     def _seconds(self, frames: int) -> float:
         return receptive_field.seconds(
             frames, sample_rate=self.mel.sample_rate, n_fft=self.mel.n_fft, hop_length=self.mel.hop_length
@@ -141,38 +108,50 @@ class NetworkSummary:
 
 @dataclass(frozen=True, eq=False)
 class NetworkToPlot:
-    """A network to look at."""
+    """A network with its name and summary."""
 
     name: str
-    """what it is called"""
+    """name of the network or of its model"""
     net: Net
     """the network"""
-    survey: NetworkSummary
-    """what it costs, and what it sees in theory"""
+    summary: NetworkSummary
+    """its size and theoretical receptive field"""
     trained: bool
-    """whether its weights have learned anything"""
+    """whether its weights are trained"""
 
 
-def of(config: NetConfig, made: MelConfig, *, n_tags: int = nets.TAGS) -> NetworkSummary:
-    """The survey of a network on a mel of that config; nothing is computed, so it takes a moment for any size.
+def summarize(config: NetConfig, mel_config: MelConfig, *, n_tags: int = nets.TAGS) -> NetworkSummary:
+    """Summarise a network without computing anything, so it takes a moment for any size.
 
-    Work is counted in every convolution and matrix product, those of recurrent layers too. A network that takes
-    windows of a fixed length is counted for one of them, which is then scaled to 10 s. Refuses numbers and bands that
-    the network refuses.
+    Operations are counted in every convolution and matrix product, those of recurrent layers too. A network that takes
+    clips of a fixed length is counted for one of them, scaled to 10 s.
+
+    Args:
+        config: the network.
+        mel_config: the mel of its input.
+        n_tags: number of logits.
+
+    Raises:
+        ConfigError: the network cannot take this number of bands.
+
+    Example:
+        >>> summary = summarize(nets.configure("cp_resnet", {"rho_freq": 7}), MelConfig())
+        >>> summary.parameters, summary.freq.size, round(summary.seconds, 2)
+        (3718128, 111, 1.02)
     """
-    with FakeTensorMode(), torch.no_grad():  # not on the device `meta`, which knows no autocast
-        net = config.build(n_mels=made.n_mels, n_tags=n_tags)
+    with FakeTensorMode(), torch.no_grad():  # the device `meta` has no autocast
+        net = config.build(n_mels=mel_config.n_mels, n_tags=n_tags)
         net.eval()
         lengths = net.lengths
-        music = mel.n_frames(SECONDS * made.sample_rate, made)
-        frames = lengths.frames if isinstance(lengths, FixedLength) else max(music, lengths.min_frames)
+        ten_seconds = mel.n_frames(SECONDS * mel_config.sample_rate, mel_config)
+        frames = lengths.frames if isinstance(lengths, FixedLength) else max(ten_seconds, lengths.min_frames)
         with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, made.n_mels, frames))
+            net(torch.empty(1, mel_config.n_mels, frames))
     return NetworkSummary(
         config=config,
-        mel=made,
+        mel=mel_config,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
-        gmac=counter.get_total_flops() / 2e9 * music / frames,
+        gmac=counter.get_total_flops() / 2e9 * ten_seconds / frames,
         freq=receptive_field.compute(config.layers("freq")),
         time=receptive_field.compute(config.layers("time")),
         lengths=lengths,
@@ -180,117 +159,141 @@ def of(config: NetConfig, made: MelConfig, *, n_tags: int = nets.TAGS) -> Networ
 
 
 def registered(name: str) -> NetworkSummary:
-    """The survey of a network of the registry, on the mel that suits it."""
+    """The summary of a network of the registry, on its default mel."""
     config = errors.get_or_suggest(nets.NETS, name, what="network")
-    return of(config, suitable(config))
+    return summarize(config, default_mel(config))
 
 
-def suitable(config: NetConfig) -> MelConfig:
-    """The mel a network is usually for: the organisers' baseline has its own, all others the paper's (§2.1)."""
-    if isinstance(config, VGGConfig):
-        return mel.ORGANISERS
-    return MelConfig()
+def default_mel(config: NetConfig) -> MelConfig:
+    """The mel that a network is usually given: that of the organisers' baseline, or else the paper's (§2.1)."""
+    return mel.ORGANISERS if isinstance(config, VGGConfig) else MelConfig()
 
 
-def fresh(name: str, changes: Mapping[str, int]) -> NetworkToPlot:
-    """A network of the registry with some of its numbers changed; refuses what `nets.configure` refuses."""
+def untrained(name: str, changes: Mapping[str, object]) -> NetworkToPlot:
+    """A network of the registry with some fields of its config replaced; raises what `nets.configure` raises."""
     config = nets.configure(name, changes)
-    made = suitable(config)
-    net: Net = config.build(n_mels=made.n_mels, n_tags=nets.TAGS)
-    return NetworkToPlot(name, net, of(config, made), trained=False)
+    summary = summarize(config, default_mel(config))
+    return NetworkToPlot(name, config.build(n_mels=summary.mel.n_mels, n_tags=nets.TAGS), summary, trained=False)
 
 
 def trained(
-    name: str, stated: Mapping[str, object], weights: Path, made: MelConfig, *, n_tags: int, kind: str | None = None
-) -> NetworkToPlot:
-    """The network that a model's card states, with the model's weights.
+    name: str, config: Mapping[str, object], weights: Path, mel_config: MelConfig, *, n_tags: int,
+    kind: str | None = None,
+) -> NetworkToPlot:  # fmt: skip
+    """The network of a model, with its weights.
 
-    `kind` is a network of the registry whose family it is to be of. Refuses with `ModelError` other families, and files
-    that do not hold such weights.
+    Args:
+        name: name of the model.
+        config: the plain values of the network's config, as in the model's card.
+        weights: a safetensors file.
+        mel_config: the mel of the model.
+        n_tags: number of tags of the model.
+        kind: a network of the registry, of the family that is expected.
+
+    Raises:
+        ModelError: another family, or the file does not contain the weights of such a network.
     """
-    config = nets.from_dict(stated)
-    if kind and errors.get_or_suggest(nets.NETS, kind, what="network").family != config.family:
-        raise ModelError(f"{name!r} is a {config.family}, not a {kind}: it is {config}; leave {kind} out")
-    net: Net = config.build(n_mels=made.n_mels, n_tags=n_tags)
+    net_config = nets.from_dict(config)
+    if kind and errors.get_or_suggest(nets.NETS, kind, what="network").family != net_config.family:
+        raise ModelError(f"{name!r} is a {net_config.family}, not a {kind}: it is {net_config}; leave {kind} out")
+    net = net_config.build(n_mels=mel_config.n_mels, n_tags=n_tags)
     try:
         net.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{weights} does not hold the weights of {config}: {error}; export the model again") from error
-    return NetworkToPlot(name, net.eval(), of(config, made, n_tags=n_tags), trained=True)
+        raise ModelError(
+            f"{weights} does not contain the weights of {net_config}: {error}; export the model again"
+        ) from error
+    return NetworkToPlot(name, net.eval(), summarize(net_config, mel_config, n_tags=n_tags), trained=True)
 
 
 def cell(config: NetConfig, axis: Axis, cells: int, near: float | int | None = None) -> tuple[int, range]:
-    """A cell of the map along one axis, and the bands or frames that it sees, padding beyond the mel included.
+    """One output cell along one axis, and its receptive field.
 
-    `cells` is how many bands or frames the mel has, `near` one of them; without it, the cell is the middle one.
+    Args:
+        config: the network.
+        axis: frequency or time.
+        cells: number of bands or frames of the mel.
+        near: the band or frame that the output cell is nearest to; None is the middle cell.
+
+    Returns:
+        The index of the output cell, and its bands or frames, including those beyond the mel.
     """
     layers = config.layers(axis)
-    seen, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
+    field, count = receptive_field.compute(layers), receptive_field.output_size(layers, cells)
     index = count // 2
     if near is not None:
-        index = min(max(round((near - seen.centre) / seen.stride), 0), count - 1)
-    first = seen.start + index * seen.stride
-    return index, range(first, first + seen.size)
+        index = min(max(round((near - field.centre) / field.stride), 0), count - 1)
+    first = field.start + index * field.stride
+    return index, range(first, first + field.size)
 
 
-def excerpts(survey: NetworkSummary, whole: Float32[np.ndarray, "bands _frames"], count: int) -> list[Mel]:
-    """Clips spread over a mel, long enough that their middle cell sees music alone; a shorter mel is repeated."""
-    lengths = survey.lengths
+def clips_of(summary: NetworkSummary, track: Float32[np.ndarray, "bands _frames"], count: int) -> list[Mel]:
+    """Clips spread over a mel, so long that their middle cell reads no padding; a shorter mel is repeated."""
+    lengths = summary.lengths
     if isinstance(lengths, FixedLength):
         size = lengths.frames
     else:
-        size = max(lengths.min_frames, survey.time.size + 2 * survey.time.stride)
-    starts = np.linspace(0, max(whole.shape[1] - size, 0), count).astype(int)
-    return [np.take(whole, (start + np.arange(size)) % whole.shape[1], axis=1) for start in starts]
+        size = max(lengths.min_frames, summary.time.size + 2 * summary.time.stride)
+    starts = np.linspace(0, max(track.shape[1] - size, 0), count).astype(int)
+    return [np.take(track, (start + np.arange(size)) % track.shape[1], axis=1) for start in starts]
 
 
-def drawn(net: Net, mels: Sequence[Mel], generator: np.random.Generator) -> Net:
-    """A copy of a fresh network with weights that do something: those of CP-ResNets begin as identity and zeros.
+def with_random_weights(net: Net, mels: Sequence[Mel], generator: np.random.Generator) -> Net:
+    """A copy of a network with random weights, since a fresh CP-ResNet starts with identities and zeros.
 
-    Every convolution is drawn from He's normal distribution; standardiser and batch norms take the statistics of these
+    Convolutions are drawn from He's normal distribution; standardiser and batch norms take the statistics of these
     mels, as in a first step of training.
     """
     copy = deepcopy(net)
-    dice = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
     for module in copy.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, generator=dice)
+            nn.init.kaiming_normal_(module.weight, generator=torch_generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
         elif isinstance(module, nn.Dropout):
             module.p = 0.0
-    heard = torch.from_numpy(np.stack(mels))
-    spread = heard.std(dim=(0, 2))
-    copy.standardize.set_statistics(heard.mean(dim=(0, 2)), spread.clamp_min(LEAST_SPREAD * float(spread.max())))
+    batch = torch.from_numpy(np.stack(mels))
+    std = batch.std(dim=(0, 2))
+    copy.standardize.set_statistics(batch.mean(dim=(0, 2)), std.clamp_min(MIN_STD * float(std.max())))
     with torch.no_grad():
-        copy.train()(heard)
+        copy.train()(batch)
     return copy.eval()
 
 
-def effective(
+def effective_field(
     net: Net, mels: Sequence[Mel], *, row: int | None = None, generator: np.random.Generator | None = None
 ) -> Mel:
-    """How much every cell of a mel counts for one cell of the network's map, in evaluation: a share of 1 in all.
+    """The effective receptive field of the middle output cell: how much cells of a mel affect it (Luo et al., 2016).
 
-    It is the energy of the gradient of the logits, as far as it comes through the middle cell of the last map (or the
-    one in this `row` of it) before that is pooled over frequency (Luo et al., 2016). Every band counts in units of the
-    spread that the network standardises it by. It is a mean over mels, all of one shape, and over all tags: the
-    gradient of a random mixture of them has the mean energy of all. Of a network that judges whole tracks, what it
-    hears stands for the logits. Without a generator the mixtures are always the same.
+    It is the energy of the gradient of the logits in evaluation, as far as it passes through the middle cell of the
+    last map before pooling over frequency. Bands count in units of the standard deviation that the network scales
+    them by. It is the mean over mels and over all tags: the gradient of a random mixture of tags has their mean energy.
+    For a network that summarises tracks, its features take the place of the logits.
 
-    Refuses a network through whose middle cell nothing comes, as a fresh CP-ResNet: `drawn` gives it weights.
+    Args:
+        net: a network with weights; of a fresh one, see `with_random_weights`.
+        mels: clips of one shape.
+        row: the row of the last map instead of the middle one.
+        generator: draws the mixtures of tags; None draws the same ones every time.
+
+    Returns:
+        A share per band and frame; their sum is 1.
+
+    Raises:
+        ConfigError: no gradient passes through the middle cell, as in a fresh CP-ResNet.
     """
-    drawing = generator or np.random.default_rng(0)
-    dice = torch.Generator().manual_seed(int(drawing.integers(2**63)))
+    generator = generator or np.random.default_rng(0)
+    torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
     maps: list[Tensor] = []
     *_, block = net.get_submodule("blocks").children()
-    hook = block.register_forward_hook(lambda _block, _maps, last: maps.append(last))
+    hook = block.register_forward_hook(lambda _block, _inputs, output: maps.append(output))
     training = net.training
     net.eval()
     energy = torch.zeros(mels[0].shape, dtype=torch.float64)
     try:
-        for each in mels:
-            gradient = _gradient(net, torch.from_numpy(each), maps, row, dice)
+        for clip in mels:
+            gradient = _gradient(net, torch.from_numpy(clip), maps, row, torch_generator)
             energy += (gradient.double() * net.standardize.std[:, None]) ** 2
             maps.clear()
     finally:
@@ -298,33 +301,38 @@ def effective(
         net.train(training)
     total = float(energy.sum())
     if not 0 < total < np.inf:
-        raise ConfigError("no gradient comes through the middle of this network; draw its weights, or train it")
+        raise ConfigError("no gradient passes through the middle of this network; draw its weights, or train it")
     return (energy / total).float().numpy()
 
 
-def _gradient(net: Net, heard: Tensor, maps: list[Tensor], row: int | None, dice: torch.Generator) -> Tensor:
-    """What a mixture of the logits at the middle step of time gets from a mel through one cell of the last map."""
-    heard = heard[None].requires_grad_()
-    over_time = net.forward_features(heard)
-    logits, last = over_time[..., over_time.shape[2] // 2], maps[-1]
-    (whole,) = torch.autograd.grad(logits, last, torch.randn(logits.shape, generator=dice), retain_graph=True)
-    here = torch.zeros_like(whole)
-    at = (..., last.shape[2] // 2 if row is None else row, last.shape[3] // 2)
-    here[at] = whole[at]
-    (gradient,) = torch.autograd.grad(last, heard, here)
+def _gradient(net: Net, clip: Tensor, maps: list[Tensor], row: int | None, generator: torch.Generator) -> Tensor:
+    """Gradient of a mixture of the logits at the middle step of time, through one cell of the last map."""
+    clip = clip[None].requires_grad_()
+    features = net.forward_features(clip)
+    logits, last = features[..., features.shape[2] // 2], maps[-1]
+    (gradient,) = torch.autograd.grad(logits, last, torch.randn(logits.shape, generator=generator), retain_graph=True)
+    masked = torch.zeros_like(gradient)
+    cell = (..., last.shape[2] // 2 if row is None else row, last.shape[3] // 2)
+    masked[cell] = gradient[cell]
+    (gradient,) = torch.autograd.grad(last, clip, masked)
     return gradient[0]
 
 
-def hertz(value: float | int) -> str:
-    """A frequency for people: `315 Hz`, `1 kHz`, `2.0 kHz`, `22 kHz`."""
+def format_hertz(value: float | int) -> str:
+    """A frequency as text.
+
+    Example:
+        >>> [format_hertz(value) for value in (314.6, 1000, 2026, 22050)]
+        ['315 Hz', '1 kHz', '2.0 kHz', '22 kHz']
+    """
     if value < 999.5:
         return f"{value:.0f} Hz"
     return f"{value / 1000:.{0 if value >= 9_950 or value % 1000 == 0 else 1}f} kHz"
 
 
-def _hertz(made: MelConfig, bands: int) -> tuple[float, float]:
-    """The interval that so many steps of the mel's scale make around 1 kHz, within 0 Hz and half the rate."""
-    scale = mel.edges_hz(made)
-    middle = np.interp(AROUND_HZ, scale, np.arange(len(scale)))
+def _hertz(mel_config: MelConfig, bands: int) -> tuple[float, float]:
+    """Lowest and highest frequency of an interval of mel bands around 1 kHz, within 0 Hz and half the sample rate."""
+    scale = mel.edges_hz(mel_config)
+    middle = np.interp(REFERENCE_HZ, scale, np.arange(len(scale)))
     low, high = np.interp([middle - bands / 2, middle + bands / 2], np.arange(len(scale)), scale)
     return float(low), float(high)

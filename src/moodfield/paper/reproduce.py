@@ -26,9 +26,9 @@ from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
 from moodfield.parallel import Backend
-from moodfield.training import distributed, estimate, loop, pipeline, run_folder, validation
+from moodfield.training import checkpoints, distributed, estimate, pipeline, run_folder, validation
 from moodfield.training.estimate import Cost, Throughput
-from moodfield.training.loop import Epoch
+from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
 
@@ -143,15 +143,18 @@ def cost(plan: Plan) -> Cost:
     found = Cost(0.0, sum(estimate.mel_bytes(each, sum(seconds.values())) for each in _of_each_mel(plan.networks)))
     known: dict[tuple[object, ...], tuple[float, Throughput]] = {}
     for each in (network.plan for network in plan.networks):
-        family, work = (type(each.net), each.mel, each.precision), summary.of(each.net, each.mel, n_tags=tags).gmac
+        family, work = (
+            (type(each.net), each.mel, each.precision),
+            summary.summarize(each.net, each.mel, n_tags=tags).gmac,
+        )
         if family not in known:
             known[family] = work, estimate.measure(each, n_tags=tags)
-        own = estimate.scaled(known[family][1], work / known[family][0])
+        own = known[family][1].scale(work / known[family][0])
         asked = (
             (2 * seconds["validation"] + seconds["test"]) / each.batch.clip_seconds * own.predict_seconds
         )  # once for its card
         found += estimate.cost(each, own, clips=clips, validation_seconds=seconds["validation"])
-        found += Cost(asked * len(loop.snapshot_paths(each, Path())), 0)
+        found += Cost(asked * len(checkpoints.snapshot_paths(each, Path())), 0)
     return found
 
 
@@ -239,8 +242,8 @@ def _train(dataset: Dataset, place: RunPaths, network: Network, *, folders: bool
     for part, split in _judged(dataset).items():
         tracks = pipeline.load_dataset(split, split.truth.astype(np.float32), network.plan, own)
         said = []
-        for weights in loop.snapshot_paths(network.plan, own.run_dir).values():
-            loop.load_weights(net, weights)
+        for weights in checkpoints.snapshot_paths(network.plan, own.run_dir).values():
+            checkpoints.load_weights(net, weights)
             said.append(validation.predict(network.plan, net, tracks, split.vocabulary))
         arrays.write(own.run_dir / f"{part}.npy", np.stack(said))
 
@@ -252,7 +255,7 @@ def _waiting(networks: Sequence[Network], place: RunPaths) -> list[Network]:
 
 def _finished(run: Path, plan: Recipe) -> bool:
     """Whether a run of this recipe was asked everything: its last answers are written last."""
-    shape = (len(loop.snapshot_paths(plan, run)), None, None)
+    shape = (len(checkpoints.snapshot_paths(plan, run)), None, None)
     if any(arrays.shape(run / f"{part}.npy", np.float32, shape) is None for part in JUDGED):
         return False  # not asked, or what came of it is damaged: then it is asked again
     return Recipe.read(run / run_folder.RECIPE).canonical() == plan.canonical()

@@ -59,15 +59,15 @@ def draw(path: Path, candidate: NetworkToPlot, *, music: Path | None = None) -> 
     `ConfigError`, music that cannot be heard with `AudioError`.
     """
     figures.check(path)
-    heard = passage(music, candidate.survey.mel)
-    clips = summary.excerpts(candidate.survey, heard.mel, CLIPS)
+    heard = passage(music, candidate.summary.mel)
+    clips = summary.clips_of(candidate.summary, heard.mel, CLIPS)
     generator = np.random.default_rng(0)
-    net = candidate.net if candidate.trained else summary.drawn(candidate.net, clips, generator)
-    config, made = candidate.survey.config, candidate.survey.mel
-    near = float(np.interp(summary.AROUND_HZ, mel.band_hz(made), np.arange(made.n_mels)))
+    net = candidate.net if candidate.trained else summary.with_random_weights(candidate.net, clips, generator)
+    config, made = candidate.summary.config, candidate.summary.mel
+    near = float(np.interp(summary.REFERENCE_HZ, mel.band_hz(made), np.arange(made.n_mels)))
     row, bands = summary.cell(config, "freq", made.n_mels, near=near)
     _, frames = summary.cell(config, "time", clips[0].shape[1])
-    effect = summary.effective(net, clips, row=row, generator=generator)
+    effect = summary.effective_field(net, clips, row=row, generator=generator)
     figures.write(path, _figure(candidate, heard, _View(made, effect, bands, frames)))
 
 
@@ -185,7 +185,9 @@ class _View:
 
     def _hertz(self, bands: range) -> str:
         scale = mel.edges_hz(self.made)
-        return f"{summary.hertz(float(scale[bands.start]))} – {summary.hertz(float(scale[bands.stop + 1]))}"
+        return (
+            f"{summary.format_hertz(float(scale[bands.start]))} – {summary.format_hertz(float(scale[bands.stop + 1]))}"
+        )
 
     def _lasts(self, frames: int) -> float:
         return receptive_field.seconds(
@@ -213,7 +215,7 @@ def _figure(candidate: NetworkToPlot, heard: Passage, view: _View) -> Figure:
     )  # fmt: skip
     centre = figure.add_subplot(grid[1, 0])
     above, beside = figure.add_subplot(grid[0, 0], sharex=centre), figure.add_subplot(grid[1, 1], sharey=centre)
-    _background(centre, heard.mel, view.made, candidate.survey.seconds)
+    _background(centre, heard.mel, view.made, candidate.summary.seconds)
     _contours(centre, view)
     left, right, low, high = view.extent()
     centre.add_patch(_outline((left, low), right - left, high - low))
@@ -259,7 +261,8 @@ def _axes(axes: Axes, made: MelConfig) -> None:
     """Seconds and hertz."""
     ticks = [hertz for hertz in TICKS_HZ if hertz < made.sample_rate / 2]
     axes.set_yticks(
-        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.n_mels + 1)), [summary.hertz(tick) for tick in ticks]
+        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.n_mels + 1)),
+        [summary.format_hertz(tick) for tick in ticks],
     )
     axes.set_xlabel("seconds from the middle of the cell", color=INK)
     axes.tick_params(colors=INK, length=3)
@@ -295,14 +298,14 @@ def _legend(axes: Axes) -> None:
 
 def _words(figure: Figure, candidate: NetworkToPlot, heard: Passage, view: _View) -> None:
     """What is seen, in numbers."""
-    numbers = vars(candidate.survey.config)
+    numbers = vars(candidate.summary.config)
     rho = ""
     if "rho_freq" in numbers:
         rho = f"   ρ {numbers['rho_freq']} along frequency, {numbers['rho_time']} along time"
     theory = f"In theory a cell sees {view.theory()}"
     effect = f"{SHARES[-1]:.0%} of what moves it lies within {view.most()}".replace("%", " %")
     weights = "its own weights" if candidate.trained else "weights drawn at random"
-    cell = f"energy of the gradient of a cell near {summary.hertz(summary.AROUND_HZ)}, mean of {CLIPS} clips"
+    cell = f"energy of the gradient of a cell near {summary.format_hertz(summary.REFERENCE_HZ)}, mean of {CLIPS} clips"
     aside = f"{figures.label(heard.name)}; {weights}; {cell}"
     for line, height, size, weight, colour in (
         (figures.label(candidate.name) + rho, 0.945, 15, "bold", INK),

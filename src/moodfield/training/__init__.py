@@ -1,5 +1,1 @@
-"""From a dataset to models.
-
-In: tracks with truth, and a recipe. Out: runs, and model folders.
-Knows nothing of: who uses the models.
-"""
+"""Training of networks on a dataset, up to model folders."""

@@ -1,8 +1,4 @@
-"""The SHA-256 of audio files, computed once and remembered with the size and times of each file.
-
-In: a folder of audio and the paths of tracks below it. Out: the digest of every file, without reading what is known.
-Knows nothing of: what is computed from the audio.
-"""
+"""SHA-256 digests of audio files, computed once and kept with the size and times of each file."""
 
 import contextlib
 import hashlib
@@ -18,12 +14,12 @@ from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import AudioError, DatasetError, LockedError, MoodfieldError
 
 FOLDER = "digests"
-"""where they are remembered, below the folder of a cache"""
-PATIENCE = 10.0
-"""seconds that are waited for another process that writes the same file"""
+"""folder of the digests, below that of a cache"""
+LOCK_TIMEOUT = 10.0
+"""seconds to wait for another process that writes the same file"""
 
 Times = tuple[int, int, int]
-"""size in bytes, time of the last change of the content and of the last change at all, in nanoseconds"""
+"""size in bytes, and times of the last change of the content and of the last change at all, in nanoseconds"""
 
 
 @dataclass(frozen=True)
@@ -31,97 +27,104 @@ class AudioFile:
     """The file of a track."""
 
     path: Path
-    """where it is"""
+    """its path"""
     digest: str | None
-    """its SHA-256, if it is remembered and the file has not changed since"""
+    """its SHA-256; None if it is new or has changed"""
 
 
 @dataclass(frozen=True)
 class Digest:
-    """The content of a file, and when it was that."""
+    """The content of a file, and its times when it was read."""
 
     sha256: str
-    """in hexadecimal digits"""
+    """hexadecimal"""
     times: Times
-    """of the file when it was read"""
+    """size and times of the file"""
 
 
 class Digests:
-    """The digests of the audio of one folder, kept below the folder of a cache.
+    """The digests of the audio in one folder, stored below the folder of a cache.
 
-    They are remembered by absolute path, so that another dataset with the same names is not taken for this one; a
-    dataset that was moved is read once.
+    They are stored by absolute path of the audio folder, so that another dataset with the same file names has its own;
+    a dataset that was moved is read once.
     """
 
-    def __init__(self, cache: str | Path, music: str | Path) -> None:
-        self._music = Path(music).absolute()
-        name = hashlib.sha256(str(Path(music).resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        self._path = Path(cache) / FOLDER / f"{name}.json"
-        self._known: dict[str, Digest] = _read(self._path)
-        self._new: dict[str, Digest] = {}
+    def __init__(self, cache_dir: str | Path, audio_dir: str | Path) -> None:
+        self._audio_dir = Path(audio_dir).absolute()
+        resolved = str(Path(audio_dir).resolve()).encode("utf-8", "surrogateescape")
+        self._path = Path(cache_dir) / FOLDER / f"{hashlib.sha256(resolved).hexdigest()[:16]}.json"
+        self._digests: dict[str, Digest] = _read(self._path)
+        self._unsaved: dict[str, Digest] = {}
 
-    def look(self, track: Track) -> AudioFile:
-        """The file of a track, with its digest if that is known; the file is not opened."""
-        path = mtg_jamendo.locate(self._music, track.path)
-        known = self._known.get(self._name(path))
+    def look_up(self, track: Track) -> AudioFile:
+        """The file of a track, with its digest if that is stored and the file has not changed; it is not opened."""
+        path = mtg_jamendo.locate(self._audio_dir, track.path)
+        digest = self._digests.get(self._key(path))
         with contextlib.suppress(OSError, ValueError):
-            if known and known.times == _times(path):
-                return AudioFile(path, known.sha256)
+            if digest and digest.times == _times(path):
+                return AudioFile(path, digest.sha256)
         return AudioFile(path, None)
 
-    def of(self, track: Track) -> str:
-        """The remembered digest of a track; refuses a track whose audio was not read, or has changed since."""
-        digest = self.look(track).digest
+    def sha256(self, track: Track) -> str:
+        """The stored digest of a track.
+
+        Raises:
+            DatasetError: the audio is new, has changed, or is missing.
+        """
+        digest = self.look_up(track).digest
         if digest is None:
             raise DatasetError(f"the audio of {track.id} is new, has changed, or is gone; give the same command again")
         return digest
 
     def add(self, path: Path, digest: Digest) -> None:
-        """Remember the digest of a file."""
-        self._known[self._name(path)] = self._new[self._name(path)] = digest
+        """Add the digest of a file; `save` writes it."""
+        self._digests[self._key(path)] = self._unsaved[self._key(path)] = digest
 
     def save(self) -> None:
-        """Write down what is new, beside what other processes have written meanwhile.
+        """Write new digests, beside what other processes have written meanwhile.
 
-        Digests only save time: if another process writes for long, they are left out and computed again next time.
+        Digests only save time: if another process holds the lock for long, they are dropped and computed again later.
         """
-        if not self._new:
+        if not self._unsaved:
             return
-        until = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 with files.lock(self._path.with_suffix(".lock"), what=str(self._path)):
-                    known = _read(self._path) | self._new
-                    values = {name: [*digest.times, digest.sha256] for name, digest in known.items()}
-                    content = {"folder": _printable(str(self._music)), "files": values}
+                    digests = _read(self._path) | self._unsaved
+                    values = {name: [*digest.times, digest.sha256] for name, digest in digests.items()}
+                    content = {"folder": _printable(str(self._audio_dir)), "files": values}
                     files.write(self._path, json.dumps(content).encode())
-                self._new.clear()
+                self._unsaved.clear()
             except LockedError:
-                if time.monotonic() < until:
+                if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
             return
 
-    def _name(self, path: Path) -> str:
-        """What a file is called in the list: its path below the folder."""
-        return _printable(path.relative_to(self._music).as_posix())
+    def _key(self, path: Path) -> str:
+        return _printable(path.relative_to(self._audio_dir).as_posix())
 
 
 def compute(path: Path) -> Digest:
-    """The digest of a file; refuses with `AudioError` one that cannot be read, or that changes while it is."""
+    """The digest of a file.
+
+    Raises:
+        AudioError: the file cannot be read, or changes meanwhile.
+    """
     try:
         if path.exists() and not path.is_file():
-            raise IsADirectoryError(f"{path} is no file")
+            raise IsADirectoryError(f"{path} is not a file")
         before = _times(path)
-        found = Digest(files.sha256(path), before)
+        digest = Digest(files.sha256(path), before)
     except (OSError, ValueError) as error:
-        raise _refusal(path, error) from error
-    check_unchanged(path, found)
-    return found
+        raise _audio_error(path, error) from error
+    check_unchanged(path, digest)
+    return digest
 
 
 def check_unchanged(path: Path, digest: Digest) -> None:
-    """Refuse with `AudioError` a file that has changed since its digest was computed."""
+    """Raise `AudioError` if a file has changed since its digest was computed."""
     try:
         now: Times | None = _times(path)
     except OSError:
@@ -135,37 +138,40 @@ def _times(path: Path) -> Times:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _refusal(path: Path, error: Exception) -> AudioError:
-    """Why a file cannot be read, in the words of the module that reads audio."""
+def _audio_error(path: Path, error: Exception) -> AudioError:
+    """The error of a file that cannot be read, as `audio` raises it."""
     try:
         for _ in audio.blocks(path, sample_rate=audio.RATES[0]):
             break
-    except AudioError as refusal:
-        return refusal
+    except AudioError as audio_error:
+        return audio_error
     return AudioError("unreadable", f"{path} cannot be read: {error}")
 
 
 def _printable(name: str) -> str:
-    """A name as JSON can have it; bytes that are no UTF-8 are escaped."""
+    """A name that JSON can hold; bytes that are not UTF-8 are escaped."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _read(path: Path) -> dict[str, Digest]:
-    """What is remembered; nothing if the file is missing or damaged, since all of it can be computed again."""
+    """The digests in a file; none if it is missing or damaged, since they can be computed again."""
     if not path.is_file():
         return {}
     try:
-        listed = files.read_json(path, dict, remedy="remove it").get("files")
+        entries = files.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
-    entries = listed.items() if isinstance(listed, dict) else ()
-    return {name: Digest(each[3], (each[0], each[1], each[2])) for name, each in entries if _fits(each)}
+    items = entries.items() if isinstance(entries, dict) else ()
+    return {name: Digest(entry[3], (entry[0], entry[1], entry[2])) for name, entry in items if _is_entry(entry)}
 
 
-def _fits(value: object) -> bool:
-    """Whether a value of the list is a size, two times and a SHA-256."""
+def _is_entry(value: object) -> bool:
+    """Whether a value is a size, two times and a SHA-256."""
     if not isinstance(value, list) or len(value) != 4:
         return False
     *times, sha256 = value
-    whole = all(type(each) is int for each in times)
-    return whole and isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+    return (
+        all(type(time) is int for time in times)
+        and isinstance(sha256, str)
+        and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+    )

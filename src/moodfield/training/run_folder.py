@@ -1,8 +1,4 @@
-"""The folder of a run: whose it is, what was decided before it started, and which process works in it.
-
-In: a folder, and what is to be trained. Out: the folder as that of this run, locked, or an error.
-Knows nothing of: how a network is trained.
-"""
+"""The folder of a run: which recipe and data it belongs to, and the lock of the process that works in it."""
 
 import contextlib
 import json
@@ -16,108 +12,125 @@ from moodfield import files
 from moodfield.errors import ConfigError, OutputError, RunError
 from moodfield.training.recipe import Recipe
 
-RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "material.json"
-"""what a run was decided by: settings, tags, a digest of the truth, one of everything that it learns from"""
+RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "dataset.json"
+"""files that identify a run: settings, tags, a digest of the truth, and one of all training data"""
 LOCK = ".lock"
-"""held by the process that works in the folder"""
-HARMLESS = frozenset({LOCK, ".DS_Store"})
-"""files that make no folder somebody's: a lock of ours, and what macOS puts everywhere"""
+IGNORED = frozenset({LOCK, ".DS_Store"})
+"""files that do not make a folder belong to something else: our lock, and what macOS creates everywhere"""
 REMEDY = "the run cannot go on; give another folder, or remove this one"
 """what to do about a damaged file of a run"""
 
 _LOCKED: ContextVar[frozenset[Path]] = ContextVar("locked", default=frozenset())
-"""folders that this process has locked, in calls that are under way"""
+"""folders that this process has locked, in calls that are active"""
 
 
 def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
-    """Refuse with `OutputError` a folder that holds something, but no file called `mark`: it is not ours.
+    """Check that a folder may be used: it is missing, empty, or has the file `mark`.
 
-    A folder may be missing, or hold what is left of a process that was killed before it had written this very file,
-    such as the folder of its `cache`. `what` is what the folder would have to be.
+    It may also hold what is left of a process that was killed before it had written that file, such as the folder of
+    its `cache`.
+
+    Args:
+        folder: the folder.
+        mark: name of the file by which a folder of ours is recognised.
+        what: what the folder should be, for the message.
+        cache: a cache that may lie below the folder.
+
+    Raises:
+        OutputError: the folder belongs to something else.
     """
     if (folder / mark).is_file() or not folder.is_dir():
         return
-    begun = re.compile(re.escape(mark) + r"\.[0-9a-f]{16}\.part")
-    known = {path.name for path in ([cache, *cache.parents] if cache else ()) if path.parent == folder}
-    strange = sorted(
-        path.name for path in folder.iterdir() if not (path.name in HARMLESS | known or begun.fullmatch(path.name))
-    )
-    if strange:
+    unfinished = re.compile(re.escape(mark) + r"\.[0-9a-f]{16}\.part")
+    ours = IGNORED | {path.name for path in ([cache, *cache.parents] if cache else ()) if path.parent == folder}
+    foreign = sorted(name for name in (path.name for path in folder.iterdir()) if name not in ours)
+    foreign = [name for name in foreign if not unfinished.fullmatch(name)]
+    if foreign:
         raise OutputError(
-            f"{folder} is not {what}: it has no {mark}, but holds {strange[0]!r}"
-            f"{f' and {len(strange) - 1} more' if len(strange) > 1 else ''}; give a new or empty folder"
+            f"{folder} is not {what}: it has no {mark}, but holds {foreign[0]!r}"
+            f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}; give a new or empty folder"
         )
 
 
 @contextmanager
 def lock(
-    folder: str | Path, mark: str = RECIPE, *, what: str = "a run", wanted: bool = True, cache: Path | None = None
+    folder: str | Path, mark: str = RECIPE, *, what: str = "a run", enabled: bool = True, cache: Path | None = None
 ) -> Iterator[None]:
-    """Let no other process work in a folder of ours: refuses one that is somebody else's, or locked (`LockedError`).
+    """Lock a folder, so that no other process works in it; parameters are those of `check_unused`.
 
-    A call inside another one for the same folder has its lock. Where it is not `wanted`, nothing happens: of several
+    A call inside another one for the same folder shares its lock. If it is not `enabled`, nothing happens: of several
     processes that train together the first one has the lock for all.
+
+    Raises:
+        OutputError: the folder belongs to something else.
+        LockedError: another process works in it.
     """
-    place = Path(folder).resolve()
-    held = _LOCKED.get()
-    if not wanted or place in held:
+    path = Path(folder).resolve()
+    locked = _LOCKED.get()
+    if not enabled or path in locked:
         yield
         return
     with ExitStack() as stack:
         with os_errors_as_run_errors(Path(folder)):
-            check_unused(place, mark, what=what, cache=cache.resolve() if cache else None)
-            place.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.lock(place / LOCK, what=str(folder)))
-        token = _LOCKED.set(held | {place})
+            check_unused(path, mark, what=what, cache=cache.resolve() if cache else None)
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.lock(path / LOCK, what=str(folder)))
+        token = _LOCKED.set(locked | {path})
         try:
             yield
         finally:
             _LOCKED.reset(token)
 
 
-def check(folder: Path, recipe: Recipe, others: Mapping[str, object]) -> None:
-    """Refuse with `RunError` the folder of a run that something else was decided by; nothing is written.
+def check(folder: Path, recipe: Recipe, identity: Mapping[str, object]) -> None:
+    """Check that a run, if there is one, has this recipe and identity; nothing is written.
 
-    `others` are the values of the other files, by their names: vocabulary, truth, material.
+    Args:
+        folder: the folder of the run.
+        recipe: the recipe.
+        identity: values of the other files that identify a run, by name: vocabulary, truth, dataset.
+
+    Raises:
+        RunError: the folder holds another run.
     """
     if not (folder / RECIPE).is_file():
         return
-    for name, wanted in _decided(recipe, others).items():
+    for name, expected in _contents(recipe, identity).items():
         path = folder / name
-        if path.is_file() and _settled(path) != _comparable(name, wanted):
+        if path.is_file() and _read(path) != _comparable(name, expected):
             raise RunError(f"{folder} holds a run of another {path.stem}; give the same to go on, or another folder")
 
 
-def claim(folder: Path, recipe: Recipe, others: Mapping[str, object], *, cache: Path | None = None) -> None:
-    """Make a folder this run's, or refuse it like `check`; then remove what killed processes left in it."""
+def claim(folder: Path, recipe: Recipe, identity: Mapping[str, object], *, cache: Path | None = None) -> None:
+    """Write the files that identify a run, or `check` them; then remove what killed processes left in the folder."""
     with os_errors_as_run_errors(folder):
         check_unused(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
-        check(folder, recipe, others)
+        check(folder, recipe, identity)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, wanted in _decided(recipe, others).items():
+        for name, value in _contents(recipe, identity).items():
             if not (folder / name).is_file():
-                files.write(folder / name, (json.dumps(wanted, indent=2 if name == RECIPE else None) + "\n").encode())
+                files.write(folder / name, (json.dumps(value, indent=2 if name == RECIPE else None) + "\n").encode())
         files.remove_partial_files(folder)
 
 
 @contextmanager
 def os_errors_as_run_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `RunError` that says what to do; all that the run had before is still there."""
+    """Turn an `OSError` into a `RunError` with advice; what the run had before is kept."""
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"the run cannot be kept in {folder}: {error}; make room or give it another folder, and start it again: "
-            "it goes on after its last whole epoch"
+            f"the run cannot be kept in {folder}: {error}; free some space or give it another folder, and start it "
+            "again: it goes on after its last complete epoch"
         ) from error
 
 
-def _decided(recipe: Recipe, others: Mapping[str, object]) -> dict[str, object]:
-    return {RECIPE: recipe.to_dict(), **others}
+def _contents(recipe: Recipe, identity: Mapping[str, object]) -> dict[str, object]:
+    return {RECIPE: recipe.to_dict(), **identity}
 
 
-def _settled(path: Path) -> object:
-    """What a file of a run decides."""
+def _read(path: Path) -> object:
+    """The comparable value in a file that identifies a run."""
     if path.name == RECIPE:
         try:
             return _comparable(RECIPE, Recipe.read(path).to_dict())
@@ -127,7 +140,7 @@ def _settled(path: Path) -> object:
 
 
 def _comparable(name: str, value: object) -> object:
-    """A value as JSON has it, without what decides nothing."""
+    """A value as JSON represents it; of a recipe only what changes the result."""
     if name == RECIPE and isinstance(value, dict):
         value = Recipe.from_dict(value).canonical().to_dict()
     with contextlib.suppress(TypeError):

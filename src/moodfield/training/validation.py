@@ -1,10 +1,4 @@
-"""What a network in training is worth.
-
-In: a recipe, a network, and tracks with their truth. Out: scores of the tracks, and marks for them.
-Knows nothing of: epochs, or what is done about it.
-
-Tracks are scored by the code that tags songs, whole or in clips far apart; several processes share them.
-"""
+"""Validation of a network: scores of tracks by the code that tags songs, their metric and loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,52 +18,55 @@ from moodfield.training.batches import ClipDataset
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.recipe import Recipe
 
+EPS = 1e-7
+"""validation scores are clamped this far from 0 and 1 for the loss"""
+
 
 class DivergedError(RunError):
-    """Numbers of training that are not finite: it diverged."""
+    """Training diverged: a loss, a weight or an output is not finite."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a network came to."""
+    """Metric and loss of a network on the validation tracks."""
 
     score: float
-    """macro PR-AUC, or mean Spearman with a teacher's logits"""
+    """macro PR-AUC, or mean Spearman correlation with a teacher's logits"""
     loss: float
     """mean over the tracks"""
 
 
 @dataclass(frozen=True)
 class Validator:
-    """What every network of a run is asked."""
+    """Validates the networks of a run."""
 
     recipe: Recipe
-    """which part of a track it hears, and what counts"""
+    """which part of a track is scored, and how"""
     tracks: ClipDataset
-    """the tracks and their truth"""
+    """the validation tracks and their targets"""
     vocabulary: tuple[str, ...]
-    """the tags"""
+    """names of the tags"""
     loss: Callable[[Tensor, Tensor], Tensor]
-    """of logits and truth"""
-    team: ProcessGroup | None = None
+    """of logits and targets"""
+    group: ProcessGroup | None = None
     """processes that share the tracks, if any"""
 
     def __call__(self, net: Net) -> ValidationResult:
-        """Ask a network."""
-        truth = self.tracks.targets.per_track()
-        found = predict(
-            self.recipe, net, self.tracks, self.vocabulary, stride=self.recipe.validate_stride, group=self.team,
+        """Score the tracks and compare the scores with the targets."""
+        targets = self.tracks.targets.per_track()
+        scores = predict(
+            self.recipe, net, self.tracks, self.vocabulary, stride=self.recipe.validate_stride, group=self.group,
             precision=engine_precision(self.recipe),
         )  # fmt: skip
-        logits = torch.logit(torch.from_numpy(found).double(), eps=1e-7)
-        loss = float(self.loss(logits, torch.from_numpy(truth).double()))
+        logits = torch.logit(torch.from_numpy(scores).double(), eps=EPS)
+        loss = float(self.loss(logits, torch.from_numpy(targets).double()))
         if self.recipe.loss.kind == "logits":
-            return ValidationResult(float(np.nanmean(metrics.spearman(truth, found))), loss)
-        return ValidationResult(metrics.evaluate(truth >= 0.5, found).macro["PR-AUC"], loss)
+            return ValidationResult(float(np.nanmean(metrics.spearman(targets, scores))), loss)
+        return ValidationResult(metrics.evaluate(targets >= 0.5, scores).macro["PR-AUC"], loss)
 
 
 def engine_precision(recipe: Recipe) -> Precision:
-    """The numbers that networks of a recipe are judged with: those that they are trained with."""
+    """The number format of validation: that of training."""
     return "bfloat16" if recipe.precision == "bf16-mixed" else "float32"
 
 
@@ -83,44 +80,52 @@ def predict(
     group: ProcessGroup | None = None,
     precision: Precision = "float32",
 ) -> Float32[np.ndarray, "tracks tags"]:
-    """Scores of tracks; a team shares them, and all of it has all scores.
+    """Scores of tracks.
 
-    With a `stride` one training clip in so many seconds is scored instead of the whole track. In bfloat16 it is
-    quicker, and less precise by as much as a training step is. Refuses with `DivergedError` a network that diverged.
+    Args:
+        recipe: the recipe of the network.
+        net: the network.
+        tracks: their mels.
+        vocabulary: names of the tags.
+        stride: seconds from one scored clip to the next; None scores whole tracks.
+        group: processes that share the tracks; every one gets all scores.
+        precision: bfloat16 is faster, and as imprecise as a training step in it.
+
+    Raises:
+        DivergedError: an output of the network is not finite.
     """
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
     tagger = Tagger([LoadedModel(export.describe(recipe, net, vocabulary), engine)])
-    found = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
-    for track in group.shard_indices(len(found)) if group else range(len(found)):
-        mel = tracks.mels[track]
+    scores = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
+    for row in group.shard_indices(len(scores)) if group else range(len(scores)):
+        mel = tracks.mels[row]
         if stride is None:
-            found[track] = tagger.predict([mel_cache.blocks(mel)])
+            scores[row] = tagger.predict([mel_cache.blocks(mel)])
         else:
             step = max(1, round(stride * recipe.mel.frames_per_second))
-            found[track] = tagger.predict_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
-    return group.all_reduce_sum(found) if group else found
+            scores[row] = tagger.predict_excerpts(mel_cache.excerpts(mel, recipe.clip_frames, step))
+    return group.all_reduce_sum(scores) if group else scores
+
+
+def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
+    """Scores of whole tracks by a tagger of one model."""
+    return np.stack([tagger.predict([mel_cache.blocks(mel)]) for mel in tracks.mels])
 
 
 class _FiniteEngine:
-    """An engine whose network is still being trained: numbers that are not finite mean that training diverged."""
+    """An engine that raises `DivergedError` for outputs that are not finite."""
 
     def __init__(self, engine: TorchEngine) -> None:
         self._engine = engine
 
     def forward_features(self, mels: Mels) -> Features:
-        return _finite(self._engine.forward_features(mels))
+        return _check_finite(self._engine.forward_features(mels))
 
-    def forward_head(self, heard: Features) -> Logits:
-        return _finite(self._engine.forward_head(heard))
+    def forward_head(self, features: Features) -> Logits:
+        return _check_finite(self._engine.forward_head(features))
 
 
-def _finite(array: Features) -> Features:
-    """The same array, if all of its numbers are finite."""
+def _check_finite(array: Features) -> Features:
     if not np.isfinite(array).all():
         raise DivergedError("the network's outputs on the validation tracks are not finite")
     return array
-
-
-def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
-    """What a tagger of one model says of whole tracks."""
-    return np.stack([tagger.predict([mel_cache.blocks(mel)]) for mel in tracks.mels])
