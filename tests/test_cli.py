@@ -12,7 +12,7 @@ import pytest
 
 import models
 import moodfield
-from commands import invoke, json_lines, start
+from commands import Result, invoke, json_lines, start
 from models import VOCABULARY, Exported
 from moodfield import tagger
 from moodfield.cli import main
