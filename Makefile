@@ -1,5 +1,5 @@
-# make              set up .venv and tag an album: MUSIC=path/to/music, or a free one if none is named
-# make test         set up .venv and pass every check and test
+# make              set up .venv and tag music: MUSIC=path/to/music, by default a free album
+# make test         set up .venv and run all checks and the fast tests
 # make help         everything else
 #
 # Needs make, a Debian-like system, PyPI and apt; python3 and its venv are installed if they are missing and you are root.
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music parents model clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music sources model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -19,15 +19,15 @@ ALBUM := singularity-music
 NOTICE := .cache/music/$(ALBUM)/usr/share/doc/$(ALBUM)/copyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Tests on real data find it here, unless MOODFIELD_DATA already says where; without it they are skipped.
+# Tests on real data use this folder, unless MOODFIELD_DATA is set; without it they are skipped.
 MOODFIELD_DATA ?= $(realpath ../shared/data)
 export MOODFIELD_DATA
 
-# What to tag: a file or a folder. Recipes read it from the environment, so blanks and quotes in it are harmless.
+# What to tag: a file or a folder. It is passed in the environment, so spaces and quotes in it are safe.
 MUSIC ?=
 export MUSIC
 
-tag: $(READY) $(if $(strip $(MUSIC)),,$(NOTICE))  ## tag MUSIC (or a free album): a table here, the details in report.html
+tag: $(READY) $(if $(strip $(MUSIC)),,$(NOTICE))  ## tag MUSIC (or a free album): a table here, details in report.html
 ifeq ($(strip $(MUSIC)),)
 	@echo "Music of Endgame: Singularity, (C) Max McCracken, CC-BY-SA-3.0; see $(NOTICE)"
 	.venv/bin/moodfield tag ".cache/music/$(ALBUM)" --report report.html
@@ -37,7 +37,7 @@ endif
 
 setup: $(READY)  ## only set up .venv
 
-# The environment. torch goes first and alone, at the release in constraints.txt: its CPU build needs no CUDA packages.
+# The environment. torch is installed first and by itself, at the release in constraints.txt: its CPU build needs no CUDA packages.
 $(READY): pyproject.toml constraints.txt
 	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -79,40 +79,40 @@ fuzz: $(READY)  ## COUNT (5000) damaged files of every kind, each read in a chil
 	.venv/bin/python benchmarks/fuzz.py --count $(COUNT)
 
 bench: $(READY)  ## every script in benchmarks/, one after the other, into benchmarks/results.md
-	@{ echo "# What is measured"; echo; echo "By \`make bench\`, one script for each section, on $$(nproc) cores."; } > benchmarks/results.part
+	@{ echo "# Measurements"; echo; echo "By \`make bench\`, one script for each section, on $$(nproc) cores."; } > benchmarks/results.part
 	@for script in $(BENCHMARKS); do \
 	  echo "== $$script" >&2; \
-	  { echo; echo "<!-- $$script -->"; .venv/bin/python -W ignore "$$script" || echo "$$script did not run here."; } \
+	  { echo; echo "<!-- $$script -->"; .venv/bin/python -W ignore "$$script" || echo "$$script failed."; } \
 	    >> benchmarks/results.part; \
 	done
 	@mv benchmarks/results.part benchmarks/results.md
 
-figure: $(READY)  ## Figure 1 in kind on Emotify: hours, goes on where it was; writes docs/figure-1.md
+figure: $(READY)  ## Figure 1 on Emotify: hours, resumes; writes docs/figure-1.md
 	.venv/bin/python -W ignore benchmarks/figure_1.py > docs/figure-1.part
 	@mv docs/figure-1.part docs/figure-1.md
 
-zoo: $(READY)  ## every network on Emotify, five folds each: hours, goes on where it was; writes docs/zoo.md
+zoo: $(READY)  ## every network on Emotify, five folds each: hours, resumes; writes docs/zoo.md
 	.venv/bin/python -W ignore benchmarks/zoo.py > docs/zoo.part
 	@mv docs/zoo.part docs/zoo.md
 
-ablation: $(READY)  ## what each part of the recipe is worth on Emotify: hours, goes on where it was; writes docs/ablation.md
+ablation: $(READY)  ## ablation of the recipe on Emotify: hours, resumes; writes docs/ablation.md
 	.venv/bin/python -W ignore benchmarks/ablation.py > docs/ablation.part
 	@mv docs/ablation.part docs/ablation.md
 
-ensembles: $(READY)  ## what means of public systems are worth on the test split: minutes; writes docs/ensembles.md
+ensembles: $(READY)  ## ensembles of public systems on the test split: minutes; writes docs/ensembles.md
 	.venv/bin/python -W ignore benchmarks/ensembles.py > docs/ensembles.part
 	@mv docs/ensembles.part docs/ensembles.md
 
-students: $(READY) music  ## what the bundled model should be, one thing varied at a time: hours, goes on where it was; writes docs/students.md
+students: $(READY) music  ## variants of the bundled model, one change each: hours, resumes; writes docs/students.md
 	.venv/bin/python -W ignore benchmarks/students.py $(if $(TEACHER),--teacher "$(TEACHER)") > docs/students.part
 	@mv docs/students.part docs/students.md
 
-calibration: $(READY)  ## what scores mean: calibrations of the published baseline; a minute; writes docs/calibration.md
+calibration: $(READY)  ## calibrations of the published baseline: a minute; writes docs/calibration.md
 	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part
 	@mv docs/calibration.part docs/calibration.md
 
-# $(call unpack,PACKAGE): download it unless its .deb is here already, and lay its files into .cache/unpacked/PACKAGE.
-# Nothing is installed. A download is whole or absent; the package lists are fetched only if apt does not know the package.
+# $(call unpack,PACKAGE): download it unless its .deb exists already, and extract its files into .cache/unpacked/PACKAGE.
+# Nothing is installed. A download is complete or absent; package lists are updated only if apt does not know the package.
 define unpack
 	@mkdir -p .cache/unpacked .cache/debs/part.$(1)
 	@compgen -G '.cache/debs/$(1)_*.deb' >/dev/null || { \
@@ -124,15 +124,15 @@ define unpack
 	@dpkg -x "$$(compgen -G '.cache/debs/$(1)_*.deb' | tail -n 1)" .cache/unpacked/$(1)
 endef
 
-# The album that `make` tags, just as the package has it.
+# The album that `make` tags, as it is in the package.
 $(NOTICE):
 	$(call unpack,$(ALBUM))
 	@mkdir -p .cache/music && rm -rf .cache/music/$(ALBUM)
 	@mv .cache/unpacked/$(ALBUM) .cache/music/$(ALBUM)
 
-# The training music: package by package, every file checked, leftovers removed.
+# The training music, package by package; every file is verified, other files are removed.
 PACKAGES = $(sort $(shell tail -n +2 music/manifest.tsv | cut -f 2))
-music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music of music/manifest.tsv (6.5 GB of packages)
+music: $(PACKAGES:%=.cache/music/.complete/%)  ## download the free training music of music/manifest.tsv (6.5 GB of packages)
 
 .cache/music/.complete/%: music/manifest.tsv music/unpack.py
 	$(call unpack,$*)
@@ -140,18 +140,17 @@ music: $(PACKAGES:%=.cache/music/.complete/%)  ## fetch the free training music 
 	@rm -rf .cache/unpacked/$*
 	@mkdir -p $(@D) && touch $@
 
-# The bundled model again: a run that never hears the held-out packages, measured by them, and its card with what was
-# measured. It goes on where it was stopped; what was heard and trained already is not again.
+# The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
-SAID := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
+PREDICTIONS := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=
 DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
-  --speed 0.9 --speed 1.1 --predictions "$(SAID)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
-parents:
+  --speed 0.9 --speed 1.1 --predictions "$(PREDICTIONS)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
+sources:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
-	@for file in "$(SAID)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
+	@for file in "$(PREDICTIONS)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
-model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
+model: sources $(READY) music  ## train the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
 	$(DISTILL) -o runs/default
 	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
 	@mv docs/model.part docs/model.md
@@ -161,7 +160,7 @@ model: parents $(READY) music  ## the bundled model, hours: TEACHER=best_model.p
 	rm -rf src/moodfield/pretrained/default && mv src/moodfield/pretrained/default.part src/moodfield/pretrained/default
 	.venv/bin/moodfield models default --verify
 
-clean:  ## remove what was built; downloads (.cache) and runs stay
+clean:  ## remove everything that was built; downloads (.cache) and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html
 	find src tests benchmarks music -name __pycache__ -type d -prune -exec rm -rf {} +
 

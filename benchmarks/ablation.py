@@ -1,11 +1,11 @@
-"""What each part of the recipe is worth on Emotify: averages of weights, snapshots, seeds, pos_weight, mix-up.
+"""Ablation of the recipe on Emotify: averages of weights, snapshots, seeds, pos_weight, mix-up.
 
     MOODFIELD_DATA=… python benchmarks/ablation.py [--to runs/ablation] [--folds 0-4] [--only NAME …]
 
-Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is the
-paper's, scaled from 200 to 80 epochs, at a quarter of its width. What a variant did on a fold is a line of
-ablation.jsonl, kept beside this script: it is not trained again unless its line is deleted, and its run with it; a run
-that was stopped goes on. Prints a Markdown table of what is finished, and what each part is worth.
+Three folds are for training, one chooses the best epoch, the fifth is the test, in five turns. The recipe is the
+paper's, scaled from 200 to 80 epochs, at a quarter of its width. The result of a variant on a fold is a line of
+ablation.jsonl beside this script: it is not trained again unless its line and its run are deleted; a run that was
+stopped resumes. Prints a Markdown table of the finished variants, and comparisons.
 """
 
 import argparse
@@ -37,14 +37,14 @@ BASE = (
     "precision=bf16-mixed",
     "validate_stride=none",
 )
-"""what all share; each phase of the schedule has two fifths of its published epochs"""
+"""settings of all variants; each phase of the schedule has two fifths of its published epochs"""
 SEEDS = (42, 43, 44, 45, 46)
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "the recipe": ((), SEEDS),
     "pos_weight 1": (("loss.pos_weight=1",), SEEDS[:1]),
     "no mix-up": (("augment.mixup_alpha=0",), SEEDS[:1]),
 }
-"""name → what it changes, and the seeds it is trained with"""
+"""name → changed settings, and seeds"""
 BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
     "best epoch",
     "last average of the weights",
@@ -53,7 +53,7 @@ BEST, SWA, SNAPSHOTS, SEEDS_MEAN = (
 )
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SHARE = 1 / 3
-"""tracks judged for each one learned from"""
+"""test tracks per training track"""
 HEAD = """# Ablation of the recipe on real labels
 
 The effect of averaged weights, snapshots, seeds, the weight of positive labels and mix-up on Emotify: 300 one-minute
@@ -101,7 +101,7 @@ def _settings(variant: str) -> str:
 def _judge(
     variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
 ) -> dict[str, list[tuple[float, float]]]:
-    """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of everything that a run can speak with."""
+    """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of best epoch, average and snapshots."""
     changes, seeds = VARIANTS[variant]
     learn, choose, judge = emotify.thirds(folds, fold)
     truth, spoken = whole.truth.astype(np.float32), []
@@ -131,7 +131,7 @@ def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
 
 def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
-    """What is known of a variant as it is set now, by fold: scores of all it can speak with, by seed."""
+    """Results of a variant with its present settings, by fold and seed."""
     return {
         line["fold"]: line["scores"]
         for line in emotify.kept(RESULTS)
@@ -173,7 +173,7 @@ def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) ->
 
 
 def _only_first(scores: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-    """Scores of the first seed alone, which all variants have."""
+    """Scores of the first seed, which all variants have."""
     return {kind: each[:1] for kind, each in scores.items()}
 
 

@@ -1,19 +1,18 @@
-"""Resampled metrics against scikit-learn on resamples that are laid out track by track; and how far from the floor.
+"""Bootstrap metrics against scikit-learn on explicit resamples, and against a lower bound.
 
     MOODFIELD_DATA=… python benchmarks/bootstrap.py [--resamples 1000] [--few 8]
 
-4,231 tracks × 56 tags: the predictions of CP-JKU's third submission. Both see the same resamples, whose numbers must be
-equal; scikit-learn sees only the first few, since each takes as long as dozens of ours. Every resample must at least
-read how often it has the track of every pair of track and tag, in the order of the scores, and add it up: once for the
-tags one by one, and once for all pairs together (micro). The floor is that, at the speed of this core's sum over
-integers that lie in its cache.
+4,231 tracks × 56 tags: the predictions of CP-JKU's third submission. Both use the same resamples, and their metrics
+must agree; scikit-learn gets only a few of them, because each takes as long as dozens of ours. Every resample must at
+least read the count of the track of every pair of track and tag, in the order of the scores, and add it up: once per
+tag, and once for all pairs (micro). The lower bound is that, at the speed of this core's sum of integers in its cache.
 """
 # ruff: noqa: E402
 
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # before NumPy is loaded: one core for everybody
+    os.environ[variable] = "1"  # before NumPy is loaded: one core for both
 
 import argparse
 import sys
@@ -35,11 +34,11 @@ REPEATS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--resamples", type=int, default=bootstrap.N_RESAMPLES)
-    parser.add_argument("--few", type=int, default=8, help="resamples that scikit-learn sees")
+    parser.add_argument("--few", type=int, default=8, help="resamples for scikit-learn")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "mediaeval2019"
     if not data.is_dir():
-        sys.exit("the published predictions are not here: set MOODFIELD_DATA to the folder that holds mediaeval2019/")
+        sys.exit("the published predictions are missing: set MOODFIELD_DATA to the folder that holds mediaeval2019/")
     truth = submissions.read_array(data / "groundtruth.npy").astype(bool)
     read = submissions.read(data / "CP-JKU/3_avg_ensemble")
     scores, decisions = read.predictions, read.decisions
@@ -49,7 +48,7 @@ def main() -> None:
     drawn = [np.repeat(np.arange(len(truth)), weights[:, column]) for column in range(given.few)]
     ours: dict[str, list[float]] = {name: [] for name in ("tags", "areas", "all")}
     theirs: dict[str, list[float]] = {name: [] for name in ("macro PR-AUC", "the four areas", "metrics")}
-    for _ in range(REPEATS):  # in turns, since others may share the machine
+    for _ in range(REPEATS):  # interleaved, because other processes may share the machine
         ours["tags"].append(_timed(lambda: _tags_alone(plain, given.resamples)))
         theirs["macro PR-AUC"].append(_timed(lambda: [_precision(truth[rows], scores[rows]) for rows in drawn]))
         ours["areas"].append(_timed(lambda: _bootstrap(plain, given.resamples)))
@@ -61,7 +60,7 @@ def main() -> None:
     found = _bootstrap(plain, given.few).macro["PR-AUC"]
     apart = np.abs(found - [_precision(truth[rows], scores[rows]) for rows in drawn]).max()
     if apart > 1e-12:
-        sys.exit(f"the numbers differ by {apart}, so their times mean nothing")
+        sys.exit(f"the metrics differ by {apart}; compare their times only when they agree")
     _print(truth.size, given.resamples, given.few, ranked, ours, theirs)
 
 
@@ -75,13 +74,11 @@ def _print(
 ) -> None:
     print(f"## {resamples:,} resamples of a submission, one core\n")
     print(
-        f"4,231 tracks × 56 tags; medians of {REPEATS} turns; goal for macro PR-AUC: {GOAL:.0f} s on two cores. Macro"
+        f"4,231 tracks × 56 tags; medians of {REPEATS} repeats; goal for macro PR-AUC: {GOAL:.0f} s on two cores. Macro"
     )
-    print(
-        f"PR-AUC is that of scikit-learn to 1e-12 on {few} resamples laid out track by track, from which its time for"
-    )
-    print(f"all is reckoned. Ranking a system, once, takes {ranked:.2f} s and is not in these times.\n")
-    print("| what | moodfield s | laid out, s | ratio |\n|---|---|---|---|")
+    print(f"PR-AUC equals that of scikit-learn to 1e-12 on {few} resamples; its time for all is extrapolated from")
+    print(f"these. Ranking a system, once, takes {ranked:.2f} s and is not included.\n")
+    print("| metrics | moodfield, s | reference, s | ratio |\n|---|---|---|---|")
     for name, mine, other in (
         ("macro PR-AUC and ROC-AUC; scikit-learn PR-AUC alone", "tags", "macro PR-AUC"),
         ("macro and micro PR-AUC and ROC-AUC; scikit-learn", "areas", "the four areas"),
@@ -93,10 +90,11 @@ def _print(
     speed = 1_000 * block.size / min(_timed(lambda: [block.sum(axis=0) for _ in range(1_000)]) for _ in range(REPEATS))
     least = 2 * pairs * resamples / speed
     print(
-        f"\nFloor of the four areas: 2 × {pairs:,} × {resamples:,} weights added, {8 * pairs * resamples / 1e9:.1f} GB"
+        f"\nLower bound of the four areas: 2 × {pairs:,} × {resamples:,} weights added, "
+        f"{8 * pairs * resamples / 1e9:.1f} GB"
     )
     print(f"read. This core adds {speed / 1e9:.1f} G of them a second: {least:.2f} s; moodfield takes")
-    print(f"{np.median(ours['areas']) / least:.1f} times that. It must also fetch each weight from its track's place.")
+    print(f"{np.median(ours['areas']) / least:.1f} times that. It must also gather each weight by its track.")
 
 
 def _bootstrap(system: System, resamples: int) -> bootstrap.Resampled:

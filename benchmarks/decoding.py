@@ -2,8 +2,8 @@
 
     python benchmarks/decoding.py [FILES AND FOLDERS] [--repeats 5]
 
-The peer reads blocks with `SoundFile.read`, which seeks after each block, and mixes them by `mean(axis=1)`. Both
-take turns, file by file; the samples are checked to be equal first. Files that libsndfile cannot read are left out.
+The reference reads blocks with `SoundFile.read`, which seeks after each block, and mixes them by `mean(axis=1)`. Both
+are interleaved, file by file; their samples are compared first. Files that libsndfile cannot read are left out.
 """
 # ruff: noqa: E402
 
@@ -26,33 +26,33 @@ from moodfield.audio import Source
 from moodfield.decoding import decoders
 
 FILES = 3
-"""of each kind that are used of what is given"""
+"""files of each format, at most"""
 
 
 def mono(source: Source, report: object = None) -> Iterator[tuple[int, np.ndarray]]:
-    """The peer: blocks of one channel, and their rate."""
+    """The reference: mono blocks, with their sample rate."""
     with sf.SoundFile(source) as sound:
         frames = max(1, min(decoders.BLOCK, 4 * decoders.BLOCK // sound.channels))
         while len(block := sound.read(frames, dtype="float32", always_2d=True)):
             samples = block.mean(axis=1)
-            float(np.abs(samples).max())  # what is checked of every block
+            float(np.abs(samples).max())  # `audio` checks every block
             yield sound.samplerate, samples
 
 
-def blocks(source: Source, *, rate: int, report: object = None) -> Iterator[np.ndarray]:
-    """The peer of `audio.blocks`."""
-    yield from audio._resampled(mono(source), rate)
+def blocks(source: Source, *, sample_rate: int, warn: object = None) -> Iterator[np.ndarray]:
+    """The reference for `audio.blocks`."""
+    yield from audio._resample(mono(source), sample_rate)
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of processor time."""
+    """Seconds of CPU time."""
     began = time.process_time()
     work()
     return time.process_time() - began
 
 
 def chosen(given: list[Path]) -> list[Path]:
-    """The first stereo files of each kind."""
+    """The first stereo files of each format."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in audio.find(given):
         try:
@@ -65,21 +65,21 @@ def chosen(given: list[Path]) -> list[Path]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     arguments = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     arguments.add_argument("music", nargs="*", type=Path, help="default: more-music in MOODFIELD_DATA")
-    arguments.add_argument("--repeats", type=int, default=5, help="how often everything is timed (default 5)")
+    arguments.add_argument("--repeats", type=int, default=5, help="repeats of every timing (default 5)")
     given = arguments.parse_args()
     model, ours = tagger.load(threads=1), audio.blocks
     kinds: dict[str, list[Path]] = defaultdict(list)
     for path in chosen(given.music or [Path(os.environ.get("MOODFIELD_DATA", ".")) / "more-music"]):
         same = np.concatenate([samples for _, samples in mono(path)])
         if not np.array_equal(same, np.concatenate([samples.copy() for _, samples in audio._mono(path, print)])):
-            sys.exit(f"{path}: the samples differ, so their times mean nothing")
+            sys.exit(f"{path}: the samples differ; compare times only when they agree")
         kinds[path.suffix[1:]].append(path)
     print("## Decoding and mixing, one core\n")
-    print("Seconds of processor time for a minute of music, the least of each file; the peer is soundfile's loop.\n")
-    print("| kind | files | minutes | decoding | peer | ratio | tagging | peer | ratio |")
+    print("Seconds of CPU time for a minute of music, minimum per file; the reference is soundfile's loop.\n")
+    print("| format | files | minutes | decoding | reference | ratio | tagging | reference | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
     for kind, paths in kinds.items():
         least: dict[str, float] = defaultdict(float)

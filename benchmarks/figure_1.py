@@ -1,12 +1,11 @@
-"""Figure 1 in kind, on Emotify: PR-AUC against the receptive field, with and without averages of the weights.
+"""Figure 1 on Emotify: PR-AUC against the receptive field, with and without averages of the weights.
 
     MOODFIELD_DATA=… python benchmarks/figure_1.py [--to runs/figure_1] [--folds 0-4]
 
-Three folds are learned from, one chooses the best epoch, the fifth is judged, and that five times. The recipe is that
-of CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. What a network did on a fold is a line of
-figure_1.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and its run
-are deleted; a run that was stopped goes on. Draws docs/figure-1.png and prints the page docs/figure-1.md of what is
-finished.
+Three folds are for training, one chooses the best epoch, the fifth is the test, in five turns. The recipe is that of
+CP_ResNet, scaled from 200 to 80 epochs, at a quarter of its width. The result of a network on a fold is a line of
+figure_1.jsonl beside this script: it is not trained again unless its settings changed, or its line and its run are
+deleted; a run that was stopped resumes. Draws docs/figure-1.png and prints the page docs/figure-1.md.
 """
 
 import argparse
@@ -33,10 +32,10 @@ SETTINGS = (
     "validate_every=2",
     "validate_stride=20",
 )
-"""what all share; the mel keeps its 256 bands, so that a field has the share of them that it has in the paper"""
+"""settings of all networks; the mel keeps its 256 bands, as in the paper"""
 FREQ_AND_TIME = tuple((rho, rho) for rho in figure1.RHOS)
 FIXED = 4
-"""ρ along frequency where that along time is varied"""
+"""ρ along frequency where ρ along time is varied"""
 TIME_ALONE = tuple((FIXED, rho) for rho in (0, FIXED, 22))
 RESULTS = Path(__file__).with_suffix(".jsonl")
 PICTURE = Path(__file__).parent.parent / "docs" / "figure-1.png"
@@ -68,7 +67,7 @@ padding in training, and the rest of the track only in evaluation."""
 
 @dataclass(frozen=True)
 class Result:
-    """What one network did on one fold."""
+    """The result of one network on one fold."""
 
     fold: int
     point: Point
@@ -79,7 +78,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("runs/figure_1"))
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
-    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
+    parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished networks")
     given = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not given.page:
@@ -93,12 +92,12 @@ def main() -> None:
 
 
 def _dataset(whole: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
-    """Three folds to learn from, the next one to choose by, this one to be judged by."""
+    """Three folds for training, the next one for validation, this one for the test."""
     return Dataset("emotify", *(whole.take(rows.tolist()) for rows in emotify.thirds(folds, fold)), audio)
 
 
 def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
-    """Every network of a fold that has no line yet."""
+    """Train every network of a fold without a result."""
     done = {(each.point.rho_freq, each.point.rho_time) for each in _found() if each.fold == fold}
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
         if field not in done:
@@ -110,7 +109,7 @@ def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
 
 
 def _found() -> list[Result]:
-    """What is known of networks as they are set now."""
+    """Results of networks with the present settings."""
     found = []
     for line in emotify.kept(RESULTS):
         fold, settings = line.pop("fold"), line.pop("settings")
@@ -120,7 +119,7 @@ def _found() -> list[Result]:
 
 
 def _page(found: list[Result]) -> None:
-    """The picture, the table, and what the differences say."""
+    """Draw the figure; print the table and the comparisons."""
     first, alone = (
         [each.point for field in fields for each in _of(field, found)] for fields in (FREQ_AND_TIME, TIME_ALONE)
     )
@@ -173,7 +172,7 @@ def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:
 
 
 def _compare(one: str, other: str, first: tuple[int, int], second: tuple[int, int], found: list[Result]) -> None:
-    """A sentence on two fields, on the folds that both have."""
+    """Print the comparison of two receptive fields on the folds that both have."""
     known = [{each.fold: each.point.average["test"] for each in _of(field, found)} for field in (first, second)]
     both = sorted(known[0].keys() & known[1].keys())
     if len(both) > 1:

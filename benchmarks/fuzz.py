@@ -1,9 +1,9 @@
-"""Damaged files of every kind: each is read or refused, in a child process, within its limits.
+"""Damaged files of every format, each read in a child process within limits.
 
-python benchmarks/fuzz.py [--count 5000] [--first 0]
+    python benchmarks/fuzz.py [--count 5000] [--first 0]
 
-Mutation number N of a kind is the same everywhere. Prints a table, and exits with 1 if a child crashed, was killed,
-wrote to standard error, raised anything but `AudioError`, or took more than its limits.
+Mutation number N of a format is the same on every machine. Prints a table, and exits with 1 if a child crashed,
+was killed, wrote to standard error, raised anything but `AudioError`, or exceeded its limits.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from moodfield import audio
 from moodfield.errors import AudioError
 
 SECONDS, MEGABYTES = 10, 512
-"""of processor time and of memory that a child may take"""
+"""limits of CPU time and memory of a child"""
 STUCK = 60
-"""seconds after which a child that waits for something is killed"""
+"""seconds after which a waiting child is killed"""
 RATE = 22_050
 LIBSNDFILE = {
     "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"),
@@ -44,7 +44,7 @@ FFMPEG = {
 }
 KINDS = (*LIBSNDFILE, *FFMPEG)
 NUMBERS = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x01")
-"""lengths that are often believed"""
+"""bytes that are written over lengths in headers"""
 
 
 def music(seconds: float, rate: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def music(seconds: float, rate: int) -> np.ndarray:
 
 
 def sample(kind: str) -> bytes:
-    """A good file of a kind."""
+    """An undamaged file of a format."""
     file = io.BytesIO()
     if kind in LIBSNDFILE:
         form, subtype = LIBSNDFILE[kind]
@@ -169,7 +169,7 @@ def main() -> None:
     bad = 0
     began = time.monotonic()
     print("## Damaged files, each in a child process\n")
-    print("| kind | mutations | read | refused | most CPU, s | most memory, MB |\n|---|---|---|---|---|---|")
+    print("| format | mutations | read | errors | max. CPU, s | max. memory, MB |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for number, kind in enumerate(KINDS):
             outcomes = []
@@ -182,13 +182,13 @@ def main() -> None:
                     bad += 1
                     print(f"{kind} {seed}: {outcome}", file=sys.stderr)
             words = Counter(outcome.word for outcome in outcomes)
-            refused = ", ".join(f"{count} {word}" for word, count in words.most_common() if word != "read")
+            errors = ", ".join(f"{count} {word}" for word, count in words.most_common() if word != "read")
             seconds = max(outcome.seconds for outcome in outcomes)
             megabytes = max(outcome.megabytes for outcome in outcomes)
-            print(f"| {kind} | {len(outcomes)} | {words['read']} | {refused} | {seconds:.1f} | {megabytes:.0f} |")
+            print(f"| {kind} | {len(outcomes)} | {words['read']} | {errors} | {seconds:.1f} | {megabytes:.0f} |")
     print(
-        f"\n{bad} of them crashed, were killed, wrote to the terminal or took too much "
-        f"({SECONDS} s, {MEGABYTES} MB); {time.monotonic() - began:.0f} s in all."
+        f"\n{bad} of them crashed, were killed, wrote to the terminal or exceeded the limits "
+        f"({SECONDS} s, {MEGABYTES} MB); {time.monotonic() - began:.0f} s in total."
     )
     raise SystemExit(1 if bad else 0)
 

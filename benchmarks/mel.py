@@ -1,9 +1,9 @@
-"""The mel on one core against the same chain in librosa, on real music; and how far it is from its floor.
+"""The mel on one core against the same computation in librosa, on real music, and against a lower bound.
 
     python benchmarks/mel.py [FILES AND FOLDERS] [--repeats 5]
 
-Both chains make the same mel (checked first) and take turns, file by file. The floor is what the arithmetic would take
-at the speed of this core's matrix product, or the samples and bands at that of its copy, whichever is longer.
+Both compute the same mel (compared first) and are interleaved, file by file. The lower bound is the arithmetic at the
+speed of this core's matrix product, or the samples and bands at that of its copy, whichever is longer.
 """
 # ruff: noqa: E402
 
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"  # before NumPy is loaded: one core for everybody
+    os.environ[variable] = "1"  # before NumPy is loaded: one core for both
 
 import librosa
 import numpy as np
@@ -29,14 +29,14 @@ from moodfield.audio import Waveform
 from moodfield.mel import MelConfig
 
 FILES = 10
-"""how many files are used of what is given"""
+"""files, at most"""
 HOPS = (512, 1536)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     arguments.add_argument("music", nargs="*", help="files or folders; default: Emotify in MOODFIELD_DATA")
-    arguments.add_argument("--repeats", type=int, default=5, help="how often everything is timed (default 5)")
+    arguments.add_argument("--repeats", type=int, default=5, help="repeats of every timing (default 5)")
     given = arguments.parse_args()
     files = found(given.music)
     waveforms = [audio.read(file, sample_rate=MelConfig().sample_rate) for file in files]
@@ -55,7 +55,7 @@ def main() -> None:
             float(np.abs(mel.spectrogram(each, config) - chain(each.samples, config)).max()) for each in waveforms[:3]
         )
         if worst > 1e-4:
-            sys.exit(f"hop {hop}: the mels differ by {worst}, so their times mean nothing")
+            sys.exit(f"hop {hop}: the mels differ by {worst}; compare times only when they agree")
         contests = {
             "excluded": (
                 [partial(mel.spectrogram, each, config) for each in waveforms],
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def found(music: Sequence[str]) -> list[Path]:
-    """The first files of what is given, evenly spread."""
+    """Files of `music`, evenly spaced."""
     data = os.environ.get("MOODFIELD_DATA")
     if not music and not data:
         sys.exit("name files or folders with music, or set MOODFIELD_DATA")
@@ -84,7 +84,7 @@ def found(music: Sequence[str]) -> list[Path]:
 
 
 def chain(samples: np.ndarray, config: MelConfig) -> np.ndarray:
-    """The same mel as librosa's users write it."""
+    """The same mel with librosa."""
     spectrum = librosa.stft(
         samples, n_fft=config.n_fft, hop_length=config.hop_length, window="hann", pad_mode="reflect"
     )
@@ -108,7 +108,7 @@ def theirs_from(file: Path, config: MelConfig) -> np.ndarray:
 def raced(
     ours: Sequence[Callable[[], object]], theirs: Sequence[Callable[[], object]], repeats: int
 ) -> tuple[float, float, float]:
-    """Seconds for all of either, and the median ratio; the two take turns, file by file."""
+    """Seconds for all files of each, and the median ratio; both are interleaved, file by file."""
     ours[0](), theirs[0]()
     rounds = []
     for _ in range(repeats):
@@ -125,7 +125,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def floor(waveform: Waveform, minute: dict[int, float], repeats: int) -> None:
-    """What the arithmetic needs at least, and what NumPy's FFT alone takes, beside what was measured."""
+    """Print a lower bound by arithmetic, the time of NumPy's FFT alone, and the measured time."""
     square = np.ones((512, 512), np.float32)
     line = np.ones(2**25, np.float32)
     copy = np.empty_like(line)
@@ -151,9 +151,9 @@ def floor(waveform: Waveform, minute: dict[int, float], repeats: int) -> None:
             "filter bank, 2 per weight that is not 0, Mop": f"{product / 1e6:.2f}",
             "logarithms, thousands": f"{bins * pace / 1e3:.0f}",
             "samples in and bands out, kB": f"{moved / 1e3:.0f}",
-            "floor at those peaks, ms per minute of music": f"{least * 1e3:.2f}",
+            "lower bound at these peaks, ms per minute of music": f"{least * 1e3:.2f}",
             "NumPy's FFT alone, ms per minute of music": f"{60e3 * alone * pace:.1f}",
-            "moodfield, times the floor": f"{minute[hop] / least:.0f}",
+            "moodfield, times the lower bound": f"{minute[hop] / least:.0f}",
             "moodfield, times NumPy's FFT": f"{minute[hop] / (60 * alone * pace):.2f}",
         }
         for name, cell in cells.items():

@@ -1,9 +1,9 @@
-"""The bundled model, measured: by its teacher on packages held out, by people, and by the clock.
+"""Evaluation of the bundled model: agreement with its teacher on held-out packages, with annotators, and speed.
 
     MOODFIELD_DATA=… python benchmarks/model.py [MODEL] [--run runs/measured]
 
-MODEL must not have learned from the held-out packages of music/manifest.tsv, if its figures are to mean anything; the
-bundled model has not. Prints the page docs/model.md. Needs the music of `make music` and the teacher's checkpoint;
+MODEL must not be trained on the held-out packages of music/manifest.tsv; the bundled model is not. Prints the page
+docs/model.md. Needs the music of `make music` and the teacher's checkpoint;
 Emotify is used if it is there.
 """
 
@@ -47,23 +47,23 @@ GOALS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "different tags used": ("at least 30", lambda value: value >= 30),
     "share of tracks with the commonest tag": ("at most 30 %", lambda value: value <= 0.3),
 }
-"""what is wanted of decisions, in words, and whether a value is that"""
+"""goals of decisions: text, and a test of a value"""
 CLEAREST = 5
 """tags of a track with the most evidence"""
 SONGS, SHORTEST, LONGEST = 3, 200, 280
-"""how many songs are timed, and their least and most seconds: songs of about four minutes"""
+"""number of timed tracks, with their minimum and maximum duration in seconds"""
 REPEATS = 3
-"""times that a song is heard; the fastest counts"""
+"""repeats of every timing; the fastest counts"""
 GOAL = 150
-"""seconds of music that one core is to hear in a second, from file to tags"""
+"""seconds of music per second on one core, from file to tags"""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Held-out music as student and teacher hear it, a row a track."""
+class Results:
+    """Results of student and teacher on the held-out tracks."""
 
     tracks: tuple[Track, ...]
-    """those that both could hear"""
+    """tracks that both could read"""
     card: Card
     """the student's"""
     metrics: Mapping[str, float]
@@ -71,9 +71,9 @@ class Heard:
     taggings: tuple[Tagging, ...]
     """the student's"""
     teacher: np.ndarray
-    """the teacher's scores, calibrated as the student's are, tracks × tags"""
+    """the teacher's scores with the student's calibration, tracks × tags"""
     teacher_decided: np.ndarray
-    """what the teacher decides by thresholds chosen on all music, which the student's are to be like, tracks × tags"""
+    """the teacher's decisions with thresholds chosen on all music, tracks × tags"""
 
     @property
     def scores(self) -> np.ndarray:
@@ -82,14 +82,14 @@ class Heard:
 
     @property
     def decided(self) -> np.ndarray:
-        """What the student decides, tracks × tags."""
+        """The student's decisions, tracks × tags."""
         return np.stack([each.scores > each.thresholds for each in self.taggings])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="default")
-    parser.add_argument("--run", type=Path, help="the run it comes from, for its learning curve")
+    parser.add_argument("--run", type=Path, help="its run, for the learning curve")
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument(
@@ -101,21 +101,21 @@ def main() -> None:
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
     found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
     place = RunPaths(given.music, given.store, Path(), parallel.cpu_count())
-    heard = _hear(given.model, found, checkpoint, place)
-    print(HEAD.format(tracks=len(heard.tracks)))
-    _agreement(heard)
-    _decisions(heard)
+    results = _score(given.model, found, checkpoint, place)
+    print(HEAD.format(tracks=len(results.tracks)))
+    _agreement(results)
+    _decisions(results)
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
         people.page({"the model": given.model}, emotions, checkpoint, place.cache_dir)
     if given.run:
         _curve(given.run)
-    _speed(given.model, heard.tracks, given.music)
+    _speed(given.model, results.tracks, given.music)
 
 
-def _hear(model: str, found: Music, checkpoint: Path, place: RunPaths) -> Heard:
-    """Held-out tracks that both could hear."""
+def _score(model: str, found: Music, checkpoint: Path, place: RunPaths) -> Results:
+    """Results for the held-out tracks that both could read."""
     own = teachers.export_model(checkpoint, place.cache_dir)
     logits = {}
     for split in (found.train, found.heldout):
@@ -139,26 +139,26 @@ def _hear(model: str, found: Music, checkpoint: Path, place: RunPaths) -> Heard:
     ]
     if not both:
         sys.exit(
-            f"none of {len(found.heldout.tracks)} held-out tracks could be heard below {place.audio_dir}; make music"
+            f"none of {len(found.heldout.tracks)} held-out tracks could be read below {place.audio_dir}; make music"
         )
     tracks, taggings, rows = zip(*both, strict=True)
     measured = Provenance.read(tagger.model_folder(model)).metrics
     decided = metrics.decide(np.stack(rows), told.thresholds)
-    return Heard(tracks, member.card, measured, taggings, np.stack(rows), decided)
+    return Results(tracks, member.card, measured, taggings, np.stack(rows), decided)
 
 
-def _agreement(heard: Heard) -> None:
-    """By tag and by package."""
-    ranks = metrics.spearman(heard.teacher, heard.scores)
-    areas = threshold_selection.decision_average_precision(heard.teacher_decided, heard.scores)
-    packages = np.array([track.path.partition("/")[0] for track in heard.tracks])
-    first = heard.taggings[0]
+def _agreement(results: Results) -> None:
+    """Print the agreement by tag and by package."""
+    ranks = metrics.spearman(results.teacher, results.scores)
+    areas = threshold_selection.decision_average_precision(results.teacher_decided, results.scores)
+    packages = np.array([track.path.partition("/")[0] for track in results.tracks])
+    first = results.taggings[0]
     print("## Agreement with the teacher\n")
     print(
         f"Rank correlation (Spearman) over tracks: median tag {np.median(ranks):.3f}, worst {ranks.min():.3f}, mean "
         f"{ranks.mean():.3f}.\nPart of it is the difference between packages: the teacher's mean score of a track's "
         "package\nalone has "
-        f"{_by_package(heard.teacher, packages):.3f} in the median tag. The second table is within packages.\n"
+        f"{_by_package(results.teacher, packages):.3f} in the median tag. The second table is within packages.\n"
     )
     print(
         f"PR-AUC with the teacher's decisions as truth, of the {np.isfinite(areas).sum()} tags that it decides for "
@@ -167,36 +167,36 @@ def _agreement(heard: Heard) -> None:
     print("Themes are in italics.\n")
     print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
     for tag in np.argsort(-ranks, kind="stable"):
-        counts = heard.teacher_decided[:, tag].sum(), heard.decided[:, tag].sum()
+        counts = results.teacher_decided[:, tag].sum(), results.decided[:, tag].sum()
         name = f"*{word}*" if (word := first.vocabulary[tag]) in first.theme_vocabulary else word
         area = "–" if np.isnan(areas[tag]) else f"{areas[tag]:.3f}"
         print(f"| {name} | {ranks[tag]:.3f} | {area} | {counts[0]} | {counts[1]} |")
     print(
         "\n| package | tracks | Spearman, median tag | both decide, of the tags that either does |\n|---|---|---|---|"
     )
-    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided)
+    shared = threshold_selection.jaccard(results.decided, results.teacher_decided)
     for package in dict.fromkeys(packages.tolist()):
         rows = packages == package
-        inside = np.nanmedian(metrics.spearman(heard.teacher[rows], heard.scores[rows]))
+        inside = np.nanmedian(metrics.spearman(results.teacher[rows], results.scores[rows]))
         print(f"| {package} | {rows.sum()} | {inside:.3f} | {shared[rows].mean():.0%} |")
 
 
 def _by_package(teacher: np.ndarray, packages: np.ndarray) -> float:
-    """The median tag's rank correlation with a teacher of its own means over packages."""
+    """The median tag's rank correlation of the teacher with its own means over packages."""
     logits = calibration.logit(teacher)
     means = np.stack([logits[packages == package].mean(axis=0) for package in packages])
     return float(np.median(metrics.spearman(teacher, means)))
 
 
-def _decisions(heard: Heard) -> None:
-    """How sensible they look, of the student and of its teacher, and by thresholds that owe nothing to these tracks."""
+def _decisions(results: Results) -> None:
+    """Print statistics of decisions, of student and teacher, and with thresholds of the training packages."""
     print("\n## Decisions\n\n| | goal | the model | its teacher | the model, thresholds of the training packages |")
     print("|---|---|---|---|---|")
-    manners = [threshold_selection.decision_statistics(each) for each in (heard.decided, heard.teacher_decided)]
+    statistics = [threshold_selection.decision_statistics(each) for each in (results.decided, results.teacher_decided)]
     for name, (goal, held) in GOALS.items():
         values = (
-            *(each[name] for each in manners),
-            heard.metrics.get(f"{name}, {model_card.TRAIN_THRESHOLDS}", np.nan),
+            *(each[name] for each in statistics),
+            results.metrics.get(f"{name}, {model_card.TRAIN_THRESHOLDS}", np.nan),
         )
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
@@ -204,17 +204,17 @@ def _decisions(heard: Heard) -> None:
             for word, value in zip(words, values, strict=True)
         )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
-    shared = threshold_selection.jaccard(heard.decided, heard.teacher_decided).mean()
+    shared = threshold_selection.jaccard(results.decided, results.teacher_decided).mean()
     print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
     clear = (
-        f"{(threshold_selection.rank_tags(scores, heard.card.priors)[decided] < CLEAREST).mean():.0%}"
-        for decided, scores in ((heard.decided, heard.scores), (heard.teacher_decided, heard.teacher))
+        f"{(threshold_selection.rank_tags(scores, results.card.priors)[decided] < CLEAREST).mean():.0%}"
+        for decided, scores in ((results.decided, results.scores), (results.teacher_decided, results.teacher))
     )
     print(f"| decided tags that are among their track's {CLEAREST} clearest | – | {' | '.join(clear)} | – |")
 
 
 def _curve(run: Path) -> None:
-    """How the student came to it."""
+    """Print the learning curve of the run."""
     epochs = [each for each in log.read(run).epochs if each.score is not None or each.averaged is not None]
     print("\n## Learning curve\n\nMean Spearman over tags, on a clip in every 30 s of the held-out tracks.\n")
     print("| epoch | network | averaged weights |\n|---|---|---|")
@@ -224,7 +224,7 @@ def _curve(run: Path) -> None:
 
 
 def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
-    """From file to tags on one core, with the floor: nothing can be heard that is not decoded."""
+    """Print the time from file to tags on one core, with decoding as the lower bound."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     one = tagger.load(model, threads=1)

@@ -1,10 +1,10 @@
 """Networks against a straightforward implementation: training step, inference, memory.
 
-    python benchmarks/nets.py                          a table for this processor
+    python benchmarks/nets.py                          a table for this CPU
     python benchmarks/nets.py --grid [--device cuda]   step time by precision, batch and compilation
 
-FA-ResNet, ρ 5, width 128, clips of 10 s (256 bands × 862 frames). Straightforward means NCHW in float32, the channel of
-positions concatenated, nothing in place, nothing fused. All that is compared is measured in turns, in one process.
+FA-ResNet, ρ 5, width 128, clips of 10 s (256 bands × 862 frames). Straightforward means NCHW in float32, the position
+channel concatenated, nothing in place, nothing fused. Timings that are compared are interleaved, in one process.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from moodfield.training.recipe import Recipe
 BANDS, FRAMES, TAGS = 256, 862, 56
 BATCH, REPEATS = 4, 7
 PAUSE = 0.1
-"""seconds before every step: threads of the one before may still be spinning"""
+"""seconds before every step: threads of the step before may still be running"""
 SYSTEMS = (
     ("FA-ResNet", "straightforward", "32-true"),
     ("CP-ResNet", "straightforward", "32-true"),
@@ -47,7 +47,7 @@ Step = Callable[[], object]
 
 
 class Straightforward(nn.Module):
-    """A CP- or FA-ResNet with the weights of ours, as one would first write it."""
+    """A CP- or FA-ResNet with the weights of ours, written without optimisation."""
 
     def __init__(self, net: Net) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Straightforward(nn.Module):
 
 
 class BranchAfterBranch(nn.Module):
-    """A shaken block whose branches are computed one after the other."""
+    """A shake-shake block whose branches are computed one after the other."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class BranchAfterBranch(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The map one block on."""
+        """Feature map of the next block."""
         mixed = ShakeShake.apply(*(branch(maps) for branch in self.branches))
         mixed += self.shortcut(maps)
         return F.relu(mixed, inplace=True)
@@ -110,7 +110,7 @@ def main() -> None:
     elif given.grid:
         _grid(given.device, given.frames, given.batches)
     else:
-        print("## The networks on this processor\n")
+        print("## The networks on this CPU\n")
         print(f"FA-ResNet, ρ 5, width 128; {torch.get_num_threads()} threads, {torch.__version__}.\n")
         _inference()
         _training()
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def _training() -> None:
-    """The training step, before and after the C library is told to keep freed memory."""
+    """The training step, without and with freed memory kept by the C library."""
     times = []
     steps = {system: _step(*system, BATCH) for system in SYSTEMS}
     for keep in (False, True):
@@ -126,7 +126,10 @@ def _training() -> None:
             loop.keep_freed_memory(Recipe())
         times.append(_in_turns(steps))
     slow = [each[SYSTEMS[0]] for each in times]
-    print("| training step | as | ms per clip | with freed memory kept | first row / this | both kept |")
+    print(
+        "| training step | implementation | ms per clip | with freed memory kept | speed-up over the "
+        "first row | both with memory kept |"
+    )
     print("|---|---|---|---|---|---|")
     for system in SYSTEMS:
         name, how, precision = system
@@ -135,7 +138,7 @@ def _training() -> None:
         milliseconds = " | ".join(f"{np.median(each) / BATCH * 1e3:.0f}" for each in (usual, kept))
         print(f"| {name} | {how}, {precision} | {milliseconds} | {ratio:.1f} | {_ratio(slow[1], kept):.1f} |")
     print(
-        "\nmoodfield's training keeps freed memory; the fifth column compares its step with the first row as it is.\n"
+        "\nmoodfield's training keeps freed memory; the fifth column compares its step with the first row without it.\n"
     )
     steps.clear()
     for aware, unaware, batch in (
@@ -145,16 +148,16 @@ def _training() -> None:
     ):
         both = _in_turns({system: _step(*system, batch) for system in (aware, unaware)}, repeats=2 * REPEATS)
         ratio, how = _ratio(both[aware], both[unaware]), aware[1]
-        print(f"FA step / CP step, {how}, {batch} clips: {ratio:.3f}, median of {2 * REPEATS} turns.\n")
+        print(f"FA step / CP step, {how}, {batch} clips: {ratio:.3f}, median of {2 * REPEATS} repeats.\n")
     macs = 3 * summary.summarize(nets.NETS["fa_resnet"], MelConfig(), n_tags=TAGS).gmac
     rate = 2 * macs / (np.median(times[1][SYSTEMS[3]]) / BATCH)
     peak = _matmul(torch.bfloat16)
-    print(f"Floor: {macs:.0f} GMAC per clip; {rate:.0f} GFLOP/s, {rate / peak:.0%} of the {peak:.0f} GFLOP/s that a")
-    print("bfloat16 matrix product reaches here.\n")
+    print(f"Work: {macs:.0f} GMAC per clip; {rate:.0f} GFLOP/s, {rate / peak:.0%} of the {peak:.0f} GFLOP/s of a")
+    print("bfloat16 matrix product on this machine.\n")
 
 
 def _inference() -> None:
-    """Clips per second of one clip after the other."""
+    """Clips per second, one clip at a time."""
     net = _stirred("fa_resnet")
     mels = np.random.default_rng(0).standard_normal((1, BANDS, FRAMES), np.float32)
     plain = Straightforward(net).eval()
@@ -175,19 +178,20 @@ def _inference() -> None:
         "torch bfloat16, batch norm folded, channels last": lambda: quick.forward_features(mels),
     }
     times = _in_turns(steps, repeats=3 * REPEATS)
-    print("| inference | clips per second | times straightforward |\n|---|---|---|")
+    print("| inference | clips per second | speed-up |\n|---|---|---|")
     for name, seconds in times.items():
         ratio = _ratio(times["straightforward, torch float32"], seconds)
         print(f"| {name} | {1 / np.median(seconds):.1f} | {ratio:.1f} |")
     apart = np.abs(quick.forward_features(mels).mean(axis=2) - exact.forward_features(mels).mean(axis=2)).max()
     print(
-        f"\nLargest difference of a logit in bfloat16: {apart:.3f}, spread {exact.forward_features(mels).std():.2f}.\n"
+        f"\nLargest difference of a logit in bfloat16: {apart:.3f}, standard deviation "
+        f"{exact.forward_features(mels).std():.2f}.\n"
     )
 
 
 def _memory() -> None:
-    """Peak memory of a training step for each clip more in a batch, every system in a process of its own."""
-    print("| memory of training | MB per clip |\n|---|---|")
+    """Peak memory of a training step per clip of a batch, every system in its own process."""
+    print("| memory of a training step | MB per clip |\n|---|---|")
     for index, (name, how, precision) in enumerate(SYSTEMS):
         peaks = []
         for batch in (2, 6):
@@ -208,7 +212,7 @@ def _peak(index: int, batch: int) -> float:
 
 def _grid(device: str, frames: int, batches: list[int]) -> None:
     """Step time by precision, compilation and batch; on a GPU also in tf32."""
-    name = torch.cuda.get_device_name() if device == "cuda" else "this processor"
+    name = torch.cuda.get_device_name() if device == "cuda" else "this CPU"
     print(f"## The training step on {name}\n")
     print(
         "| precision | compiled | batch | ms per clip | clips/s | share of matrix product |\n|---|---|---|---|---|---|"
@@ -272,7 +276,7 @@ def _step(name: str, how: str, precision: str, batch: int) -> Step:
 
 
 def _stirred(name: str) -> Net:
-    """A network whose weights all matter."""
+    """A network without zero weights."""
     torch.manual_seed(0)
     net = nets.create(name)
     for module in net.modules():
@@ -299,12 +303,12 @@ def _matmul(dtype: torch.dtype, device: str = "cpu") -> float:
 
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> float:
-    """How many times as long the one took, turn by turn."""
+    """Median ratio of the times, repeat by repeat."""
     return float(np.median(one / other))
 
 
 def _in_turns(steps: dict[object, Step], *, repeats: int = REPEATS) -> dict[object, np.ndarray]:
-    """The seconds of every step, turn by turn, measured in turns after one that does not count."""
+    """Seconds of every step in every repeat, interleaved, after one warm-up."""
     times: dict[object, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():

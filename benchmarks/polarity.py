@@ -1,9 +1,9 @@
-"""Stereo music with one channel inverted: what its mean keeps, and what its tags are when it is averaged or subtracted.
+"""Stereo music with one channel inverted: energy of the mean, and tags when the channels are averaged or subtracted.
 
     python benchmarks/polarity.py [FILES AND FOLDERS]
 
-Each track is taken as it is, and narrowed to 0.3 of its width; the first minute of each. Agreement is that of decided
-tags (intersection over union) with the tags of the same music before a channel was inverted.
+The first minute of each track, unchanged and narrowed to 0.3 of its width. Agreement is intersection over union of the
+decided tags with those before a channel was inverted.
 """
 
 import argparse
@@ -20,13 +20,13 @@ SECONDS, WIDTH = 60, 0.3
 
 
 def share(samples: np.ndarray) -> float:
-    """Share of the energy of two channels that their mean keeps."""
+    """Energy of the mean of two channels as a share of their energy."""
     mean = samples.mean(axis=1, dtype=np.float64)
     return float(mean @ mean / (np.square(samples, dtype=np.float64).sum() / 2))
 
 
 def agreement(model: tagger.Tagger, samples: np.ndarray, rate: int, wanted: set[str], *, least: float) -> float:
-    """Of the tags with those that are wanted; `least` is the share below which channels are subtracted."""
+    """Agreement of the tags with `wanted`; channels are subtracted below the share `least`."""
     usual, downmix.OPPOSITE = downmix.OPPOSITE, least
     decided = set(model.tag((samples, rate)).decided)
     downmix.OPPOSITE = usual
@@ -34,14 +34,14 @@ def agreement(model: tagger.Tagger, samples: np.ndarray, rate: int, wanted: set[
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     arguments = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     arguments.add_argument("music", nargs="*", type=Path, help="default: more-music in MOODFIELD_DATA")
     given = arguments.parse_args().music or [Path(os.environ.get("MOODFIELD_DATA", ".")) / "more-music"]
     model = tagger.load(threads=1)
     shares: list[float] = []
     blocks: list[float] = []
-    found: dict[str, list[tuple[float, float, float]]] = {"as it is": [], f"narrowed to {WIDTH}": []}
+    found: dict[str, list[tuple[float, float, float]]] = {"unchanged": [], f"narrowed to {WIDTH}": []}
     for path in audio.find(given):
         samples, rate = sf.read(path, dtype="float32", always_2d=True, frames=SECONDS * 48_000)
         if samples.shape[1] != 2:
@@ -61,11 +61,13 @@ def main() -> None:
             found[what].append((share(after), averaged, now))
     print("## Stereo with one channel inverted\n")
     print(
-        f"{len(shares)} tracks. Before, their mean keeps {min(shares):.2f} … {max(shares):.2f} of the energy, "
-        f"{min(blocks):.2f} or more of each block of {2**16} samples.\n"
+        f"{len(shares)} tracks. Before the inversion, their mean keeps {min(shares):.2f} … "
+        f"{max(shares):.2f} of the energy, "
+        f"{min(blocks):.2f} or more in each block of {2**16} samples.\n"
     )
     print(
-        f"| music | tracks that keep less than {downmix.OPPOSITE} when inverted | tags agree: averaged | subtracted |"
+        f"| music | tracks that keep less than {downmix.OPPOSITE} when inverted | same tags, averaged "
+        f"| same tags, subtracted |"
     )
     print("|---|---|---|---|")
     for what, rows in found.items():

@@ -1,8 +1,8 @@
-"""The loss of 200 steps on real music, in float32 and in bfloat16: one curve on the other.
+"""The loss of 200 training steps on real music, in float32 and in bfloat16.
 
     MOODFIELD_DATA=… python benchmarks/precision.py [--to docs/precision.png]
 
-FA-ResNet, ρ 5, width 128, on Emotify; the same weights at the start, the same clips, rolls and mixes.
+FA-ResNet, ρ 5, width 128, on Emotify; the same initial weights, clips, rolls and mix-ups.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from moodfield.training.recipe import Recipe
 STEPS, SMOOTH = 200, 10
 SETTINGS = ("mel.hop_length=1536", "mel.n_mels=128", "batch.size=8", "schedule.peak=1e-3", "loss.pos_weight=1")
 COLOURS = {"float32": "#1b3a4b", "float32, other order of sums": "#8aa1ad", "bfloat16": "#e07a1f"}
-"""the second is what rounding alone does: the same numbers, in another layout"""
+"""the second shows the effect of rounding alone: the same computation, in another memory layout"""
 
 
 def main() -> None:
@@ -49,18 +49,18 @@ def main() -> None:
     step, apart, rounding = (np.abs(each).mean() for each in (np.diff(one), other - one, control - one))
     print("## Precision\n")
     print(f"{STEPS} steps of FA-ResNet, width 128, on Emotify. The loss goes from {one[0]:.3f}")
+    print(f"to {ends[0]} in float32 and {ends[1]} in bfloat16 (means of {SMOOTH} steps). They differ by {apart:.4f}")
     print(
-        f"to {ends[0]} in float32 and {ends[1]} in bfloat16 (means of {SMOOTH} steps). The two are {apart:.4f} apart,"
+        f"per step, and by {np.mean(other - one):+.4f} in the mean; from one step to the next the loss itself changes"
     )
-    print(f"step by step, and {np.mean(other - one):+.4f} in the mean; from one step to the next the loss itself moves")
-    print(f"by {step:.3f}, and float32 is {rounding:.4f} from itself with its sums in another order. Curves:")
+    print(f"by {step:.3f}, and float32 with another order of summation differs by {rounding:.4f}. Curves:")
     print(f"[{given.to.name}](../{given.to})")
 
 
 def _curve(plan: Recipe, material: batches.ClipDataset, statistics: object, precision: str) -> list[float]:
     torch.manual_seed(plan.seed)
     net = nets.create("fa_resnet", n_mels=plan.mel.n_mels, n_tags=material.targets.per_track().shape[1])
-    net.standardize.set_statistics(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.spread))
+    net.standardize.set_statistics(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std))
     if precision != "float32":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)

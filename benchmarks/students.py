@@ -1,12 +1,12 @@
-"""Which student makes the best bundled model: one thing varied at a time.
+"""Variants of the bundled model, one change each.
 
     MOODFIELD_DATA=… python benchmarks/students.py [--to runs/students] [--seeds 42 43 44] [--only NAME …] [--together]
 
-Students learn what the organisers' network says of free music (`make music`), about 38,000 clips each, and are judged
-by packages held out whole, and by what people felt about Emotify, which none learned from. What a student came to is a
-line of students.jsonl, kept beside this script: it is not trained again unless its settings changed, or its line and
-its run are deleted; a run that was stopped goes on. Two of these at once may share the work by their --seeds. Prints
-the page docs/students.md of what is finished or, with --together, what the mean of the chosen students is worth.
+Students are trained on the logits of the organisers' network for free music (`make music`), about 38,000 clips each,
+and evaluated on held-out packages and on annotations of Emotify, which is not in training. The result of a student is a
+line of students.jsonl beside this script: it is not trained again unless its settings changed, or its line and its run
+are deleted; a run that was stopped resumes. Two processes may share the work by their --seeds. Prints the page
+docs/students.md of the finished students or, with --together, the result of the mean of the chosen ones.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.distillation import data, manifest, teacher
-from moodfield.distillation.config import Distillation
+from moodfield.distillation.data import Distillation
 from moodfield.distillation.manifest import Music
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
@@ -54,9 +54,9 @@ BASE = (
     "averaging.snapshots=1",
     "validate_every=5",
 )
-"""what all share, beside the default recipe; an epoch has every window once"""
+"""settings of all students; an epoch has every window once"""
 SPEED = "speed"
-"""a speed at which the music is learned from, too; no setting of a recipe, but of what it is fed"""
+"""a further speed of the training music; not a setting of the recipe"""
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "frequency-awareness": {"without": ("net.frequency_aware=false",)},
@@ -82,11 +82,11 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
     }
 )
-"""factor → its other levels, each with what it changes"""
+"""factor → its levels beside the base, with their settings"""
 BASE_NAME = "base"
 SEEDS = (42, 43, 44)
 MEASURES = ("median tag", "worst tag", "mean tag", "people")
-"""what is known of every network"""
+"""metrics of every network"""
 RESULTS = Path(__file__).with_suffix(".jsonl")
 HEAD = """# Students
 
@@ -111,7 +111,7 @@ t). The intervals are about the seed alone, on these seven held-out packages.
 CHOICE = """
 ## Choices
 
-The bundled model (`distillation/config.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
+The bundled model (`distillation/data.py`) is a FA-ResNet of 64 channels and ρ 9 with a plain mel of 12 kHz, at about
 the hop of the base in seconds, trained for eight epochs on music at three speeds. Rows with several seeds have standard
 deviations of .005 to .010 in the mean tag, so differences below .02 with one seed may be chance. Reasons:
 
@@ -138,40 +138,40 @@ deviations of .005 to .010 in the mean tag, so differences below .02 with one se
 
 @dataclass(frozen=True)
 class Result:
-    """What one student came to."""
+    """The result of one student."""
 
     variant: str
     seed: int
     network: Mapping[str, float]
     """after its last epoch"""
     average: Mapping[str, float]
-    """with the mean of its weights over the last epochs"""
+    """with its weights averaged over the last epochs"""
     settings: str
-    """what it was trained with"""
+    """settings of its recipe"""
     precision: str
-    """in which numbers: bfloat16 where the processor computes with it, float32 elsewhere"""
+    """bfloat16 where the CPU supports it, float32 elsewhere"""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Whom students are judged by, beside the held-out packages."""
+    """Reference data beside the held-out packages."""
 
     excerpts: Split
-    """those of Emotify, as tracks with no tag"""
+    """excerpts of Emotify, as tracks without tags"""
     audio: Path
     """the folder of their files"""
     felt: people.People
-    """what people felt about them"""
+    """annotations of the excerpts"""
 
 
 @dataclass(frozen=True)
 class Student:
-    """A student, and what it is asked."""
+    """A trained student with its evaluation data."""
 
     plan: Recipe
-    """how it learned"""
+    """its recipe"""
     judge: ClipDataset
-    """the held-out tracks, with what the teacher says of them"""
+    """the held-out tracks, with the logits of the teacher"""
     excerpts: ClipDataset
     """those of Emotify"""
     run: Path
@@ -188,8 +188,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--only", nargs="*", default=list(variants()), choices=list(variants()))
-    parser.add_argument("--page", action="store_true", help="train nothing: print the page of what is finished")
-    parser.add_argument("--together", action="store_true", help="what the chosen students are worth as an ensemble")
+    parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished students")
+    parser.add_argument("--together", action="store_true", help="evaluate the mean of the chosen students")
     given = parser.parse_args()
     if not given.page:
         home = Path(os.environ.get("MOODFIELD_DATA", ""))
@@ -211,7 +211,7 @@ def main() -> None:
 
 
 def variants() -> dict[str, tuple[str, ...]]:
-    """Every student that is trained, with what it changes."""
+    """Every student, with its changed settings."""
     changed = {f"{factor}: {level}": own for factor, levels in FACTORS.items() for level, own in levels.items()}
     return {BASE_NAME: ()} | changed
 
@@ -232,7 +232,7 @@ def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
 def _student(
     variant: str, seed: int, found: Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
 ) -> Student:
-    """A student that is trained, or was."""
+    """Train a student, or load a finished one."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
     plan = _plan(variant).change(f"seed={seed}", f"precision={precision}")
     speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
@@ -244,8 +244,9 @@ def _student(
 
 
 def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
-    """Write the line of a student."""
-    snapshots = zip(("network", "average"), checkpoints.snapshot_paths(student.plan, student.run).values(), strict=True)
+    """Evaluate a student and append its line."""
+    paths = checkpoints.snapshot_paths(student.plan, student.run).values()
+    snapshots = zip(("network", "average"), paths, strict=True)
     measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
     settled = {"settings": _settings(variant), "precision": student.plan.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
@@ -253,7 +254,7 @@ def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
 
 
 def _together(students: list[Student], judges: Judges) -> dict[str, float]:
-    """What the mean of the scores of several students is worth, each with the mean of its weights."""
+    """Metrics of the mean of the scores of several students with averaged weights."""
     said = [
         _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
     ]
@@ -262,7 +263,7 @@ def _together(students: list[Student], judges: Judges) -> dict[str, float]:
 
 
 def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDataset:
-    """The mels of Emotify's excerpts; what is true of them is nothing a network is told."""
+    """The mels of Emotify's excerpts, with dummy targets."""
     heard = pipeline.RunPaths(judges.audio, place.cache_dir, place.run_dir, place.jobs)
     pipeline.extract_mels(judges.excerpts.tracks, plan, heard)
     mels = heard.mel_cache(plan.mel)
@@ -271,7 +272,7 @@ def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDat
 
 
 def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
-    """The scores that some of its weights give the held-out tracks, and the excerpts."""
+    """Scores of the held-out tracks and of the excerpts with a snapshot of weights."""
     vocabulary = judges.excerpts.vocabulary
     net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
     checkpoints.load_weights(net, weights)
@@ -282,7 +283,7 @@ def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, 
 
 
 def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
-    """What scores are worth: by the teacher on held-out packages, and by people."""
+    """Metrics of scores: against the teacher on held-out packages, and against annotators."""
     heldout, excerpts = said
     ranks = metrics.spearman(judge.targets.per_track(), heldout)
     felt = people.emotions(calibration.logit(excerpts), judges.excerpts.vocabulary)
@@ -291,13 +292,13 @@ def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judg
 
 
 def _found() -> list[Result]:
-    """What is known of students as they are set now."""
+    """Results of students with the present settings."""
     lines = (Result(**line) for line in emotify.kept(RESULTS))
     return [each for each in lines if each.variant in variants() and each.settings == _settings(each.variant)]
 
 
 def _page(found: list[Result]) -> None:
-    """The table, and what the differences say."""
+    """Print the table and the differences."""
     print(HEAD)
     print(f"| student | {' | '.join(MEASURES)} | seeds | parameters | work |\n|---|{'---|' * (len(MEASURES) + 3)}")
     for variant in variants():

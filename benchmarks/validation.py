@@ -1,9 +1,9 @@
-"""What validation costs beside an epoch, and what it still knows when it hears one clip in so many seconds.
+"""Cost and accuracy of validation during training, on whole tracks and on one clip in so many seconds.
 
     MOODFIELD_DATA=… python benchmarks/validation.py [--to runs/validation]
 
-A small FA-ResNet learns four folds of Emotify; after every epoch the fifth is judged whole and with each stride, each
-timed. Prints a Markdown table: cost, distance from the whole, and what the epoch that a stride would choose is worth.
+A small FA-ResNet is trained on four folds of Emotify; after every epoch the fifth is scored on whole tracks and with
+each stride. Prints a Markdown table: cost, difference from whole tracks, and PR-AUC of the epoch that a stride chooses.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WAYS: tuple[tuple[float | None, Precision], ...] = (
     (None, "float32"), (None, "bfloat16"),
     *((stride, "bfloat16") for stride in (10.0, 20.0, 30.0, 60.0)),
 )  # fmt: skip
-"""seconds from one clip of 10 s to the next, or none for the whole track, and the numbers that are computed with"""
+"""seconds from one clip of 10 s to the next, or none for whole tracks, and the precision"""
 JAMENDO = (9_949, 3_802, 836_000)
 """training tracks, validation tracks and their seconds, of MTG-Jamendo's moods and themes, split 0"""
 
@@ -56,7 +56,7 @@ def main() -> None:
 def _curves(
     plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
 ) -> dict[str, np.ndarray]:
-    """Scores (epochs × ways), seconds of each validation, and seconds of every training epoch."""
+    """Scores (epochs × settings), seconds of each validation, and seconds of every training epoch."""
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
     learning, judging = (
@@ -88,16 +88,17 @@ def _curves(
 
 
 def _table(found: list[dict[str, np.ndarray]], plan: Recipe) -> None:
-    """One row for every way."""
+    """Print one row for each setting."""
     epoch = np.median(np.concatenate([each["training"] for each in found]))
-    print("## What validation costs and knows\n")
-    print(f"{len(found)} folds of Emotify, {len(found[0]['scores'])} epochs each, 60 tracks of 60 s to judge. Training")
+    print("## Cost and accuracy of validation during training\n")
     print(
-        f"is in {plan.precision}; an epoch of 240 clips takes {epoch:.2f} s. The last column is the same for a network"
+        f"{len(found)} folds of Emotify, {len(found[0]['scores'])} epochs each, 60 validation tracks of 60 s. Training"
     )
-    print(f"on MTG-Jamendo: {JAMENDO[0]:,} training clips an epoch, {JAMENDO[2] / 3600:.0f} h of validation music.\n")
+    print(f"is in {plan.precision}; an epoch of 240 clips takes {epoch:.2f} s. The last column is extrapolated to")
+    print(f"MTG-Jamendo: {JAMENDO[0]:,} training clips an epoch, {JAMENDO[2] / 3600:.0f} h of validation music.\n")
     print(
-        "| hears | seconds | of an epoch | PR-AUC apart | rank correlation | lost by the choice | of an epoch there |"
+        "| scored | seconds | of an epoch | PR-AUC difference | rank correlation | loss by the "
+        "choice | of an epoch there |"
     )
     print("|---|---|---|---|---|---|---|")
     for column, (stride, precision) in enumerate(WAYS):
@@ -107,15 +108,16 @@ def _table(found: list[dict[str, np.ndarray]], plan: Recipe) -> None:
         alike = np.mean([stats.spearmanr(one, other)[0] for one, other in scores])
         lost = np.mean([whole.max() - whole[other.argmax()] for whole, other in scores])
         there = seconds * (JAMENDO[2] / 3600) / (epoch * JAMENDO[0] / 240)
-        what = "everything" if stride is None else f"10 s of every {stride:.0f} s"
+        what = "whole tracks" if stride is None else f"10 s of every {stride:.0f} s"
         print(
             f"| {what}, {precision} | {seconds:.2f} | {seconds / epoch:.0%} | {apart:.4f} | {alike:.3f} | {lost:.4f} "
             f"| {there:.0%} |"
         )
     print(
-        "\nApart, correlated and lost are macro PR-AUC against the first row, over the epochs of a fold: what is lost"
+        "\nDifference, correlation and loss are of macro PR-AUC against the first row, over the "
+        "epochs of a fold: the loss"
     )
-    print("is how much better the best epoch is, by the first row, than the one that was chosen.")
+    print("is the PR-AUC of the best epoch minus that of the chosen one, both by the first row.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Every network of the zoo on Emotify: the same budget and the same five folds for all.
+"""Every network on Emotify, with the same budget and the same five folds.
 
     MOODFIELD_DATA=… python benchmarks/zoo.py [--to runs/zoo] [--folds 0-4] [--only NAME …]
 
-Nothing is chosen on the fold that is scored: every network is judged once, after its last epoch. Networks have a
-quarter of their published width. What a system did on a fold is a line of zoo.jsonl, kept beside this script: it is not
-trained again unless its line is deleted, and its run with it; a run that was stopped goes on. Prints a Markdown
-table of what is finished, and how each pair of systems that differs in one thing compares, fold by fold.
+Nothing is chosen on the test fold: every network is evaluated once, after its last epoch. Networks have a quarter of
+their published width. The result of a system on a fold is a line of zoo.jsonl beside this script: it is not trained
+again unless its line and its run are deleted; a run that was stopped resumes. Prints a Markdown table of the finished
+systems, and comparisons, paired by fold, of systems that differ in one thing.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BUDGET = (
     "precision=bf16-mixed",
     "validate_every=80",
 )
-"""what all share; a system may then change it"""
+"""settings of all systems; a system may change them"""
 ORGANISERS = (
     "mel.sample_rate=12000",
     "mel.n_fft=512",
@@ -48,7 +48,7 @@ ORGANISERS = (
     "mel.kind=plain",
     "batch.clip_seconds=29.12",
 )
-"""the mel of the organisers' baseline, and the length that it wants"""
+"""the mel and the clip length of the organisers' baseline"""
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "CP-ResNet": ("net=cp_resnet", "net.width=32"),
     "FA-ResNet": ("net=fa_resnet", "net.width=32"),
@@ -76,7 +76,7 @@ PAIRS = (
     ("FA-ResNet", "CRNN, 30 s", " The CRNN is trained on clips three times as long."),
     ("FA-ResNet", "VGG-ish, 29 s, plain mel", " The VGG-ish network has another mel, and clips three times as long."),
 )
-"""comparisons: the first against the second, and what else differs"""
+"""comparisons: the first against the second, and other differences"""
 HEAD = """# Networks on real labels
 
 Emotify: 300 one-minute excerpts, nine emotions, macro averages over them. Every network has a quarter of its published
@@ -94,17 +94,17 @@ RESULTS = Path(__file__).with_suffix(".jsonl")
 
 @dataclass(frozen=True)
 class Result:
-    """What one system did on one fold."""
+    """The result of one system on one fold."""
 
     system: str
     fold: int
     settings: str
-    """what it changed in the default recipe"""
+    """changes to the default recipe"""
     pr_auc: float
     roc_auc: float
     parameters: int
     seconds: float
-    """of the fastest epoch, since others may have shared the machine"""
+    """of the fastest epoch, because other processes may share the machine"""
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def _settings(system: str) -> tuple[str, ...]:
 
 
 def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths) -> Result:
-    """Train a system on four folds and judge it on the fifth."""
+    """Train a system on four folds and evaluate it on the fifth."""
     plan = Recipe().change(*_settings(system))
     pipeline.extract_mels(whole.tracks, plan, place)
     learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -156,7 +156,7 @@ def _judge(system: str, whole: Split, folds: np.ndarray, fold: int, place: pipel
 
 
 def _found(system: str) -> dict[int, Result]:
-    """What is known of a system as it is set now, by fold."""
+    """Results of a system with its present settings, by fold."""
     results = [Result(**line) for line in emotify.kept(RESULTS)]
     settings = " ".join(_settings(system))
     return {each.fold: each for each in results if (each.system, each.settings) == (system, settings)}

@@ -72,7 +72,7 @@ def refusal(source: audio.Source, *, rate: int = RATE) -> AudioError:
     with pytest.raises(AudioError) as caught:
         audio.read(source, sample_rate=rate)
     assert caught.value.reason in audio.REASONS
-    assert "wanted" in str(caught.value)
+    assert "expected" in str(caught.value)
     return caught.value
 
 
@@ -120,7 +120,7 @@ def test_every_sample_format_of_pyav_is_scaled_to_one(dtype: str, layout: str, s
     stored = (wanted.astype(np.float64) * scale + middle).astype(dtype)
     shaped = np.ascontiguousarray(stored.T) if layout.endswith("p") else stored.reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(shaped, format=layout, layout="stereo")
-    np.testing.assert_array_equal(decoders._unpacked(frame), wanted)
+    np.testing.assert_array_equal(decoders._frame_samples(frame), wanted)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (22_050, 2), (48_000, 6), (96_000, 2)])
@@ -398,7 +398,7 @@ def test_what_overflows_is_refused_without_a_warning(tmp_path: Path, value: floa
     samples[5] = value
     assert refusal(save(tmp_path / "x.wav", samples, subtype="DOUBLE")).reason == "not-finite"
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:9].T), format="dblp", layout="stereo")
-    assert downmix.mixed(decoders._unpacked(frame), opposite=False)[5] == np.inf
+    assert downmix.mix(decoders._frame_samples(frame), opposite=False)[5] == np.inf
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "opus", "m4a"])
@@ -476,9 +476,9 @@ def test_short_files(tmp_path: Path) -> None:
 
 def test_long_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, "flac", music(5.0))
-    monkeypatch.setattr(audio, "MOST_SECONDS", 5.0)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 5.0)
     assert audio.read(path, sample_rate=RATE).duration == 5.0
-    monkeypatch.setattr(audio, "MOST_SECONDS", 4.9)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 4.9)
     assert refusal(path).reason == "too-long"
 
 
@@ -492,7 +492,7 @@ def test_a_decoder_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sf.SoundFile, "read", stale)
     error = refusal(path)
     assert error.reason == "unreadable"
-    assert "cannot hold" in str(error)
+    assert "impossible" in str(error)
 
 
 def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
     content[24:28] = struct.pack("<I", 2_000_000)
     path.write_bytes(content)
     assert refusal(path).reason == "bad-rate"
-    with pytest.raises(AudioError, match="wanted 1000 to 768000"):
+    with pytest.raises(AudioError, match="768000"):
         Waveform(music(channels=1)[:, 0], 0)
     with pytest.raises(ConfigError, match="rate=0"):
         audio.read(path, sample_rate=0)

@@ -9,9 +9,9 @@ import pytest
 from commands import invoke
 from moodfield.paper import figure1, table1
 from noises import TAGS
-from test_reproduce import LEAST
+from test_reproduce import ONE_EPOCH
 
-SET = [word for setting in LEAST for word in ("--set", setting)]
+SET = [word for setting in ONE_EPOCH for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_picture_is_an_error_before_training(folder, tmp_path,
 
 @pytest.mark.golden
 def test_table_1_is_reproduced(data, monkeypatch):
-    monkeypatch.setattr(table1, "table_1", lambda folder, real=table1.table_1: real(folder, resamples=5))
+    monkeypatch.setattr(table1, "compute", lambda folder, real=table1.compute: real(folder, n_resamples=5))
     result = invoke("paper", "table1", "--data", data)
     assert result.code == 0, result.err
     assert "every row" in result.err

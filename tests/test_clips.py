@@ -117,7 +117,7 @@ def test_one_judgement_of_a_whole_track_is_in_its_middle():
     lengths = clips.WholeTrack(96, 96, 162, -33)
     np.testing.assert_array_equal(clips.centres(1, 1_001, lengths), [500])
     assert lengths != clips.AnyLength(96, 96, 162, -33)
-    with pytest.raises(AudioError, match="95 frames came, the network wants 96 or more"):
+    with pytest.raises(AudioError, match="95 frames"):
         clips.cut(noise(95), lengths)
 
 
@@ -135,7 +135,7 @@ def shortest(lengths: AnyLength) -> int:
 def test_the_shortest_clips_are_not_much_longer_than_the_field():
     assert shortest(RHO_5) < RHO_5.receptive_field + 4 * 16
     for frames in (1, 87, shortest(RHO_5) - 1):
-        with pytest.raises(ConfigError, match=f"clips of {frames} frames came, outputs see 87; cut longer clips"):
+        with pytest.raises(ConfigError, match=f"clip_frames={frames}"):
             clips.cut(noise(500), RHO_5, clip_frames=frames)
 
 
@@ -161,10 +161,10 @@ def test_a_mel_no_longer_than_a_clip_is_one_clip():
 
 @pytest.mark.parametrize("frames", [0, 1, 16])
 def test_a_mel_too_short_for_the_network_is_refused(frames):
-    with pytest.raises(AudioError, match=f"{frames} frames came, the network wants 17 or more") as caught:
+    with pytest.raises(AudioError, match=f"{frames} frames") as caught:
         clips.cut(noise(frames), RHO_5)
     assert caught.value.reason == "too-short"
-    with pytest.raises(AudioError, match="0 frames came"):
+    with pytest.raises(AudioError, match="0 frames"):
         Cutter(RHO_5).finish()
 
 
@@ -239,7 +239,7 @@ def test_no_frames_are_refused(pieces):
     cutter = Cutter(FixedLength(20, 10))
     for piece in pieces:
         assert cutter.push(piece) == []
-    with pytest.raises(AudioError, match="no frames came") as caught:
+    with pytest.raises(AudioError, match="no frames") as caught:
         cutter.finish()
     assert caught.value.reason == "too-short"
 
@@ -294,10 +294,10 @@ def test_pooling_is_the_mean_over_time():
 
 def test_lengths_refuse_what_cannot_be():
     for least, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
-        with pytest.raises(ConfigError, match="at least 1, start at most 0"):
+        with pytest.raises(ConfigError, match="start ≤ 0"):
             AnyLength(least, stride, size, start)
     for frames, step in ((10, 0), (10, 11), (0, 0), (0, 1)):
-        with pytest.raises(ConfigError, match="the step is between 1 and the window's frames"):
+        with pytest.raises(ConfigError, match="stride ≤ frames"):
             FixedLength(frames, step)
     assert AnyLength(17, 16, 87, -35) == RHO_5
     assert (RHO_5.kind, FixedLength(2, 1).kind) == ("any", "fixed")

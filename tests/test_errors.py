@@ -1,6 +1,6 @@
-"""Refusals say what there is instead, and survive the way between processes."""
+"""Exceptions can be pickled, and unknown names get suggestions."""
 
-import pickle  # what processes send each other; nothing here comes from a stranger
+import pickle  # processes exchange exceptions this way
 
 import pytest
 
@@ -15,25 +15,23 @@ def test_a_known_name_is_looked_up():
     assert errors.get_or_suggest(NAMES, "vgg", what="network") == 3
 
 
-def test_a_name_nearly_right_leads_to_the_nearest():
-    with pytest.raises(
-        UnknownNameError, match=r"^there is no network called 'fa_resnt'; did you mean fa_resnet or cp_"
-    ):
+def test_a_misspelt_name_gets_the_nearest_names():
+    with pytest.raises(UnknownNameError, match="did you mean fa_resnet or cp_"):
         errors.get_or_suggest(NAMES, "fa_resnt", what="network")
 
 
-def test_a_name_far_from_all_leads_to_all():
+def test_an_unlike_name_gets_all_names():
     with pytest.raises(UnknownNameError, match=r"known: cp_resnet, fa_resnet, vgg$"):
         errors.get_or_suggest(NAMES, "zzz", what="network")
 
 
-def test_every_refusal_is_of_one_family():
+def test_every_error_has_one_base_class():
     assert len(KINDS) >= 9
     assert all(issubclass(kind, Exception) and kind.__doc__ for kind in KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_refusals_travel_between_processes(kind):
+def test_errors_can_be_pickled(kind):
     error = kind("missing", "no such file") if kind is AudioError else kind("no such file")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(copy) is kind
@@ -41,5 +39,5 @@ def test_refusals_travel_between_processes(kind):
     assert getattr(copy, "reason", None) == getattr(error, "reason", None)
 
 
-def test_the_reason_travels_too():
-    assert pickle.loads(pickle.dumps(AudioError("silent", "nothing is heard"))).reason == "silent"  # noqa: S301
+def test_the_reason_is_pickled():
+    assert pickle.loads(pickle.dumps(AudioError("silent", "no sound"))).reason == "silent"  # noqa: S301

@@ -1,4 +1,4 @@
-"""A sweep over receptive fields: what is varied, what is scored, and how it is drawn."""
+"""Figure 1: networks with different receptive fields, their PR-AUC, and the plot."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.paper import figure1, reproduce
 from moodfield.paper.figure1 import Point
-from moodfield.paper.reproduce import Told
+from moodfield.paper.reproduce import Progress
 from moodfield.plots import figures, score_curves
 from moodfield.training.pipeline import RunPaths
-from test_reproduce import LEAST, TINY, noises  # noqa: F401 - a fixture
+from test_reproduce import ONE_EPOCH, TINY, noises  # noqa: F401 - a fixture
 
 TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
 
@@ -27,16 +27,17 @@ def split() -> Split:
     return Split(tuple(tracks), tags)
 
 
-def test_fields_and_seeds_are_varied_and_nothing_else():
+def test_networks_differ_in_rho_and_seed_only():
     found = figure1.networks([(0, 0), (4, 9)], seeds=(42, 7), settings=("net.width=32",))
-    assert [(each.plan.net.rho_freq, each.plan.net.rho_time, each.plan.seed) for each in found] == [
+    assert [(network.recipe.net.rho_freq, network.recipe.net.rho_time, network.recipe.seed) for network in found] == [
         (0, 0, 42), (0, 0, 7), (4, 9, 42), (4, 9, 7)
     ]  # fmt: skip
-    assert len({each.name for each in found}) == 4
-    assert {(each.plan.net.width, each.plan.net.frequency_aware, each.plan.loss.pos_weight) for each in found} == {
-        (32, False, 10.0)
-    }
-    assert figure1.networks([(0, 0)], small=True)[0].plan.schedule.epochs == 10
+    assert len({network.name for network in found}) == 4
+    assert {
+        (network.recipe.net.width, network.recipe.net.frequency_aware, network.recipe.loss.pos_weight)
+        for network in found
+    } == {(32, False, 10.0)}
+    assert figure1.networks([(0, 0)], small=True)[0].recipe.schedule.epochs == 10
 
 
 def test_a_point_has_the_best_epoch_and_the_last_average(tmp_path):
@@ -44,31 +45,31 @@ def test_a_point_has_the_best_epoch_and_the_last_average(tmp_path):
     [network] = figure1.networks([(2, 5)])
     good, bad = TRUTH.astype(np.float32), 1 - TRUTH.astype(np.float32)
     middle = np.full_like(good, 0.5)
-    said = {"validation": np.stack([good, middle, bad]), "test": np.stack([middle, good, good])}
-    found = figure1.point(network, dataset, said)
+    scores = {"validation": np.stack([good, middle, bad]), "test": np.stack([middle, good, good])}
+    found = figure1.to_point(network, dataset, scores)
     worst = metrics.evaluate(TRUTH, bad).macro["PR-AUC"]
     assert found == Point(2, 5, 42, {"validation": 1.0, "test": 0.5}, {"validation": worst, "test": 1.0})
     assert found.field == (39, 87)
     assert Point(**found.to_dict()) == found
 
 
-def test_networks_are_trained_and_scored_and_not_again(noises, tmp_path, no_export):  # noqa: F811 - a fixture
+def test_networks_are_trained_once(noises, tmp_path, no_export):  # noqa: F811 - a fixture
     dataset: mtg_jamendo.Dataset = noises
     networks = figure1.networks([(0, 0), (1, 3)], small=True, settings=TINY)
     plan = reproduce.Plan("figure1", networks, dataset)
     epochs: list[int] = []
-    told = Told(trained=lambda _, epoch: epochs.append(epoch.epoch))
-    points = figure1.make(plan, tmp_path, store=tmp_path / "store", told=told)
-    assert [(each.rho_freq, each.rho_time) for each in points] == [(0, 0), (1, 3)]
+    progress = Progress(epoch=lambda _, epoch: epochs.append(epoch.epoch))
+    points = figure1.make(plan, tmp_path, cache_dir=tmp_path / "store", progress=progress)
+    assert [(point.rho_freq, point.rho_time) for point in points] == [(0, 0), (1, 3)]
     assert len(epochs) == 6
-    said = np.load(tmp_path / "networks" / networks[1].name / "test.npy")
-    assert points[1].average["test"] == metrics.evaluate(dataset.test.truth, said[-1]).macro["PR-AUC"]
-    assert figure1.make(plan, tmp_path, store=tmp_path / "store", told=told) == points
+    scores = np.load(tmp_path / "networks" / networks[1].name / "test.npy")
+    assert points[1].average["test"] == metrics.evaluate(dataset.test.truth, scores[-1]).macro["PR-AUC"]
+    assert figure1.make(plan, tmp_path, cache_dir=tmp_path / "store", progress=progress) == points
     assert len(epochs) == 6
-    other = reproduce.Plan("figure1", figure1.networks([(0, 0), (1, 3)], small=True, settings=LEAST), dataset)
+    other = reproduce.Plan("figure1", figure1.networks([(0, 0), (1, 3)], small=True, settings=ONE_EPOCH), dataset)
     with pytest.raises(RunError, match="another plan"):
-        figure1.make(other, tmp_path, store=tmp_path / "store", told=told)
-    with pytest.raises(RunError, match="holds a run of another recipe"):
+        figure1.make(other, tmp_path, cache_dir=tmp_path / "store", progress=progress)
+    with pytest.raises(RunError, match="another recipe"):
         figure1.train(other.networks, dataset, RunPaths(dataset.audio, tmp_path / "store", tmp_path / "networks"))
 
 
@@ -79,7 +80,7 @@ POINTS = [
 ]
 
 
-def test_points_are_drawn_against_the_size_of_their_fields(tmp_path, monkeypatch):
+def test_points_are_drawn_over_the_size_of_their_receptive_fields(tmp_path, monkeypatch):
     caught: list[Figure] = []
     monkeypatch.setattr(figures, "write", lambda _path, figure: caught.append(figure))
     panel = figure1.panel(POINTS)
@@ -97,7 +98,7 @@ def test_points_are_drawn_against_the_size_of_their_fields(tmp_path, monkeypatch
     np.testing.assert_allclose(thin.get_ydata(orig=False), [0.37, 0.44])
 
 
-def test_time_alone_and_single_runs_are_drawn_too(tmp_path):
+def test_single_runs_along_time_are_drawn(tmp_path):
     single = [Point(4, rho, 0, {"validation": 0.3, "test": 0.4}, {"validation": 0.5, "test": 0.6}) for rho in (0, 9)]
     panel = figure1.panel(single, title="ρ along time alone", axis="time")
     assert panel.ticks == {23: "23\nρ 0", 199: "199\nρ 9"}

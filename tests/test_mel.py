@@ -308,15 +308,15 @@ def test_a_waveform_of_half_a_window_is_refused_and_a_longer_one_is_not(config):
         half + 1, config
     )
     for samples in (0, 1, half):
-        with pytest.raises(AudioError, match=f"{samples} samples came, .*more than half a window") as caught:
+        with pytest.raises(AudioError, match=f"{samples} samples") as caught:
             mel.spectrogram(Waveform(noise(samples), config.sample_rate), config)
         assert caught.value.reason == "too-short"
-    with pytest.raises(AudioError, match="0 samples came"):
+    with pytest.raises(AudioError, match="0 samples"):
         list(mel.stream(list, config))
 
 
 def test_a_waveform_of_another_rate_is_refused():
-    with pytest.raises(ConfigError, match="48000 Hz came, the mel wants 44100 Hz"):
+    with pytest.raises(ConfigError, match="48000 Hz"):
         mel.spectrogram(Waveform(noise(5_000), 48_000), MelConfig())
 
 
@@ -329,9 +329,9 @@ def test_a_waveform_of_another_rate_is_refused():
         ({"n_fft": 2_047}, "odd"),
         ({"n_fft": 14}, "< 16"),
         ({"sample_rate": 999}, "rate < 1000"),
-        ({"n_mels": 0}, "no bands"),
-        ({"top_db": 0.0}, "floor"),
-        ({"top_db": float("nan")}, "floor"),
+        ({"n_mels": 0}, "no n_mels"),
+        ({"top_db": 0.0}, "top_db"),
+        ({"top_db": float("nan")}, "top_db"),
         ({"hop_length": 0}, "hop_length"),
         ({"hop_length": -512}, "hop_length"),
         ({"hop_length": 2_049}, "hop_length"),
@@ -344,14 +344,14 @@ def test_a_config_refuses_numbers_out_of_range(numbers, match):
 
 def test_an_unknown_kind_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
-    with pytest.raises(ConfigError, match="kind 'mfcc' is unknown; choose 'perceptual' or 'plain'"):
+    with pytest.raises(ConfigError, match="mfcc"):
         MelConfig(kind="mfcc")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["perceptual", "plain"])
 def test_too_many_bands_for_the_window_are_refused(kind):
     config = MelConfig(n_fft=512, n_mels=256, kind=kind)
-    with pytest.raises(ConfigError, match="256 bands are too many for a window of 512"):
+    with pytest.raises(ConfigError, match="n_mels=256"):
         mel.spectrogram(Waveform(noise(5_000), 44_100), config)
 
 

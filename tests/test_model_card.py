@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
 
 import models
 from moodfield import calibration, card, tagger, tags
@@ -15,7 +14,7 @@ from moodfield.card import Example, Provenance
 from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
-from moodfield.evaluation import calibration_fit, metrics, threshold_selection
+from moodfield.evaluation import calibration_fit, threshold_selection
 from moodfield.training import export, readme, run_folder
 from moodfield.training.log import LOG, Epoch
 from moodfield.training.recipe import Recipe
@@ -100,107 +99,6 @@ def music(tracks: int, tags_: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     kinds = generator.normal(0, 1.5, (tracks, 6)) @ generator.normal(0, 1, (6, tags_))
     return calibration.sigmoid(kinds + generator.normal(-2, 1, tags_))
-
-
-def test_agreement_statistics():
-    teacher = music(60, 30)
-    student = calibration.sigmoid(calibration.logit(teacher) + np.random.default_rng(1).normal(0, 0.3, teacher.shape))
-    decided = teacher > np.quantile(teacher, 0.8, axis=0)
-    decided[:, :4] = teacher[:, :4] >= np.sort(teacher[:, :4], axis=0)[-np.array([1, 4, 5, 6]), np.arange(4)]
-    priors = teacher.mean(axis=0).tolist()
-    result = threshold_selection.agreement_statistics(teacher, student, decided, priors=priors)
-    places = [threshold_selection.rank_tags(each, priors) < 5 for each in (teacher, student)]
-    assert result["of the teacher's five clearest tags, found"] == (places[0] & places[1]).sum(axis=1).mean() > 3
-    one = result["of the teacher's five clearest tags, found by the same five for every track"]
-    assert one == pytest.approx(np.sort(places[0].mean(axis=0))[-5:].sum())
-    assert one < result["of the teacher's five clearest tags, found"]
-    assert result["tags that the teacher decides for 5 tracks or more"] == 28
-    areas = [average_precision_score(decided[:, tag], student[:, tag]) for tag in range(2, 30)]
-    assert result["PR-AUC against the teacher's decisions, mean over these tags"] == pytest.approx(np.mean(areas))
-    assert result["PR-AUC against the teacher's decisions, worst of these tags"] == pytest.approx(min(areas))
-    none = threshold_selection.agreement_statistics(teacher, student, np.zeros_like(decided), priors=priors)
-    assert none.keys() == {name for name in result if "decisions" not in name and "decides" not in name}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_thresholds_give_most_tracks_a_few_clear_tags(seed):
-    scores, parts = music(300, 40, seed), np.repeat(["games", "songs"], [200, 100])
-    priors = np.random.default_rng(seed).uniform(0.01, 0.2, 40)
-    decided = scores > threshold_selection.select_thresholds(scores, priors=priors.tolist(), groups=parts)
-    each = decided.sum(axis=1)
-    assert ((each >= 1) & (each <= threshold_selection.MAX_FREE_TAGS)).mean() > 0.7
-    assert (each == 0).mean() < 0.1
-    assert decided.any(axis=0).all(), "every tag is of use"
-    for part in np.unique(parts):
-        assert decided[parts == part].mean(axis=0).max() <= threshold_selection.MAX_SHARE
-    evidence = calibration.logit(scores) - calibration.logit(priors)
-    places = np.argsort(np.argsort(-evidence, axis=1), axis=1)
-    assert places[decided].mean() < 8, "by chance it is 19.5"
-    elsewhere = scores > threshold_selection.select_thresholds(scores, priors=np.full(40, 0.1).tolist(), groups=parts)
-    assert (elsewhere != decided).any(), "what is clear depends on what is usual"
-
-
-def test_thresholds_are_never_below_priors():
-    scores = music(300, 40)
-    priors = np.quantile(scores, 0.97, axis=0)  # of every tag only nine tracks are above them
-    decided = scores > threshold_selection.select_thresholds(scores, priors=priors.tolist())
-    assert decided.any(axis=0).all()
-    assert (scores > priors)[decided].all()
-
-
-def test_no_tag_is_common_in_a_group():
-    scores = music(200, 20)
-    parts = np.arange(200) < 40
-    scores[parts, 3] = np.linspace(0.9, 0.99, 40)  # everywhere in the small part, and in 20 % of all music
-    without, within = (scores > threshold_selection.select_thresholds(scores, groups=each) for each in (None, parts))
-    assert without[parts, 3].mean() > threshold_selection.MAX_SHARE
-    assert within[parts, 3].mean() <= threshold_selection.MAX_SHARE
-
-
-def test_small_groups_and_constant_scores():
-    scores = music(60, 12)
-    scores[:, 0] = 0.5
-    decided = scores > threshold_selection.select_thresholds(scores, groups=np.arange(60) < 2)
-    assert decided[:2].any()
-    assert not decided[:, 0].any()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_thresholds_reproduce_reference_decisions(seed):
-    teacher, parts = music(300, 40, seed), np.arange(300) < 100
-    noise = np.random.default_rng(seed).normal(0, 0.5, teacher.shape)
-    student = calibration.sigmoid(calibration.logit(teacher) + noise)
-    wanted = metrics.decide(teacher, threshold_selection.select_thresholds(teacher, groups=parts))
-    alone, alike = (
-        metrics.decide(student, threshold_selection.select_thresholds(student, groups=parts, reference=like))
-        for like in (None, wanted)
-    )
-    assert threshold_selection.jaccard(wanted, alike).mean() > threshold_selection.jaccard(wanted, alone).mean() + 0.1
-    counts, own = wanted.sum(axis=0), alike.sum(axis=0)
-    assert (own <= np.ceil(counts * threshold_selection.MAX_COUNT_RATIO)).all()
-    order, least = np.argsort(-student, axis=0), np.ceil(threshold_selection.MIN_SHARE * 300)
-    some = [np.cumsum(part[order], axis=0) <= threshold_selection.MAX_SHARE * part.sum() for part in (parts, ~parts)]
-    allowed = np.logical_and(*some).sum(axis=0)  # before a tag is common in a part
-    assert (own >= np.maximum(np.floor(np.minimum(counts, allowed) / threshold_selection.MAX_COUNT_RATIO), least)).all()
-    for part in (parts, ~parts):
-        assert alike[part].mean(axis=0).max() <= threshold_selection.MAX_SHARE
-
-
-def test_jaccard_of_tracks():
-    one = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
-    other = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]], bool)
-    np.testing.assert_allclose(threshold_selection.jaccard(one, other), [1 / 3, 1, 1, 0])
-
-
-def test_rank_by_agreement():
-    wanted = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
-    decided = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
-    scores = np.random.default_rng(0).uniform(0.1, 0.9, (5, 3))
-    student = scores.copy()
-    student[2] = 1 - scores[2]  # nothing is decided by either, but nothing else is alike
-    order = threshold_selection.rank_by_agreement(scores, student, wanted, decided)
-    assert order.tolist()[:3] == [3, 2, 1], "both of two; none of none; one of two"
-    assert set(order.tolist()[3:]) == {0, 4}
 
 
 def test_examples_have_best_and_worst_agreement(monkeypatch):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from moodfield.report import html_page
-from test_report import HOSTILE, heard
+from moodfield.report import page as report_page
+from test_report import HOSTILE, make_tagging
 
 WIDTHS = (390, 768, 1280)
 """pixels of a phone, a tablet and a desk"""
@@ -31,9 +31,9 @@ def browser() -> Iterator[Any]:
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of an album, one of whose tracks has a hostile name."""
     names = [f"/music/album/{number:02} A rather long title of a song, part {number}.ogg" for number in range(11)]
-    tracks = [heard(name, seed=seed) for seed, name in enumerate([*names, HOSTILE])]
+    tracks = [make_tagging(name, seed=seed) for seed, name in enumerate([*names, HOSTILE])]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html_page.page(tracks, failed={"/music/broken.mp3": "it is silent"}, title="An album"))
+    path.write_text(report_page.render(tracks, failed={"/music/broken.mp3": "it is silent"}, title="An album"))
     return path
 
 
@@ -81,9 +81,9 @@ def test_nothing_is_wider_than_the_screen(opened, width, scheme):
     assert (light > 128) == (scheme == "light")
 
 
-def test_a_pointer_hears_a_moment_and_leaves_it_again(opened):
+def test_the_pointer_shows_the_tags_at_its_time(opened):
     page = opened()
-    now, track = page.locator("article .now").first, page.locator("article .hear input").first
+    now, track = page.locator("article .at").first, page.locator("article .timeline input").first
     summary = now.text_content()
     track.scroll_into_view_if_needed()
     box = track.bounding_box()
@@ -98,18 +98,18 @@ def test_a_pointer_hears_a_moment_and_leaves_it_again(opened):
     assert now.text_content() == summary
 
 
-def test_a_keyboard_hears_a_moment_too(opened):
+def test_the_keyboard_moves_the_position(opened):
     page = opened()
-    track = page.locator("article .hear input").first
+    track = page.locator("article .timeline input").first
     track.focus()
-    before = page.locator("article .now").first.text_content()
+    before = page.locator("article .at").first.text_content()
     assert before.startswith("0:00 – ")
     page.keyboard.press("End")
-    assert page.locator("article .now").first.text_content() != before
+    assert page.locator("article .at").first.text_content() != before
     assert track.input_value() == track.get_attribute("max")
 
 
-def test_a_search_leaves_the_tracks_that_have_the_words(opened):
+def test_the_search_hides_other_tracks(opened):
     page = opened()
     page.locator("#find input").fill("part 7")
     assert page.locator("article:visible").count() == 1
@@ -118,15 +118,15 @@ def test_a_search_leaves_the_tracks_that_have_the_words(opened):
     assert page.locator("article:visible").count() == 12
 
 
-def test_without_script_everything_is_there_but_what_needs_it(opened):
+def test_the_page_works_without_scripts(opened):
     page = opened(java_script_enabled=False)
     assert page.locator("article:visible").count() == 12
-    assert page.locator("article .now").first.is_visible()
-    assert not page.locator("article .hear input").first.is_visible()
+    assert page.locator("article .at").first.is_visible()
+    assert not page.locator("article .timeline input").first.is_visible()
     assert not page.locator("#find").is_visible()
 
 
-def test_print_has_every_track_whole(opened):
+def test_printing_shows_every_track(opened):
     page = opened()
     page.emulate_media(media="print")
     assert not page.locator("#find").is_visible()
@@ -138,7 +138,7 @@ def test_print_has_every_track_whole(opened):
     assert page.pdf().startswith(b"%PDF")
 
 
-def test_the_map_leads_to_its_tracks(opened):
+def test_the_map_links_to_its_tracks(opened):
     page = opened()
     dot = page.locator(".places a").nth(3)
     target = dot.get_attribute("href")

@@ -202,7 +202,7 @@ def test_anything_else_is_one_clear_refusal_that_stops_nothing(cp_model: Exporte
         + ["not-samples"] * 3 + ["unreadable"]
         + ["not-samples", "bad-source", "not-finite", "silent", "empty", "bad-source"]
     )  # fmt: skip
-    assert all("wanted" in message and "\n" not in message for _, message in found)
+    assert all("expected" in message and "\n" not in message for _, message in found)
 
 
 def test_many_may_be_of_every_kind(song, cp_model: Exported):

@@ -46,13 +46,13 @@ def test_a_vocabulary_keeps_the_order():
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ([], "it has no tags"),
-        (["happy", ""], "a tag has no name"),
-        (["mood/theme---"], "a tag has no name"),
-        (["happy", "sad", "mood/theme---happy"], "'happy' comes 2 times"),
-        (["a", "b", "a", "b", "b", " "], "'a' comes 2 times; 'b' comes 3 times; a tag has no name"),
+        ([], "no tags"),
+        (["happy", ""], "no name"),
+        (["mood/theme---"], "no name"),
+        (["happy", "sad", "mood/theme---happy"], "'happy' is listed 2 times"),
+        (["a", "b", "a", "b", "b", " "], "'a' .* 2 .*'b' .* 3 .*no name"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused_with_all_its_faults(given, match):
-    with pytest.raises(DatasetError, match=f"not a vocabulary: {match}; give every tag one name, once"):
+def test_an_invalid_vocabulary_raises_an_error_with_all_faults(given, match):
+    with pytest.raises(DatasetError, match=match):
         tags.vocabulary(given)

@@ -1,11 +1,8 @@
-"""A mel becomes clips; clip logits become track logits.
+"""Cut a mel into clips, and pool the logits of clips to those of the track.
 
-In: a mel, whole or in pieces; the lengths a network takes. Out: clips, and which of their logits count for the track.
-Knows nothing of: networks, files, or tags.
-
-A network that takes any length is fed overlapping clips, and the logits that could see a clip's edge are dropped: the
-rest are those that the network would give for the whole track. Of one that judges whole tracks, what it hears is cut in
-the same way. One that takes a fixed length sees sliding windows.
+A network that takes any length gets overlapping clips, and outputs whose receptive field reaches beyond a clip are
+dropped: the others equal those of the network for the whole mel. The body of a network that summarises whole tracks
+gets the same clips. A network of fixed length gets sliding windows.
 """
 
 from collections.abc import Generator
@@ -20,59 +17,59 @@ from moodfield.errors import AudioError, ConfigError
 CLIP_FRAMES = 2_048
 """frames of a clip cut for a network that takes any length"""
 MAX_FRAMES = 2**20
-"""most frames that a network may want at once: a stranger's card is not to fill the memory"""
+"""most frames of one input: an untrusted card must not exhaust the memory"""
 
 
 @dataclass(frozen=True)
-class _Sliding:
-    """A network whose map is as long as its input."""
+class _VariableLength:
+    """Input of a network whose output grows with its input."""
 
     min_frames: int
-    """fewest frames that give an output"""
+    """fewest frames with an output"""
     stride: int
     """frames from one output to the next"""
     receptive_field: int
-    """frames that one output sees"""
+    """frames that one output depends on"""
     start: int
-    """first frame that output 0 sees; negative when it sees padding"""
+    """first frame that output 0 depends on; negative when it is padding"""
 
     def __post_init__(self) -> None:
         if min(self.min_frames, self.stride, self.receptive_field) < 1 or self.start > 0:
-            raise ConfigError(f"{self}: min_frames, stride and receptive_field are at least 1, start at most 0")
+            raise ConfigError(f"{self}: expected min_frames, stride and receptive_field ≥ 1, start ≤ 0")
         if max(self.min_frames, self.stride, self.receptive_field, -self.start) > MAX_FRAMES:
-            raise ConfigError(f"{self}: nothing is beyond {MAX_FRAMES} frames")
+            raise ConfigError(f"{self}: expected at most {MAX_FRAMES} frames")
 
 
 @dataclass(frozen=True)
-class AnyLength(_Sliding):
-    """A network that takes any length: fully convolutional, and its outputs are logits."""
+class AnyLength(_VariableLength):
+    """Input of a fully convolutional network: any length; its outputs are logits."""
 
     kind: Literal["any"] = "any"
-    """what the card calls it"""
+    """its name in a card"""
 
 
 @dataclass(frozen=True)
-class WholeTrack(_Sliding):
-    """A network that judges a whole track at once: its outputs are features, and a second part summarises them all."""
+class WholeTrack(_VariableLength):
+    """Input of a network of whole tracks: its body computes features, its head summarises the features of all clips."""
 
     kind: Literal["whole"] = "whole"
-    """what the card calls it"""
+    """its name in a card"""
 
 
 @dataclass(frozen=True)
 class FixedLength:
-    """A network that takes windows of one length and gives one output for each."""
+    """Input of a network that takes windows of one length and returns one output for each."""
 
     frames: int
     """frames of a window"""
     stride: int
     """frames from one window to the next"""
     kind: Literal["fixed"] = "fixed"
-    """what the card calls it"""
+    """its name in a card"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.frames <= MAX_FRAMES:
-            raise ConfigError(f"{self}: the step is between 1 and the window's frames, those at most {MAX_FRAMES}")
+            raise ConfigError(f"{self}: expected 1 ≤ stride ≤ frames ≤ {MAX_FRAMES}")
 
 
 Lengths = AnyLength | WholeTrack | FixedLength
@@ -81,46 +78,65 @@ Mel = Float32[np.ndarray, "bands frames"]
 
 @dataclass(frozen=True)
 class Clip:
-    """Some frames of a mel, and which of the network's outputs for them count."""
+    """Consecutive frames of a mel, and which outputs of the network for them belong to the track."""
 
     mel: Mel
     """the frames"""
     keep: slice
-    """outputs that count for the track; the others see the edge of the clip, and another clip has them"""
+    """outputs of the track; the others depend on frames beyond the clip, and are computed from another clip"""
 
 
 _Cutting = Generator[list[Clip], Mel | None, None]
 
 
 class Cutter:
-    """Cuts the pieces of one mel into clips; memory is bounded by the clip, not the track."""
+    """Cuts a mel that is passed in blocks into clips; memory grows with the clip, not with the track."""
 
     def __init__(self, lengths: Lengths, *, clip_frames: int = CLIP_FRAMES) -> None:
         self._cut = _cut_fixed(lengths) if isinstance(lengths, FixedLength) else _cut_any(lengths, clip_frames)
         next(self._cut)
 
-    def push(self, piece: Mel) -> list[Clip]:
-        """The clips that this next piece of the mel completes."""
-        return self._cut.send(piece)
+    def push(self, block: Mel) -> list[Clip]:
+        """Add the next block of the mel; returns the clips that it completes."""
+        return self._cut.send(block)
 
     def finish(self) -> list[Clip]:
-        """The last clips; refuses a mel too short for the network."""
+        """The last clips; raises `AudioError` if the mel is too short for the network."""
         return self._cut.send(None)
 
 
 def cut(mel: Mel, lengths: Lengths, *, clip_frames: int = CLIP_FRAMES) -> list[Clip]:
-    """The clips of a whole mel."""
+    """Cut a whole mel into clips.
+
+    Args:
+        mel: Shape (bands, frames).
+        lengths: The input lengths of the network.
+        clip_frames: Frames of a clip for networks that take any length.
+
+    Raises:
+        AudioError: The mel is too short for the network.
+        ConfigError: `clip_frames` is too small for the receptive field.
+
+    Example:
+        >>> mel = np.zeros((256, 1_000), np.float32)
+        >>> [clip.mel.shape for clip in cut(mel, FixedLength(frames=400, stride=300))]
+        [(256, 400), (256, 400), (256, 400)]
+    """
     cutter = Cutter(lengths, clip_frames=clip_frames)
     return cutter.push(mel) + cutter.finish()
 
 
 def pool(logits: Float32[np.ndarray, "tags time"]) -> Float32[np.ndarray, "tags"]:
-    """Logits of a track: the mean of its map over time, which weighs clips by their length."""
+    """Pool the logits of a track over time: their mean (§3.3), in float32.
+
+    >>> pool(np.array([[1, 2, 3], [0, 0, 3]], np.float32)).tolist()
+    [2.0, 1.0]
+    """
     return logits.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "time"]:
-    """The frame in the middle of what each of a track's `count` outputs sees, within its `frames`."""
+    """The frame at the centre of the receptive field of each of a track's `count` outputs, within its `frames`."""
     if isinstance(lengths, WholeTrack):
         middle = np.full(count, (frames - 1) / 2)
     elif isinstance(lengths, AnyLength):
@@ -133,25 +149,26 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     return np.clip(middle, 0, frames - 1).astype(np.float32)
 
 
-def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
-    """Clips that start at multiples of the stride, so that every output sees what it would see in the whole mel."""
+def _cut_any(lengths: _VariableLength, clip_frames: int) -> _Cutting:
+    """Clips that start at multiples of the stride, so that every output equals the one for the whole mel."""
     stride = lengths.stride
     before = -(lengths.start // stride) + 1
-    """outputs at the start of a clip that see its edge, and one more, so that the last clip is never too short"""
+    """outputs at the start of a clip that reach beyond it, and one more, so that the last clip is never too short"""
     clean = (clip_frames - lengths.start - lengths.receptive_field) // stride + 1
-    """outputs of a clip up to the last that does not see its far edge"""
+    """outputs of a clip up to the last that does not reach beyond its end"""
     step = (clean - before) * stride
     if step <= 0:
         raise ConfigError(
-            f"clips of {clip_frames} frames came, outputs see {lengths.receptive_field}; cut longer clips"
+            f"clip_frames={clip_frames} is too small for a receptive field of {lengths.receptive_field} frames; "
+            "cut longer clips"
         )
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0
-    while (piece := (yield ready)) is not None:
+    while (block := (yield ready)) is not None:
         ready = []
-        waiting.append(piece)
-        length += piece.shape[1]
+        waiting.append(block)
+        length += block.shape[1]
         if length <= clip_frames:
             continue
         mel = np.concatenate(waiting, axis=1)
@@ -161,31 +178,31 @@ def _cut_any(lengths: _Sliding, clip_frames: int) -> _Cutting:
         waiting, length = [mel], mel.shape[1]
     if length < lengths.min_frames:
         raise AudioError(
-            "too-short", f"{length} frames came, the network wants {lengths.min_frames} or more; use longer audio"
+            "too-short", f"the mel has {length} frames, expected {lengths.min_frames} or more; use longer audio"
         )
     yield [Clip(np.concatenate(waiting, axis=1), slice(first, None))]
 
 
 def _cut_fixed(lengths: FixedLength) -> _Cutting:
-    """Windows every `step` frames; the last one ends with the mel, and a shorter mel is repeated to fill one."""
-    size, step = lengths.frames, lengths.stride
+    """Windows every `stride` frames; the last one ends with the mel, and a shorter mel is repeated to fill one."""
+    size, stride = lengths.frames, lengths.stride
     ready: list[Clip] = []
     mel: Mel | None = None
-    """frames from the next window's start on, and before them those that the last window may need"""
+    """frames from the start of the next window on, and before them those that the last window may need"""
     position = 0
-    while (piece := (yield ready)) is not None:
+    while (block := (yield ready)) is not None:
         ready = []
-        mel = piece if mel is None else np.concatenate([mel, piece], axis=1)
+        mel = block if mel is None else np.concatenate([mel, block], axis=1)
         while mel.shape[1] - position >= size:
             ready.append(Clip(mel[:, position : position + size], slice(None)))
-            position += step
+            position += stride
         if position > size:
             mel, position = mel[:, position - size :], size
     if mel is None or not mel.shape[1]:
-        raise AudioError("too-short", "no frames came; use longer audio")
+        raise AudioError("too-short", "the mel has no frames; use longer audio")
     if mel.shape[1] < size:
         yield [Clip(np.take(mel, np.arange(size) % mel.shape[1], axis=1), slice(None))]
-    elif position - step + size < mel.shape[1]:
+    elif position - stride + size < mel.shape[1]:
         yield [Clip(mel[:, -size:], slice(None))]
     else:
         yield []

@@ -1,8 +1,4 @@
-"""Every way we refuse, and the one way a name is looked up.
-
-In: what came, what was wanted, what to do. Out: one sentence for a person.
-Knows nothing of: audio, networks, or anything else that can go wrong.
-"""
+"""Exceptions, look-up of names with suggestions, and text that is safe to print."""
 
 import difflib
 import unicodedata
@@ -13,44 +9,44 @@ T = TypeVar("T")
 
 
 class MoodfieldError(Exception):
-    """Anything moodfield refuses; the message says what came, what was wanted and what to do."""
+    """Base of all errors that moodfield raises; the message has what was given, what is expected and what to do."""
 
 
 class AudioError(MoodfieldError):
-    """A file or waveform that cannot be tagged."""
+    """A file or waveform that cannot be read as audio."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """one short word for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
+        """a short code for programs, such as `missing`, `directory`, `unreadable`, `not-finite`, `silent`"""
 
     def __reduce__(self) -> tuple[type["AudioError"], tuple[str, str]]:
-        """Both words travel between processes; an exception's own way would lose one of them and fail."""
+        """Pickle both arguments; the default would pass the message alone, and fail."""
         return type(self), (self.reason, str(self))
 
 
 class UsageError(MoodfieldError):
-    """Arguments that cannot be obeyed together, or at all; a command ends with exit code 2."""
+    """Invalid or contradictory arguments; a command ends with exit code 2."""
 
 
 class OutputError(UsageError):
-    """A file that must not, or cannot, be written."""
+    """An output file that must not, or cannot, be written."""
 
 
 class LockedError(MoodfieldError):
-    """A folder or file that another process works on."""
+    """A folder or file that another process has locked."""
 
 
 class ConfigError(MoodfieldError):
-    """A setting outside its range, or two settings that contradict each other."""
+    """A setting out of range, or settings that contradict each other."""
 
 
 class DatasetError(MoodfieldError):
-    """An index, a split or a truth matrix that cannot be used; all its faults at once."""
+    """An invalid index, split or truth matrix; the message lists all faults."""
 
 
 class DownloadError(MoodfieldError):
-    """A file of the internet that cannot be had."""
+    """A file that cannot be downloaded."""
 
 
 class ModelError(MoodfieldError):
@@ -58,40 +54,49 @@ class ModelError(MoodfieldError):
 
 
 class ScoresError(MoodfieldError):
-    """Truth and scores that cannot be compared."""
+    """Truth and scores that cannot be evaluated."""
 
 
 class RunError(MoodfieldError):
-    """A training run that cannot be started, continued or read."""
+    """A training run that cannot be started, resumed or read."""
 
 
 class WorkerCrashedError(MoodfieldError):
-    """Work that killed the process it ran in."""
+    """An item whose worker process died."""
 
 
 class UnknownNameError(MoodfieldError):
-    """A name that is not in its table."""
+    """A name that is not in a registry."""
 
 
 class MoodfieldWarning(UserWarning):
-    """What is not refused, but worth a second look."""
+    """Something questionable that is not an error."""
 
 
 def get_or_suggest(table: Mapping[str, T], name: str, *, what: str) -> T:
-    """The value called `name`, or an `UnknownNameError` that offers the nearest names there are."""
+    """Look up a name; raises `UnknownNameError` with the most similar names if it is missing.
+
+    Args:
+        table: Values by name.
+        name: The name to look up.
+        what: The kind of value, for the message.
+
+    >>> get_or_suggest({"vgg": 1, "crnn": 2}, "vgg", what="network")
+    1
+    """
     if name in table:
         return table[name]
-    raise UnknownNameError(f"there is no {what} called {name!r}; {suggest(name, table)}")
+    raise UnknownNameError(f"unknown {what} {name!r}; {suggest(name, table)}")
 
 
-MOST_FAULTS = 20
-"""faults that one refusal lists; a file that is something else has thousands"""
+MAX_FAULTS = 20
+"""faults in one message; a file of another kind has thousands"""
 
 
 def join_errors(faults: Sequence[str]) -> str:
-    """Faults in one line, the first of them if they are very many."""
-    more = f"; and {len(faults) - MOST_FAULTS} more faults" if len(faults) > MOST_FAULTS else ""
-    return "; ".join(faults[:MOST_FAULTS]) + more
+    """Join faults to one line; lists the first `MAX_FAULTS` and counts the others."""
+    more = f"; and {len(faults) - MAX_FAULTS} more faults" if len(faults) > MAX_FAULTS else ""
+    return "; ".join(faults[:MAX_FAULTS]) + more
 
 
 MAX_LISTED = 5
@@ -109,18 +114,22 @@ def join_some(items: Iterable[str], separator: str = ", ") -> str:
     return separator.join(listed[:MAX_LISTED]) + more
 
 
-def format_validation_errors(found: Iterable[Mapping[str, Any]]) -> str:
-    """What pydantic found wrong with a value, `ValidationError.errors()`, each with its place, in one line."""
-    return join_errors([f"{'.'.join(map(str, each['loc'])) or 'JSON'}: {each['msg']}" for each in found])
+def format_validation_errors(faults: Iterable[Mapping[str, Any]]) -> str:
+    """Format the `errors()` of a pydantic `ValidationError` in one line, each with its location."""
+    return join_errors([f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}" for fault in faults])
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """A half sentence that leads from a wrong name to the right ones."""
-    names = list(known)
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Suggest the names most similar to a wrong one, or list them all.
+
+    >>> suggest("resnt", ["resnet", "vgg"])
+    'did you mean resnet?'
+    """
+    names = list(names)
     near = difflib.get_close_matches(name, names, n=3)
     if near:
-        return "did you mean " + " or ".join(near) + "?"
-    return "known: " + ", ".join(names)
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(names)}"
 
 
 INVISIBLE_LETTERS = frozenset("\u200c\u200d\u00ad")

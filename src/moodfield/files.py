@@ -1,8 +1,4 @@
-"""Files: what may be replaced, atomic writes, locks, checksums.
-
-In: paths, and what is to be there. Out: complete files, or those that were there before.
-Knows nothing of: what is in them.
-"""
+"""Files: which may be replaced, atomic writes, locks, checksums, and JSON read safely."""
 
 import contextlib
 import errno
@@ -28,37 +24,37 @@ from moodfield.errors import LockedError, MoodfieldError, MoodfieldWarning, Outp
 HTML, PNG, SVG, PDF = (b"<!doctype html", b"<html"), (b"\x89png",), (b"<svg",), (b"%pdf-",)
 NPY = (b"\x93numpy",)
 """how files of a kind begin, in lower case and without leading blanks; XML declarations may stand before SVG"""
-HEAD = 1024
+HEAD_BYTES = 1024
 """bytes of a file that are compared with them"""
-LONGEST_NAME = 200
-"""bytes of a name that its partial file repeats: file systems allow 255"""
+MAX_NAME_BYTES = 200
+"""bytes of a file name that its partial file repeats: file systems allow 255"""
 UNLOCKABLE = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP})
-"""what file systems without locks answer"""
+"""error numbers of file systems without locks"""
 PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
-"""names of partial files that `atomic_path` may have left behind when its process was killed"""
-HOLDER = '{"pid": '
+"""names of the partial files of `atomic_path`, which a killed process leaves behind"""
+LOCK_START = '{"pid": '
 """how lock files begin that are not empty"""
-MOST_LINKS = 40
-"""links that lead from one to the next, as for Linux"""
+MAX_LINKS = 40
+"""symbolic links that are followed, as in Linux"""
 STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
-"""where paths name open files: they are written to, never replaced"""
+"""beginnings of paths of open files, which are written to and never replaced"""
 MAX_JSON_BYTES = 2**28
 """size of the largest JSON file that is read; the log of a long run has a thousandth of it"""
 Error = Callable[[str], MoodfieldError]
 BLANKS = b"\xef\xbb\xbf \t\r\n"
-"""bytes that may stand before the beginning of a text: a byte order mark, and white space"""
+"""bytes before the text of a file: a byte order mark, and white space"""
 
 
 def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[str | Path] = ()) -> None:
-    """Refuse with `OutputError` a path that must not be written, before any work is done.
+    """Check, before any work is done, that a path may be written; raises `OutputError` otherwise.
 
     Allowed are a new file in an existing folder, an existing file that is empty or of the same `kind` (`HTML`, `NPY`:
-    its first bytes), a link to either, a FIFO and a character device. Refused are folders, any of the `inputs` (however
-    it is spelled or linked), files of another kind, places without permission to write, and what looks like an option.
+    its first bytes), a link to either, a FIFO and a character device. Not allowed are folders, any of the `inputs`
+    (however it is spelled or linked), files of another kind, missing permissions, and a name that looks like an option.
     """
     path = Path(path)
     check_name(path)
-    if any(is_same(path, Path(given)) for given in inputs):
+    if any(is_same(path, Path(file)) for file in inputs):
         raise OutputError(f"{path} is an input of this command and is not overwritten; name another output")
     try:
         status = path.stat()
@@ -71,49 +67,49 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
         raise OutputError(f"{path} is a folder; name a file in it")
     if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
         return
-    if stat.S_ISREG(status.st_mode) and _is_stream(path):  # an open file: what is written is added to it
+    if stat.S_ISREG(status.st_mode) and _is_stream(path):  # an open file, which is appended to
         return
     if not stat.S_ISREG(status.st_mode):
-        raise OutputError(f"{path} is a socket or a disk, which is not written to; name a file")
+        raise OutputError(f"{path} is a socket or a block device; name a file")
     if not os.access(path, os.W_OK):
         raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
     _check_parent(_target(path))
     if status.st_size and not _is_kind(_head(path).lstrip(BLANKS).lower(), kind):
         raise OutputError(
-            f"{path} exists and is of another kind than what is to be written, so it is not replaced; "
+            f"{path} exists and is a file of another kind, so it is not replaced; "
             "name another file, or remove this one first"
         )
 
 
 def check_name(path: str | Path) -> None:
-    """Refuse with `OutputError` a relative path that begins with `-`: the value of an option was probably forgotten."""
+    """Raise `OutputError` for a path that begins with `-`: the value of an option was probably forgotten."""
     if str(path).startswith("-"):
-        raise OutputError(f"the output would be named {path}, as an option is; give the name of a file or folder first")
+        raise OutputError(f"the output is named {path}, like an option; give the name of a file or folder")
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file atomically; an `OSError` leaves what was there before."""
+    """Write a file atomically; after an `OSError` the previous file is unchanged."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """The path of a partial file that becomes `path` at the end, or is removed if anything fails before.
+    """A context with the path of a partial file, which is renamed to `path` at the end, or removed after an exception.
 
-    The partial file lies beside its target under a name that no other process has; it is synced to the disk, then
-    renamed. Symbolic links are followed, the mode of an existing file is kept. A FIFO or device receives the bytes.
+    The partial file lies beside its target under a unique name; it is synced to the disk before it is renamed.
+    Symbolic links are followed, the mode of an existing file is kept. A FIFO or device receives the bytes.
     """
     if _is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder) / "partial"
             yield partial
-            with partial.open("rb") as source, path.open("ab") as stream:  # /dev/stdout may be a file with more in it
+            with partial.open("rb") as source, path.open("ab") as stream:  # /dev/stdout may be a file that has content
                 shutil.copyfileobj(source, stream)
         return
     target = _target(path)
-    begin = os.fsencode(target.name)[:LONGEST_NAME].decode("utf-8", "ignore")
-    partial = target.with_name(f"{begin}.{secrets.token_hex(8)}.part")
+    stem = os.fsencode(target.name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    partial = target.with_name(f"{stem}.{secrets.token_hex(8)}.part")
     try:
         yield partial
         if target.exists():
@@ -126,45 +122,45 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _sync_folder(target.parent)
 
 
-def replace_directory(folder: Path, place: Path) -> Path:
-    """Move `folder` to `place`; a folder that is there already is removed once the new one has its name.
+def replace_directory(folder: Path, target: Path) -> Path:
+    """Rename `folder` to `target`; a folder that exists there is removed afterwards.
 
-    Between two renames nothing has the name. A process that is killed there leaves the old folder under a name of its
-    own, which `restore_directory` finds.
+    Between two renames no folder has the name. A process that is killed there leaves the old folder under another
+    name, which `restore_directory` finds.
     """
-    if not os.path.lexists(place):
-        return folder.replace(place)
-    before = place.with_name(f"{place.name}.{secrets.token_hex(8)}.before")
-    place.replace(before)
+    if not os.path.lexists(target):
+        return folder.replace(target)
+    before = target.with_name(f"{target.name}.{secrets.token_hex(8)}.before")
+    target.replace(before)
     try:
-        folder.replace(place)
+        folder.replace(target)
     except OSError:
-        before.replace(place)
+        before.replace(target)
         raise
-    _sync_folder(place.parent)
+    _sync_folder(target.parent)
     shutil.rmtree(before)
-    return place
+    return target
 
 
-def restore_directory(place: Path) -> None:
+def restore_directory(target: Path) -> None:
     """Finish or undo a `replace_directory` whose process was killed; no other process may be replacing the folder.
 
-    An old folder gets its name back if nothing has it, else it is removed.
+    The old folder gets its name back if no new one has it, else it is removed.
     """
-    if not place.parent.is_dir():
+    if not target.parent.is_dir():
         return
-    name = re.compile(re.escape(place.name) + r"\.[0-9a-f]{16}\.before")
-    for path in sorted(place.parent.iterdir()):
+    name = re.compile(re.escape(target.name) + r"\.[0-9a-f]{16}\.before")
+    for path in sorted(target.parent.iterdir()):
         if not name.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             continue
-        if os.path.lexists(place):
+        if os.path.lexists(target):
             shutil.rmtree(path)
         else:
-            path.replace(place)
+            path.replace(target)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the partial files that killed processes left in a folder of ours that no other process writes to."""
+    """Remove the partial files of killed processes from a folder; no other process may be writing to it."""
     for path in folder.iterdir():
         if PARTIAL.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
@@ -172,10 +168,18 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def lock(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock file `path`, or refuse with `LockedError`, which names the process that holds it.
+    """A context that holds the lock file `path`.
 
-    `what` says in the message what is locked. The lock ends with its process, however it ends; a file that a killed
-    process left holds nobody up. Without `flock`, as on Windows and some network file systems, nothing is locked.
+    The lock ends with its process, however it ends; the file of a killed process locks nothing. Without `flock`, as on
+    Windows and some network file systems, nothing is locked.
+
+    Args:
+        path: The lock file, which is removed at the end.
+        what: What is locked, for messages.
+
+    Raises:
+        LockedError: Another process holds the lock; the message names it.
+        OutputError: The file exists and is not a lock file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
@@ -193,16 +197,16 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
                 if error.errno not in UNLOCKABLE:
                     raise
                 warnings.warn(
-                    f"{what} cannot be locked ({error.strerror}): start nothing else there",
+                    f"{what} cannot be locked ({error.strerror}): let no other process write there",
                     MoodfieldWarning,
                     stacklevel=2,
                 )
             if not os.fstat(file.fileno()).st_nlink:
-                continue  # its holder removed it after it was opened here
+                continue  # the holder removed the file after it was opened here
             file.seek(0)
-            if file.read(len(HOLDER)) not in ("", HOLDER):
+            if file.read(len(LOCK_START)) not in ("", LOCK_START):
                 raise OutputError(
-                    f"{path} is no lock file of moodfield and is left alone; move it, or name another place"
+                    f"{path} is not a lock file of moodfield and is not replaced; move it, or name another folder"
                 )
             file.truncate(0)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
@@ -235,25 +239,25 @@ def read_json_lines(path: Path, *, remedy: str, error: Error = RunError) -> list
     return [_json(line, dict, f"{path}, line {number},", remedy, error) for number, line in enumerate(lines, start=1)]
 
 
-def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file."""
+def is_same(first: Path, second: Path) -> bool:
+    """Whether two paths lead to the same file."""
     try:
-        return one.samefile(other)
-    except (OSError, ValueError):  # one of them is not there
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them does not exist
         return False
 
 
 def _check_parent(path: Path) -> None:
-    """Refuse a new file where none can be made."""
+    """Raise `OutputError` if no file can be created in the folder of a path."""
     parent = path.absolute().parent
     if not parent.is_dir():
-        raise OutputError(f"{path} has no folder to be in; make {parent} first")
+        raise OutputError(f"the folder of {path} does not exist; make {parent} first")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path} cannot be written: {parent} is write-protected; name another place")
+        raise OutputError(f"{path} cannot be written: {parent} is write-protected; name another folder")
 
 
 def _is_kind(head: bytes, kind: Sequence[bytes]) -> bool:
-    """Whether a file that begins so is of a kind."""
+    """Whether a file with these first bytes is of a kind."""
     if head.startswith(b"<?xml") and kind == SVG:
         return SVG[0] in head
     return head.startswith(tuple(kind))
@@ -262,25 +266,25 @@ def _is_kind(head: bytes, kind: Sequence[bytes]) -> bool:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(HEAD)
+            return file.read(HEAD_BYTES)
     except OSError as error:
         raise OutputError(f"{path} exists and cannot be read ({error.strerror}); name another file") from error
 
 
 def _target(path: Path) -> Path:
-    """The file that a path means, links followed."""
+    """The path with all symbolic links followed."""
     return Path(os.path.realpath(path))
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether a path is that of a FIFO, a device, or an open file such as /dev/stdout."""
+    """Whether a path is a FIFO, a device, or an open file such as /dev/stdout."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return True
-    for _ in range(MOST_LINKS):
+    for _ in range(MAX_LINKS):
         if str(path.absolute()).startswith(STREAMS):
             return True
         if not path.is_symlink():
@@ -290,7 +294,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where folders can be synced."""
+    """Sync a rename to the disk, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -300,10 +304,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """The process that holds a lock, as it wrote itself down."""
+    """The process that holds a lock, from its lock file."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {known['pid']} on {known['host']} ({known['command']})"
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']} ({holder['command']})"
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"
 
@@ -313,7 +317,7 @@ def _text(path: Path, remedy: str, error: Error) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:
-            raise ValueError(f"it is longer than {MAX_JSON_BYTES} bytes")
+            raise ValueError(f"it is larger than {MAX_JSON_BYTES} bytes")
         return content.decode("utf-8")
     except (OSError, ValueError) as fault:
         raise error(f"{path} cannot be read: {fault}; {remedy}") from fault
@@ -321,12 +325,13 @@ def _text(path: Path, remedy: str, error: Error) -> str:
 
 def _json(text: str, kind: type | tuple[type, ...], name: str, remedy: str, error: Error) -> Any:
     def reject(number: str) -> NoReturn:
-        raise ValueError(f"{number} is no number of JSON")
+        raise ValueError(f"{number} is not a JSON number")
 
     try:
         value = json.loads(text, parse_constant=reject)
     except (ValueError, RecursionError) as fault:
         raise error(f"{name} cannot be read as JSON: {fault}; {remedy}") from fault
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise error(f"{name} holds a {type(value).__name__}, and is damaged or something else; {remedy}")
+        expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise error(f"{name} holds a {type(value).__name__}, expected {expected}; {remedy}")
     return value

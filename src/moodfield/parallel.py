@@ -1,8 +1,4 @@
-"""One function over many things: here, in processes, or on Ray.
-
-In: a function and things to do it to. Out: a result or an error for each, in order.
-Knows nothing of: what the function does.
-"""
+"""Map a function over items: in this process, in several processes, or on a Ray cluster."""
 
 import contextlib
 import logging
@@ -26,243 +22,261 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from moodfield.errors import ConfigError, MoodfieldError, WorkerCrashedError
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4
-"""things given to each process before the first of them is done"""
-TRIES = 3
-"""processes of a cluster that a thing may kill, each of which may have died of something else"""
-GRACE = 0.5
-"""seconds that terminated processes have to remove their partial files before they are killed"""
+PREFETCH = 4
+"""items submitted for each process before the first result is awaited"""
+MAX_TRIES = 3
+"""processes of a cluster that an item may crash: each may have died of something else"""
+GRACE_SECONDS = 0.5
+"""time for terminated processes to remove their partial files before they are killed"""
 
 
 class Backend(StrEnum):
-    """Where the work is done."""
+    """Where items are processed."""
 
-    LOCAL = "here"
+    LOCAL = "local"
+    """processes of this machine"""
     RAY = "ray"
+    """a Ray cluster"""
 
 
 @dataclass(frozen=True)
 class _Outcome(Generic[Result]):
-    """What a process returns of one thing."""
+    """What a worker process returns for one item."""
 
     result: Result | MoodfieldError
     records: list[logging.LogRecord]
-    """what the loggers below `moodfield` recorded meanwhile"""
-    warned: list[tuple[Warning | str, type[Warning], str, int]]
-    """the warnings that were issued meanwhile: message, category, file, line"""
+    """log records of the loggers below `moodfield`"""
+    issued: list[tuple[Warning | str, type[Warning], str, int]]
+    """warnings: message, category, file, line"""
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_jobs(count: int, per_job: int = 4) -> int:
+    """The number of processes for `count` items: one a core, each with at least `per_job` items, since starting costs.
+
+    >>> default_jobs(3)
+    1
+    """
+    return min(cpu_count(), max(1, count // per_job))
+
+
 def map(  # noqa: A001 (as concurrent.futures names it)
-    function: Callable[[Thing], Result],
-    things: Iterable[Thing],
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
     *,
     jobs: int = 1,
     backend: Backend = Backend.LOCAL,
     with_gpu: bool = False,
-) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
-    """`function` of every thing, in the order they come; what it refuses comes as its error and stops nothing.
+) -> Iterator[tuple[Item, Result | MoodfieldError]]:
+    """Apply a function to every item, in parallel, and yield items and results in order.
 
-    With several `jobs` the function runs in as many fresh processes; it and the things must then be picklable. Refuses
-    with `ConfigError` when none can be started, as for a script without `if __name__ == "__main__":`. One that kills
-    its process comes as `Crashed`, and what was under way beside it is done again. On Ray there are as many
-    jobs as the cluster has cores, and whatever the things name must be found by all of its machines; `with_gpu` gives
-    each job a GPU, if the cluster has any.
+    Log records and warnings of worker processes are re-issued in this process, before the result they belong to. A
+    caller that stops early or is interrupted terminates the workers without waiting for them. Items whose worker died
+    together with another item's are processed again.
 
-    Log records and warnings of the processes are passed on in this one, with the result they belong to. A caller that
-    stops early, or is interrupted, terminates the processes: it does not wait for what they work on.
+    Args:
+        function: Applied to every item; picklable if `jobs` > 1.
+        items: Consumed lazily, `PREFETCH` per job in advance; picklable if `jobs` > 1.
+        jobs: Processes of the local backend; 1 runs in this process. Ray runs as many as the cluster has cores.
+        backend: Where to run. On Ray, paths in the items must exist on all machines.
+        with_gpu: On Ray, reserve a GPU for each job, if the cluster has any.
+
+    Yields:
+        Each item with its result, or with the `MoodfieldError` that the function raised for it, or with a
+        `WorkerCrashedError` if it killed its process.
+
+    Raises:
+        ConfigError: No process can be started, as in a script without `if __name__ == "__main__":`.
+
+    Example:
+        >>> list(map(abs, [-1, 2]))
+        [(-1, 1), (2, 2)]
     """
     if backend is Backend.RAY:
-        yield from _on_ray(function, things, with_gpu=with_gpu)
+        yield from _map_on_ray(function, items, with_gpu=with_gpu)
     elif jobs > 1:
-        yield from _in_processes(function, things, jobs)
+        yield from _map_in_processes(function, items, jobs)
     else:
-        for thing in things:
-            yield thing, _attempt(function, thing)
+        for item in items:
+            yield item, _call(function, item)
 
 
-def _in_processes(
-    function: Callable[[Thing], Result], things: Iterable[Thing], jobs: int
-) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
-    """The same in processes of this machine."""
+def _map_in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Iterator[tuple[Item, Result | MoodfieldError]]:
     pool = _pool(jobs)
-    waiting: deque[tuple[Thing, Future[_Outcome[Result]]]] = deque()
+    pending: deque[tuple[Item, Future[_Outcome[Result]]]] = deque()
 
-    def submit(thing: Thing) -> Future[_Outcome[Result]]:
+    def submit(item: Item) -> Future[_Outcome[Result]]:
         try:
-            return _submit(pool, _record, function, thing)
-        except BrokenProcessPool as error:  # it died since the last thing; `settle` will notice
-            dead: Future[_Outcome[Result]] = Future()
-            dead.set_exception(error)
-            return dead
+            return _submit(pool, _call_recorded, function, item)
+        except BrokenProcessPool as error:  # it died since the last item; `next_result` handles it
+            failed: Future[_Outcome[Result]] = Future()
+            failed.set_exception(error)
+            return failed
 
-    def settle() -> tuple[Thing, Result | MoodfieldError]:
-        nonlocal pool, waiting
-        thing, future = waiting.popleft()
+    def next_result() -> tuple[Item, Result | MoodfieldError]:
+        nonlocal pool, pending
+        item, future = pending.popleft()
         try:
-            return thing, _passed_on(future.result())
+            return item, _reissue(future.result())
         except BrokenProcessPool:
-            pool.shutdown()  # when it returns, every future says whether it was done before
+            pool.shutdown()  # when it returns, every future is either done or broken
             pool = _pool(jobs)
-            waiting = deque((other, submit(other) if _broken(was) else was) for other, was in waiting)
-            return thing, _alone(function, thing)
+            pending = deque((item, submit(item) if _is_broken(future) else future) for item, future in pending)
+            return item, _call_isolated(function, item)
 
     try:
-        for thing in things:
-            waiting.append((thing, submit(thing)))
-            if len(waiting) >= jobs * AHEAD:
-                yield settle()
-        while waiting:
-            yield settle()
+        for item in items:
+            pending.append((item, submit(item)))
+            if len(pending) >= jobs * PREFETCH:
+                yield next_result()
+        while pending:
+            yield next_result()
     except BaseException:
         _terminate(pool)
         raise
     pool.shutdown()
 
 
-def _on_ray(
-    function: Callable[[Thing], Result], things: Iterable[Thing], *, with_gpu: bool
-) -> Iterator[tuple[Thing, Result | MoodfieldError]]:
-    """The same on the cluster that RAY_ADDRESS names, or one of this machine alone."""
+def _map_on_ray(
+    function: Callable[[Item], Result], items: Iterable[Item], *, with_gpu: bool
+) -> Iterator[tuple[Item, Result | MoodfieldError]]:
+    """Map on the cluster at RAY_ADDRESS, or on a new one of this machine alone."""
     import ray
 
     if not ray.is_initialized():
-        with _handlers_stay():
-            # without an address Ray would join whatever cluster runs here, and lose its work when that one's owner ends
+        with _sigterm_handler_kept():
+            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
             ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
-    has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    record: Any = ray.remote(max_retries=TRIES - 1, num_gpus=int(with_gpu and has.get("GPU", 0) >= 1))(_record)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_gpus = int(with_gpu and resources.get("GPU", 0) >= 1)
+    call: Any = ray.remote(max_retries=MAX_TRIES - 1, num_gpus=num_gpus)(_call_recorded)
     shared = ray.put(function)
-    waiting: deque[tuple[Thing, Any]] = deque()
+    pending: deque[tuple[Item, Any]] = deque()
 
-    def settle() -> tuple[Thing, Result | MoodfieldError]:
-        thing, coming = waiting[0]
+    def next_result() -> tuple[Item, Result | MoodfieldError]:
+        item, reference = pending[0]
         try:
-            outcome = ray.get(coming)
+            outcome = ray.get(reference)
         except ray.exceptions.RayTaskError:
-            raise  # a fault of the function
+            raise  # a bug in the function
         except ray.exceptions.RayError:
-            outcome = _Outcome(
-                WorkerCrashedError(
-                    f"{TRIES} processes that worked on {thing} died of it; it may be damaged: leave it out"
-                ),
-                [],
-                [],
-            )
-        waiting.popleft()  # only now: a caller that is interrupted cancels this one, too
-        return thing, _passed_on(outcome)
+            message = f"{MAX_TRIES} processes died of {item}; it may be damaged: leave it out"
+            outcome = _Outcome(WorkerCrashedError(message), [], [])
+        pending.popleft()  # only now, so that an interrupted caller cancels this one, too
+        return item, _reissue(outcome)
 
     try:
-        ahead = AHEAD * max(1, int(has.get("CPU", 1)))
-        for thing in things:
-            waiting.append((thing, record.remote(shared, thing)))
-            if len(waiting) >= ahead:
-                yield settle()
-        while waiting:
-            yield settle()
+        ahead = PREFETCH * max(1, int(resources.get("CPU", 1)))
+        for item in items:
+            pending.append((item, call.remote(shared, item)))
+            if len(pending) >= ahead:
+                yield next_result()
+        while pending:
+            yield next_result()
     finally:
-        for _, coming in waiting:
-            ray.cancel(
-                coming
-            )  # not by force, of which Ray itself may die; code that is not Python ends with the driver
+        for _, reference in pending:
+            ray.cancel(reference)  # not by force, which can kill Ray itself; native code ends with the driver
 
 
-def _attempt(function: Callable[[Thing], Result], thing: Thing) -> Result | MoodfieldError:
+def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:
     try:
-        return function(thing)
+        return function(item)
     except MoodfieldError as error:
         return error
 
 
-class _Records(logging.handlers.QueueHandler):
-    """Keeps log records, so prepared that they can be sent to another process."""
+class _RecordingHandler(logging.handlers.QueueHandler):
+    """Collects log records in a form that can be pickled."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Keep one."""
+        """Append a record."""
         self.queue.append(record)  # type: ignore[attr-defined]
 
 
-def _record(function: Callable[[Thing], Result], thing: Thing) -> _Outcome[Result]:
-    """Run in a process of its own what `_attempt` runs, with log records and warnings kept from its terminal."""
+def _call_recorded(function: Callable[[Item], Result], item: Item) -> _Outcome[Result]:
+    """Call the function in a worker process, and collect log records and warnings instead of printing them."""
     logger, records = logging.getLogger("moodfield"), deque[logging.LogRecord]()
-    handler, propagates = _Records(records), logger.propagate  # type: ignore[arg-type]
+    handler, propagates = _RecordingHandler(records), logger.propagate  # type: ignore[arg-type]
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        with warnings.catch_warnings(record=True) as warned:
-            result = _attempt(function, thing)
+        with warnings.catch_warnings(record=True) as issued:
+            result = _call(function, item)
     except SystemExit:
         os._exit(1)  # terminated; the executor would take this for a result, and go on
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagates
-    issued = [(each.message, each.category, each.filename, each.lineno) for each in warned]
-    return _Outcome(result, list(records), issued)
+    return _Outcome(result, list(records), [(w.message, w.category, w.filename, w.lineno) for w in issued])
 
 
-def _passed_on(outcome: _Outcome[Result]) -> Result | MoodfieldError:
-    """The result of a process, after its log records and warnings became some of this one."""
+def _reissue(outcome: _Outcome[Result]) -> Result | MoodfieldError:
+    """The result of a worker, after its log records and warnings were issued in this process."""
     for record in outcome.records:
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
-    for message, category, filename, line in outcome.warned:
+    for message, category, filename, line in outcome.issued:
         warnings.warn_explicit(message, category, filename, line)
     return outcome.result
 
 
-def _alone(function: Callable[[Thing], Result], thing: Thing) -> Result | MoodfieldError:
-    """The result of a thing in a process of its own, which it may kill; refuses where no process can live at all."""
+def _call_isolated(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:
+    """Call the function for an item in a process of its own, which it may kill."""
     pool = _pool(1)
     try:
         try:
             _submit(pool, os.getpid).result()
         except BrokenProcessPool as error:
             raise ConfigError(
-                "several jobs were wanted, but no process could be started for them; a script that asks for them does "
-                'so under `if __name__ == "__main__":` (each process imports it again), or wants jobs=1'
+                "several jobs were requested, but no worker process could be started; a script must call this under "
+                '`if __name__ == "__main__":` (each worker imports it again), or use jobs=1'
             ) from error
         try:
-            return _passed_on(_submit(pool, _record, function, thing).result())
+            return _reissue(_submit(pool, _call_recorded, function, item).result())
         except BrokenProcessPool:
-            return WorkerCrashedError(f"the process that worked on {thing} died of it; it may be damaged: leave it out")
+            return WorkerCrashedError(f"the process that worked on {item} died; it may be damaged: leave it out")
     finally:
         _terminate(pool)
 
 
-def _broken(future: Future[Any]) -> bool:
-    """Whether what a process was to do died with it."""
+def _is_broken(future: Future[Any]) -> bool:
+    """Whether the worker died before it had the result."""
     return isinstance(future.exception(), BrokenProcessPool)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Fresh processes (a fork of one with threads may hang)."""
-    with _interrupts_wait():
-        return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    """A pool of spawned processes (a fork of a process with threads may hang)."""
+    with _signals_blocked():
+        return ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_initialize_worker
+        )
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """Give a pool something to do; a process that it starts for it is not interrupted before `_begin`."""
-    with _interrupts_wait():
+    """Submit a call; a process that the pool starts for it is not interrupted before `_initialize_worker`."""
+    with _signals_blocked():
         return pool.submit(function, *arguments)
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold back Ctrl-C and hang-ups meanwhile; processes that are started inherit that."""
+def _signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGHUP; processes started meanwhile inherit that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        resource_tracker.ensure_running()  # it would die of a hang-up; when it starts it lets Ctrl-C through again
+        resource_tracker.ensure_running()  # a hang-up would kill it; when it starts it unblocks SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
@@ -270,8 +284,8 @@ def _interrupts_wait() -> Iterator[None]:
 
 
 @contextmanager
-def _handlers_stay() -> Iterator[None]:
-    """Keep what this process does when it is to terminate; Ray has a way of its own."""
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which `ray.init` replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -281,23 +295,23 @@ def _handlers_stay() -> Iterator[None]:
 
 
 def _terminate(pool: ProcessPoolExecutor) -> None:
-    """End the processes of a pool, whatever they do."""
-    processes = list((pool._processes or {}).values())  # a public way comes with Python 3.14
+    """Terminate the processes of a pool, then kill those that remain."""
+    processes = list((pool._processes or {}).values())  # public in Python 3.14
     for process in processes:
         process.terminate()
-    until = time.monotonic() + GRACE
+    deadline = time.monotonic() + GRACE_SECONDS
     for process in processes:
-        process.join(max(0.0, until - time.monotonic()))
+        process.join(max(0.0, deadline - time.monotonic()))
     for process in processes:
-        with contextlib.suppress(ValueError):  # the pool has closed it meanwhile
+        with contextlib.suppress(ValueError):  # closed by the pool
             process.kill()
     pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    """A process keeps to one core, leaves Ctrl-C and hang-ups to its parent, and does not outlive it."""
+def _initialize_worker() -> None:
+    """Use one core, leave SIGINT and SIGHUP to the parent process, and end with it."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"  # the jobs are the threads; linear algebra reads this when it is first imported
+        os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -306,12 +320,12 @@ def _begin() -> None:
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """End as an exception does, which removes partial files."""
+    """Raise `SystemExit`, which removes partial files."""
     raise SystemExit(1)
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its processes to stop."""
+    """Exit when the parent process ends, even if it was killed."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

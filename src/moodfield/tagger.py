@@ -338,7 +338,7 @@ class _EnvelopeReader(Reader):
         self.duration = 0.0
         self.envelope: Envelope | None = before.envelope if before else None
         if before:
-            self.warnings, self._known = before.warnings, before._known
+            self.warnings = before.warnings
 
     def __call__(self) -> Iterator[mel.Samples]:
         count, peaks = 0, None if self.envelope else audio.PeakEnvelope(self.sample_rate)

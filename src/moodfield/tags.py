@@ -1,9 +1,6 @@
-"""The vocabulary.
+"""The vocabulary: 56 moods and themes of MTG-Jamendo, and names of tags."""
 
-In: tags as datasets write them, such as `mood/theme---happy`. Out: an ordered tuple of names, and which are themes.
-Knows nothing of: tracks, scores, or thresholds.
-"""
-
+from collections import Counter
 from collections.abc import Iterable
 
 from moodfield.errors import DatasetError
@@ -27,20 +24,30 @@ THEMES = frozenset(
         "game holiday movie nature party soundscape space sport summer trailer travel"
     ).split()
 )
-"""the tags that say what music is for or about rather than what it feels like; *chosen by us*"""
+"""the tags that name a topic or use of the music rather than a mood; *chosen by us*"""
 
 
 def name(tag: str) -> str:
-    """The name in a dataset's tag: `happy` for `mood/theme---happy`."""
+    """The name of a tag, without its category.
+
+    >>> name("mood/theme---happy")
+    'happy'
+    """
     return tag.strip().rpartition(SEPARATOR)[2]
 
 
 def vocabulary(tags: Iterable[str]) -> tuple[str, ...]:
-    """The names of tags in the order they come; refuses an empty name and one that comes twice."""
+    """The names of tags, in order; raises `DatasetError` if there are none, or one is empty or repeated.
+
+    >>> vocabulary(["mood/theme---happy", "mood/theme---calm"])
+    ('happy', 'calm')
+    """
     names = tuple(name(tag) for tag in tags)
-    faults = [f"{each!r} comes {names.count(each)} times" for each in dict.fromkeys(names) if names.count(each) > 1]
+    faults = [f"{tag!r} is listed {count} times" for tag, count in Counter(names).items() if count > 1]
     if "" in names:
         faults.append("a tag has no name")
     if faults or not names:
-        raise DatasetError(f"not a vocabulary: {'; '.join(faults) or 'it has no tags'}; give every tag one name, once")
+        raise DatasetError(
+            f"invalid vocabulary: {'; '.join(faults) or 'it has no tags'}; give every tag one name, once"
+        )
     return names

@@ -313,7 +313,7 @@ def choose_jobs(jobs: int, files: int, *, files_per_job: int = 4) -> int:
     """The number of processes: as given, or by cores and files, since a process takes a second to start."""
     from moodfield import parallel
 
-    return jobs or min(parallel.cpu_count(), max(1, files // files_per_job))
+    return jobs or parallel.default_jobs(files, per_job=files_per_job)
 
 
 def escape(name: str) -> str:

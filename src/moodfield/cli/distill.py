@@ -44,7 +44,7 @@ def distill(
     from moodfield import parallel
     from moodfield.distillation import distill as distillation
     from moodfield.distillation import model_card
-    from moodfield.distillation.config import STUDENT, Distillation
+    from moodfield.distillation.data import STUDENT, Distillation
     from moodfield.distillation.manifest import read_manifest
     from moodfield.training import loop, pipeline
 

@@ -17,7 +17,7 @@ from moodfield.parallel import Backend
 if TYPE_CHECKING:
     from moodfield.errors import MoodfieldError
     from moodfield.paper.figure1 import Point
-    from moodfield.paper.reproduce import Plan, Row, Told
+    from moodfield.paper.reproduce import Plan, Progress, Row
 
 PICTURE = "figure-1.png"
 """file name in the output folder"""
@@ -44,14 +44,16 @@ def table1(
     """
     from moodfield.paper import table1 as published
 
-    rows = published.table_1(data)
+    rows = published.compute(data)
     if as_json:
         for row in rows:
             console.result_json(asdict(row) | {"same": row.same})
         return
     table = console.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
     for row in rows:
-        table.add_row(row.title, console.number(row.printed), console.number(row.found), _format_interval(row.interval))
+        table.add_row(
+            row.title, console.number(row.printed), console.number(row.computed), _format_interval(row.interval)
+        )
     console.terminal().print(table)
     different = [row.title for row in rows if not row.same]
     console.message(f"rows that differ: {', '.join(different)}" if different else "every row is equal to four digits")
@@ -82,8 +84,10 @@ def figure1(
     folder = output or Path("runs") / plan.title
     if not _begin(plan, folder, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
         return
-    with _progress(plan) as told:
-        points = figure.make(plan, folder, store=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), told=told)
+    with _progress(plan) as callbacks:
+        points = figure.make(
+            plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), progress=callbacks
+        )
     _print_points(points, folder, as_json=as_json)
 
 
@@ -118,10 +122,12 @@ def train(
     if not plan.networks:
         console.check_unused({"--set": settings, "--small": small}, why=f"{plan.title} has no networks")
     folder = output or Path("runs") / plan.title
-    if not _begin(plan, folder, recipes.SUBMISSIONS[plan.title].what, dry_run=dry_run, as_json=as_json):
+    if not _begin(plan, folder, recipes.SUBMISSIONS[plan.title].description, dry_run=dry_run, as_json=as_json):
         return
-    with _progress(plan) as told:
-        row = reproduce.make(plan, folder, store=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), told=told)
+    with _progress(plan) as callbacks:
+        row = reproduce.make(
+            plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), progress=callbacks
+        )
     if as_json:
         console.result_json(row.to_dict())
     else:
@@ -144,7 +150,7 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
 
             figures.check(folder / PICTURE)
     for network in plan.networks[:1]:
-        loop.keep_freed_memory(network.plan)
+        loop.keep_freed_memory(network.recipe)
     dataset = plan.dataset
     counts = ", ".join(f"{len(split.tracks)} for {part}" for part, split in dataset.splits.items())
     console.message(f"{plan.title}: {description}")
@@ -152,7 +158,7 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
     if dataset.note:
         console.message(f"note: {dataset.note}")
     for network in plan.networks:
-        console.message(f"network {network.name}: {network.plan.schedule.epochs} epochs")
+        console.message(f"network {network.name}: {network.recipe.schedule.epochs} epochs")
     if plan.networks:
         cost = reproduce.cost(plan)
         console.message(
@@ -163,15 +169,15 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
 
 
 @contextmanager
-def _progress(plan: "Plan") -> "Iterator[Told]":
+def _progress(plan: "Plan") -> "Iterator[Progress]":
     """Callbacks that show the progress of a plan, if it has networks."""
-    from moodfield.paper.reproduce import Told
+    from moodfield.paper.reproduce import Progress
 
     if not plan.networks:
-        yield Told()
+        yield Progress()
         return
-    mels = {network.plan.mel for network in plan.networks}
-    epochs = {network.name: network.plan.schedule.epochs for network in plan.networks}
+    mels = {network.recipe.mel for network in plan.networks}
+    epochs = {network.name: network.recipe.schedule.epochs for network in plan.networks}
     tracks = sum(len(split.tracks) for split in plan.dataset.splits.values())
     with progress.TrainingProgress(len(mels) * tracks, plan.epochs) as bars:
 
@@ -179,7 +185,7 @@ def _progress(plan: "Plan") -> "Iterator[Told]":
             if error is None:
                 bars.finished(network, epochs[network])
 
-        yield Told(bars.track, lambda network, epoch: bars.epoch(epoch, network), finish)
+        yield Progress(bars.track, lambda network, epoch: bars.epoch(epoch, network), finish)
 
 
 def _print_row(row: "Row", folder: Path) -> None:
@@ -215,7 +221,9 @@ def _print_points(points: "Sequence[Point]", folder: Path, *, as_json: bool) -> 
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
         table = console.table(*heads, words=0)
         for point in points:
-            scores = (known[part] for part in ("validation", "test") for known in (point.network, point.average))
+            scores = (
+                by_split[part] for part in ("validation", "test") for by_split in (point.best_epoch, point.average)
+            )
             table.add_row(str(point.rho_freq), str(point.field[0]), *map(console.number, scores))
         console.terminal().print(table)
     console.message(f"wrote {folder / PICTURE}")

@@ -52,14 +52,14 @@ def _list(*, as_json: bool) -> None:
 
     if as_json:
         plain = {
-            name: {"what": named.what, "reasons": dict(named.reasons), "recipe": named.recipe.to_dict()}
+            name: {"what": named.description, "reasons": dict(named.reasons), "recipe": named.recipe.to_dict()}
             for name, named in recipes.RECIPES.items()
         }
         console.result_json(plain)
         return
     table = console.table("recipe", "description", words=2)
     for name, named in recipes.RECIPES.items():
-        table.add_row(name, named.what)
+        table.add_row(name, named.description)
     terminal = console.terminal()
     terminal.print(table, soft_wrap=False)
     terminal.print("\n[dim]every setting of one: moodfield recipes NAME; § is a section of the paper[/dim]")
@@ -86,7 +86,7 @@ def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
         table.add_row(setting.path, console.escape(format_value(setting.value)), console.escape(meaning))
     terminal = console.terminal()
     if named:
-        terminal.print(f"[bold]{name}[/bold]: {named.what}\n", highlight=False, soft_wrap=False)
+        terminal.print(f"[bold]{name}[/bold]: {named.description}\n", highlight=False, soft_wrap=False)
     terminal.print(table, soft_wrap=False)
 
 

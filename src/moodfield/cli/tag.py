@@ -71,12 +71,12 @@ def tag(
 
 def _write_report(path: Path, taggings: "list[Tagging]", failed: dict[str, str], *, files: int) -> None:
     """Write the report; `files` is the number of all files, of which some are missing if the command was stopped."""
-    from moodfield.report import html_page
+    from moodfield.report import page
 
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()  # the report may go there, too
     done = len(taggings) + len(failed)
-    html_page.write(path, taggings, failed=failed, untagged=files - done)
+    page.write(path, taggings, failed=failed, untagged=files - done)
     console.message(f"wrote {path}" + (f": {done:,} of {files:,} files, since it was stopped" if done < files else ""))
 
 

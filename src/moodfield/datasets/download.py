@@ -61,10 +61,9 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True)
-class _Connection:
-    """An HTTP client and how it is used."""
+class _Options:
+    """How a file is downloaded."""
 
-    client: "httpx.Client"
     retry: RetryPolicy
     sleep: Callable[[float], object]
     progress: ProgressCallback
@@ -106,9 +105,7 @@ def fetch(
     """
     invalid = [url for url in urls if not url.startswith(("https://", "http://"))]
     if invalid or not urls:
-        raise ConfigError(
-            f"invalid URLs of {path.name}: {', '.join(invalid) or 'none given'}; expected https:// or http://"
-        )
+        raise ConfigError(f"{path.name} has the URLs {invalid or 'none'}; expected https:// or http://")
     try:
         if _is_complete(path, sha256):
             return
@@ -118,7 +115,7 @@ def fetch(
                 return
             with partial_path.open("a+b") as file:
                 part = _PartialFile(file, sha256, size, max_bytes)
-                faults = _try_mirrors(urls, part, retry or RetryPolicy(), sleep, progress)
+                faults = _try_mirrors(urls, part, _Options(retry or RetryPolicy(), sleep, progress))
                 file.flush()
                 os.fsync(file.fileno())
             if not faults:
@@ -129,12 +126,10 @@ def fetch(
     except OSError as error:
         hint = os_error_hint(error, "received bytes are kept")
         raise DownloadError(f"{path} cannot be written: {hint}") from error
-    remedy = (
-        f"the first {part.size:,} bytes are kept, try again later"
-        if part.size
-        else "try again later, or give another mirror"
+    kept = f"the first {part.size:,} bytes are kept; " if part.size else ""
+    raise DownloadError(
+        f"{path.name} could not be downloaded: {'; '.join(faults)}; {kept}try again later, or give another mirror"
     )
-    raise DownloadError(f"{path.name} could not be downloaded: {'; '.join(faults)}; {remedy}")
 
 
 def lock(path: Path) -> AbstractContextManager[None]:
@@ -205,24 +200,17 @@ def _is_complete(path: Path, sha256: str) -> bool:
     return path.is_file() and files.sha256(path) == sha256
 
 
-def _try_mirrors(
-    urls: Sequence[str],
-    part: _PartialFile,
-    retry: RetryPolicy,
-    sleep: Callable[[float], object],
-    progress: ProgressCallback,
-) -> list[str]:
+def _try_mirrors(urls: Sequence[str], part: _PartialFile, options: _Options) -> list[str]:
     """Complete the partial file from one mirror after another; returns the failures of all, or nothing on success."""
     import httpx
 
     if part.complete:
         return []
     faults = []
-    with httpx.Client(timeout=retry.timeout) as client:
-        connection = _Connection(client, retry, sleep, progress)
+    with httpx.Client(timeout=options.retry.timeout) as client:
         for url in urls:
             try:
-                _download(connection, url, part)
+                _download(client, url, part, options)
             except _MirrorError as error:
                 faults.append(f"{url} {error}")
             else:
@@ -230,15 +218,14 @@ def _try_mirrors(
     return faults
 
 
-def _download(connection: _Connection, url: str, part: _PartialFile) -> None:
+def _download(client: "httpx.Client", url: str, part: _PartialFile, options: _Options) -> None:
     """Complete the partial file from one mirror, in as many attempts as make progress."""
     import httpx
 
-    retry = connection.retry
     failures, furthest, part.inherited = 0, part.size, part.size > 0
     while True:
         try:
-            _attempt(connection, url, part)
+            _attempt(client, url, part, options)
             break
         except (_AttemptError, httpx.RequestError) as error:
             if part.complete:  # although the server announced more
@@ -246,11 +233,11 @@ def _download(connection: _Connection, url: str, part: _PartialFile) -> None:
             # Progress beyond the furthest byte so far: a server without ranges that cuts early would never end.
             failures = 0 if part.size >= furthest + MIN_PROGRESS else failures + 1
             furthest = furthest if failures else part.size
-            if failures >= retry.attempts:
+            if failures >= options.retry.attempts:
                 raise _MirrorError(f"failed {failures} times in a row: {error or type(error).__name__}") from error
         except (httpx.InvalidURL, UnicodeError) as error:
             raise _MirrorError(f"is not a valid URL, or redirects to none: {error}") from error
-        connection.sleep(min(retry.pause * 2 ** max(0, failures - 1), MAX_PAUSE))
+        options.sleep(min(options.retry.pause * 2 ** max(0, failures - 1), MAX_PAUSE))
     if part.complete:
         return
     inherited = part.inherited
@@ -258,16 +245,16 @@ def _download(connection: _Connection, url: str, part: _PartialFile) -> None:
     if not inherited:
         raise _MirrorError("sent a file with another checksum, which was deleted")
     # the wrong bytes may be inherited ones: once more, from the first byte
-    _download(connection, url, part)
+    _download(client, url, part, options)
 
 
-def _attempt(connection: _Connection, url: str, part: _PartialFile) -> None:
+def _attempt(client: "httpx.Client", url: str, part: _PartialFile, options: _Options) -> None:
     """Request the missing bytes once, and append them."""
     headers = {"Accept-Encoding": "identity"}  # ranges of a compressed file could not be joined
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
-    timeout = connection.retry.timeout
-    with closing(_send(connection.client, connection.client.build_request("GET", url, headers=headers))) as response:
+    timeout = options.retry.timeout
+    with closing(_send(client, client.build_request("GET", url, headers=headers))) as response:
         total = _check_response(response, part)
         since, size_before = time.monotonic(), part.size
         for block in response.iter_raw():  # as they arrive: buffered ones would be lost with the connection
@@ -275,7 +262,7 @@ def _attempt(connection: _Connection, url: str, part: _PartialFile) -> None:
                 part.clear()
                 raise _MirrorError(f"sends more than {part.max_bytes:,} bytes")
             part.append(block)
-            connection.progress(part.size, total)
+            options.progress(part.size, total)
             if (now := time.monotonic()) - since >= timeout:  # a read timeout does not notice a byte now and then
                 if part.size - size_before < MIN_RATE * timeout:
                     raise _AttemptError(f"sends less than {MIN_RATE:,} bytes per second")

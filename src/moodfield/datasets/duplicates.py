@@ -35,12 +35,8 @@ class DuplicateGroup:
     def to_dict(self) -> dict[str, object]:
         """The group as plain values, for JSON."""
         tracks = [{"split": split, "track": t.id, "path": t.path, "tags": t.tags} for split, t in self.members]
-        return {
-            "sha256": self.sha256,
-            "across_splits": self.across_splits,
-            "tags_differ": self.tags_differ,
-            "tracks": tracks,
-        }
+        flags = {"across_splits": self.across_splits, "tags_differ": self.tags_differ}
+        return {"sha256": self.sha256, **flags, "tracks": tracks}
 
 
 def find_duplicates(splits: Mapping[str, Split], checksums: Mapping[str, str]) -> list[DuplicateGroup]:

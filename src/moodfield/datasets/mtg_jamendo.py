@@ -137,28 +137,21 @@ def find(folder: str | Path, *, audio: str | Path | None = None) -> Dataset:
     indexes = [path for path in indexes if path.name.startswith(MOODTHEME)] or indexes
     if len({path.resolve() for path in indexes}) != 1:
         names = f": {', '.join(path.name for path in indexes)}" if indexes else ""
-        raise DatasetError(
-            f"{folder} has {len(indexes)} files NAME-train.tsv{names}; expected one; give a folder with one"
-        )
+        raise DatasetError(f"{folder} has {len(indexes)} files NAME-train.tsv{names}; give a folder with exactly one")
     index = indexes[0]
     name = index.name.removesuffix("-train.tsv")
     tag_lists = [parent / file for parent in (index.parent, *index_folders) for file in TAG_LISTS]
     vocabulary = next((read_vocabulary(path) for path in tag_lists if path.is_file()), None)
     train = read(index, vocabulary=vocabulary)
     validation = read(index.with_name(f"{name}-validation.tsv"), vocabulary=train.vocabulary)
-    audio_folders = (
-        [Path(audio)] if audio else [root / name for root in (folder, index.parent) for name in AUDIO_FOLDERS]
-    )
-    audio_folder = next(
-        (path for path in audio_folders if any(locate(path, t.path).is_file() for t in train.tracks)), None
-    )
-    if audio_folder is None:
-        searched = ", ".join(map(str, dict.fromkeys(audio_folders)))
+    folders = [Path(audio)] if audio else [root / name for root in (folder, index.parent) for name in AUDIO_FOLDERS]
+    with_audio = (path for path in folders if any(locate(path, track.path).is_file() for track in train.tracks))
+    if (audio_folder := next(with_audio, None)) is None:
+        searched = ", ".join(map(str, dict.fromkeys(folders)))
         raise DatasetError(f"no training track has an audio file in {searched}; give the folder of the audio")
     test_index = index.with_name(f"{name}-test.tsv")
     if test_index.is_file():
-        test = read(test_index, vocabulary=train.vocabulary)
-        return Dataset(name, train, validation, test, audio_folder)
+        return Dataset(name, train, validation, read(test_index, vocabulary=train.vocabulary), audio_folder)
     validation_rows = range(VALIDATION_EVERY // 2, len(train.tracks), VALIDATION_EVERY)
     train_rows = [row for row in range(len(train.tracks)) if row not in validation_rows]
     note = (

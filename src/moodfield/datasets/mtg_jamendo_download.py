@@ -24,28 +24,16 @@ from moodfield.errors import ConfigError, DatasetError, DownloadError, Moodfield
 
 REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/1b4fa8c32e076c73b5175c1703ae805b4109309d"
 """the repository of the dataset, at the commit of 9 July 2024"""
+LISTS, SPLITS = "data/download/autotagging_moodtheme_", "data/splits/split-0/autotagging_moodtheme-"
+"""how the paths of lists and of indexes begin in the repository"""
 PINNED: Mapping[str, str] = {
-    "data/download/autotagging_moodtheme_audio_sha256_tars.txt": (
-        "cab7bd1b599a000a296f4aab03fa0ce37422a18fa2820338ec39c7fb47eca8b0"
-    ),
-    "data/download/autotagging_moodtheme_audio_sha256_tracks.txt": (
-        "c978880b055fd38e66a87c4de8cb0e473c96b262f5963d1c28db2912b78cd738"
-    ),
-    "data/download/autotagging_moodtheme_audio-low_sha256_tars.txt": (
-        "4d88ed2e461bd58de90b50632075d110ef8fab72fc8e83c90c2ffc21f0c12cb1"
-    ),
-    "data/download/autotagging_moodtheme_audio-low_sha256_tracks.txt": (
-        "5c5af02cdf5092ab5e86ff767a144ebec3815d71d834461795f73b128ffe4846"
-    ),
-    "data/splits/split-0/autotagging_moodtheme-train.tsv": (
-        "e5e9e798364b34bd241b773e5011809b24429edf471f27cf21dd8181077ba2d4"
-    ),
-    "data/splits/split-0/autotagging_moodtheme-validation.tsv": (
-        "ecaa279367153476884d84d686479e566234cef1814bd6892a8755ba0a550dbf"
-    ),
-    "data/splits/split-0/autotagging_moodtheme-test.tsv": (
-        "4341b5586bb3e5a80a882ce9ef33cb8b1bdaa7df856246ecc5de188dfe1cf394"
-    ),
+    f"{LISTS}audio_sha256_tars.txt": "cab7bd1b599a000a296f4aab03fa0ce37422a18fa2820338ec39c7fb47eca8b0",
+    f"{LISTS}audio_sha256_tracks.txt": "c978880b055fd38e66a87c4de8cb0e473c96b262f5963d1c28db2912b78cd738",
+    f"{LISTS}audio-low_sha256_tars.txt": "4d88ed2e461bd58de90b50632075d110ef8fab72fc8e83c90c2ffc21f0c12cb1",
+    f"{LISTS}audio-low_sha256_tracks.txt": "5c5af02cdf5092ab5e86ff767a144ebec3815d71d834461795f73b128ffe4846",
+    f"{SPLITS}train.tsv": "e5e9e798364b34bd241b773e5011809b24429edf471f27cf21dd8181077ba2d4",
+    f"{SPLITS}validation.tsv": "ecaa279367153476884d84d686479e566234cef1814bd6892a8755ba0a550dbf",
+    f"{SPLITS}test.tsv": "4341b5586bb3e5a80a882ce9ef33cb8b1bdaa7df856246ecc5de188dfe1cf394",
     "data/tags/moodtheme_split.txt": "68797d2f5164d78aafb641a6575f6ba68723293a715a91a8166a7b8ec19af169",
 }
 """path in the repository → SHA-256; the split is that of MediaEval"""
@@ -176,15 +164,15 @@ def fetch_lists(
                 folder / name, [f"{REPOSITORY}/{path}"], sha256=sha256, max_bytes=MAX_LIST_BYTES, retry=retry
             )
         elif source := next((file for file in (lists / path, lists / name) if file.is_file()), None):
-            _copy(source, folder / name)
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write(folder / name, source.read_bytes())
     tars, tracks = (folder / f"autotagging_moodtheme_{quality}_sha256_{part}.txt" for part in ("tars", "tracks"))
     if not tars.is_file():
         raise DatasetError(
             f"{lists} has no {tars.name}, nor data/download/{tars.name}; expected a clone of the dataset's repository"
         )
-    checksums = Checksums(
-        mtg_jamendo.read_checksums(tars), mtg_jamendo.read_checksums(tracks) if tracks.is_file() else {}
-    )
+    track_checksums = mtg_jamendo.read_checksums(tracks) if tracks.is_file() else {}
+    checksums = Checksums(mtg_jamendo.read_checksums(tars), track_checksums)
     invalid = [name for name in checksums.tars if PurePosixPath(name).name != name or not name.endswith(".tar")]
     if invalid:
         raise DatasetError(f"{tars} lists invalid file names of tars: {', '.join(invalid[:20])}")
@@ -295,14 +283,6 @@ def _result(future: "Future[int]", name: str) -> int | MoodfieldError:
         return DownloadError(f"{name} cannot be unpacked: {download.os_error_hint(error, 'complete files are kept')}")
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a list unless it is already there."""
-    content = source.read_bytes()
-    if not target.is_file() or target.read_bytes() != content:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        files.write(target, content)
-
-
 def _record(folder: Path, name: str) -> Path:
     """The path of the record of an extracted tar."""
     return folder / TARS / f"{name}.json"
@@ -355,15 +335,9 @@ def _member_fault(member: tarfile.TarInfo, folder: Path) -> str:
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or ":" in member.name:
         return "leaves the folder"
     reserved = {path.rpartition("/")[2] for path in PINNED}
-    if (
-        not member.name.isprintable()
-        or not parts
-        or parts[0].casefold() == TARS
-        or parts[-1].startswith(".")
-        or _fold(member.name) in reserved
-        or member.name.endswith(".part")
-        or any(len(part.encode()) > 255 for part in parts)
-    ):
+    if not member.name.isprintable() or not parts or parts[0].casefold() == TARS or parts[-1].startswith("."):
+        return "is not a valid file name of a track"
+    if _fold(member.name) in reserved or member.name.endswith(".part") or any(len(p.encode()) > 255 for p in parts):
         return "is not a valid file name of a track"
     if not 0 <= member.size <= MAX_TRACK_BYTES:
         return f"has {member.size:,} bytes; expected at most {MAX_TRACK_BYTES:,}"

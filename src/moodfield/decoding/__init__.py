@@ -1,7 +1,6 @@
-"""Audio streams in container files: Ogg, MPEG audio, FLAC, WAV.
+"""Decoding of audio files: sources, containers and decoders.
 
-Decoders believe what headers say: that there is one stream, that it has so many samples. Files in the wild are
-otherwise: streams follow each other (radio recordings, `cat`), lengths are missing or wrong (encoders that wrote to a
-pipe, recorders that were killed). Here the structure of a file is read, and each stream is given to its decoder without
-the lengths that would cut it.
+Decoders trust what headers state: that a file has one stream of a certain length. Real files differ: streams follow
+each other (radio recordings, `cat`), and lengths are missing or wrong (encoders that wrote to a pipe, recorders that
+were killed). These modules read the structure of a file and pass each stream to its decoder without wrong lengths.
 """

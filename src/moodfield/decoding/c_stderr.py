@@ -1,8 +1,4 @@
-"""Standard error of C libraries, kept from the terminal.
-
-In: code that calls C libraries. Out: the same, without what they would write to the terminal by themselves.
-Knows nothing of: what the code does.
-"""
+"""Suppress what C libraries write to standard error."""
 
 import ctypes
 import sys
@@ -10,12 +6,11 @@ import threading
 from typing import Any
 
 
-class Silent:
-    """A context in which C libraries cannot write to standard error, as libmpg123 in libsndfile does.
+class Suppressed:
+    """A context in which C libraries, such as libmpg123 in libsndfile, cannot write to standard error.
 
-    The pointer `stderr` of the C library leads to the null device meanwhile. What Python writes is not touched.
-    Contexts of several threads may overlap. Only glibc and macOS have a pointer that can be changed; elsewhere nothing
-    happens.
+    It points the variable `stderr` of the C library to the null device; Python's output is not affected. Contexts of
+    several threads may overlap. Only with glibc and on macOS can the variable be changed; elsewhere nothing happens.
     """
 
     def __init__(self) -> None:
@@ -56,8 +51,8 @@ def _c_null() -> int | None:
         return None
     fopen = ctypes.CDLL(None).fopen
     fopen.restype = ctypes.c_void_p
-    found: int | None = fopen(b"/dev/null", b"w")
-    return found
+    stream: int | None = fopen(b"/dev/null", b"w")
+    return stream
 
 
-SILENT = Silent()
+SUPPRESSED = Suppressed()

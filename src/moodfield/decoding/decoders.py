@@ -1,8 +1,4 @@
-"""Decoders: libsndfile for what it knows, FFmpeg (through PyAV, if it is installed) for everything else.
-
-In: a binary file. Out: its samples, channel by channel, in blocks, and a report of what is damaged.
-Knows nothing of: mono, resampling, or what is too short.
-"""
+"""Decoders: libsndfile, and FFmpeg (through PyAV, if it is installed) for all other formats."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,139 +15,140 @@ from moodfield.decoding.byte_ranges import BinaryFile, Pieces, Stream
 
 BLOCK = 2**16
 """samples decoded at a time; all channels together at most four times as many"""
-MOST_CHANNELS = 32
-"""more are damage: of formats in use 22.2 surround has most, 24"""
+MAX_CHANNELS = 32
+"""more channels indicate damage: the largest layout in use, 22.2 surround, has 24"""
 TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-"""FFmpeg's sample formats as NumPy's types"""
-MOST_FAULTS = 5
-"""damaged places of a stream that are reported one by one"""
-LOUDEST, LOSSY = 16.0, ("aac", "mp", "ac3", "eac3", "wma", "vorbis", "opus")
-"""what damaged frames of lossy codecs may decode to: beyond it they are clipped, and the rest of the file is used"""
-MOST_LOST = 1_000
-"""packets in a row that may be unreadable; after more, nothing good follows"""
+"""NumPy types of FFmpeg's sample formats"""
+MAX_FAULTS = 5
+"""damaged parts of a stream that are listed one by one"""
+MAX_AMPLITUDE, LOSSY = 16.0, ("aac", "mp", "ac3", "eac3", "wma", "vorbis", "opus")
+"""amplitude at which damaged frames of these codecs are clipped, so that the rest of the file can be used"""
+MAX_LOST = 1_000
+"""consecutive unreadable packets after which decoding ends"""
 CHECKED_BLOCKS = 16
-"""blocks of PCM in which encoded data is looked for"""
-FEWEST_SYNCS = 3
-"""sync words in them that make it encoded data"""
-MOST_ALIKE = 0.5
-"""correlation of two channels above which they are no encoded data"""
+"""blocks of PCM that are searched for encoded data"""
+MIN_SYNCS = 3
+"""sync words in them that indicate encoded data"""
+MAX_CORRELATION = 0.5
+"""correlation of two channels above which they are not encoded data"""
 SYNCS = ((0x7FFE, 0x8001), (0xFE7F, 0x0180), (0x1FFF, 0xE800), (0xFF1F, 0x00E8), (0xF872, 0x4E1F))
 """two 16-bit words, as samples, that begin each frame of DTS (16 and 14 bits, either byte order) and of IEC 61937,
 which carries Dolby Digital, DTS and AAC"""
 DESCRIPTORS = Path("/proc/self/fd")
-"""where Linux has the open files of a process, whatever their names are"""
+"""where Linux lists the open files of a process"""
 PCM = ("PCM_16", "PCM_24", "PCM_32")
 """subtypes of libsndfile that may carry encoded data"""
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,mpeg,"
     "mpegts,ogg,rm,tak,tta,w64,wav,wv"
 )
-"""demuxers of FFmpeg that may be used: no playlists, which would make it open other files and addresses"""
+"""demuxers of FFmpeg that may be used: no playlists, which would open other files and addresses"""
 
 Samples: TypeAlias = Float32[np.ndarray, "samples channels"]
 Mono: TypeAlias = Float32[np.ndarray, "samples"]
 Block: TypeAlias = tuple[int, Samples]
-"""samples per second, and samples; the array is overwritten when the next block is decoded"""
-Report: TypeAlias = Callable[[str], object]
-"""called with what is damaged, in words"""
+"""sample rate, and samples; the next block may overwrite the array"""
+Warn: TypeAlias = Callable[[str], object]
+"""called with a description of a damaged part"""
 
 
 class UnknownFormatError(Exception):
-    """No decoder knows the file."""
+    """No decoder knows the format."""
 
 
 class MissingCodecsError(Exception):
-    """Libsndfile does not know the file, and PyAV is not installed."""
+    """Libsndfile does not know the format, and PyAV is not installed."""
 
 
 class EncodedError(Exception):
-    """PCM samples that are encoded data, DTS for instance: played as samples, they are noise."""
+    """PCM samples that are encoded data, such as DTS."""
 
 
 class DecodingError(Exception):
-    """A stream of which nothing can be decoded; its cause is the decoder's own error."""
+    """A stream that cannot be decoded at all; its cause is the error of the decoder."""
 
 
-def decode(file: BinaryFile, streams: Sequence[Stream], report: Report) -> Iterator[Block]:
-    """All samples of the streams of a file, in blocks.
+def decode(file: BinaryFile, streams: Sequence[Stream], warn: Warn) -> Iterator[Block]:
+    """Decode the streams of a file, in blocks.
 
-    What is damaged is left out and reported; what follows it is decoded. Raises `UnknownFormatError`,
-    `MissingCodecsError`, `EncodedError`, `DecodingError` if not a single sample can be decoded, and the `OSError` of
-    the file.
+    Damaged parts are left out, and `warn` is called for each; what follows them is decoded. Raises the `OSError` of the
+    file, and `UnknownFormatError`, `MissingCodecsError`, `EncodedError` or `DecodingError` if nothing can be decoded.
     """
     reason: Exception | None = None
     decoded = False
     for stream in streams:
-        for fault in stream.faults[:MOST_FAULTS]:
-            report(fault)
-        if len(stream.faults) > MOST_FAULTS:
-            report(f"{len(stream.faults) - MOST_FAULTS} more places like these are damaged")
+        for fault in stream.faults[:MAX_FAULTS]:
+            warn(fault)
+        if len(stream.faults) > MAX_FAULTS:
+            warn(f"{len(stream.faults) - MAX_FAULTS} more such parts are damaged")
         try:
-            for block in _stream(file, stream, report):
+            for block in _stream(file, stream, warn):
                 decoded = True
                 yield block
         except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
             if decoded:
-                report(f"a stream in it cannot be decoded ({error or error.__cause__})")
+                warn(f"a stream in it cannot be decoded ({error or error.__cause__})")
             reason = reason or error
     if reason and not decoded:
         raise reason
 
 
-def _stream(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]:
-    """One stream: by libsndfile as far as it can, then by FFmpeg."""
+def _stream(file: BinaryFile, stream: Stream, warn: Warn) -> Iterator[Block]:
+    """Decode a stream by libsndfile as far as possible, then by FFmpeg."""
     count, pieces = 0, Pieces(file, stream.pieces)
     try:
         with _open(pieces) as sound:
             for samples in _read(sound, pieces):
                 count += len(samples)
                 if stream.format == "mpeg":
-                    np.clip(samples, -LOUDEST, LOUDEST, out=samples)
+                    np.clip(samples, -MAX_AMPLITUDE, MAX_AMPLITUDE, out=samples)
                 yield sound.samplerate, samples
     except EncodedError:
         if count:
             raise
-        yield from _encoded(file, stream, report)
+        yield from _encoded(file, stream, warn)
         return
     except (sf.SoundFileError, MemoryError) as error:
         if not count or stream.samples != count:  # else what follows is no music
-            yield from _rest(file, stream, count, error, report)
+            yield from _rest(file, stream, count, error, warn)
         return
     if stream.samples and count < stream.samples:
-        report(f"it is cut off: {count:,} samples of {stream.samples:,} are there")
+        warn(f"it is cut off: {count:,} samples of {stream.samples:,} exist")
 
 
-def _rest(file: BinaryFile, stream: Stream, skipped: int, error: Exception, report: Report) -> Iterator[Block]:
-    """The samples of a stream that libsndfile could not decode, by FFmpeg."""
+def _rest(file: BinaryFile, stream: Stream, skipped: int, error: Exception, warn: Warn) -> Iterator[Block]:
+    """Decode the rest of a stream by FFmpeg, after an error of libsndfile."""
     count = skipped
     try:
-        for rate, samples in _ffmpeg(file, stream, skipped, report):
+        for rate, samples in _ffmpeg(file, stream, skipped, warn):
             count += len(samples)
             yield rate, samples
     except (UnknownFormatError, MissingCodecsError) as missing:
         if not skipped:
             raise missing from error
-        how = ' (pip install "moodfield[codecs]" decodes more of it)' if isinstance(missing, MissingCodecsError) else ""
-        report(f"it is damaged after {skipped:,} samples ({_words(error)}); the rest of it is not used{how}")
+        remedy = (
+            ' (pip install "moodfield[codecs]" decodes more of it)' if isinstance(missing, MissingCodecsError) else ""
+        )
+        warn(f"it is damaged after {skipped:,} samples ({_message(error)}); the rest of it is not used{remedy}")
         return
     if stream.samples and count < stream.samples:
-        report(f"it is damaged: {count:,} samples of {stream.samples:,} can be decoded ({_words(error)})")
+        warn(f"it is damaged: {count:,} samples of {stream.samples:,} can be decoded ({_message(error)})")
     elif skipped and (
         not stream.samples or skipped + BLOCK < stream.samples
     ):  # later, it may be what follows the music
-        report(f"it is damaged after {skipped:,} samples ({_words(error)})")
+        warn(f"it is damaged after {skipped:,} samples ({_message(error)})")
 
 
-def _encoded(file: BinaryFile, stream: Stream, report: Report) -> Iterator[Block]:
-    """Encoded data in a WAV file, decoded."""
+def _encoded(file: BinaryFile, stream: Stream, warn: Warn) -> Iterator[Block]:
+    """Decode encoded data in a WAV file."""
     try:
-        yield from _ffmpeg(file, stream, 0, report, refused=("pcm", "flac"))
+        yield from _ffmpeg(file, stream, 0, warn, excluded=("pcm", "flac"))
     except (UnknownFormatError, MissingCodecsError, DecodingError) as error:
         raise EncodedError from error
 
 
-def _words(error: BaseException) -> str:
-    """What an error says, in one line."""
+def _message(error: BaseException) -> str:
+    """The message of an error, in one line."""
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
@@ -159,11 +156,11 @@ def _words(error: BaseException) -> str:
 
 
 class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
-    """A file that is read from its start to its end.
+    """A sound file that is read from start to end.
 
-    After each read soundfile seeks to where it is already; in Ogg and MP3 that costs up to a quarter of decoding, and
-    it fails where a seek table is wrong. What is raised in a callback, as Ctrl-C may be, soundfile would print and
-    forget; here the pieces keep it, for `_raised` to raise.
+    After each read soundfile seeks to its current position, which takes up to a quarter of the time in Ogg and MP3, and
+    fails if a seek table is wrong. An exception in a callback, such as Ctrl-C, would be printed and lost; here the
+    pieces keep it, and `_raise_errors` raises it.
     """
 
     def seekable(self) -> bool:
@@ -182,7 +179,7 @@ class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
             "write": lambda *_: 0,
             "tell": lambda _: pieces.tell(),
         }
-        self._virtual_io = {  # which is to live as long as the file
+        self._virtual_io = {  # must live as long as the file
             name: sf._ffi.callback(f"sf_vio_{name}", function, error=0, onerror=pieces.keep)
             for name, function in functions.items()
         }
@@ -190,10 +187,10 @@ class _ForwardOnly(sf.SoundFile):  # type: ignore[misc]
 
 
 @contextmanager
-def _raised(pieces: Pieces) -> Iterator[None]:
-    """Errors of the file below, and interruptions, that were raised in a callback are raised after it."""
+def _raise_errors(pieces: Pieces) -> Iterator[None]:
+    """Raise errors of the file and interruptions that occurred in a callback."""
     try:
-        with c_stderr.SILENT:
+        with c_stderr.SUPPRESSED:
             yield
     finally:
         if pieces.error:
@@ -202,42 +199,42 @@ def _raised(pieces: Pieces) -> Iterator[None]:
 
 @contextmanager
 def _open(pieces: Pieces) -> Iterator[Any]:
-    with _raised(pieces):
+    with _raise_errors(pieces):
         sound = _ForwardOnly(pieces)
     try:
         yield sound
     finally:
-        with c_stderr.SILENT:
+        with c_stderr.SUPPRESSED:
             sound.close()
         if pieces.error:
             raise pieces.error
 
 
 def _read(sound: Any, pieces: Pieces) -> Iterator[Samples]:
-    """The samples of a file that libsndfile opened, whatever length its header states."""
+    """Read the samples of an open file, whatever length its header states."""
     buffer = np.empty((max(1, min(BLOCK, 4 * BLOCK // sound.channels)), sound.channels), np.float32)
     checked = CHECKED_BLOCKS if sound.subtype in PCM else 0
     syncs = 0
     while True:
-        with _raised(pieces):
+        with _raise_errors(pieces):
             samples = sound.read(out=buffer)
         if not len(samples):
             return
         if checked:
             checked -= 1
             syncs += _syncs(samples)
-            if syncs >= FEWEST_SYNCS:
+            if syncs >= MIN_SYNCS:
                 raise EncodedError
         yield samples
 
 
 def _syncs(samples: Samples) -> int:
-    """How many frames of encoded data seem to begin in a block: in two channels that have nothing in common."""
+    """Count the frames of encoded data that seem to begin in a block of two uncorrelated channels."""
     if samples.shape[1] != 2 or not len(samples):
         return 0
     left, right = samples.T
-    if 2 * abs(float(np.vdot(left, right))) > MOST_ALIKE * float(np.vdot(samples, samples)):
-        return 0  # among samples of opposite polarity a pair of such words is no rarity
+    if 2 * abs(float(np.vdot(left, right))) > MAX_CORRELATION * float(np.vdot(samples, samples)):
+        return 0  # such pairs are frequent among samples of opposite polarity
     words = samples.reshape(-1)
     pairs = np.array(SYNCS, np.uint16).view(np.int16) / np.float32(2**15)
     return sum(int(((words[:-1] == first) & (words[1:] == second)).sum()) for first, second in pairs)
@@ -247,9 +244,9 @@ def _syncs(samples: Samples) -> int:
 
 
 def _ffmpeg(
-    file: BinaryFile, stream: Stream, skipped: int, report: Report, *, refused: tuple[str, ...] = ()
+    file: BinaryFile, stream: Stream, skipped: int, warn: Warn, *, excluded: tuple[str, ...] = ()
 ) -> Iterator[Block]:
-    """The samples of a file but for the first ones, by FFmpeg; none of codecs whose names begin as `refused`."""
+    """Decode a file by FFmpeg after its first `skipped` samples, but no codecs whose names begin with `excluded`."""
     try:
         import av  # optional: its wheels carry GPL codecs
     except ImportError as error:
@@ -265,26 +262,26 @@ def _ffmpeg(
     count = 0
     with container:
         codec = container.streams.audio[0].codec_context if container.streams.audio else None
-        if codec is None or codec.name.startswith(refused or "\0"):
+        if codec is None or codec.name.startswith(excluded or "\0"):
             raise UnknownFormatError("there is no audio in it")
-        for rate, samples in _gathered(_frames(container, faults, lost)):
+        for rate, samples in _join_frames(_frames(container, faults, lost)):
             count += len(samples)
             if pieces.error:
                 break
             if codec.name.startswith(LOSSY):
-                np.clip(samples, -LOUDEST, LOUDEST, out=samples)
+                np.clip(samples, -MAX_AMPLITUDE, MAX_AMPLITUDE, out=samples)
             if count > skipped:
                 yield rate, samples[max(0, len(samples) - count + skipped) :]
     if pieces.error:
         raise pieces.error
     if not count:
-        raise (DecodingError if lost else UnknownFormatError)(_words(lost[0]) if lost else "there is no audio in it")
+        raise (DecodingError if lost else UnknownFormatError)(_message(lost[0]) if lost else "there is no audio in it")
     if lost:
-        report(f"{len(lost)} damaged packet{'s' if len(lost) > 1 else ''} ({_words(lost[0])})")
+        warn(f"{len(lost)} damaged packet{'s' if len(lost) > 1 else ''} ({_message(lost[0])})")
 
 
 def _url(file: BinaryFile, stream: Stream) -> str | None:
-    """What FFmpeg opens by itself, if a stream is all of a plain file: then C calls no Python code, which may raise."""
+    """A URL for FFmpeg if a stream is a complete plain file: then C does not call Python, which may raise."""
     if not isinstance(file, BufferedReader) or stream.pieces != ((0, file.seek(0, SEEK_END)),):
         return None
     path = DESCRIPTORS / str(file.fileno())
@@ -292,10 +289,10 @@ def _url(file: BinaryFile, stream: Stream) -> str | None:
 
 
 def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[BaseException]) -> Iterator[Any]:
-    """The frames of the first audio stream; packets that cannot be read or decoded are left out and counted."""
+    """Decode the first audio stream to frames; unreadable packets are left out, and their errors appended to `lost`."""
     stream = container.streams.audio[0]
     packets, bad = container.demux(stream), 0
-    while bad < MOST_LOST:
+    while bad < MAX_LOST:
         try:
             packet = next(packets)
         except StopIteration:
@@ -304,7 +301,7 @@ def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[Base
             if isinstance(error, EOFError):
                 return
             lost.append(error)
-            packets, bad = container.demux(stream), bad + 1  # a generator that raised has ended
+            packets, bad = container.demux(stream), bad + 1  # the generator ends after an exception
             continue
         try:
             frames = packet.decode()
@@ -314,19 +311,19 @@ def _frames(container: Any, faults: tuple[type[Exception], ...], lost: list[Base
                 bad += 1
             continue
         for frame in frames:
-            if frame.layout.nb_channels <= MOST_CHANNELS and frame.sample_rate > 0:
+            if frame.layout.nb_channels <= MAX_CHANNELS and frame.sample_rate > 0:
                 bad = 0
                 yield frame
             else:
                 lost.append(ValueError(f"{frame.layout.nb_channels} channels at {frame.sample_rate} Hz"))
 
 
-def _gathered(frames: Iterator[Any]) -> Iterator[Block]:
-    """Frames of some thousand samples, gathered into blocks of one rate and number of channels."""
+def _join_frames(frames: Iterator[Any]) -> Iterator[Block]:
+    """Join frames of some thousand samples to blocks of one sample rate and number of channels."""
     waiting: list[Samples] = []
     rate = count = 0
     for frame in frames:
-        samples = _unpacked(frame)
+        samples = _frame_samples(frame)
         if waiting and (frame.sample_rate != rate or samples.shape[1] != waiting[0].shape[1] or count >= BLOCK):
             yield rate, np.concatenate(waiting)
             waiting, count = [], 0
@@ -336,20 +333,20 @@ def _gathered(frames: Iterator[Any]) -> Iterator[Block]:
         yield rate, np.concatenate(waiting)
 
 
-def _unpacked(frame: Any) -> Samples:
-    """The samples of a frame that PyAV decoded, full scale made 1.
+def _frame_samples(frame: Any) -> Samples:
+    """The samples of a frame, scaled to −1 … 1.
 
-    Not `frame.to_ndarray`, which reads planes beyond those that there are when a damaged frame has many channels.
+    Unlike `frame.to_ndarray` it does not read beyond the planes of a damaged frame with many channels.
     """
     channels, dtype = frame.layout.nb_channels, TYPES[frame.format.name.removesuffix("p")]
     if not frame.format.is_planar:
-        return full_scale(np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels))
+        return to_float32(np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels))
     planes = [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]]
-    return full_scale(np.stack(planes, axis=1))
+    return to_float32(np.stack(planes, axis=1))
 
 
-def full_scale(samples: Num[np.ndarray, "samples channels"]) -> Samples:
-    """Samples of any type as float32; those of integers are divided by their full scale."""
+def to_float32(samples: Num[np.ndarray, "samples channels"]) -> Samples:
+    """Convert samples to float32; integers are divided by their full scale."""
     if samples.dtype.kind in "ui":
         full = 2.0 ** (8 * samples.dtype.itemsize - 1)
         samples = (samples - full if samples.dtype.kind == "u" else samples) / full

@@ -1,8 +1,4 @@
-"""MPEG audio files (MP3 and its kin): frames, and what lies between them.
-
-In: a file that may hold MPEG audio. Out: its streams: frames of one kind that follow each other, without anything else.
-Knows nothing of: what is in a frame, but for the tables of lengths that encoders put into the first one.
-"""
+"""MPEG audio files (MP3, MP2): streams of frames, without other bytes between them."""
 
 import re
 from collections.abc import Iterator
@@ -11,19 +7,19 @@ from dataclasses import dataclass
 from moodfield.decoding import byte_ranges
 from moodfield.decoding.byte_ranges import BinaryFile, Piece, Stream
 
-FEWEST = 3
-"""frames in a row, of one kind, that make a stream; noise looks like one frame now and then"""
-FARTHEST = 2**20
-"""bytes before the first frame after which the file is taken for something else"""
-LONGEST = 2_881
-"""bytes of the longest frame: layer II, 384 kbit/s, 32 kHz, padded, and as many as are looked at ahead"""
-TOLERATED = 1.02
-"""times as many frames as there are that a header may count without a word"""
-MOST_TRIES = 100_000
-"""places in a row that look like a head, after which no frame is expected; a megabyte of noise has some hundreds"""
+MIN_FRAMES = 3
+"""consecutive frames of one kind that make a stream; noise sometimes looks like a single frame"""
+MAX_OFFSET = 2**20
+"""bytes before the first frame; after more, the file is of another format"""
+MAX_FRAME_BYTES = 2_881
+"""bytes of the longest frame: layer II, 384 kbit/s, 32 kHz, padded; also of look-ahead"""
+MAX_EXCESS = 1.02
+"""stated number of frames divided by the actual one, above which the file is considered cut off"""
+MAX_TRIES = 100_000
+"""false frame headers after which the search ends; a megabyte of noise has some hundreds"""
 SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff](?=[\x10-\xef])")
 TAGS = re.compile(rb"TAG|APETAGEX|ID3|LYRICS")
-"""how bytes between frames begin that are no damage"""
+"""beginnings of bytes between frames that are not damage"""
 LENGTHS = re.compile(rb"(Xing|Info)....", re.DOTALL)
 
 _BITRATES = {
@@ -34,13 +30,13 @@ _BITRATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""kbit/s by version (2 also for 2.5) and layer, for indexes from 1 on"""
+"""kbit/s by version (2 also for 2.5) and layer, from index 1 on"""
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-"""samples per second by the bits of the version"""
+"""sample rates by the version bits"""
 
 
 def _length(second: int, third: int) -> int:
-    """Bytes of a frame, by the second and third byte of its head; 0 if they are no head, or of a free bitrate."""
+    """Bytes of a frame, by the second and third byte of its header; 0 if they are invalid or of a free bitrate."""
     version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
     bitrate, rate, padding = third >> 4, third >> 2 & 3, third >> 1 & 1
     if second < 0xE0 or version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
@@ -52,12 +48,12 @@ def _length(second: int, third: int) -> int:
 
 
 FRAME = [_length(head >> 8, head & 0xFF) for head in range(2**16)]
-"""bytes of a frame by the second and third byte of its head; 0: no head"""
+"""bytes of a frame by the second and third byte of its header; 0: not a header"""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Frames of one kind, one right behind the other."""
+    """Contiguous frames of one kind."""
 
     start: int
     end: int
@@ -65,82 +61,82 @@ class _Run:
     frames: int
 
 
-def streams(file: BinaryFile, start: int, end: int, *, most: int) -> list[Stream]:
-    """The streams of a file; none if it is not MPEG audio, or if there are more than `most`.
+def streams(file: BinaryFile, start: int, end: int, *, max_streams: int) -> list[Stream]:
+    """Find the streams of a file; none if it is not MPEG audio, or has more than `max_streams`.
 
     A stream ends where rate, layer or the number of channels change (the bitrate, too, of layers I and II: libmpg123
-    guesses their length by it), and where a file begins that was joined to it: one with a table of lengths (Xing, Info)
-    in its first frame. A table that counts fewer frames than there are is mended.
+    guesses their length by it), and where an appended file begins: one with a table of lengths (Xing, Info) in its
+    first frame. A table that counts too few frames is corrected.
     """
-    found: list[list[_Run]] = []
+    groups: list[list[_Run]] = []
     faults: list[list[str]] = []
     position = start
     for run in _runs(file, start, end):
-        if found and run.frames < FEWEST and run.kind != found[-1][-1].kind:  # their heads are damaged
+        if groups and run.frames < MIN_FRAMES and run.kind != groups[-1][-1].kind:  # their headers are damaged
             continue
-        if not found or found[-1][-1].kind != run.kind or _has_table(byte_ranges.at(file, run.start, 64)):
-            found.append([run])
+        if not groups or groups[-1][-1].kind != run.kind or _has_table(byte_ranges.read_at(file, run.start, 64)):
+            groups.append([run])
             faults.append([])
-            if len(found) > most:
+            if len(groups) > max_streams:
                 return []
         else:
-            found[-1].append(run)
-        faults[-1] += _gap(file, position, run.start, most=0 if position > start else LONGEST)
+            groups[-1].append(run)
+        faults[-1] += _gap_faults(file, position, run.start, allowed=0 if position > start else MAX_FRAME_BYTES)
         position = run.end
-    if found:
-        faults[-1] += _gap(file, position, end, most=LONGEST)
-    return [_stream(file, runs, tuple(lines)) for runs, lines in zip(found, faults, strict=True)]
+    if groups:
+        faults[-1] += _gap_faults(file, position, end, allowed=MAX_FRAME_BYTES)
+    return [_stream(file, runs, tuple(lines)) for runs, lines in zip(groups, faults, strict=True)]
 
 
-def _gap(file: BinaryFile, start: int, end: int, *, most: int) -> list[str]:
-    """A line about bytes that are neither frames nor tags, if there are more than `most`."""
-    if end - start <= most or TAGS.match(byte_ranges.at(file, start, 8)):
+def _gap_faults(file: BinaryFile, start: int, end: int, *, allowed: int) -> list[str]:
+    """A message about bytes that are neither frames nor tags, if there are more than `allowed`."""
+    if end - start <= allowed or TAGS.match(byte_ranges.read_at(file, start, 8)):
         return []
-    return [f"{end - start} bytes at byte {start} are no MPEG frames"]
+    return [f"{end - start} bytes at byte {start} are not MPEG frames"]
 
 
 def _stream(file: BinaryFile, runs: list[_Run], faults: tuple[str, ...]) -> Stream:
-    """Frames with a table of lengths that counts them: without one, libmpg123 guesses by the bitrate of the first."""
+    """A stream with a correct table of lengths: without one, libmpg123 guesses the length from the first bitrate."""
     ranges: list[Piece] = [(run.start, run.end) for run in runs]
     first, count = runs[0].start, sum(run.frames for run in runs)
-    head = byte_ranges.at(file, first, 64)
-    place = _side(head[1], head[3])
+    head = byte_ranges.read_at(file, first, 64)
+    place = _data_offset(head[1], head[3])
     if _has_table(head) and head[place + 7] & 1:
         stated = int.from_bytes(head[place + 8 : place + 12], "big")
-        if stated > TOLERATED * count:
-            faults = (*faults, f"it is cut off: its header counts {stated} frames, {count - 1} are there")
+        if stated > MAX_EXCESS * count:
+            faults = (*faults, f"it is cut off: its header counts {stated} frames, {count - 1} exist")
         if stated < count - 1:
             ranges[:1] = [head[: place + 8] + (count - 1).to_bytes(4, "big"), (first + place + 12, runs[0].end)]
     elif head[1] & 6 == 2:  # layer III
-        other = _has_table(head) or head[36:40] == b"VBRI"  # another table, which libmpg123 cannot use
-        size = FRAME[head[1] << 8 | head[2]] if other else 0
-        ranges[:1] = [_counting(head, count - 1 if other else count), (first + size, runs[0].end)]
-    return Stream("mpeg", byte_ranges.joined(ranges), faults)
+        unusable = _has_table(head) or head[36:40] == b"VBRI"  # a table that libmpg123 cannot use
+        size = FRAME[head[1] << 8 | head[2]] if unusable else 0
+        ranges[:1] = [_table_frame(head, count - 1 if unusable else count), (first + size, runs[0].end)]
+    return Stream("mpeg", byte_ranges.merge(ranges), faults)
 
 
-def _counting(head: bytes, count: int) -> bytes:
-    """A frame of the same kind that holds nothing but a table of lengths."""
+def _table_frame(head: bytes, count: int) -> bytes:
+    """A frame of the same kind with only a table of lengths."""
     start = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]])  # without a checksum, of a middle bitrate
-    frame = start.ljust(_side(head[1], head[3]), b"\0") + b"Xing\0\0\0\1" + count.to_bytes(4, "big")
+    frame = start.ljust(_data_offset(head[1], head[3]), b"\0") + b"Xing\0\0\0\1" + count.to_bytes(4, "big")
     return frame.ljust(FRAME[start[1] << 8 | start[2]], b"\0")
 
 
 def _has_table(head: bytes) -> bool:
-    """Whether a frame that begins so holds a table of lengths."""
-    return bool(LENGTHS.match(head, _side(head[1], head[3])))
+    """Whether a frame with these first bytes has a table of lengths."""
+    return bool(LENGTHS.match(head, _data_offset(head[1], head[3])))
 
 
-def _side(second: int, fourth: int) -> int:
-    """Where data begins in a frame of layer III, after its head and side information."""
+def _data_offset(second: int, fourth: int) -> int:
+    """The offset of the data in a frame of layer III, after header and side information."""
     mono = fourth >= 0xC0
     return 4 + ((17 if mono else 32) if second & 8 else (9 if mono else 17))
 
 
 def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
-    """Runs of frames; a new one begins at a table of lengths."""
-    farthest, kind = start + FARTHEST, None
+    """Find runs of frames; a new one begins at a table of lengths."""
+    limit, kind = start + MAX_OFFSET, None
     while start < end:
-        first = _first(file, start, end if kind else min(end, farthest), kind)
+        first = _first(file, start, end if kind else min(end, limit), kind)
         if first is None:
             return
         start = first + 1
@@ -150,25 +146,25 @@ def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
 
 
 def _first(file: BinaryFile, start: int, end: int, kind: int | None) -> int | None:
-    """The first frame from `start` on: the next ones follow it, or it is of a known kind and the last of the file."""
+    """The first frame from `start` on: others follow it, or it is the last of the file and of a known kind."""
     tries = 0
-    for place, window in byte_ranges.windows(file, start, end, overlap=FEWEST * LONGEST):
+    for place, window in byte_ranges.windows(file, start, end, overlap=MIN_FRAMES * MAX_FRAME_BYTES):
         at_end = place + len(window) >= end
-        for found in SYNC.finditer(window):
-            if found.start() > len(window) - FEWEST * LONGEST and not at_end:
-                break  # the next window has all of it
-            if _is_first(window, found.start(), kind, at_end=at_end):
-                return place + found.start()
+        for match in SYNC.finditer(window):
+            if match.start() > len(window) - MIN_FRAMES * MAX_FRAME_BYTES and not at_end:
+                break  # complete in the next window
+            if _is_first(window, match.start(), kind, at_end=at_end):
+                return place + match.start()
             tries += 1
-        if tries > MOST_TRIES:
+        if tries > MAX_TRIES:
             return None
     return None
 
 
 def _is_first(window: bytes, position: int, kind: int | None, *, at_end: bool) -> bool:
-    """Whether enough frames of one kind begin here."""
+    """Whether `MIN_FRAMES` frames of one kind begin at a position."""
     own = None
-    for _ in range(FEWEST):
+    for _ in range(MIN_FRAMES):
         head = window[position : position + 4]
         size = FRAME[head[1] << 8 | head[2]] if len(head) == 4 and head[0] == 0xFF else 0
         if not size:
@@ -181,23 +177,23 @@ def _is_first(window: bytes, position: int, kind: int | None, *, at_end: bool) -
 
 
 def _kind(second: int, third: int, fourth: int) -> int:
-    """Version, layer, rate, the bitrate of layers I and II, and whether there is one channel, as one number."""
+    """Version, layer, sample rate, bitrate of layers I and II, and mono or not, as one number."""
     return (second & 0x1E) << 8 | (third & (0x0C if second & 6 == 2 else 0xFC)) << 1 | (fourth >= 0xC0)
 
 
 def _run(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
-    """The frames from `start` on, while one follows the other; parted where their kind changes or a file begins."""
+    """Contiguous frames from `start` on, split where their kind changes or a file begins."""
     position, frames, begin, kind = start, 0, start, -1
-    for base, window in byte_ranges.windows(file, start, end, overlap=LONGEST):
+    for base, window in byte_ranges.windows(file, start, end, overlap=MAX_FRAME_BYTES):
         last = base + len(window) >= end
         offset = position - base
-        while offset + LONGEST <= len(window) or (last and offset + 4 <= len(window)):
+        while offset + MAX_FRAME_BYTES <= len(window) or (last and offset + 4 <= len(window)):
             second, third, fourth = window[offset + 1], window[offset + 2], window[offset + 3]
             size = FRAME[second << 8 | third] if window[offset] == 0xFF else 0
             if not size or base + offset + size > end:
                 last = True
                 break
-            own, side = _kind(second, third, fourth), offset + _side(second, fourth)
+            own, side = _kind(second, third, fourth), offset + _data_offset(second, fourth)
             if own != kind or window[side : side + 4] in (b"Xing", b"Info"):
                 if frames:
                     yield _Run(begin, base + offset, kind, frames)

@@ -1,8 +1,4 @@
-"""Sources: paths, bytes, file objects and samples become what a decoder reads.
-
-In: whatever somebody gives. Out: an open binary file, or samples of all channels; or a `AudioError` that says why not.
-Knows nothing of: what is in a file.
-"""
+"""Sources of audio: paths, bytes, file objects and arrays, opened for decoding."""
 
 import inspect
 import io
@@ -36,63 +32,65 @@ REASONS = {
 
 
 @contextmanager
-def opened(source: object) -> Iterator[BinaryFile]:
-    """A source as a binary file."""
+def open_file(source: object) -> Iterator[BinaryFile]:
+    """A context with a path, bytes or file object as a binary file; raises `AudioError`."""
     if isinstance(source, str | Path):
-        with _opened_path(Path(source)) as plain:
+        with _open_path(Path(source)) as plain:
             yield plain
     elif isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(bytes(source))
     elif isinstance(source, BinaryFile) and not inspect.iscoroutinefunction(source.read):
-        file = _GivenFile(source)
+        file = _SafeFile(source)
         try:
             file.seek(0)
             binary = isinstance(source.read(0), bytes)
         except OSError as error:
-            raise _bad("bad-source", f"a file object that cannot be read from its start ({error}) was given") from error
+            raise _error(
+                "bad-source", f"a file object that cannot be read from its start ({error}) was given"
+            ) from error
         if not binary:
-            raise _bad("bad-source", "a file object that yields no bytes, opened as text, was given")
+            raise _error("bad-source", "a file object that yields no bytes, opened as text, was given")
         yield file
     else:
-        raise _bad("bad-source", f"an object of type {type(source).__name__} was given")
+        raise _error("bad-source", f"an object of type {type(source).__name__} was given")
 
 
 def array(source: tuple[Any, ...]) -> tuple[Samples, int]:
-    """Samples of one or more channels, full scale made 1, and their rate; the longer axis is time."""
+    """Samples of one or more channels, scaled to −1 … 1, and their rate; the longer axis is time."""
     samples, rate = source if len(source) == 2 else (None, None)
     if not isinstance(samples, np.ndarray) or not (
         isinstance(rate, Integral) or (isinstance(rate, float) and rate % 1 == 0)
     ):
-        raise _bad(
+        raise _error(
             "bad-source", f"a tuple of {', '.join(type(part).__name__ for part in source) or 'nothing'} was given"
         )
     samples = np.asarray(samples)
     if samples.dtype.kind not in "fiu" or samples.ndim not in (1, 2) or not samples.size:
-        raise _bad("not-samples", f"an array of {samples.dtype}, of shape {samples.shape}, was given")
+        raise _error("not-samples", f"an array of {samples.dtype}, of shape {samples.shape}, was given")
     samples = samples.reshape(len(samples), -1)
     samples = samples.T if samples.shape[0] < samples.shape[1] else samples
-    if samples.shape[1] > decoders.MOST_CHANNELS:
-        raise _bad("not-samples", f"an array of shape {source[0].shape} was given")
-    return decoders.full_scale(samples), int(rate)
+    if samples.shape[1] > decoders.MAX_CHANNELS:
+        raise _error("not-samples", f"an array of shape {source[0].shape} was given")
+    return decoders.to_float32(samples), int(rate)
 
 
-class _GivenFile:
-    """A file object of somebody else, which may raise anything, and read less than it is asked for."""
+class _SafeFile:
+    """A file object of the caller, with complete reads, and with every exception as `OSError`."""
 
     def __init__(self, file: BinaryFile) -> None:
         self._file = file
 
     def read(self, size: int = -1, /) -> bytes:
-        """As many bytes as there are, up to `size`."""
-        found: list[bytes] = []
+        """Read up to `size` bytes, fewer only at the end of the file."""
+        blocks: list[bytes] = []
         with _os_errors():
             while size and (block := self._file.read(size)):
-                found.append(block)
+                blocks.append(block)
                 size -= len(block)
-        return b"".join(found)
+        return b"".join(blocks)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Change the position, and return it."""
+        """Set the position, and return it."""
         with _os_errors():
             self._file.seek(offset, whence)
             return self._file.tell()
@@ -105,7 +103,7 @@ class _GivenFile:
 
 @contextmanager
 def _os_errors() -> Iterator[None]:
-    """Whatever goes wrong is an `OSError`, as of other files."""
+    """Raise every exception as `OSError`."""
     try:
         yield
     except OSError:
@@ -114,25 +112,25 @@ def _os_errors() -> Iterator[None]:
         raise OSError(str(error) or type(error).__name__) from error
 
 
-def _opened_path(path: Path) -> io.BufferedReader:
-    """A regular file, opened; others are refused before, since opening waits for a pipe and may set off a device."""
+def _open_path(path: Path) -> io.BufferedReader:
+    """Open a regular file; others are not opened, since that would wait for a pipe or start a device."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             if not os.access(path, os.R_OK | os.X_OK):
-                raise _bad("no-permission", f"{path} is a folder that may not be searched")
-            raise _bad("directory", f"{path} is a folder")
+                raise _error("no-permission", f"{path} is a folder that may not be searched")
+            raise _error("directory", f"{path} is a folder")
         if not stat.S_ISREG(mode):
-            raise _bad("not-a-file", f"{path} is a pipe, socket or device")
+            raise _error("not-a-file", f"{path} is a pipe, socket or device")
         return io.BufferedReader(io.FileIO(path), READ_AHEAD)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no file can be called that
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: not a possible name
         broken = os.path.islink(path)  # noqa: PTH114
-        raise _bad("missing", f"{path} links to nothing" if broken else f"{path} does not exist") from error
+        raise _error("missing", f"{path} links to nothing" if broken else f"{path} does not exist") from error
     except PermissionError as error:
-        raise _bad("no-permission", f"{path} may not be read") from error
+        raise _error("no-permission", f"{path} may not be read") from error
     except OSError as error:
-        raise _bad("unreadable", f"{path} cannot be opened ({error.strerror})") from error
+        raise _error("unreadable", f"{path} cannot be opened ({error.strerror})") from error
 
 
-def _bad(reason: str, came: str) -> AudioError:
-    return AudioError(reason, f"{came}: wanted {REASONS[reason]}")
+def _error(reason: str, problem: str) -> AudioError:
+    return AudioError(reason, f"{problem}: expected {REASONS[reason]}")

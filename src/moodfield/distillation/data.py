@@ -1,21 +1,89 @@
-"""The training data of a distillation: mels of music, and the teacher's logits as targets."""
+"""The inputs of a distillation, and its training data: mels of music, with the teacher's logits as targets."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
-from moodfield.datasets.mtg_jamendo import Track
+from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.distillation import speed_perturbation, teacher
-from moodfield.distillation.config import Distillation
+from moodfield.distillation.manifest import Music
+from moodfield.distillation.model_card import CardText, TeacherCalibration
 from moodfield.errors import MoodfieldError
+from moodfield.mel import MelConfig
+from moodfield.nets import CPResNetConfig
 from moodfield.training import mel_cache, pipeline
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
+from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
+
+STUDENT = Recipe(
+    net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
+    mel=MelConfig(sample_rate=12_000, n_fft=1_024, hop_length=768, n_mels=128, kind="plain"),
+    batch=BatchConfig(clip_seconds=teacher.WINDOW_SECONDS),
+    augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
+    loss=LossConfig(kind="logits"),
+    averaging=AveragingConfig(start=7, every=1, snapshots=1),
+    schedule=ScheduleConfig(warm_up=0, constant=2, decay=4, final=2, peak=1e-3, floor=3e-5),
+    precision="bf16-mixed",
+)
+"""the recipe of the bundled model, which is the last average of its weights: no epoch is chosen by held-out music"""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The inputs of a distillation: teacher, music, student, and what its card states."""
+
+    recipe: Recipe
+    """recipe of the student"""
+    music: Music
+    """training and held-out tracks"""
+    checkpoint: str | Path
+    """published checkpoint of the teacher"""
+    paths: RunPaths
+    """folders of audio, cache and run"""
+    speeds: tuple[float, ...] = ()
+    """further speeds of the training music, 0.5 … 2; each gives more music with targets of its own"""
+    reuse_metrics_from: Path | None = None
+    """a finished run with the same recipe, teacher and music: the student is then also trained on the held-out tracks,
+    and its metrics and examples are those of that run"""
+    calibration: TeacherCalibration | None = None
+    """calibration of the teacher, which its student takes over"""
+    text: CardText = field(default_factory=CardText)
+    """what the card states and nobody can measure"""
+    appendix: str = ""
+    """Markdown that the README ends with"""
+
+    @property
+    def train_split(self) -> Split:
+        """The training tracks: with `reuse_metrics_from` also the held-out ones."""
+        return replace(self.music.train, tracks=self.music.tracks) if self.reuse_metrics_from else self.music.train
+
+    @property
+    def n_steps(self) -> int:
+        """Number of calls of `progress`: teacher and student, every track, all speeds."""
+        return 2 * (len(self.train_split.tracks) * (1 + len(set(self.speeds))) + len(self.music.heldout.tracks))
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """What determines the training data, in words; students of equal recipes and sources are the same."""
+        return {
+            "checkpoint": f"SHA-256 {teacher.checkpoint_sha256(self.checkpoint)}",
+            "music": f"a manifest, SHA-256 {self.music.sha256}",
+            "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
+        }
+
+    @property
+    def digest(self) -> str:
+        """A digest of the training data, by which a run is recognised."""
+        content = json.dumps([self.sources, self.reuse_metrics_from is not None], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -47,16 +115,6 @@ class DistillationData:
         return ClipDataset(mels, TrackTargets(np.stack(targets))), tuple(rows)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The tracks of one audio folder that both teacher and student could read."""
-
-    tracks: tuple[Track, ...]
-    cache: MelCache
-    data: ClipDataset
-    windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
-
-
 def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: None) -> DistillationData:
     """Compute the teacher's logits and the student's mels of all music, unless they are cached.
 
@@ -65,29 +123,29 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
         progress: Called twice for every track and speed, for the teacher and the student, with the error if it failed;
             such tracks are left out.
     """
-    recipe, paths, train_tracks = config.recipe, config.paths, config.train_split.tracks
+    paths, train_tracks = config.paths, config.train_split.tracks
     model = teacher.export_model(config.checkpoint, paths.cache_dir)
-    parts = [_load_part(recipe, model, train_tracks, paths, progress)]
+    parts = [_load(config.recipe, model, train_tracks, paths, progress)]
     for speed in sorted(set(config.speeds)):
         if copies := _perturb(train_tracks, paths, speed, progress):
             copy_paths = replace(paths, audio_dir=speed_perturbation.cache_folder(paths.cache_dir, speed))
-            parts.append(_load_part(recipe, model, copies, copy_paths, progress))
-    validation = _load_part(recipe, model, config.music.heldout.tracks, paths, progress)
-    mels = tuple(stored for part in parts for stored in part.data.mels)
-    windows = tuple(rows for part in parts for rows in part.windows)
+            parts.append(_load(config.recipe, model, copies, copy_paths, progress))
+    heldout, cache, targets = _load(config.recipe, model, config.music.heldout.tracks, paths, progress)
+    mels = tuple(cache.open(track) for tracks, cache, _ in parts for track in tracks)
+    windows = tuple(rows for _, _, targets in parts for rows in targets.windows)
     return DistillationData(
-        train_data=ClipDataset(mels, WindowTargets(windows, teacher.STEP_SECONDS * recipe.mel.frames_per_second)),
-        validation_data=validation.data,
-        train_tracks=tuple(track for part in parts for track in part.tracks),
-        validation_tracks=validation.tracks,
-        statistics=mel_cache.statistics([(part.cache, part.tracks) for part in parts]),
+        train_data=ClipDataset(mels, WindowTargets(windows, targets.step)),
+        validation_data=ClipDataset(tuple(map(cache.open, heldout)), targets),
+        train_tracks=tuple(track for tracks, _, _ in parts for track in tracks),
+        validation_tracks=heldout,
+        statistics=mel_cache.statistics([(cache, tracks) for tracks, cache, _ in parts]),
     )
 
 
-def _load_part(
+def _load(
     recipe: Recipe, model: Path, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback
-) -> _Part:
-    """The teacher's logits and the student's mels of the tracks of one audio folder."""
+) -> tuple[tuple[Track, ...], MelCache, WindowTargets]:
+    """The tracks of one audio folder that teacher and student could read, the student's mels, the teacher's logits."""
     failed = set()
     for track, result in teacher.compute_logits(model, tracks, paths.audio_dir, jobs=paths.jobs):
         error = result if isinstance(result, MoodfieldError) else None
@@ -95,9 +153,7 @@ def _load_part(
         failed |= {track} if error else set()
     rows = pipeline.extract_mels(tracks, recipe, paths, progress=progress)
     readable = tuple(tracks[row] for row in rows if tracks[row] not in failed)
-    cache = paths.mel_cache(recipe.mel)
-    targets = teacher.load_targets(model, readable, paths.audio_dir, recipe.mel)
-    return _Part(readable, cache, ClipDataset(tuple(map(cache.open, readable)), targets), targets.windows)
+    return readable, paths.mel_cache(recipe.mel), teacher.load_targets(model, readable, paths.audio_dir, recipe.mel)
 
 
 def _perturb(tracks: Sequence[Track], paths: RunPaths, speed: float, progress: ProgressCallback) -> list[Track]:

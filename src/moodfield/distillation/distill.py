@@ -11,11 +11,9 @@ from moodfield import calibration, files, tagger, tags
 from moodfield.card import Card, Example, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import data, model_card, speed_perturbation
-from moodfield.distillation.config import Distillation
-from moodfield.distillation.data import DistillationData
+from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
-from moodfield.nets import Net
 from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
 from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback
@@ -61,7 +59,7 @@ def distill(
             export.check_folder(folder)
         prepared = data.prepare(config, progress=progress)
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
-        _export(config, _train(config, prepared, on_epoch), draft)
+        _train(config, prepared, draft, on_epoch)
         scores, titles = _score(config, prepared, draft)
         card = replace(Card.read(draft), thresholds=tuple(scores.thresholds.tolist()))
         evaluation = (reused.metrics, reused.examples) if reused else model_card.evaluate_student(scores, titles)
@@ -81,20 +79,15 @@ def _check(config: Distillation) -> None:
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
 
 
-def _train(config: Distillation, prepared: DistillationData, on_epoch: Callable[[Epoch], None]) -> Net:
-    """The trained student, with the weights of its last snapshot."""
+def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
+    """Train a student and export its last snapshot, not yet with its thresholds and provenance."""
+    text, vocabulary = config.text, config.music.train.vocabulary
     net = loop.fit(
         config.recipe, prepared.train_data, prepared.validation_data, prepared.statistics,
-        config.music.train.vocabulary, config.paths.run_dir, on_epoch=on_epoch,
+        vocabulary, config.paths.run_dir, on_epoch=on_epoch,
     )  # fmt: skip
     *_, last = checkpoints.snapshot_paths(config.recipe, config.paths.run_dir).values()
     checkpoints.load_weights(net, last)
-    return net
-
-
-def _export(config: Distillation, net: Net, folder: Path) -> None:
-    """Write the model folder of a student, not yet with its thresholds and provenance."""
-    text, vocabulary = config.text, config.music.train.vocabulary
     card = export.describe(config.recipe, net, vocabulary, name=text.name, summary=text.summary, licence=text.licence)
     export.export(net, config.calibration.apply_to(card) if config.calibration else card, folder)
 

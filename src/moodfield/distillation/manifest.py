@@ -66,11 +66,8 @@ def read_manifest(path: str | Path) -> Music:
             raise DatasetError(f"{path}: split of {track.path} is {row['split']!r}; expected 'train' or 'heldout'")
         tracks[row["split"]].append(track)
         licences.setdefault(row["package"], {})[row["licence"]] = None
-    for split, members in tracks.items():
-        if not members:
-            raise DatasetError(
-                f"{path} has no tracks in split {split!r}; expected tracks for training and held-out ones"
-            )
+    if empty := [split for split, members in tracks.items() if not members]:
+        raise DatasetError(f"{path} has no tracks in split {empty[0]!r}; expected training and held-out tracks")
     train, heldout = (Split(tuple(tracks[split]), tags.MOODS_AND_THEMES) for split in ("train", "heldout"))
     named = {package: ", ".join(kinds) for package, kinds in licences.items()}
     return Music(train, heldout, named, hashlib.sha256(content).hexdigest())

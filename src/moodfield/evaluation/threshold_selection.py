@@ -1,7 +1,6 @@
-"""Which tags tracks get, chosen by scores alone, and how well a student decides.
+"""Choose thresholds by scores alone, without truth, and statistics of decisions and of a student's agreement.
 
-In: scores of music of many kinds. Out: thresholds under which most tracks get a few clear tags; figures about them.
-Knows nothing of: truth, networks, or where the music came from.
+The constants of the search were chosen by us.
 """
 
 import math
@@ -15,175 +14,209 @@ from moodfield.evaluation import bootstrap, metrics
 from moodfield.evaluation.metrics import PerTag
 
 MIN_SHARE, MAX_SHARE = 0.003, 0.29
-"""share of the tracks that every tag is decided for: at least of all, at most of each part"""
+"""share of tracks that a tag is decided for: at least of all tracks, at most of each group; *chosen by us*, so that
+every tag is used and none is decided for a whole kind of music"""
 NO_TAG_COST = 20.0
-"""faults that a track without any tag counts as"""
+"""cost of a track without any tag; *chosen by us*: far above the other costs, so that nearly every track gets one"""
 MAX_FREE_TAGS = 5
-"""tags of a track beyond which each one more counts as a fault"""
+"""decided tags of a track that cost nothing; each one more costs 1; *chosen by us*"""
 TOP_TAGS, TOP_TAG_GAIN = 3, 0.5
-"""tags of a track that had better be decided, and the faults that each of them takes away"""
+"""number of a track's best-ranked tags that reduce the cost if they are decided, and by how much; *chosen by us*"""
 LAST_FREE_RANK, RANK_COST, MAX_COSTLY_RANKS = 6, 0.2, 6
-"""tags of a track that are clear; the faults of every place that a decided tag is beyond them, and most such places"""
+"""number of ranks within a track at which a decided tag costs nothing, the cost of every rank below, and the number of
+ranks that are counted; *chosen by us*, so that tags for which there is little evidence are not decided"""
 MAX_COUNT_RATIO = 1.25
-"""how many times more or fewer tracks a tag is decided for than by somebody whom decisions are to be like"""
+"""factor by which the number of tracks of a tag may differ from the reference decisions; *chosen by us*"""
 MAX_SWEEPS = 40
-"""times that every tag's threshold is looked at again, at most"""
+"""passes over all tags at most; the search usually converges earlier; *chosen by us*"""
+MIN_STD = 1e-9
+"""standard deviation of logits below which a tag is constant"""
+
+Decisions = Bool[np.ndarray, "tracks tags"]
+InputScores = Float[np.ndarray, "tracks tags"]
 
 
 def select_thresholds(
-    scores: Float[np.ndarray, "tracks tags"],
+    scores: InputScores,
     *,
     priors: Sequence[float] | None = None,
     groups: Shaped[np.ndarray, "tracks"] | None = None,
-    reference: Bool[np.ndarray, "tracks tags"] | None = None,
+    reference: Decisions | None = None,
 ) -> Float64[np.ndarray, "tags"]:
-    """Thresholds under which most tracks get one to five of their clearest tags, and no tag is everywhere.
+    """Choose thresholds by which most tracks get one to five well-supported tags and no tag is decided everywhere.
 
-    Scores of 0 … 1 of music of many kinds; `parts` tells kinds of it apart, in none of which a tag may be common;
-    `priors` are shares of all music. A tag is the clearer, the higher its log-odds are over those of its prior or,
-    without priors, over its mean in standard deviations: by scores alone `film` is clear in nearly all music of games.
-    No threshold is below its prior: nobody is told a tag that is less likely of this track than of any.
+    Coordinate descent on the number of tracks each tag is decided for. It starts with as many tracks as have the tag
+    among their `TOP_TAGS`, or as the reference has, and minimizes a cost: tracks without a tag, tags beyond the first
+    `MAX_FREE_TAGS`, and tags at low ranks (`rank_tags`). Several solutions cost about the same, so with a reference,
+    such as the decisions of a student's teacher, the counts stay within `MAX_COUNT_RATIO` of its counts.
 
-    Every tag begins with a threshold that as many tracks pass as have it among their clearest and then, tag by tag,
-    takes the one with the fewest faults: tracks without a tag, tags beyond the first few, tags that are not clear. Many
-    choices of tags serve about as well. So who is to decide `like` somebody, a student like its teacher say, begins
-    with as many tracks for every tag as they decide it for, and stays near that.
+    Args:
+        scores: scores in 0 … 1 of music of many kinds.
+        priors: share of all music that has each tag; no threshold is below its prior.
+        groups: the kind of every track, such as its package; a tag is decided for at most `MAX_SHARE` of each group.
+        reference: decisions, tracks × tags, whose counts the result stays near.
+
+    Returns:
+        One threshold per tag; a decision is a score strictly above it.
+
+    Example:
+        >>> scores = np.random.default_rng(0).uniform(size=(200, 12))
+        >>> decided = scores > select_thresholds(scores)
+        >>> bool(decided.any(axis=0).all()), bool(decided.mean(axis=0).max() <= MAX_SHARE)
+        (True, True)
     """
-    places = rank_tags(scores, priors)
-    strange = RANK_COST * np.clip(places - (LAST_FREE_RANK - 1), 0, MAX_COSTLY_RANKS) - TOP_TAG_GAIN * (
-        places < TOP_TAGS
+    ranks = rank_tags(scores, priors)
+    tag_cost = RANK_COST * np.clip(ranks - (LAST_FREE_RANK - 1), 0, MAX_COSTLY_RANKS) - TOP_TAG_GAIN * (
+        ranks < TOP_TAGS
     )
-    tracks, count = scores.shape
+    n_tracks, n_tags = scores.shape
     order = np.argsort(-scores, axis=0, kind="stable")
-    floor = np.zeros(count) if priors is None else np.array(priors)
-    least, most = math.ceil(MIN_SHARE * tracks), _most(order, np.zeros(tracks, int) if groups is None else groups)
-    most = np.maximum(np.minimum(most, (scores > floor).sum(axis=0)), least)
-    passing = np.clip((places < TOP_TAGS if reference is None else reference).sum(axis=0), least, most)
-    fewest = np.full(count, least)
+    priors_ = np.zeros(n_tags) if priors is None else np.array(priors)
+    minimum = math.ceil(MIN_SHARE * n_tracks)
+    maximum = _max_counts(order, np.zeros(n_tracks, int) if groups is None else groups)
+    maximum = np.maximum(np.minimum(maximum, (scores > priors_).sum(axis=0)), minimum)
+    counts = np.clip((ranks < TOP_TAGS if reference is None else reference).sum(axis=0), minimum, maximum)
+    minima = np.full(n_tags, minimum)
     if reference is not None:
-        fewest = np.clip(np.floor(passing / MAX_COUNT_RATIO).astype(int), least, None)
-        most = np.minimum(np.ceil(passing * MAX_COUNT_RATIO).astype(int), most)
-    decided = np.zeros((tracks, count), bool)
-    for tag in range(count):
-        decided[order[: passing[tag], tag], tag] = True
-    for _ in range(MAX_SWEEPS):
-        before = passing.copy()
-        for tag in range(count):
-            others = decided.sum(axis=1) - decided[:, tag]
-            # Faults if the first k tracks by this tag's score had it, for every k at once.
-            gained = np.cumsum((_faults(others + 1) - _faults(others) + strange[:, tag])[order[:, tag]])
-            best = fewest[tag] + int(np.argmin(gained[fewest[tag] - 1 : most[tag]]))
-            if gained[best - 1] < gained[passing[tag] - 1]:
-                passing[tag] = best
-                decided[:, tag] = False
-                decided[order[:best, tag], tag] = True
-        if (passing == before).all():
-            break
+        minima = np.clip(np.floor(counts / MAX_COUNT_RATIO).astype(int), minimum, None)
+        maximum = np.minimum(np.ceil(counts * MAX_COUNT_RATIO).astype(int), maximum)
+    counts = _descend(tag_cost, order, counts, minima, maximum)
     ranked = np.take_along_axis(scores.astype(np.float64), order, axis=0)
-    last = np.take_along_axis(ranked, passing[None] - 1, axis=0)[0]
-    following = np.take_along_axis(ranked, np.minimum(passing, tracks - 1)[None], axis=0)[0]
-    return np.asarray(np.maximum((last + following) / 2, floor))
+    last = np.take_along_axis(ranked, counts[None] - 1, axis=0)[0]
+    following = np.take_along_axis(ranked, np.minimum(counts, n_tracks - 1)[None], axis=0)[0]
+    return np.asarray(np.maximum((last + following) / 2, priors_))
 
 
-def rank_tags(
-    scores: Float[np.ndarray, "tracks tags"], priors: Sequence[float] | None
-) -> Int64[np.ndarray, "tracks tags"]:
-    """The place of every tag among those of its track, 0 for the clearest, as `select_thresholds` understands it."""
+def rank_tags(scores: InputScores, priors: Sequence[float] | None) -> Int64[np.ndarray, "tracks tags"]:
+    """Rank the tags of every track by evidence, 0 for the most.
+
+    Evidence is the log-odds of a score minus those of its prior. Without priors it is the number of standard deviations
+    from the tag's mean logit, since by scores alone `film` ranks first for nearly all music of games.
+
+    >>> rank_tags(np.array([[0.3, 0.2]]), priors=[0.5, 0.1]).tolist()
+    [[1, 0]]
+    """
     logits = calibration.logit(scores.astype(np.float64))
-    evidence = _standard(logits) if priors is None else logits - calibration.logit(np.array(priors))
+    evidence = _standardize(logits) if priors is None else logits - calibration.logit(np.array(priors))
     return np.asarray(np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1))
 
 
-def _most(order: Int64[np.ndarray, "tracks tags"], parts: Shaped[np.ndarray, "tracks"]) -> Int64[np.ndarray, "tags"]:
-    """How many tracks, in the order of each tag's scores, may pass before it is common in a part; one always may."""
-    within = [
-        (np.cumsum((parts == part)[order], axis=0) <= max(1, MAX_SHARE * (parts == part).sum())).sum(axis=0)
-        for part in np.unique(parts)
-    ]
-    return np.asarray(np.min(within, axis=0))
-
-
 def agreement_statistics(
-    wanted: Float[np.ndarray, "tracks tags"],
-    scores: Float[np.ndarray, "tracks tags"],
-    wanted_decided: Bool[np.ndarray, "tracks tags"],
-    *,
-    priors: Sequence[float] | None = None,
+    teacher: InputScores, student: InputScores, teacher_decided: Decisions, *, priors: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """How a student agrees with its teacher's scores, `wanted`, of held-out tracks, and with its decisions."""
-    ranks = metrics.spearman(wanted, scores)
-    own, other = (rank_tags(values, priors) < MAX_FREE_TAGS for values in (wanted, scores))
-    usual = np.argsort(-own.sum(axis=0), kind="stable")[:MAX_FREE_TAGS]
-    figures = {
-        "held-out tracks": float(len(scores)),
-        "Spearman with the teacher, median tag": float(np.median(ranks)),
-        "Spearman with the teacher, mean over tags": float(ranks.mean()),
-        "Spearman with the teacher, worst tag": float(ranks.min()),
-        "of the teacher's five clearest tags, found": float((own & other).sum(axis=1).mean()),
+    """How well a student's scores agree with its teacher's scores and decisions on held-out tracks, by name."""
+    correlations = metrics.spearman(teacher, student)
+    teacher_top, student_top = (rank_tags(values, priors) < MAX_FREE_TAGS for values in (teacher, student))
+    commonest = np.argsort(-teacher_top.sum(axis=0), kind="stable")[:MAX_FREE_TAGS]
+    statistics = {
+        "held-out tracks": float(len(student)),
+        "Spearman with the teacher, median tag": float(np.median(correlations)),
+        "Spearman with the teacher, mean over tags": float(correlations.mean()),
+        "Spearman with the teacher, worst tag": float(correlations.min()),
+        "of the teacher's five clearest tags, found": float((teacher_top & student_top).sum(axis=1).mean()),
         "of the teacher's five clearest tags, found by the same five for every track": float(
-            own[:, usual].sum(axis=1).mean()
+            teacher_top[:, commonest].sum(axis=1).mean()
         ),
     }
-    if np.isfinite(ranked := decision_average_precision(wanted_decided, scores)).any():
-        figures |= {
+    if np.isfinite(areas := decision_average_precision(teacher_decided, student)).any():
+        statistics |= {
             f"tags that the teacher decides for {bootstrap.MIN_POSITIVES} tracks or more": float(
-                np.isfinite(ranked).sum()
+                np.isfinite(areas).sum()
             ),
-            "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(ranked)),
-            "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(ranked)),
+            "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(areas)),
+            "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(areas)),
         }
-    return figures
+    return statistics
 
 
-def decision_average_precision(
-    decided: Bool[np.ndarray, "tracks tags"], scores: Float[np.ndarray, "tracks tags"]
-) -> PerTag:
-    """PR-AUC of every tag against somebody's decisions; NaN for one of too few tracks to tell it from luck."""
-    each = metrics.evaluate(decided, scores).per_tag["PR-AUC"]
-    return np.where(decided.sum(axis=0) >= bootstrap.MIN_POSITIVES, each, np.nan)
+def decision_average_precision(decided: Decisions, scores: InputScores) -> PerTag:
+    """PR-AUC of scores against decisions, per tag; NaN for tags decided for fewer than `bootstrap.MIN_POSITIVES`."""
+    values = metrics.average_precision(decided, scores)
+    return np.where(decided.sum(axis=0) >= bootstrap.MIN_POSITIVES, values, np.nan)
 
 
-def decision_statistics(decided: Bool[np.ndarray, "tracks tags"]) -> dict[str, float]:
-    """How sensible decisions look: how many tags tracks get, how many tags are in use, how common the commonest is."""
-    each = decided.sum(axis=1)
+def decision_statistics(decided: Decisions) -> dict[str, float]:
+    """How many tags tracks get, how many tags are used, and how common the commonest is, by name.
+
+    >>> decision_statistics(np.array([[True, False], [False, False]]))["share of tracks with no tag"]
+    0.5
+    """
+    counts = decided.sum(axis=1)
     return {
-        "share of tracks with one to five tags": float(((each >= 1) & (each <= 5)).mean()),
-        "share of tracks with no tag": float((each == 0).mean()),
+        "share of tracks with one to five tags": float(((counts >= 1) & (counts <= 5)).mean()),
+        "share of tracks with no tag": float((counts == 0).mean()),
         "different tags used": float(decided.any(axis=0).sum()),
         "share of tracks with the commonest tag": float(decided.mean(axis=0).max()),
     }
 
 
 def rank_by_agreement(
-    wanted: Float[np.ndarray, "tracks tags"],
-    scores: Float[np.ndarray, "tracks tags"],
-    wanted_decided: Bool[np.ndarray, "tracks tags"],
-    decided: Bool[np.ndarray, "tracks tags"],
+    teacher: InputScores, student: InputScores, teacher_decided: Decisions, student_decided: Decisions
 ) -> Int64[np.ndarray, "tracks"]:
-    """The tracks, from those of which a student decides what its teacher does to those of which it decides otherwise.
+    """Rows of tracks, from those whose decisions agree best (`jaccard`) to those that agree least.
 
-    That is the share of the tags either decides that both decide. Equal ones are in the order of how alike their scores
-    are, as logits in standard deviations from each tag's mean, lest common tags rule every track.
+    Ties are broken by the Spearman correlation of the track's logits, standardized per tag so that common tags do not
+    dominate every track.
     """
-    alike = metrics.spearman(*(_standard(calibration.logit(each)).T for each in (wanted, scores)))
-    return np.lexsort((-alike, -jaccard(wanted_decided, decided)))
+    correlations = metrics.spearman(*(_standardize(calibration.logit(scores)).T for scores in (teacher, student)))
+    return np.lexsort((-correlations, -jaccard(teacher_decided, student_decided)))
 
 
-def jaccard(
-    one: Bool[np.ndarray, "tracks tags"], other: Bool[np.ndarray, "tracks tags"]
-) -> Float64[np.ndarray, "tracks"]:
-    """Share of the tags that either decides for a track that both decide; 1 where neither decides any."""
-    both, either = (one & other).sum(axis=1), (one | other).sum(axis=1)
+def jaccard(a: Decisions, b: Decisions) -> Float64[np.ndarray, "tracks"]:
+    """Jaccard index of two systems' decisions for every track; 1 where neither decides any tag.
+
+    >>> jaccard(np.array([[True, True], [False, False]]), np.array([[True, False], [False, False]])).tolist()
+    [0.5, 1.0]
+    """
+    both, either = (a & b).sum(axis=1), (a | b).sum(axis=1)
     return np.asarray(np.where(either > 0, both / np.maximum(either, 1), 1.0))
 
 
-def _standard(logits: Float[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
-    """In standard deviations from the mean over tracks."""
-    wide = logits.astype(np.float64)
-    spread = wide.std(axis=0)
-    return np.asarray((wide - wide.mean(axis=0)) / np.where(spread > 1e-9, spread, 1))  # what never varies is not clear
+def _descend(
+    tag_cost: Float64[np.ndarray, "tracks tags"],
+    order: Int64[np.ndarray, "tracks tags"],
+    counts: Int64[np.ndarray, "tags"],
+    minima: Int64[np.ndarray, "tags"],
+    maxima: Int64[np.ndarray, "tags"],
+) -> Int64[np.ndarray, "tags"]:
+    """Coordinate descent: for one tag after another, the number of tracks with the least cost, until none changes."""
+    counts, decided = counts.copy(), np.zeros(order.shape, bool)
+    for tag, count in enumerate(counts):
+        decided[order[:count, tag], tag] = True
+    for _ in range(MAX_SWEEPS):
+        before = counts.copy()
+        for tag in range(len(counts)):
+            others = decided.sum(axis=1) - decided[:, tag]
+            # Cost if the first k tracks by this tag's score had it, for every k at once.
+            cost = np.cumsum((_count_cost(others + 1) - _count_cost(others) + tag_cost[:, tag])[order[:, tag]])
+            best = minima[tag] + int(np.argmin(cost[minima[tag] - 1 : maxima[tag]]))
+            if cost[best - 1] < cost[counts[tag] - 1]:
+                counts[tag] = best
+                decided[:, tag] = False
+                decided[order[:best, tag], tag] = True
+        if (counts == before).all():
+            break
+    return counts
 
 
-def _faults(tags_each: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:
-    """Faults of tracks with so many tags each."""
-    return np.where(tags_each == 0, NO_TAG_COST, np.maximum(tags_each - MAX_FREE_TAGS, 0.0))
+def _max_counts(
+    order: Int64[np.ndarray, "tracks tags"], groups: Shaped[np.ndarray, "tracks"]
+) -> Int64[np.ndarray, "tags"]:
+    """How many tracks, by each tag's scores, may have it before it exceeds `MAX_SHARE` of a group; always one."""
+    counts = [
+        (np.cumsum((groups == group)[order], axis=0) <= max(1, MAX_SHARE * (groups == group).sum())).sum(axis=0)
+        for group in np.unique(groups)
+    ]
+    return np.asarray(np.min(counts, axis=0))
+
+
+def _standardize(logits: InputScores) -> Float64[np.ndarray, "tracks tags"]:
+    """Standard deviations from the mean over tracks; 0 for a constant tag."""
+    logits = logits.astype(np.float64)
+    std = logits.std(axis=0)
+    return np.asarray((logits - logits.mean(axis=0)) / np.where(std > MIN_STD, std, 1))
+
+
+def _count_cost(counts: Int64[np.ndarray, "tracks"]) -> Float64[np.ndarray, "tracks"]:
+    """Cost of tracks by their number of decided tags."""
+    return np.where(counts == 0, NO_TAG_COST, np.maximum(counts - MAX_FREE_TAGS, 0.0))

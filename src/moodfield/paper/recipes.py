@@ -1,8 +1,4 @@
-"""The paper as values: its recipes, its submissions, its table, every number with its section.
-
-In: nothing. Out: recipes and submissions by name, and why each of their numbers is not the default.
-Knows nothing of: data, or how a recipe is obeyed.
-"""
+"""Recipes, submissions and table of the paper, every number with its section."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,17 +9,17 @@ from moodfield.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Named:
-    """A recipe with a name, and where it comes from."""
+class NamedRecipe:
+    """A recipe of the paper."""
 
-    what: str
-    """what the recipe trains, and what the paper has it for"""
+    description: str
+    """the network, and its use in the paper"""
     reasons: Mapping[str, str]
-    """settings in which it differs from the default recipe, in the form `a.b=v` → why"""
+    """settings that differ from the default recipe: `a.b=v` → reason"""
 
     @property
     def recipe(self) -> Recipe:
-        """Everything decided before one run of it starts."""
+        """The complete recipe."""
         return Recipe().change(*self.reasons)
 
 
@@ -32,20 +28,20 @@ CALIBRATED = "*inferred*: the scores of submissions 4 and 5 are calibrated, as t
 OWN_MEL = "the mel of the organisers' baseline"
 PLAIN = "the organisers' baseline does without; *inferred* from their published script"
 
-RECIPES: dict[str, Named] = {
-    "fa_resnet": Named("FA-ResNet with a regularized receptive field, a member of submission 2 (§3.2)", {}),
-    "shake_fa_resnet": Named(
+RECIPES: dict[str, NamedRecipe] = {
+    "fa_resnet": NamedRecipe("FA-ResNet with a regularized receptive field, a member of submission 2 (§3.2)", {}),
+    "shake_fa_resnet": NamedRecipe(
         "Shake-Shake FA-ResNet, a member of submission 1 (§3.3)", {"net=shake_fa_resnet": "§3.3: Shake-Shake"}
     ),
-    "cp_resnet": Named(
+    "cp_resnet": NamedRecipe(
         "ResNet with a regularized receptive field, Table 1's CP_ResNet and a member of submission 3 (§3.1)",
         {"net=cp_resnet": "§4.1: without frequency-awareness"},
     ),
-    "cp_densenet": Named(
+    "cp_densenet": NamedRecipe(
         "DenseNet with a regularized receptive field, a member of submission 3 (§4.1)",
         {"net=cp_densenet": "§4.1: a DenseNet is among the ensemble"},
     ),
-    "crnn": Named(
+    "crnn": NamedRecipe(
         "Convolutions, then a recurrent summary of the whole track: submission 4 (§4.1)",
         {
             "net=crnn": "§4.1: like that of Choi et al., 2017",
@@ -54,7 +50,7 @@ RECIPES: dict[str, Named] = {
             "loss.pos_weight=1": CALIBRATED,
         },
     ),
-    "resnet34": Named(
+    "resnet34": NamedRecipe(
         "ResNet-34 as it is for images: submission 5 (§4.1)",
         {
             "net=resnet34": "§4.1: better in validation than 18 and 50 layers",
@@ -62,7 +58,7 @@ RECIPES: dict[str, Named] = {
             "loss.pos_weight=1": CALIBRATED,
         },
     ),
-    "vgg": Named(
+    "vgg": NamedRecipe(
         "The VGG-ish network of the organisers' baseline, on their mel, by the schedule of §2.2 instead of theirs",
         {
             "net=vgg": "Table 1: the organisers' baseline",
@@ -80,7 +76,7 @@ RECIPES: dict[str, Named] = {
         },
     ),
 }
-"""name → recipe; `moodfield train --recipe NAME` trains one member"""
+"""name → recipe, as in `moodfield train --recipe NAME`"""
 
 
 @dataclass(frozen=True)
@@ -88,45 +84,45 @@ class Member:
     """One network of a submission, trained once."""
 
     kind: str
-    """the recipe that it is trained by"""
+    """name of its recipe"""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """settings in which it differs from that recipe, in the form `a.b=v` → why"""
+    """settings that differ from that recipe: `a.b=v` → reason"""
 
     @property
     def name(self) -> str:
-        """Short, and its own: `fa_resnet-rho_time-9-seed-43`."""
-        own = [setting.rpartition(".")[2].replace("=", "-") for setting in self.reasons]
-        return "-".join([self.kind, *own])
+        """A name that is unique in its submission, such as `fa_resnet-rho_time-9-seed-43`."""
+        changes = [setting.rpartition(".")[2].replace("=", "-") for setting in self.reasons]
+        return "-".join([self.kind, *changes])
 
     @property
     def recipe(self) -> Recipe:
-        """Everything decided before it is trained."""
+        """The complete recipe."""
         return RECIPES[self.kind].recipe.change(*self.reasons)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A row of Table 1: networks whose scores are averaged, or a baseline that learns nothing."""
+    """A row of Table 1: networks whose scores are averaged, or a baseline without networks."""
 
-    what: str
-    """what it is, and where the paper says so"""
+    description: str
+    """its networks, and the section of the paper"""
     validation: float | None
-    """PR-AUC on the validation tracks, as printed; none where nothing is"""
+    """PR-AUC on the validation tracks, as printed; None where the paper has none"""
     test: float | None
     """PR-AUC on the test tracks, as printed"""
     members: tuple[Member, ...] = ()
     """its networks"""
     constant: Literal["popular", "random"] | None = None
-    """what it says of every track, if it has no networks"""
+    """its scores, if it has no networks"""
     starred: bool = False
-    """whether Table 1 marks it as an ensemble of networks and snapshots; without the mark a network speaks with its
-    best epoch alone, as *inferred*"""
+    """whether Table 1 marks it as an ensemble of networks and snapshots; without the mark only the best
+    epoch of a network counts, as *inferred*"""
     published: str | None = None
-    """its predictions, in the task's repository below `submissions`"""
+    """path of its published predictions below `submissions` in the task's repository"""
 
 
 SEEDS = (42, 43, 44, 45, 46)
-"""of five networks; the first one is that of the authors' code, the others are *chosen by us*"""
+"""seeds of five networks; the first is that of the authors' code, the others are *chosen by us*"""
 TIME_RHOS = (5, 7, 9, 12, 15)
 """ρ along time of five networks, that along frequency being 5; *chosen by us*: the paper has no numbers"""
 OTHER_FIELD = "§4.1: receptive fields over time differ from network to network; by how much is *chosen by us*"
@@ -214,30 +210,41 @@ SMALL: dict[str, str] = {
     "schedule.constant=4": "10 epochs instead of 200",
     "schedule.decay=2": "10 epochs instead of 200",
     "schedule.final=3": "10 epochs instead of 200",
-    "schedule.peak=1e-3": "few steps are to be long ones",
-    "schedule.floor=1e-5": "few steps are to be long ones",
+    "schedule.peak=1e-3": "few steps need a high rate",
+    "schedule.floor=1e-5": "few steps need a high rate",
     "averaging.every=1": "four averages of so few epochs",
 }
-"""the same in minutes, to see it work: settings → why; all *chosen by us*. Not what the paper did."""
+"""settings that train any network in minutes, for trials: setting → reason; all *chosen by us*, none are the paper's"""
 SMALL_MEMBERS = 2
-"""of each submission, at the small scale"""
+"""networks of each submission at the small scale"""
 
 
 def submission(name: str) -> tuple[str, Submission]:
-    """A submission and its name as Table 1 has it, whatever the case it came in; refuses unknown ones."""
-    known = {each.casefold(): each for each in SUBMISSIONS}
-    if name.casefold() not in known:
-        errors.get_or_suggest(SUBMISSIONS, name, what="submission")
-    return known[name.casefold()], SUBMISSIONS[known[name.casefold()]]
+    """The name of a submission in Table 1, and the submission.
+
+    Args:
+        name: its name in any case.
+
+    Raises:
+        UnknownNameError: no submission has this name.
+
+    Example:
+        >>> submission("faresnet")[0]
+        'FAResNet'
+    """
+    titles = {title.casefold(): title for title in SUBMISSIONS}
+    title = titles.get(name.casefold(), name)
+    return title, errors.get_or_suggest(SUBMISSIONS, title, what="submission")
 
 
-def small(plan: Recipe) -> Recipe:
-    """A recipe at the small scale; what its network has no number for stays, and so does a mel of another kind."""
-    has = {each.path for each in plan.settings()}
-    mel_is_theirs = plan.mel.kind == "plain"
-    settings = [
-        setting
-        for setting in SMALL
-        if setting.partition("=")[0] in has and not (mel_is_theirs and setting.startswith("mel."))
-    ]
-    return plan.change(*settings)
+def small(recipe: Recipe) -> Recipe:
+    """A recipe at the small scale; settings that it does not have are left out, and so is the organisers' mel.
+
+    Example:
+        >>> small(RECIPES["fa_resnet"].recipe).schedule.epochs
+        10
+    """
+    paths = {setting.path for setting in recipe.settings()}
+    if recipe.mel.kind == "plain":
+        paths = {path for path in paths if not path.startswith("mel.")}
+    return recipe.change(*(setting for setting in SMALL if setting.partition("=")[0] in paths))

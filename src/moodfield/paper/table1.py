@@ -1,8 +1,4 @@
-"""Table 1 once more, from the predictions that were published.
-
-In: a clone of the task's repository. Out: rows of the table beside what was printed, with intervals.
-Knows nothing of: networks, or how predictions came to be.
-"""
+"""Table 1, computed from the published predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +10,55 @@ from moodfield.evaluation import bootstrap, submissions
 from moodfield.evaluation.bootstrap import Interval, System
 from moodfield.paper import recipes
 
-PUBLISHED = (
+LAYOUTS = (
     ("submissions", "src/groundtruth.npy"),
     ("mediaeval2019", "mediaeval2019/groundtruth.npy"),
     (".", "groundtruth.npy"),
 )
-"""where the published predictions may be, and the truth beside them; the first as in the task's repository"""
+"""folders of the published predictions, and their ground truth; the first as in the task's repository"""
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A row of Table 1 and the published predictions it was made of, scored again."""
+class TableRow:
+    """A row of Table 1, printed and computed."""
 
     title: str
-    """as the paper has it"""
+    """name in the paper"""
     printed: float | None
     """PR-AUC on the test tracks, as printed"""
-    found: float
+    computed: float
     """macro PR-AUC of the published predictions"""
     interval: Interval
-    """95 %, over tracks"""
+    """its 95 % confidence interval over tracks"""
 
     @property
     def same(self) -> bool:
-        """Whether it is what was printed, digit for digit."""
-        return self.printed is not None and f"{self.found:.4f}" == f"{self.printed:.4f}"
+        """Whether both are equal to four digits."""
+        return self.printed is not None and f"{self.computed:.4f}" == f"{self.printed:.4f}"
 
 
-def table_1(folder: str | Path, *, resamples: int = bootstrap.N_RESAMPLES) -> list[Printed]:
-    """The test column of Table 1 from what was published, with intervals.
+def compute(folder: str | Path, *, n_resamples: int = bootstrap.N_RESAMPLES) -> list[TableRow]:
+    """The test column of Table 1 from the published predictions, with intervals.
 
-    Takes a folder with `groundtruth.npy`, `CP-JKU/` and `baseline/` in it, one that has it as `mediaeval2019/`, or a
-    clone of the task's repository. Refuses a folder without any of them.
+    Args:
+        folder: a clone of the task's repository; or a folder with `groundtruth.npy`, `CP-JKU/` and `baseline/`, or with
+            these in `mediaeval2019/`.
+        n_resamples: bootstrap resamples of the intervals.
+
+    Raises:
+        DatasetError: no ground truth in the folder.
     """
     folder = Path(folder)
-    place, truth = next((known for known in PUBLISHED if (folder / known[1]).is_file()), ("", ""))
-    if not truth:
-        raise DatasetError(f"no groundtruth.npy of the task is in {folder}; name a clone of the task's repository")
-    wanted = submissions.read_array(folder / truth)
-    known = {title: each for title, each in recipes.SUBMISSIONS.items() if each.published}
-    systems = [System(wanted, submissions.read_array(folder / place / str(each.published))) for each in known.values()]
-    drawn = bootstrap.bootstrap(systems, generator=np.random.default_rng(0), n_resamples=resamples)
+    predictions, truth_path = next((paths for paths in LAYOUTS if (folder / paths[1]).is_file()), ("", ""))
+    if not truth_path:
+        raise DatasetError(f"{folder} has no groundtruth.npy of the task; name a clone of the task's repository")
+    truth = submissions.read_array(folder / truth_path)
+    published = {title: row for title, row in recipes.SUBMISSIONS.items() if row.published}
+    systems = [
+        System(truth, submissions.read_array(folder / predictions / str(row.published))) for row in published.values()
+    ]
+    resampled = bootstrap.bootstrap(systems, generator=np.random.default_rng(0), n_resamples=n_resamples)
     return [
-        Printed(title, each.test, found.report.macro["PR-AUC"], bootstrap.intervals(found)["PR-AUC-macro"])
-        for (title, each), found in zip(known.items(), drawn, strict=True)
+        TableRow(title, row.test, system.report.macro["PR-AUC"], bootstrap.intervals(system)["PR-AUC-macro"])
+        for (title, row), system in zip(published.items(), resampled, strict=True)
     ]

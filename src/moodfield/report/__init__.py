@@ -1,1 +1,1 @@
-"""An HTML report of taggings."""
+"""The HTML report about tagged tracks."""

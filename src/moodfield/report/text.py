@@ -1,8 +1,4 @@
-"""Names, numbers and tags become what a page says of them, and families of tags get colours.
-
-In: paths, numbers, tags. Out: text that is safe in HTML, and hues.
-Knows nothing of: what is on the page.
-"""
+"""Names, numbers and tags as HTML text, and a colour for every tag."""
 
 import html
 import itertools
@@ -15,8 +11,8 @@ from types import MappingProxyType
 from moodfield import errors
 from moodfield.tagging import Tagging
 
-FEW = 3
-"""decided tags in the list of all tracks, per track"""
+LISTED_TAGS = 3
+"""decided tags per track in the list of all tracks"""
 FAMILIES = MappingProxyType(
     {
         5: "love romantic sexy sensual passionate tender tenderness",
@@ -31,16 +27,16 @@ FAMILIES = MappingProxyType(
         335: "epic dramatic solemn solemnity triumphant advertising commercial corporate",
     }
 )
-"""hue in degrees (OKLCH) of each family of tags; a tag without a family gets one from its letters; *chosen by us*"""
-NOTHING = "No tag is above its threshold."
+"""hues in degrees (OKLCH) of families of tags, *chosen by us*; the hue of other tags is a checksum of the name"""
+NO_TAG = "No tag is above its threshold."
 ENDING = re.compile(r"(?<=.)\.\w{1,5}$")
 DEEP = frozenset(tag for family in FAMILIES.values() for tag in family.split()[1::2])
-"""tags that are drawn a shade deeper beside others of their family"""
+"""tags in a darker shade, to distinguish them from others of their family"""
 HUES = MappingProxyType({tag: hue for hue, family in FAMILIES.items() for tag in family.split()})
 
 
 def names(sources: Sequence[str]) -> list[tuple[str, str]]:
-    """File names without their endings, and their folders from the one that they share."""
+    """File names without suffix, and the last two folders from the last common one on."""
     paths = [PurePath(source) for source in sources]
     levels = zip(*(path.parent.parts for path in paths), strict=False)
     shared = len(list(itertools.takewhile(lambda level: len(set(level)) == 1, levels)))
@@ -51,34 +47,34 @@ def names(sources: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def safe(words: str) -> str:
-    """Text for HTML, whatever the file system put into it."""
+    """Escape text for HTML and replace control characters."""
     return html.escape(errors.printable(words))
 
 
 def percent(value: float | int, whole: float | int) -> str:
-    """A share of a whole, for a style, in 0 … 100 %."""
+    """A share as a CSS percentage, clipped to 0 … 100 %."""
     return f"{100 * min(max(value / whole, 0), 1):.4g}%"
 
 
 def short(score: float) -> str:
-    """A score in as many digits as tell something."""
+    """Format a score with two or three decimals."""
     return f"{score:.2f}" if score >= 0.1 else f"{score:.3f}"
 
 
 def count(number: int, noun: str) -> str:
-    """So many of them."""
+    """Format a number with its noun, in singular or plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:
-    """As players show it: `3:05`, `1:02:03`."""
+    """Format a time as `3:05` or `1:02:03`."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def length(seconds: float) -> str:
-    """How long music lasts, in words."""
+    """Format a duration as `50 s`, `34 min` or `2 h 5 min`."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{round(seconds)} s"
@@ -86,22 +82,23 @@ def length(seconds: float) -> str:
 
 
 def hue(tag: str) -> int:
-    """Degrees (OKLCH) of a tag's family; a tag without one gets them from its letters."""
+    """Hue of a tag, in degrees (OKLCH)."""
     return HUES.get(tag.casefold(), zlib.crc32(tag.encode("utf-8", "replace")) % 360)
 
 
 def deep(tag: str) -> bool:
-    """Whether a tag is drawn a shade deeper than its neighbours in the family."""
+    """Whether a tag has the darker shade of its family."""
     return tag.casefold() in DEEP
 
 
-def kind(each: Tagging, name: str) -> str:
-    """The classes of a tag's name: themes look different."""
-    return "tag theme" if name in each.theme_vocabulary else "tag"
+def kind(tagging: Tagging, name: str) -> str:
+    """CSS classes of a tag."""
+    return "tag theme" if name in tagging.theme_vocabulary else "tag"
 
 
-def few(each: Tagging) -> str:
-    """The first decided tags in their colours."""
+def tag_list(tagging: Tagging) -> str:
+    """The first decided tags, in their colours."""
     return ", ".join(
-        f'<span class="{kind(each, tag)}" style="--h:{hue(tag)}">{safe(tag)}</span>' for tag in each.decided[:FEW]
+        f'<span class="{kind(tagging, tag)}" style="--h:{hue(tag)}">{safe(tag)}</span>'
+        for tag in tagging.decided[:LISTED_TAGS]
     )

@@ -1,8 +1,4 @@
-"""A tagging becomes the card of a track: its tags, its waveform over ribbons of mood, its scores and curves.
-
-In: a tagging. Out: HTML for a part of a page.
-Knows nothing of: the page around it, and other tracks.
-"""
+"""The report section of one track: tags, waveform with mood ribbons, scores, and curves over time."""
 
 import itertools
 import math
@@ -13,80 +9,81 @@ import numpy as np
 from jaxtyping import Float64
 
 from moodfield.report import curves, text
-from moodfield.report.curves import Stretch
+from moodfield.report.curves import Segment
 from moodfield.tagging import Tagging
 
 TOP = 5
-"""clearest tags whose scores are drawn as bars, per track"""
+"""tags with a bar for their score"""
 ROWS = 6
-"""tags that are drawn over time, per track"""
+"""tags with a curve over time"""
 CHIPS = 12
-"""decided tags that are shown at once, per track; the others wait behind a click"""
-COLUMNS = 160
-"""steps of a curve over time; longer maps are averaged"""
-MOMENTS = 20
-"""spans of a track that tell their scores when pointed at"""
+"""decided tags that are shown; further ones can be unfolded"""
+CURVE_POINTS = 160
+"""steps of a curve"""
+TOOLTIPS = 20
+"""steps of a curve with a tooltip that lists scores"""
 BARS = 200
-"""bars of a waveform"""
-STEPS = 96
-"""spans of a ribbon of moods"""
-SMOOTH = 5
-"""spans that a ribbon averages, so that it can be read"""
-STRIPES = 48
-"""spans of a track in the list of all tracks"""
-MOST = 4
-"""tags of a ribbon that are named in one line, with their share of the time"""
+"""bars of the waveform"""
+RIBBON_STEPS = 96
+"""steps of a ribbon"""
+RIBBON_WIDTH = 5
+"""steps that a ribbon averages over"""
+LIST_STEPS = 48
+"""steps of a ribbon in the list of all tracks"""
+SUMMARY_TAGS = 4
+"""tags of a ribbon that the summary lists with their share of the time"""
 HEIGHT = 60
-"""units of a curve; half of them is the threshold"""
+"""height of a curve in units of its drawing; the threshold is in the middle"""
 TICKS = 4
-"""labels under the time axis, without the first"""
+"""most labels of the time axis after the first"""
 INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-"""seconds between two labels of the time axis"""
-CLIP = (
+"""seconds between labels of the time axis"""
+CLIP_PATH = (
     '<svg width="0" height="0" aria-hidden="true"><clipPath id="above">'
-    f'<path d="M0 0H{COLUMNS}V{HEIGHT // 2}H0z"/></clipPath></svg>'
+    f'<path d="M0 0H{CURVE_POINTS}V{HEIGHT // 2}H0z"/></clipPath></svg>'
 )
-"""what is above the threshold in every curve"""
+"""the part of a curve above its threshold"""
 
 
-def card(each: Tagging, name: tuple[str, str], number: int, scale: float) -> str:
-    """Everything about one track."""
+def section(tagging: Tagging, name: tuple[str, str], number: int, scale: float) -> str:
+    """The section of one track; `scale` is the score at the right end of the bars."""
     folder = f'<bdi class="folder">{text.safe(name[1])}</bdi>' if name[1] else ""
     return (
         f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}">'
         f"<bdi>{text.safe(name[0])}</bdi></h3><p>{folder}"
-        f'<span class="number">{text.clock(each.duration)}</span></p>{_chips(each)}</div>{_hear(each)}'
-        f'<div class="inside"><div><h4>Clearest tags</h4>{_bars(each, scale)}</div>'
-        f"<div><h4>Over time</h4>{_over_time(each, number)}</div></div></article>"
+        f'<span class="number">{text.clock(tagging.duration)}</span></p>{_chips(tagging)}</div>{_timeline(tagging)}'
+        f'<div class="charts"><div><h4>Strongest tags</h4>{_bars(tagging, scale)}</div>'
+        f"<div><h4>Over time</h4>{_over_time(tagging, number)}</div></div></article>"
     )
 
 
-def ribbon(each: Tagging) -> str:
-    """The ribbon of a track in the list of all."""
-    tags = next((tags for tags in _kinds(each).values() if tags), [])
-    return _stripes(each, curves.stretches(each, tags, STRIPES, width=2), STRIPES)
+def ribbon(tagging: Tagging) -> str:
+    """The ribbon of a track in the list of all tracks."""
+    tags = next((tags for tags in _by_kind(tagging).values() if tags), [])
+    return _stripes(tagging, curves.segments(tagging, tags, LIST_STEPS, width=2), LIST_STEPS)
 
 
-def _hear(each: Tagging) -> str:
-    """The waveform, with what is clearest at each moment under it."""
-    lanes, most = [], ""
-    for what, tags in _kinds(each).items():
-        stretches = curves.stretches(each, tags, STEPS, width=SMOOTH)
-        if stretches:
-            lanes.append(_lane(each, what, stretches))
-            most = most or _most(each, what, stretches)
+def _timeline(tagging: Tagging) -> str:
+    """The waveform, and ribbons with the strongest mood and theme at each time."""
+    lanes, summary = [], ""
+    for name, tags in _by_kind(tagging).items():
+        segments = curves.segments(tagging, tags, RIBBON_STEPS, width=RIBBON_WIDTH)
+        if segments:
+            lanes.append(_lane(tagging, name, segments))
+            summary = summary or _summary(tagging, name, segments)
     return (
-        f'<div class="hear">{_ticks(each)}{_waveform(each)}{"".join(lanes)}<input type="range" min="0" '
-        f'max="{STEPS - 1}" value="0" aria-label="Moment of the track" hidden></div><p class="now quiet">{most}</p>'
+        f'<div class="timeline">{_ticks(tagging)}{_waveform(tagging)}{"".join(lanes)}<input type="range" min="0" '
+        f'max="{RIBBON_STEPS - 1}" value="0" aria-label="Position in the track" hidden></div>'
+        f'<p class="at quiet">{summary}</p>'
     )
 
 
-def _waveform(each: Tagging) -> str:
-    """The outline of the music as bars around a middle line."""
-    swings = curves.outline(each, BARS)
-    if swings is None:
+def _waveform(tagging: Tagging) -> str:
+    """The peak envelope as bars around a middle line."""
+    levels = curves.waveform(tagging, BARS)
+    if levels is None:
         return ""
-    halves = np.maximum(np.rint(100 * swings), 1).astype(int)
+    halves = np.maximum(np.rint(100 * levels), 1).astype(int)
     bars = "".join(f"m1 {before + half}v-{2 * half}" for before, half in itertools.pairwise([0, *halves.tolist()]))
     return (
         f'<svg class="wave" viewBox="-.5 -104 {BARS} 208" preserveAspectRatio="none" aria-hidden="true">'
@@ -94,87 +91,87 @@ def _waveform(each: Tagging) -> str:
     )
 
 
-def _lane(each: Tagging, what: str, stretches: Sequence[Stretch]) -> str:
-    """A ribbon of the clearest mood, or theme, with its name wherever that fits."""
-    said = "".join(
-        f'<li style="--h:{text.hue(each.vocabulary[stretch.tag])};grid-column:{stretch.first + 1}'
-        f'/{stretch.end + 1}" '
-        f'title="{_said(each, stretch)}"><span>{text.safe(each.vocabulary[stretch.tag])}</span></li>'
-        for stretch in stretches
+def _lane(tagging: Tagging, name: str, segments: Sequence[Segment]) -> str:
+    """A ribbon of the strongest mood, or theme, with names where they fit."""
+    items = "".join(
+        f'<li style="--h:{text.hue(tagging.vocabulary[segment.tag])};grid-column:{segment.first + 1}'
+        f'/{segment.end + 1}" '
+        f'title="{_describe(tagging, segment)}"><span>{text.safe(tagging.vocabulary[segment.tag])}</span></li>'
+        for segment in segments
     )
     return (
-        f'<div class="lane {what.lower()}-lane"><h4>{what}</h4>{_stripes(each, stretches, STEPS)}'
-        f'<ol aria-label="Clearest {what.lower()} over time">{said}</ol></div>'
+        f'<div class="lane {name.lower()}-lane"><h4>{name}</h4>{_stripes(tagging, segments, RIBBON_STEPS)}'
+        f'<ol aria-label="Strongest {name.lower()} over time">{items}</ol></div>'
     )
 
 
-def _said(each: Tagging, stretch: Stretch) -> str:
-    """A stretch in words."""
-    first, end = (text.clock(curves.span(each) * step / STEPS) for step in (stretch.first, stretch.end))
-    clear = "above" if all(stretch.clear) else "partly above" if any(stretch.clear) else "below"
-    return f"{first} – {end} {text.safe(each.vocabulary[stretch.tag])}, {clear} its threshold"
+def _describe(tagging: Tagging, segment: Segment) -> str:
+    """Time range, tag, and whether it is above its threshold."""
+    first, end = (text.clock(curves.span(tagging) * step / RIBBON_STEPS) for step in (segment.first, segment.end))
+    place = "above" if all(segment.above) else "partly above" if any(segment.above) else "below"
+    return f"{first} – {end} {text.safe(tagging.vocabulary[segment.tag])}, {place} its threshold"
 
 
-def _most(each: Tagging, what: str, stretches: Sequence[Stretch]) -> str:
-    """How much of the time which tag is the clearest."""
+def _summary(tagging: Tagging, name: str, segments: Sequence[Segment]) -> str:
+    """The strongest tags with their share of the time."""
     counts: Counter[int] = Counter()
-    for stretch in stretches:
-        counts[stretch.tag] += len(stretch.clear)
+    for segment in segments:
+        counts[segment.tag] += len(segment.above)
     (first, share), *rest = (
-        (text.safe(each.vocabulary[tag]), count / STEPS) for tag, count in counts.most_common(MOST)
+        (text.safe(tagging.vocabulary[tag]), count / RIBBON_STEPS) for tag, count in counts.most_common(SUMMARY_TAGS)
     )
-    others = [f"{tag} {share:.0%}" for tag, share in rest] + ["others"] * (len(counts) > MOST)
-    return ", ".join([f"Clearest {what.lower().rstrip('s')}: {first} for {share:.0%} of the time", *others])
+    others = [f"{tag} {share:.0%}" for tag, share in rest] + ["others"] * (len(counts) > SUMMARY_TAGS)
+    return ", ".join([f"Strongest {name.lower().rstrip('s')}: {first} for {share:.0%} of the time", *others])
 
 
-def _chips(each: Tagging) -> str:
-    """The decided tags."""
-    if not each.decided:
-        return f'<p class="quiet">{text.NOTHING}</p>'
-    shown, rest = each.decided[:CHIPS], each.decided[CHIPS:]
+def _chips(tagging: Tagging) -> str:
+    """The decided tags, moods and themes apart."""
+    if not tagging.decided:
+        return f'<p class="quiet">{text.NO_TAG}</p>'
+    shown, rest = tagging.decided[:CHIPS], tagging.decided[CHIPS:]
     lists = []
-    for what, tags in (
-        ("Moods", [tag for tag in shown if tag not in each.theme_vocabulary]),
-        ("Themes", [tag for tag in shown if tag in each.theme_vocabulary]),
+    for name, tags in (
+        ("Moods", [tag for tag in shown if tag not in tagging.theme_vocabulary]),
+        ("Themes", [tag for tag in shown if tag in tagging.theme_vocabulary]),
     ):
         lines = "".join(f'<li style="--h:{text.hue(tag)}">{text.safe(tag)}</li>' for tag in tags)
-        label = f'<span class="quiet">{what}</span>' if what == "Themes" else ""
-        lists.append(f'<div class="{what.lower()}">{label}<ul aria-label="{what}">{lines}</ul></div>' if tags else "")
-    named = ", ".join(f'<span class="{text.kind(each, tag)}">{text.safe(tag)}</span>' for tag in rest)
+        label = f'<span class="quiet">{name}</span>' if name == "Themes" else ""
+        lists.append(f'<div class="{name.lower()}">{label}<ul aria-label="{name}">{lines}</ul></div>' if tags else "")
+    named = ", ".join(f'<span class="{text.kind(tagging, tag)}">{text.safe(tag)}</span>' for tag in rest)
     more = f"<details><summary>{len(rest)} more</summary><p>{named}</p></details>" if rest else ""
     return "".join(lists) + more
 
 
-def _bars(each: Tagging, scale: float) -> str:
-    """The scores of the clearest tags, with the thresholds as marks."""
+def _bars(tagging: Tagging, scale: float) -> str:
+    """Bars of the scores of the strongest tags, with marks at the thresholds."""
     lines = []
-    for tag in curves.clearest(each, TOP):
-        name, score, threshold = each.vocabulary[tag], curves.score(each, tag), curves.threshold(each, tag)
+    for tag in curves.strongest(tagging, TOP):
+        name, score, threshold = tagging.vocabulary[tag], curves.score(tagging, tag), curves.threshold(tagging, tag)
         mark = "" if threshold is None else f'<i style="left:{text.percent(threshold, scale)}"></i>'
         rule = "never decided" if threshold is None else f"threshold {text.short(threshold)}"
-        faint = "" if name in each.decided else ' class="faint"'
+        faint = "" if name in tagging.decided else ' class="faint"'
         lines.append(
             f'<li{faint} style="--h:{text.hue(name)};--w:{text.percent(score, scale)}" title="'
             f'{text.short(score)}, {rule}">'
-            f'<span class="{text.kind(each, name)}">{text.safe(name)}</span>'
+            f'<span class="{text.kind(tagging, name)}">{text.safe(name)}</span>'
             f'<span class="bar" role="img" aria-label="{rule}">{mark}</span>'
             f'<span class="number">{text.short(score)}</span></li>'
         )
     return f'<ol class="bars">{"".join(lines)}</ol>'
 
 
-def _over_time(each: Tagging, number: int) -> str:
-    """A curve for each of the clearest tags, and the time axis."""
-    tags, span, steps = curves.clearest(each, ROWS), curves.span(each), len(each.over_time.seconds)
-    at = np.linspace(0, span, COLUMNS + 1)
-    heights = curves.relative(each, tags, curves.averaged(each, tags, at, window=span / min(steps, COLUMNS)))
-    rows = "".join(_row(each, tag, height, f"c{number}-{tag}") for tag, height in zip(tags, heights, strict=True))
-    return f'<div class="flow">{_ticks(each)}{rows}{_moments(each, tags)}</div>'
+def _over_time(tagging: Tagging, number: int) -> str:
+    """Curves of the strongest tags over a time axis."""
+    tags, span, steps = curves.strongest(tagging, ROWS), curves.span(tagging), len(tagging.over_time.seconds)
+    at = np.linspace(0, span, CURVE_POINTS + 1)
+    heights = curves.relative(tagging, tags, curves.averaged(tagging, tags, at, window=span / min(steps, CURVE_POINTS)))
+    rows = "".join(_row(tagging, tag, height, f"c{number}-{tag}") for tag, height in zip(tags, heights, strict=True))
+    return f'<div class="curves">{_ticks(tagging)}{rows}{_tooltips(tagging, tags)}</div>'
 
 
-def _ticks(each: Tagging) -> str:
-    """The labels of the time axis."""
-    span = curves.span(each)
+def _ticks(tagging: Tagging) -> str:
+    """Labels of the time axis."""
+    span = curves.span(tagging)
     between = next((seconds for seconds in INTERVALS if span / seconds <= TICKS), 3600 * math.ceil(span / TICKS / 3600))
     labels = "".join(
         f'<span style="left:{text.percent(second, span)}">{text.clock(second)}</span>'
@@ -183,49 +180,52 @@ def _ticks(each: Tagging) -> str:
     return f'<div class="ticks" aria-hidden="true">{labels}</div>'
 
 
-def _row(each: Tagging, tag: int, curve: Float64[np.ndarray, "time"], key: str) -> str:
-    """One tag over time."""
-    name = each.vocabulary[tag]
+def _row(tagging: Tagging, tag: int, curve: Float64[np.ndarray, "time"], key: str) -> str:
+    """The curve of one tag."""
+    name = tagging.vocabulary[tag]
     heights = np.rint(HEIGHT * (1 - curve)).astype(int)
     steps = " ".join(f"1{step}" if step < 0 else f"1 {step}" for step in np.diff(heights).tolist())
-    clearest = text.clock(curves.span(each) * int(curve.argmax()) / COLUMNS)
-    label = f"{text.safe(name)}: above its threshold for {np.mean(curve > 0.5):.0%} of the time, clearest at {clearest}"
-    kind = "row" if name in each.decided else "row faint"
+    peak = text.clock(curves.span(tagging) * int(curve.argmax()) / CURVE_POINTS)
+    label = f"{text.safe(name)}: above its threshold for {np.mean(curve > 0.5):.0%} of the time, strongest at {peak}"
+    kind = "row" if name in tagging.decided else "row faint"
     return (
         f'<div class="{kind}" style="--h:{text.hue(name)}"><span class="'
-        f'{text.kind(each, name)}" aria-hidden="true">{text.safe(name)}</span>'
-        f'<svg viewBox="0 0 {COLUMNS} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
+        f'{text.kind(tagging, name)}" aria-hidden="true">{text.safe(name)}</span>'
+        f'<svg viewBox="0 0 {CURVE_POINTS} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f'<g class="low"><path id="{key}" d="M0 {HEIGHT}V{heights[0]}l{steps}V{HEIGHT}z"/></g>'
-        f'<use class="high" href="#{key}"/><path class="line" d="M0 {HEIGHT // 2}H{COLUMNS}"/></svg></div>'
+        f'<use class="high" href="#{key}"/><path class="line" d="M0 {HEIGHT // 2}H{CURVE_POINTS}"/></svg></div>'
     )
 
 
-def _moments(each: Tagging, tags: list[int]) -> str:
-    """What the curves say at each moment, for who points at it."""
-    count = min(len(each.over_time.seconds), MOMENTS)
-    edges, scores = curves.spans(each, tags, count)
-    signs = np.where(curves.relative(each, tags, scores) > 0.5, "●", "○")
-    told = "".join(
-        f'<rect x="{moment}" width="1" height="1"><title>{text.clock(edges[moment])} – '
-        f"{text.clock(edges[moment + 1])}"
+def _tooltips(tagging: Tagging, tags: list[int]) -> str:
+    """Invisible rectangles over the curves, whose tooltips list the scores of the time step."""
+    count = min(len(tagging.over_time.seconds), TOOLTIPS)
+    edges, scores = curves.steps(tagging, tags, count)
+    signs = np.where(curves.relative(tagging, tags, scores) > 0.5, "●", "○")
+    rectangles = "".join(
+        f'<rect x="{step}" width="1" height="1"><title>{text.clock(edges[step])} – '
+        f"{text.clock(edges[step + 1])}"
         + "".join(
-            f"\n{signs[row, moment]} {text.safe(each.vocabulary[tag])} {text.short(float(scores[row, moment]))}"
+            f"\n{signs[row, step]} {text.safe(tagging.vocabulary[tag])} {text.short(float(scores[row, step]))}"
             for row, tag in enumerate(tags)
         )
         + "</title></rect>"
-        for moment in range(count)
+        for step in range(count)
     )
-    return f'<svg class="told" viewBox="0 0 {count} 1" preserveAspectRatio="none" aria-hidden="true">{told}</svg>'
+    return (
+        f'<svg class="tooltips" viewBox="0 0 {count} 1" preserveAspectRatio="none" aria-hidden="true">'
+        f"{rectangles}</svg>"
+    )
 
 
-def _stripes(each: Tagging, stretches: Sequence[Stretch], steps: int) -> str:
-    """The clearest tag of each moment as a stripe of its colour: strong and tall where it is above its threshold."""
+def _stripes(tagging: Tagging, segments: Sequence[Segment], steps: int) -> str:
+    """Segments as stripes in the colours of their tags, tall and saturated where the tag is above its threshold."""
     stripes = []
-    for stretch in stretches:
-        name, x = each.vocabulary[stretch.tag], stretch.first
-        for clear, run in itertools.groupby(stretch.clear):
+    for segment in segments:
+        name, x = tagging.vocabulary[segment.tag], segment.first
+        for above, run in itertools.groupby(segment.above):
             width = len(list(run))
-            look = 'height="8" class="high' if clear else 'y="3" height="5" class="low'
+            look = 'height="8" class="high' if above else 'y="3" height="5" class="low'
             shade = " deep" if text.deep(name) else ""
             stripes.append(f'<rect x="{x}" width="{width}" {look}{shade}" style="--h:{text.hue(name)}"/>')
             x += width
@@ -235,7 +235,7 @@ def _stripes(each: Tagging, stretches: Sequence[Stretch], steps: int) -> str:
     )
 
 
-def _kinds(each: Tagging) -> dict[str, list[int]]:
-    """The tags that say what the music feels like, and those that say what it is for."""
-    themes = [tag for tag, name in enumerate(each.vocabulary) if name in each.theme_vocabulary]
-    return {"Moods": [tag for tag in range(len(each.vocabulary)) if tag not in themes], "Themes": themes}
+def _by_kind(tagging: Tagging) -> dict[str, list[int]]:
+    """Indices of moods and of themes."""
+    themes = [tag for tag, name in enumerate(tagging.vocabulary) if name in tagging.theme_vocabulary]
+    return {"Moods": [tag for tag in range(len(tagging.vocabulary)) if tag not in themes], "Themes": themes}

@@ -1,10 +1,10 @@
-"""The store: extraction against librosa in as many processes, random clips out of it, and how long training waits.
+"""The mel cache: extraction against librosa with as many processes, reading random clips, and waiting in training.
 
-    python benchmarks/store.py [MUSIC]          default: Emotify in MOODFIELD_DATA
+    python benchmarks/mel_cache.py [MUSIC]          default: Emotify in MOODFIELD_DATA
 
-Extraction is given decoded audio (float32 wav files at the mel's rate), so that only mels are compared; both write
-float16 arrays. Processes begin anew and load what they need, so this module itself loads nothing heavy. The step that
-may wait is that of the default recipe in bf16.
+The input is decoded audio (float32 wav files at the mel's sample rate), so that only mels are compared; both write
+float16 arrays. Processes are new each time and import what they need, so this module itself imports nothing heavy. The
+training step is that of the default recipe in bf16.
 """
 # ruff: noqa: E402
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from moodfield.nets import Net
 
 FILES = 100
-"""files that are used of what is given"""
+"""files, at most"""
 REPEATS = 3
 CLIPS = 2_000
 STEPS = 4
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         tracks = _decoded(files, place / "wav")
-        print("## The store\n")
+        print("## The mel cache\n")
         _extraction(tracks, files, place)
         _clips(MelCache(place / "ours", MelConfig(), place / "wav"), tracks)
         _waiting(MelCache(place / "ours", MelConfig(), place / "wav"), tracks)
@@ -72,7 +72,7 @@ def _decoded(files: list[Path], folder: Path) -> list[Track]:
 
 
 def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
-    """Seconds for all tracks, in turns."""
+    """Seconds for all tracks, interleaved."""
     jobs, seconds = parallel.cpu_count(), sum(track.seconds for track in tracks)
     ours, theirs, encoded = [], [], []
     for _ in range(REPEATS):
@@ -85,10 +85,10 @@ def _extraction(tracks: list[Track], files: list[Path], place: Path) -> None:
             _timed(partial(_extract, MelCache(place / "encoded", MelConfig(), files[0].parent), originals, jobs))
         )
     print(
-        f"{len(tracks)} tracks, {seconds / 60:.0f} min, hop 512, {jobs} processes, begun anew each time; "
+        f"{len(tracks)} tracks, {seconds / 60:.0f} min, hop 512, {jobs} new processes each time; "
         f"medians of {REPEATS}.\n"
     )
-    print("| extraction | times as fast as the music | tracks per second |\n|---|---|---|")
+    print("| extraction | × real time | tracks per second |\n|---|---|---|")
     for name, times in (
         ("moodfield, decoded audio", ours), ("librosa and multiprocessing, decoded audio", theirs),
         (f"moodfield, {files[0].suffix} files", encoded),
@@ -149,7 +149,7 @@ def _clips(store: MelCache, tracks: list[Track]) -> None:
 
 
 def _settle(store: MelCache, tracks: list[Track], *, cold: bool) -> None:
-    """Have the system forget the files, or know them."""
+    """Drop the files from the page cache, or load them into it."""
     for _, path in store.extract(tracks):
         with Path(path).open("rb") as file:
             os.fsync(file.fileno())
@@ -193,11 +193,9 @@ def _waiting(store: MelCache, tracks: list[Track]) -> None:
             break
         stepped.append(_timed(partial(_step, net, optimizer, *batch)))
     share = sum(waited[1:-1]) / (sum(waited[1:-1]) + sum(stepped[1:]))
-    print(
-        f"A batch of {size} clips, rolled and mixed up, is made in {making * 1e3:.0f} ms; a step of the default recipe"
-    )
-    print(f"in bf16 takes {np.median(stepped[1:]):.2f} s, and {share:.2%} of the time it waits for a batch, as")
-    print("the next one is made meanwhile.")
+    print(f"A batch of {size} clips, rolled and mixed up, takes {making * 1e3:.0f} ms; a step of the default recipe")
+    print(f"in bf16 takes {np.median(stepped[1:]):.2f} s, with {share:.2%} of the time waiting for a batch, because")
+    print("the next one is prepared meanwhile.")
 
 
 def _step(net: "Net", optimizer: "torch.optim.Optimizer", mels: "torch.Tensor", truth: "torch.Tensor") -> None:
