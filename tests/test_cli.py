@@ -159,7 +159,7 @@ def test_json_is_a_line_for_every_file_and_nothing_else(album, model, jobs):
     failed = {Path(str(each["source"])).name: each["error"] for each in read if "error" in each}
     assert list(failed) == ["broken.mp3", "empty.ogg"]
     assert failed["empty.ogg"]["reason"] == "empty"
-    assert "has 0 bytes: wanted an audio file" in failed["empty.ogg"]["message"]
+    assert "has 0 bytes: expected an audio file" in failed["empty.ogg"]["message"]
     assert failed["broken.mp3"]["reason"] in ("not-audio", "needs-codecs")
     for each in read:
         if "error" not in each:
