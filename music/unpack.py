@@ -1,11 +1,11 @@
-"""Puts the manifest's music from unpacked Debian packages into one folder, each file checked by its SHA-1.
+"""Copies the music of the manifest from unpacked Debian packages into one folder, and checks its SHA-1.
 
     python3 music/unpack.py [--from .cache/unpacked] [--to .cache/music] [PACKAGE ...]
 
-Each PACKAGE (all of the manifest, if none is named) must lie unpacked under `--from`, as `dpkg -x` leaves it. Its files
-go to `--to`/PACKAGE/path; a path that begins with `_name/` lies inside the archive `name.zip` or `name.pk3` of the
-package. What is already there and right is left alone, so with nothing unpacked this only checks. Exit code 1 says that
-a file is missing or is not the one the manifest means; all of them are listed.
+Each PACKAGE (by default all of the manifest) must be unpacked below `--from`, as by `dpkg -x`. Its files are copied to
+`--to`/PACKAGE/path; a path that begins with `_name/` is in the archive `name.zip` or `name.pk3` of the package. Files
+that exist and have the right checksum are kept, so with nothing unpacked this only checks. The exit code is 1 if a file
+is missing or has another checksum; all of them are listed.
 """
 
 import argparse
@@ -24,22 +24,22 @@ MANIFEST = Path(__file__).with_name("manifest.tsv")
 
 
 def main() -> int:
-    """Unpack the packages named on the command line, and say what is wrong with them."""
+    """Copy the music of the packages on the command line, and print all faults."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="PACKAGE")
     parser.add_argument("--from", dest="source", type=Path, default=Path(".cache/unpacked"))
     parser.add_argument("--to", dest="target", type=Path, default=Path(".cache/music"))
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     rows = read_manifest()
-    known = list(dict.fromkeys(row["package"] for row in rows))
-    if strangers := [name for name in wanted.packages if name not in known]:
-        parser.error(f"not in {MANIFEST}: {', '.join(strangers)}; known: {', '.join(known)}")
+    packages = list(dict.fromkeys(row["package"] for row in rows))
+    if unknown := [name for name in options.packages if name not in packages]:
+        parser.error(f"not in {MANIFEST}: {', '.join(unknown)}; expected: {', '.join(packages)}")
     faults: list[str] = []
-    for package in wanted.packages or known:
-        mine = [row for row in rows if row["package"] == package]
-        wrong = unpack(mine, wanted.source / package, wanted.target / package)
-        print(f"{package}: {len(mine) - len(wrong)} of {len(mine)} files")
-        faults += [f"{package}: {fault}" for fault in wrong]
+    for package in options.packages or packages:
+        package_rows = [row for row in rows if row["package"] == package]
+        package_faults = unpack(package_rows, options.source / package, options.target / package)
+        print(f"{package}: {len(package_rows) - len(package_faults)} of {len(package_rows)} files")
+        faults += [f"{package}: {fault}" for fault in package_faults]
     if faults:
         print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0
@@ -52,17 +52,17 @@ def read_manifest() -> list[dict[str, str]]:
 
 
 def unpack(rows: list[dict[str, str]], source: Path, target: Path) -> list[str]:
-    """Bring every file of one package to `target`; what could not be brought, in words."""
+    """Copy every file of one package to `target`; returns a message for each file that failed."""
     faults = []
     for row in rows:
-        goal = target / row["path"]
-        if goal.is_file() and sha1_of(goal) == row["sha1"]:
+        target_path = target / row["path"]
+        if target_path.is_file() and sha1_of(target_path) == row["sha1"]:
             continue
         try:
-            with opened(source, row["path"]) as stream:
-                fault = write(stream, goal, row["sha1"])
-        except FileNotFoundError as absent:
-            fault = str(absent)
+            with open_member(source, row["path"]) as stream:
+                fault = write(stream, target_path, row["sha1"])
+        except FileNotFoundError as error:
+            fault = str(error)
         if fault:
             faults.append(f"{row['path']}: {fault}")
     notice = Path("usr/share/doc") / target.name / "copyright"
@@ -73,8 +73,8 @@ def unpack(rows: list[dict[str, str]], source: Path, target: Path) -> list[str]:
 
 
 @contextmanager
-def opened(source: Path, path: str) -> Iterator[IO[bytes]]:
-    """One file of a package, wherever it lies: in the package itself or in an archive within it."""
+def open_member(source: Path, path: str) -> Iterator[IO[bytes]]:
+    """Open a file of a package: in the package itself, or in an archive within it."""
     first, _, inner = path.partition("/")
     if not first.startswith("_"):
         if not (source / path).is_file():
@@ -82,7 +82,7 @@ def opened(source: Path, path: str) -> Iterator[IO[bytes]]:
         with (source / path).open("rb") as stream:
             yield stream
         return
-    archives = [found for end in ("zip", "pk3") for found in source.rglob(f"{first[1:]}.{end}")]
+    archives = [path for suffix in ("zip", "pk3") for path in source.rglob(f"{first[1:]}.{suffix}")]
     if not archives:
         raise FileNotFoundError(f"missing (no archive {first[1:]}.zip or .pk3 in {source})")
     with zipfile.ZipFile(archives[0]) as archive:
@@ -92,17 +92,16 @@ def opened(source: Path, path: str) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def write(stream: IO[bytes], goal: Path, sha1: str) -> str:
-    """Write a whole, right file or none; what was wrong, or nothing."""
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    part = goal.with_name(f".{goal.name}.{os.getpid()}.part")
+def write(stream: IO[bytes], target_path: Path, sha1: str) -> str:
+    """Write a file atomically if its checksum is right; returns a message if it is not."""
+    target_path.parent.mkdir(parents=True, exist_ok=True)
+    part = target_path.with_name(f".{target_path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
-        found = sha1_of(part)
-        if found != sha1:
-            return f"another file (SHA-1 {found}, wanted {sha1})"
-        os.replace(part, goal)  # noqa: PTH105 (says that it is atomic)
+        if (digest := sha1_of(part)) != sha1:
+            return f"another file (SHA-1 {digest}, expected {sha1})"
+        os.replace(part, target_path)  # noqa: PTH105 (documented as atomic)
         return ""
     finally:
         part.unlink(missing_ok=True)

@@ -283,7 +283,7 @@ def test_logits_and_scores_go_back_and_forth():
         ([[0], [2]], [[0.5], [0.5]], "neither 0 nor 1"),
         ([[0], [1]], [[0.5], [np.nan]], "not finite"),
         ([[0], [1]], [[0.5], [-3.0]], "1 scores are outside 0 … 1"),
-        ([[0], [1]], [[0.5, 0.5], [0.5, 0.5]], "to compare with shape"),
+        ([[0], [1]], [[0.5, 0.5], [0.5, 0.5]], r"expected shape"),
         ([0, 1], [0.5, 0.5], "tracks × tags"),
     ],
 )

@@ -105,16 +105,16 @@ def test_provenance_round_trip(tmp_path):
 @pytest.mark.parametrize("before", [None, Calibration((0.5, 2.0, 1.0), (1.0, -1.0, 0.0))])
 def test_recalibration_keeps_decisions(before):
     described = replace(GOOD, thresholds=(0.3, 1e-6, math.inf), calibration=before)
-    known = Calibration((0.7, 0.1, 1.5), (-0.5, 0.25, 3.0))
-    found = described.recalibrated(known, priors=(0.1, 0.2, 0.3))
-    assert (found.calibration, found.priors) == (known, (0.1, 0.2, 0.3))
-    assert found.thresholds[2] == math.inf
+    new = Calibration((0.7, 0.1, 1.5), (-0.5, 0.25, 3.0))
+    card_ = described.recalibrated(new, priors=(0.1, 0.2, 0.3))
+    assert (card_.calibration, card_.priors) == (new, (0.1, 0.2, 0.3))
+    assert card_.thresholds[2] == math.inf
     logits = np.random.default_rng(0).normal(0, 8, (500, 3))
     old = (before.scores(logits) if before else calibration.sigmoid(logits)) > np.array(described.thresholds)
-    np.testing.assert_array_equal(known.scores(logits) > np.array(found.thresholds), old)
+    np.testing.assert_array_equal(new.scores(logits) > np.array(card_.thresholds), old)
     assert old[:, 1].any()
     assert not old[:, 0].all()
-    back = found.recalibrated(Calibration((1.0,) * 3, (0.0,) * 3))
+    back = card_.recalibrated(Calibration((1.0,) * 3, (0.0,) * 3))
     if before is None:
         np.testing.assert_allclose(back.thresholds, described.thresholds)
 
@@ -184,7 +184,7 @@ def test_a_missing_field_raises(name):
         ({"mel": VALUES["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
         ({"mel": VALUES["mel"] | {"hop_length": 0}}, "hop_length"),
         ({"lengths": VALUES["lengths"] | {"stride": 0}}, "≥ 1"),
-        ({"lengths": VALUES["lengths"] | {"min_frames": 10**18}}, "1048576 frames"),
+        ({"lengths": VALUES["lengths"] | {"min_frames": 10**18}}, "beyond 1048576 frames"),
         ({"lengths": {"kind": "fixed", "frames": 10**18, "stride": 1}}, "1048576"),
     ],
 )
@@ -271,7 +271,7 @@ def test_garbage_raises_quickly_with_a_short_message(text):
     assert peak < 1e8
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_any_value_is_read_or_raises_model_error(data):
     junk = st.recursive(
@@ -310,13 +310,13 @@ def test_a_folder_is_read(folder):
 
 def test_a_changed_file_raises(folder):
     (folder / card.WEIGHTS).write_bytes(b"weightz")
-    with pytest.raises(ModelError, match=r"model.safetensors is damaged"):
+    with pytest.raises(ModelError, match="is damaged"):
         Card.read(folder)
 
 
 def test_a_missing_file_raises(folder):
     (folder / card.WEIGHTS).unlink()
-    with pytest.raises(ModelError, match=r"model.safetensors.*No such file"):
+    with pytest.raises(ModelError, match=r"safetensors.*No such"):
         Card.read(folder)
 
 
@@ -354,13 +354,13 @@ def test_a_long_card_raises(tmp_path):
 
 def test_an_invalid_card_is_named(tmp_path):
     (tmp_path / card.CARD).write_text("{}")
-    with pytest.raises(ModelError, match=r"card.json is invalid: name"):
+    with pytest.raises(ModelError, match=r"card\.json is invalid"):
         Card.read(tmp_path)
 
 
 def test_a_folder_of_format_1_raises_one_clear_error(tmp_path):
     (tmp_path / card.CARD).write_text(json.dumps(VALUES | {"format": 1, "proof": [], "figures": {}}))
-    with pytest.raises(ModelError, match="format 1, expected format 2") as caught:
+    with pytest.raises(ModelError, match="expected format 2") as caught:
         Card.read(tmp_path)
     assert "figures" not in str(caught.value)
 

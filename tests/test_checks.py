@@ -23,8 +23,8 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.errors import ConfigError, DatasetError, ModelError, RunError
 from moodfield.mel import MelConfig
-from moodfield.training import checks, distributed, loop, mel_cache, pipeline, recipe, validation
-from moodfield.training.configs import LossConfig
+from moodfield.training import checks, configs, distributed, loop, mel_cache, pipeline, validation
+from moodfield.training.configs import LossConfig, ScheduleConfig
 from moodfield.training.pipeline import RunPaths
 from moodfield.training.recipe import Recipe
 from moodfield.training.validation import ValidationResult, Validator
@@ -101,9 +101,9 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_mels_are_made(
         (lambda learn, judge: (learn.take(range(6)), judge, None), "another truth"),
         (lambda learn, judge: (Split(learn.tracks, TAGS[::-1]), Split(judge.tracks, TAGS[::-1]), None), "vocabulary"),
         (lambda learn, judge: (learn, Split(judge.tracks, TAGS[::-1]), None), "vocabularies"),
-        (lambda learn, judge: (learn, judge, np.zeros((12, 3), np.float32)), "soft truth of shape"),
-        (lambda learn, judge: (learn, judge, np.full((12, 2), 1.5, np.float32)), "truth outside"),
-        (lambda learn, judge: (learn, judge, np.full((12, 2), np.nan, np.float32)), "truth outside"),
+        (lambda learn, judge: (learn, judge, np.zeros((12, 3), np.float32)), "soft targets"),
+        (lambda learn, judge: (learn, judge, np.full((12, 2), 1.5, np.float32)), "targets are outside"),
+        (lambda learn, judge: (learn, judge, np.full((12, 2), np.nan, np.float32)), "targets are outside"),
     ],
 )
 def test_data_that_cannot_be_trained_on_are_refused_before_mels_are_made(splits, trained, change, message):
@@ -142,14 +142,14 @@ def changed_weights(change: Callable[[Tensor], Tensor]) -> Callable[..., float]:
 )
 @pytest.mark.parametrize("validate_every", [1, 2])
 def test_a_network_that_is_no_longer_finite_diverged(tmp_path, monkeypatch, change, message, validate_every):
-    monkeypatch.setattr(loop, "_learn", changed_weights(change))
+    monkeypatch.setattr(loop._Trainer, "_train_epoch", changed_weights(change))
     recipe = replace(SHORT, validate_every=validate_every, averaging=replace(SHORT.averaging, start=3))
     with pytest.raises(RunError, match=rf"diverged in epoch [12]: .*{message}.*schedule\.peak"):
         train(recipe, tmp_path)
 
 
 def test_a_run_that_diverged_goes_on_from_the_epoch_before(tmp_path, monkeypatch):
-    learn = loop._learn
+    learn = loop._Trainer._train_epoch
     seen = []
 
     def diverge(*args: Any) -> float:
@@ -157,7 +157,7 @@ def test_a_run_that_diverged_goes_on_from_the_epoch_before(tmp_path, monkeypatch
         return learn(*args) if len(seen) == 1 else changed_weights(lambda weights: weights * torch.nan)(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_learn", diverge)
+        patch.setattr(loop._Trainer, "_train_epoch", diverge)
         with pytest.raises(RunError, match="diverged in epoch 2"):
             train(SHORT, tmp_path)
     assert [line["epoch"] for line in test_loop.log(tmp_path)] == [1]
@@ -199,11 +199,11 @@ def test_no_step_of_training_or_scoring_needs_float64(tmp_path, monkeypatch, kin
     """Metrics do, on the processor; so the network is scored here, and what the scores are worth is made up."""
 
     def scored(exam: Validator, net: nets.Net) -> ValidationResult:
-        validation.predict(exam.recipe, net, exam.tracks, exam.vocabulary, stride=1.0, group=exam.team)
+        validation.predict(exam.recipe, net, exam.tracks, exam.vocabulary, stride=1.0, group=exam.group)
         return ValidationResult(0.5, 0.5)
 
     monkeypatch.setattr(Validator, "__call__", scored)
-    recipe = replace(SHORT, loss=LossConfig(kind=kind), schedule=schedule.ScheduleConfig(0, 1, 0, 0))
+    recipe = replace(SHORT, loss=LossConfig(kind=kind), schedule=ScheduleConfig(0, 1, 0, 0))
     recipe = replace(recipe, averaging=replace(recipe.averaging, start=1))
     data = {}
     if name == "crnn":
@@ -253,7 +253,7 @@ BASES = {
 def sane(recipe: Recipe) -> None:
     """What is computed from an accepted recipe before anything is trained."""
     assert 1 <= recipe.clip_frames <= clips.MAX_FRAMES
-    assert len(recipe.averaging.kept(recipe.schedule, recipe.schedule.epochs)) <= schedule.MOST_EPOCHS
+    assert len(recipe.averaging.kept(recipe.schedule, recipe.schedule.epochs)) <= configs.MAX_EPOCHS
     assert np.isfinite(recipe.schedule.learning_rate(recipe.schedule.epochs - 1))
     np.random.default_rng([recipe.seed, 0])
     torch.manual_seed(recipe.seed)
@@ -265,7 +265,7 @@ def built(recipe: Recipe) -> None:
     """Check a recipe as a run does at its start."""
     began = time.monotonic()
     with suppress(ConfigError):
-        checks.check_recipe(recipe, tags=56, clips=20)
+        checks.check_recipe(recipe, n_tags=56, clips=20)
     assert time.monotonic() - began < 10
 
 
@@ -306,7 +306,7 @@ def paths(base: str) -> list[str]:
 def test_an_absurd_setting_is_refused_or_harmless(value):
     for base in BASES:
         for path in paths(base):
-            tried(partial(recipe.change, BASES[base], f"{path}={value}"), path)
+            tried(partial(BASES[base].change, f"{path}={value}"), path)
 
 
 @pytest.mark.parametrize("value", RAW, ids=lambda value: str(value)[:20])
@@ -319,7 +319,7 @@ def test_an_absurd_value_in_a_file_is_refused_or_harmless(value):
             for room in rooms:
                 place = place[room]
             place[last] = value
-            tried(partial(recipe.from_dict, values), path)
+            tried(partial(Recipe.from_dict, values), path)
 
 
 def test_booleans_are_no_numbers():

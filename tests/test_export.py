@@ -1,4 +1,4 @@
-"""Export: a model folder that is complete, that says what torch says, and that counts only once its card is there."""
+"""Export: a complete model folder, the same logits as torch, and a card that is written last."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import models
 import moodfield
 from models import Exported
-from moodfield import card, clips, nets
+from moodfield import card, clips, nets, tagger
 from moodfield.card import Card, Provenance
 from moodfield.engine import OnnxEngine, TorchEngine
 from moodfield.errors import ModelError
@@ -36,8 +36,8 @@ def write_stub(net: nets.Net, card_: Card, folder: Path) -> Card:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Card]:
-    """Exports all but the ONNX file, and believes it."""
+def export_stub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Card]:
+    """Exports all but the ONNX file."""
     monkeypatch.setattr(export, "_export_network", write_stub)
     net = models.network("cp_resnet")
     described = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
@@ -48,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Card]:
 
 
 @pytest.mark.parametrize("name", ["cp_model", "fa_model"])
-def test_a_model_folder_is_complete_and_its_checksums_are_right(request, name):
+def test_a_model_folder_is_complete_with_right_checksums(request, name):
     model: Exported = request.getfixturevalue(name)
     assert {path.name for path in model.folder.iterdir()} == FILES
     stated = json.loads((model.folder / card.CARD).read_text())
@@ -59,7 +59,7 @@ def test_a_model_folder_is_complete_and_its_checksums_are_right(request, name):
     assert Card.read(model.folder) == model.card
 
 
-def test_the_weights_make_the_network_again(cp_model):
+def test_the_network_is_restored_from_the_weights(cp_model):
     net = nets.from_dict(cp_model.card.net).build(n_mels=models.MEL.n_mels, n_tags=len(models.VOCABULARY)).eval()
     net.load_state_dict(load_file(cp_model.folder / card.WEIGHTS))
     mels = torch.randn(2, models.MEL.n_mels, 200)
@@ -67,7 +67,7 @@ def test_the_weights_make_the_network_again(cp_model):
     assert net(mels).std() > 0.1
 
 
-def test_the_network_is_one_file_and_plain(cp_model):
+def test_the_onnx_file_is_self_contained_and_standard(cp_model):
     network = onnx.load(cp_model.folder / card.NETWORK, load_external_data=False)
     assert not any(tensor.external_data for tensor in network.graph.initializer)
     assert {opset.domain for opset in network.opset_import} <= {"", "ai.onnx"}
@@ -76,7 +76,7 @@ def test_the_network_is_one_file_and_plain(cp_model):
 
 @pytest.mark.parametrize("name", ["cp_model", "fa_model"])
 @pytest.mark.parametrize(("batch", "frames"), [(1, 17), (1, 18), (3, 33), (2, 500), (1, 2_048)])
-def test_onnx_says_what_torch_says_for_any_number_of_clips_of_any_length(request, name, batch, frames):
+def test_onnx_and_torch_agree_for_any_number_and_length_of_clips(request, name, batch, frames):
     model: Exported = request.getfixturevalue(name)
     drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.n_mels, frames)).astype(np.float32)
     mels = drawn * model.net.standardize.std.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
@@ -88,7 +88,7 @@ def test_onnx_says_what_torch_says_for_any_number_of_clips_of_any_length(request
 
 
 @pytest.mark.slow
-def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
+def test_a_network_of_a_fixed_length_is_exported(tmp_path):
     torch.manual_seed(0)
     net = VGG.net.build(n_mels=96, n_tags=3)
     for module in net.modules():
@@ -113,20 +113,20 @@ def test_a_network_of_a_fixed_length_is_exported_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_for_whole_tracks_is_two_files_and_tags(crnn_model):
+def test_a_network_that_pools_whole_tracks_is_two_files(crnn_model):
     assert {path.name for path in crnn_model.folder.iterdir()} == FILES | {card.HEAD}
     assert set(crnn_model.card.sha256) == {card.WEIGHTS, card.NETWORK, card.HEAD}
     tagging = moodfield.load(crnn_model.folder).tag(models.music(20))
     assert len(tagging.over_time.seconds) == 1
     (crnn_model.folder / card.HEAD).rename(crnn_model.folder / "elsewhere")
     try:
-        with pytest.raises(ModelError, match=r"summary\.onnx cannot be read"):
+        with pytest.raises(ModelError, match=r"head\.onnx"):
             moodfield.load(crnn_model.folder)
     finally:
         (crnn_model.folder / "elsewhere").rename(crnn_model.folder / card.HEAD)
 
 
-def test_exporting_leaves_the_network_as_it_was(tmp_path, monkeypatch):
+def test_exporting_does_not_change_the_network(tmp_path, monkeypatch):
     """Batch norms are folded in a copy."""
     monkeypatch.setattr(export, "_export_part", lambda *_, **__: None)
     net = models.network("fa_resnet")
@@ -136,24 +136,24 @@ def test_exporting_leaves_the_network_as_it_was(tmp_path, monkeypatch):
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_no_batch_norm_is_left_in_the_file(fa_model):
+def test_batch_norms_are_folded(fa_model):
     network = onnx.load(fa_model.folder / card.NETWORK)
     assert "Conv" in {node.op_type for node in network.graph.node}
     assert "BatchNormalization" not in {node.op_type for node in network.graph.node}
 
 
-# ---------------------------------------------------------------- what counts
+# ---------------------------------------------------------------- incomplete and wrong exports
 
 
-def test_a_folder_without_its_card_does_not_count(tmp_path, quick):
-    quick(tmp_path)
+def test_a_folder_without_its_card_is_not_a_model(tmp_path, export_stub):
+    export_stub(tmp_path)
     Card.read(tmp_path)
     (tmp_path / card.CARD).unlink()
-    with pytest.raises(ModelError, match=r"a folder without a card\.json"):
+    with pytest.raises(ModelError, match=r"without a card\.json"):
         moodfield.load(tmp_path)
 
 
-def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_model, monkeypatch):
+def test_other_logits_than_those_of_torch_raise(tmp_path, cp_model, monkeypatch):
     def other(net: nets.Net, described: Card, folder: Path) -> None:
         (folder / card.NETWORK).write_bytes((cp_model.folder / card.NETWORK).read_bytes())
 
@@ -163,26 +163,26 @@ def test_a_file_that_does_not_say_what_torch_says_is_not_believed(tmp_path, cp_m
         export.export(net, cp_model.card, tmp_path)
     assert not (tmp_path / card.CARD).exists()
     export.export(cp_model.net, cp_model.card, tmp_path)
-    assert (tmp_path / card.CARD).exists(), "the network that the file is of is believed"
+    assert (tmp_path / card.CARD).exists()
 
 
-def test_another_number_of_steps_is_not_believed(cp_model):
+def test_another_shape_than_that_of_torch_raises(cp_model):
     with pytest.raises(ModelError, match=r"frames differ|cannot take"):
         export._compare(nets.create("cp_resnet", n_mels=64, n_tags=4, width=4).eval(), cp_model.card, cp_model.folder)
 
 
-def test_a_model_may_take_the_place_of_another(tmp_path, quick):
-    first = quick(tmp_path)
-    (tmp_path / card.README).write_text("edited, as anyone may")
+def test_a_model_replaces_another(tmp_path, export_stub):
+    first = export_stub(tmp_path)
+    (tmp_path / card.README).write_text("edited")
     assert Card.read(tmp_path) == first
     (tmp_path / card.NETWORK).write_bytes(b"edited")
-    with pytest.raises(ModelError, match=r"model\.onnx is damaged"):
+    with pytest.raises(ModelError, match="is damaged"):
         Card.read(tmp_path)
-    assert quick(tmp_path) == first == Card.read(tmp_path)
+    assert export_stub(tmp_path) == first == Card.read(tmp_path)
 
 
-def test_an_export_that_ends_half_way_over_another_model_is_noticed(tmp_path, quick, monkeypatch):
-    quick(tmp_path)
+def test_an_interrupted_export_over_another_model_raises_on_load(tmp_path, export_stub, monkeypatch):
+    export_stub(tmp_path)
     net = models.network("cp_resnet", seed=3)
     described = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
 
@@ -192,11 +192,11 @@ def test_an_export_that_ends_half_way_over_another_model_is_noticed(tmp_path, qu
     monkeypatch.setattr(export, "_export_network", stop)
     with pytest.raises(KeyboardInterrupt):
         export.export(net, described, tmp_path)
-    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(ModelError, match=r"safetensors is damaged"):
         moodfield.load(tmp_path)
 
 
-def test_the_network_is_left_ready_to_answer(tmp_path, monkeypatch):
+def test_the_network_is_left_in_evaluation_mode(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_export_network", write_stub)
     net = models.network("cp_resnet").train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -205,10 +205,10 @@ def test_the_network_is_left_ready_to_answer(tmp_path, monkeypatch):
     assert all(value.equal(before[name]) for name, value in net.state_dict().items())
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- card and README
 
 
-def test_a_network_is_described():
+def test_describe():
     net = models.network("cp_resnet")
     found = export.describe(Recipe(net=net.config, mel=models.MEL), net, models.VOCABULARY)
     assert found.vocabulary == models.VOCABULARY
@@ -220,9 +220,9 @@ def test_a_network_is_described():
     assert found.sha256 == {}
 
 
-def test_the_page_says_what_the_card_says(cp_model):
+def test_the_readme_contains_card_and_provenance(cp_model):
     described = replace(cp_model.card, licence="CC0-1.0", summary="A summary.")
-    provenance = Provenance(origin={"music": "a shelf"}, metrics={"PR-AUC": 0.123456})
+    provenance = Provenance(origin={"music": "a folder"}, metrics={"PR-AUC": 0.123456})
     page = readme.page(described, provenance)
     for words in (
         "# cp_resnet",
@@ -230,10 +230,19 @@ def test_the_page_says_what_the_card_says(cp_model):
         "CC0-1.0",
         "happy, sad, [dark], slow",
         "film",
-        "a shelf",
+        "a folder",
         "| PR-AUC | 0.1235 |",
     ):
         assert words in page
     bare = readme.page(replace(described, themes=()), Provenance())
     assert not any(words in bare for words in ("Themes", "Origin", "Metrics"))
     assert "happy, film, sad" in bare
+
+
+def test_the_readme_of_the_bundled_model_is_generated():
+    """`readme.page` with these arguments is what `make model` writes; write the file again when a page changes."""
+    folder = tagger.PRETRAINED / "default"
+    pages = [Path(__file__).parents[1] / "docs" / name for name in ("model.md", "students.md")]
+    appendix = "\n\n".join(page.read_text(encoding="utf-8").strip() for page in pages)
+    expected = readme.page(Card.read(folder), Provenance.read(folder), appendix=appendix)
+    assert (folder / card.README).read_text(encoding="utf-8") == expected

@@ -1,4 +1,4 @@
-"""Pictures of runs: every line is a run's, and a run of any length can be drawn."""
+"""Figures of learning curves."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SHORT = [Epoch(1, 1e-3, 1.0)]
 
 @pytest.fixture
 def drawn_figures(monkeypatch) -> list[Figure]:
-    """The pictures that would have been written."""
+    """The figures that would have been written."""
     caught: list[Figure] = []
     monkeypatch.setattr(figures, "write", lambda _path, figure: caught.append(figure))
     return caught
@@ -29,37 +29,37 @@ def drawn_figures(monkeypatch) -> list[Figure]:
 
 def lines(figure: Figure, words: str) -> list[list[tuple[float, float]]]:
     """The points of the lines in the plot of that name."""
-    [axes] = [each for each in figure.axes if each.get_ylabel() == words]
+    [axes] = [axes for axes in figure.axes if axes.get_ylabel() == words]
     return [list(zip(*line.get_data(), strict=True)) for line in axes.lines]
 
 
-def test_every_line_is_a_runs(tmp_path, drawn_figures):
+def test_lines_show_the_epochs_of_runs(tmp_path, drawn_figures):
     learning_curves.draw(tmp_path / "x.png", {"long": LONG, "short": SHORT}, measure="macro PR-AUC")
     [figure] = drawn_figures
     assert lines(figure, "loss") == [
-        [(each.epoch, each.loss) for each in LONG],
-        [(each.epoch, each.validation_loss) for each in LONG if each.epoch != 4],
+        [(epoch.epoch, epoch.loss) for epoch in LONG],
+        [(epoch.epoch, epoch.validation_loss) for epoch in LONG if epoch.epoch != 4],
         [(1, 1.0)],
     ]
-    assert lines(figure, "rate")[0] == [(each.epoch, each.learning_rate) for each in LONG]
+    assert lines(figure, "rate")[0] == [(epoch.epoch, epoch.learning_rate) for epoch in LONG]
     raw, best, mean = lines(figure, "validation macro PR-AUC")
-    assert raw == [(each.epoch, each.score) for each in LONG if each.epoch != 4]
+    assert raw == [(epoch.epoch, epoch.score) for epoch in LONG if epoch.epoch != 4]
     assert best == [(6, LONG[5].score)]
-    assert mean == [(each.epoch, each.averaged) for each in LONG[3:]]
+    assert mean == [(epoch.epoch, epoch.averaged) for epoch in LONG[3:]]
     assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["long", "short"]
 
 
-def test_a_run_that_has_not_begun_can_be_drawn(tmp_path):
+def test_empty_and_single_epochs_can_be_drawn(tmp_path):
     for name, epochs in (("none", []), ("one", SHORT)):
         learning_curves.draw(tmp_path / f"{name}.png", {name: epochs}, measure="score")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_name_is_no_formula(tmp_path):
+def test_a_dollar_sign_in_a_name_is_literal(tmp_path):
     learning_curves.draw(tmp_path / "x.png", {r"a run for $\frac$": SHORT}, measure="score")
     assert (tmp_path / "x.png").is_file()
 
 
-def test_a_picture_that_cannot_be_is_refused(tmp_path):
+def test_an_invalid_path_raises(tmp_path):
     with pytest.raises(OutputError, match=r"ends in \.png"):
         learning_curves.draw(Path(tmp_path / "x.jpg"), {"one": SHORT}, measure="score")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -124,12 +123,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
+@pytest.mark.parametrize(
+    ("precision", "tracks"), [("32-true", 96), pytest.param("bf16-mixed", 256, marks=pytest.mark.slow)]
+)
+def test_it_learns_which_bands_decide_a_tag(tmp_path, precision, tracks):
     heard: list[Epoch] = []
     recipe = replace(RECIPE, precision=precision)
     judge = material(30, seed=2)
-    net = train(recipe, tmp_path, learn=material(256, seed=1), judge=judge, report=heard.append)
+    net = train(recipe, tmp_path, learn=material(tracks, seed=1), judge=judge, on_epoch=heard.append)
     assert [each.epoch for each in heard] == list(range(1, 21))
     assert [each.learning_rate for each in heard] == [RECIPE.schedule.learning_rate(epoch) for epoch in range(20)]
     assert heard[-1].loss < 0.8 * heard[0].loss
@@ -147,17 +148,24 @@ def test_it_learns_which_bands_decide_a_tag(tmp_path, precision):
     assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
 
 
-def test_a_teachers_logits_are_learned_from_their_mean_on(tmp_path):
-    learn, judge = material(96, seed=1, logits=True), material(30, seed=2, logits=True)
-    recipe = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
+TEACHER = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
+
+
+def test_a_student_starts_from_the_mean_of_its_teachers_logits():
+    learn, recipe = material(96, seed=1, logits=True), TEACHER
     net = recipe.net.build(n_mels=BANDS, n_tags=3)
     squared = loop._make_loss(recipe.loss, learn, net)
     truth = torch.from_numpy(learn.targets.per_track())
     begun = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
     np.testing.assert_allclose(begun, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
     assert float(squared(truth.mean(dim=0).expand_as(truth), truth)) == pytest.approx(95 / 96, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_teachers_logits_are_learned(tmp_path):
+    learn, judge, recipe = material(96, seed=1, logits=True), material(30, seed=2, logits=True), TEACHER
     heard: list[Epoch] = []
-    net = train(recipe, tmp_path, learn=learn, judge=judge, report=heard.append)
+    net = train(recipe, tmp_path, learn=learn, judge=judge, on_epoch=heard.append)
     assert heard[-1].best > 0.7, "rank correlation with the teacher"
     assert heard[-1].loss < 0.5
     scores = validation.predict(recipe, net, judge, VOCABULARY)
@@ -171,7 +179,7 @@ def test_windows_have_truth_of_their_own(tmp_path):
     learn = ClipDataset(LEARN.mels, WindowTargets(windows, step=20.0))
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
     heard: list[Epoch] = []
-    train(recipe, tmp_path, learn=learn, report=heard.append)
+    train(recipe, tmp_path, learn=learn, on_epoch=heard.append)
     assert np.isfinite(heard[0].loss)
 
 
@@ -223,7 +231,7 @@ def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkey
 
     for _ in range(2):
         with pytest.raises(Killed):
-            train(SHORT, tmp_path / "stopped", report=stop)
+            train(SHORT, tmp_path / "stopped", on_epoch=stop)
     for before, again in zip(drawn[:4], drawn[6:], strict=True):
         assert before[0] == again[0]
         assert before[1].equal(again[1])
@@ -239,7 +247,7 @@ def test_the_best_epoch_is_kept(tmp_path):
         kept[epoch.epoch] = last_weights(tmp_path)
 
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=5, decay=0, final=0, peak=3e-2))
-    net = train(recipe, tmp_path, report=report)
+    net = train(recipe, tmp_path, on_epoch=report)
     best = max(heard, key=lambda each: (each.score or 0, -each.epoch))
     assert best.epoch < 5, "too high a rate does not end with its best epoch"
     assert [each.best for each in heard] == list(np.maximum.accumulate([each.score or 0 for each in heard]))
@@ -251,7 +259,7 @@ def test_the_best_epoch_is_kept(tmp_path):
 def test_only_some_epochs_are_judged_but_always_the_last(tmp_path):
     heard: list[Epoch] = []
     recipe = replace(SHORT, validate_every=2, schedule=replace(SHORT.schedule, constant=5))
-    train(recipe, tmp_path, report=heard.append)
+    train(recipe, tmp_path, on_epoch=heard.append)
     assert [each.score is not None for each in heard] == [False, True, False, True, True]
     assert heard[0].best is None
     lines = (tmp_path / LOG).read_text()
@@ -271,7 +279,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, finished):
     shutil.copytree(finished, run)
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
     heard: list[Epoch] = []
-    net = train(SHORT, run, report=heard.append)
+    net = train(SHORT, run, on_epoch=heard.append)
     assert heard == []
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
     wanted = load_file(finished / checkpoints.BEST)
@@ -290,7 +298,7 @@ def test_weights_are_averaged_beside_the_training(tmp_path, finished):
         raw.append(last_weights(tmp_path))
         assert {path.stem for path in tmp_path.glob("swa-*")} == {f"swa-{n}" for n in range(1, epoch.epoch + 1)[-2:]}
 
-    train(SHORT, tmp_path, report=report)
+    train(SHORT, tmp_path, on_epoch=report)
     assert [each.averaged is not None for each in heard] == [True] * 3
     mean = load_file(tmp_path / "swa-3.safetensors")
     net = SHORT.net.build(n_mels=BANDS, n_tags=3)
@@ -317,91 +325,106 @@ def test_averaging_does_not_change_what_is_learned(tmp_path, finished):
 # ---------------------------------------------------------------- killed and resumed
 
 
-def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
-    """Every file that comes or goes is once the last, and once the first that does not any more."""
-    left = [0]
+class DyingFiles:
+    """Raises `Killed` instead of the change of a file after `left` changes."""
 
-    def dying(change: Callable[..., object]) -> Callable[..., object]:
-        def changed(path: Path, *given: object, **named: object) -> object:
-            left[0] -= path.exists()  # removing what is not there changes nothing
-            if left[0] == -1:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 1_000
+        for name in ("replace", "unlink"):
+            monkeypatch.setattr(Path, name, self._dying(getattr(Path, name)))
+
+    def _dying(self, change: Callable[..., object]) -> Callable[..., object]:
+        def changed(path: Path, *args: object, **kwargs: object) -> object:
+            self.left -= path.exists()  # removing what is not there changes nothing
+            if self.left == -1:
                 raise Killed
-            return change(path, *given, **named)
+            return change(path, *args, **kwargs)
 
         return changed
 
-    monkeypatch.setattr(Path, "replace", dying(Path.replace))
-    monkeypatch.setattr(Path, "unlink", dying(Path.unlink))
-    for allowed in range(99):
-        run = tmp_path / str(allowed)
-        left[0] = allowed
+    def train(self, run: Path, *, left: int) -> bool:
+        """Train until that many files have changed; whether it was killed."""
+        self.left = left
         try:
             train(SHORT, run)
         except Killed:
-            left[0] = 1_000
-            train(SHORT, run)
-            assert_same_run(run, finished)
-        else:
+            return True
+        finally:
+            self.left = 1_000
+        return False
+
+
+def test_the_last_epoch_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(SHORT, tmp_path / "two", on_epoch=stop)
+    files = DyingFiles(monkeypatch)
+    for left in range(0, 99, 2):
+        run = tmp_path / str(left)
+        shutil.copytree(tmp_path / "two", run)
+        if not files.train(run, left=left):
             break
-        shutil.rmtree(run)
-    assert allowed > 3 * 3, "every epoch writes some files"
-
-
-NURSERY = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-import test_loop
-from pathlib import Path
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        test_loop.train(test_loop.SHORT, Path(line.strip()))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-"""trains a run for every line, each in a process that begins with everything imported"""
+        train(SHORT, run)
+        assert_same_run(run, finished)
+    assert left > 3, "an epoch writes some files"
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tmp_path, finished):
-    """It is killed again and again until it is whole, then another one is; at most the epoch under way is lost."""
+def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
+    """Every change of a file is once the last, and once the first that does not happen."""
+    files = DyingFiles(monkeypatch)
+    for left in range(99):
+        run = tmp_path / str(left)
+        if not files.train(run, left=left):
+            break
+        train(SHORT, run)
+        assert_same_run(run, finished)
+        shutil.rmtree(run)
+    assert left > 3 * 3, "every epoch writes some files"
+
+
+def train_in_child(run: Path) -> int:
+    """Train in a process of its own, which has everything imported already."""
+    child = os.fork()
+    if not child:
+        try:
+            train(SHORT, run)
+        finally:
+            os._exit(sys.exc_info()[0] is not None)
+    return child
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_run_resumes_as_if_it_had_not_been_interrupted(tmp_path, finished, kills):
+    """It is killed again and again until it is complete, then another one is; at most the epoch under way is lost."""
 
     def epochs(run: Path) -> int:
         return len(log(run)) if (run / LOG).is_file() else 0
 
-    def born(run: Path) -> int:
-        nursery.stdin.write(f"{run}\n")
-        nursery.stdin.flush()
-        return int(nursery.stdout.readline())
-
-    with subprocess.Popen(
-        [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as nursery:  # fmt: skip
-        began = time.monotonic()
-        born(tmp_path / "whole")
-        assert int(nursery.stdout.readline()) == 0
-        lasts = time.monotonic() - began
-        assert_same_run(tmp_path / "whole", finished)
-        generator = np.random.default_rng(0)
-        kills = wholes = 0
-        while kills < 20 or not wholes:
-            run = tmp_path / str(wholes)
-            before = epochs(run)
-            child = born(run)
-            time.sleep(generator.uniform(0, 0.4 * lasts))
+    started = time.monotonic()
+    train(SHORT, tmp_path / "timed")
+    duration = time.monotonic() - started
+    generator = np.random.default_rng(0)
+    killed = complete = 0
+    while killed < kills or not complete:
+        run = tmp_path / str(complete)
+        before = epochs(run)
+        child = train_in_child(run)
+        if killed < kills:
+            time.sleep(generator.uniform(0.2, 0.6) * duration)
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            if int(nursery.stdout.readline()) == signal.SIGKILL:
-                kills += 1
-                assert epochs(run) >= before
-            else:
-                assert_same_run(run, finished)
-                wholes += 1
-    assert nursery.returncode == 0
+        status = os.waitpid(child, 0)[1]
+        if status == signal.SIGKILL:
+            killed += 1
+            assert epochs(run) >= before
+        else:
+            assert status == 0
+            assert_same_run(run, finished)
+            complete += 1
 
 
 # ---------------------------------------------------------------- refusals
@@ -409,25 +432,25 @@ def test_a_run_killed_at_20_random_moments_goes_on_as_if_nothing_had_happened(tm
 
 def test_a_run_of_another_recipe_is_refused(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
-    with pytest.raises(RunError, match="run of another recipe"):
+    with pytest.raises(RunError, match="another recipe"):
         train(replace(SHORT, seed=1), tmp_path / "run")
 
 
 def test_a_run_of_another_vocabulary_is_refused(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
-    with pytest.raises(RunError, match="run of another vocabulary"):
+    with pytest.raises(RunError, match="another vocabulary"):
         loop.fit(SHORT, LEARN, JUDGE, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
 
 
 def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
-    with pytest.raises(ConfigError, match="32 bands came, the VGG-ish network wants 96: give it a mel of kind 'plain'"):
+    with pytest.raises(ConfigError, match="96"):
         train(replace(SHORT, net=VGGConfig()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
-    with pytest.raises(RunError, match=r"diverged in epoch 2: .* lower schedule\.peak"):
+    with pytest.raises(RunError, match=r"epoch 2: .*schedule\.peak"):
         train(recipe, tmp_path)
     assert [line["epoch"] for line in log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
@@ -435,9 +458,9 @@ def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_pa
 
 @pytest.mark.parametrize("size", [500, 5_000])
 def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path, finished, size):
-    run, again = tmp_path / "run", pytest.raises(RunError, match=r"cannot be kept in .*File too large.* start it again")
+    run, again = tmp_path / "run", pytest.raises(RunError, match="File too large")
     with ExitStack() as full, again:
-        train(SHORT, run, report=lambda _: full.enter_context(files_up_to(size)))
+        train(SHORT, run, on_epoch=lambda _: full.enter_context(files_up_to(size)))
     assert [line["epoch"] for line in log(run)] == [1]
     assert not list(run.glob("*.part"))
     train(SHORT, run)
@@ -446,7 +469,7 @@ def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path,
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(RunError, match=r"the run cannot be kept in .*run: .*File exists"):
+    with pytest.raises(RunError, match="File exists"):
         train(SHORT, tmp_path / "run")
 
 
@@ -454,27 +477,27 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
 def test_truth_outside_0_and_1_is_refused(tmp_path, wrong):
     rows = LEARN.targets.per_track().copy()
     rows[3, 1] = wrong
-    with pytest.raises(ConfigError, match=r"truth outside 0 … 1 came; .* set loss\.kind=logits"):
+    with pytest.raises(ConfigError, match=r"loss\.kind=logits"):
         train(SHORT, tmp_path, learn=ClipDataset(LEARN.mels, TrackTargets(rows)))
 
 
 def test_a_clip_too_short_for_the_network_is_refused(tmp_path):
     recipe = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
     assert recipe.clip_frames == 16
-    with pytest.raises(ConfigError, match=r"clips of 16 frames came, .* wants 17"):
+    with pytest.raises(ConfigError, match=r"16 frames.* 17"):
         train(recipe, tmp_path)
 
 
 def test_a_band_that_never_changes_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="some band never changes"):
+    with pytest.raises(ConfigError, match="std"):
         loop.fit(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, finished):
     other = CPResNetConfig(width=8).build(n_mels=BANDS, n_tags=3)
-    with pytest.raises(RunError, match="does not hold the weights of this network"):
+    with pytest.raises(RunError, match="the weights"):
         checkpoints.load_weights(other, finished / checkpoints.BEST)
-    with pytest.raises(RunError, match="does not hold the weights"):
+    with pytest.raises(RunError, match="the weights"):
         checkpoints.load_weights(other, tmp_path / "missing")
 
 

@@ -81,7 +81,7 @@ def test_nothing_is_wider_than_the_screen(opened, width, scheme):
     assert (light > 128) == (scheme == "light")
 
 
-def test_a_pointer_hears_a_moment_and_leaves_it_again(opened):
+def test_the_pointer_shows_the_tags_at_its_time(opened):
     page = opened()
     now, track = page.locator("article .at").first, page.locator("article .timeline input").first
     summary = now.text_content()
@@ -98,7 +98,7 @@ def test_a_pointer_hears_a_moment_and_leaves_it_again(opened):
     assert now.text_content() == summary
 
 
-def test_a_keyboard_hears_a_moment_too(opened):
+def test_the_keyboard_moves_the_position(opened):
     page = opened()
     track = page.locator("article .timeline input").first
     track.focus()
@@ -109,7 +109,7 @@ def test_a_keyboard_hears_a_moment_too(opened):
     assert track.input_value() == track.get_attribute("max")
 
 
-def test_a_search_leaves_the_tracks_that_have_the_words(opened):
+def test_the_search_hides_other_tracks(opened):
     page = opened()
     page.locator("#find input").fill("part 7")
     assert page.locator("article:visible").count() == 1
@@ -118,7 +118,7 @@ def test_a_search_leaves_the_tracks_that_have_the_words(opened):
     assert page.locator("article:visible").count() == 12
 
 
-def test_without_script_everything_is_there_but_what_needs_it(opened):
+def test_the_page_works_without_scripts(opened):
     page = opened(java_script_enabled=False)
     assert page.locator("article:visible").count() == 12
     assert page.locator("article .at").first.is_visible()
@@ -126,7 +126,7 @@ def test_without_script_everything_is_there_but_what_needs_it(opened):
     assert not page.locator("#find").is_visible()
 
 
-def test_print_has_every_track_whole(opened):
+def test_printing_shows_every_track(opened):
     page = opened()
     page.emulate_media(media="print")
     assert not page.locator("#find").is_visible()
@@ -138,7 +138,7 @@ def test_print_has_every_track_whole(opened):
     assert page.pdf().startswith(b"%PDF")
 
 
-def test_the_map_leads_to_its_tracks(opened):
+def test_the_map_links_to_its_tracks(opened):
     page = opened()
     dot = page.locator(".places a").nth(3)
     target = dot.get_attribute("href")

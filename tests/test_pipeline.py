@@ -124,27 +124,27 @@ def test_soft_truth_takes_the_place_of_tags(splits, place, no_export, monkeypatc
     soft = np.random.default_rng(0).random(learn.truth.shape, np.float32)
     pipeline.train(RECIPE, learn, splits[1], place, name="soft", soft_targets=soft)
     np.testing.assert_array_equal(seen[0], np.delete(soft, 3, axis=0), err_msg="without the row of the missing track")
-    pipeline.train(RECIPE, learn, splits[1], replace(place, run=place.run_dir.with_name("hard")), name="hard")
+    pipeline.train(RECIPE, learn, splits[1], replace(place, run_dir=place.run_dir.with_name("hard")), name="hard")
     np.testing.assert_array_equal(seen[1], np.delete(learn.truth, 3, axis=0))
 
 
 def test_soft_truth_changes_what_is_learned(splits, place, no_export):
     recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
     pipeline.train(recipe, *splits, place, name="hard")
-    other = replace(place, run=place.run_dir.with_name("soft"))
+    other = replace(place, run_dir=place.run_dir.with_name("soft"))
     pipeline.train(recipe, *splits, other, name="soft", soft_targets=1 - splits[0].truth.astype(np.float32))
     assert (place.run_dir / checkpoints.BEST).read_bytes() != (other.run_dir / checkpoints.BEST).read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (11, 2), (1, 2)])
 def test_soft_truth_of_another_shape_is_refused(splits, place, shape):
-    with pytest.raises(DatasetError, match=rf"shape \({shape[0]}, {shape[1]}\) came for 12 tracks and 2 tags"):
+    with pytest.raises(DatasetError, match=rf"\({shape[0]}, {shape[1]}\).*12 tracks"):
         pipeline.train(RECIPE, *splits, place, name="soft", soft_targets=np.zeros(shape, np.float32))
     assert not place.run_dir.exists()
 
 
 def test_soft_truth_outside_0_and_1_is_refused(splits, place):
-    with pytest.raises(ConfigError, match="truth outside 0"):
+    with pytest.raises(ConfigError, match="outside 0"):
         pipeline.train(RECIPE, *splits, place, name="soft", soft_targets=np.full((12, 2), -3.0, np.float32))
 
 
@@ -157,28 +157,26 @@ def test_splits_of_different_vocabularies_are_refused(splits, place):
 
 def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     heard: list[MoodfieldError | None] = []
-    lost = replace(place, music=place.audio_dir / "elsewhere")
-    empty = replace(lost, store=place.run_dir.parent / "store")
-    with pytest.raises(
-        DatasetError, match=r"none of 12 tracks below .*elsewhere could be read; the last one: .*11\.wav"
-    ):
+    lost = replace(place, audio_dir=place.audio_dir / "elsewhere")
+    empty = replace(lost, cache_dir=place.run_dir.parent / "store")
+    with pytest.raises(DatasetError, match=r"none of 12 .*elsewhere.*11\.wav"):
         pipeline.train(RECIPE, *splits, empty, name="mine", progress=lambda _, error: heard.append(error))
     assert len(heard) == 12
     assert all(heard)
-    with pytest.raises(DatasetError, match=r"none of 0 tracks .* none came"):
+    with pytest.raises(DatasetError, match="none of 0 tracks"):
         pipeline.train(RECIPE, Split((), TAGS), splits[1], place, name="mine")
 
 
 def test_validation_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[1].tracks), TAGS)
-    with pytest.raises(DatasetError, match="none of 8 validation tracks has a tag"):
+    with pytest.raises(DatasetError, match="none of 8 validation"):
         pipeline.train(RECIPE, splits[0], bare, place, name="mine")
     assert not place.run_dir.exists()
 
 
 def test_training_without_tags_is_refused(splits, place):
     bare = Split(tuple(replace(track, tags=()) for track in splits[0].tracks), TAGS)
-    with pytest.raises(DatasetError, match="none of 12 training tracks has a tag"):
+    with pytest.raises(DatasetError, match="none of 12 training"):
         pipeline.train(RECIPE, bare, splits[1], place, name="mine")
     assert not place.run_dir.exists()
 
@@ -186,14 +184,14 @@ def test_training_without_tags_is_refused(splits, place):
 def test_a_tag_that_training_lacks_is_warned_of(splits, place, no_export):
     learn = Split(tuple(replace(track, tags=tuple(set(track.tags) - {"low"})) for track in splits[0].tracks), TAGS)
     recipe = RECIPE.change("schedule.constant=1", "schedule.decay=0")
-    with pytest.warns(MoodfieldWarning, match="no training track has low: the network learns never to say so"):
+    with pytest.warns(MoodfieldWarning, match="track has low"):
         pipeline.train(recipe, learn, splits[1], place, name="mine")
 
 
 def test_a_store_that_cannot_be_written_is_refused(splits, place, tmp_path):
     (tmp_path / "store").write_text("a file")
     with pytest.raises(DatasetError, match="mels cannot be kept"):
-        pipeline.train(RECIPE, *splits, replace(place, store=tmp_path / "store"), name="mine")
+        pipeline.train(RECIPE, *splits, replace(place, cache_dir=tmp_path / "store"), name="mine")
 
 
 def test_another_recipe_for_the_same_run_is_refused(splits, place, no_export):

@@ -126,7 +126,7 @@ def test_a_model_folder_that_would_be_replaced_holds_nothing_else(tmp_path, cp_m
 HOLDING = """
 import sys, time
 from moodfield.training import checkpoints, run_folder
-with run_folder.locked(sys.argv[1]):
+with run_folder.lock(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -171,7 +171,7 @@ def test_a_call_inside_another_has_its_lock_and_a_failure_gives_it_back(tmp_path
 
 
 def test_of_a_team_the_first_process_alone_has_the_lock(tmp_path, holder):
-    with run_folder.lock(tmp_path / "run", wanted=False):
+    with run_folder.lock(tmp_path / "run", enabled=False):
         pass
 
 

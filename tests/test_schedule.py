@@ -70,9 +70,9 @@ def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases
     [
         ({"warm_up": -1}, "0 or more"),
         ({"final": -1}, "0 or more"),
-        ({"warm_up": 0, "constant": 0, "decay": 0, "final": 0}, "at least one epoch"),
+        ({"warm_up": 0, "constant": 0, "decay": 0, "final": 0}, "epochs in total"),
         ({"floor": 0.0}, "above 0"),
-        ({"floor": 1e-3}, "not above the peak"),
+        ({"floor": 1e-3}, "at most peak"),
         ({"peak": float("nan")}, "floor"),
         ({"floor": float("nan")}, "floor"),
         ({"peak": float("inf")}, "finite"),

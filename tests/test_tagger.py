@@ -90,10 +90,10 @@ def test_models_load_by_folder_by_run_and_by_name(cp_model, tmp_path, monkeypatc
     monkeypatch.setattr(tagger, "PRETRAINED", tmp_path / "pretrained")
     assert tagger.pretrained_models() == {"mine": tmp_path / "pretrained" / "mine"}
     for what in (str(cp_model.folder), tmp_path / "run", "mine"):
-        found = tagger.load(what)
-        assert found.vocabulary == VOCABULARY
-        assert found.theme_vocabulary == ("film",)
-        np.testing.assert_array_equal(found.tag(song).scores, wanted.scores)
+        loaded = tagger.load(what)
+        assert loaded.vocabulary == VOCABULARY
+        assert loaded.theme_vocabulary == ("film",)
+        np.testing.assert_array_equal(loaded.tag(song).scores, wanted.scores)
 
 
 def test_the_default_model_is_loaded_without_a_name(cp_model, tmp_path, monkeypatch):
@@ -129,11 +129,11 @@ def test_the_documented_program_without_moodfield_gives_the_same_scores(tmp_path
     program = chapter.split("```python\n")[1].split("```")[0]
     song = models.save(tmp_path / "song.ogg", models.music(41, rate=44_100))
     monkeypatch.chdir(tmp_path)
-    found: dict[str, object] = {}
-    exec(compile(program, "docs/tag.md", "exec"), found)
+    values: dict[str, object] = {}
+    exec(compile(program, "docs/tag.md", "exec"), values)
     bundled = moodfield.load().tag(song)
-    np.testing.assert_allclose(found["scores"], bundled.scores, rtol=2e-3)
-    assert set(found["decided"]) == set(bundled.decided) != set()
+    np.testing.assert_allclose(values["scores"], bundled.scores, rtol=2e-3)
+    assert set(values["decided"]) == set(bundled.decided) != set()
 
 
 # ---------------------------------------------------------------- invalid models raise when they are loaded
@@ -557,8 +557,8 @@ def calibrated(cp_model: Exported, tmp_path: Path) -> Path:
 
 
 def test_a_calibration_changes_scores_and_no_decision(cp_model, cp_tagger, calibrated, song):
-    before, found = cp_tagger.tag(song), tagger.load(calibrated, threads=1)
-    tagging = found.tag(song)
+    before, loaded = cp_tagger.tag(song), tagger.load(calibrated, threads=1)
+    tagging = loaded.tag(song)
     logits = whole(cp_model, song)
     slopes, offsets = np.array(SCALED.slopes)[:, None], np.array(SCALED.offsets)[:, None]
     np.testing.assert_allclose(tagging.scores, sigmoid((slopes * logits + offsets).mean(axis=1)), atol=1e-5)
@@ -568,13 +568,13 @@ def test_a_calibration_changes_scores_and_no_decision(cp_model, cp_tagger, calib
     assert (tagging.scores > tagging.thresholds).tolist() == (before.scores > before.thresholds).tolist()
     np.testing.assert_array_equal(tagging.priors, np.float32(PRIORS))
     made = mel.spectrogram(audio.read(song, sample_rate=RATE), MEL)
-    np.testing.assert_allclose(found.predict([[made]]), tagging.scores, atol=1e-6)
-    np.testing.assert_allclose(found.predict_excerpts([made]), tagging.scores, atol=1e-5)
+    np.testing.assert_allclose(loaded.predict([[made]]), tagging.scores, atol=1e-6)
+    np.testing.assert_allclose(loaded.predict_excerpts([made]), tagging.scores, atol=1e-5)
     assert before.priors is None
 
 
 def test_priors_are_kept_only_if_all_models_have_the_same(cp_model, calibrated, song):
-    with pytest.warns(MoodfieldWarning, match="cp_resnet is not calibrated"):
+    with pytest.warns(MoodfieldWarning, match="not calibrated"):
         mixed = tagger.load(cp_model.folder, calibrated, threads=1)
     assert mixed.priors is None
     both = tagger.load(calibrated, calibrated, threads=1)

@@ -16,8 +16,8 @@ def track(logits: list[float] | np.ndarray, *, thresholds: float | np.ndarray = 
     """A track with these logits of five moods, and one theme."""
     scores = (1 / (1 + np.exp(-np.append(logits, theme)))).astype(np.float32)
     levels = np.broadcast_to(np.asarray(thresholds, np.float32), scores.shape)
-    moments = OverTime(np.zeros(1, np.float32), scores[:, None])
-    return Tagging("a.wav", 60.0, "m", (*MOODS, "film"), ("film",), scores, levels, moments)
+    over_time = OverTime(np.zeros(1, np.float32), scores[:, None])
+    return Tagging("a.wav", 60.0, "m", (*MOODS, "film"), ("film",), scores, levels, over_time)
 
 
 def laid_out(tracks: list[Tagging]) -> TrackMap:
@@ -35,14 +35,14 @@ def distances(places: TrackMap) -> np.ndarray:
     return np.linalg.norm(at[:, None] - at, axis=2)
 
 
-def wild(count: int, seed: int = 0) -> list[Tagging]:
+def random_tracks(count: int, seed: int = 0) -> list[Tagging]:
     return [track(logits) for logits in np.random.default_rng(seed).normal(size=(count, 5))]
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(3, 12), st.integers(0, 1_000), st.booleans())
 def test_the_order_of_tracks_does_not_matter(count: int, seed: int, twins: bool) -> None:
-    tracks = wild(count, seed)
+    tracks = random_tracks(count, seed)
     tracks += tracks[:2] if twins else []
     order = np.random.default_rng(seed).permutation(len(tracks))
     one, other = laid_out(tracks), laid_out([tracks[index] for index in order])
@@ -51,14 +51,14 @@ def test_the_order_of_tracks_does_not_matter(count: int, seed: int, twins: bool)
     assert (other.horizontal, other.vertical) == (one.horizontal, one.vertical)
 
 
-def test_near_in_feeling_is_near_on_the_map() -> None:
+def test_similar_tracks_are_near_each_other() -> None:
     tracks = [track([x, 0, 0, y, 0]) for x, y in ((0, 0), (0.5, 0), (3, 0), (0, 1), (3, 1.2))]
     apart = distances(laid_out(tracks))
     assert apart[0].argsort().tolist() == [0, 1, 3, 2, 4]
     assert apart[4].argsort().tolist()[:2] == [4, 2]
 
 
-def test_two_camps_stay_two_camps() -> None:
+def test_two_clusters_stay_separate() -> None:
     rng = np.random.default_rng(3)
     tracks = [track(rng.normal((2 * (n % 2), 0, -2 * (n % 2), 0, 0), 0.2)) for n in range(20)]
     apart = distances(laid_out(tracks))
@@ -66,7 +66,7 @@ def test_two_camps_stay_two_camps() -> None:
     assert apart[same].max() < apart[~same].min()
 
 
-def test_directions_are_named_by_what_changes() -> None:
+def test_axes_are_labelled_by_correlated_tags() -> None:
     steps = np.linspace(-2, 2, 9)
     tracks = [track([x, 0, -x, y, -y]) for x in steps for y in steps / 3]
     places = laid_out(tracks)
@@ -80,17 +80,18 @@ def test_directions_are_named_by_what_changes() -> None:
 
 
 def test_themes_do_not_move_a_track() -> None:
-    tracks = wild(6)
+    tracks = random_tracks(6)
     moved = [track(np.log(each.scores[:5] / (1 - each.scores[:5])), theme=n) for n, each in enumerate(tracks)]
     np.testing.assert_allclose(distances(laid_out(moved)), distances(laid_out(tracks)), atol=1e-5)
 
 
 def test_below_three_tracks_there_is_no_map() -> None:
-    assert [track_map.lay_out(wild(count)) for count in range(3)] == [None] * 3
-    strangers = [
-        Tagging("b", 1.0, "m", (tag,), (), *2 * [np.ones(1, np.float32)], wild(1)[0].over_time) for tag in "abc"
+    assert [track_map.lay_out(random_tracks(count)) for count in range(3)] == [None] * 3
+    others = [
+        Tagging("b", 1.0, "m", (tag,), (), *2 * [np.ones(1, np.float32)], random_tracks(1)[0].over_time)
+        for tag in "abc"
     ]
-    assert track_map.lay_out(strangers) is None
+    assert track_map.lay_out(others) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-6])
@@ -101,15 +102,15 @@ def test_identical_tracks_are_in_the_middle(noise: float) -> None:
     assert places.horizontal.low == places.horizontal.high == places.vertical.low == ()
 
 
-def test_what_differs_in_one_way_lies_on_one_line() -> None:
+def test_differences_in_one_tag_lie_on_a_line() -> None:
     places = laid_out([track([x, 0, 0, 0, 0]) for x in (0, 1, 3)])
     np.testing.assert_allclose(places.y, 0.5, atol=1e-9)
     assert places.vertical.low == places.vertical.high == ()
     assert places.horizontal.high == ("calm",)
 
 
-def test_what_is_not_finite_has_a_place() -> None:
-    tracks = wild(8)
+def test_values_that_are_not_finite_have_a_position() -> None:
+    tracks = random_tracks(8)
     tracks[2].scores[1], tracks[3].scores[:] = np.nan, np.nan
     tracks[4].scores[:2] = 0, 1
     laid_out(tracks)
@@ -117,25 +118,25 @@ def test_what_is_not_finite_has_a_place() -> None:
     laid_out([track(logits, thresholds=never) for logits in np.random.default_rng(1).normal(size=(5, 5))])
 
 
-def test_a_threshold_of_its_own_moves_a_track() -> None:
-    tracks = [*wild(5), track(np.zeros(5)), track(np.zeros(5), thresholds=0.9)]
+def test_positions_depend_on_thresholds() -> None:
+    tracks = [*random_tracks(5), track(np.zeros(5)), track(np.zeros(5), thresholds=0.9)]
     assert distances(laid_out(tracks))[5, 6] > 0.1
 
 
-def test_thousands_have_places() -> None:
-    assert laid_out(wild(3_000)).x.std() > 0.05
+def test_thousands_of_tracks_have_positions() -> None:
+    assert laid_out(random_tracks(3_000)).x.std() > 0.05
 
 
-def test_names_never_touch() -> None:
-    places, names = laid_out(wild(40)), ["name" * (n % 5 + 1) for n in range(40)]
+def test_names_do_not_overlap() -> None:
+    places, names = laid_out(random_tracks(40)), ["name" * (n % 5 + 1) for n in range(40)]
     widths = (300, 500, 900)
-    found = track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
-    assert 5 < sum(side is not None for side in found) < 40
-    assert found == track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
+    sides = track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
+    assert 5 < sum(side is not None for side in sides) < 40
+    assert sides == track_map.label_sides(places, names, widths=widths, type_size=12, longest=120)
     for width in widths:
         height = width / track_map.ASPECT
         boxes = [(x, y, x, y) for x, y in zip(places.x * width, places.y * height, strict=True)]
-        for name, side, x, y in zip(names, found, places.x * width, places.y * height, strict=True):
+        for name, side, x, y in zip(names, sides, places.x * width, places.y * height, strict=True):
             long, tall = min(len(name) * 12 * track_map.EM, 120), 15
             if side in ("right", "left"):
                 left = x + track_map.DOT if side == "right" else x - track_map.DOT - long

@@ -139,6 +139,6 @@ def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
 def test_a_run_is_judged_by_its_stride(tmp_path):
     recipe = replace(SHORT, validate_stride=2.0)
     heard: list[Epoch] = []
-    net = test_loop.train(recipe, tmp_path, report=heard.append)
+    net = test_loop.train(recipe, tmp_path, on_epoch=heard.append)
     exam = Validator(recipe, JUDGE, VOCABULARY, loop._make_loss(recipe.loss, LEARN, net))
     assert exam(net).score == heard[-1].best

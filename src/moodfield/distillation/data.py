@@ -1,7 +1,5 @@
 """The inputs of a distillation, and its training data: mels of music, with the teacher's logits as targets."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,12 +76,6 @@ class Distillation:
             "music": f"a manifest, SHA-256 {self.music.sha256}",
             "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
         }
-
-    @property
-    def digest(self) -> str:
-        """A digest of the training data, by which a run is recognised."""
-        content = json.dumps([self.sources, self.reuse_metrics_from is not None], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

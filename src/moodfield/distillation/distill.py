@@ -9,7 +9,6 @@ import numpy as np
 
 from moodfield import calibration, files, tagger, tags
 from moodfield.card import Card, Example, Provenance
-from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import data, model_card, speed_perturbation
 from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
@@ -18,6 +17,7 @@ from moodfield.training import checkpoints, checks, distributed, export, loop, r
 from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
+from moodfield.training.run_folder import TRUTH, VOCABULARY
 
 DRAFT = "draft"
 """folder below a run in which the model folder is written before it replaces the earlier one"""
@@ -48,10 +48,10 @@ def distill(
         OutputError: A file would be in the way of the model folder.
     """
     _check(config)
-    run, music = config.paths.run_dir, config.music
+    run = config.paths.run_dir
     reused = _reused_provenance(config, config.reuse_metrics_from) if config.reuse_metrics_from else None
     with run_folder.lock(run, cache=config.paths.cache_dir):
-        identity = {run_folder.VOCABULARY: list(music.train.vocabulary), run_folder.TRUTH: config.digest}
+        identity = {VOCABULARY: list(config.music.train.vocabulary), TRUTH: [config.sources, reused is not None]}
         run_folder.check(run, config.recipe, identity)
         draft, best = run / DRAFT, run / tagger.BEST
         files.restore_directory(best)
@@ -100,7 +100,8 @@ def _score(config: Distillation, prepared: DistillationData, folder: Path) -> tu
     priors, to_scores = (teacher.priors, teacher.calibration.scores) if teacher else (None, calibration.sigmoid)
     reference = ThresholdedScores(to_scores(dataset.targets.per_track()), heldout, priors)
     scores = validation.predict_with_tagger(tagger.load(folder), dataset)
-    titles = [_title(track) for track in itertools.compress(tracks, heldout)]
+    paths = (track.path for track in itertools.compress(tracks, heldout))
+    titles = [f"{Path(path).stem.replace('_', ' ')} ({path.partition('/')[0]})" for path in paths]
     return ThresholdedScores(scores, heldout, priors, reference), titles
 
 
@@ -126,11 +127,6 @@ def _provenance(
         limits=config.text.limits,
         examples=examples,
     )
-
-
-def _title(track: Track) -> str:
-    """The title of a track: its file and its package."""
-    return f"{Path(track.path).stem.replace('_', ' ')} ({track.path.partition('/')[0]})"
 
 
 def _reused_provenance(config: Distillation, run: Path) -> Provenance:

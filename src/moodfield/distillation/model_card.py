@@ -26,6 +26,11 @@ COMPUTED = frozenset(("checkpoint", "music", "speeds", "seed", "thresholds", "co
 """what a distillation records of the origin of a student"""
 TRAIN_THRESHOLDS = "thresholds of the training packages"
 """suffix of metrics under thresholds that were chosen without the held-out tracks"""
+CALIBRATION_METRICS = {
+    "Brier score": calibration_fit.brier_score,
+    "expected calibration error": calibration_fit.expected_calibration_error,
+}
+"""name → metric of scores against truth, per tag"""
 WATTS = 10
 """assumed power of a busy core; few machines measure it"""
 SEED = 0
@@ -104,21 +109,17 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     fit = calibration_fit.fit_half(test.truth, scores, artists, generator=np.random.default_rng(SEED))
     rest = ~fit.fitted_on
     truth, before = test.truth[rest], scores[rest]
-    variants = {"uncalibrated": before, "calibrated": fit.calibration.scores(calibration.logit(before))}
-    errors_by_name = {
-        f"{name} of the teacher, {variant}": float(metric(truth, values).mean())
-        for name, metric in (
-            ("Brier score", calibration_fit.brier_score),
-            ("expected calibration error", calibration_fit.expected_calibration_error),
-        )
-        for variant, values in variants.items()
-    }
+    after = fit.calibration.scores(calibration.logit(before))
+    values = {}
+    for name, metric in CALIBRATION_METRICS.items():
+        values[f"{name} of the teacher, uncalibrated"] = float(metric(truth, before).mean())
+        values[f"{name} of the teacher, calibrated"] = float(metric(truth, after).mean())
     origin = (
         f"fitted on the teacher's published predictions for {fit.fitted_on.sum()} test tracks of MTG-Jamendo, whole "
         f"artists; evaluated on the other {rest.sum()}; priors from its {len(train.tracks)} training tracks; that it "
         "holds for a student, and for other music, is assumed, not measured"
     )
-    return TeacherCalibration(fit.calibration, tuple(train.priors.tolist()), errors_by_name, origin)
+    return TeacherCalibration(fit.calibration, tuple(train.priors.tolist()), values, origin)
 
 
 @dataclass(frozen=True)

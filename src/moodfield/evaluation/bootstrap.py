@@ -1,11 +1,8 @@
-"""How sure numbers are.
+"""Bootstrap confidence intervals of metrics, and paired tests of the difference between two systems.
 
-In: truth, and the scores and decisions of systems. Out: their numbers on resampled tracks, intervals, paired tests.
-Knows nothing of: files, tasks, or where scores come from.
-
-A resample is as many tracks as there are, drawn with replacement. It changes how much a track weighs and never which
-scores higher, so every tag is ranked once, and the numbers of a resample are sums of weights along that ranking. They
-are those of `metrics.evaluate` on the tracks that were drawn.
+A resample is as many tracks as there are, drawn with replacement. It changes the weight of a track, never the order of
+scores. So every tag is ranked once, and the metrics of a resample are weighted sums along that ranking. They equal
+those of `metrics.evaluate` on the drawn tracks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,52 +18,57 @@ from moodfield.evaluation.metrics import AnyArray, Report
 
 N_RESAMPLES = 1_000
 CONFIDENCE = 0.95
-"""share of the resamples that an interval holds"""
+"""share of the resamples that lie in an interval"""
 MIN_POSITIVES = 5
-"""positives, and negatives, from which on a tag has intervals and p: with 2 of them, two systems that know nothing
-differ in 38 of 100 tests with p < 0.05, with 3 in 13, with 5 in 7"""
+"""positives, and negatives, from which on a tag has intervals and p-values: with 2 of them, two random systems differ
+in 38 of 100 tests with p < 0.05, with 3 in 13, with 5 in 7"""
 MIN_TRACKS = 20
-"""from which on anything has them; *chosen by us*"""
+"""tracks from which on there are intervals and p-values; *chosen by us*"""
 BATCH_RESAMPLES = 32
-"""resamples that are weighed together: their weights of one tag stay in the cache of a core"""
+"""resamples per batch: their weights of one tag fit into the cache of a core"""
 MAX_BATCH_WEIGHTS = 2**26
-"""weights of tracks and tags that may be in memory at once; with more pairs, fewer resamples are weighed together"""
+"""weights of tracks and tags in memory at once; with more pairs of them, a batch has fewer resamples"""
 BATCH_SEGMENTS = 512
-"""stretches of a ranking that are summed at once, for the same reason"""
+"""segments of a ranking that are summed at once, to fit into the cache"""
 
-Many = Float64[np.ndarray, "_"]
+PerResample = Float64[np.ndarray, "_"]
 """one value for every resample"""
-ManyPerTag = Float64[np.ndarray, "_ tags"]
+PerResampleAndTag = Float64[np.ndarray, "_ tags"]
 """a row for every resample"""
 Weights = Int32[np.ndarray, "tracks _"]
-"""how often a resample (a column) holds a track"""
+"""how often a resample (a column) contains a track"""
 
 
 class Interval(NamedTuple):
-    """Where a number would lie on other tracks of the same kind, as many as these."""
+    """A confidence interval: the range of a metric on other tracks of the same kind and number."""
 
     low: float
-    """NaN, like `high`, where the number is not defined, or too few tracks are behind it"""
+    """lower end; NaN, like `high`, where the metric is undefined or based on too few tracks"""
     high: float
-    """the upper end"""
+    """upper end"""
 
 
 class Difference(NamedTuple):
-    """By how much one system is ahead of another on the same tracks."""
+    """The difference of a metric between two systems on the same tracks, and its significance."""
 
     value: float
-    """of the one minus of the other, on the tracks as they are"""
+    """metric of the first system minus that of the second, on the tracks as they are"""
     low: float
-    """lower end of its interval; NaN, like `high` and `p`, where too few tracks are behind it"""
+    """lower end of its interval; NaN, like `high` and `p`, where it is based on too few tracks"""
     high: float
     """upper end of its interval"""
     p: float
-    """two-sided, in 0 … 1: how rarely resamples, centred like the interval, put the other system ahead; below 0.05,
-    but for rounding, where the interval excludes 0"""
+    """two-sided p-value in 0 … 1: twice the share of centred resamples in which the other system is ahead;
+    below 0.05, but for rounding, where the interval excludes 0"""
 
 
 class System:
-    """What one system says of the tracks, ranked once; `report` holds its numbers on the tracks as they are."""
+    """The scores and decisions of one system, ranked once; `report` has its metrics on the tracks as they are.
+
+    Example:
+        >>> System(np.array([[1], [0]]), np.array([[0.9], [0.2]])).report.macro["ROC-AUC"]
+        1.0
+    """
 
     def __init__(
         self,
@@ -76,55 +78,55 @@ class System:
         decisions: AnyArray | None = None,
         tags: Sequence[str] | None = None,
     ) -> None:
-        """Takes and refuses what `metrics.evaluate` does."""
+        """Rank the scores; arguments and errors are those of `metrics.evaluate`."""
         self.report = metrics.evaluate(truth, scores, decisions=decisions, tags=tags)
         truth, scores = np.asarray(truth, bool), np.asarray(scores, np.float64)
-        self.shape = tracks, tags_ = truth.shape
-        fewer = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) if tracks >= MIN_TRACKS else np.zeros(tags_)
-        self.has_enough_positives = fewer >= MIN_POSITIVES
-        either = min(truth.any(axis=1).sum(), (~truth).any(axis=1).sum())  # of all tags together
-        self.has_enough_tracks = bool(tracks >= MIN_TRACKS and either >= MIN_POSITIVES)
-        each = np.arange(tracks)
-        self._by_tag = [_ranked(truth[:, tag], scores[:, tag], each) for tag in range(tags_)]
-        self._pooled = _ranked(truth.ravel(), scores.ravel(), np.repeat(each, tags_))
-        self._counted = [truth]
+        self.shape = n_tracks, n_tags = truth.shape
+        rarer = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) if n_tracks >= MIN_TRACKS else np.zeros(n_tags)
+        self.has_enough_positives = rarer >= MIN_POSITIVES
+        rarer = min(truth.any(axis=1).sum(), (~truth).any(axis=1).sum())  # for all tags together
+        self.has_enough_tracks = bool(n_tracks >= MIN_TRACKS and rarer >= MIN_POSITIVES)
+        rows = np.arange(n_tracks)
+        self._by_tag = [_rank(truth[:, tag], scores[:, tag], rows) for tag in range(n_tags)]
+        self._pooled = _rank(truth.ravel(), scores.ravel(), np.repeat(rows, n_tags))
+        counted = [truth]
         if decisions is not None:
             decided = np.asarray(decisions, bool)
-            self._counted += [decided, truth & decided]
-        self._counted = [each.T.astype(np.float64) for each in self._counted]
+            counted += [decided, truth & decided]
+        self._counted = [array.T.astype(np.float64) for array in counted]
 
     def weighted_metrics(self, weights: Weights) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-        """The numbers per tag (tags × resamples) and pooled (resamples) where every track counts as its weight says."""
+        """The metrics per tag (tags × resamples) and pooled (resamples) of weighted tracks, by name."""
         positives, *decisions = (counted @ weights for counted in self._counted)
         areas = np.array([_areas(ranking, weights) for ranking in self._by_tag])
         per_tag = {"PR-AUC": areas[:, 0], "ROC-AUC": areas[:, 1]}
         pooled = dict(zip(("PR-AUC", "ROC-AUC"), _areas(self._pooled, weights), strict=True))
         if decisions:
-            per_tag |= _decided(positives, *decisions)
-            pooled |= _decided(*(counted.sum(axis=0) for counted in (positives, *decisions)))
+            per_tag |= metrics.decision_metrics(positives, *decisions)
+            pooled |= metrics.decision_metrics(*(counted.sum(axis=0) for counted in (positives, *decisions)))
         return {name: np.where(positives > 0, values, np.nan) for name, values in per_tag.items()}, pooled
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """The numbers of one system on every resample, under the names of `Report`."""
+    """The metrics of one system on every resample, under the names of `Report`."""
 
     report: Report
-    """its numbers on the tracks as they are"""
-    per_tag: Mapping[str, ManyPerTag]
-    """NaN where a resample has lost all positives of a tag"""
-    macro: Mapping[str, Many]
-    """means over the tags that are defined in a resample"""
-    micro: Mapping[str, Many]
+    """its metrics on the tracks as they are"""
+    per_tag: Mapping[str, PerResampleAndTag]
+    """NaN where a resample has no positives of a tag"""
+    macro: Mapping[str, PerResample]
+    """mean over the tags that are defined in a resample"""
+    micro: Mapping[str, PerResample]
     """over all pairs of track and tag"""
     has_enough_positives: Bool[np.ndarray, "tags"]
-    """which tags have positives and negatives enough for intervals and p"""
+    """tags with enough positives and negatives for intervals and p-values"""
     has_enough_tracks: bool
-    """whether there are tracks enough, with positives and with negatives, for those of the means"""
+    """whether there are enough tracks, with positives and with negatives, for those of macro and micro metrics"""
 
     @property
     def rare_tags(self) -> tuple[str, ...]:
-        """The tags whose numbers are defined, but stand on too few tracks for intervals and p."""
+        """Tags whose metrics are defined, but based on too few tracks for intervals and p-values."""
         report = self.report
         return tuple(
             tag
@@ -132,99 +134,123 @@ class Resampled:
             if not enough and tag not in report.without_positives
         )
 
-    def to_dict(self) -> dict[str, Many]:
+    def to_dict(self) -> dict[str, PerResample]:
         """The official names (`PR-AUC-macro`, …) and their values on every resample."""
         means = {"macro": self.macro, "micro": self.micro}
-        return {f"{name}-{mean}": values for mean, many in means.items() for name, values in many.items()}
+        return {f"{name}-{mean}": values for mean, by_name in means.items() for name, values in by_name.items()}
 
 
 def bootstrap(
     systems: Sequence[System], *, generator: np.random.Generator, n_resamples: int = N_RESAMPLES
 ) -> list[Resampled]:
-    """The numbers of systems on resamples of the tracks, the same resamples for all of them.
+    """Compute the metrics of systems on resamples of the tracks, the same resamples for all of them.
 
-    Systems must have judged equally many tracks; anything else is refused.
+    Raises:
+        ConfigError: if there are no resamples.
+        ScoresError: if there are no systems, or they differ in their number of tracks.
+
+    Example:
+        >>> truth = np.arange(40)[:, None] % 2 == 0
+        >>> system = System(truth, truth + np.random.default_rng(0).random(truth.shape))
+        >>> [resampled] = bootstrap([system], generator=np.random.default_rng(0), n_resamples=100)
+        >>> low, high = intervals(resampled)["ROC-AUC-macro"]
+        >>> low <= system.report.macro["ROC-AUC"] <= high
+        True
     """
     if n_resamples < 1:
-        raise ConfigError(f"resamples={n_resamples}; at least one is needed, and {N_RESAMPLES} make a good interval")
+        raise ConfigError(f"n_resamples={n_resamples}; use at least 1, such as {N_RESAMPLES}")
     counts = {system.shape[0] for system in systems}
     if len(counts) != 1:
-        raise ScoresError(f"systems came with {sorted(counts)} tracks; give one or more, of the same tracks")
-    found: list[list[tuple[dict[str, AnyArray], dict[str, AnyArray]]]] = [[] for _ in systems]
+        raise ScoresError(f"systems have {sorted(counts)} tracks; give one or more systems, of the same tracks")
+    batches: list[list[tuple[dict[str, AnyArray], dict[str, AnyArray]]]] = [[] for _ in systems]
     pairs = max(system.shape[0] * system.shape[1] for system in systems)
-    for weights in draw_weights(
-        counts.pop(), n_resamples, generator, batch_size=min(BATCH_RESAMPLES, max(1, MAX_BATCH_WEIGHTS // pairs))
-    ):
-        for system, numbers in zip(systems, found, strict=True):
-            numbers.append(system.weighted_metrics(weights))
-    return [_joined(system, numbers) for system, numbers in zip(systems, found, strict=True)]
+    batch_size = min(BATCH_RESAMPLES, max(1, MAX_BATCH_WEIGHTS // pairs))
+    for weights in draw_weights(counts.pop(), n_resamples, generator, batch_size=batch_size):
+        for system, results in zip(systems, batches, strict=True):
+            results.append(system.weighted_metrics(weights))
+    return [_join(system, results) for system, results in zip(systems, batches, strict=True)]
 
 
 def draw_weights(
     tracks: int, n_resamples: int, generator: np.random.Generator, *, batch_size: int = BATCH_RESAMPLES
 ) -> Iterator[Weights]:
-    """The weights of resamples, some together; which they are depends only on the generator and the tracks."""
+    """Draw the weights of resamples in batches; they depend only on the generator and the number of tracks.
+
+    >>> [weights] = draw_weights(5, 2, np.random.default_rng(0))
+    >>> weights.shape, weights.sum(axis=0).tolist()
+    ((5, 2), [5, 5])
+    """
     for start in range(0, n_resamples, batch_size):
         count = min(batch_size, n_resamples - start)
-        drawn = generator.integers(tracks, size=(count, tracks)) + tracks * np.arange(count)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=count * tracks).reshape(count, tracks).T.astype(np.int32, order="C")
+        rows = generator.integers(tracks, size=(count, tracks)) + tracks * np.arange(count)[:, None]
+        yield np.bincount(rows.ravel(), minlength=count * tracks).reshape(count, tracks).T.astype(np.int32, order="C")
 
 
 def intervals(resampled: Resampled) -> dict[str, Interval]:
-    """The interval of every macro and micro number, by its official name.
+    """The confidence interval of every macro and micro metric, by its official name.
 
-    It is the percentile interval, moved by what the mean of the resamples is off the number itself. Drawing tracks
-    twice flatters a precision-recall curve: unmoved, the interval would lie too high. It ends at 0 and 1, as the
-    numbers do. NaN with fewer than `MIN_TRACKS` tracks, or `MIN_POSITIVES` with positives or with negatives.
+    It is the percentile interval, moved so that the mean of the resamples lies on the metric itself, and clipped to
+    0 … 1: tracks that are drawn twice raise a precision-recall curve, so an unmoved interval would lie too high. NaN
+    with fewer than `MIN_TRACKS` tracks, or fewer than `MIN_POSITIVES` with positives or with negatives.
     """
     observed = resampled.report.to_dict()
-    known = _known(resampled.to_dict(), enough=resampled.has_enough_tracks)
-    return {name: _interval(values, observed[name]) for name, values in known.items()}
+    values = _mask(resampled.to_dict(), enough=resampled.has_enough_tracks)
+    return {name: _interval(values[name], observed[name]) for name in values}
 
 
 def tag_intervals(resampled: Resampled) -> dict[str, tuple[Interval, ...]]:
-    """The same for every tag, by the name of the number; NaN where it is not defined, or the tag is `rare`."""
+    """The confidence interval of every tag, by the name of the metric; NaN for undefined metrics and `rare_tags`."""
+    values = _mask(resampled.per_tag, enough=resampled.has_enough_positives)
+    return {name: tuple(map(_interval, values[name].T, resampled.report.per_tag[name])) for name in values}
+
+
+def compare(a: Resampled, b: Resampled) -> dict[str, Difference]:
+    """The difference `a` − `b` of every metric that both have, by official name, with a paired test.
+
+    Both must come from the same `bootstrap`, or from equal generators. Interval and p are NaN where `intervals` are.
+
+    Example:
+        >>> truth = np.arange(40)[:, None] % 2 == 0
+        >>> good, bad = System(truth, truth * 1.0), System(truth, np.random.default_rng(0).random(truth.shape))
+        >>> pair = bootstrap([good, bad], generator=np.random.default_rng(0), n_resamples=100)
+        >>> compare(*pair)["ROC-AUC-macro"].p < 0.05
+        True
+    """
+    values_a, values_b = _mask(a.to_dict(), enough=a.has_enough_tracks), _mask(b.to_dict(), enough=b.has_enough_tracks)
+    observed_a, observed_b = a.report.to_dict(), b.report.to_dict()
     return {
-        name: tuple(map(_interval, values.T, resampled.report.per_tag[name]))
-        for name, values in _known(resampled.per_tag, enough=resampled.has_enough_positives).items()
+        name: _difference(values_a[name] - values_b[name], observed_a[name] - observed_b[name])
+        for name in values_a
+        if name in values_b
     }
 
 
-def compare(one: Resampled, other: Resampled) -> dict[str, Difference]:
-    """How far one system is ahead of another, by official name, for the numbers that both have.
-
-    Both must come from the same `bootstrap`, or from equal generators: the test is paired, resample by resample.
-    Interval and p are NaN where `intervals` are.
-    """
-    a, b = _known(one.to_dict(), enough=one.has_enough_tracks), _known(other.to_dict(), enough=other.has_enough_tracks)
-    observed, beside = one.report.to_dict(), other.report.to_dict()
-    return {name: _difference(a[name] - b[name], observed[name] - beside[name]) for name in a if name in b}
-
-
-def compare_tags(one: Resampled, other: Resampled) -> dict[str, tuple[Difference, ...]]:
-    """The same for every tag, by the name of the number; with dozens of tags some look different by chance."""
-    a, b = (
-        _known(one.per_tag, enough=one.has_enough_positives),
-        _known(other.per_tag, enough=other.has_enough_positives),
+def compare_tags(a: Resampled, b: Resampled) -> dict[str, tuple[Difference, ...]]:
+    """Like `compare`, for every tag, by the name of the metric; of dozens of tags some differ by chance."""
+    values_a, values_b = (
+        _mask(a.per_tag, enough=a.has_enough_positives),
+        _mask(b.per_tag, enough=b.has_enough_positives),
     )
-    observed, beside = one.report.per_tag, other.report.per_tag
+    observed_a, observed_b = a.report.per_tag, b.report.per_tag
     return {
-        name: tuple(map(_difference, (a[name] - b[name]).T, observed[name] - beside[name])) for name in a if name in b
+        name: tuple(map(_difference, (values_a[name] - values_b[name]).T, observed_a[name] - observed_b[name]))
+        for name in values_a
+        if name in values_b
     }
 
 
 class _Ranking(NamedTuple):
-    """Tracks from the highest score to the lowest, and which runs of equal scores among them hold positives."""
+    """Tracks from the highest score to the lowest, and the ties (runs of equal scores) that have positives."""
 
     tracks: Int64[np.ndarray, "_"]  # the track at every place
-    hits: Int64[np.ndarray, "_"]  # those of the places with positives
-    first: Int64[np.ndarray, "_"]  # where among these each run begins
-    edges: Int64[np.ndarray, "_"]  # places that cut the ranking into stretches: 0, and both ends of each run
-    above: Int64[np.ndarray, "_"]  # how many stretches lie above each run
-    through: Int64[np.ndarray, "_"]  # how many end with it
+    hits: Int64[np.ndarray, "_"]  # the tracks at places with positives
+    first: Int64[np.ndarray, "_"]  # index into `hits` at which each tie begins
+    edges: Int64[np.ndarray, "_"]  # places that cut the ranking into segments: 0, and both ends of each tie
+    above: Int64[np.ndarray, "_"]  # number of segments above each tie
+    through: Int64[np.ndarray, "_"]  # number of segments up to the end of each tie
 
 
-def _ranked(truth: Bool[np.ndarray, "_"], scores: Float64[np.ndarray, "_"], tracks: Int64[np.ndarray, "_"]) -> _Ranking:
+def _rank(truth: Bool[np.ndarray, "_"], scores: Float64[np.ndarray, "_"], tracks: Int64[np.ndarray, "_"]) -> _Ranking:
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     bounds = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
@@ -235,27 +261,25 @@ def _ranked(truth: Bool[np.ndarray, "_"], scores: Float64[np.ndarray, "_"], trac
     return _Ranking(tracks[order], tracks[order][places], first, edges[edges < len(order)], above, through)
 
 
-def _areas(ranking: _Ranking, weights: Weights) -> tuple[Many, Many]:
-    """Areas under the precision-recall and the ROC curve for every column of weights."""
+def _areas(ranking: _Ranking, weights: Weights) -> tuple[PerResample, PerResample]:
+    """PR-AUC and ROC-AUC for every column of weights."""
     if not ranking.hits.size:
         return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
-    before = np.cumsum(_stretches(ranking, weights), axis=0)
+    before = np.cumsum(_segment_sums(ranking, weights), axis=0)
     before = np.concatenate([np.zeros_like(before[:1]), before])
     above, through = before[ranking.above], before[ranking.through]
-    found = np.add.reduceat(weights[ranking.hits], ranking.first, axis=0).astype(np.int64)
-    so_far = np.cumsum(found, axis=0)
+    hits = np.add.reduceat(weights[ranking.hits], ranking.first, axis=0).astype(np.int64)
+    so_far = np.cumsum(hits, axis=0)
     positives, total = so_far[-1], before[-1]
-    precision = metrics.divide(
-        so_far, through, empty=0.0
-    )  # of a run that weighs nothing, which then counts for nothing
+    precision = metrics.divide(so_far, through, empty=0.0)  # 0 for a tie whose weight is 0
     # Twice the negatives ahead of the positives, ties half: whole numbers, so nothing is rounded before the division.
-    ahead = (found * (above + through - 2 * so_far + found)).sum(axis=0)
+    ahead = (hits * (above + through - 2 * so_far + hits)).sum(axis=0)
     pairs = 2 * positives * (total - positives)
-    return metrics.divide((found * precision).sum(axis=0), positives), metrics.divide(pairs - ahead, pairs)
+    return metrics.divide((hits * precision).sum(axis=0), positives), metrics.divide(pairs - ahead, pairs)
 
 
-def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
-    """What the tracks in every stretch weigh together."""
+def _segment_sums(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
+    """Sum of the weights of the tracks in every segment."""
     ends = np.append(ranking.edges[1:], len(ranking.tracks))
     sums = [
         np.add.reduceat(weights[ranking.tracks[starts[0] : ends[start + len(starts) - 1]]], starts - starts[0], axis=0)
@@ -265,55 +289,46 @@ def _stretches(ranking: _Ranking, weights: Weights) -> Int64[np.ndarray, "_ _"]:
     return np.concatenate(sums, dtype=np.int64)
 
 
-def _decided(positives: AnyArray, decided: AnyArray, right: AnyArray) -> dict[str, AnyArray]:
-    """The numbers of decisions, from how many there are of each kind."""
-    return {
-        "F-score": metrics.divide(2 * right, decided + positives, empty=0.0),
-        "precision": metrics.divide(right, decided, empty=0.0),
-        "recall": metrics.divide(right, positives, empty=0.0),
-    }
-
-
-def _joined(system: System, numbers: Sequence[tuple[dict[str, AnyArray], dict[str, AnyArray]]]) -> Resampled:
+def _join(system: System, batches: Sequence[tuple[dict[str, AnyArray], dict[str, AnyArray]]]) -> Resampled:
     report = system.report
-    per_tag = {name: np.concatenate([tags[name] for tags, _ in numbers], axis=1).T for name in report.per_tag}
+    per_tag = {name: np.concatenate([tags[name] for tags, _ in batches], axis=1).T for name in report.per_tag}
     return Resampled(
         report=report,
         per_tag=per_tag,
         macro={name: _mean(values) for name, values in per_tag.items()},
-        micro={name: np.concatenate([pooled[name] for _, pooled in numbers]) for name in report.micro},
+        micro={name: np.concatenate([pooled[name] for _, pooled in batches]) for name in report.micro},
         has_enough_positives=system.has_enough_positives,
         has_enough_tracks=system.has_enough_tracks,
     )
 
 
-def _mean(values: ManyPerTag) -> Many:
+def _mean(values: PerResampleAndTag) -> PerResample:
     """The mean of every row over the tags that are defined in it."""
     defined = ~np.isnan(values)
     return metrics.divide(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
 
 
-def _known(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
-    """The values of resamples, NaN where too few tracks are behind them to say how sure they are."""
-    return {name: np.where(enough, each, np.nan) for name, each in values.items()}
+def _mask(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
+    """The values of resamples, NaN where they are based on too few tracks."""
+    return {name: np.where(enough, array, np.nan) for name, array in values.items()}
 
 
-def _centred(values: Many, observed: float) -> Many:
-    """What is defined of the values, moved so that their mean is what was observed."""
+def _centre(values: PerResample, observed: float) -> PerResample:
+    """The defined values, moved so that their mean is the observed one."""
     defined = values[~np.isnan(values)]
     return defined - (defined.mean() - observed) if defined.size and not np.isnan(observed) else defined[:0]
 
 
-def _ends(centred: Many) -> Float64[np.ndarray, "2"]:
+def _ends(centred: PerResample) -> Float64[np.ndarray, "2"]:
     return np.quantile(centred, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if centred.size else np.full(2, np.nan)
 
 
-def _interval(values: Many, observed: float) -> Interval:
-    return Interval(*np.clip(_ends(_centred(values, float(observed))), 0, 1).tolist())
+def _interval(values: PerResample, observed: float) -> Interval:
+    return Interval(*np.clip(_ends(_centre(values, float(observed))), 0, 1).tolist())
 
 
-def _difference(values: Many, observed: float) -> Difference:
-    centred = _centred(values, float(observed))
+def _difference(values: PerResample, observed: float) -> Difference:
+    centred = _centre(values, float(observed))
     rarer = min((centred <= 0).sum(), (centred >= 0).sum())
     p = min(1.0, 2 * (float(rarer) + 1) / (len(centred) + 1)) if centred.size else np.nan
     low, high = _ends(centred).tolist()

@@ -1,8 +1,4 @@
-"""A figure becomes a file.
-
-In: a figure, and where it is to be. Out: a picture that is there whole or not at all.
-Knows nothing of: what is drawn.
-"""
+"""Check and write the file of a figure."""
 
 import warnings
 from collections.abc import Iterable
@@ -16,38 +12,48 @@ from moodfield import errors, files
 from moodfield.errors import OutputError
 
 KINDS = MappingProxyType({".png": files.PNG, ".svg": files.SVG, ".pdf": files.PDF})
-"""what a picture can be: the ending of its name → how such files begin"""
-LONGEST_NAME = 48
-"""letters of a name that a line has room for"""
+"""suffix of a figure → first bytes of such files"""
+MAX_LABEL = 48
+"""most characters of a label"""
 INK = "#2b2b2b"
 FAINT = "#6f6f6f"
 
 
 def check(path: Path, *, inputs: Iterable[str | Path] = ()) -> None:
-    """Refuse with `OutputError`, before anything is computed, a file that must not be written.
+    """Check before a computation that a figure may be written.
 
-    Its name must end like a picture; the `inputs`, and files of another kind, are not replaced.
+    Args:
+        path: the file; an existing one must be of the same kind.
+        inputs: files that must not be replaced.
+
+    Raises:
+        OutputError: another suffix than .png, .svg or .pdf, or the file must not be replaced.
     """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise OutputError(f"{path} does not end like a picture; call it something that ends in {', '.join(KINDS)}")
+        raise OutputError(f"{path} is not the name of a figure; use one that ends in {', '.join(KINDS)}")
     files.check_output(path, kind=kind, inputs=inputs)
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Save a figure to `path` atomically; refuses what `check` refuses."""
+    """Save a figure atomically; raises what `check` raises."""
     check(path)
-    drawn = BytesIO()
+    buffer = BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters of a name that the font lacks: they are boxes then
-        figure.savefig(drawn, format=path.suffix[1:].lower(), facecolor="white")
+        warnings.simplefilter("ignore")  # about glyphs that the font lacks, which become boxes
+        figure.savefig(buffer, format=path.suffix[1:].lower(), facecolor="white")
     try:
-        files.write(path, drawn.getvalue())
+        files.write(path, buffer.getvalue())
     except OSError as error:
-        raise OutputError(f"the picture cannot be written to {path} ({error.strerror}); name another file") from error
+        raise OutputError(f"the figure cannot be written to {path} ({error.strerror}); name another file") from error
 
 
 def label(name: str) -> str:
-    """A name for a line of the picture, shortened: the end of a long one is what tells it from others."""
-    shown = errors.printable(name)
-    return shown if len(shown) <= LONGEST_NAME else f"…{shown[1 - LONGEST_NAME :]}"
+    """A name as a label; of a long one, the end.
+
+    Example:
+        >>> label("runs/" + "x" * 60)
+        '…xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'
+    """
+    text = errors.printable(name)
+    return text if len(text) <= MAX_LABEL else f"…{text[1 - MAX_LABEL :]}"

@@ -1,8 +1,4 @@
-"""How runs went becomes a picture.
-
-In: names, and the epochs of runs. Out: one picture of losses, rates, and scores of networks and of their averages.
-Knows nothing of: how a run is trained or kept.
-"""
+"""A figure of losses, learning rates and scores over the epochs of runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +13,16 @@ from moodfield.plots import figures
 from moodfield.plots.figures import INK
 
 COLOURS = ("#0b5fa5", "#ee6a24", "#1d8a5b", "#b5123e", "#7a4fb3", "#8a6d1d", "#3aa6a0", "#d0679d")
-"""of the runs, in their order, and then again"""
+"""colours of the runs, repeated if there are more"""
 
 
 @runtime_checkable
-class Lesson(Protocol):
-    """What is known of an epoch."""
+class EpochLike(Protocol):
+    """The log of an epoch."""
 
     @property
     def epoch(self) -> int:
-        """Counted from 1."""
+        """Number of the epoch, from 1."""
 
     @property
     def learning_rate(self) -> float:
@@ -42,17 +38,23 @@ class Lesson(Protocol):
 
     @property
     def score(self) -> float | None:
-        """What the network reached in validation, if it was measured."""
+        """Validation score of the network, if it was measured."""
 
     @property
     def averaged(self) -> float | None:
-        """What the mean of the weights reached, if there was one."""
+        """Validation score of the averaged weights, if there were any."""
 
 
-def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> None:
-    """Put the picture of some runs at `path`; `measure` is what their scores are.
+def draw(path: Path, runs: Mapping[str, Sequence[EpochLike]], *, measure: str) -> None:
+    """Draw the learning curves of runs.
 
-    Refuses a place where no picture can be with `ConfigError`.
+    Args:
+        path: the file to write: .png, .svg or .pdf.
+        runs: name → epochs.
+        measure: name of the scores.
+
+    Raises:
+        OutputError: the file must not be written; see `figures.check`.
     """
     figures.check(path)
     figure = Figure(figsize=(11, 4.8), dpi=150)
@@ -64,12 +66,12 @@ def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> N
     rate = figure.add_subplot(grid[1, 0], sharex=loss)
     for index, epochs in enumerate(runs.values()):
         colour = COLOURS[index % len(COLOURS)]
-        at = [each.epoch for each in epochs]
-        loss.plot(at, [each.loss for each in epochs], color=colour, linewidth=1.5)
-        heard = [(each.epoch, each.validation_loss) for each in epochs if each.validation_loss is not None]
-        if heard:
-            loss.plot(*zip(*heard, strict=True), color=colour, linewidth=1.2, linestyle=(0, (3, 1.5)))
-        rate.plot(at, [each.learning_rate for each in epochs], color=colour, linewidth=1.2)
+        numbers = [epoch.epoch for epoch in epochs]
+        loss.plot(numbers, [epoch.loss for epoch in epochs], color=colour, linewidth=1.5)
+        validated = [(epoch.epoch, epoch.validation_loss) for epoch in epochs if epoch.validation_loss is not None]
+        if validated:
+            loss.plot(*zip(*validated, strict=True), color=colour, linewidth=1.2, linestyle=(0, (3, 1.5)))
+        rate.plot(numbers, [epoch.learning_rate for epoch in epochs], color=colour, linewidth=1.2)
         _scores(scores, epochs, colour)
     rate.set_yscale("log")
     loss.tick_params(labelbottom=False)
@@ -86,21 +88,21 @@ def draw(path: Path, runs: Mapping[str, Sequence[Lesson]], *, measure: str) -> N
     figures.write(path, figure)
 
 
-def _scores(axes: Axes, epochs: Sequence[Lesson], colour: str) -> None:
-    """The network's scores as a thin line, the averages' as a thick one, the best epoch as a dot."""
-    raw = [(each.epoch, each.score) for each in epochs if each.score is not None]
-    mean = [(each.epoch, each.averaged) for each in epochs if each.averaged is not None]
+def _scores(axes: Axes, epochs: Sequence[EpochLike], colour: str) -> None:
+    """Scores of the network as a thin line, of averaged weights as a thick one, of the best epoch as a dot."""
+    raw = [(epoch.epoch, epoch.score) for epoch in epochs if epoch.score is not None]
+    mean = [(epoch.epoch, epoch.averaged) for epoch in epochs if epoch.averaged is not None]
     if raw:
-        best = max(raw, key=lambda each: each[1])
+        best = max(raw, key=lambda point: point[1])
         axes.plot(*zip(*raw, strict=True), color=colour, linewidth=1, alpha=0.55)
         axes.plot(*best, marker="o", color=colour, markersize=6, markeredgecolor="white")
     if mean:
-        alone = "_" if len(mean) == 1 else None
-        axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2.4, solid_capstyle="round", marker=alone)
+        marker = "_" if len(mean) == 1 else None
+        axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2.4, solid_capstyle="round", marker=marker)
 
 
 def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> None:
-    """What lines mean, in the plots; whose they are, above them."""
+    """Legends of the kinds of lines in the plots, and of the runs above them."""
     sides = [
         Line2D([], [], color=INK, linewidth=1.5),
         Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5))),
@@ -115,9 +117,9 @@ def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> 
         kinds, ["network", "average of its weights", "best epoch"], loc="lower right", fontsize=8.5, labelcolor=INK
     )
     runs = [Line2D([], [], color=COLOURS[index % len(COLOURS)], linewidth=3) for index in range(len(names))]
-    whose = figure.legend(
+    legend = figure.legend(
         runs, [figures.label(name) for name in names], loc="upper left", bbox_to_anchor=(0.055, 0.985), ncols=4,
         frameon=False, fontsize=10, labelcolor=INK,
     )  # fmt: skip
-    for text in whose.get_texts():
-        text.set_parse_math(False)  # a name is no formula
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ in a name is no formula

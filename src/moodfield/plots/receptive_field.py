@@ -1,8 +1,4 @@
-"""What a network sees becomes a picture over music.
-
-In: a network, and a piece of music or none. Out: one picture, with axes in seconds and hertz.
-Knows nothing of: how a network is built, trained or surveyed.
-"""
+"""A figure of the receptive field of a network, in theory and in effect, over music."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,18 +21,18 @@ from moodfield.plots.figures import FAINT, INK
 PASSAGE_SECONDS = 30
 """seconds of music that the effective field is measured on"""
 CLIPS = 8
-"""clips of the passage whose gradients are averaged"""
+"""number of clips whose gradients are averaged"""
 SPANS = (5, 10, 20, 30)
-"""seconds that a picture may show: few choices, so that most pictures can be laid side by side"""
-ROOMY = 2.5
-"""at least so many fields fit into the picture, if there is music for them"""
+"""widths of the figure in seconds: few, so that most figures can be compared"""
+MIN_FIELDS = 2.5
+"""smallest width of the figure in receptive fields, if there is enough music"""
 SHARES = (0.5, 0.8, 0.95)
-"""shares of the effect that the contours hold"""
-SMOOTHED = 1 / 40
-"""contours follow the effective field smoothed by a normal curve whose deviation is this share of the field"""
+"""shares of the effective field within the contours"""
+SMOOTHING = 1 / 40
+"""standard deviation of the smoothing of the contours, as a share of the receptive field"""
 TICKS_HZ = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
 WARM = ("#b5123e", "#ee6a24", "#f9b83d")
-"""colours of the shares, from the middle outwards"""
+"""colours of the shares, smallest first"""
 THEORY = "#0b5fa5"
 
 Mel = Float32[np.ndarray, "bands frames"]
@@ -44,35 +40,41 @@ Mel = Float32[np.ndarray, "bands frames"]
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """Some music to look at."""
+    """The music below a receptive field."""
 
     mel: Mel
     """its mel"""
     name: str
-    """what it is, for the title"""
+    """its name, for the title"""
 
 
-def draw(path: Path, candidate: NetworkToPlot, *, music: Path | None = None) -> None:
-    """Put the picture of a network's receptive field at `path`, over music or over a synthesised passage.
+def draw(path: Path, network: NetworkToPlot, *, music: Path | None = None) -> None:
+    """Draw the receptive field of a network.
 
-    A network that has learned nothing gets weights drawn at random. Refuses a place where no picture can be with
-    `ConfigError`, music that cannot be heard with `AudioError`.
+    Args:
+        path: the file to write: .png, .svg or .pdf.
+        network: the network; an untrained one gets random weights.
+        music: an audio file whose middle is the background; None is a synthesised passage.
+
+    Raises:
+        OutputError: the file must not be written; see `figures.check`.
+        AudioError: the music cannot be read.
     """
     figures.check(path)
-    heard = passage(music, candidate.summary.mel)
-    clips = summary.clips_of(candidate.summary, heard.mel, CLIPS)
+    background = passage(music, network.summary.mel)
+    clips = summary.clips_of(network.summary, background.mel, CLIPS)
     generator = np.random.default_rng(0)
-    net = candidate.net if candidate.trained else summary.with_random_weights(candidate.net, clips, generator)
-    config, made = candidate.summary.config, candidate.summary.mel
-    near = float(np.interp(summary.REFERENCE_HZ, mel.band_hz(made), np.arange(made.n_mels)))
-    row, bands = summary.cell(config, "freq", made.n_mels, near=near)
+    net = network.net if network.trained else summary.with_random_weights(network.net, clips, generator)
+    config, mel_config = network.summary.config, network.summary.mel
+    near = float(np.interp(summary.REFERENCE_HZ, mel.band_hz(mel_config), np.arange(mel_config.n_mels)))
+    row, bands = summary.cell(config, "freq", mel_config.n_mels, near=near)
     _, frames = summary.cell(config, "time", clips[0].shape[1])
     effect = summary.effective_field(net, clips, row=row, generator=generator)
-    figures.write(path, _figure(candidate, heard, _View(made, effect, bands, frames)))
+    figures.write(path, _figure(network, background, _View(mel_config, effect, bands, frames)))
 
 
 def passage(music: Path | None, config: MelConfig) -> Passage:
-    """The middle of a piece of music, or a synthesised passage; memory does not grow with the length of the music."""
+    """The middle of an audio file, or a synthesised passage; memory does not grow with the length of the file."""
     if music is None:
         return Passage(mel.spectrogram(synthesised(config.sample_rate), config), "a synthesised passage")
     count = sum(len(block) for block in audio.blocks(music, sample_rate=config.sample_rate))
@@ -86,7 +88,7 @@ def passage(music: Path | None, config: MelConfig) -> Passage:
 
 
 def _part(music: Path, rate: int, first: int, last: int) -> Iterator[Float32[np.ndarray, "samples"]]:
-    """The samples from one to another."""
+    """The samples first … last - 1."""
     begin = 0
     for block in audio.blocks(music, sample_rate=rate):
         if begin >= last:
@@ -96,11 +98,11 @@ def _part(music: Path, rate: int, first: int, last: int) -> Iterator[Float32[np.
         begin += len(block)
 
 
-# Music that is always there
+# Synthesised music
 
 
 def synthesised(rate: int) -> Waveform:
-    """Chords, a melody over them, and beats: four bars again and again, with something in every part of a mel."""
+    """Chords, a melody and beats in four repeated bars, with energy in all mel bands."""
     generator = np.random.default_rng(2019)
     music = np.zeros(8 * rate)
     chords = ((45, 57, 60, 64), (41, 57, 60, 65), (48, 55, 60, 64), (43, 55, 59, 62))
@@ -122,92 +124,96 @@ def synthesised(rate: int) -> Waveform:
 
 
 def _tone(rate: int, key: int, seconds: float, *, fade: float, partials: int) -> Float64[np.ndarray, "samples"]:
-    """A string: partials that fall off with their number, as far as the rate carries them."""
+    """A tone of partials up to half the sample rate, which decay the faster the higher they are."""
     time = np.arange(round(seconds * rate)) / rate
     pitch = 440 * 2 ** ((key - 69) / 12)
-    heard = [part for part in range(1, partials + 1) if part * pitch < rate / 2]
-    waves = [np.sin(2 * np.pi * part * pitch * time) * np.exp(-time * part**0.5 / fade) / part for part in heard]
+    partials_below = [part for part in range(1, partials + 1) if part * pitch < rate / 2]
+    waves = [
+        np.sin(2 * np.pi * part * pitch * time) * np.exp(-time * part**0.5 / fade) / part for part in partials_below
+    ]
     return np.asarray(np.sum(waves, axis=0) * np.minimum(1, time / 0.01))
 
 
 def _drum(rate: int) -> Float64[np.ndarray, "samples"]:
-    """A low tone that falls."""
+    """A low tone of falling pitch."""
     time = np.arange(round(0.3 * rate)) / rate
     return np.sin(2 * np.pi * (50 * time + 6 * (1 - np.exp(-time / 0.04)))) * np.exp(-time / 0.1)
 
 
 def _hiss(rate: int, seconds: float, generator: np.random.Generator) -> Float64[np.ndarray, "samples"]:
-    """Noise that fades."""
+    """Decaying noise."""
     time = np.arange(round(seconds * rate)) / rate
     return np.asarray(generator.standard_normal(len(time)) * np.exp(-time * 5 / seconds))
 
 
 def _add(
-    music: Float64[np.ndarray, "samples"], rate: int, at: float, sound: Float64[np.ndarray, "_samples"], gain: float
+    music: Float64[np.ndarray, "samples"], rate: int, start: float, sound: Float64[np.ndarray, "_samples"], gain: float
 ) -> None:
-    """A sound laid into the music, as far as it reaches."""
-    first = round(at * rate)
+    """Add a sound to the music, cut off at its end."""
+    first = round(start * rate)
     music[first : first + len(sound)] += gain * sound[: len(music) - first]
 
 
-# The picture
+# The figure
 
 
 class _View:
-    """An effective field, where theory has it on the mel, and how to say so in seconds and hertz."""
+    """An effective receptive field within the theoretical one, in seconds and hertz."""
 
-    def __init__(self, made: MelConfig, effect: Mel, bands: range, frames: range) -> None:
-        self.made = made
+    def __init__(self, config: MelConfig, effect: Mel, bands: range, frames: range) -> None:
+        self.config = config
         self.bands = range(max(bands.start, 0), min(bands.stop, effect.shape[0]))
         self.frames = range(max(frames.start, 0), min(frames.stop, effect.shape[1]))
         self.smooth = _smooth(effect[self.bands.start : self.bands.stop, self.frames.start : self.frames.stop])
-        self.seconds = (np.arange(len(self.frames)) - (len(self.frames) - 1) / 2) * made.hop_length / made.sample_rate
+        self.seconds = (
+            (np.arange(len(self.frames)) - (len(self.frames) - 1) / 2) * config.hop_length / config.sample_rate
+        )
 
     def level(self, share: float) -> float:
-        """How much the least cell has of the smallest area that holds this share of the effect."""
-        falling = np.sort(self.smooth, axis=None)[::-1]
-        return float(falling[np.searchsorted(np.cumsum(falling), share)])
+        """Smallest value within the smallest area that contains this share of the effective field."""
+        descending = np.sort(self.smooth, axis=None)[::-1]
+        return float(descending[np.searchsorted(np.cumsum(descending), share)])
 
     def extent(self) -> tuple[float, float, float, float]:
-        """Left, right, low and high end of the field in theory, in seconds from its middle and in bands."""
-        half = self._lasts(len(self.frames)) / 2
-        return -half, half, max(self.bands.start - 1.0, -0.5), min(float(self.bands.stop), self.made.n_mels - 0.5)
+        """Left, right, low and high end of the theoretical field, in seconds from its middle and in bands."""
+        half = self._duration(len(self.frames)) / 2
+        return -half, half, max(self.bands.start - 1.0, -0.5), min(float(self.bands.stop), self.config.n_mels - 0.5)
 
     def theory(self) -> str:
-        """The size of the field in theory, in words."""
-        return f"{self._hertz(self.bands)} for {self._lasts(len(self.frames)):.2f} s"
+        """The size of the theoretical field, as text."""
+        return f"{self._hertz(self.bands)} for {self._duration(len(self.frames)):.2f} s"
 
-    def most(self) -> str:
-        """The size of what holds the largest share of the effect, in words."""
+    def largest_share(self) -> str:
+        """The size of the area with the largest share of the effective field, as text."""
         rows, columns = np.nonzero(self.smooth >= self.level(SHARES[-1]))
         bands = range(self.bands.start + int(rows.min()), self.bands.start + int(rows.max()) + 1)
-        return f"{self._hertz(bands)} and {self._lasts(int(np.ptp(columns)) + 1):.2f} s"
+        return f"{self._hertz(bands)} and {self._duration(int(np.ptp(columns)) + 1):.2f} s"
 
     def _hertz(self, bands: range) -> str:
-        scale = mel.edges_hz(self.made)
+        scale = mel.edges_hz(self.config)
         return (
             f"{summary.format_hertz(float(scale[bands.start]))} – {summary.format_hertz(float(scale[bands.stop + 1]))}"
         )
 
-    def _lasts(self, frames: int) -> float:
+    def _duration(self, frames: int) -> float:
         return receptive_field.seconds(
-            frames, sample_rate=self.made.sample_rate, n_fft=self.made.n_fft, hop_length=self.made.hop_length
+            frames, sample_rate=self.config.sample_rate, n_fft=self.config.n_fft, hop_length=self.config.hop_length
         )
 
 
 def _smooth(effect: Float32[np.ndarray, "freq time"]) -> Float64[np.ndarray, "freq time"]:
-    """The effect without the grain that a mean of few gradients has; 1 in all."""
+    """An effective field without the noise of few gradients; the sum is 1."""
     smooth = effect.astype(np.float64)
     for axis, size in enumerate(effect.shape):
-        deviation = max(size * SMOOTHED, 0.5)
+        deviation = max(size * SMOOTHING, 0.5)
         reach = min(round(3 * deviation) + 1, (size - 1) // 2)
         curve = np.exp(-((np.arange(-reach, reach + 1) / deviation) ** 2) / 2)
         smooth = np.apply_along_axis(np.convolve, axis, smooth, curve / curve.sum(), mode="same")
     return np.asarray(smooth / smooth.sum())
 
 
-def _figure(candidate: NetworkToPlot, heard: Passage, view: _View) -> Figure:
-    """Mel, theory and effect in the middle; what the effect is along either axis beside them; words above."""
+def _figure(network: NetworkToPlot, background: Passage, view: _View) -> Figure:
+    """Mel and both fields in the middle, the effective field along each axis beside them, text above."""
     figure = Figure(figsize=(11, 6.6), dpi=150)
     grid = figure.add_gridspec(
         2, 2, width_ratios=(6, 1), height_ratios=(1, 5), wspace=0.02, hspace=0.035,
@@ -215,28 +221,28 @@ def _figure(candidate: NetworkToPlot, heard: Passage, view: _View) -> Figure:
     )  # fmt: skip
     centre = figure.add_subplot(grid[1, 0])
     above, beside = figure.add_subplot(grid[0, 0], sharex=centre), figure.add_subplot(grid[1, 1], sharey=centre)
-    _background(centre, heard.mel, view.made, candidate.summary.seconds)
+    _background(centre, background.mel, view.config, network.summary.seconds)
     _contours(centre, view)
     left, right, low, high = view.extent()
     centre.add_patch(_outline((left, low), right - left, high - low))
-    _axes(centre, view.made)
+    _axes(centre, view.config)
     _margins(above, beside, view)
     _legend(figure.add_subplot(grid[0, 1]))
-    _words(figure, candidate, heard, view)
+    _words(figure, network, background, view)
     return figure
 
 
-def _background(axes: Axes, whole: Mel, made: MelConfig, seconds: float) -> None:
-    """The middle of the mel, in greys that leave room for colour."""
-    step = made.hop_length / made.sample_rate
-    span = next((span for span in SPANS if span >= ROOMY * seconds), SPANS[-1])
+def _background(axes: Axes, whole: Mel, config: MelConfig, seconds: float) -> None:
+    """The middle of the mel in light greys."""
+    step = config.hop_length / config.sample_rate
+    span = next((span for span in SPANS if span >= MIN_FIELDS * seconds), SPANS[-1])
     count = min(round(span / step), whole.shape[1])
     first = (whole.shape[1] - count) // 2
-    shown = whole[:, first : first + count]
-    low, high = np.percentile(shown, (5, 99.5))
+    visible = whole[:, first : first + count]
+    low, high = np.percentile(visible, (5, 99.5))
     edge = count * step / 2
     axes.imshow(
-        shown, origin="lower", aspect="auto", cmap="Greys", vmin=low, vmax=high + 0.5 * (high - low),
+        visible, origin="lower", aspect="auto", cmap="Greys", vmin=low, vmax=high + 0.5 * (high - low),
         extent=(-edge, edge, -0.5, len(whole) - 0.5),
     )  # fmt: skip
     axes.set_xlim(-edge, edge)
@@ -244,7 +250,7 @@ def _background(axes: Axes, whole: Mel, made: MelConfig, seconds: float) -> None
 
 
 def _contours(axes: Axes, view: _View) -> None:
-    """The smallest areas that hold the shares of the effect."""
+    """The smallest areas with the given shares of the effective field."""
     rows = np.arange(view.bands.start, view.bands.stop)
     for share, colour in zip(SHARES[::-1], WARM[::-1], strict=True):
         level = view.level(share)
@@ -253,15 +259,15 @@ def _contours(axes: Axes, view: _View) -> None:
 
 
 def _outline(corner: tuple[float, float], width: float, height: float) -> Rectangle:
-    """The field in theory; it is drawn whole even where it ends with the mel."""
+    """The theoretical field, not clipped at the edges of the plot."""
     return Rectangle(corner, width, height, fill=False, edgecolor=THEORY, linewidth=2, clip_on=False, zorder=4)
 
 
-def _axes(axes: Axes, made: MelConfig) -> None:
-    """Seconds and hertz."""
-    ticks = [hertz for hertz in TICKS_HZ if hertz < made.sample_rate / 2]
+def _axes(axes: Axes, config: MelConfig) -> None:
+    """Axes in seconds and hertz."""
+    ticks = [hertz for hertz in TICKS_HZ if hertz < config.sample_rate / 2]
     axes.set_yticks(
-        np.interp(ticks, mel.edges_hz(made), np.arange(-1, made.n_mels + 1)),
+        np.interp(ticks, mel.edges_hz(config), np.arange(-1, config.n_mels + 1)),
         [summary.format_hertz(tick) for tick in ticks],
     )
     axes.set_xlabel("seconds from the middle of the cell", color=INK)
@@ -270,7 +276,7 @@ def _axes(axes: Axes, made: MelConfig) -> None:
 
 
 def _margins(above: Axes, beside: Axes, view: _View) -> None:
-    """The effect along time and along frequency, between the ends of the field in theory."""
+    """The effective field along time and along frequency, between the ends of the theoretical one."""
     along_freq, along_time = view.smooth.sum(axis=1), view.smooth.sum(axis=0)
     rows = np.arange(view.bands.start, view.bands.stop)
     above.fill_between(view.seconds, along_time, color=WARM[1], alpha=0.75, linewidth=0)
@@ -286,7 +292,7 @@ def _margins(above: Axes, beside: Axes, view: _View) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """What the colours mean, in the corner that is free."""
+    """The legend in the free corner."""
     axes.axis("off")
     shares = [Patch(facecolor=colour, alpha=0.8) for colour in WARM]
     names = [f"{share:.0%} of the effect".replace("%", " %") for share in SHARES]
@@ -296,19 +302,19 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _words(figure: Figure, candidate: NetworkToPlot, heard: Passage, view: _View) -> None:
-    """What is seen, in numbers."""
-    numbers = vars(candidate.summary.config)
+def _words(figure: Figure, network: NetworkToPlot, background: Passage, view: _View) -> None:
+    """Title and numbers."""
+    numbers = vars(network.summary.config)
     rho = ""
     if "rho_freq" in numbers:
         rho = f"   ρ {numbers['rho_freq']} along frequency, {numbers['rho_time']} along time"
-    theory = f"In theory a cell sees {view.theory()}"
-    effect = f"{SHARES[-1]:.0%} of what moves it lies within {view.most()}".replace("%", " %")
-    weights = "its own weights" if candidate.trained else "weights drawn at random"
+    theory = f"In theory a cell depends on {view.theory()}"
+    effect = f"{SHARES[-1]:.0%} of the effect lies within {view.largest_share()}".replace("%", " %")
+    weights = "its own weights" if network.trained else "weights drawn at random"
     cell = f"energy of the gradient of a cell near {summary.format_hertz(summary.REFERENCE_HZ)}, mean of {CLIPS} clips"
-    aside = f"{figures.label(heard.name)}; {weights}; {cell}"
+    aside = f"{figures.label(background.name)}; {weights}; {cell}"
     for line, height, size, weight, colour in (
-        (figures.label(candidate.name) + rho, 0.945, 15, "bold", INK),
+        (figures.label(network.name) + rho, 0.945, 15, "bold", INK),
         (f"{theory}; {effect}.", 0.905, 11, "normal", INK),
         (aside, 0.872, 9, "normal", FAINT),
     ):

@@ -1,8 +1,4 @@
-"""Scores against the receptive field become a picture, as in Figure 1 of the paper.
-
-In: for some receptive fields, what networks and the averages of their weights scored. Out: one picture.
-Knows nothing of: how a network is trained or scored.
-"""
+"""A figure of scores over the receptive field, as Figure 1 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,27 +14,28 @@ from moodfield.plots import figures
 from moodfield.plots.figures import FAINT, INK
 
 COLOURS = {"validation": "#0b5fa5", "test": "#ee6a24"}
-"""of the splits"""
+"""split → colour"""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Scores along one kind of receptive field."""
+    """Scores over the receptive field along one axis."""
 
     title: str
-    """what is varied"""
+    """title of the panel"""
     along: str
-    """what the field is measured in"""
+    """label of the horizontal axis"""
     scores: Mapping[tuple[str, bool], Mapping[int, Sequence[float]]]
-    """split, and whether weights are averaged → field → scores of all runs"""
+    """split, and whether weights are averaged → size of the receptive field → scores of all runs"""
     ticks: Mapping[int, str]
-    """field → what stands below it"""
+    """size of the receptive field → label of its tick"""
 
 
 def draw(path: Path, panels: Sequence[Panel], *, measure: str = "macro PR-AUC") -> None:
-    """Put the picture at `path`; several runs of a field become their mean and its standard error.
+    """Draw panels side by side; several runs of one size become their mean and its standard error.
 
-    Refuses a place where no picture can be with `ConfigError`.
+    Raises:
+        OutputError: the file must not be written; see `figures.check`.
     """
     figures.check(path)
     figure = Figure(figsize=(5.6 * len(panels) + 0.6, 4.6), dpi=150)
@@ -61,7 +58,7 @@ def draw(path: Path, panels: Sequence[Panel], *, measure: str = "macro PR-AUC") 
 
 
 def _curves(axes: Axes, panel: Panel) -> None:
-    """Thin and hollow for networks, thick and full for averages of their weights."""
+    """Thin dashed lines for networks, thick ones for averages of their weights."""
     axes.set_xscale("log")
     shifts = {key: 1 + 0.012 * (place - 1.5) for place, key in enumerate(panel.scores)}  # bars side by side
     for (split, averaged), scores in panel.scores.items():
@@ -85,7 +82,7 @@ def _error(values: Sequence[float]) -> float:
 
 
 def _legend(figure: Figure) -> None:
-    """What lines mean, above the panels."""
+    """The legend above the panels."""
     lines = [Line2D([], [], color=colour, linewidth=3) for colour in COLOURS.values()]
     lines += [
         Line2D([], [], color=FAINT, linewidth=2.2, marker="o", markersize=5.5),

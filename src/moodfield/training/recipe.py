@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -224,7 +224,7 @@ def _meanings(config: type) -> dict[str, str]:
             if isinstance(attribute, ast.AnnAssign) and isinstance(below, ast.Expr):
                 docstring = ast.literal_eval(below.value)
                 meanings[ast.unparse(attribute.target)] = " ".join(docstring.split())
-    return meanings
+    return {field.name: meanings[field.name] for field in fields(config) if field.name in meanings}
 
 
 def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
