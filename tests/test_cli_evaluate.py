@@ -96,7 +96,7 @@ def test_official_thresholds_give_the_published_numbers_without_decisions(publis
     assert chosen.code == 0, chosen.err
     found, _ = evaluated("evaluate", *given, "--thresholds", tmp_path / "thresholds.txt", "--intervals", 0)
     assert {name: f"{found[name]:.6f}" for name in list(found)[:10]} == tsv(published / "CP-JKU.tsv")["5_resnet34"]
-    assert len(found["tuned_on_this_truth"]) == 56
+    assert len(found["tuned_tags"]) == 56
 
 
 # ---------------------------------------------------------------- evaluate
@@ -157,7 +157,7 @@ def test_thresholds_are_chosen_on_validation_and_applied(small):
             values = metrics.best_thresholds(*arrays, criterion=criterion)
             wanted = metrics.evaluate(truth, predictions, decisions=metrics.decide(predictions, values))
             assert {name: found[name] for name in wanted.to_dict()} == wanted.to_dict()
-            assert len(found["tuned_on_this_truth"]) == (5 if part == "test" else 0)
+            assert len(found["tuned_tags"]) == (5 if part == "test" else 0)
             assert ("5 of 5 tags" in invoke(*shared, "--thresholds", path).out) == (part == "test")
     without_names = ("--truth", small / "test.npy", "--predictions", small / "test-good.npy")
     assert invoke("thresholds", *without_names, "-o", path).code == 0
@@ -414,7 +414,7 @@ def test_unreadable_files_are_named_and_tried_again(indexed, cp_model, monkeypat
     assert "2 of 4 tracks" in result.err
     assert "1.wav: " in result.err
     assert "3.wav: " in result.err
-    assert "--fill mean" in result.err
+    assert "--on-error mean" in result.err
     assert not (indexed / "mine").exists()
     asked = []
     listen = tagger.tag_files
@@ -549,7 +549,7 @@ def test_predictions_are_scored_as_a_submission(indexed, cp_model):
     truth, _ = mediaeval.read_truth(indexed / "index.tsv", vocabulary=models.VOCABULARY)
     wanted = metrics.evaluate(truth, made.predictions, decisions=made.decisions, tags=models.VOCABULARY)
     assert found["PR-AUC-macro"] == wanted.macro["PR-AUC"]
-    assert found["undefined"] == list(wanted.without_positives) == ["slow"]
+    assert found["without_positives"] == list(wanted.without_positives) == ["slow"]
 
 
 @AS_WORDS
