@@ -160,7 +160,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
         return
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} is write-protected; name another folder")
-    input_files = [path for given in inputs if Path(given).is_dir() for path in Path(given).iterdir()]
+    input_files = [path for source in inputs if Path(source).is_dir() for path in Path(source).iterdir()]
     for name in (PREDICTIONS, DECISIONS, THRESHOLDS):
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *input_files])
