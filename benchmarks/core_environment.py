@@ -1,9 +1,9 @@
-"""How big the core is: a fresh environment with moodfield alone, in which a song is tagged.
+"""Measure the size on disk of an environment with moodfield without extras, and tag a song in it.
 
     python benchmarks/core_environment.py
 
-Builds the package, installs it without extras into a temporary virtual environment, tags a file there, shows that torch
-and SciPy are absent, and prints the size on disk as a Markdown table.
+Installs the package into a temporary virtual environment, checks that torch and SciPy are absent, and prints sizes as a
+Markdown table.
 """
 
 import subprocess
@@ -26,15 +26,15 @@ def main() -> None:
         _run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", str(ROOT)])
         present = _run([python, "-c", ABSENT])
         if present.strip() != "[]":
-            raise SystemExit(f"the core environment holds {present}")
+            raise SystemExit(f"the core environment contains {present}")
         tagged = _run([python, "-m", "moodfield", "tag", str(make_song(folder / "chords.flac"))])
         print("## The core environment\n")
-        print("| what | MB |\n|---|---|")
-        for each in sorted((folder / "venv").glob("lib/python*/site-packages/*"), key=_megabytes, reverse=True)[:8]:
-            print(f"| {each.name} | {_megabytes(each):.0f} |")
+        print("| package | MB |\n|---|---|")
+        for package in sorted((folder / "venv").glob("lib/python*/site-packages/*"), key=_megabytes, reverse=True)[:8]:
+            print(f"| {package.name} | {_megabytes(package):.0f} |")
         print(f"| an empty environment | {empty:.0f} |")
-        print(f"| **all of it** (goal: at most 300) | **{_megabytes(folder / 'venv'):.0f}** |")
-        print("\nIt tagged a song, without torch and SciPy:\n\n```\n" + tagged.rstrip() + "\n```")
+        print(f"| **total** (goal: at most 300) | **{_megabytes(folder / 'venv'):.0f}** |")
+        print("\nA song tagged without torch and SciPy:\n\n```\n" + tagged.rstrip() + "\n```")
 
 
 def _run(command: list[str]) -> str:
@@ -42,9 +42,9 @@ def _run(command: list[str]) -> str:
 
 
 def _megabytes(path: Path) -> float:
-    """Space on disk below a path; links are not followed."""
+    """Size on disk of a file or folder in MB; links are not followed."""
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(each.lstat().st_blocks * 512 for each in files if each.is_symlink() or each.is_file()) / 1e6
+    return sum(file.lstat().st_blocks * 512 for file in files if file.is_symlink() or file.is_file()) / 1e6
 
 
 if __name__ == "__main__":

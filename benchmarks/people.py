@@ -1,11 +1,11 @@
-"""What people felt, and what a model says they feel: the 56 moods and themes against the nine emotions of Emotify.
+"""Compare scores of the 56 moods and themes with the nine emotions that people annotated in Emotify.
 
     MOODFIELD_DATA=… python benchmarks/people.py [MODEL …]
 
-Nothing here was learned from Emotify. The map from tags to emotions was fixed before any score was seen, and stays.
-Prints, for every model (the bundled one if none is named) and for the teacher if its checkpoint is there, Spearman's
-rank correlation with the share of annotators who felt an emotion, within each genre and averaged over the four, as a
-Markdown table, and how far models are from the teacher, with paired intervals over excerpts.
+No model was trained on Emotify, and the map from tags to emotions was fixed before any score was computed. Prints a
+Markdown table with Spearman's rank correlation with the share of annotators who felt an emotion, averaged over the four
+genres, for every model (default: the bundled one) and for the teacher if its checkpoint exists; and the differences to
+the teacher with paired intervals over excerpts.
 """
 
 import argparse
@@ -42,78 +42,81 @@ EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         }.items()
     }
 )
-"""the tags whose mean stands for an emotion"""
+"""emotion → tags whose mean logit predicts it"""
 RESAMPLES = 1_000
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class People:
-    """What people felt."""
+    """Annotations of excerpts."""
 
     ids: tuple[int, ...]
     """numbers of the excerpts"""
     genres: np.ndarray
-    """the genre of each, as a number"""
+    """index of the genre of every excerpt"""
     felt: Float64[np.ndarray, "tracks tags"]
-    """share of its annotators who felt each of the `EMOTIONS`"""
+    """share of annotators who felt each of the `EMOTIONS`"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=["default"])
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     home = Path(os.environ.get("MOODFIELD_DATA", ""))
     if not (home / "emotify").is_dir():
-        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    page({name: name for name in given.models}, home / "emotify", home / "vggish" / "best_model.pth", given.store)
+        sys.exit("Emotify is missing: set MOODFIELD_DATA to the folder that contains emotify/")
+    page(
+        {name: name for name in arguments.models}, home / "emotify", home / "vggish" / "best_model.pth", arguments.store
+    )
 
 
 def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: Path) -> None:
-    """Print what models, by their names, and the teacher, if its checkpoint is there, have in common with people."""
-    whole, _ = emotify.tracks(data)
-    paths = [data / "audio" / track.path for track in whole.tracks]
-    people = read(data, whole.tracks)
-    asked = {"the teacher": teacher.export_model(checkpoint, store)} if checkpoint.is_file() else {}
+    """Print the correlations of models, by name, and of the teacher if its checkpoint exists, as a Markdown section."""
+    split, _ = emotify.tracks(data)
+    paths = [data / "audio" / track.path for track in split.tracks]
+    people = read(data, split.tracks)
+    teachers = {"the teacher": teacher.export_model(checkpoint, store)} if checkpoint.is_file() else {}
     vocabulary = tagger.load(next(iter(models.values()))).vocabulary
-    felt = {name: emotions(said(model, paths), vocabulary) for name, model in (asked | dict(models)).items()}
+    felt = {name: emotions(logits_of(model, paths), vocabulary) for name, model in (teachers | dict(models)).items()}
     print("## Emotions of people\n")
     print(
         f"Spearman with the share of annotators, within each of four genres, mean over them; {len(paths)} excerpts.\n"
     )
     print(f"| | {' | '.join(EMOTIONS)} | mean |\n|---|{'---|' * (len(EMOTIONS) + 1)}")
     for name, values in felt.items():
-        each = agreement(values, people)
-        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in each)} | {each.mean():.3f} |")
-    if asked:
+        correlations = agreement(values, people)
+        cells = " | ".join(f"{value:.3f}" for value in correlations)
+        print(f"| {name} | {cells} | {correlations.mean():.3f} |")
+    if teachers:
         print()
         for name in models:
-            mean, low, high = apart(felt[name], felt["the teacher"], people)
+            mean, low, high = difference(felt[name], felt["the teacher"], people)
             print(f"- {name} − the teacher: {mean:+.3f} ({low:+.3f} … {high:+.3f})")
 
 
 def read(folder: Path, excerpts: Sequence[Track]) -> People:
-    """What people felt about some excerpts, in their order."""
+    """Read the annotations of excerpts, in their order."""
     ids = [int(track.id.removeprefix("track_")) for track in excerpts]
     with (folder / "emotify-annotators.tsv").open(encoding="utf-8", newline="") as file:
         rows = {int(row["track"]): row for row in csv.DictReader(file, delimiter="\t")}
     genres = sorted({row["genre"] for row in rows.values()})
     return People(
         tuple(ids),
-        np.array([genres.index(rows[each]["genre"]) for each in ids]),
-        np.array([[float(rows[each][emotion]) for emotion in EMOTIONS] for each in ids]),
+        np.array([genres.index(rows[number]["genre"]) for number in ids]),
+        np.array([[float(rows[number][emotion]) for emotion in EMOTIONS] for number in ids]),
     )
 
 
-def said(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
-    """A model's logits of some files."""
+def logits_of(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
+    """Track logits of a model for files."""
     scores = [result.scores for _, result in tagger.tag_files(paths, model, jobs=parallel.cpu_count())]
     return calibration.logit(np.stack(scores))
 
 
 def emotions(logits: np.ndarray, vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "tracks tags"]:
-    """For each emotion the mean of its tags' logits, each in standard deviations from its mean over the tracks."""
+    """Predictions of emotions: means of the standardised logits of their tags."""
     standard = (logits - logits.mean(axis=0)) / logits.std(axis=0)
     rows = [[vocabulary.index(tag) for tag in tags] for tags in EMOTIONS.values()]
     return np.stack([standard[:, row].mean(axis=1) for row in rows], axis=1)
@@ -125,22 +128,22 @@ def agreement(values: np.ndarray, people: People) -> Float64[np.ndarray, "tags"]
     return np.mean([metrics.spearman(people.felt[rows], values[rows]) for rows in genres], axis=0)
 
 
-def apart(one: np.ndarray, other: np.ndarray, people: People) -> tuple[float, float, float]:
-    """How much nearer to people one system is than another, mean over the emotions, with an interval over excerpts.
+def difference(one: np.ndarray, other: np.ndarray, people: People) -> tuple[float, float, float]:
+    """Difference of the mean correlations of two systems, with a bootstrap interval over excerpts.
 
-    Excerpts are drawn again within their genres, the same ones for both systems. The interval is as wide as that of
-    the draws, and centred on the difference itself: ties of repeated excerpts move both systems alike.
+    Excerpts are resampled within their genres, the same ones for both systems. The interval has the width of that of
+    the resamples and is centred on the difference itself, since ties of repeated excerpts bias both systems equally.
     """
     generator = np.random.default_rng(0)
     genres = [np.flatnonzero(people.genres == genre) for genre in range(people.genres.max() + 1)]
     mean = float((agreement(one, people) - agreement(other, people)).mean())
-    drawn = []
+    differences = []
     for _ in range(RESAMPLES):
-        rows = np.concatenate([generator.choice(each, len(each)) for each in genres])
-        again = People(people.ids, people.genres[rows], people.felt[rows])
-        drawn.append(float((agreement(one[rows], again) - agreement(other[rows], again)).mean()))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.array(drawn) - np.mean(drawn), [tail, 1 - tail])
+        rows = np.concatenate([generator.choice(genre, len(genre)) for genre in genres])
+        sample = People(people.ids, people.genres[rows], people.felt[rows])
+        differences.append(float((agreement(one[rows], sample) - agreement(other[rows], sample)).mean()))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.array(differences) - np.mean(differences), [tail, 1 - tail])
     return mean, mean + float(low), mean + float(high)
 
 

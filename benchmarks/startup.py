@@ -1,9 +1,9 @@
-"""From a cold start: `import moodfield`, `moodfield --help`, and a four-minute song on one core.
+"""Measure cold starts: `import moodfield`, `moodfield --help`, and tagging a four-minute song on one core.
 
     python benchmarks/startup.py [SONG]
 
-Every measure is a fresh process, repeated; the fastest and the median are printed as a Markdown table, beside
-`python -c pass` in the same run, since machines differ. Without SONG four minutes of chords are made, as FLAC.
+Every measurement is a new process. Prints the fastest and the median time as a Markdown table, with `python -c pass`
+for comparison between machines. Without SONG, four minutes of chords are synthesised as FLAC.
 """
 
 import os
@@ -43,13 +43,13 @@ def main() -> None:
 
 def _seconds(command: list[str]) -> float:
     pinned = ["taskset", "-c", "0", *command]
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(pinned, check=True, capture_output=True, env={**os.environ, **ONE_CORE})
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def make_song(path: Path) -> Path:
-    """Four minutes of stereo at 44.1 kHz that compress like music."""
+    """Write four minutes of stereo chords in noise at 44.1 kHz, which compress like music."""
     rate, seconds = 44_100, 240
     generator = np.random.default_rng(0)
     with soundfile.SoundFile(path, "w", rate, 2) as file:

@@ -75,8 +75,8 @@ ONE_EPOCH = ("schedule.constant=1", "schedule.decay=0")
     [
         (["seed=7"], "another recipe"),
         (["batch.clip_seconds=0.01"], "clip_seconds"),
-        (["mel.n_fft=16", "mel.n_mels=32"], "bands"),
-        (["net=vgg"], "bands"),
+        (["mel.n_fft=16", "mel.hop_length=8", "mel.n_mels=32"], "band"),
+        (["net=vgg"], "n_mels"),
         (["net.width=1024", "net.rho_freq=22", "net.rho_time=22"], "parameters"),
         (["batch.size=5"], "batch.size"),
     ],

@@ -91,20 +91,27 @@ def test_a_run_that_is_finished_is_only_exported_again(splits, place, no_export)
     assert replace(again, name="one", sha256={}) == replace(first, sha256={})
 
 
-def test_a_run_is_the_mean_of_its_snapshots(dataset, splits, place):
-    recipe = RECIPE.change("averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
-    found = pipeline.train(recipe, *splits, place, name="three")
-    run = moodfield.load(place.run_dir)
-    assert [member.card for member in run.models] == [
-        card.Card.read(place.run_dir / folder) for folder in ("best", "swa-3", "swa-4")
-    ]
-    assert run.models[0].card == found
+AVERAGED = RECIPE.change("averaging.every=1", "averaging.start=1", "averaging.snapshots=2")
+
+
+def test_thresholds_and_metrics_are_those_of_the_mean_of_the_snapshots(splits, place, no_export):
+    best = pipeline.train(AVERAGED, *splits, place, name="three")
+    cards = [card.Card.read(place.run_dir / folder) for folder in ("best", "swa-3", "swa-4")]
+    assert cards[0] == best
+    assert "3 snapshots" in best.summary
+    assert {snapshot.thresholds for snapshot in cards} == {best.thresholds}
     figures = card.Provenance.read(place.run_dir / "best").metrics
     assert figures["validation PR-AUC-macro"] != figures["validation PR-AUC-macro of this snapshot alone"]
-    assert "One of 3 snapshots" in found.summary
-    assert {member.card.thresholds for member in run.models} == {found.thresholds}
+
+
+@pytest.mark.slow
+def test_a_run_predicts_with_the_mean_of_its_snapshots(dataset, splits, place):
+    pipeline.train(AVERAGED, *splits, place, name="three")
+    run = moodfield.load(place.run_dir)
+    folders = [place.run_dir / name for name in ("best", "swa-3", "swa-4")]
+    assert [model.card for model in run.models] == [card.Card.read(folder) for folder in folders]
     song = dataset / "music" / splits[1].tracks[0].path
-    alone = [moodfield.load(place.run_dir / folder).tag(song).scores for folder in ("best", "swa-3", "swa-4")]
+    alone = [moodfield.load(folder).tag(song).scores for folder in folders]
     assert not np.allclose(alone[0], alone[2], atol=1e-4)
     tagging = run.tag(song)
     np.testing.assert_allclose(tagging.scores, np.mean(alone, axis=0), atol=1e-6)

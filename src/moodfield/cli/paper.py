@@ -77,14 +77,11 @@ def figure1(
     from moodfield.datasets import mtg_jamendo
     from moodfield.paper import figure1 as figure
     from moodfield.paper.reproduce import Plan
-    from moodfield.plots import figures
 
     fields = [(rho, rho) for rho in figure.RHOS]
     dataset = mtg_jamendo.find(data, audio=audio)
     plan = Plan("figure1", figure.networks(fields, small=small, settings=settings or ()), dataset)
     folder = output or Path("runs") / plan.title
-    if not dry_run:
-        figures.check(folder / PICTURE)
     if not _begin(plan, folder, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
         return
     with _progress(plan) as callbacks:
@@ -148,6 +145,10 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
         raise ConfigError("this command cannot run under torchrun; it trains networks side by side with --on ray")
     if not dry_run:
         reproduce.claim(plan, folder)
+        if plan.title == "figure1":
+            from moodfield.plots import figures
+
+            figures.check(folder / PICTURE)
     for network in plan.networks[:1]:
         loop.keep_freed_memory(network.recipe)
     dataset = plan.dataset

@@ -56,7 +56,7 @@ class _CountBars(_Bars):
     def _add(self, name: str, total: int) -> "TaskID":
         return self._bars.add_task(name, total=total, rate="")
 
-    def _update(self, bar: "TaskID", completed: float) -> None:
+    def _update(self, bar: "TaskID", completed: int) -> None:
         self._bars.update(bar, completed=completed)
         if speed := self._bars.tasks[bar].speed:
             self._bars.update(bar, rate=f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")

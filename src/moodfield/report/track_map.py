@@ -129,9 +129,9 @@ def _above(taggings: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.nda
     thresholds = np.array([tagging.thresholds[order] for tagging, order in zip(taggings, columns, strict=True)])
     possible = (np.isfinite(thresholds) & (thresholds < 1)).all(axis=0)
     above = curves.logit(scores) - np.where(possible, curves.logit(np.where(possible, thresholds, 0.5)), 0)
-    known = np.isfinite(above)
-    means = np.where(known, above, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, above, means)
+    finite = np.isfinite(above)
+    means = np.where(finite, above, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+    return np.where(finite, above, means)
 
 
 def _standardize(above: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
@@ -188,6 +188,6 @@ def _beside(centre: Float64[np.ndarray, "2"], side: str, size: tuple[float, floa
 
 def _is_free(box: Float64[np.ndarray, "4"], taken: Boxes, frame: tuple[float, float]) -> bool:
     """Whether a box is inside the frame and overlaps no taken box."""
-    apart: Bool[np.ndarray, "_tracks 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
+    separate: Bool[np.ndarray, "_tracks 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
     inside = box[0] >= 0 and box[1] >= 0 and box[2] <= frame[0] and box[3] <= frame[1]
-    return bool(inside and apart.any(axis=1).all())
+    return bool(inside and separate.any(axis=1).all())

@@ -103,7 +103,7 @@ def mel_bytes(recipe: Recipe, seconds: float) -> int:
     Example:
         >>> from moodfield.training.recipe import Recipe
         >>> mel_bytes(Recipe(), 60.0)
-        2645760
+        2645504
     """
     return int(seconds * recipe.mel.frames_per_second) * recipe.mel.n_mels * 2
 
