@@ -1,6 +1,6 @@
-"""Fit a calibration and measure it: Brier score, log loss, reliability, expected calibration error.
+"""Fit a calibration and measure it: Brier score, log loss, calibration curve, expected calibration error.
 
-A calibrated score is the probability that a track has the tag. The fit is Platt scaling per tag with an L2 prior that
+A calibrated score is the probability that a track has the tag. The fit is Platt scaling per tag with an L2 penalty that
 pulls all tags towards common values; its strength is chosen by cross-validation.
 """
 
@@ -18,23 +18,23 @@ from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag, Scores, Truth
 
 MAX_LOGIT = 20.0
-"""logit beyond which a fit and its loss take nothing for surer: odds of half a milliard"""
+"""absolute logit to which fits and log loss clip, a probability of 1 − 2e-9"""
 N_BINS = 10
-"""groups of equally many tracks in which probability and share are compared"""
+"""bins of a calibration curve"""
 N_FOLDS = 5
-"""parts by which strengths are chosen"""
+"""folds of the cross-validation that chooses the regularization"""
 SHARED = 1e6
-"""strength from which on all tags are the same, but for the sixth digit"""
+"""strength from which on all tags share one value to six digits"""
 MEAN_STRENGTH = 1.0
-"""strength with which the mean of the tags is pulled to scores as they are: less than one track in a hundred"""
+"""strength with which the mean over tags is pulled to the identity: less than one track in a hundred"""
 MAX_STEPS, TOLERANCE = 200, 1e-10
-"""steps of a fit at most; what the last one still promised to gain"""
+"""Newton steps of a fit at most; decrease of the objective below which it has converged"""
 
 Folds = Int64[np.ndarray, "tracks"]
 
 
 class Regularization(NamedTuple):
-    """How strongly tags are held together: the inverse of the variance among them that is to be expected."""
+    """L2 strength that pulls tags towards their mean: the inverse of the expected variance between tags."""
 
     slopes: float
     """of the logarithms of slopes, above 0; 100: slopes differ by a tenth"""
@@ -47,99 +47,128 @@ REGULARIZATIONS = tuple(
     for slopes in (3.0, 10.0, 30.0, 100.0, 300.0, SHARED)
     for offsets in (0.1, 1.0, 3.0, 10.0, 30.0, SHARED)
 )
-"""those that are tried"""
+"""candidates of the cross-validation, from weak to strong"""
 
 
 @dataclass(frozen=True, eq=False)
 class HalfFit:
-    """A calibration that was fitted on one half of the tracks, so that the other half can measure it."""
+    """A calibration that was fitted on one half of the tracks, so that it can be measured on the other half."""
 
     calibration: Calibration
-    """what was fitted"""
+    """the fitted calibration"""
     regularization: Regularization
-    """how strongly tags were held together, chosen inside the half"""
+    """its regularization, chosen within the half"""
     fitted_on: Bool[np.ndarray, "tracks"]
-    """the tracks it was fitted on"""
+    """tracks it was fitted on"""
 
 
 def fit_half(
     truth: AnyArray, scores: AnyArray, groups: Sequence[str] | AnyArray, *, generator: np.random.Generator
 ) -> HalfFit:
-    """The calibration by one half of the tracks, with the strength that does best inside this half.
+    """Fit a calibration on one half of the tracks, with the regularization that is best within this half.
 
-    Truth and scores, in 0 … 1, are tracks × tags. `groups` has the artist of every track, or whatever makes tracks
-    alike: no group is in both halves, nor in two of the parts by which the strength is chosen.
+    Args:
+        truth: tracks × tags, boolean or 0/1.
+        scores: tracks × tags, in 0 … 1.
+        groups: the artist of every track, or another group of similar tracks; a group is in one half and one fold.
+        generator: draws the halves and folds.
     """
-    (truth, scores), groups = _probable(truth, scores), np.asarray(groups)
-    learned = group_split(groups, 2, generator=generator) == 0
-    parts = group_split(groups[learned], N_FOLDS, generator=generator)
-    strength = select_regularization(truth[learned], scores[learned], parts)
-    return HalfFit(fit(truth[learned], scores[learned], regularization=strength), strength, learned)
+    (truth, scores), groups = _check(truth, scores), np.asarray(groups)
+    half = group_split(groups, 2, generator=generator) == 0
+    folds = group_split(groups[half], N_FOLDS, generator=generator)
+    regularization = select_regularization(truth[half], scores[half], folds)
+    return HalfFit(fit(truth[half], scores[half], regularization=regularization), regularization, half)
 
 
 def fit(truth: AnyArray, scores: AnyArray, *, regularization: Regularization) -> Calibration:
-    """The calibration under which truth is likeliest, where tags that say little are held to the mean of all tags.
+    """Fit a slope above 0 and an offset per tag by penalized maximum likelihood (Platt scaling), with Newton's method.
 
-    Truth and scores, in 0 … 1, are tracks × tags. A tag of whose probability little is known (no positives, all
-    positives, constant scores) gets what the others have, as far as `strength` says. Slopes are above 0.
+    A tag with little evidence (no positives, all positives, constant scores) gets about the values of the others,
+    according to the regularization.
+
+    Args:
+        truth: tracks × tags, boolean or 0/1.
+        scores: tracks × tags, in 0 … 1.
+        regularization: strengths above 0; `SHARED` for the same value for all tags.
+
+    Raises:
+        ScoresError: if shapes differ, or values are not as described.
+        ConfigError: if a strength is not above 0.
+
+    Example:
+        >>> generator = np.random.default_rng(0)
+        >>> logits = generator.normal(0, 1, (2000, 1))
+        >>> truth = generator.random(logits.shape) < calibration.sigmoid(logits)
+        >>> fitted = fit(truth, calibration.sigmoid(2 * logits), regularization=Regularization(1.0, 1.0))
+        >>> [round(slope, 1) for slope in fitted.slopes]  # the logits were doubled
+        [0.5]
     """
-    truth, logits = _checked(truth, scores)
+    truth, logits = _check_logits(truth, scores)
     if not min(regularization) > 0:
-        raise ConfigError(f"{regularization}: both are to be above 0, and {SHARED:g} makes all tags alike")
-    middle = logits.mean(axis=0)
-    spread = logits - middle
-    place = np.zeros((2, logits.shape[1]))  # logarithms of slopes, and offsets at the mean logit
-    best = _objective(place, truth, spread, middle, regularization)
+        raise ConfigError(f"{regularization}: both must be above 0; {SHARED:g} gives all tags the same value")
+    mean = logits.mean(axis=0)
+    centred = logits - mean
+    parameters = np.zeros((2, logits.shape[1]))  # logarithms of slopes, and offsets at the mean logit
+    best = _objective(parameters, truth, centred, mean, regularization)
     for _ in range(MAX_STEPS):
-        gradient, curvature = _slope_of(place, truth, spread, middle, regularization)
+        gradient, curvature = _derivatives(parameters, truth, centred, mean, regularization)
         step = np.linalg.solve(curvature, gradient)
-        promised, share = float(gradient @ step), 1.0
-        if promised < TOLERANCE:
+        decrease, size = float(gradient @ step), 1.0  # as predicted by the quadratic model; the size of the step
+        if decrease < TOLERANCE:
             break
-        further = place - step.reshape(place.shape)
-        # not below, rather than above: far out there is no number
-        while not (now := _objective(further, truth, spread, middle, regularization)) <= best - share * promised / 4:
-            share /= 2
-            if share < TOLERANCE:  # what is left to gain is less than rounding
+        candidate = parameters - step.reshape(parameters.shape)
+        # `not <=` rather than `>`: a step that is far too long gives NaN
+        while not (value := _objective(candidate, truth, centred, mean, regularization)) <= best - size * decrease / 4:
+            size /= 2
+            if size < TOLERANCE:  # the possible decrease is less than rounding
                 break
-            further = place - share * step.reshape(place.shape)
-        place, best = further, now
-    slopes = np.exp(place[0])
-    return Calibration(tuple(slopes.tolist()), tuple((place[1] + middle * (1 - slopes)).tolist()))
+            candidate = parameters - size * step.reshape(parameters.shape)
+        parameters, best = candidate, value
+    slopes = np.exp(parameters[0])
+    return Calibration(tuple(slopes.tolist()), tuple((parameters[1] + mean * (1 - slopes)).tolist()))
 
 
 def select_regularization(
-    truth: AnyArray,
-    scores: AnyArray,
-    folds: Folds,
-    *,
-    candidates: Sequence[Regularization] = REGULARIZATIONS,
+    truth: AnyArray, scores: AnyArray, folds: Folds, *, candidates: Sequence[Regularization] = REGULARIZATIONS
 ) -> Regularization:
-    """The strength that does best on each part of the tracks in turn, fitted on the others, by log loss.
+    """Choose a regularization by cross-validated log loss, with the one-standard-error rule.
 
-    `strengths` go from the freest to the most alike, and it is the last that is not worse than the best by more than a
-    standard error over the parts: what tags have of their own must show. `parts` are made by `group_split`.
+    Args:
+        truth: tracks × tags, boolean or 0/1.
+        scores: tracks × tags, in 0 … 1.
+        folds: the fold of every track, from `group_split`.
+        candidates: from weak to strong.
+
+    Returns:
+        The last candidate that is not worse than the best by more than a standard error over the folds.
     """
     truth, scores = np.asarray(truth), np.asarray(scores)
     names = np.unique(folds)
     losses = np.zeros((len(candidates), len(names)))
-    for row, strength in enumerate(candidates):
-        for column, part in enumerate(names):
-            held = folds == part
-            known = fit(truth[~held], scores[~held], regularization=strength)
-            losses[row, column] = log_loss(truth[held], known.scores(calibration.logit(scores[held]))).mean()
-    worse = losses - losses[np.argmin(losses.mean(axis=1))]
-    near = worse.mean(axis=1) <= worse.std(axis=1, ddof=1) / np.sqrt(len(names))
-    return candidates[int(np.flatnonzero(near)[-1])]
+    for row, regularization in enumerate(candidates):
+        for column, fold in enumerate(names):
+            held = folds == fold
+            fitted = fit(truth[~held], scores[~held], regularization=regularization)
+            losses[row, column] = log_loss(truth[held], fitted.scores(calibration.logit(scores[held]))).mean()
+    excess = losses - losses[np.argmin(losses.mean(axis=1))]
+    acceptable = excess.mean(axis=1) <= excess.std(axis=1, ddof=1) / np.sqrt(len(names))
+    return candidates[int(np.flatnonzero(acceptable)[-1])]
 
 
 def group_split(groups: Sequence[str] | AnyArray, n_parts: int, *, generator: np.random.Generator) -> Folds:
-    """In which of `count` parts every track is: about equally many in each, and a group, such as an artist, in one."""
+    """Split tracks into parts of about equal size; all tracks of a group, such as an artist, are in the same part.
+
+    Like scikit-learn's `GroupKFold`, in random order. Returns the part of every track, from 0. Raises `ConfigError`
+    for fewer than 2 parts or fewer groups than parts.
+
+    Example:
+        >>> parts = group_split(["a", "a", "b", "c"], 2, generator=np.random.default_rng(0))
+        >>> bool(parts[0] == parts[1]), sorted(set(parts.tolist()))
+        (True, [0, 1])
+    """
     names, member, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if not 2 <= n_parts <= len(names):
-        raise ConfigError(
-            f"{len(names)} groups cannot be in {n_parts} parts; 2 parts or more, and a group for each, are wanted"
-        )
+        raise ConfigError(f"{len(names)} groups cannot be split into {n_parts} parts; use 2 … {len(names)} parts")
     part, filled = np.zeros(len(names), np.int64), np.zeros(n_parts, np.int64)
     for group in generator.permutation(len(names)):
         part[group] = np.argmin(filled)
@@ -148,106 +177,126 @@ def group_split(groups: Sequence[str] | AnyArray, n_parts: int, *, generator: np
 
 
 def brier_score(truth: AnyArray, scores: AnyArray) -> PerTag:
-    """Mean square per tag of what probabilities are off the truth, in 0 … 1; less is better.
+    """Brier score per tag, in 0 … 1: mean squared difference of probability and truth; less is better.
 
-    Takes tracks × tags: boolean or 0/1 truth, scores in 0 … 1; refuses anything else.
+    Truth is boolean or 0/1, scores are in 0 … 1, both tracks × tags; raises `ScoresError` otherwise.
+
+    Example:
+        >>> brier_score(np.array([[1], [0]]), np.array([[0.5], [0.0]])).tolist()
+        [0.125]
     """
-    truth, probabilities = _probable(truth, scores)
+    truth, probabilities = _check(truth, scores)
     return np.asarray(np.square(probabilities - truth).mean(axis=0))
 
 
 def log_loss(truth: AnyArray, scores: AnyArray) -> PerTag:
-    """Mean surprise per tag at the truth, in nats; logits are clipped to ±`MAX_LOGIT`."""
-    truth, logits = _checked(truth, scores)
+    """Log loss (cross-entropy) per tag, in nats; takes what `brier_score` takes and clips logits to ±`MAX_LOGIT`.
+
+    Example:
+        >>> log_loss(np.array([[1], [0]]), np.array([[0.5], [0.5]])).round(3).tolist()
+        [0.693]
+    """
+    truth, logits = _check_logits(truth, scores)
     return np.asarray((np.logaddexp(0, logits) - truth * logits).mean(axis=0))
 
 
 class CalibrationCurve(NamedTuple):
-    """Groups of tracks of similar scores, and how many of them have the tag; from the lowest scores on."""
+    """A reliability diagram: bins of tracks with similar scores, from the lowest scores on."""
 
     mean_score: Float64[np.ndarray, "_"]
-    """mean score of a group"""
+    """mean score of each bin"""
     positive_rate: Float64[np.ndarray, "_"]
-    """share of it that has the tag"""
+    """share of each bin's tracks that have the tag"""
     n_tracks: Int64[np.ndarray, "_"]
-    """how many it holds"""
+    """number of tracks in each bin"""
 
 
 def calibration_curves(truth: AnyArray, scores: AnyArray, *, n_bins: int = N_BINS) -> list[CalibrationCurve]:
-    """What scores say and what is found, for every tag, in groups of as many tracks each.
+    """The calibration curve of every tag, with bins of equally many tracks (quantiles).
 
-    Groups of equal width would hold nearly all tracks of a rare tag in the first one and say nothing about the rest.
-    Tracks with equal scores are in the same group, so there may be fewer than `bins`. Takes what `brier_score` takes.
+    Bins of equal width would put nearly all tracks of a rare tag into the first one. Tracks with equal scores are in
+    the same bin, so there may be fewer than `n_bins`. Takes what `brier_score` takes; raises `ConfigError` for no bins.
+
+    Example:
+        >>> [curve] = calibration_curves(np.array([[0], [1]]), np.array([[0.25], [0.75]]), n_bins=2)
+        >>> curve.mean_score.tolist(), curve.positive_rate.tolist()
+        ([0.25, 0.75], [0.0, 1.0])
     """
     if n_bins < 1:
-        raise ConfigError(f"bins={n_bins}; at least one is needed, and {N_BINS} are usual")
-    truth, probabilities = _probable(truth, scores)
-    return [_table(*columns, n_bins) for columns in zip(truth.T, probabilities.T, strict=True)]
+        raise ConfigError(f"n_bins={n_bins}; use at least 1, such as {N_BINS}")
+    truth, probabilities = _check(truth, scores)
+    return [_calibration_curve(*columns, n_bins) for columns in zip(truth.T, probabilities.T, strict=True)]
 
 
 def expected_calibration_error(truth: AnyArray, scores: AnyArray, *, n_bins: int = N_BINS) -> PerTag:
     """Expected calibration error (ECE) per tag, in 0 … 1: mean |mean score − positive rate| over the bins.
 
-    Within a group only means are compared, so the error of single tracks may be larger. With few tracks it is above 0
-    even for perfect probabilities, since what is found varies by chance.
+    Bins are those of `calibration_curves`, weighted by their number of tracks. The error of single tracks may be
+    larger. With few tracks it is above 0 even for perfect probabilities, since positive rates vary by chance.
+
+    Example:
+        >>> expected_calibration_error(np.array([[0], [1]]), np.array([[0.25], [0.75]]), n_bins=2).tolist()
+        [0.25]
     """
-    tables = calibration_curves(truth, scores, n_bins=n_bins)
+    curves = calibration_curves(truth, scores, n_bins=n_bins)
     return np.array(
-        [np.average(np.abs(each.mean_score - each.positive_rate), weights=each.n_tracks) for each in tables]
+        [np.average(np.abs(curve.mean_score - curve.positive_rate), weights=curve.n_tracks) for curve in curves]
     )
 
 
-def _table(truth: AnyArray, probabilities: AnyArray, bins: int) -> CalibrationCurve:
+def _calibration_curve(truth: AnyArray, probabilities: AnyArray, n_bins: int) -> CalibrationCurve:
     ordered = np.sort(probabilities)
-    first = ordered[np.arange(bins) * len(ordered) // bins]  # the lowest score of every group
-    group = np.searchsorted(np.unique(first), probabilities, side="right") - 1
-    tracks = np.bincount(group)
-    said, found = (np.bincount(group, weights=each) / tracks for each in (probabilities, truth))
-    return CalibrationCurve(said, found, tracks)
+    lowest = ordered[np.arange(n_bins) * len(ordered) // n_bins]  # of every bin
+    bins = np.searchsorted(np.unique(lowest), probabilities, side="right") - 1
+    counts = np.bincount(bins)
+    mean_score, positive_rate = (np.bincount(bins, weights=values) / counts for values in (probabilities, truth))
+    return CalibrationCurve(mean_score, positive_rate, counts)
 
 
-def _objective(place: AnyArray, truth: Truth, spread: Scores, middle: PerTag, strength: Regularization) -> float:
-    """What is to be least: the surprise at the truth, and how far tags are from each other; no number far out."""
-    with np.errstate(over="ignore", invalid="ignore"):  # a step too long, which is not taken
-        logits = np.exp(place[0]) * spread + middle + place[1]
-        lost = (np.logaddexp(0, logits) - truth * logits).sum()
-    mean = place.mean(axis=1, keepdims=True)
-    apart = np.square(place - mean).sum(axis=1) @ np.array(strength)
-    return float(lost + (apart + MEAN_STRENGTH * np.square(mean).sum()) / 2)
+def _objective(
+    parameters: AnyArray, truth: Truth, centred: Scores, mean: PerTag, regularization: Regularization
+) -> float:
+    """The function that `fit` minimizes: log loss plus penalty; NaN or infinite after a step that is far too long."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = np.exp(parameters[0]) * centred + mean + parameters[1]
+        loss = (np.logaddexp(0, logits) - truth * logits).sum()
+    tag_mean = parameters.mean(axis=1, keepdims=True)
+    penalty = np.square(parameters - tag_mean).sum(axis=1) @ np.array(regularization)
+    return float(loss + (penalty + MEAN_STRENGTH * np.square(tag_mean).sum()) / 2)
 
 
-def _slope_of(
-    place: AnyArray, truth: Truth, spread: Scores, middle: PerTag, strength: Regularization
+def _derivatives(
+    parameters: AnyArray, truth: Truth, centred: Scores, mean: PerTag, regularization: Regularization
 ) -> tuple[AnyArray, AnyArray]:
-    """Gradient of the objective, and its expected curvature, which is never negative."""
-    stretched = np.exp(place[0]) * spread
-    scores = calibration.sigmoid(stretched + middle + place[1])
-    wrong, weight = scores - truth, scores * (1 - scores)
-    tags = len(middle)
-    curvature = np.zeros((2, tags, 2, tags))
-    each = np.arange(tags)
-    curvature[0, each, 0, each] = (weight * stretched**2).sum(axis=0)
-    curvature[1, each, 1, each] = weight.sum(axis=0)
-    curvature[0, each, 1, each] = curvature[1, each, 0, each] = (weight * stretched).sum(axis=0)
-    gradient = np.stack([(wrong * stretched).sum(axis=0), wrong.sum(axis=0)])
-    mean = np.full((tags, tags), 1 / tags)
-    for kind, strong in enumerate(strength):
-        pull = strong * (np.eye(tags) - mean) + MEAN_STRENGTH * mean / tags
-        curvature[kind, :, kind, :] += pull
-        gradient[kind] += pull @ place[kind]
-    return gradient.ravel(), curvature.reshape(2 * tags, 2 * tags)
+    """Gradient of the objective, and its expected Hessian (Fisher information), which is positive definite."""
+    scaled = np.exp(parameters[0]) * centred
+    scores = calibration.sigmoid(scaled + mean + parameters[1])
+    residual, weight = scores - truth, scores * (1 - scores)
+    n_tags = len(mean)
+    curvature = np.zeros((2, n_tags, 2, n_tags))
+    tag = np.arange(n_tags)
+    curvature[0, tag, 0, tag] = (weight * scaled**2).sum(axis=0)
+    curvature[1, tag, 1, tag] = weight.sum(axis=0)
+    curvature[0, tag, 1, tag] = curvature[1, tag, 0, tag] = (weight * scaled).sum(axis=0)
+    gradient = np.stack([(residual * scaled).sum(axis=0), residual.sum(axis=0)])
+    average = np.full((n_tags, n_tags), 1 / n_tags)
+    for index, strength in enumerate(regularization):
+        penalty = strength * (np.eye(n_tags) - average) + MEAN_STRENGTH * average / n_tags
+        curvature[index, :, index, :] += penalty
+        gradient[index] += penalty @ parameters[index]
+    return gradient.ravel(), curvature.reshape(2 * n_tags, 2 * n_tags)
 
 
-def _probable(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
+def _check(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
     truth = metrics.check_binary(truth, "truth")
     scores = metrics.check_scores(scores, "scores", like=truth)
     if (outside := (scores < 0) | (scores > 1)).any():
         raise ScoresError(
-            f"{outside.sum()} scores are outside 0 … 1, where probabilities are; apply the sigmoid to logits"
+            f"{outside.sum()} scores are outside 0 … 1, so they are no probabilities; apply the sigmoid to logits"
         )
     return truth, scores
 
 
-def _checked(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
-    truth, probabilities = _probable(truth, scores)
+def _check_logits(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
+    truth, probabilities = _check(truth, scores)
     return truth, np.clip(calibration.logit(probabilities), -MAX_LOGIT, MAX_LOGIT)

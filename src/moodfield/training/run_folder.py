@@ -1,4 +1,4 @@
-"""The folder of a run: which recipe and data it belongs to, and the lock of the process that works in it."""
+"""The folder of a run: its recipe and data, and the lock of the process that works in it."""
 
 import contextlib
 import json
