@@ -516,8 +516,8 @@ def test_waveforms_of_other_shapes_and_types_are_refused() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     shape, kind = done.stdout.splitlines()
-    assert shape.startswith("not-mono a waveform of shape (9, 2): wanted one channel")
-    assert kind.startswith("not-float32 a waveform of int16: wanted float32")
+    assert shape.startswith("not-mono a waveform of shape (9, 2): expected one channel")
+    assert kind.startswith("not-float32 a waveform of int16: expected float32")
 
 
 def test_damage_at_the_start_costs_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

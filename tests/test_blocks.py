@@ -1,4 +1,4 @@
-"""Blocks: the standardiser, exactness of frequency-awareness, two branches shaken, and maps left as they came."""
+"""Blocks: standardiser, frequency-aware convolution, shake-shake, inputs left unchanged, initialisation."""
 
 import math
 from collections.abc import Callable
@@ -27,10 +27,10 @@ def create(name: str, **changes: object) -> nets.Net:
     return nets.create(name, **{"n_mels": 40, "n_tags": 7, "width": 6, **changes})
 
 
-# ---------------------------------------------------------------- the standardiser
+# Standardiser
 
 
-def test_the_standardiser_gives_mean_0_and_spread_1():
+def test_standardize_gives_mean_0_and_std_1():
     mels = torch.randn(5, 4, 2_000) * torch.tensor([0.01, 1, 5, 100])[:, None] + torch.tensor([3, -2, 0, 50])[:, None]
     layer = Standardize(4)
     assert torch.equal(layer(mels)[:, 0], mels)
@@ -43,16 +43,16 @@ def test_the_standardiser_gives_mean_0_and_spread_1():
     assert not list(layer.parameters())
 
 
-@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan")])
-def test_the_standardiser_refuses_a_band_without_spread(spread):
+@pytest.mark.parametrize("std", [0.0, -1.0, float("nan")])
+def test_a_std_that_is_not_positive_raises(std):
     layer = Standardize(3)
-    with pytest.raises(ConfigError, match="some band never changes"):
-        layer.set_statistics(torch.ones(3), torch.tensor([1, spread, 1]))
+    with pytest.raises(ConfigError, match="std"):
+        layer.set_statistics(torch.ones(3), torch.tensor([1, std, 1]))
     assert not layer.mean.any()
     assert (layer.std == 1).all()
 
 
-def test_a_standardiser_of_one_band_takes_any_number():
+def test_statistics_of_one_band_apply_to_all():
     layer = Standardize(1)
     layer.set_statistics(torch.tensor([2.0]), torch.tensor([4.0]))
     for bands in (1, 3, 80):
@@ -60,11 +60,11 @@ def test_a_standardiser_of_one_band_takes_any_number():
         torch.testing.assert_close(layer(mels)[:, 0], (mels - 2) / 4)
 
 
-# ---------------------------------------------------------------- frequency-awareness
+# Frequency-aware convolution
 
 
 def concatenated(maps: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
-    """The straightforward way: one more channel for every group, zero-padded like the others."""
+    """The definition: one more channel for every group, zero-padded like the others."""
     batch, _, freq, time = maps.shape
     rows = torch.tensor([2 * i / freq - 1 for i in range(freq)], dtype=maps.dtype)
     positions = rows.view(1, 1, freq, 1).expand(batch, 1, freq, time)
@@ -75,7 +75,7 @@ def concatenated(maps: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
 
 @pytest.fixture(params=["eager", "compiling"])
 def way(request, monkeypatch) -> str:
-    """Positions are added by other code while a compiler or an exporter looks on."""
+    """Compilers and exporters get another implementation."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param == "compiling")
     return request.param
 
@@ -83,7 +83,7 @@ def way(request, monkeypatch) -> str:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("time", [1, 2, 3, 50])
-def test_positions_added_are_positions_concatenated(way, kernel, groups, time):
+def test_adding_positions_equals_concatenating_them(way, kernel, groups, time):
     for freq in (1, 2, 15, 16):
         conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups).double()
         assert isinstance(conv, FrequencyAwareConv2d)
@@ -104,7 +104,7 @@ def test_positions_added_are_positions_concatenated(way, kernel, groups, time):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("groups", [1, 2])
-def test_positions_are_added_in_bfloat16_too(way, kernel, groups):
+def test_positions_in_bfloat16(way, kernel, groups):
     for time in (1, 2, 3, 50):
         conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups)
         maps = torch.randn(4, 6, 127, time)
@@ -125,7 +125,7 @@ def test_positions_are_added_in_bfloat16_too(way, kernel, groups):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("groups", [1, 2])
-def test_positions_do_not_mind_how_a_map_lies_in_memory(way, kernel, groups):
+def test_positions_in_both_memory_formats(way, kernel, groups):
     conv = convolution(6, 10, kernel, frequency_aware=True, groups=groups).double()
     maps = torch.randn(3, 6, 7, 8, dtype=torch.float64)
     direction = torch.randn(3, 10, 7, 8, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_positions_do_not_mind_how_a_map_lies_in_memory(way, kernel, groups):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
-def test_without_positions_it_is_a_plain_convolution():
+def test_a_convolution_without_positions():
     for kernel in KERNELS:
         conv = convolution(4, 6, kernel, frequency_aware=False, groups=2)
         assert type(conv) is nn.Conv2d
@@ -180,7 +180,7 @@ def test_only_convolutions_of_blocks_are_frequency_aware(name, changes, aware):
         ("cp_densenet", {}, False),
     ],
 )
-def test_only_a_frequency_aware_network_knows_high_from_low(name, changes, knows):
+def test_only_frequency_aware_networks_depend_on_absolute_frequency(name, changes, knows):
     net = create(name, n_mels=160, rho_freq=0, rho_time=0, **changes)
     models.stir(net)
     net.train()(torch.randn(2, 160, 120))
@@ -192,7 +192,7 @@ def test_only_a_frequency_aware_network_knows_high_from_low(name, changes, knows
     assert change > 0.03 * size if knows else change < 1e-4 * size
 
 
-# ---------------------------------------------------------------- maps left as they came
+# Inputs
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_only_a_frequency_aware_network_knows_high_from_low(name, changes, knows
     ],
     ids=["residual", "shaken", "dense"],
 )
-def test_a_block_leaves_the_map_that_it_is_given(make):
+def test_a_block_does_not_change_its_input(make):
     for mode in (True, False):
         block = make().train(mode)
         maps = torch.randn(2, 4, 5, 6)
@@ -214,7 +214,7 @@ def test_a_block_leaves_the_map_that_it_is_given(make):
         assert found.shape[2:] == maps.shape[2:]
 
 
-# ---------------------------------------------------------------- two branches shaken
+# Shake-shake
 
 
 def shares(count: int, dtype: torch.dtype = torch.float32) -> tuple[np.ndarray, np.ndarray]:
@@ -278,12 +278,12 @@ def stirred(block: ResidualBlock) -> ResidualBlock:
 Norm = Callable[[Tensor, nn.BatchNorm2d, slice], Tensor]
 
 
-def heard(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
+def evaluate_half(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
     """A half of a batch norm in evaluation."""
     return F.batch_norm(maps, norm.running_mean[half], norm.running_var[half], norm.weight[half], norm.bias[half])
 
 
-def hearing(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
+def train_half(maps: Tensor, norm: nn.BatchNorm2d, half: slice) -> Tensor:
     """A half of a batch norm in training."""
     return F.batch_norm(maps, None, None, norm.weight[half], norm.bias[half], training=True)
 
@@ -300,20 +300,20 @@ def branches(block: ResidualBlock, maps: Tensor, norm: Norm) -> list[Tensor]:
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (4, 6)])
 @pytest.mark.parametrize("kernels", [((3, 1), (1, 3)), ((3, 3), (3, 3)), ((1, 1), (1, 1))])
-def test_in_evaluation_a_shaken_block_is_the_mean_of_its_branches(inputs, outputs, kernels):
+def test_evaluation_averages_both_branches(inputs, outputs, kernels):
     block = stirred(ResidualBlock(inputs, outputs, kernels, frequency_aware=True, shake=True))
     maps = torch.randn(3, inputs, 6, 7, dtype=torch.float64)
-    one, other = branches(block, maps, heard)
+    one, other = branches(block, maps, evaluate_half)
     assert (one - other).abs().mean() > 0.5
     wanted = F.relu((one + other) / 2 + block.shortcut(maps))
     torch.testing.assert_close(block(maps), wanted, atol=1e-12, rtol=0)
     torch.testing.assert_close(block(maps), wanted, atol=1e-12, rtol=0)  # nothing is drawn
 
 
-def test_in_training_a_shaken_block_mixes_its_branches_by_one_share_per_sample():
+def test_training_mixes_branches_by_one_share_per_sample():
     block = stirred(ResidualBlock(4, 6, ((3, 1), (3, 3)), frequency_aware=True, shake=True)).train()
     maps = torch.randn(5, 4, 6, 7, dtype=torch.float64)
-    one, other = branches(block, maps, hearing)
+    one, other = branches(block, maps, train_half)
     shortcut, found = block.shortcut(maps), block(maps)
     share = ((found - shortcut - other) / (one - other)).detach()
     for sample in range(5):
@@ -325,7 +325,7 @@ def test_in_training_a_shaken_block_mixes_its_branches_by_one_share_per_sample()
 
 
 @pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
-def test_a_network_shaken_between_equal_branches_is_not_shaken(mode):
+def test_equal_branches_make_shake_shake_the_identity(mode):
     net, shaken = (create(name).double() for name in ("fa_resnet", "shake_fa_resnet"))
     models.stir(net)
     net.train()(torch.randn(2, 40, 120))
@@ -381,7 +381,7 @@ def test_every_block_and_step_draws_shares_of_its_own():
     assert drawn.diff().min() > 1e-5
 
 
-# ---------------------------------------------------------------- initialisation
+# Initialisation
 
 
 def spread(weight: Tensor) -> float:
@@ -440,7 +440,7 @@ def test_fresh_batch_norms_change_nothing_and_spare_biases(name):
 
 
 @pytest.mark.parametrize("name", ["cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet"])
-def test_fresh_logits_are_exactly_zero(name):
+def test_initial_logits_are_zero(name):
     net = create(name)
     for mode in (net.train(), net.eval()):
         assert not mode(torch.randn(2, 40, 120)).any()

@@ -26,7 +26,7 @@ from moodfield.errors import AudioError, ConfigError, ModelError, UnknownNameErr
 from moodfield.mel import MelConfig
 from moodfield.nets import resnet
 from moodfield.nets.blocks import DenseLayer, ResidualBlock, Standardize
-from moodfield.nets.configs import CPResNetConfig, VGGConfig
+from moodfield.nets.configs import CPResNetConfig
 
 PLAIN = [
     int(count)
@@ -56,8 +56,12 @@ SMALL: dict[str, dict[str, int]] = {
     "vgg": {"n_mels": 96, "width": 4},
 }
 """numbers with which a network of a family is quick to run"""
-every = pytest.mark.parametrize("name", list(nets.NETS))
-"""the zoo"""
+ALIKE = ("cp_resnet", "resnet18", "resnet34")
+"""networks of the same code as fa_resnet and resnet50"""
+every = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in nets.NETS]
+)
+"""all networks; only one of each kind in the fast tests"""
 
 
 def small(name: str, **changes: object) -> nets.Net:
@@ -93,7 +97,7 @@ def _seeded():
     torch.manual_seed(20)
 
 
-# ---------------------------------------------------------------- parameters
+# Parameters
 
 
 def parameters(name: str, **changes: object) -> int:
@@ -103,7 +107,7 @@ def parameters(name: str, **changes: object) -> int:
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("cp_resnet", PLAIN), ("fa_resnet", AWARE)])
-def test_the_parameters_are_as_many_as_the_table_says(name, wanted):
+def test_number_of_parameters_by_rho(name, wanted):
     assert [parameters(name, rho_freq=rho, rho_time=rho) for rho in range(23)] == wanted
 
 
@@ -115,7 +119,7 @@ def test_the_parameters_are_as_many_as_the_table_says(name, wanted):
         ("cp_densenet", {}, [1_298_480, 1_593_392, 1_855_536, 2_838_576]),
     ],
 )
-def test_shaken_and_dense_networks_have_the_parameters_of_their_table(name, changes, wanted):
+def test_number_of_parameters_of_shaken_and_dense_networks(name, changes, wanted):
     assert [parameters(name, rho_freq=rho, rho_time=rho, **changes) for rho in (2, 5, 7, 12)] == wanted
 
 
@@ -136,18 +140,18 @@ def test_shaken_and_dense_networks_have_the_parameters_of_their_table(name, chan
         ("vgg", {"n_mels": 96}, 448_122),
     ],
 )
-def test_every_other_network_has_its_parameters(name, changes, wanted):
+def test_number_of_parameters_of_other_networks(name, changes, wanted):
     assert parameters(name, **changes) == wanted
 
 
 @pytest.mark.parametrize(
     ("name", "published"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)]
 )
-def test_a_vanilla_resnet_is_the_published_one_but_for_the_colours(name, published):
+def test_resnets_have_the_published_parameters_except_for_colours(name, published):
     assert parameters(name, n_tags=1_000) == published - 2 * 7 * 7 * 64  # theirs see red, green and blue
 
 
-def test_a_rho_of_its_own_for_time_moves_only_kernels_in_time():
+def test_rho_time_changes_kernels_along_time_only():
     wanted = [(3, 3), (1, 1), (3, 3), (3, 3), (1, 3), (1, 3), *[(1, 1)] * 18]
     for name in ("fa_resnet", "shake_fa_resnet", "cp_densenet"):
         with torch.device("meta"):
@@ -157,7 +161,7 @@ def test_a_rho_of_its_own_for_time_moves_only_kernels_in_time():
         assert [conv.kernel_size for pair in convs for conv in pair] == wanted
 
 
-def test_a_dense_network_is_as_wide_as_the_reference_when_it_ends():
+def test_a_densenet_ends_with_the_width_of_the_reference():
     with torch.device("meta"):
         net = nets.create("cp_densenet")
     assert net.head[0].num_features == net.head[2].in_channels == 864
@@ -170,7 +174,7 @@ def test_a_dense_network_is_as_wide_as_the_reference_when_it_ends():
     ]
 
 
-# ---------------------------------------------------------------- recorded vectors
+# Recorded vectors
 
 
 def recorded(data: Path, name: str) -> dict:
@@ -217,7 +221,7 @@ def test_a_step_of_training_agrees_with_recorded_vectors(data, name):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", VECTORS)
-def test_published_takes_the_state_dict_and_what_the_authors_wrap_it_in(data, name, tmp_path):
+def test_load_pretrained_takes_a_state_dict_or_a_dict_around_it(data, name, tmp_path):
     vector = recorded(data, name)
     wrapped = {"state_dict": vector["state_dict"], "optimizer": {}, "epoch": 3, "metrics": None, "swa_n": 0}
     for saved in (vector["state_dict"], wrapped, OrderedDict(vector["state_dict"])):
@@ -245,7 +249,7 @@ def test_the_organisers_network_agrees_with_recorded_vectors(data):
 
 
 @pytest.mark.golden
-def test_a_waveform_gets_the_organisers_scores(data):
+def test_scores_of_the_organisers_network(data):
     net = nets.load_pretrained(data / "vggish" / "best_model.pth").eval()
     with np.load(data / "vectors" / "vggish_waveform.npz", allow_pickle=False) as vector:
         waveform = Waveform((vector["waveform_int16"] / 32768).astype(np.float32), int(vector["rate"]))
@@ -258,11 +262,11 @@ def test_a_waveform_gets_the_organisers_scores(data):
     assert (np.argsort(-scores)[:5] == np.argsort(-wanted)[:5]).all()
 
 
-# ---------------------------------------------------------------- every network
+# All networks
 
 
 @every
-def test_a_network_is_made_for_56_tags_and_256_bands(name):
+def test_defaults_are_56_tags_and_256_bands(name):
     with torch.device("meta"):
         net = nets.create(name) if name != "vgg" else nets.create(name, n_mels=96)
     assert len(net.standardize.mean) == (256 if name != "vgg" else 96)
@@ -286,7 +290,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 @every
-def test_a_batch_of_one_is_a_row_of_a_batch(name):
+def test_clips_of_a_batch_are_independent(name):
     net = randomised(small(name))
     mels = example(net, batch=3)
     with torch.inference_mode():
@@ -298,7 +302,7 @@ def test_a_batch_of_one_is_a_row_of_a_batch(name):
 
 
 @every
-def test_a_seed_decides_everything(name):
+def test_seed_determines_weights_and_gradients(name):
     def step() -> list[Tensor]:
         torch.manual_seed(3)
         net = randomised(small(name)).train()
@@ -311,7 +315,7 @@ def test_a_seed_decides_everything(name):
 
 
 @every
-def test_only_training_and_only_some_networks_leave_things_to_chance(name):
+def test_only_training_of_some_networks_is_random(name):
     net = randomised(small(name))
     mels = example(net)
     for mode in (True, False):
@@ -322,14 +326,14 @@ def test_only_training_and_only_some_networks_leave_things_to_chance(name):
 
 
 @every
-def test_logits_of_a_clip_are_the_mean_of_its_map(name):
+def test_logits_of_a_clip_are_the_mean_of_its_frame_logits(name):
     net = randomised(small(name))
     mels = example(net)
-    over_time = net.frame_logits(mels)
-    heard = receptive_field.output_size(net.config.layers("time"), mels.shape[2])
-    assert over_time.shape == (2, 7, heard if isinstance(net.lengths, AnyLength) else 1)
-    torch.testing.assert_close(net(mels), over_time.mean(dim=2))
-    torch.testing.assert_close(net.forward_head(net.forward_features(mels)), over_time)
+    frame_logits = net.frame_logits(mels)
+    features = receptive_field.output_size(net.config.layers("time"), mels.shape[2])
+    assert frame_logits.shape == (2, 7, features if isinstance(net.lengths, AnyLength) else 1)
+    torch.testing.assert_close(net(mels), frame_logits.mean(dim=2))
+    torch.testing.assert_close(net.forward_head(net.forward_features(mels)), frame_logits)
     assert net(mels).std() > 0.1
     with torch.autocast("cpu", torch.bfloat16):
         rounded = net(mels)
@@ -350,7 +354,7 @@ def test_weights_in_a_file_restore_the_logits(name, tmp_path):
 
 
 @every
-def test_weights_may_lie_in_memory_either_way(name):
+def test_memory_format_does_not_matter(name):
     net = randomised(small(name))
     mels, found = example(net), []
     direction = torch.randn(2, 7)
@@ -365,49 +369,47 @@ def test_weights_may_lie_in_memory_either_way(name):
 
 
 @every
-def test_sizes_may_be_odd(name):
+def test_any_number_of_bands_and_frames(name):
     net = randomised(small(name) if name == "vgg" else small(name, n_mels=1))
     along_freq, along_time = net.config.layers("freq"), net.config.layers("time")
     shortest, drawn = receptive_field.min_input(along_time), random.Random(6)
     found = set()
-    for _ in range(12):
+    for _ in range(6):
         bands = 96 if name == "vgg" else drawn.randint(receptive_field.min_input(along_freq), 120)
         frames = drawn.randint(shortest, 2 * shortest - 1 if name == "vgg" else 400)
         mels = torch.randn(2, bands, frames)
         with torch.inference_mode():
-            over_time, heard = net.frame_logits(mels), net.forward_features(mels)
+            frame_logits, features = net.frame_logits(mels), net.forward_features(mels)
         steps = receptive_field.output_size(along_time, frames)
-        assert heard.shape[2] == steps
-        assert over_time.shape == (2, 7, steps if isinstance(net.lengths, AnyLength) else 1)
-        assert torch.isfinite(over_time).all()
-        assert over_time.std() > 0.1
+        assert features.shape[2] == steps
+        assert frame_logits.shape == (2, 7, steps if isinstance(net.lengths, AnyLength) else 1)
+        assert torch.isfinite(frame_logits).all()
+        assert frame_logits.std() > 0.1
         found.add(steps)
     assert found == {1} if name == "vgg" else len(found) > 2
 
 
 @every
-def test_the_least_that_a_network_declares_is_enough_and_less_is_not(name):
+def test_smallest_inputs(name):
     net = randomised(small(name))
     frames, bands = (receptive_field.min_input(net.config.layers(axis)) for axis in ("time", "freq"))
     assert net.frame_logits(example(net, frames=frames)).shape == (2, 7, 1)
-    with pytest.raises(
-        (RuntimeError, ConfigError), match=f"too small|smaller|greater than actual|{frames - 1} frames came"
-    ):
+    with pytest.raises((RuntimeError, ConfigError), match=f"too small|smaller|greater than|{frames - 1} frames"):
         net(example(net, frames=frames - 1))
     if not isinstance(net.lengths, FixedLength):
         assert net.lengths.min_frames == frames
         (clip,) = clips.cut(example(net, frames=frames)[0].numpy(), net.lengths)
         assert net(torch.from_numpy(clip.mel)[None]).shape == (1, 7)
-        with pytest.raises(AudioError, match=f"the network wants {frames}"):
+        with pytest.raises(AudioError, match=f"expected {frames}"):
             clips.cut(example(net, frames=frames - 1)[0].numpy(), net.lengths)
     net = small(name, n_mels=bands)
     assert net.frame_logits(example(net)).shape[:2] == (2, 7)
-    with pytest.raises(ConfigError, match=f"{bands - 1} bands came"):
+    with pytest.raises(ConfigError, match=f"n_mels is {bands - 1}"):
         small(name, n_mels=bands - 1)
 
 
 @every
-def test_a_network_declares_the_lengths_it_takes(name):
+def test_lengths(name):
     lengths = small(name).lengths
     if name == "vgg":
         assert lengths == FixedLength(1_366, 683)
@@ -419,7 +421,7 @@ def test_a_network_declares_the_lengths_it_takes(name):
 
 
 @pytest.mark.parametrize("name", [name for name in nets.NETS if name != "vgg"])
-def test_what_is_heard_in_clips_is_what_is_heard_in_the_whole(name):
+def test_features_of_clips_are_those_of_the_whole_track(name):
     net = randomised(small(name))
     clip_frames = net.lengths.receptive_field + 4 * net.lengths.stride
     whole = example(net, batch=1, frames=3 * clip_frames + 7)
@@ -428,12 +430,14 @@ def test_what_is_heard_in_clips_is_what_is_heard_in_the_whole(name):
     found += cutter.finish()
     assert len(found) > 3
     with torch.inference_mode():
-        heard = torch.cat([net.forward_features(torch.tensor(clip.mel)[None])[..., clip.keep] for clip in found], dim=2)
+        features = torch.cat(
+            [net.forward_features(torch.tensor(clip.mel)[None])[..., clip.keep] for clip in found], dim=2
+        )
         assert net.frame_logits(whole).std() > 0.1
-        torch.testing.assert_close(heard, net.forward_features(whole), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(net.forward_head(heard), net.frame_logits(whole), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(features, net.forward_features(whole), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(net.forward_head(features), net.frame_logits(whole), atol=1e-4, rtol=1e-4)
         assert isinstance(net.lengths, WholeTrack) or (
-            np.abs(clips.pool(heard[0].numpy()) - net(whole)[0].numpy()).max() < 1e-3
+            np.abs(clips.pool(features[0].numpy()) - net(whole)[0].numpy()).max() < 1e-3
         )
 
 
@@ -462,7 +466,7 @@ def steps(net: nets.Net, *, precision: torch.dtype) -> tuple[dict[str, Tensor], 
 
 @every
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_recomputing_changes_memory_and_nothing_else(name, precision):
+def test_recompute_saves_memory_and_changes_nothing_else(name, precision):
     net = randomised(small(name))
     before = dict(deepcopy(net).named_buffers())
     again = deepcopy(net)
@@ -472,12 +476,12 @@ def test_recomputing_changes_memory_and_nothing_else(name, precision):
     assert found.keys() == wanted.keys()
     for key, tensor in wanted.items():
         assert torch.equal(found[key], tensor), key
-    assert all(int(wanted[key]) == int(heard) + 2 for key, heard in before.items() if "num_batches" in key)
+    assert all(int(wanted[key]) == int(features) + 2 for key, features in before.items() if "num_batches" in key)
     assert little < 0.6 * much
 
 
 @every
-def test_the_second_network_of_a_process_is_drawn_like_the_first(name):
+def test_initialisation_depends_on_the_seed_only(name):
     first, other = small(name), small(name)
     torch.manual_seed(20)
     second = small(name)
@@ -490,7 +494,7 @@ def test_the_second_network_of_a_process_is_drawn_like_the_first(name):
 
 
 @every
-def test_a_network_begins_with_the_logits_it_is_told_to_expect(name):
+def test_init_output_bias(name):
     net = small(name) if name == "vgg" else small(name, n_mels=64)
     mean, spread = torch.linspace(-4, 2, 7), torch.linspace(0.1, 1, 7)
     mels = example(net, batch=8)
@@ -504,24 +508,24 @@ def test_a_network_begins_with_the_logits_it_is_told_to_expect(name):
         nn.init.normal_(net.head[-2].weight)
         maps: list[Tensor] = []
         net.head.register_forward_hook(lambda head, below, result: maps.append(result))
-        over_time = net.train().frame_logits(mels)
-        assert (over_time.mean(dim=(0, 2)) - mean).abs().max() < 1e-3
+        frame_logits = net.train().frame_logits(mels)
+        assert (frame_logits.mean(dim=(0, 2)) - mean).abs().max() < 1e-3
         torch.testing.assert_close(maps[0].std(dim=(0, 2, 3)), spread, atol=0, rtol=0.02)
 
 
 @every
-def test_a_mel_of_other_bands_is_refused(name):
+def test_other_numbers_of_bands_raise(name):
     net = small(name)
     bands = len(net.standardize.mean)
     for wrong in (bands - 1, bands + 1, 1):
-        with pytest.raises(ConfigError, match=f"a mel of {wrong} bands came, this network was made for {bands}"):
+        with pytest.raises(ConfigError, match=f"{wrong} bands"):
             net(torch.randn(1, wrong, 1_366))
 
 
-# ---------------------------------------------------------------- some networks
+# Single networks
 
 
-def test_a_deep_field_does_not_need_more_frames():
+def test_a_large_rho_needs_no_more_frames():
     for rho in (0, 22):
         net = randomised(small("fa_resnet", rho_time=rho))
         assert net.lengths == AnyLength(17, 16, net.lengths.receptive_field, net.lengths.start)
@@ -534,21 +538,21 @@ def test_the_vgg_takes_lengths_with_one_step_of_time():
     for frames in (1_280, 2_559):
         assert net.frame_logits(example(net, frames=frames)).shape == (2, 7, 1)
     for frames in (1_279, 2_560):
-        with pytest.raises(ConfigError, match=f"{frames} frames came, the VGG-ish network wants 1280 … 2559"):
+        with pytest.raises(ConfigError, match=f"{frames} frames"):
             net(example(net, frames=frames))
 
 
-def test_the_order_of_the_music_matters_to_the_crnn():
+def test_the_crnn_depends_on_the_order_of_features():
     net = randomised(small("crnn"))
-    heard = net.forward_features(example(net, frames=960))
-    assert heard.shape == (2, 8, 10)
-    forwards, backwards = net.forward_head(heard), net.forward_head(heard.flip(2))
+    features = net.forward_features(example(net, frames=960))
+    assert features.shape == (2, 8, 10)
+    forwards, backwards = net.forward_head(features), net.forward_head(features.flip(2))
     assert forwards.std() > 0.1
     assert (forwards - backwards).abs().max() > 0.05
-    assert (forwards - net.forward_head(heard[..., 1:])).abs().max() > 1e-6  # and so does its beginning
+    assert (forwards - net.forward_head(features[..., 1:])).abs().max() > 1e-6  # and so does its beginning
 
 
-def test_the_crnn_is_what_its_table_says():
+def test_layers_of_the_crnn():
     net = randomised(small("crnn", n_mels=256))
     assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.1] * 3 + [0.3]
     mels = example(net)
@@ -560,17 +564,17 @@ def test_the_crnn_is_what_its_table_says():
     torch.testing.assert_close(net(mels), net.dense(states[:, -1]))
 
 
-def test_the_crnn_leaves_out_features_after_the_last_pooling():
+def test_dropout_of_the_crnn_after_the_last_pooling():
     """Whole features, and not some of the rows that the largest is found among."""
     net = randomised(small("crnn", n_mels=256, dropout=0.4)).train()
-    heard = net.forward_features(example(net, batch=16, frames=960))
-    assert heard.numel() > 1_000
-    assert float((heard == 0).float().mean()) == pytest.approx(0.4, abs=0.06)
+    features = net.forward_features(example(net, batch=16, frames=960))
+    assert features.numel() > 1_000
+    assert float((features == 0).float().mean()) == pytest.approx(0.4, abs=0.06)
     assert not (net.eval().forward_features(example(net)) == 0).any()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_a_vanilla_resnet_is_what_its_table_says(name):
+def test_layers_of_the_resnets(name):
     net = randomised(small(name))
     mels = example(net)
     maps = F.max_pool2d(F.relu(net.stem[1](net.stem[0](net.standardize(mels)))), 3, stride=2, padding=1)
@@ -586,7 +590,7 @@ def test_a_vanilla_resnet_is_what_its_table_says(name):
     torch.testing.assert_close(net(mels), net.dense(maps.mean(dim=(2, 3))), atol=1e-4, rtol=1e-4)
 
 
-def test_a_dense_network_is_what_its_table_says():
+def test_layers_of_the_densenet():
     net = randomised(small("cp_densenet", rho_freq=5, rho_time=7))
     mels = example(net)
     layers, narrow = ([part for part in net.blocks if isinstance(part, kind)] for kind in (DenseLayer, nn.Sequential))
@@ -602,74 +606,59 @@ def test_a_dense_network_is_what_its_table_says():
     torch.testing.assert_close(net(mels), last(conv(F.relu(norm(maps)))).mean(dim=(2, 3)), atol=1e-4, rtol=1e-4)
 
 
-# ---------------------------------------------------------------- the registry
+# The registry
 
 
-def test_the_zoo_is_the_paper_s():
+def test_registered_names():
     names = "cp_resnet fa_resnet shake_fa_resnet cp_densenet resnet18 resnet34 resnet50 crnn vgg"
     assert list(nets.NETS) == names.split()
     assert len(set(nets.NETS.values())) == 9
 
 
-def test_an_unknown_network_is_refused_with_the_nearest_name():
-    with pytest.raises(UnknownNameError, match="no network called 'fa_resnt'; did you mean fa_resnet"):
+def test_an_unknown_name_raises_with_a_suggestion():
+    with pytest.raises(UnknownNameError, match="fa_resnet"):
         nets.create("fa_resnt")
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "match"),
     [
-        ("fa_resnet", {"rho": 5}, "fa_resnet has no rho; it has rho_freq, rho_time, width"),
-        (
-            "vgg",
-            {"n_mels": 96, "rho_freq": 5, "growth": 8},
-            "vgg has no growth, rho_freq; it has width, frames",
-        ),
-        ("cp_resnet", {"rho_freq": 23}, "ρ 23 came, this network has ρ in 0 … 22"),
-        ("cp_resnet", {"rho_time": -1}, "ρ -1 came"),
-        ("cp_resnet", {"frequency_aware": "no"}, "frequency_aware: Input should be a valid boolean"),
-        ("cp_resnet", {"family": "vgg"}, "cp_resnet has no family"),
-        ("cp_resnet", {"width": 2.5}, "width: Input should be a valid integer"),
-        ("cp_resnet", {"width": 5_000}, "a width of 5000 channels came, 1 … 1024"),
-        ("fa_resnet", {"rho_freq": torch.tensor(5)}, "plain numbers are wanted"),
-        ("cp_resnet", {"width": 0}, "width of 0 channels"),
-        ("cp_resnet", {"n_mels": 16}, "16 bands came, this network needs at least 17"),
-        ("cp_resnet", {"n_mels": 0}, "0 bands came"),
-        ("cp_resnet", {"n_tags": 0}, "0 tags came, at least 1 is needed"),
-        ("vgg", {"n_mels": 96, "n_tags": -1}, "-1 tags came"),
-        ("vgg", {}, "256 bands came, the VGG-ish network wants 96"),
-        ("vgg", {"n_mels": 96, "frames": 1_279}, "frames are 1280 … 2559"),
-        ("vgg", {"n_mels": 96, "frames": 2_560}, "frames are 1280 … 2559"),
-        ("vgg", {"n_mels": 96, "dropout": 1.0}, "dropout is 0 … 1"),
-        ("vgg", {"n_mels": 96, "width": 0}, "the width is 1"),
-        ("cp_densenet", {"rho_freq": 23}, "ρ 23 came"),
-        ("cp_densenet", {"growth": 0}, "a growth of 0 channels came"),
-        ("cp_densenet", {"growth": 4_097}, "1 … 1024 is possible"),
-        ("cp_densenet", {"width": 0}, "a width of 0 channels came"),
-        ("resnet34", {"depth": 20}, "the depth is 18, 34, 50"),
-        ("resnet18", {"width": 0}, "the width at least 1 channel"),
-        ("crnn", {"hidden": 0}, "width and hidden are 1"),
-        ("crnn", {"dropout_summary": 1.0}, "both dropouts are 0 … 1"),
-        ("crnn", {"dropout": -0.1}, "both dropouts are 0 … 1"),
+        ("fa_resnet", {"rho": 5}, "no rho; it has"),
+        ("vgg", {"n_mels": 96, "rho_freq": 5, "growth": 8}, "growth, rho_freq"),
+        ("cp_resnet", {"rho_freq": 23}, "ρ is 23"),
+        ("cp_resnet", {"rho_time": -1}, "ρ is -1"),
+        ("cp_resnet", {"frequency_aware": "no"}, "frequency_aware"),
+        ("cp_resnet", {"family": "vgg"}, "no family"),
+        ("cp_resnet", {"width": 2.5}, "width"),
+        ("cp_resnet", {"width": 5_000}, "width is 5000"),
+        ("fa_resnet", {"rho_freq": torch.tensor(5)}, "plain values"),
+        ("cp_resnet", {"width": 0}, "width is 0"),
+        ("cp_resnet", {"n_mels": 16}, "at least 17"),
+        ("cp_resnet", {"n_mels": 0}, "n_mels is 0"),
+        ("cp_resnet", {"n_tags": 0}, "n_tags is 0"),
+        ("vgg", {"n_mels": 96, "n_tags": -1}, "n_tags is -1"),
+        ("vgg", {}, "n_mels is 256"),
+        ("vgg", {"n_mels": 96, "frames": 1_279}, "1280 … 2559"),
+        ("vgg", {"n_mels": 96, "frames": 2_560}, "1280 … 2559"),
+        ("vgg", {"n_mels": 96, "dropout": 1.0}, "dropout"),
+        ("vgg", {"n_mels": 96, "width": 0}, "width"),
+        ("cp_densenet", {"rho_freq": 23}, "ρ is 23"),
+        ("cp_densenet", {"growth": 0}, "growth is 0"),
+        ("cp_densenet", {"growth": 4_097}, "growth is 4097"),
+        ("cp_densenet", {"width": 0}, "width is 0"),
+        ("resnet34", {"depth": 20}, "18, 34, 50"),
+        ("resnet18", {"width": 0}, "width"),
+        ("crnn", {"hidden": 0}, "hidden"),
+        ("crnn", {"dropout_summary": 1.0}, "dropouts"),
+        ("crnn", {"dropout": -0.1}, "dropouts"),
     ],
 )
-def test_numbers_out_of_range_are_refused(name, changes, match):
+def test_invalid_changes_raise(name, changes, match):
     with pytest.raises(ConfigError, match=match):
         nets.create(name, **changes)
 
 
-def test_a_name_is_registered_once(monkeypatch):
-    monkeypatch.setattr(nets, "NETS", dict(nets.NETS))
-    config = CPResNetConfig(rho_freq=7, width=8)
-    nets.register("mine", config)
-    assert nets.create("mine", n_mels=32, n_tags=3).config == config
-    for name in ("mine", "vgg"):
-        with pytest.raises(ConfigError, match=f"the network '{name}' is registered already"):
-            nets.register(name, config)
-    assert nets.NETS["vgg"] == VGGConfig()
-
-
-def test_creating_leaves_the_registry_alone():
+def test_create_does_not_change_the_registry():
     before = dict(nets.NETS)
     nets.create("cp_resnet", n_mels=32, rho_freq=1, width=4)
     assert before == nets.NETS
@@ -677,7 +666,7 @@ def test_creating_leaves_the_registry_alone():
 
 
 @every
-def test_a_config_comes_back_from_a_file(name):
+def test_from_dict_reads_what_asdict_wrote(name):
     for config in (nets.NETS[name], small(name).config):
         written = json.loads(json.dumps(asdict(config)))
         assert nets.from_dict(written) == config == nets.from_dict(dict(reversed(written.items())))
@@ -685,21 +674,21 @@ def test_a_config_comes_back_from_a_file(name):
         assert hash(config) == hash(nets.from_dict(written))
 
 
-def test_a_file_that_states_no_config_is_refused(monkeypatch):
+def test_from_dict_raises(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests, where types are not checked
-    with pytest.raises(UnknownNameError, match="family of networks called 'vgk'; did you mean vgg"):
+    with pytest.raises(UnknownNameError, match="vgg"):
         nets.from_dict({"family": "vgk"})
     with pytest.raises(UnknownNameError, match="family"):
         nets.from_dict({})
-    with pytest.raises(ConfigError, match="a vgg has no 'rho'; it has"):
+    with pytest.raises(ConfigError, match="'rho'"):
         nets.from_dict({"family": "vgg", "rho": 3})
-    with pytest.raises(ConfigError, match="is no cp_resnet"):
+    with pytest.raises(ConfigError, match="CPResNetConfig"):
         nets.from_dict({"family": "cp_resnet", "rho_freq": "5"})
-    with pytest.raises(ConfigError, match="ρ 99 came"):
+    with pytest.raises(ConfigError, match="ρ is 99"):
         nets.from_dict({"family": "cp_resnet", "rho_freq": 99})
 
 
-# ---------------------------------------------------------------- published checkpoints
+# Published checkpoints
 
 
 class Trap:
@@ -713,13 +702,13 @@ class Trap:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
-def test_a_checkpoint_with_code_is_refused_unrun(tmp_path, kind):
+def test_a_checkpoint_with_code_raises_and_does_not_run(tmp_path, kind):
     path, made = tmp_path / "trap.pth", tmp_path / "made"
     if kind == "pickle":
         path.write_bytes(pickle.dumps(Trap(made)))
     else:
         torch.save({"bn_init.weight": Trap(made)}, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(ModelError, match="not a checkpoint that can be loaded safely"):
+    with pytest.raises(ModelError, match="checkpoint"):
         nets.load_pretrained(path)
     assert not made.exists()
     if kind != "zip":
@@ -751,17 +740,17 @@ def published_state() -> dict[str, Tensor]:
     return state
 
 
-def test_width_rho_and_awareness_follow_from_the_shapes():
+def test_from_published_infers_the_config_from_shapes():
     assert resnet.from_published(published_state()).config == CPResNetConfig(3, 5, 2, frequency_aware=True)
 
 
-def test_a_checkpoint_that_is_missing_or_no_file_is_refused(tmp_path):
+def test_a_missing_checkpoint_raises(tmp_path):
     for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(ModelError, match="not a checkpoint that can be loaded safely"):
+        with pytest.raises(ModelError, match="checkpoint"):
             nets.load_pretrained(path)
 
 
-def test_a_damaged_checkpoint_is_refused_or_read_but_never_crashes(tmp_path):
+def test_a_damaged_checkpoint_never_crashes(tmp_path):
     whole = checkpoint(tmp_path).read_bytes()
     torch.save(published_state(), tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     legacy = (tmp_path / "legacy.pth").read_bytes()
@@ -770,7 +759,7 @@ def test_a_damaged_checkpoint_is_refused_or_read_but_never_crashes(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(ModelError):
             nets.load_pretrained(path)
-    refused = 0
+    failed = 0
     for trial in range(80):
         damaged = bytearray(whole if trial % 2 else legacy)
         for _ in range(generator.choice([1, 5, 50])):
@@ -779,14 +768,14 @@ def test_a_damaged_checkpoint_is_refused_or_read_but_never_crashes(tmp_path):
         try:
             nets.load_pretrained(path)
         except ModelError:
-            refused += 1
-    assert 20 < refused < 80
+            failed += 1
+    assert 20 < failed < 80
 
 
 @pytest.mark.parametrize("held", [torch.zeros(3), [torch.zeros(3)], 5, "text", None])
-def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, held):
+def test_a_checkpoint_without_a_state_dict_raises(tmp_path, held):
     torch.save(held, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=f"holds a {type(held).__name__}, a state dict is wanted"):
+    with pytest.raises(ModelError, match=type(held).__name__):
         nets.load_pretrained(tmp_path / "other.pth")
 
 
@@ -799,13 +788,13 @@ def spoiled(**changes: object) -> dict:
 @pytest.mark.parametrize(
     ("state", "match"),
     [
-        ({}, "not weights of a published CP-ResNet"),
-        ({"weight": torch.zeros(3)}, "not weights of a published CP-ResNet"),
-        ({"state_dict": 5}, "not weights of a published CP-ResNet"),
-        ({"state_dict": {}}, "not weights of a published CP-ResNet"),
-        (spoiled(in_c__0__weight=None), "not weights of a published CP-ResNet"),
-        (spoiled(in_c__0__weight=torch.tensor(1.0)), "not weights of a published CP-ResNet"),
-        (spoiled(stage2__block3__conv1__weight=torch.zeros(4)), "not weights of a published CP-ResNet"),
+        ({}, "CP-ResNet: keys"),
+        ({"weight": torch.zeros(3)}, "CP-ResNet: keys"),
+        ({"state_dict": 5}, "CP-ResNet: keys"),
+        ({"state_dict": {}}, "CP-ResNet: keys"),
+        (spoiled(in_c__0__weight=None), "CP-ResNet: keys"),
+        (spoiled(in_c__0__weight=torch.tensor(1.0)), "CP-ResNet: keys"),
+        (spoiled(stage2__block3__conv1__weight=torch.zeros(4)), "CP-ResNet: keys"),
         (spoiled(in_c__0__weight=torch.zeros(0, 1, 5, 5)), "do not fit"),
         (spoiled(in_c__0__weight=torch.zeros(2, 2, 5, 5)), "do not fit"),
         (spoiled(in_c__1__bias=None), "do not fit"),
@@ -813,12 +802,12 @@ def spoiled(**changes: object) -> dict:
         (spoiled(stage9__block9__conv1__weight=torch.zeros(1)), "do not fit"),
         (spoiled(stage0__block8__conv1__weight=torch.zeros(1)), "do not fit"),
         ({**spoiled(), 7: torch.zeros(1)}, "do not fit"),
-        ({"bn_init.weight": torch.zeros(1)}, "not the VGG-ish baseline's weights"),
-        ({"bn_init.weight": torch.zeros(1), "dense.weight": torch.tensor(1.0)}, "not the VGG-ish baseline's weights"),
-        ({"bn_init.weight": torch.zeros(1), "dense.weight": torch.zeros(56, 64)}, "do not fit the VGG-ish baseline"),
+        ({"bn_init.weight": torch.zeros(1)}, "baseline: keys"),
+        ({"bn_init.weight": torch.zeros(1), "dense.weight": torch.tensor(1.0)}, "baseline: keys"),
+        ({"bn_init.weight": torch.zeros(1), "dense.weight": torch.zeros(56, 64)}, "baseline"),
     ],
 )
-def test_other_keys_and_shapes_are_refused(tmp_path, state, match):
+def test_other_keys_and_shapes_raise(tmp_path, state, match):
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=match):
         nets.load_pretrained(tmp_path / "other.pth")

@@ -1,4 +1,6 @@
-"""The model card: what a program needs to run a model (`card.json`) and where the model comes from (`provenance.json`).
+"""The model card: what a program needs to run a model, and where the model comes from.
+
+`card.json` has the former, `provenance.json` the latter.
 
 A model is a folder with `card.json`, `provenance.json`, `README.md`, `model.safetensors` and `model.onnx`; a model that
 pools whole tracks also has `head.onnx`.

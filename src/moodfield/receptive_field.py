@@ -1,4 +1,4 @@
-"""Receptive-field arithmetic: size and stride from the layers of a network, and the layers that ρ stands for (§3.1)."""
+"""Receptive-field arithmetic: size and stride of stacked layers, and the layers for ρ (§3.1)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ def tag(
     from moodfield import audio, files, tagger
 
     if over_time and not as_json:
-        raise UsageError("--over-time needs --json: a table has no room for scores over time; --report draws them")
+        raise UsageError("--over-time needs --json, because the table has no scores over time; --report draws them")
     songs = audio.find(paths)
     if report:
         files.check_output(report, kind=files.HTML, inputs=[*songs, *paths])

@@ -1,4 +1,4 @@
-"""Validation of datasets: faults of index lines, tags, missing and damaged files, durations, checksums."""
+"""Validation of datasets: index lines, tags, missing and damaged files, durations, checksums."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

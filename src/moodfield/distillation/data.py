@@ -1,4 +1,4 @@
-"""The inputs of a distillation, and its training data: mels of music, with the teacher's logits as targets."""
+"""The inputs of a distillation, and its training data: mels with the teacher's logits as targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

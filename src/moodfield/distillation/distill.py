@@ -1,4 +1,4 @@
-"""Knowledge distillation: a small network is trained on a teacher's logits and exported as a model folder."""
+"""Knowledge distillation: a small network is trained on a teacher's logits and exported."""
 
 import itertools
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The model card of a student: text, calibration of its teacher, thresholds, metrics, examples, training cost."""
+"""The model card of a student: text, calibration, thresholds, metrics, examples, training cost."""
 
 import json
 import tomllib

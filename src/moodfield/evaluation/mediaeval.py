@@ -1,4 +1,4 @@
-"""The MediaEval task: evaluate and compare submissions, read truth, find tracks that leaked into training."""
+"""The MediaEval task: evaluate and compare submissions, read truth, find leaked tracks."""
 
 import warnings
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Metrics of multi-label scores and decisions: PR-AUC, ROC-AUC, F-score, rank correlation, best thresholds.
+"""Metrics of scores and decisions: PR-AUC, ROC-AUC, F-score, rank correlation, best thresholds.
 
 Malformed input (shapes that differ, NaN, truth that is not 0 and 1) raises `ScoresError`. A tag without positives is
 not an error: its metrics are NaN, and the means of a `Report` leave it out and name it.

@@ -1,4 +1,4 @@
-"""Choose thresholds by scores alone, without truth, and statistics of decisions and of a student's agreement.
+"""Threshold selection by scores alone, without truth; statistics of decisions and agreement.
 
 The constants of the search were chosen by us.
 """

@@ -1,4 +1,7 @@
-"""The networks and their registry. Configs need no torch; it is imported when a network is built or loaded."""
+"""The networks and their registry.
+
+Configs need no torch; it is imported when a network is built or loaded.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Parts that networks share: standardiser, frequency-aware convolution, shake-shake, residual and dense blocks."""
+"""Shared layers: standardiser, frequency-aware convolution, shake-shake, residual and dense blocks."""
 
 import math
 from abc import ABC, abstractmethod

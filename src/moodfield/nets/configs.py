@@ -1,4 +1,4 @@
-"""Configs of the networks: their numbers, and the layers that fix their receptive field. Needs no torch."""
+"""Configs of the networks, and the layers of their receptive fields; needs no torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

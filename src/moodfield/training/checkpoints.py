@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, and everything that training needs to resume after the last complete epoch."""
+"""Checkpoints of a run: weights, and the state for resuming after the last complete epoch."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Distributed training: the processes that torchrun started, their shares of the work, and synchronized batch norm."""
+"""Distributed training: processes of torchrun, shares of the work, synchronized batch norm."""
 
 import atexit
 import os
