@@ -59,39 +59,41 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("runs/emotify"))
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    given = parser.parse_args()
+    options = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = tracks(data)
     loop.keep_freed_memory(Recipe())
-    plan = Recipe().change(*SETTINGS, *given.settings)
-    place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
-    pipeline.extract_mels(whole.tracks, plan, place)
-    features = np.stack([_features(place.mel_cache(plan.mel).open(track)) for track in whole.tracks])
-    found: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
+    recipe = Recipe().change(*SETTINGS, *options.settings)
+    paths = pipeline.RunPaths(data / "audio", options.store, options.to, parallel.cpu_count())
+    pipeline.extract_mels(whole.tracks, recipe, paths)
+    features = np.stack([_features(paths.mel_cache(recipe.mel).open(track)) for track in whole.tracks])
+    results: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
     for fold in range(FOLDS):
-        learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        truth = whole.truth[judge]
-        priors = np.tile(whole.truth[learn].mean(axis=0), (len(judge), 1))
-        found["tag priors"].append(_score(truth, priors))
-        found["logistic regression"].append(_score(truth, _regression(features, whole.truth, learn, judge)))
-        fresh = not (given.to / str(fold)).exists()
+        train_rows, test_rows = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        truth = whole.truth[test_rows]
+        priors = np.tile(whole.truth[train_rows].mean(axis=0), (len(test_rows), 1))
+        results["tag priors"].append(_score(truth, priors))
+        results["logistic regression"].append(_score(truth, _regression(features, whole.truth, train_rows, test_rows)))
+        fresh = not (options.to / str(fold)).exists()
         began = time.monotonic()
-        found["FA-ResNet"].append(
-            _score(truth, network(plan, whole, learn, judge, replace(place, run_dir=given.to / str(fold)))[1])
+        results["FA-ResNet"].append(
+            _score(
+                truth, network(recipe, whole, train_rows, test_rows, replace(paths, run_dir=options.to / str(fold)))[1]
+            )
         )
         seconds += [time.monotonic() - began] if fresh else []
     print("## Emotify, five folds\n")
     print("| system | macro PR-AUC | macro ROC-AUC |\n|---|---|---|")
-    for system, scores in found.items():
+    for system, scores in results.items():
         means, spreads = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1)
         print(f"| {system} | {means[0]:.3f} ± {spreads[0]:.3f} | {means[1]:.3f} ± {spreads[1]:.3f} |")
     print("\nfold by fold, PR-AUC: " + "; ".join(
-        f"{system} {' '.join(f'{score[0]:.3f}' for score in scores)}" for system, scores in found.items()
+        f"{system} {' '.join(f'{score[0]:.3f}' for score in scores)}" for system, scores in results.items()
     ))  # fmt: skip
-    print(f"\nnetwork: {plan.net}, hop {plan.mel.hop_length}, {plan.schedule.epochs} epochs")
+    print(f"\nnetwork: {recipe.net}, hop {recipe.mel.hop_length}, {recipe.schedule.epochs} epochs")
     if seconds:
         print(f"trained in {np.mean(seconds):.0f} s a fold")
 
@@ -99,8 +101,8 @@ def main() -> None:
 def tracks(data: Path) -> tuple[Split, np.ndarray]:
     """All excerpts, and the fold of each."""
     tags = mtg_jamendo.read_vocabulary(data / "tags.txt")
-    both = [mtg_jamendo.read(data / f"emotify-{part}.tsv", vocabulary=tags) for part in ("train", "validation")]
-    whole = Split(both[0].tracks + both[1].tracks, both[0].vocabulary)
+    splits = [mtg_jamendo.read(data / f"emotify-{part}.tsv", vocabulary=tags) for part in ("train", "validation")]
+    whole = Split(splits[0].tracks + splits[1].tracks, splits[0].vocabulary)
     with (HERE / "emotify_folds.tsv").open(encoding="utf-8", newline="") as file:
         fold = {row["TRACK_ID"]: int(row["FOLD"]) for row in csv.DictReader(file, delimiter="\t")}
     return whole, np.array([fold[track.id] for track in whole.tracks])
@@ -108,8 +110,8 @@ def tracks(data: Path) -> tuple[Split, np.ndarray]:
 
 def thirds(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of three folds to learn from, of the next one to choose by, and of this one to be judged by."""
-    judge, choose = (np.flatnonzero(folds == each % FOLDS) for each in (fold, fold + 1))
-    return np.setdiff1d(np.arange(len(folds)), [*judge, *choose]), choose, judge
+    test_rows, validation_rows = (np.flatnonzero(folds == item % FOLDS) for item in (fold, fold + 1))
+    return np.setdiff1d(np.arange(len(folds)), [*test_rows, *validation_rows]), validation_rows, test_rows
 
 
 def keep(path: Path, result: Mapping[str, Any]) -> None:
@@ -128,18 +130,18 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else np.nan:.3f}"
 
 
-def sentence(one: str, other: str, apart: list[float], *, share: float = 1 / (FOLDS - 1)) -> str:
+def sentence(first: str, second: str, differences: list[float], *, share: float = 1 / (FOLDS - 1)) -> str:
     """What the differences between two systems on the folds say, in words that claim nothing inside the noise.
 
     `share` is how many tracks are judged for each one learned from.
     """
-    mean, count = float(np.mean(apart)), len(apart)
-    half = stats.t.ppf(0.975, count - 1) * np.std(apart, ddof=1) * np.sqrt(1 / count + share)
-    won = f"{sum(each > 0 for each in apart)} of {count} folds"
-    figures = f"{mean:+.3f} ({mean - half:+.3f} … {mean + half:+.3f}; better on {won})"
-    if abs(mean) <= half:
-        return f"{one} and {other} do not differ significantly: {figures}."
-    return f"{one} is {'better' if mean > 0 else 'worse'} than {other}: {figures}."
+    mean, count = float(np.mean(differences)), len(differences)
+    half_width = stats.t.ppf(0.975, count - 1) * np.std(differences, ddof=1) * np.sqrt(1 / count + share)
+    wins = f"{sum(item > 0 for item in differences)} of {count} folds"
+    figures = f"{mean:+.3f} ({mean - half_width:+.3f} … {mean + half_width:+.3f}; better on {wins})"
+    if abs(mean) <= half_width:
+        return f"{first} and {second} do not differ significantly: {figures}."
+    return f"{first} is {'better' if mean > 0 else 'worse'} than {second}: {figures}."
 
 
 def _features(stored: np.ndarray) -> np.ndarray:
@@ -150,38 +152,38 @@ def _features(stored: np.ndarray) -> np.ndarray:
     )
 
 
-def _regression(features: np.ndarray, truth: np.ndarray, learn: np.ndarray, judge: np.ndarray) -> np.ndarray:
-    scaler = StandardScaler().fit(features[learn])
+def _regression(features: np.ndarray, truth: np.ndarray, train_rows: np.ndarray, test_rows: np.ndarray) -> np.ndarray:
+    scaler = StandardScaler().fit(features[train_rows])
     scores = [
         LogisticRegression(C=0.003, max_iter=2_000)
-        .fit(scaler.transform(features[learn]), truth[learn, tag])
-        .predict_proba(scaler.transform(features[judge]))[:, 1]
+        .fit(scaler.transform(features[train_rows]), truth[train_rows, tag])
+        .predict_proba(scaler.transform(features[test_rows]))[:, 1]
         for tag in range(truth.shape[1])
     ]
     return np.stack(scores, axis=1)
 
 
 def network(
-    plan: Recipe,
+    recipe: Recipe,
     whole: Split,
-    learn: np.ndarray,
-    judge: np.ndarray,
-    place: pipeline.RunPaths,
+    train_rows: np.ndarray,
+    test_rows: np.ndarray,
+    paths: pipeline.RunPaths,
     *,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[Net, np.ndarray]:
     """A network trained on some tracks, and its scores of others."""
     truth = whole.truth.astype(np.float32)
-    learning = pipeline.load_dataset(whole.take(learn.tolist()), truth[learn], plan, place)
-    judging = pipeline.load_dataset(whole.take(judge.tolist()), truth[judge], plan, place)
-    statistics = place.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = loop.fit(plan, learning, judging, statistics, whole.vocabulary, place.run_dir, on_epoch=report)
-    return net, validation.predict(plan, net, judging, whole.vocabulary)
+    train_data = pipeline.load_dataset(whole.take(train_rows.tolist()), truth[train_rows], recipe, paths)
+    test_data = pipeline.load_dataset(whole.take(test_rows.tolist()), truth[test_rows], recipe, paths)
+    statistics = paths.mel_cache(recipe.mel).statistics(whole.take(train_rows.tolist()).tracks)
+    net = loop.fit(recipe, train_data, test_data, statistics, whole.vocabulary, paths.run_dir, on_epoch=report)
+    return net, validation.predict(recipe, net, test_data, whole.vocabulary)
 
 
 def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    found = metrics.evaluate(truth, scores).macro
-    return found["PR-AUC"], found["ROC-AUC"]
+    results = metrics.evaluate(truth, scores).macro
+    return results["PR-AUC"], results["ROC-AUC"]
 
 
 if __name__ == "__main__":

@@ -78,12 +78,12 @@ class Results:
     @property
     def scores(self) -> np.ndarray:
         """The student's, tracks × tags."""
-        return np.stack([each.scores for each in self.taggings])
+        return np.stack([item.scores for item in self.taggings])
 
     @property
     def decided(self) -> np.ndarray:
         """The student's decisions, tracks × tags."""
-        return np.stack([each.scores > each.thresholds for each in self.taggings])
+        return np.stack([item.scores > item.thresholds for item in self.taggings])
 
 
 def main() -> None:
@@ -95,56 +95,58 @@ def main() -> None:
     parser.add_argument(
         "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
     )
-    given = parser.parse_args()
-    checkpoint = given.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
+    options = parser.parse_args()
+    checkpoint = options.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
     if not checkpoint.is_file():
         sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
-    found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
-    place = RunPaths(given.music, given.store, Path(), parallel.cpu_count())
-    results = _score(given.model, found, checkpoint, place)
+    music = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
+    paths = RunPaths(options.music, options.store, Path(), parallel.cpu_count())
+    results = _score(options.model, music, checkpoint, paths)
     print(HEAD.format(tracks=len(results.tracks)))
     _agreement(results)
     _decisions(results)
     emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if emotions.is_dir():
         print()
-        people.page({"the model": given.model}, emotions, checkpoint, place.cache_dir)
-    if given.run:
-        _curve(given.run)
-    _speed(given.model, results.tracks, given.music)
+        people.page({"the model": options.model}, emotions, checkpoint, paths.cache_dir)
+    if options.run:
+        _curve(options.run)
+    _speed(options.model, results.tracks, options.music)
 
 
-def _score(model: str, found: Music, checkpoint: Path, place: RunPaths) -> Results:
+def _score(model: str, music: Music, checkpoint: Path, paths: RunPaths) -> Results:
     """Results for the held-out tracks that both could read."""
-    own = teachers.export_model(checkpoint, place.cache_dir)
+    folder = teachers.export_model(checkpoint, paths.cache_dir)
     logits = {}
-    for split in (found.train, found.heldout):
+    for split in (music.train, music.heldout):
         tracks = [
             track
-            for track, result in teachers.compute_logits(own, split.tracks, place.audio_dir, jobs=place.jobs)
+            for track, result in teachers.compute_logits(folder, split.tracks, paths.audio_dir, jobs=paths.jobs)
             if not isinstance(result, MoodfieldError)
         ]
-        rows = teachers.load_targets(own, tracks, place.audio_dir, mel.ORGANISERS).per_track()
+        rows = teachers.load_targets(folder, tracks, paths.audio_dir, mel.ORGANISERS).per_track()
         logits |= dict(zip(tracks, rows, strict=True))
-    [member] = tagger.load(model).models
-    known, said = member.card.calibration, np.stack(list(logits.values()))
-    held = np.array([track in found.heldout.tracks for track in logits])
-    told = ThresholdedScores(known.scores(said) if known else calibration.sigmoid(said), held, member.card.priors)
-    heldout = [track for track in logits if track in found.heldout.tracks]
-    answers = tagger.tag_files([place.audio_dir / each.path for each in heldout], model, jobs=place.jobs)
-    both = [
+    [loaded] = tagger.load(model).models
+    fitted, stacked = loaded.card.calibration, np.stack(list(logits.values()))
+    is_heldout = np.array([track in music.heldout.tracks for track in logits])
+    taught = ThresholdedScores(
+        fitted.scores(stacked) if fitted else calibration.sigmoid(stacked), is_heldout, loaded.card.priors
+    )
+    heldout = [track for track in logits if track in music.heldout.tracks]
+    tagged = tagger.tag_files([paths.audio_dir / item.path for item in heldout], model, jobs=paths.jobs)
+    readable = [
         (track, tagging, scores)
-        for track, (_, tagging), scores in zip(heldout, answers, told.scores[held], strict=True)
+        for track, (_, tagging), scores in zip(heldout, tagged, taught.scores[is_heldout], strict=True)
         if not isinstance(tagging, MoodfieldError)
     ]
-    if not both:
+    if not readable:
         sys.exit(
-            f"none of {len(found.heldout.tracks)} held-out tracks could be read below {place.audio_dir}; make music"
+            f"none of {len(music.heldout.tracks)} held-out tracks could be read below {paths.audio_dir}; make music"
         )
-    tracks, taggings, rows = zip(*both, strict=True)
-    measured = Provenance.read(tagger.model_folder(model)).metrics
-    decided = metrics.decide(np.stack(rows), told.thresholds)
-    return Results(tracks, member.card, measured, taggings, np.stack(rows), decided)
+    tracks, taggings, rows = zip(*readable, strict=True)
+    values = Provenance.read(tagger.model_folder(model)).metrics
+    decided = metrics.decide(np.stack(rows), taught.thresholds)
+    return Results(tracks, loaded.card, values, taggings, np.stack(rows), decided)
 
 
 def _agreement(results: Results) -> None:
@@ -192,15 +194,19 @@ def _decisions(results: Results) -> None:
     """Print statistics of decisions, of student and teacher, and with thresholds of the training packages."""
     print("\n## Decisions\n\n| | goal | the model | its teacher | the model, thresholds of the training packages |")
     print("|---|---|---|---|---|")
-    statistics = [threshold_selection.decision_statistics(each) for each in (results.decided, results.teacher_decided)]
-    for name, (goal, held) in GOALS.items():
+    statistics = [threshold_selection.decision_statistics(item) for item in (results.decided, results.teacher_decided)]
+    for name, (goal, is_heldout) in GOALS.items():
         values = (
-            *(each[name] for each in statistics),
+            *(item[name] for item in statistics),
             results.metrics.get(f"{name}, {model_card.TRAIN_THRESHOLDS}", np.nan),
         )
         words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
         cells = (
-            "–" if np.isnan(value) else word if held(value) else f"{word}, missed"  # no figure where the card has none
+            "–"
+            if np.isnan(value)
+            else word
+            if is_heldout(value)
+            else f"{word}, missed"  # no figure where the card has none
             for word, value in zip(words, values, strict=True)
         )
         print(f"| {name} | {goal} | {' | '.join(cells)} |")
@@ -215,20 +221,20 @@ def _decisions(results: Results) -> None:
 
 def _curve(run: Path) -> None:
     """Print the learning curve of the run."""
-    epochs = [each for each in log.read(run).epochs if each.score is not None or each.averaged is not None]
+    epochs = [item for item in log.read(run).epochs if item.score is not None or item.averaged is not None]
     print("\n## Learning curve\n\nMean Spearman over tags, on a clip in every 30 s of the held-out tracks.\n")
     print("| epoch | network | averaged weights |\n|---|---|---|")
-    for each in epochs:
-        cells = ("–" if value is None else f"{value:.3f}" for value in (each.score, each.averaged))
-        print(f"| {each.epoch} | {' | '.join(cells)} |")
+    for item in epochs:
+        cells = ("–" if value is None else f"{value:.3f}" for value in (item.score, item.averaged))
+        print(f"| {item.epoch} | {' | '.join(cells)} |")
 
 
 def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
     """Print the time from file to tags on one core, with decoding as the lower bound."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    one = tagger.load(model, threads=1)
-    [member] = one.models
+    single = tagger.load(model, threads=1)
+    [loaded] = single.models
     print(
         f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the "
         "lower bound.\n"
@@ -240,12 +246,12 @@ def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
 
         def pieces(song: Path = song) -> list[mel.Mel]:
             return list(
-                mel.stream(lambda: audio.blocks(song, sample_rate=member.card.mel.sample_rate), member.card.mel)
+                mel.stream(lambda: audio.blocks(song, sample_rate=loaded.card.mel.sample_rate), loaded.card.mel)
             )
 
         decode = _fastest(lambda song=song, rate=rate: [len(block) for block in audio.blocks(song, sample_rate=rate)])
         mels = _fastest(pieces)
-        whole = _fastest(lambda song=song: one.tag(song))
+        whole = _fastest(lambda song=song: single.tag(song))
         print(
             f"| {song.stem}, {seconds:.0f} s | {decode:.2f} | {mels:.2f} | {whole:.2f} | {seconds / whole:.0f} | "
             f"{whole / decode:.2f} |"

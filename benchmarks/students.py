@@ -153,14 +153,14 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Judges:
+class References:
     """Reference data beside the held-out packages."""
 
     excerpts: Split
     """excerpts of Emotify, as tracks without tags"""
     audio: Path
     """the folder of their files"""
-    felt: people.People
+    annotations: people.People
     """annotations of the excerpts"""
 
 
@@ -168,9 +168,9 @@ class Judges:
 class Student:
     """A trained student with its evaluation data."""
 
-    plan: Recipe
+    recipe: Recipe
     """its recipe"""
-    judge: ClipDataset
+    heldout_data: ClipDataset
     """the held-out tracks, with the logits of the teacher"""
     excerpts: ClipDataset
     """those of Emotify"""
@@ -190,29 +190,33 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(variants()), choices=list(variants()))
     parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished students")
     parser.add_argument("--together", action="store_true", help="evaluate the mean of the chosen students")
-    given = parser.parse_args()
-    if not given.page:
+    options = parser.parse_args()
+    if not options.page:
         home = Path(os.environ.get("MOODFIELD_DATA", ""))
-        checkpoint = given.teacher or home / "vggish" / "best_model.pth"
+        checkpoint = options.teacher or home / "vggish" / "best_model.pth"
         if not (home / "emotify").is_dir() or not checkpoint.is_file():
             sys.exit(f"set MOODFIELD_DATA to the folder that holds emotify/, and name the teacher, if not {checkpoint}")
         loop.keep_freed_memory(Recipe())
-        found = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
-        judges = _judges(home / "emotify", found.train.vocabulary)
-        place = pipeline.RunPaths(given.music, given.store, given.to)
-        chosen = [(variant, seed) for seed in given.seeds for variant in given.only]
-        if given.together:
-            print(_together([_student(*each, found, checkpoint, judges, place) for each in chosen], judges))
+        music = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
+        references = _load_references(home / "emotify", music.train.vocabulary)
+        paths = pipeline.RunPaths(options.music, options.store, options.to)
+        chosen = [(variant, seed) for seed in options.seeds for variant in options.only]
+        if options.together:
+            print(
+                _evaluate_ensemble(
+                    [_student(*item, music, checkpoint, references, paths) for item in chosen], references
+                )
+            )
             return
         for variant, seed in chosen:
-            if not any((each.variant, each.seed) == (variant, seed) for each in _found()):
-                _keep(variant, seed, _student(variant, seed, found, checkpoint, judges, place), judges)
-    _page(_found())
+            if not any((item.variant, item.seed) == (variant, seed) for item in _read_results()):
+                _write_result(variant, seed, _student(variant, seed, music, checkpoint, references, paths), references)
+    _page(_read_results())
 
 
 def variants() -> dict[str, tuple[str, ...]]:
     """Every student, with its changed settings."""
-    changed = {f"{factor}: {level}": own for factor, levels in FACTORS.items() for level, own in levels.items()}
+    changed = {f"{factor}: {level}": changes for factor, levels in FACTORS.items() for level, changes in levels.items()}
     return {BASE_NAME: ()} | changed
 
 
@@ -220,133 +224,153 @@ def _settings(variant: str) -> str:
     return " ".join((*BASE, *variants()[variant]))
 
 
-def _plan(variant: str) -> Recipe:
-    return Recipe().change(*(each for each in _settings(variant).split() if not each.startswith(SPEED)))
+def _recipe(variant: str) -> Recipe:
+    return Recipe().change(*(item for item in _settings(variant).split() if not item.startswith(SPEED)))
 
 
-def _judges(data: Path, vocabulary: tuple[str, ...]) -> Judges:
+def _load_references(data: Path, vocabulary: tuple[str, ...]) -> References:
     whole, _ = emotify.tracks(data)
-    return Judges(Split(whole.tracks, vocabulary), data / "audio", people.read(data, whole.tracks))
+    return References(Split(whole.tracks, vocabulary), data / "audio", people.read(data, whole.tracks))
 
 
 def _student(
-    variant: str, seed: int, found: Music, checkpoint: Path, judges: Judges, place: pipeline.RunPaths
+    variant: str, seed: int, music: Music, checkpoint: Path, references: References, paths: pipeline.RunPaths
 ) -> Student:
     """Train a student, or load a finished one."""
     precision = "bf16-mixed" if distributed.has_native_bfloat16() else "32-true"
-    plan = _plan(variant).change(f"seed={seed}", f"precision={precision}")
-    speeds = [float(each.partition("=")[2]) for each in _settings(variant).split() if each.startswith(SPEED)]
+    recipe = _recipe(variant).change(f"seed={seed}", f"precision={precision}")
+    speeds = [float(item.partition("=")[2]) for item in _settings(variant).split() if item.startswith(SPEED)]
     name = variant.replace(": ", "-").replace(" ", "-")
-    own = pipeline.RunPaths(place.audio_dir, place.cache_dir, place.run_dir / f"{name}-{seed}", parallel.cpu_count())
-    given = data.prepare(Distillation(plan, found, checkpoint, own, tuple(speeds)))
-    loop.fit(plan, given.train_data, given.validation_data, given.statistics, found.train.vocabulary, own.run_dir)
-    return Student(plan, given.validation_data, _excerpts(plan, judges, own), own.run_dir)
+    run_paths = pipeline.RunPaths(
+        paths.audio_dir, paths.cache_dir, paths.run_dir / f"{name}-{seed}", parallel.cpu_count()
+    )
+    prepared = data.prepare(Distillation(recipe, music, checkpoint, run_paths, tuple(speeds)))
+    loop.fit(
+        recipe,
+        prepared.train_data,
+        prepared.validation_data,
+        prepared.statistics,
+        music.train.vocabulary,
+        run_paths.run_dir,
+    )
+    return Student(recipe, prepared.validation_data, _excerpts(recipe, references, run_paths), run_paths.run_dir)
 
 
-def _keep(variant: str, seed: int, student: Student, judges: Judges) -> None:
+def _write_result(variant: str, seed: int, student: Student, references: References) -> None:
     """Evaluate a student and append its line."""
-    paths = checkpoints.snapshot_paths(student.plan, student.run).values()
+    paths = checkpoints.snapshot_paths(student.recipe, student.run).values()
     snapshots = zip(("network", "average"), paths, strict=True)
-    measured = {what: _worth(student.judge, _said(student, weights, judges), judges) for what, weights in snapshots}
-    settled = {"settings": _settings(variant), "precision": student.plan.precision}
+    measured = {
+        what: _evaluate(student.heldout_data, _predict(student, weights, references), references)
+        for what, weights in snapshots
+    }
+    settled = {"settings": _settings(variant), "precision": student.recipe.precision}
     emotify.keep(RESULTS, {"variant": variant, "seed": seed, **measured, **settled})
     print(f"{variant}, seed {seed}: {measured}", file=sys.stderr, flush=True)
 
 
-def _together(students: list[Student], judges: Judges) -> dict[str, float]:
+def _evaluate_ensemble(students: list[Student], references: References) -> dict[str, float]:
     """Metrics of the mean of the scores of several students with averaged weights."""
-    said = [
-        _said(each, list(checkpoints.snapshot_paths(each.plan, each.run).values())[-1], judges) for each in students
+    predictions = [
+        _predict(item, list(checkpoints.snapshot_paths(item.recipe, item.run).values())[-1], references)
+        for item in students
     ]
-    heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*said, strict=True))
-    return _worth(students[0].judge, (heldout, excerpts), judges)
+    heldout, excerpts = (np.mean(scores, axis=0) for scores in zip(*predictions, strict=True))
+    return _evaluate(students[0].heldout_data, (heldout, excerpts), references)
 
 
-def _excerpts(plan: Recipe, judges: Judges, place: pipeline.RunPaths) -> ClipDataset:
+def _excerpts(recipe: Recipe, references: References, paths: pipeline.RunPaths) -> ClipDataset:
     """The mels of Emotify's excerpts, with dummy targets."""
-    heard = pipeline.RunPaths(judges.audio, place.cache_dir, place.run_dir, place.jobs)
-    pipeline.extract_mels(judges.excerpts.tracks, plan, heard)
-    mels = heard.mel_cache(plan.mel)
-    nothing = np.zeros((len(judges.excerpts.tracks), len(judges.excerpts.vocabulary)), np.float32)
-    return ClipDataset(tuple(map(mels.open, judges.excerpts.tracks)), TrackTargets(nothing))
+    excerpt_paths = pipeline.RunPaths(references.audio, paths.cache_dir, paths.run_dir, paths.jobs)
+    pipeline.extract_mels(references.excerpts.tracks, recipe, excerpt_paths)
+    mels = excerpt_paths.mel_cache(recipe.mel)
+    nothing = np.zeros((len(references.excerpts.tracks), len(references.excerpts.vocabulary)), np.float32)
+    return ClipDataset(tuple(map(mels.open, references.excerpts.tracks)), TrackTargets(nothing))
 
 
-def _said(student: Student, weights: Path, judges: Judges) -> tuple[np.ndarray, np.ndarray]:
+def _predict(student: Student, weights: Path, references: References) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the held-out tracks and of the excerpts with a snapshot of weights."""
-    vocabulary = judges.excerpts.vocabulary
-    net = student.plan.net.build(n_mels=student.plan.mel.n_mels, n_tags=len(vocabulary))
+    vocabulary = references.excerpts.vocabulary
+    net = student.recipe.net.build(n_mels=student.recipe.mel.n_mels, n_tags=len(vocabulary))
     checkpoints.load_weights(net, weights)
     heldout, excerpts = (
-        validation.predict(student.plan, net, heard, vocabulary) for heard in (student.judge, student.excerpts)
+        validation.predict(student.recipe, net, dataset, vocabulary)
+        for dataset in (student.heldout_data, student.excerpts)
     )
     return heldout, excerpts
 
 
-def _worth(judge: ClipDataset, said: tuple[np.ndarray, np.ndarray], judges: Judges) -> dict[str, float]:
+def _evaluate(
+    heldout_data: ClipDataset, predictions: tuple[np.ndarray, np.ndarray], references: References
+) -> dict[str, float]:
     """Metrics of scores: against the teacher on held-out packages, and against annotators."""
-    heldout, excerpts = said
-    ranks = metrics.spearman(judge.targets.per_track(), heldout)
-    felt = people.emotions(calibration.logit(excerpts), judges.excerpts.vocabulary)
-    values = np.median(ranks), ranks.min(), ranks.mean(), people.agreement(felt, judges.felt).mean()
+    heldout, excerpts = predictions
+    ranks = metrics.spearman(heldout_data.targets.per_track(), heldout)
+    annotations = people.emotions(calibration.logit(excerpts), references.excerpts.vocabulary)
+    values = np.median(ranks), ranks.min(), ranks.mean(), people.agreement(annotations, references.annotations).mean()
     return {name: round(float(value), 5) for name, value in zip(MEASURES, values, strict=True)}
 
 
-def _found() -> list[Result]:
+def _read_results() -> list[Result]:
     """Results of students with the present settings."""
     lines = (Result(**line) for line in emotify.kept(RESULTS))
-    return [each for each in lines if each.variant in variants() and each.settings == _settings(each.variant)]
+    return [item for item in lines if item.variant in variants() and item.settings == _settings(item.variant)]
 
 
-def _page(found: list[Result]) -> None:
+def _page(results: list[Result]) -> None:
     """Print the table and the differences."""
     print(HEAD)
     print(f"| student | {' | '.join(MEASURES)} | seeds | parameters | work |\n|---|{'---|' * (len(MEASURES) + 3)}")
     for variant in variants():
-        own = [each for each in found if each.variant == variant]
+        own = [item for item in results if item.variant == variant]
         if own:
-            _row(variant, variant, [each.average for each in own])
+            _row(variant, variant, [item.average for item in own])
         if own and variant == BASE_NAME:
-            _row("base, without SWA", variant, [each.network for each in own])
-    base = {(each.seed, each.precision): each for each in found if each.variant == BASE_NAME}
+            _row("base, without SWA", variant, [item.network for item in own])
+    base = {(item.seed, item.precision): item for item in results if item.variant == BASE_NAME}
     pairs = {
         variant: [
-            each.average["mean tag"] - base[each.seed, each.precision].average["mean tag"]
-            for each in found
-            if each.variant == variant and (each.seed, each.precision) in base
+            item.average["mean tag"] - base[item.seed, item.precision].average["mean tag"]
+            for item in results
+            if item.variant == variant and (item.seed, item.precision) in base
         ]
         for variant in variants()
         if variant != BASE_NAME
     }
     pairs["SWA, against the network of the last epoch"] = [
-        each.average["mean tag"] - each.network["mean tag"] for each in base.values()
+        item.average["mean tag"] - item.network["mean tag"] for item in base.values()
     ]
-    if any(len(apart) > 1 for apart in pairs.values()):
+    if any(len(differences) > 1 for differences in pairs.values()):
         print(DIFFERENCES)
-    for name, apart in pairs.items():
-        if len(apart) > 1:
-            _compare(name, apart)
+    for name, differences in pairs.items():
+        if len(differences) > 1:
+            _compare(name, differences)
     kinds = {"bfloat16": "bf16-mixed", "float32": "32-true"}
-    seeds = {kind: sorted({each.seed for each in found if each.precision == own}) for kind, own in kinds.items()}
-    said = (
-        f"in {kind} with seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for kind, own in seeds.items() if own
+    seeds = {
+        kind: sorted({item.seed for item in results if item.precision == changes}) for kind, changes in kinds.items()
+    }
+    sentences = (
+        f"in {kind} with seed{'s' * (len(changes) > 1)} {', '.join(map(str, changes))}"
+        for kind, changes in seeds.items()
+        if own
     )
-    print(f"\nTrained {' and '.join(said)}.")
+    print(f"\nTrained {' and '.join(sentences)}.")
     print(CHOICE)
 
 
 def _row(name: str, variant: str, values: list[Mapping[str, float]]) -> None:
-    own = [[each[measure] for each in values] for measure in MEASURES]
-    cells = [emotify.spread(each) if len(each) > 1 else f"{each[0]:.3f}" for each in own]
-    plan = _plan(variant)
-    cost = summary.summarize(plan.net, plan.mel)
+    columns = [[item[measure] for item in values] for measure in MEASURES]
+    cells = [emotify.spread(item) if len(item) > 1 else f"{item[0]:.3f}" for item in columns]
+    recipe = _recipe(variant)
+    cost = summary.summarize(recipe.net, recipe.mel)
     print(f"| {name} | {' | '.join(cells)} | {len(values)} | {cost.parameters / 1_000:.0f} | {cost.gmac * 1_000:.0f} |")
 
 
-def _compare(name: str, apart: list[float]) -> None:
-    mean, count = float(np.mean(apart)), len(apart)
-    half = float(stats.t.ppf(0.975, count - 1) * np.std(apart, ddof=1) / np.sqrt(count))
-    told = "no significant difference" if abs(mean) <= half else "better" if mean > 0 else "worse"
-    print(f"- {name}: {mean:+.4f} ({mean - half:+.4f} … {mean + half:+.4f}); {told}.")
+def _compare(name: str, differences: list[float]) -> None:
+    mean, count = float(np.mean(differences)), len(differences)
+    half_width = float(stats.t.ppf(0.975, count - 1) * np.std(differences, ddof=1) / np.sqrt(count))
+    verdict = "no significant difference" if abs(mean) <= half_width else "better" if mean > 0 else "worse"
+    print(f"- {name}: {mean:+.4f} ({mean - half_width:+.4f} … {mean + half_width:+.4f}); {verdict}.")
 
 
 if __name__ == "__main__":

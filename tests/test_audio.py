@@ -503,7 +503,7 @@ def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
     assert refusal(path).reason == "bad-rate"
     with pytest.raises(AudioError, match="768000"):
         Waveform(music(channels=1)[:, 0], 0)
-    with pytest.raises(ConfigError, match="rate=0"):
+    with pytest.raises(ConfigError, match="sample_rate is 0"):
         audio.read(path, sample_rate=0)
 
 
@@ -516,8 +516,8 @@ def test_waveforms_of_other_shapes_and_types_are_refused() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     shape, kind = done.stdout.splitlines()
-    assert shape.startswith("not-mono a waveform of shape (9, 2): wanted one channel")
-    assert kind.startswith("not-float32 a waveform of int16: wanted float32")
+    assert shape.startswith("not-mono a waveform of shape (9, 2): expected one channel")
+    assert kind.startswith("not-float32 a waveform of int16: expected float32")
 
 
 def test_damage_at_the_start_costs_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ def noise(frames: int, bands: int = BANDS) -> np.ndarray:
 
 
 def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) -> list[Clip]:
-    """The clips of a mel that comes in pieces of these sizes, what is left over last."""
+    """The clips of a mel that is passed in blocks of these sizes, with the rest as the last block."""
     cutter = Cutter(lengths, **more)
     pieces = np.split(mel, np.minimum(np.cumsum(sizes), mel.shape[1]), axis=1)
     return [clip for piece in pieces for clip in cutter.push(piece)] + cutter.finish()
@@ -34,7 +34,7 @@ def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) 
 
 @cache
 def network(name: str, rho_time: int) -> nets.Net:
-    """A small network whose logits depend on all that they see; in double precision, so that equal means equal."""
+    """A small network whose logits depend on their whole receptive field, in double precision."""
     torch.manual_seed(rho_time)
     net = nets.create(name, n_mels=BANDS, n_tags=3, width=4, rho_freq=1, rho_time=rho_time)
     models.stir(net)
@@ -47,7 +47,7 @@ def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
         return net.frame_logits(torch.from_numpy(mel.astype(np.float64))[None])[0].numpy()
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([("cp_resnet", 0), ("fa_resnet", 0), ("cp_resnet", 5), ("fa_resnet", 6), ("fa_resnet", 9)]),
     st.integers(17, 1_500),
@@ -66,7 +66,7 @@ def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more)
 
 
 @pytest.mark.parametrize("rho_time", [15, 22])
-@pytest.mark.parametrize("frames", [17, 1_000, 2_048, 2_049, 2_064, 2_065, 4_321])
+@pytest.mark.parametrize("frames", [17, 2_048, 2_049, 2_065, pytest.param(4_321, marks=pytest.mark.slow)])
 def test_a_wide_field_needs_longer_clips_and_is_exact_too(rho_time, frames):
     net = network("fa_resnet", rho_time)
     mel = noise(frames)
@@ -88,32 +88,32 @@ def test_the_outputs_spread_and_the_edge_matters(rho_time):
     assert np.abs(off_the_stride - whole[:, : off_the_stride.shape[1]]).mean() > 0.1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(96, 3_000), st.lists(st.integers(0, 900), max_size=5), st.integers(0, 500))
-def test_what_is_heard_for_a_whole_track_is_exact_too(frames, sizes, more):
+def test_the_features_of_clips_are_those_of_the_whole_track(frames, sizes, more):
     net = whole_track()
     mel = noise(frames, bands=64)
     found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
-    joined = torch.cat([heard(net, clip.mel)[..., clip.keep] for clip in found], dim=2)
-    wanted = heard(net, mel)
+    joined = torch.cat([features(net, clip.mel)[..., clip.keep] for clip in found], dim=2)
+    wanted = features(net, mel)
     torch.testing.assert_close(joined, wanted, rtol=0, atol=1e-10)
     torch.testing.assert_close(net.forward_head(joined.float()), net.forward_head(wanted.float()))
 
 
 @cache
 def whole_track() -> nets.Net:
-    """A small network that judges whole tracks; what hears is in double precision."""
+    """A small network of whole tracks; its body is in double precision."""
     net = models.network("crnn")
     net.standardize.double(), net.blocks.double()
     return net
 
 
-def heard(net: nets.Net, mel: np.ndarray) -> torch.Tensor:
+def features(net: nets.Net, mel: np.ndarray) -> torch.Tensor:
     with torch.inference_mode():
         return net.forward_features(torch.from_numpy(mel.astype(np.float64))[None])
 
 
-def test_one_judgement_of_a_whole_track_is_in_its_middle():
+def test_the_output_for_a_whole_track_is_at_its_centre():
     lengths = clips.WholeTrack(96, 96, 162, -33)
     np.testing.assert_array_equal(clips.centres(1, 1_001, lengths), [500])
     assert lengths != clips.AnyLength(96, 96, 162, -33)
@@ -160,7 +160,7 @@ def test_a_mel_no_longer_than_a_clip_is_one_clip():
 
 
 @pytest.mark.parametrize("frames", [0, 1, 16])
-def test_a_mel_too_short_for_the_network_is_refused(frames):
+def test_a_mel_too_short_for_the_network_raises_an_error(frames):
     with pytest.raises(AudioError, match=f"{frames} frames") as caught:
         clips.cut(noise(frames), RHO_5)
     assert caught.value.reason == "too-short"
@@ -235,7 +235,7 @@ def test_a_mel_of_whole_steps_has_no_window_twice():
 
 
 @pytest.mark.parametrize("pieces", [[], [noise(0)], [noise(0), noise(0)]])
-def test_no_frames_are_refused(pieces):
+def test_a_mel_without_frames_raises_an_error(pieces):
     cutter = Cutter(FixedLength(20, 10))
     for piece in pieces:
         assert cutter.push(piece) == []
@@ -292,7 +292,7 @@ def test_pooling_is_the_mean_over_time():
     np.testing.assert_array_equal(clips.pool(logits[:, :1]), logits[:, 0])
 
 
-def test_lengths_refuse_what_cannot_be():
+def test_impossible_lengths_raise_an_error():
     for least, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
         with pytest.raises(ConfigError, match="start ≤ 0"):
             AnyLength(least, stride, size, start)

@@ -176,6 +176,12 @@ def test_cores_are_those_that_may_be_used():
     assert 1 <= parallel.cpu_count() <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(("count", "per_job", "jobs"), [(0, 4, 1), (7, 4, 1), (8, 4, 2), (99, 4, 3), (150, 100, 1)])
+def test_jobs_are_limited_by_cores_and_items(monkeypatch, count, per_job, jobs):
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 3)
+    assert parallel.default_jobs(count, per_job) == jobs
+
+
 # ---------------------------------------------------------------- records and warnings
 
 
@@ -209,8 +215,19 @@ def test_no_process_writes_records_or_warnings_by_itself(capfd):
 # ---------------------------------------------------------------- processes that die
 
 
-@pytest.mark.parametrize("how", ["exit", "kill"])
-@pytest.mark.parametrize("poison", [(0,), (5,), (COUNT - 1,), (3, 4), (1, 12)], ids=str)
+@pytest.mark.parametrize(
+    ("poison", "how"),
+    [
+        ((5,), "exit"),
+        ((3, 4), "kill"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in itertools.product([(0,), (5,), (COUNT - 1,), (3, 4), (1, 12)], ["exit", "kill"])
+            if case not in (((5,), "exit"), ((3, 4), "kill"))
+        ),
+    ],
+    ids=str,
+)
 def test_an_item_that_kills_its_process_is_named_and_all_others_are_done(tmp_path, poison, how):
     log = tmp_path / "log"
     results = plain(parallel.map(partial(deadly, log, poison, how), range(COUNT), jobs=2))

@@ -1,4 +1,4 @@
-"""Ray: the same as processes, on a cluster of this machine; skipped, saying so, where Ray is not installed."""
+"""Mapping on a Ray cluster of this machine gives the same results as processes; skipped without Ray."""
 
 import json
 import os
@@ -22,20 +22,20 @@ import test_parallel
 from moodfield import errors, parallel
 from moodfield.parallel import Backend
 
-def told(results):
+def as_json(results):
     return [
-        [thing, type(result).__name__, str(result)] if isinstance(result, errors.MoodfieldError) else [thing, result]
-        for thing, result in results
+        [item, type(result).__name__, str(result)] if isinstance(result, errors.MoodfieldError) else [item, result]
+        for item, result in results
     ]
 
 log = Path(sys.argv[2]) / "log"
 taken = []
-def things():
+def items():
     for number in range(60):
         taken.append(number)
         yield number
 before = signal.getsignal(signal.SIGTERM)
-early = parallel.map(test_parallel.double, things(), backend=Backend.RAY)
+early = parallel.map(test_parallel.double, items(), backend=Backend.RAY)
 first = next(early)
 kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
@@ -51,9 +51,9 @@ began = time.monotonic()
 stopped.close()
 ended = time.monotonic() - began
 found = {
-    "plain": told(parallel.map(test_parallel.double, range(20), backend=Backend.RAY)),
-    "picky": told(parallel.map(test_parallel.picky, range(1, 6), backend=Backend.RAY)),
-    "deadly": told(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), backend=Backend.RAY)),
+    "plain": as_json(parallel.map(test_parallel.double, range(20), backend=Backend.RAY)),
+    "picky": as_json(parallel.map(test_parallel.picky, range(1, 6), backend=Backend.RAY)),
+    "deadly": as_json(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), backend=Backend.RAY)),
     "tries": log.read_text().split().count("3"),
     "taken": len(taken),
     "first": first,
@@ -65,7 +65,7 @@ try:
     list(parallel.map(test_parallel.faulty, range(4), backend=Backend.RAY))
 except ValueError as error:
     found["faulty"] = str(error).splitlines()[-1]
-(Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray speaks on standard output, too
+(Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray writes to standard output, too
 """
 
 
@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
+def test_a_cluster_gives_the_same_results(tmp_path, environment):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(HERE), str(tmp_path)], capture_output=True, text=True, env=environment,
         check=False,
@@ -95,18 +95,18 @@ def test_things_are_done_on_a_cluster_as_they_are_here(tmp_path, environment):
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < until, "processes outlive the program"
         time.sleep(0.05)
-    assert found["taken"] < 60, "no more than are needed soon"
+    assert found["taken"] < 60, "more items were taken than needed"
     assert found["picky"][2] == [3, "AudioError", "3 is silent"]
-    assert [each[1] for each in found["picky"] if each[0] != 3] == [1, 2, 4, 5]
+    assert [row[1] for row in found["picky"] if row[0] != 3] == [1, 2, 4, 5]
     assert found["deadly"][3][1] == "WorkerCrashedError"
-    assert "3 processes that worked on 3 died of it" in found["deadly"][3][2]
-    assert [each for each in found["deadly"] if each[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
+    assert "3 processes died of 3" in found["deadly"][3][2]
+    assert [row for row in found["deadly"] if row[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
     assert found["tries"] == 3
     assert "a fault of the program" in found["faulty"]
 
 
 @pytest.mark.slow
-def test_mels_made_on_a_cluster_are_the_same(dataset, tmp_path, environment):
+def test_mels_computed_on_a_cluster_are_the_same(dataset, tmp_path, environment):
     program = """
 import sys
 from pathlib import Path
@@ -116,7 +116,7 @@ from moodfield.mel import MelConfig
 from moodfield.training.mel_cache import MelCache
 folder = Path(sys.argv[1])
 split = mtg_jamendo.read(folder / "train.tsv")
-config = MelConfig(rate=8000, window=256, hop_length=1024, bands=32)
+config = MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=32)
 for on in Backend:
     found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, backend=on))
     print(len(found), all(result.is_file() for _, result in found))
@@ -135,10 +135,10 @@ for on in Backend:
 
 
 @pytest.mark.slow
-def test_a_cluster_of_somebody_else_is_not_joined(environment):
+def test_an_existing_cluster_is_not_joined(environment):
     address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
     theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
-    ours = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Where; "
+    ours = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Backend; "
     ours += address.format("list(parallel.map(test_parallel.double, range(2), backend=Backend.RAY))", "ray.shutdown()")
     with subprocess.Popen(
         [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
