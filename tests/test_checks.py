@@ -52,7 +52,7 @@ def splits(dataset: Path) -> tuple[Split, Split]:
 def trained(splits: tuple[Split, Split], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     """A run of one epoch, after which no audio may be looked at any more."""
     place = RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
-    pipeline.train_network(RECIPE.change("schedule.constant=1", "schedule.decay=0"), *splits, place)
+    pipeline.train(RECIPE.change("schedule.constant=1", "schedule.decay=0"), *splits, place)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("mels were made")

@@ -236,5 +236,5 @@ def test_soft_truth_that_is_none_is_refused(tmp_path, content):
     with pytest.raises(DatasetError, match=r"soft\.npy"):
         pipeline.read_soft_targets(path)
     np.save(path, np.zeros(3))
-    with pytest.raises(DatasetError, match="one matrix of numbers"):
+    with pytest.raises(DatasetError, match="tracks × tags"):
         pipeline.read_soft_targets(path)

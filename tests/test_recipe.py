@@ -221,7 +221,7 @@ def test_a_value_out_of_range_is_refused(setting, message):
     [
         ({"sead": 1}, "no setting 'sead'; did you mean seed"),
         ({"mel": {"hop_lenght": 5}}, "hop_length"),
-        ({"schedule": {"warmup": 1}}, "no setting 'schedule.warmup'; did you mean warm_up"),
+        ({"schedule": {"warmup": 1}}, "no setting 'schedule.warmup'; did you mean schedule.warm_up"),
         (
             {"net": {"family": "cp_resnet", "rho_frq": 7}},
             r"not a recipe: net\.cp_resnet\.rho_frq: Unexpected .*argument$",

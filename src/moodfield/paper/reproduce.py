@@ -243,15 +243,11 @@ def train(
     for network in networks:
         if network not in pending:
             progress.network(network.name, None)
-    one_job = replace(paths, jobs=1, backend=Backend.LOCAL)
-    if paths.backend is Backend.RAY:
-        work = partial(_train, dataset, _absolute(one_job), export=export)
-        results = parallel.map(work, pending, backend=paths.backend, with_gpu=True)
-    else:
-        results = parallel.map(partial(_train, dataset, one_job, export=export, progress=progress), pending)
+    folders = {name: getattr(paths, name).absolute() for name in ("audio_dir", "cache_dir", "run_dir")}
+    callbacks = progress if paths.backend is Backend.LOCAL else SILENT
+    work = partial(_train, dataset, RunPaths(**folders), export=export, progress=callbacks)
     failed = []
-    for network, result in results:
-        error = result if isinstance(result, MoodfieldError) else None
+    for network, error in parallel.map(work, pending, backend=paths.backend, with_gpu=True):
         progress.network(network.name, error)
         failed += [f"{network.name}: {error}"] if error else []
     if failed:
@@ -266,12 +262,12 @@ def train(
     return snapshots
 
 
-def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress = SILENT) -> None:
+def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress) -> None:
     """Train one network, and write the scores of its snapshots; on a cluster without callbacks."""
     recipe, own = network.recipe, replace(paths, run_dir=paths.run_dir / network.name)
     group = distributed.launch(recipe.precision)
-    train = partial(pipeline.train, name=network.name) if export else pipeline.train_network
-    train(recipe, dataset.train, dataset.validation, own, on_epoch=partial(progress.epoch, network.name), group=group)
+    name, on_epoch = network.name if export else None, partial(progress.epoch, network.name)
+    pipeline.train(recipe, dataset.train, dataset.validation, own, name=name, on_epoch=on_epoch, group=group)
     net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=len(dataset.train.vocabulary))
     group.fabric.to_device(net)
     for part in SPLITS:
@@ -435,8 +431,3 @@ def _digest(split: Split) -> str:
 def _recipe_per_mel(networks: Sequence[Network]) -> list[Recipe]:
     """One recipe for every mel config of the networks."""
     return list({network.recipe.mel: network.recipe for network in networks}.values())
-
-
-def _absolute(paths: RunPaths) -> RunPaths:
-    """The same paths for a process with another working directory."""
-    return replace(paths, **{name: getattr(paths, name).absolute() for name in ("audio_dir", "cache_dir", "run_dir")})
