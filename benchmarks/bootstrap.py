@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--resamples", type=int, default=bootstrap.N_RESAMPLES)
     parser.add_argument("--few", type=int, default=8, help="resamples for scikit-learn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "mediaeval2019"
     if not data.is_dir():
         sys.exit("the published predictions are missing: set MOODFIELD_DATA to the folder that holds mediaeval2019/")
@@ -44,24 +44,24 @@ def main() -> None:
     scores, decisions = read.predictions, read.decisions
     ranked = min(_timed(lambda: System(truth, scores, decisions=decisions)) for _ in range(REPEATS))
     system, plain = System(truth, scores, decisions=decisions), System(truth, scores)
-    weights = np.concatenate(list(bootstrap.draw_weights(len(truth), given.few, np.random.default_rng(0))), axis=1)
-    drawn = [np.repeat(np.arange(len(truth)), weights[:, column]) for column in range(given.few)]
+    weights = np.concatenate(list(bootstrap.draw_weights(len(truth), options.few, np.random.default_rng(0))), axis=1)
+    drawn = [np.repeat(np.arange(len(truth)), weights[:, column]) for column in range(options.few)]
     ours: dict[str, list[float]] = {name: [] for name in ("tags", "areas", "all")}
     theirs: dict[str, list[float]] = {name: [] for name in ("macro PR-AUC", "the four areas", "metrics")}
     for _ in range(REPEATS):  # interleaved, because other processes may share the machine
-        ours["tags"].append(_timed(lambda: _tags_alone(plain, given.resamples)))
+        ours["tags"].append(_timed(lambda: _tags_alone(plain, options.resamples)))
         theirs["macro PR-AUC"].append(_timed(lambda: [_precision(truth[rows], scores[rows]) for rows in drawn]))
-        ours["areas"].append(_timed(lambda: _bootstrap(plain, given.resamples)))
+        ours["areas"].append(_timed(lambda: _bootstrap(plain, options.resamples)))
         theirs["the four areas"].append(_timed(lambda: [_areas(truth[rows], scores[rows]) for rows in drawn]))
-        ours["all"].append(_timed(lambda: _bootstrap(system, given.resamples)))
+        ours["all"].append(_timed(lambda: _bootstrap(system, options.resamples)))
         theirs["metrics"].append(
             _timed(lambda: [metrics.evaluate(truth[rows], scores[rows], decisions=decisions[rows]) for rows in drawn])
         )
-    found = _bootstrap(plain, given.few).macro["PR-AUC"]
-    apart = np.abs(found - [_precision(truth[rows], scores[rows]) for rows in drawn]).max()
-    if apart > 1e-12:
-        sys.exit(f"the metrics differ by {apart}; compare their times only when they agree")
-    _print(truth.size, given.resamples, given.few, ranked, ours, theirs)
+    areas = _bootstrap(plain, options.few).macro["PR-AUC"]
+    difference = np.abs(areas - [_precision(truth[rows], scores[rows]) for rows in drawn]).max()
+    if difference > 1e-12:
+        sys.exit(f"the metrics differ by {difference}; compare their times only when they agree")
+    _print(truth.size, options.resamples, options.few, ranked, ours, theirs)
 
 
 def _print(
@@ -103,7 +103,7 @@ def _bootstrap(system: System, resamples: int) -> bootstrap.Resampled:
 
 
 def _tags_alone(system: System, resamples: int) -> None:
-    """Both areas of every tag, without those over all pairs."""
+    """PR-AUC and ROC-AUC of every tag, without micro metrics."""
     for weights in bootstrap.draw_weights(system.shape[0], resamples, np.random.default_rng(0)):
         for ranking in system._by_tag:
             bootstrap._areas(ranking, weights)

@@ -26,7 +26,7 @@ from moodfield.training import checkpoints, loop, pipeline, validation
 from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 
-WAYS: tuple[tuple[float | None, Precision], ...] = (
+SETTINGS: tuple[tuple[float | None, Precision], ...] = (
     (None, "float32"), (None, "bfloat16"),
     *((stride, "bfloat16") for stride in (10.0, 20.0, 30.0, 60.0)),
 )  # fmt: skip
@@ -40,78 +40,83 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("runs/validation"))
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=[0, 1])
-    given = parser.parse_args()
+    args = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
         sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
     whole, folds = emotify.tracks(data)
-    plan = Recipe().change(*emotify.SETTINGS)
-    loop.keep_freed_memory(plan)
-    place = pipeline.RunPaths(data / "audio", given.store, given.to, parallel.cpu_count())
-    pipeline.extract_mels(whole.tracks, plan, place)
-    found = [_curves(plan, whole, folds, fold, place) for fold in given.folds]
-    _table(found, plan)
+    recipe = Recipe().change(*emotify.SETTINGS)
+    loop.keep_freed_memory(recipe)
+    paths = pipeline.RunPaths(data / "audio", args.store, args.to, parallel.cpu_count())
+    pipeline.extract_mels(whole.tracks, recipe, paths)
+    results = [_curves(recipe, whole, folds, fold, paths) for fold in args.folds]
+    _table(results, recipe)
 
 
 def _curves(
-    plan: Recipe, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
+    recipe: Recipe, whole: Split, folds: np.ndarray, fold: int, paths: pipeline.RunPaths
 ) -> dict[str, np.ndarray]:
     """Scores (epochs × settings), seconds of each validation, and seconds of every training epoch."""
-    learn, judge = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    train_rows, validation_rows = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     truth = whole.truth.astype(np.float32)
-    learning, judging = (
-        pipeline.load_dataset(whole.take(rows.tolist()), truth[rows], plan, place) for rows in (learn, judge)
+    train_set, validation_set = (
+        pipeline.load_dataset(whole.take(rows.tolist()), truth[rows], recipe, paths)
+        for rows in (train_rows, validation_rows)
     )
-    statistics = place.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-    net = plan.net.build(n_mels=plan.mel.n_mels, n_tags=len(whole.vocabulary))
+    statistics = paths.mel_cache(recipe.mel).statistics(whole.take(train_rows.tolist()).tracks)
+    net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=len(whole.vocabulary))
     scores, seconds, training = [], [], []
-    began = time.monotonic()
+    started = time.monotonic()
 
     with tempfile.TemporaryDirectory() as run:
 
-        def report(epoch: Epoch) -> None:
-            nonlocal began
-            training.append(time.monotonic() - began)
-            kept = load_file(Path(run) / checkpoints.RESUME_WEIGHTS.format(epoch.epoch))
-            net.load_state_dict({name[4:]: value for name, value in kept.items() if name.startswith("net.")})
+        def on_epoch(epoch: Epoch) -> None:
+            nonlocal started
+            training.append(time.monotonic() - started)
+            weights = load_file(Path(run) / checkpoints.RESUME_WEIGHTS.format(epoch.epoch))
+            net.load_state_dict({name[4:]: value for name, value in weights.items() if name.startswith("net.")})
             scores.append([])
             seconds.append([])
-            for stride, precision in WAYS:
-                began = time.monotonic()
-                said = validation.predict(plan, net, judging, whole.vocabulary, stride=stride, precision=precision)
-                seconds[-1].append(time.monotonic() - began)
-                scores[-1].append(metrics.evaluate(whole.truth[judge], said).macro["PR-AUC"])
-            began = time.monotonic()
+            for stride, precision in SETTINGS:
+                started = time.monotonic()
+                predicted = validation.predict(
+                    recipe, net, validation_set, whole.vocabulary, stride=stride, precision=precision
+                )
+                seconds[-1].append(time.monotonic() - started)
+                scores[-1].append(metrics.evaluate(whole.truth[validation_rows], predicted).macro["PR-AUC"])
+            started = time.monotonic()
 
-        loop.fit(plan, learning, judging, statistics, whole.vocabulary, Path(run) / ".", on_epoch=report)
+        loop.fit(recipe, train_set, validation_set, statistics, whole.vocabulary, Path(run) / ".", on_epoch=on_epoch)
     return {"scores": np.array(scores), "seconds": np.array(seconds), "training": np.array(training[1:-1])}
 
 
-def _table(found: list[dict[str, np.ndarray]], plan: Recipe) -> None:
+def _table(results: list[dict[str, np.ndarray]], recipe: Recipe) -> None:
     """Print one row for each setting."""
-    epoch = np.median(np.concatenate([each["training"] for each in found]))
+    epoch = np.median(np.concatenate([fold["training"] for fold in results]))
     print("## Cost and accuracy of validation during training\n")
     print(
-        f"{len(found)} folds of Emotify, {len(found[0]['scores'])} epochs each, 60 validation tracks of 60 s. Training"
+        f"{len(results)} folds of Emotify, {len(results[0]['scores'])} epochs each, 60 validation tracks of 60 s."
+        " Training"
     )
-    print(f"is in {plan.precision}; an epoch of 240 clips takes {epoch:.2f} s. The last column is extrapolated to")
+    print(f"is in {recipe.precision}; an epoch of 240 clips takes {epoch:.2f} s. The last column is extrapolated to")
     print(f"MTG-Jamendo: {JAMENDO[0]:,} training clips an epoch, {JAMENDO[2] / 3600:.0f} h of validation music.\n")
     print(
         "| scored | seconds | of an epoch | PR-AUC difference | rank correlation | loss by the "
         "choice | of an epoch there |"
     )
     print("|---|---|---|---|---|---|---|")
-    for column, (stride, precision) in enumerate(WAYS):
-        seconds = np.median(np.concatenate([each["seconds"][:, column] for each in found]))
-        scores = [(each["scores"][:, 0], each["scores"][:, column]) for each in found]
-        apart = np.mean([np.abs(one - other).mean() for one, other in scores])
-        alike = np.mean([stats.spearmanr(one, other)[0] for one, other in scores])
-        lost = np.mean([whole.max() - whole[other.argmax()] for whole, other in scores])
-        there = seconds * (JAMENDO[2] / 3600) / (epoch * JAMENDO[0] / 240)
-        what = "whole tracks" if stride is None else f"10 s of every {stride:.0f} s"
+    for column, (stride, precision) in enumerate(SETTINGS):
+        seconds = np.median(np.concatenate([fold["seconds"][:, column] for fold in results]))
+        scores = [(fold["scores"][:, 0], fold["scores"][:, column]) for fold in results]
+        difference = np.mean([np.abs(whole - strided).mean() for whole, strided in scores])
+        correlation = np.mean([stats.spearmanr(whole, strided)[0] for whole, strided in scores])
+        loss = np.mean([whole.max() - whole[strided.argmax()] for whole, strided in scores])
+        share = seconds * (JAMENDO[2] / 3600) / (epoch * JAMENDO[0] / 240)
+        scored = "whole tracks" if stride is None else f"10 s of every {stride:.0f} s"
         print(
-            f"| {what}, {precision} | {seconds:.2f} | {seconds / epoch:.0%} | {apart:.4f} | {alike:.3f} | {lost:.4f} "
-            f"| {there:.0%} |"
+            f"| {scored}, {precision} | {seconds:.2f} | {seconds / epoch:.0%} | {difference:.4f} | {correlation:.3f} "
+            f"| {loss:.4f} "
+            f"| {share:.0%} |"
         )
     print(
         "\nDifference, correlation and loss are of macro PR-AUC against the first row, over the "

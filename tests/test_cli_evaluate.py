@@ -1,4 +1,4 @@
-"""The commands about submissions: the published numbers to every digit, and one made from music to the last file."""
+"""The commands that score and make predictions; the published numbers to every digit."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def small(tmp_path) -> Path:
     return tmp_path
 
 
-def resulted(*words):
+def evaluated(*words):
     """The JSON of a command that succeeds."""
     result = invoke(*words, "--json")
     assert result.code == 0, result.err
@@ -66,7 +66,7 @@ def tsv(path):
 @pytest.mark.golden
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_all_ten_numbers_of_all_submissions(published, system):
-    found, err = resulted(
+    found, err = evaluated(
         "evaluate", published / "CP-JKU" / system, "--truth", published / "groundtruth.npy", "--intervals", 0
     )
     assert {name: f"{found[name]:.6f}" for name in list(found)[:10]} == tsv(published / "CP-JKU.tsv")[system]
@@ -79,7 +79,7 @@ def test_all_ten_numbers_of_all_submissions(published, system):
 @pytest.mark.parametrize("system", ["vggish", "popular"])
 def test_all_ten_numbers_of_both_baselines(published, data, system):
     folder = published / "baseline"
-    found, err = resulted(
+    found, err = evaluated(
         "evaluate", "--predictions", folder / f"{system}_predictions.npy", "--intervals", 0,
         "--decisions", folder / f"{system}_decisions.npy",
         "--truth", data / "mtg-jamendo/autotagging_moodtheme-test.tsv",
@@ -90,12 +90,11 @@ def test_all_ten_numbers_of_both_baselines(published, data, system):
 
 
 @pytest.mark.golden
-def test_the_official_thresholds_by_name_give_the_published_numbers_without_decisions(published):
-    folder = published / "CP-JKU/5_resnet34"
-    found, _ = resulted(
-        "evaluate", folder / "predictions.npy", "--truth", published / "groundtruth.npy", "--thresholds", "official",
-        "--intervals", 0,
-    )  # fmt: skip
+def test_official_thresholds_give_the_published_numbers_without_decisions(published, tmp_path):
+    given = (published / "CP-JKU/5_resnet34" / "predictions.npy", "--truth", published / "groundtruth.npy")
+    chosen = invoke("thresholds", "--predictions", *given, "--criterion", "official", "-o", tmp_path / "thresholds.txt")
+    assert chosen.code == 0, chosen.err
+    found, _ = evaluated("evaluate", *given, "--thresholds", tmp_path / "thresholds.txt", "--intervals", 0)
     assert {name: f"{found[name]:.6f}" for name in list(found)[:10]} == tsv(published / "CP-JKU.tsv")["5_resnet34"]
     assert len(found["tuned_tags"]) == 56
 
@@ -119,16 +118,16 @@ def test_a_table_of_numbers_with_intervals(small):
     f = next(row for row in rows if row[:1] == ["F-score"])
     assert (f[1], f[2], f[5]) == (f"{macro:.4f}", f"{low:.4f}", f"{micro:.4f}")
     assert [row[0] for row in rows[-5:]] == list(TAGS)
-    assert "flatter" not in result.out
+    assert "optimistic" not in result.out
     unsorted = invoke(*words)  # an index alone means the tags by alphabet
     assert [line.split()[0] for line in unsorted.out.splitlines()[-5:]] == sorted(TAGS)
     assert "in another order than the truth" in unsorted.err
 
 
 def test_truth_as_an_array_needs_no_names_and_takes_a_list(small):
-    plain, _ = resulted("evaluate", small / "test-good.npy", "--truth", small / "test.npy", "--intervals", 0)
+    plain, _ = evaluated("evaluate", small / "test-good.npy", "--truth", small / "test.npy", "--intervals", 0)
     assert list(plain["tags"]) == ["0", "1", "2", "3", "4"]
-    named, _ = resulted(
+    named, _ = evaluated(
         "evaluate",
         small / "test-good.npy",
         "--truth",
@@ -144,81 +143,58 @@ def test_truth_as_an_array_needs_no_names_and_takes_a_list(small):
     assert "intervals" not in plain
 
 
-def test_thresholds_are_chosen_on_validation_and_said_to_flatter_when_they_are_not(small):
+def test_thresholds_are_chosen_on_validation_and_applied(small):
     shared = ("evaluate", small / "test-good.npy", "--truth", small / "test.npy", "--tags", small / "tags.txt")
-    tune = ("--tune-truth", small / "validation.npy", "--tune-predictions", small / "validation-good.npy")
     truth, predictions = np.load(small / "test.npy"), np.load(small / "test-good.npy")
-    for criterion in ("f", "official"):
-        honest, _ = resulted(*shared, "--thresholds", criterion, *tune)
-        limits = metrics.best_thresholds(
-            np.load(small / "validation.npy"), np.load(small / "validation-good.npy"), criterion=criterion
-        )
-        wanted = metrics.evaluate(truth, predictions, decisions=metrics.decide(predictions, limits))
-        assert {name: honest[name] for name in wanted.to_dict()} == wanted.to_dict()
-        assert honest["tuned_tags"] == []
-        flattered = invoke(*shared, "--thresholds", criterion)
-        assert "The decisions for 5 of 5 tags are those of thresholds tuned on this very truth" in flattered.out
-    assert resulted(*shared, *tune)[0] == resulted(*shared, "--thresholds", "f", *tune)[0]
-    listed, _ = resulted(*shared, "--thresholds", small / "test-bad" / "thresholds.txt")
-    assert listed["recall-micro"] == metrics.evaluate(truth, predictions, decisions=predictions > 0.4).micro["recall"]
-    assert invoke(*shared, *tune[:2]).code == 2
+    path = small / "thresholds.txt"
+    for part in ("validation", "test"):
+        for criterion in ("f", "official"):
+            given = ("--truth", small / f"{part}.npy", "--predictions", small / f"{part}-good.npy")
+            result = invoke("thresholds", *given, "--criterion", criterion, "--tags", small / "tags.txt", "-o", path)
+            assert result.code == 0, result.err
+            found, _ = evaluated(*shared, "--thresholds", path)
+            arrays = [np.load(small / f"{part}{name}.npy") for name in ("", "-good")]
+            values = metrics.best_thresholds(*arrays, criterion=criterion)
+            wanted = metrics.evaluate(truth, predictions, decisions=metrics.decide(predictions, values))
+            assert {name: found[name] for name in wanted.to_dict()} == wanted.to_dict()
+            assert len(found["tuned_tags"]) == (5 if part == "test" else 0)
+            assert ("5 of 5 tags" in invoke(*shared, "--thresholds", path).out) == (part == "test")
+    without_names = ("--truth", small / "test.npy", "--predictions", small / "test-good.npy")
+    assert invoke("thresholds", *without_names, "-o", path).code == 0
+    assert list(submissions.read_thresholds(path)) == ["0", "1", "2", "3", "4"]
+    assert invoke("evaluate", *without_names, "--thresholds", path).code == 0
     (small / "few.txt").write_text("happy\t0.5\n")
     refused = invoke(*shared, "--thresholds", small / "few.txt")
-    assert (refused.code, "no thresholds for 'film'" in refused.err) == (1, True)
+    assert (refused.code, "'film'" in refused.err) == (1, True)
+    for other in ("tags.txt", "test.npy"):
+        assert invoke("thresholds", *without_names, "-o", small / other).code == 2
 
 
-def test_left_out_rows_stand_beside_the_official_numbers(small):
+def test_metrics_without_excluded_rows_stand_beside_the_official_numbers(small):
     (small / "rows.txt").write_text("3\n7\n")
     shared = ("evaluate", small / "test-good", "--truth", small / "test.npy", "--intervals", 0)
     table = invoke(*shared, "--exclude", small / "rows.txt").out
     assert "400 tracks" in table
     assert "398 tracks" in table
-    found, _ = resulted(*shared, "--exclude", small / "rows.txt")
+    found, _ = evaluated(*shared, "--exclude", small / "rows.txt")
     kept = np.delete(np.arange(400), [3, 7])
     wanted = metrics.evaluate(np.load(small / "test.npy")[kept], np.load(small / "test-good.npy")[kept])
     assert found["without_excluded"]["PR-AUC-micro"] == wanted.micro["PR-AUC"]
 
 
-def test_tracks_that_were_learned_from_are_found_and_left_out(small, tmp_path):
-    (tmp_path / "learned.tsv").write_text("\n".join(map("\t".join, [HEADER, ("x", "a", "b", "x.mp3", "1", "happy")])))
-    lines = [f"{row % 399:064x} {row}.wav" for row in range(400)]
-    (tmp_path / "sums.txt").write_text("\n".join([*lines, f"{0:064x} x.mp3"]))
-    shared = (
-        "evaluate",
-        small / "test-good",
-        "--truth",
-        small / "test.tsv",
-        "--tags",
-        small / "tags.txt",
-        "--intervals",
-        0,
-    )
-    given = ("--learned", tmp_path / "learned.tsv", "--checksums", tmp_path / "sums.txt")
-    found, _ = resulted(*shared, *given)
-    (tmp_path / "rows.txt").write_text("0\n399\n")
-    assert found == resulted(*shared, "--exclude", tmp_path / "rows.txt")[0]
-    assert found["without_excluded"]["tracks"] == 398
-    assert invoke(*shared, *given).err.startswith("moodfield: 2 leaks: tracks of ")
-    (tmp_path / "sums.txt").write_text("\n".join([*lines, f"{999:064x} x.mp3"]))
-    nothing = invoke(*shared, *given)
-    assert (nothing.code, "0 leaks: tracks of" in nothing.err, nothing.out.count("400 tracks")) == (0, True, 1)
-    for odd in (given[:2], given[2:], (*given, "--exclude", tmp_path / "rows.txt")):
-        assert invoke(*shared, *odd).code == 2
-
-
 @pytest.mark.parametrize(
-    "words", [(), ("test-good", "--predictions", "test-good.npy"), ("--model", "default"), ("--audio", "music")]
+    "words", [(), ("test-good", "--predictions", "test-good.npy"), ("test-good", "--model", "default")]
 )
-def test_one_thing_is_scored_at_a_time(small, words, monkeypatch):
+def test_wrong_arguments_of_evaluate(small, words, monkeypatch):
     monkeypatch.chdir(small)
     assert invoke("evaluate", *words, "--truth", "test.npy").code == 2
 
 
-def test_what_cannot_be_read_is_refused_in_a_sentence(small):
+def test_unreadable_predictions_are_an_error(small):
     np.save(small / "objects.npy", np.array([[{}]], object), allow_pickle=True)
     result = invoke("evaluate", small / "objects.npy", "--truth", small / "test.npy")
     assert result.code == 1
-    assert result.err.startswith(f"moodfield: {small / 'objects.npy'} cannot be read as an array")
+    assert "objects.npy" in result.err
     assert invoke("evaluate", small / "test-good", "--truth", small / "validation.npy").code == 1
     assert "missing" in invoke("evaluate", small / "missing", "--truth", small / "test.npy").err
 
@@ -230,8 +206,8 @@ def test_submissions_side_by_side(small):
     words = ("compare", small / "test-good", small / "test-bad", "--truth", small / "test.npy", "--intervals", 100)
     result = invoke(*words, "--per-tag")
     assert result.code == 0
-    assert result.out.splitlines()[-1] == "By macro PR-AUC, 1 is ahead of 2."
-    found, _ = resulted(*words)
+    assert result.out.splitlines()[-1] == "By macro PR-AUC, 1 is better than 2."
+    found, _ = evaluated(*words)
     systems = [
         bootstrap.System(np.load(small / "test.npy"), np.load(small / f"test-{name}.npy")) for name in ("good", "bad")
     ]
@@ -244,9 +220,9 @@ def test_submissions_side_by_side(small):
     assert row[3] == f"{wanted.value:+.4f}"
     assert row[-1] == f"{wanted.p:.3f}"
     back = invoke("compare", small / "test-bad", small / "test-good", "--truth", small / "test.npy")
-    assert back.out.splitlines()[-1] == "By macro PR-AUC, 2 is ahead of 1."
+    assert back.out.splitlines()[-1] == "By macro PR-AUC, 2 is better than 1."
     same = invoke("compare", small / "test-bad", small / "test-bad.npy", "--truth", small / "test.npy")
-    assert same.out.splitlines()[-1] == "By macro PR-AUC, 1 and 2 cannot be told apart."
+    assert same.out.splitlines()[-1] == "By macro PR-AUC, 1 and 2 do not differ significantly."
 
 
 def test_tags_on_too_few_tracks_are_named_and_not_counted(small):
@@ -256,16 +232,16 @@ def test_tags_on_too_few_tracks_are_named_and_not_counted(small):
     words = ("compare", small / "test-good", small / "test-bad", "--truth", small / "rare.npy", "--intervals", 20)
     result = invoke(*words, "--per-tag", "--tags", small / "tags.txt")
     assert "Of 3 tags, about 0 have p < 0.05 by chance." in result.out
-    assert "On too few tracks for an interval and p: sad\n" in result.out
+    assert "Too rare for an interval and p: sad\n" in result.out
     sad = next(line.split() for line in result.out.splitlines() if line.startswith("sad"))
     assert (sad[3][0] in "+-", sad[4:]) == (True, ["–", "–"])
-    found, _ = resulted(*words)
+    found, _ = evaluated(*words)
     assert found["rare_tags"] == ["2"]
     assert found["tags"]["2"]["PR-AUC"]["p"] is None
     shared = ("evaluate", small / "test-good", "--tags", small / "tags.txt", "--intervals", 20)
-    assert "On too few tracks for intervals of their own: sad\n" in invoke(*shared, "--truth", small / "rare.npy").out
+    assert "Too rare for intervals of their own: sad\n" in invoke(*shared, "--truth", small / "rare.npy").out
     np.save(small / "rare.npy", np.arange(400)[:, None] < np.full(5, 3))
-    assert invoke(*words).out.splitlines()[-1].endswith("nothing can be told: there are too few tracks.")
+    assert invoke(*words).out.splitlines()[-1].endswith("too few tracks for a test.")
     row = next(line for line in invoke(*shared, "--truth", small / "rare.npy").out.splitlines() if "F-score" in line)
     assert row.split()[2::2] == ["–", "–"]
 
@@ -279,30 +255,30 @@ def test_a_submission_in_order_and_one_that_is_not(small):
     assert (good.code, good.out) == (0, f"{small / 'test-good'}: in order\n")
     wrong = invoke(*shared, small / "test-good", "--truth", small / "validation.npy")
     assert wrong.code == 1
-    assert wrong.out.splitlines()[0].endswith(": predictions have 400 rows; there are 100 tracks")
+    assert "400" in wrong.out
+    assert "100 tracks" in wrong.out
     told = invoke(*shared, small / "test-good.npy", "--json")
     assert told.code == 1
-    assert json.loads(told.out)["faults"] == [
-        "there are no decisions: put them beside the predictions, as decisions.npy"
-    ]
+    (fault,) = json.loads(told.out)["faults"]
+    assert "decisions.npy" in fault
     official = invoke("submission", "check", small / "test-good")
-    assert "predictions have 5 columns; there are 56 tags" in official.out
+    assert "56 tags" in official.out
 
 
-def test_a_truth_of_other_tags_is_refused_in_a_sentence(small):
+def test_a_truth_of_other_tags_is_an_error(small):
     np.save(small / "wide.npy", np.eye(400, 6) > 0)
     result = invoke(
         "submission", "check", small / "test-good", "--truth", small / "wide.npy", "--tags", small / "tags.txt"
     )
-    assert (result.code, "to compare with shape (400, 5)" in result.err) == (1, True)
+    assert (result.code, "(400, 5)" in result.err) == (1, True)
 
 
-def test_the_order_of_an_index_is_known_and_its_tags_may_be_untold(small):
+def test_rows_in_another_order_are_found(small):
     shared = ("submission", "check", "--tags", small / "tags.txt", "--truth")
     order = sorted(range(400), key=lambda row: f"{row}.wav")
     made = submissions.make(np.load(small / "test-good.npy")[order], np.full(5, 0.4), TAGS)
     submissions.write(made, small / "sorted", vocabulary=TAGS)
-    assert "rows seem to be sorted by path" in invoke(*shared, small / "test.tsv", small / "sorted").out
+    assert "sorted by path" in invoke(*shared, small / "test.tsv", small / "sorted").out
     untold = "\n".join("\t".join(line.split("\t")[:5]) for line in (small / "test.tsv").read_text().splitlines())
     (small / "untold.tsv").write_text(untold.replace("DURATION", "DURATION\tTAGS"))
     assert invoke(*shared, small / "untold.tsv", small / "sorted").out.endswith(": in order\n")
@@ -329,10 +305,10 @@ def test_an_ensemble_chosen_on_validation(small):
     limits = metrics.best_thresholds(np.load(small / "validation.npy"), there)
     np.testing.assert_array_equal(found.decisions, metrics.decide(found.predictions, limits))
     assert result.out.splitlines()[0] == f"{chosen.weights[0]:.3f}  {small / 'test-good'}"
-    assert f"validation PR-AUC-macro {chosen.score:.4f}" in result.out
+    assert f"PR-AUC-macro {chosen.score:.4f}" in result.out
 
 
-def test_weights_are_given_or_chosen_but_never_dropped(small):
+def test_weights_and_greedy_contradict(small):
     result = invoke(
         "ensemble", small / "test-good.npy", small / "test-bad.npy", "--weights", "5,1", "--greedy",
         "--validation-truth", small / "validation.npy", "--validation-predictions", small / "validation-good.npy",
@@ -350,8 +326,8 @@ def test_a_mean_of_predictions_needs_no_validation(small):
     for more in (("-o", small / "folder"), ("--greedy", "-o", small / "x.npy")):
         refused = invoke(*words, *more)
         assert (refused.code, "--validation-truth" in refused.err) == (2, True)
-    assert "are not 2 numbers" in invoke(*words, "--weights", "3;1", "-o", small / "x.npy").err
-    assert "are not 2 numbers" in invoke(*words, "--weights", "3", "-o", small / "x.npy").err
+    assert "2 numbers" in invoke(*words, "--weights", "3;1", "-o", small / "x.npy").err
+    assert "2 numbers" in invoke(*words, "--weights", "3", "-o", small / "x.npy").err
     assert not (small / "x.npy").exists()
     assert not (small / "folder").exists()
 
@@ -360,7 +336,7 @@ def test_a_mean_of_predictions_needs_no_validation(small):
 
 
 @pytest.fixture
-def heard(tmp_path) -> Path:
+def indexed(tmp_path) -> Path:
     """An index of four tracks with their music, one of which is broken."""
     (tmp_path / "music").mkdir()
     rows = []
@@ -372,11 +348,17 @@ def heard(tmp_path) -> Path:
     return tmp_path
 
 
-def submit(heard, model, *more):
+def submit(indexed, model, *more):
     return invoke(
-        "submission", "make", "--model", model.folder, "--truth", heard / "index.tsv", "--audio", heard / "music",
-        "-o", heard / "mine", "--jobs", 1, *more,
+        "submission", "make", indexed / "index.tsv", "--audio", indexed / "music", "--model", model.folder,
+        "-o", indexed / "mine", "--jobs", 1, *more,
     )  # fmt: skip
+
+
+def predict(indexed, model, *more):
+    """A command line that predicts the index."""
+    given = (indexed / "index.tsv", "--audio", indexed / "music", "--model", model.folder, "--jobs", 1)
+    return invoke("predict", *given, "-o", indexed / "preds.npy", *more)
 
 
 def recommended(result):
@@ -385,193 +367,206 @@ def recommended(result):
     return invoke(*shlex.split(command))
 
 
-def test_a_model_makes_a_submission(heard, cp_model):
-    result = submit(heard, cp_model)
+def test_a_model_makes_a_submission(indexed, cp_model):
+    result = submit(indexed, cp_model)
     assert result.code == 0, result.err
-    found = submissions.read(heard / "mine")
+    found = submissions.read(indexed / "mine")
     loaded = tagger.load(cp_model.folder)
-    taggings = [loaded.tag(heard / "music" / f"{number}.wav") for number in range(4)]
+    taggings = [loaded.tag(indexed / "music" / f"{number}.wav") for number in range(4)]
     np.testing.assert_array_equal(found.predictions, [each.scores for each in taggings])
     for row, each in zip(found.decisions, taggings, strict=True):
         assert {tag for tag, yes in zip(models.VOCABULARY, row, strict=True) if yes} == set(each.decided)
     assert list(found.thresholds) == list(models.VOCABULARY)
-    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "mine", "music", "tags.txt"]
+    assert sorted(path.name for path in indexed.iterdir()) == ["index.tsv", "mine", "music", "tags.txt"]
     checked = recommended(result)
-    assert (checked.code, checked.out) == (0, f"{heard / 'mine'}: in order\n")
+    assert (checked.code, checked.out) == (0, f"{indexed / 'mine'}: in order\n")
 
 
-def test_music_is_heard_where_the_dataset_has_it(heard, cp_model):
-    assert submit(heard, cp_model).code == 0
-    wanted = submissions.read(heard / "mine").predictions
-    (heard / "music" / "audios").mkdir()
-    (heard / "music" / "0.wav").rename(heard / "music" / "0.low.wav")
-    (heard / "music" / "1.wav").rename(heard / "music" / "audios" / "1.low.wav")
-    result = submit(heard, cp_model)
+def test_x_where_the_dataset_has_it(indexed, cp_model):
+    assert submit(indexed, cp_model).code == 0
+    wanted = submissions.read(indexed / "mine").predictions
+    (indexed / "music" / "audios").mkdir()
+    (indexed / "music" / "0.wav").rename(indexed / "music" / "0.low.wav")
+    (indexed / "music" / "1.wav").rename(indexed / "music" / "audios" / "1.low.wav")
+    result = submit(indexed, cp_model)
     assert result.code == 0, result.err
-    np.testing.assert_array_equal(submissions.read(heard / "mine").predictions, wanted)
+    np.testing.assert_array_equal(submissions.read(indexed / "mine").predictions, wanted)
 
 
-def test_tags_may_be_fewer_and_in_another_order_and_thresholds_others(heard, cp_model):
-    (heard / "limits.txt").write_text("sad\t0.1\nfilm\t0.2\nhappy\t0.3\n[dark]\t0.999\n")
-    result = submit(heard, cp_model, "--tags", heard / "tags.txt", "--thresholds", heard / "limits.txt")
+def test_tags_may_be_fewer_and_in_another_order_and_thresholds_others(indexed, cp_model):
+    (indexed / "limits.txt").write_text("sad\t0.1\nfilm\t0.2\nhappy\t0.3\n[dark]\t0.999\n")
+    result = submit(indexed, cp_model, "--tags", indexed / "tags.txt", "--thresholds", indexed / "limits.txt")
     assert result.code == 0, result.err
-    found = submissions.read(heard / "mine")
+    found = submissions.read(indexed / "mine")
     loaded = tagger.load(cp_model.folder)
-    wanted = loaded.tag(heard / "music" / "2.wav").scores[[2, 1, 0, 3]]
+    wanted = loaded.tag(indexed / "music" / "2.wav").scores[[2, 1, 0, 3]]
     np.testing.assert_array_equal(found.predictions[2], wanted)
     np.testing.assert_array_equal(found.decisions[2], wanted > [0.1, 0.2, 0.3, 0.999])
 
 
 @AS_WORDS
-def test_files_that_cannot_be_heard_are_named_and_only_they_are_tried_again(heard, cp_model, monkeypatch):
-    good = (heard / "music" / "1.wav").read_bytes()
-    (heard / "music" / "1.wav").write_bytes(b"broken")
-    (heard / "music" / "3.wav").unlink()
-    result = submit(heard, cp_model)
+def test_unreadable_files_are_named_and_tried_again(indexed, cp_model, monkeypatch):
+    good = (indexed / "music" / "1.wav").read_bytes()
+    (indexed / "music" / "1.wav").write_bytes(b"broken")
+    (indexed / "music" / "3.wav").unlink()
+    result = submit(indexed, cp_model)
     assert result.code == 1
-    assert "2 of 4 tracks could not be read" in result.err
+    assert "2 of 4 tracks" in result.err
     assert "1.wav: " in result.err
     assert "3.wav: " in result.err
-    assert "--fill mean" in result.err
-    assert not (heard / "mine").exists()
+    assert "--on-error mean" in result.err
+    assert not (indexed / "mine").exists()
     asked = []
     listen = tagger.tag_files
     monkeypatch.setattr(
         tagger, "tag_files", lambda files, *more, **how: asked.extend(files) or listen(files, *more, **how)
     )
-    (heard / "music" / "1.wav").write_bytes(good)
-    filled = submit(heard, cp_model, "--on-error", "mean")
+    (indexed / "music" / "1.wav").write_bytes(good)
+    filled = submit(indexed, cp_model, "--on-error", "mean")
     assert filled.code == 0, filled.err
     assert [path.name for path in asked] == ["1.wav", "3.wav"]
-    found = submissions.read(heard / "mine").predictions
+    found = submissions.read(indexed / "mine").predictions
     np.testing.assert_allclose(found[3], found[:3].mean(axis=0))
     (line,) = filter(None, filled.err.splitlines())  # the bar may leave an empty one
     assert line.startswith("moodfield: 1 of 4 rows")
     assert "mean" in line
     assert line.endswith(": 3.wav")
-    assert submit(heard, cp_model, "--on-error", "zeros").err.count("1 of 4 rows are filled with zeros") == 1
-    checked = invoke("submission", "check", heard / "mine", "--model", cp_model.folder)
+    assert submit(indexed, cp_model, "--on-error", "zeros").err.count("1 of 4 rows") == 1
+    checked = invoke("submission", "check", indexed / "mine", "--model", cp_model.folder)
     assert (checked.code, "1 of 4 rows: 3" in checked.out) == (0, True)
 
 
-def test_nothing_is_advised_that_does_not_help(heard, cp_model):
-    for path in (heard / "music").iterdir():
+def test_no_useless_advice_if_no_track_can_be_read(indexed, cp_model):
+    for path in (indexed / "music").iterdir():
         path.write_bytes(b"broken")
-    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", heard / "index.tsv", "--audio", heard / "music")
     for result in (
-        submit(heard, cp_model),
-        submit(heard, cp_model, "--on-error", "mean"),
-        invoke(*evaluate, "--jobs", 1),
+        submit(indexed, cp_model),
+        submit(indexed, cp_model, "--on-error", "mean"),
+        predict(indexed, cp_model),
     ):
         assert (result.code, "4 of 4" in result.err) == (1, True)
         assert "fill" not in result.err
-    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "music", "tags.txt"]
+    assert sorted(path.name for path in indexed.iterdir()) == ["index.tsv", "music", "tags.txt"]
 
 
-def test_a_folder_of_music_that_is_not_there_is_one_usage_error(heard, cp_model, monkeypatch):
+def test_a_missing_audio_folder_is_one_usage_error(indexed, cp_model, monkeypatch):
     monkeypatch.setattr(tagger, "load", lambda *_: pytest.fail("it began"))
-    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", heard / "index.tsv", "--keep", heard / "kept.jsonl")
-    for nowhere in ("/nowhere", heard / "index.tsv"):
-        for result in (submit(heard, cp_model, "--audio", nowhere), invoke(*evaluate, "--audio", nowhere)):
+    for nowhere in ("/nowhere", indexed / "index.tsv"):
+        for command in (submit, predict):
+            result = command(indexed, cp_model, "--audio", nowhere)
             assert (result.code, result.out) == (2, "")
             assert f"--audio {nowhere}" in result.err
             assert len(result.err.splitlines()) == 1
-    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "music", "tags.txt"]
+    assert sorted(path.name for path in indexed.iterdir()) == ["index.tsv", "music", "tags.txt"]
 
 
 @pytest.mark.parametrize("tags", [(), ("--tags", "tags.txt")])
-def test_predictions_do_not_depend_on_tags_of_the_index(heard, cp_model, monkeypatch, tags):
-    monkeypatch.chdir(heard)
-    assert submit(heard, cp_model, *tags).code == 0
-    wanted = submissions.read(heard / "mine").predictions
-    (heard / "index.tsv").write_text((heard / "index.tsv").read_text().replace("film", "elsewhere"))
-    result = submit(heard, cp_model, *tags)
+def test_predictions_do_not_depend_on_tags_of_the_index(indexed, cp_model, monkeypatch, tags):
+    monkeypatch.chdir(indexed)
+    assert submit(indexed, cp_model, *tags).code == 0
+    wanted = submissions.read(indexed / "mine").predictions
+    (indexed / "index.tsv").write_text((indexed / "index.tsv").read_text().replace("film", "elsewhere"))
+    result = submit(indexed, cp_model, *tags)
     assert result.code == 0, result.err
-    np.testing.assert_array_equal(submissions.read(heard / "mine").predictions, wanted)
+    np.testing.assert_array_equal(submissions.read(indexed / "mine").predictions, wanted)
     checked = recommended(result)
-    assert (checked.code, "odd: " in checked.out, "truth is not compared" in checked.out) == (0, True, True)
-    evaluate = ("evaluate", "--model", cp_model.folder, "--truth", "index.tsv", "--audio", "music", "--jobs", 1)
-    refused = invoke(*evaluate)
-    assert (refused.code, "elsewhere" in refused.err) == (1, True)
+    assert (checked.code, "unusual: " in checked.out, "not compared" in checked.out) == (0, True, True)
+    assert predict(indexed, cp_model, *tags).code == 0
+    scored = invoke("evaluate", "--truth", "index.tsv", "--predictions", "preds.npy", *tags)
+    assert (scored.code, "elsewhere" in scored.err) == (1, bool(tags))
 
 
-def test_a_submission_is_scored_on_an_index_that_lacks_tags(heard, cp_model):
-    assert submit(heard, cp_model).code == 0
-    shared = ("--truth", heard / "index.tsv", "--intervals", 0)
-    found, _ = resulted("evaluate", heard / "mine", *shared, "--per-tag")
+def test_a_submission_is_scored_on_an_index_that_lacks_tags(indexed, cp_model):
+    assert submit(indexed, cp_model).code == 0
+    shared = ("--truth", indexed / "index.tsv", "--intervals", 0)
+    found, _ = evaluated("evaluate", indexed / "mine", *shared, "--per-tag")
     assert list(found["tags"]) == list(models.VOCABULARY)
-    (heard / "list.txt").write_text("\n".join(models.VOCABULARY))
-    assert found == resulted("evaluate", heard / "mine", *shared, "--tags", heard / "list.txt")[0]
-    compared = invoke("compare", heard / "mine", heard / "mine", *shared[:2], "--intervals", 5)
+    (indexed / "list.txt").write_text("\n".join(models.VOCABULARY))
+    assert found == evaluated("evaluate", indexed / "mine", *shared, "--tags", indexed / "list.txt")[0]
+    compared = invoke("compare", indexed / "mine", indexed / "mine", *shared[:2], "--intervals", 5)
     assert compared.code == 0, compared.err
-    (heard / "mine" / "thresholds.txt").unlink()
-    for words in (("evaluate", heard / "mine"), ("compare", heard / "mine", heard / "mine")):
+    (indexed / "mine" / "thresholds.txt").unlink()
+    for words in (("evaluate", indexed / "mine"), ("compare", indexed / "mine", indexed / "mine")):
         refused = invoke(*words, *shared[:2])
         assert (refused.code, "--tags" in refused.err) == (1, True)
 
 
-def test_a_folder_with_other_things_does_not_become_a_submission(heard, cp_model):
-    (heard / "mine").mkdir()
-    (heard / "mine" / "notes.txt").write_text("notes")
-    result = submit(heard, cp_model)
+def test_a_folder_with_other_files_does_not_become_a_submission(indexed, cp_model):
+    (indexed / "mine").mkdir()
+    (indexed / "mine" / "notes.txt").write_text("notes")
+    result = submit(indexed, cp_model)
     assert (result.code, result.out, "notes.txt" in result.err) == (2, "", True)
-    assert [path.name for path in (heard / "mine").iterdir()] == ["notes.txt"]
-    assert sorted(path.name for path in heard.iterdir()) == ["index.tsv", "mine", "music", "tags.txt"]
+    assert [path.name for path in (indexed / "mine").iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in indexed.iterdir()) == ["index.tsv", "mine", "music", "tags.txt"]
 
 
 @pytest.mark.parametrize(
     "line",
     ["evaluate nothere --truth test.npy", "submission check nothere", "compare nothere test-good --truth test.npy",
-     "compare test-good nothere --truth test.npy", "ensemble nothere test-good --to x.npy"],
+     "compare test-good nothere --truth test.npy", "ensemble nothere test-good -o x.npy"],
 )  # fmt: skip
-def test_what_is_not_there_is_called_so(small, monkeypatch, line):
+def test_missing_files_are_errors(small, monkeypatch, line):
     monkeypatch.chdir(small)
     result = invoke(*line.split())
     assert (result.code, result.out) == (1, "")
-    assert "there is no folder or file nothere" in result.err
+    assert "nothere" in result.err
     assert "Errno" not in result.err
 
 
-def test_scores_of_one_model_are_not_taken_for_those_of_another(heard, cp_model, tmp_path):
-    (heard / "music" / "1.wav").write_bytes(b"broken")
-    assert submit(heard, cp_model).code == 1
+def test_the_cache_of_another_model_is_an_error(indexed, cp_model, tmp_path):
+    (indexed / "music" / "1.wav").write_bytes(b"broken")
+    assert submit(indexed, cp_model).code == 1
     other = models.varied(cp_model, tmp_path / "other", name="other")
-    result = invoke(
-        "submission",
-        "make",
-        "--model",
-        other,
-        "--truth",
-        heard / "index.tsv",
-        "--audio",
-        heard / "music",
-        "-o",
-        heard / "mine",
-    )
+    given = ("--audio", indexed / "music", "--model", other, "-o", indexed / "mine")
+    result = invoke("submission", "make", indexed / "index.tsv", *given)
     assert result.code == 1
-    assert "mine.scores.jsonl has scores of another model" in result.err
+    assert "mine.scores.jsonl" in result.err
 
 
-def test_scores_of_one_folder_of_music_are_not_taken_for_those_of_another(heard, cp_model, monkeypatch):
-    (heard / "music" / "1.wav").write_bytes(b"broken")
-    assert submit(heard, cp_model).code == 1
-    shutil.copytree(heard / "music", heard / "other")
-    models.save(heard / "other" / "1.wav", models.music(2))
-    result = submit(heard, cp_model, "--audio", heard / "other")
+def test_the_cache_of_another_folder_is_an_error(indexed, cp_model, monkeypatch):
+    (indexed / "music" / "1.wav").write_bytes(b"broken")
+    assert submit(indexed, cp_model).code == 1
+    shutil.copytree(indexed / "music", indexed / "other")
+    models.save(indexed / "other" / "1.wav", models.music(2))
+    result = submit(indexed, cp_model, "--audio", indexed / "other")
     assert result.code == 1
-    assert "music in another folder" in result.err
-    monkeypatch.chdir(heard)
-    models.save(heard / "music" / "1.wav", models.music(2))
-    assert submit(heard, cp_model, "--audio", "music").code == 0  # the same folder by another name
+    assert "mine.scores.jsonl" in result.err
+    monkeypatch.chdir(indexed)
+    models.save(indexed / "music" / "1.wav", models.music(2))
+    assert submit(indexed, cp_model, "--audio", "music").code == 0  # the same folder by another name
 
 
-def test_a_model_is_scored_on_an_index_and_its_music(heard, cp_model):
-    words = ("evaluate", "--model", cp_model.folder, "--audio", heard / "music", "--jobs", 1)
-    found, _ = resulted(*words, "--truth", heard / "index.tsv", "--keep", heard / "kept.jsonl", "--intervals", 0)
-    submit(heard, cp_model)
-    made = submissions.read(heard / "mine")
-    truth, _ = mediaeval.read_truth(heard / "index.tsv", vocabulary=models.VOCABULARY)
+def test_predictions_are_scored_as_a_submission(indexed, cp_model):
+    result = predict(indexed, cp_model)
+    assert (result.code, "4 tracks × 5 tags" in result.out) == (0, True), result.err
+    assert not list(indexed.glob("preds.npy.*"))
+    submit(indexed, cp_model)
+    made = submissions.read(indexed / "mine")
+    np.testing.assert_array_equal(np.load(indexed / "preds.npy"), made.predictions)
+    (indexed / "tags.txt").write_text("\n".join(models.VOCABULARY))
+    words = ("--truth", indexed / "index.tsv", "--predictions", indexed / "preds.npy", "--tags", indexed / "tags.txt")
+    found, _ = evaluated("evaluate", *words, "--intervals", 0)
+    truth, _ = mediaeval.read_truth(indexed / "index.tsv", vocabulary=models.VOCABULARY)
     wanted = metrics.evaluate(truth, made.predictions, decisions=made.decisions, tags=models.VOCABULARY)
     assert found["PR-AUC-macro"] == wanted.macro["PR-AUC"]
     assert found["without_positives"] == list(wanted.without_positives) == ["slow"]
-    assert len((heard / "kept.jsonl").read_text().splitlines()) == 5
+
+
+@AS_WORDS
+def test_a_stopped_prediction_continues(indexed, cp_model, monkeypatch):
+    (indexed / "music" / "3.wav").rename(indexed / "3.wav")
+    assert predict(indexed, cp_model).code == 1
+    assert len((indexed / "preds.npy.scores.jsonl").read_text().splitlines()) == 4
+    (indexed / "3.wav").rename(indexed / "music" / "3.wav")
+    read = []
+    tag_files = tagger.tag_files
+    monkeypatch.setattr(
+        tagger, "tag_files", lambda paths, *more, **how: read.extend(paths) or tag_files(paths, *more, **how)
+    )
+    assert predict(indexed, cp_model).code == 0
+    assert [path.name for path in read] == ["3.wav"]
+    (indexed / "music" / "1.wav").unlink()
+    assert predict(indexed, cp_model, "--on-error", "zeros").code == 0
+    assert not np.load(indexed / "preds.npy")[1].any()
+    for output in ("mine", "tags.txt", "index.tsv"):
+        assert predict(indexed, cp_model, "-o", indexed / output).code == 2

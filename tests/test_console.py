@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -29,7 +29,6 @@ from moodfield import audio, errors, tagger
 from moodfield.audio import Waveform
 from moodfield.cli import console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
-from moodfield.decoding import sources
 from moodfield.errors import AudioError, OutputError
 from moodfield.evaluation import prediction, submissions
 from moodfield.tags import MOODS_AND_THEMES
@@ -91,7 +90,7 @@ def options() -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_no_unreadable_file_is_a_usage_error(words):
+def test_an_unreadable_file_is_no_usage_error(words):
     parameters = [
         parameter
         for hint in get_type_hints(COMMANDS[words], include_extras=True).values()
@@ -103,15 +102,7 @@ def test_no_unreadable_file_is_a_usage_error(words):
 def test_one_unreadable_file_of_many_is_a_file_that_failed(song, cp_model, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
     closed = tmp_path / "closed.ogg"
-    closed.write_bytes(song.read_bytes())
-    opened = sources._opened_path
-
-    def refuse(path: Path, *more: Any) -> Any:
-        if path == closed:
-            raise AudioError("unreadable", f"{path} cannot be read")
-        return opened(path, *more)
-
-    monkeypatch.setattr(sources, "_opened_path", refuse)
+    closed.write_bytes(b"broken")
     result = invoke("tag", song, closed, "--model", cp_model.folder)
     assert result.code == 3
     assert len(result.err.splitlines()) == 2
@@ -131,48 +122,40 @@ def test_an_empty_value_is_a_usage_error(words, option, tmp_path, monkeypatch):
     "line",
     [
         "tag x.ogg --over-time",
-        "nets show",
-        "nets show fa_resnet --music x.ogg",
-        "nets show --model default --width 4",
-        "nets show fa_resnet --plot field.txt",
-        "nets show fa_resnet --plot none/field.png",
-        "runs show x --plot curves.txt",
-        "data audit x.tsv",
-        "data download mood --to x",
-        "distill m.tsv --teacher t --music m --to x --predictions p.npy",
-        "distill m.tsv --teacher t --music m --to x --splits s",
-        "reproduce table1 --data . --plan",
-        "reproduce table1 --data . --to X",
-        "reproduce table1 --data . --small --set nonsense=3",
-        "reproduce table1 --data . --audio music",
-        "reproduce table1 --data . --store x",
-        "reproduce table1 --data . --jobs 2",
-        "reproduce table1 --data . --on ray",
-        "reproduce FAResNet --data . --plan --json",
+        "nets --set rho_freq=1",
+        "nets fa_resnet --audio x.ogg",
+        "nets --model default --set width=4",
+        "nets fa_resnet --plot field.txt",
+        "nets fa_resnet --plot none/field.png",
+        "recipes --set seed=1",
+        "models --verify",
+        "runs x --plot curves.txt",
+        "data duplicates x.tsv",
+        "data duplicates x.tsv --checksums s.txt --write-leaks rows.txt",
+        "data download mood -o x",
+        "distill m.tsv --teacher t --audio m -o x --predictions p.npy",
+        "distill m.tsv --teacher t --audio m -o x --splits s",
+        "paper table1 --data . --dry-run",
+        "paper table1 --data . -o X",
+        "paper table1 --data . --small",
         "evaluate --truth x.npy",
         "evaluate a --predictions b.npy --truth x.npy",
         "evaluate a --truth x.npy --audio music",
-        "evaluate a --truth x.npy --keep scores.jsonl",
-        "evaluate a --truth x.npy --jobs 2",
-        "evaluate a --truth x.npy --tune-predictions p.npy",
-        "evaluate a --truth x.npy --tune-truth t.npy",
-        "evaluate a --truth x.npy --thresholds t.txt --tune-truth t.npy --tune-predictions p.npy",
-        "evaluate a --truth x.npy --thresholds f --decisions d.npy",
-        "evaluate a --truth x.npy --sums s.txt",
-        "evaluate --model default --truth x.npy --audio music",
-        "compare a b --truth x.npy --learned l.tsv",
+        "evaluate a --truth x.npy --thresholds t.txt --decisions d.npy",
+        "predict x.tsv --audio none -o x.npy",
+        "predict x.tsv --audio . -o x",
         "submission check a --tags t.txt --model default",
-        "ensemble a.npy --to x",
-        "ensemble a.npy --to x.npy --greedy",
-        "ensemble a.npy b.npy --to x.npy --weights 1,2 --greedy",
-        "ensemble a.npy b.npy --to x.npy --weights 1",
-        "ensemble a.npy b.npy --to x.npy --weights one,two",
-        "ensemble a.npy --to x.npy --validation-truth t.npy",
-        "ensemble a.npy --to x.npy --validation v.npy",
-        "ensemble a.npy --to x.npy --tags t.txt",
+        "ensemble a.npy -o x",
+        "ensemble a.npy -o x.npy --greedy",
+        "ensemble a.npy b.npy -o x.npy --weights 1,2 --greedy",
+        "ensemble a.npy b.npy -o x.npy --weights 1",
+        "ensemble a.npy b.npy -o x.npy --weights one,two",
+        "ensemble a.npy -o x.npy --validation-truth t.npy",
+        "ensemble a.npy -o x.npy --validation-predictions v.npy",
+        "ensemble a.npy -o x.npy --tags t.txt",
     ],
 )
-def test_options_that_contradict_each_other_or_would_be_ignored_are_usage_errors(line, tmp_path, monkeypatch):
+def test_contradicting_and_ignored_options_are_usage_errors(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke(*line.split())
     assert (result.code, result.out) == (2, ""), result.err
@@ -200,8 +183,8 @@ def test_a_report_replaces_no_song(tmp_path, cp_model, monkeypatch, line):
 @pytest.mark.parametrize(
     "line",
     ["tag song.ogg --report --json", "tag song.ogg --report -x.html", "tag song.ogg --report new.ogg",
-     "tag song.ogg --report new.MP3", "submit --index index.tsv --audio . --to --fill",
-     "ensemble a.npy b.npy --to --x.npy", "evaluate --model default --truth index.tsv --audio . --keep --json"],
+     "tag song.ogg --report new.MP3", "submission make index.tsv --audio . -o --tags",
+     "ensemble a.npy b.npy -o --x.npy", "predict index.tsv --audio . -o --x.npy"],
 )  # fmt: skip
 def test_an_output_is_not_called_like_an_option_or_music(song, monkeypatch, line):
     monkeypatch.chdir(song.parent)
@@ -267,18 +250,18 @@ def systems(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "line",
     [
-        "a b --to a/predictions.npy",
-        "a b --to ./a/decisions.npy",
-        "a.npy b.npy --to b.npy",
-        "a.npy b.npy --to link.npy",
-        "a.npy b --to music.npy",
-        "a.npy b.npy --to none/x.npy",
-        "a b --to a VALIDATION",
-        "a.npy b --to b VALIDATION",
-        "a.npy b.npy --to truth.npy VALIDATION",
-        "a.npy b.npy --to linked VALIDATION",
-        "a.npy b.npy --to shopping VALIDATION",
-        "a.npy b.npy --to notes VALIDATION",
+        "a b -o a/predictions.npy",
+        "a b -o ./a/decisions.npy",
+        "a.npy b.npy -o b.npy",
+        "a.npy b.npy -o link.npy",
+        "a.npy b -o music.npy",
+        "a.npy b.npy -o none/x.npy",
+        "a b -o a VALIDATION",
+        "a.npy b -o b VALIDATION",
+        "a.npy b.npy -o truth.npy VALIDATION",
+        "a.npy b.npy -o linked VALIDATION",
+        "a.npy b.npy -o shopping VALIDATION",
+        "a.npy b.npy -o notes VALIDATION",
     ],
 )
 def test_an_ensemble_replaces_neither_its_inputs_nor_what_is_not_ours(systems, monkeypatch, line):
@@ -290,7 +273,7 @@ def test_an_ensemble_replaces_neither_its_inputs_nor_what_is_not_ours(systems, m
     (systems / "shopping" / "thresholds.txt").write_text("milk")
     monkeypatch.chdir(systems)
     before = {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()}
-    validation = "--validation-truth truth.npy --validation a --validation b.npy"
+    validation = "--validation-truth truth.npy --validation-predictions a --validation-predictions b.npy"
     result = invoke("ensemble", *line.replace("VALIDATION", validation).split())
     assert (result.code, result.out) == (2, ""), result.err
     assert {path: path.read_bytes() for path in systems.rglob("*") if path.is_file()} == before
@@ -298,19 +281,24 @@ def test_an_ensemble_replaces_neither_its_inputs_nor_what_is_not_ours(systems, m
 
 def test_an_ensemble_may_be_made_again(systems, monkeypatch):
     monkeypatch.chdir(systems)
-    validation = "--validation-truth truth.npy --validation a --validation b.npy".split()
+    validation = "--validation-truth truth.npy --validation-predictions a --validation-predictions b.npy".split()
     for _ in range(2):
         assert invoke("ensemble", "a", "b.npy", "-o", "x.npy").code == 0
         assert invoke("ensemble", "a", "b.npy", "-o", "both", *validation).code == 0
 
 
-def submit(index: Path, model: Exported, *more: str | Path, to: str | Path = "mine") -> list[str | Path]:
+def submit(index: Path, model: Exported, *more: str | Path, output: str = "mine") -> list[str | Path]:
     """A command line that makes a submission."""
-    given = ("--truth", index, "--audio", index.parent / "music", "-o", index.parent / to, "--jobs", "1")
-    return ["submission", "make", "--model", model.folder, *given, *more]
+    given = ("--audio", index.parent / "music", "-o", index.parent / output, "--jobs", "1")
+    return ["submission", "make", index, "--model", model.folder, *given, *more]
 
 
-def test_a_submission_replaces_no_folder_or_file_of_others(index, cp_model, monkeypatch):
+def predict(index: Path, model: Exported, output: str) -> list[str | Path]:
+    """A command line that predicts an index."""
+    return ["predict", *submit(index, model, output=output)[2:]]
+
+
+def test_a_submission_replaces_no_other_folder_or_file(index, cp_model, monkeypatch):
     folder = index.parent
     (folder / "theirs").mkdir()
     (folder / "theirs" / "predictions.npy").write_text("theirs")
@@ -320,29 +308,16 @@ def test_a_submission_replaces_no_folder_or_file_of_others(index, cp_model, monk
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(tagger, "load", lambda *_, **__: pytest.fail("it began"))
     for to in ("theirs", "notes", "kept", "locked", "music", "index.tsv"):
-        result = invoke(*submit(index, cp_model, to=to))
+        result = invoke(*submit(index, cp_model, output=to))
         assert (result.code, result.out) == (2, ""), to
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("content", ["no newline", "a line\n", '{"model": "other"}\n', "\n"])
-def test_scores_are_kept_in_no_file_of_others(index, cp_model, tmp_path, content):
-    (tmp_path / "kept").write_text(content)
-    given = (
-        "evaluate",
-        "--model",
-        cp_model.folder,
-        "--truth",
-        index,
-        "--audio",
-        tmp_path / "music",
-        "--intervals",
-        "0",
-    )
-    result = invoke(*given, "--jobs", "1", "--keep", tmp_path / "kept")
-    assert result.code == (1 if "model" in content else 2)
-    assert (tmp_path / "kept").read_text() == content
-    assert invoke(*given, "--keep", index).code == 2
+def test_another_file_is_not_overwritten_by_cached_scores(index, cp_model, tmp_path, content):
+    (tmp_path / "x.npy.scores.jsonl").write_text(content)
+    assert invoke(*predict(index, cp_model, "x.npy")).code == (1 if "model" in content else 2)
+    assert (tmp_path / "x.npy.scores.jsonl").read_text() == content
 
 
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
@@ -352,11 +327,10 @@ def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path
     assert (tmp_path / "notes").read_text() == "one line"
 
 
-def test_this_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypatch):
+def test_the_current_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    given = ("--model", cp_model.folder, "--truth", index, "--audio", tmp_path / "music", "--jobs", "1")
-    assert invoke("submission", "make", *given, "-o", ".").code == 0
+    assert invoke(*submit(index, cp_model)[:-4], "-o", ".", "--jobs", "1").code == 0
     assert len(list((tmp_path / "here").iterdir())) == 3
     assert not (tmp_path / "here.scores.jsonl").exists()
 
@@ -364,8 +338,8 @@ def test_this_folder_can_become_a_submission(index, cp_model, tmp_path, monkeypa
 def test_a_picture_replaces_neither_music_nor_runs(song, tmp_path):
     picture = song.rename(tmp_path / "song.png")
     before = picture.read_bytes()
-    assert invoke("nets", "fa_resnet", "--width", "2", "--plot", picture, "--audio", picture).code == 2
-    assert invoke("nets", "fa_resnet", "--width", "2", "--plot", picture).code == 2
+    assert invoke("nets", "fa_resnet", "--set", "width=2", "--plot", picture, "--audio", picture).code == 2
+    assert invoke("nets", "fa_resnet", "--set", "width=2", "--plot", picture).code == 2
     assert invoke("runs", tmp_path, "--plot", picture).code == 2
     assert picture.read_bytes() == before
 
@@ -388,13 +362,7 @@ def test_one_process_makes_a_submission_at_a_time(index, cp_model, tmp_path):
     try:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        results = [
-            invoke(*submit(index, cp_model)),
-            invoke(
-                *("evaluate", "--model", cp_model.folder, "--truth", index, "--audio", tmp_path / "music"),
-                *("--keep", kept, "--intervals", "0"),
-            ),
-        ]
+        results = [invoke(*submit(index, cp_model)), invoke(*submit(index, cp_model, "--on-error", "mean"))]
     finally:
         other.kill()
         other.communicate()
@@ -470,12 +438,12 @@ def test_a_signal_ends_a_command_at_once_and_its_report_is_written(many, cp_mode
     assert ended(program.pid, within=1)
     assert [line.partition(" ")[0] for line in err.splitlines()] == ["moodfield:", "moodfield:"]
     assert "<bdi>0</bdi>" in page.read_text(encoding="utf-8")
-    assert f"the report is {page}: 1 of 30 files; it was stopped" in err
+    assert f"wrote {page}: 1 of 30 files" in err
     assert "stopped: 29 files were not tagged" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_report_of_results_that_nobody_reads_says_that_it_was_stopped(many, cp_model, begun, tmp_path, form):
+def test_a_report_says_that_a_closed_pipe_stopped_it(many, cp_model, begun, tmp_path, form):
     for number in range(1, 30):
         (many / f"{number}.wav").unlink()
         models.save(many / f"{number}.wav", models.music(2))
@@ -486,13 +454,13 @@ def test_a_report_of_results_that_nobody_reads_says_that_it_was_stopped(many, cp
     program.stdout.close()
     assert program.stderr
     err = program.stderr.read()
-    assert re.search(r"page\.html: \d+ of 30 files; it was stopped\n", err)
+    assert re.search(r"page\.html: \d+ of 30 files, since it was stopped\n", err)
     assert "Traceback" not in err
     assert re.search(r"stopped: \d+ files were not tagged", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, BrokenPipeError, OutputError, ZeroDivisionError])
-def test_processes_end_wherever_a_command_is_stopped(index, tmp_path, monkeypatch, fault):
+def test_worker_processes_end_wherever_a_command_is_stopped(index, tmp_path, monkeypatch, fault):
     """Also while it is busy with a result, and not with the generator that has the processes."""
 
     def fail(_: object) -> None:
@@ -507,7 +475,7 @@ def test_processes_end_wherever_a_command_is_stopped(index, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_submission_that_is_stopped_goes_on(index, cp_model, begun, number):
+def test_a_stopped_submission_continues(index, cp_model, begun, number):
     models.save(index.parent / "music" / "1.wav", models.music(900))
     program = begun(*submit(index, cp_model))
     kept = index.parent / "mine.scores.jsonl"
@@ -523,7 +491,7 @@ def test_a_submission_that_is_stopped_goes_on(index, cp_model, begun, number):
     assert invoke(*submit(index, cp_model)).code == 0
 
 
-def test_a_terminal_that_goes_away_leaves_the_report(many, cp_model, tmp_path):
+def test_a_closed_terminal_leaves_the_report(many, cp_model, tmp_path):
     terminal, end = pty.openpty()
     page = tmp_path / "page.html"
     words = ("-m", "moodfield", "tag", many, "--model", cp_model.folder, "--jobs", "2", "--report", page)
@@ -570,7 +538,7 @@ def test_signals_that_were_ignored_stay_so(song, cp_model):
     ],
     ids=lambda value: getattr(value, "name", None) or type(value).__name__,
 )
-def test_what_happened_is_said_and_nothing_is_guessed(tmp_path, monkeypatch, error, tokens):
+def test_other_exceptions_become_one_message(tmp_path, monkeypatch, error, tokens):
     def fail(*_: object) -> None:
         raise error
 
@@ -634,7 +602,7 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
 @pytest.mark.parametrize(
     "line",
-    ["models", "models show default", "nets", "recipes show fa_resnet", "train --help", "tag --help", "--help", "runs"],
+    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs"],
 )
 def test_every_page_can_be_shown_in_any_encoding(encoding, line):
     code, out, err = encoded(encoding, *line.split())
@@ -694,7 +662,7 @@ def test_the_log_is_as_it_was_after_a_command(tmp_path, cp_model, caplog):
     assert (logging.getLogger("moodfield").handlers, warnings.showwarning) == before
 
 
-def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypatch):
+def test_every_command_replaces_control_characters(tmp_path, index, cp_model, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = Path(f"{HOSTILE}.tsv")
     row = "\t".join(["t\x1b[1m", "a", "b", f"{HOSTILE}.wav", "1", f"mood/theme---{HOSTILE}"])
@@ -724,8 +692,10 @@ def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypa
         ("compare", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "--truth", "truth.npy"),
         ("ensemble", f"{HOSTILE}.npy", f"{HOSTILE}.npy", "-o", f"{HOSTILE}2.npy"),
         ("ensemble", f"{HOSTILE}.npy", "-o", f"{HOSTILE}.npy"),
-        ("submission", "make", "--model", HOSTILE, "--truth", path, "--audio", "music", "-o", HOSTILE),
-        ("reproduce", HOSTILE, "--data", HOSTILE),
+        ("submission", "make", path, "--model", HOSTILE, "--audio", "music", "-o", HOSTILE),
+        ("predict", path, "--model", HOSTILE, "--audio", "music", "-o", f"{HOSTILE}.npy"),
+        ("thresholds", "--truth", "truth.npy", "--predictions", f"{HOSTILE}.npy", "-o", f"{HOSTILE}.txt"),
+        ("paper", "train", HOSTILE, "--data", HOSTILE),
         (HOSTILE,),
         ("tag", f"--{HOSTILE}"),
         ("compare", "a", "b", HOSTILE, "--truth", "x.npy"),
@@ -739,22 +709,21 @@ def test_no_command_prints_names_as_they_are(tmp_path, index, cp_model, monkeypa
 def test_progress_bars_print_no_control_characters(capsys):
     from moodfield.datasets.mtg_jamendo import Track
 
-    with progress.Progress(1, 1) as bars:
-        bars.heard(Track("a", HOSTILE, 1.0, ()), AudioError("missing", f"{HOSTILE} is missing"))
-    with progress.Tars() as tars:
-        tars.told(f"x_{HOSTILE}[red].tar", 1, 2)
-        tars.over(f"x_{HOSTILE}[red].tar")
+    with progress.TrainingProgress(1, 1) as bars:
+        bars.track(Track("a", HOSTILE, 1.0, ()), AudioError("missing", f"{HOSTILE} is missing"))
+    with progress.DownloadProgress() as tars:
+        tars.update(f"x_{HOSTILE}[red].tar", 1, 2)
+        tars.remove(f"x_{HOSTILE}[red].tar")
     err = capsys.readouterr().err
     assert "left out: a" in err
     assert not CONTROL.search(err)
 
 
-def test_only_the_desk_prints_by_itself():
-    """Elsewhere in the commands it would not be sanitised."""
+def test_only_the_console_prints_by_itself():
+    """Elsewhere in the commands, text would not be sanitised."""
     for path in Path(console.__file__).parent.glob("*.py"):
-        if path.name != "desk.py":
-            found = re.findall(r"(?<![\w.])(?:print|typer\.echo)\(.*", path.read_text(encoding="utf-8"))
-            assert found == (['typer.echo(f"moodfield {moodfield.__version__}")'] if path.name == "front.py" else [])
+        if path.name != "console.py":
+            assert not re.findall(r"(?<![\w.])(?:print|typer\.echo)\(.*", path.read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------- the command that submit recommends
@@ -776,18 +745,9 @@ def test_the_recommended_check_passes(index, cp_model, tracks, tags):
     kept = {"of the index": rows, "none": ["\t".join(row.split("\t")[:5]) for row in rows], "few": rows}[tags][:tracks]
     (folder / "my index.tsv").write_text("\n".join([head, *kept]))
     (folder / "my tags.txt").write_text("sad\nhappy\n")
-    words = [
-        "submission",
-        "make",
-        "--model",
-        cp_model.folder,
-        "--truth",
-        folder / "my index.tsv",
-        "--audio",
-        index.parent / "music",
-    ]
     more = ["--tags", folder / "my tags.txt"] if tags == "few" else []
-    result = invoke(*words, "-o", folder / "mine (1)", "--jobs", "1", *more)
+    given = ("--model", cp_model.folder, "--audio", index.parent / "music", "-o", folder / "mine (1)", "--jobs", "1")
+    result = invoke("submission", "make", folder / "my index.tsv", *given, *more)
     assert result.code == 0, result.err
     _, code, err = recommended(result.out)
     assert code == 0, err
@@ -799,7 +759,7 @@ def test_the_recommended_check_passes_with_the_bundled_model(index, tags):
     rows = ["\t".join([*row.split("\t")[:5], *(f"mood/theme---{tag}" for tag in tags)]) for row in rows]
     index.write_text("\n".join([head, *rows]))
     folder = index.parent
-    given = ("--truth", index, "--audio", folder / "music", "-o", folder / "mine", "--jobs", "1")
+    given = (index, "--audio", folder / "music", "-o", folder / "mine", "--jobs", "1")
     result = invoke("submission", "make", *given)
     assert result.code == 0, result.err
     words, code, err = recommended(result.out)
@@ -808,14 +768,14 @@ def test_the_recommended_check_passes_with_the_bundled_model(index, tags):
     assert len(submissions.read(folder / "mine").thresholds) == len(MOODS_AND_THEMES)
 
 
-def test_what_is_only_odd_is_no_fault(tmp_path):
+def test_unusual_submissions_have_no_faults(tmp_path):
     made = submissions.make(np.full((4, 5), 0.5), np.full(5, 0.9), models.VOCABULARY)
     submissions.write(made, tmp_path / "odd", vocabulary=models.VOCABULARY)
     (tmp_path / "tags.txt").write_text("\n".join(models.VOCABULARY))
     result = invoke("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt")
-    assert (result.code, result.out.count(": odd: ")) == (0, 2)
+    assert (result.code, result.out.count(": unusual: ")) == (0, 2)
     (read,) = json_lines(invoke("submission", "check", tmp_path / "odd", "--tags", tmp_path / "tags.txt", "--json").out)
-    assert (read["faults"], len(read["odd"])) == ([], 2)
+    assert (read["faults"], len(read["unusual"])) == ([], 2)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")

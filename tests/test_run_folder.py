@@ -82,9 +82,9 @@ def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
 
 def test_a_cache_inside_of_a_run_that_was_killed_early_is_ours(tmp_path):
     (tmp_path / "cache" / "store").mkdir(parents=True)
-    run_folder.check_unused(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path / "cache" / "store")
+    run_folder.check_unused(tmp_path, run_folder.RECIPE, kind="a run", cache=tmp_path / "cache" / "store")
     with pytest.raises(OutputError, match="cache"):
-        run_folder.check_unused(tmp_path, run_folder.RECIPE, what="a run", cache=tmp_path.parent / "store")
+        run_folder.check_unused(tmp_path, run_folder.RECIPE, kind="a run", cache=tmp_path.parent / "store")
 
 
 def test_only_partial_files_of_ours_are_removed_from_a_run(run, finished):

@@ -270,8 +270,8 @@ def _summarize(
     if (files := sum(map(len, listed))) != tracks:
         yield f"in the whole list of checksums: {len(listed)} groups, {files} files"
     for train, evaluated in combinations(splits, 2):
-        known, paths = ([track.path for track in splits[name].tracks] for name in (train, evaluated))
-        if rows := duplicates.find_leaks(known, paths, sums):
+        training, paths = ([track.path for track in splits[name].tracks] for name in (train, evaluated))
+        if rows := duplicates.find_leaks(training, paths, sums):
             words = f"track of {evaluated} is" if len(rows) == 1 else f"tracks of {evaluated} are"
             yield f"{len(rows)} {words} also in {train}: {', '.join(paths[row] for row in rows[:10])}"
 

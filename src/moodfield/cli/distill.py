@@ -43,16 +43,16 @@ def distill(
     """Distill a published network into a small one."""
     from moodfield import parallel
     from moodfield.distillation import distill as distillation
+    from moodfield.distillation import manifest as manifests
     from moodfield.distillation import model_card
     from moodfield.distillation.data import STUDENT, Distillation
-    from moodfield.distillation.manifest import read_manifest
     from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
         raise UsageError("scores are calibrated with both --predictions and --splits; give both or none")
     config = Distillation(
         recipe=STUDENT.change(*(settings or ())),
-        music=read_manifest(manifest),
+        music=manifests.read_manifest(manifest),
         checkpoint=teacher,
         paths=pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count()),
         speeds=tuple(speed or ()),

@@ -77,7 +77,7 @@ class FileProgress(_CountBars):
         self._done += 1
         self._update(self._bar, self._done)
 
-    def print(self, markup: str) -> None:
+    def print_result(self, markup: str) -> None:
         """Print a line of results on standard output, above the bar if both are on one terminal."""
         self._results.print(markup, highlight=False)
 

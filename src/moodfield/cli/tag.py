@@ -35,7 +35,7 @@ def tag(
     from moodfield import audio, files, tagger
 
     if over_time and not as_json:
-        raise UsageError("--over-time needs --json: a table has no room for scores over time; --report draws them")
+        raise UsageError("--over-time needs --json, because the table has no scores over time; --report draws them")
     songs = audio.find(paths)
     if report:
         files.check_output(report, kind=files.HTML, inputs=[*songs, *paths])
@@ -47,7 +47,7 @@ def tag(
     failed: dict[str, str] = {}
     with progress.FileProgress("files", len(songs)) as bar:
         if not as_json:
-            bar.print(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
+            bar.print_result(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
         try:
             for path, tagging in tagger.tag_files(songs, *(model or ()), jobs=console.choose_jobs(jobs, len(songs))):
                 if isinstance(tagging, MoodfieldError):
@@ -57,7 +57,7 @@ def tag(
                 if as_json:
                     console.result_json(_to_dict(path, tagging, over_time=over_time))
                 else:
-                    bar.print(_format_row(path, tagging))
+                    bar.print_result(_format_row(path, tagging))
                     if isinstance(tagging, MoodfieldError):
                         console.message(str(tagging))
                 bar.advance()

@@ -30,8 +30,8 @@ def streams(file: BinaryFile) -> list[Stream]:
     Raises the `OSError` of the file.
     """
     end = file.seek(0, SEEK_END)
-    known = _known_streams(file, byte_ranges.after_id3(file, 0), end)
-    return known if 0 < len(known) <= MAX_STREAMS else [Stream("other", ((0, end),))]
+    recognised = _known_streams(file, byte_ranges.after_id3(file, 0), end)
+    return recognised if 0 < len(recognised) <= MAX_STREAMS else [Stream("other", ((0, end),))]
 
 
 def _known_streams(file: BinaryFile, start: int, end: int) -> list[Stream]:

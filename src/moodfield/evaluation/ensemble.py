@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float64
 
-from moodfield.calibration import sigmoid
+from moodfield import calibration
 from moodfield.errors import ConfigError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.choices import Average
@@ -95,7 +95,7 @@ def greedy_selection(
 def _mean(values: Sequence[Scores], weights: Float64[np.ndarray, "_"], average: Average) -> Scores:
     mean = np.asarray(sum(weight * value for weight, value in zip(weights, values, strict=True)))
     mean = np.clip(mean, np.min(values, axis=0), np.max(values, axis=0))  # rounding may exceed them by a digit
-    return sigmoid(mean) if average == "logits" else mean
+    return calibration.sigmoid(mean) if average == "logits" else mean
 
 
 def _macro_pr_auc(truth: AnyArray, scores: Scores) -> float:

@@ -160,7 +160,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
         return
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} is write-protected; name another folder")
-    input_files = [path for given in inputs if Path(given).is_dir() for path in Path(given).iterdir()]
+    input_files = [path for source in inputs if Path(source).is_dir() for path in Path(source).iterdir()]
     for name in (PREDICTIONS, DECISIONS, THRESHOLDS):
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *input_files])
@@ -225,27 +225,29 @@ def tags_where(mask: Bool[np.ndarray, "tags"], vocabulary: Sequence[str]) -> str
     return errors.join_some(repr(tag) for tag, selected in zip(vocabulary, mask, strict=True) if selected)
 
 
-def _shape_errors(what: str, values: AnyArray | None, expected: tuple[int, int]) -> Iterator[str]:
+def _shape_errors(name: str, values: AnyArray | None, expected: tuple[int, int]) -> Iterator[str]:
     if values is None or values.shape == expected:
         return
     rows, columns = values.shape
     if (columns, rows) == expected:
-        yield f"{what} are {rows} × {columns}, which is tags × tracks: transpose them to tracks × tags"
+        yield f"{name} are {rows} × {columns}, which is tags × tracks: transpose them to tracks × tags"
         return
     if rows != expected[0]:
-        splits = [f", as many as the {name} split of the task" for name, count in SPLIT_SIZES.items() if count == rows]
-        yield f"{what} have {rows:,} rows{''.join(splits)}; there are {expected[0]:,} tracks"
+        splits = [
+            f", as many as the {split} split of the task" for split, count in SPLIT_SIZES.items() if count == rows
+        ]
+        yield f"{name} have {rows:,} rows{''.join(splits)}; there are {expected[0]:,} tracks"
     if columns != expected[1]:
-        yield f"{what} have {columns} columns; there are {expected[1]} tags"
+        yield f"{name} have {columns} columns; there are {expected[1]} tags"
 
 
 def _prediction_errors(predictions: AnyArray, vocabulary: Sequence[str]) -> Iterator[str]:
     if predictions.dtype != np.float64:
         yield f"predictions are {predictions.dtype}; the task requires float64: use astype(numpy.float64)"
-    for mask, what in ((np.isnan(predictions), "not a number"), (np.isinf(predictions), "infinite")):
+    for mask, fault in ((np.isnan(predictions), "not a number"), (np.isinf(predictions), "infinite")):
         if mask.any():
             row, column = np.argwhere(mask)[0]
-            yield f"{mask.sum():,} predictions are {what}, the first in row {row} for {vocabulary[column]!r}"
+            yield f"{mask.sum():,} predictions are {fault}, the first in row {row} for {vocabulary[column]!r}"
     finite = predictions[np.isfinite(predictions)]
     if (outside := (finite < 0) | (finite > 1)).any():
         span = f"{finite.min():.4g} … {finite.max():.4g}"

@@ -269,10 +269,11 @@ def train(
 def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress = SILENT) -> None:
     """Train one network, and write the scores of its snapshots; on a cluster without callbacks."""
     recipe, own = network.recipe, replace(paths, run_dir=paths.run_dir / network.name)
+    group = distributed.launch(recipe.precision)
     train = partial(pipeline.train, name=network.name) if export else pipeline.train_network
-    train(recipe, dataset.train, dataset.validation, own, on_epoch=partial(progress.epoch, network.name))
+    train(recipe, dataset.train, dataset.validation, own, on_epoch=partial(progress.epoch, network.name), group=group)
     net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=len(dataset.train.vocabulary))
-    distributed.launch(recipe.precision).fabric.to_device(net)
+    group.fabric.to_device(net)
     for part in SPLITS:
         split = dataset.splits[part]
         tracks = pipeline.load_dataset(split, split.truth.astype(np.float32), recipe, own)
@@ -392,13 +393,13 @@ def _constant_scores(kind: Literal["popular", "random"], dataset: Dataset, split
 
 def lock(folder: Path) -> AbstractContextManager[None]:
     """Lock the folder of a reproduction; raises `OutputError` if it is something else."""
-    return run_folder.lock(folder, PLAN, what="a reproduction")
+    return run_folder.lock(folder, PLAN, kind="a reproduction")
 
 
 def claim(plan: Plan, folder: Path) -> None:
     """Write the plan to a new folder, or check that the folder has the same plan."""
     path, values = folder / PLAN, plan.to_dict()
-    run_folder.check_unused(folder, PLAN, what="a reproduction")
+    run_folder.check_unused(folder, PLAN, kind="a reproduction")
     if not path.is_file():
         with run_folder.os_errors_as_run_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ _LOCKED: ContextVar[frozenset[Path]] = ContextVar("locked", default=frozenset())
 """folders that this process has locked, in calls that are active"""
 
 
-def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = None) -> None:
+def check_unused(folder: Path, mark: str, *, kind: str, cache: Path | None = None) -> None:
     """Check that a folder may be used: it is missing, empty, or has the file `mark`.
 
     It may also hold what is left of a process that was killed before it had written that file, such as the folder of
@@ -33,7 +33,7 @@ def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = Non
     Args:
         folder: the folder.
         mark: name of the file by which a folder of ours is recognised.
-        what: what the folder should be, for the message.
+        kind: what the folder should be, for the message.
         cache: a cache that may lie below the folder.
 
     Raises:
@@ -47,14 +47,14 @@ def check_unused(folder: Path, mark: str, *, what: str, cache: Path | None = Non
     foreign = [name for name in foreign if not unfinished.fullmatch(name)]
     if foreign:
         raise OutputError(
-            f"{folder} is not {what}: it has no {mark}, but holds {foreign[0]!r}"
+            f"{folder} is not {kind}: it has no {mark}, but holds {foreign[0]!r}"
             f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}; give a new or empty folder"
         )
 
 
 @contextmanager
 def lock(
-    folder: str | Path, mark: str = RECIPE, *, what: str = "a run", enabled: bool = True, cache: Path | None = None
+    folder: str | Path, mark: str = RECIPE, *, kind: str = "a run", enabled: bool = True, cache: Path | None = None
 ) -> Iterator[None]:
     """Lock a folder, so that no other process works in it; parameters are those of `check_unused`.
 
@@ -72,7 +72,7 @@ def lock(
         return
     with ExitStack() as stack:
         with os_errors_as_run_errors(Path(folder)):
-            check_unused(path, mark, what=what, cache=cache.resolve() if cache else None)
+            check_unused(path, mark, kind=kind, cache=cache.resolve() if cache else None)
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock(path / LOCK, what=str(folder)))
         token = _LOCKED.set(locked | {path})
@@ -104,7 +104,7 @@ def check(folder: Path, recipe: Recipe, identity: Mapping[str, object]) -> None:
 def claim(folder: Path, recipe: Recipe, identity: Mapping[str, object], *, cache: Path | None = None) -> None:
     """Write the files that identify a run, or `check` them; then remove what killed processes left in the folder."""
     with os_errors_as_run_errors(folder):
-        check_unused(folder.resolve(), RECIPE, what="a run", cache=cache.resolve() if cache else None)
+        check_unused(folder.resolve(), RECIPE, kind="a run", cache=cache.resolve() if cache else None)
         check(folder, recipe, identity)
         folder.mkdir(parents=True, exist_ok=True)
         for name, value in _contents(recipe, identity).items():
