@@ -88,9 +88,7 @@ class _Session:
             raise ModelError(f"{path} is not a network that ONNX Runtime can run: {error}") from error
         expected = [(name, *TYPE_AND_AXES) for name in (input_name, output_name)]
         if described != expected:
-            raise ModelError(
-                f"{path} has inputs and outputs {described}, expected {expected}; export it with moodfield"
-            )
+            raise ModelError(f"{path} has inputs and outputs {described}, expected {expected}; export it again")
 
     def __call__(self, array: Features) -> Features:
         try:

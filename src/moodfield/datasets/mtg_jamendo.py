@@ -194,9 +194,8 @@ def read_splits(indexes: Sequence[str | Path], *, vocabulary: Sequence[str] | No
 
     """
     splits = [read(index, vocabulary=vocabulary) for index in indexes]
-    common = (
-        splits[0].vocabulary if vocabulary else tuple(sorted({tag for split in splits for tag in split.vocabulary}))
-    )
+    used = sorted({tag for split in splits for tag in split.vocabulary})
+    common = splits[0].vocabulary if vocabulary else tuple(used)
     stems = [Path(index).stem for index in indexes]
     columns = zip(*(re.split("(?<=[-_])", stem) for stem in stems), strict=False)
     prefix = sum(len(column[0]) for column in takewhile(lambda column: len(set(column)) == 1, columns))

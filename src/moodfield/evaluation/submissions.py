@@ -19,7 +19,7 @@ from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag
 
-PREDICTIONS, DECISIONS, THRESHOLDS = "predictions.npy", "decisions.npy", "thresholds.txt"
+FILES = PREDICTIONS, DECISIONS, THRESHOLDS = "predictions.npy", "decisions.npy", "thresholds.txt"
 CATEGORY = "mood/theme"
 """category of the task's tags, in its own lists"""
 SPLIT_SIZES = {"training": 9_949, "validation": 3_802, "test": 4_231}
@@ -161,7 +161,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} is write-protected; name another folder")
     input_files = [path for source in inputs if Path(source).is_dir() for path in Path(source).iterdir()]
-    for name in (PREDICTIONS, DECISIONS, THRESHOLDS):
+    for name in FILES:
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *input_files])
     names = [path.name for path in sorted(folder.iterdir()) if not files.PARTIAL.fullmatch(path.name)]
@@ -191,9 +191,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # the first to be entered is the last to be renamed
-        partial = {
-            name: stack.enter_context(files.atomic_path(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)
-        }
+        partial = {name: stack.enter_context(files.atomic_path(folder / name)) for name in FILES}
         arrays.write(partial[PREDICTIONS], submission.predictions)
         arrays.write(partial[DECISIONS], np.asarray(submission.decisions))
         write_thresholds(partial[THRESHOLDS], {tag: submission.thresholds[tag] for tag in vocabulary})
@@ -233,9 +231,7 @@ def _shape_errors(name: str, values: AnyArray | None, expected: tuple[int, int])
         yield f"{name} are {rows} × {columns}, which is tags × tracks: transpose them to tracks × tags"
         return
     if rows != expected[0]:
-        splits = [
-            f", as many as the {split} split of the task" for split, count in SPLIT_SIZES.items() if count == rows
-        ]
+        splits = [f", as many as the {split} split of the task" for split, n in SPLIT_SIZES.items() if n == rows]
         yield f"{name} have {rows:,} rows{''.join(splits)}; there are {expected[0]:,} tracks"
     if columns != expected[1]:
         yield f"{name} have {columns} columns; there are {expected[1]} tags"

@@ -121,7 +121,7 @@ class Standardize(nn.Module):
         """
         if not bool((std > 0).all()):
             raise ConfigError(
-                "a band is constant over the training set, so its std is not above 0; use fewer bands or more music"
+                "a band is constant in training, so its std is not above 0; use fewer bands or more music"
             )
         self.mean.copy_(mean)
         self.std.copy_(std)

@@ -64,9 +64,8 @@ class RegularizedConfig(Config):
     @property
     def kernels(self) -> list[tuple[int, int]]:
         """Sizes of the 24 kernels that ρ governs, along frequency and time."""
-        return list(
-            zip(receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time), strict=True)
-        )
+        freq, time = receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time)
+        return list(zip(freq, time, strict=True))
 
     def layers(self, axis: Axis) -> tuple[Layer, ...]:
         """The layers along one axis, first to last."""

@@ -200,9 +200,7 @@ def trained(
     try:
         net.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ModelError(
-            f"{weights} does not contain the weights of {net_config}: {error}; export the model again"
-        ) from error
+        raise ModelError(f"{weights} has not the weights of {net_config}: {error}; export the model again") from error
     return NetworkToPlot(name, net.eval(), summarize(net_config, mel_config, n_tags=n_tags), trained=True)
 
 
