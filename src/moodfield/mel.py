@@ -39,6 +39,8 @@ MIN_WEIGHT_DB = -80.0
 """lower limit of the A-weighting, which affects the lowest bins"""
 
 Samples = Float32[np.ndarray, "_samples"]  # with the underscore, since the blocks of one track differ in length
+Windows = Float32[np.ndarray, "_windows samples"]
+Power = Float32[np.ndarray, "_frames freq"]
 Mel = Float32[np.ndarray, "bands frames"]
 
 
@@ -227,11 +229,9 @@ def _bin_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     return np.arange(config.n_fft // 2 + 1) * (config.sample_rate / config.n_fft)
 
 
-def _first_pass(
-    blocks: Callable[[], Iterable[Samples]], config: MelConfig
-) -> tuple[list[Float32[np.ndarray, "_frames freq"]] | None, float]:
+def _first_pass(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> tuple[list[Power] | None, float]:
     """The power spectra, if they are small enough to keep, and the largest power of all cells."""
-    kept: list[Float32[np.ndarray, "_frames freq"]] | None = []
+    kept: list[Power] | None = []
     size, loudest = 0, 0.0
     for power in _power(blocks(), config):
         loudest = max(loudest, float(power.max()))
@@ -260,9 +260,7 @@ def _hann(config: MelConfig) -> Float32[np.ndarray, "samples"]:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / period)).astype(np.float32)
 
 
-def _groups(
-    blocks: Iterable[Samples], config: MelConfig
-) -> Iterator[tuple[Float32[np.ndarray, "frames samples"], int]]:
+def _groups(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Windows, int]]:
     """Overlapping frames in groups of `GROUP_FRAMES`, each with the number of frames that belong to the track."""
     span = (GROUP_FRAMES - 1) * config.hop_length + config.n_fft
     step = GROUP_FRAMES * config.hop_length
@@ -284,7 +282,7 @@ def _groups(
         yield _strided(rest, config), left
 
 
-def _strided(samples: Samples, config: MelConfig) -> Float32[np.ndarray, "frames samples"]:
+def _strided(samples: Samples, config: MelConfig) -> Windows:
     return np.lib.stride_tricks.sliding_window_view(samples, config.n_fft)[:: config.hop_length]
 
 

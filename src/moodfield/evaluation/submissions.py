@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from moodfield import arrays, errors, files, tags
+from moodfield.datasets import mtg_jamendo
 from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag
@@ -94,9 +95,9 @@ def read_thresholds(path: str | Path) -> dict[str, float]:
     """Read thresholds from lines `tag<TAB>value`; raises `DatasetError` with all errors of the file."""
     thresholds: dict[str, float] = {}
     faults = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(mtg_jamendo.read_lines(path), start=1):
         tag, _, value = line.partition("\t")
-        name, threshold = tags.name(tag), _number(value)
+        name, threshold = tags.name(tag), mtg_jamendo.parse_number(value)
         if not name or name in thresholds or math.isnan(threshold):
             faults.append(f"line {number} is {line!r}")
         thresholds[name] = threshold
@@ -135,7 +136,7 @@ def read_rows(path: str | Path) -> Rows:
         expected = "a list of whole numbers"
         rows = arrays.read_numbers(Path(path), ndim=1, expected=expected, error=ScoresError, kinds="iu")
         return rows.astype(np.int64)
-    lines = [line.strip() for line in _lines(path) if line.strip()]
+    lines = [line.strip() for line in mtg_jamendo.read_lines(path) if line.strip()]
     if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > MAX_ROW_DIGITS]:
         raise DatasetError(f"{path} must have one row a line, counted from 0, and has {errors.join_some(faults)}")
     return np.array(lines, np.int64)
@@ -282,17 +283,3 @@ def _decision_errors(submission: Submission, vocabulary: Sequence[str], expected
     highest = np.where(decisions, -np.inf, predictions).max(axis=0)
     if (impossible := highest >= lowest).any():
         yield f"no threshold makes these decisions of the predictions for {tags_where(impossible, vocabulary)}"
-
-
-def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
