@@ -66,7 +66,7 @@ def from_published(state_dict: Mapping[str, object]) -> CPResNet:
     names = ["in_c.0", *(f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")), "feed_forward.0"]
     shapes = [tuple(state[f"{name}.weight"].shape) if f"{name}.weight" in state else () for name in names]
     if any(len(shape) != 4 for shape in shapes):
-        raise ModelError("not the weights of a published CP-ResNet: expected keys in_c, stage1 … 3 and feed_forward")
+        raise ModelError("not the weights of a published CP-ResNet: keys in_c, stage1 … 3, feed_forward are expected")
     stem, first, _, *regularized, head = shapes
     try:
         config = CPResNetConfig(
