@@ -157,7 +157,7 @@ def _page(found: list[Result]) -> None:
             _compare(f"time ρ {FIXED}", f"time ρ {field[1]}", (FIXED, FIXED), field, found)
     gained: dict[int, list[float]] = {}
     for each in found:
-        gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.network["test"])
+        gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.best_epoch["test"])
     if len(gained) > 1:
         means = [float(np.mean(each)) for each in gained.values()]
         name = "SWA, mean over all receptive fields,"

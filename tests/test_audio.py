@@ -503,7 +503,7 @@ def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
     assert refusal(path).reason == "bad-rate"
     with pytest.raises(AudioError, match="768000"):
         Waveform(music(channels=1)[:, 0], 0)
-    with pytest.raises(ConfigError, match="rate=0"):
+    with pytest.raises(ConfigError, match="sample_rate is 0"):
         audio.read(path, sample_rate=0)
 
 

@@ -184,7 +184,7 @@ def test_a_missing_field_raises(name):
         ({"mel": VALUES["mel"] | {"sample_rate": 10**4_000}}, "beyond"),
         ({"mel": VALUES["mel"] | {"hop_length": 0}}, "hop_length"),
         ({"lengths": VALUES["lengths"] | {"stride": 0}}, "≥ 1"),
-        ({"lengths": VALUES["lengths"] | {"min_frames": 10**18}}, "beyond 1048576 frames"),
+        ({"lengths": VALUES["lengths"] | {"min_frames": 10**18}}, "1048576 frames"),
         ({"lengths": {"kind": "fixed", "frames": 10**18, "stride": 1}}, "1048576"),
     ],
 )

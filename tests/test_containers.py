@@ -121,7 +121,7 @@ def test_each_stream_of_a_chain_has_its_own_rate():
     content = encoded("OGG", first, subtype="VORBIS") + encoded("OGG", second, rate=44_100, subtype="VORBIS")
     found = audio.read(content, sample_rate=RATE).samples
     alone = [audio.read(encoded("OGG", first, subtype="VORBIS"), sample_rate=RATE).samples]
-    alone += [audio.read(encoded("OGG", second, sample_rate=44_100, subtype="VORBIS"), sample_rate=RATE).samples]
+    alone += [audio.read(encoded("OGG", second, rate=44_100, subtype="VORBIS"), sample_rate=RATE).samples]
     np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-6)
 
 
@@ -401,7 +401,7 @@ def test_damage_in_an_mp3_costs_some_frames(logged):
     middle = len(content) // 2
     content[middle : middle + 383] = bytes(383)
     assert audio.duration(bytes(content)) == pytest.approx(8.0, abs=0.15)
-    assert "no MPEG frames" in "".join(logged())
+    assert "MPEG frames" in "".join(logged())
 
 
 @pytest.mark.parametrize("packet", [0, 1, 40])
@@ -428,7 +428,7 @@ def test_planes_that_are_not_there_are_not_read():
         layout, format, samples = frame.layout, frame.format, frame.samples
         planes = (*frame.planes, None)
 
-    assert decoders._unpacked(Lying()).shape == (100, 2)
+    assert decoders._frame_samples(Lying()).shape == (100, 2)
 
 
 @pytest.mark.parametrize("bitrate", [64_000, 128_000, 320_000])
@@ -634,7 +634,7 @@ def test_pieces_of_pieces_are_pieces_of_the_file_below():
     lower = [(5, 50), b"between", (100, 256)]
     inside = Pieces(io.BytesIO(content), lower).read()
     upper = [(3, 48), b"more", (49, 60)]
-    found = Pieces(io.BytesIO(content), byte_ranges.within(upper, lower)).read()
+    found = Pieces(io.BytesIO(content), byte_ranges.translate(upper, lower)).read()
     assert found == Pieces(io.BytesIO(inside), upper).read()
 
 

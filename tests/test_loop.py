@@ -450,7 +450,7 @@ def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
 
 def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
-    with pytest.raises(RunError, match=r"epoch 2: .*schedule\.peak"):
+    with pytest.raises(RunError, match=r"schedule\.peak"):
         train(recipe, tmp_path)
     assert [line["epoch"] for line in log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())

@@ -215,7 +215,7 @@ def test_a_damaged_mel_is_refused_and_made_again(tmp_path, music, tracks, damage
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
     assert path.read_bytes() != whole
-    with pytest.raises(DatasetError, match=r"mel of 00/0\.wav is not in .*; extract it again"):
+    with pytest.raises(DatasetError, match=r"mel of 00/0\.wav"):
         kept.open(tracks[0])
     again = MelCache(tmp_path, CONFIG, music)
     assert results(again.extract(tracks[:1])) == {tracks[0].path: path}
@@ -417,7 +417,7 @@ def test_a_full_disk_is_refused_and_left_tidy(tmp_path, music, tracks):
     done = []
     with (
         files_up_to(1_536),
-        pytest.raises(DatasetError, match=r"mels cannot be kept in .*File too large.*"),
+        pytest.raises(DatasetError, match=r"File too large"),
     ):
         done.extend(kept.extract(tracks))
     assert done == []

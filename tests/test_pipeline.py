@@ -166,7 +166,7 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(splits, place):
     heard: list[MoodfieldError | None] = []
     lost = replace(place, audio_dir=place.audio_dir / "elsewhere")
     empty = replace(lost, cache_dir=place.run_dir.parent / "store")
-    with pytest.raises(DatasetError, match=r"none of 12 .*elsewhere.*11\.wav"):
+    with pytest.raises(DatasetError, match=r"elsewhere.*11\.wav"):
         pipeline.train(RECIPE, *splits, empty, name="mine", progress=lambda _, error: heard.append(error))
     assert len(heard) == 12
     assert all(heard)

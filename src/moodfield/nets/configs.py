@@ -80,7 +80,7 @@ class CPResNetConfig(RegularizedConfig):
     Example:
         >>> config = CPResNetConfig(rho_freq=7)
         >>> receptive_field.compute(config.layers("freq")).size
-        111
+        135
     """
 
     network: ClassVar = "resnet.CPResNet"
