@@ -155,7 +155,7 @@ def test_read_vocabulary_keeps_order(tmp_path):
 
 def test_invalid_tag_list_raises(tmp_path):
     (tmp_path / "tags.txt").write_text("happy\nsad\nmood---happy\n")
-    with pytest.raises(DatasetError, match="'happy' comes 2 times"):
+    with pytest.raises(DatasetError, match="'happy' is listed 2 times"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
     (tmp_path / "tags.txt").write_text("\n\n")
     with pytest.raises(DatasetError, match="it has no tags"):
