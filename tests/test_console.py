@@ -602,7 +602,7 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
 @pytest.mark.parametrize(
     "line",
-    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs"],
+    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs --help"],
 )
 def test_every_page_can_be_shown_in_any_encoding(encoding, line):
     code, out, err = encoded(encoding, *line.split())
