@@ -376,7 +376,8 @@ def test_an_ensemble_chosen_on_validation(submissions_dir):
         submissions_dir / "tags.txt",
     )
     validation = (
-        "--validation-truth", submissions_dir / "validation.npy", "--validation-predictions", submissions_dir / "validation-good.npy",
+        "--validation-truth", submissions_dir / "validation.npy",
+        "--validation-predictions", submissions_dir / "validation-good.npy",
         "--validation-predictions", submissions_dir / "validation-bad",
     )  # fmt: skip
     result = invoke(*words, *validation, "--greedy", "--average", "ranks", "-o", submissions_dir / "both")
@@ -398,7 +399,8 @@ def test_an_ensemble_chosen_on_validation(submissions_dir):
 def test_weights_and_greedy_contradict(submissions_dir):
     result = invoke(
         "ensemble", submissions_dir / "test-good.npy", submissions_dir / "test-bad.npy", "--weights", "5,1", "--greedy",
-        "--validation-truth", submissions_dir / "validation.npy", "--validation-predictions", submissions_dir / "validation-good.npy",
+        "--validation-truth", submissions_dir / "validation.npy",
+        "--validation-predictions", submissions_dir / "validation-good.npy",
         "--validation-predictions", submissions_dir / "validation-bad.npy", "-o", submissions_dir / "mean.npy",
     )  # fmt: skip
     assert (result.code, "--greedy" in result.err) == (2, True)
