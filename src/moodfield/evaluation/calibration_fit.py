@@ -1,4 +1,4 @@
-"""Fit a calibration and measure it: Brier score, log loss, calibration curve, expected calibration error.
+"""Fit and measure a calibration: Brier score, log loss, calibration curve, ECE.
 
 A calibrated score is the probability that a track has the tag. The fit is Platt scaling per tag with an L2 penalty that
 pulls all tags towards common values; its strength is chosen by cross-validation.
