@@ -347,12 +347,13 @@ def _page(results: list[Result]) -> None:
             _compare(name, differences)
     kinds = {"bfloat16": "bf16-mixed", "float32": "32-true"}
     seeds = {
-        kind: sorted({item.seed for item in results if item.precision == changes}) for kind, changes in kinds.items()
+        kind: sorted({item.seed for item in results if item.precision == precision})
+        for kind, precision in kinds.items()
     }
     sentences = (
-        f"in {kind} with seed{'s' * (len(changes) > 1)} {', '.join(map(str, changes))}"
-        for kind, changes in seeds.items()
-        if own
+        f"in {kind} with seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+        for kind, numbers in seeds.items()
+        if numbers
     )
     print(f"\nTrained {' and '.join(sentences)}.")
     print(CHOICE)

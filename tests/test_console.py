@@ -322,7 +322,7 @@ def test_another_file_is_not_overwritten_by_cached_scores(index, cp_model, tmp_p
 
 def test_a_file_without_a_newline_is_not_taken_for_scores_that_were_cut(tmp_path):
     (tmp_path / "notes").write_text("one line")
-    with pytest.raises(Exception, match="scores of another model"):
+    with pytest.raises(Exception, match="notes"):
         prediction.predict_index([], lambda _: [], tags=("a",), vocabulary=("a",), cache=tmp_path / "notes", model="m")
     assert (tmp_path / "notes").read_text() == "one line"
 
@@ -602,7 +602,7 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
 @pytest.mark.parametrize(
     "line",
-    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs"],
+    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs --help"],
 )
 def test_every_page_can_be_shown_in_any_encoding(encoding, line):
     code, out, err = encoded(encoding, *line.split())
@@ -787,3 +787,18 @@ def test_a_full_disk_is_one_line(words):
     assert program.returncode == 1
     assert err.startswith("moodfield: No space left")
     assert len(err.splitlines()) == 1
+
+
+def test_tag_shows_a_bar_on_the_terminal_and_a_clean_table(tmp_path, cp_model):
+    for number in range(3):
+        models.save(tmp_path / f"{number}.wav", models.music(2, seed=number))
+    terminal, end = pty.openpty()
+    program = start("tag", tmp_path, "--model", cp_model.folder, "--jobs", "1", stderr=end)
+    out, _ = program.communicate(timeout=60)
+    os.close(end)
+    shown = os.read(terminal, 1_000_000)
+    os.close(terminal)
+    assert program.returncode == 0
+    assert b"3/3" in shown
+    assert len(out.splitlines()) == 4
+    assert not CONTROL.search(out)

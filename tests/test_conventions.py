@@ -43,12 +43,6 @@ NOT_NAMES = DIALECT.pattern + r"|apart|each|found|known|came|thing|how|here|ther
 """words that no name may be: they carry no information"""
 FILE_METHOD = "tell"
 """a method of file objects"""
-PENDING = set(
-    """
-    evaluation/calibration_fit.py
-    """.split()
-)
-"""modules whose words are still to be replaced"""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Check = Callable[[str, str], Iterator[str]]
@@ -387,10 +381,7 @@ CONVENTIONS: dict[Check, tuple[list[str], list[str]]] = {  # with examples: bad,
 
 @pytest.mark.parametrize("check", [*CONVENTIONS, module_names_are_specific], ids=lambda check: check.__name__)
 def test_modules_keep_the_convention(check: Check) -> None:
-    pending = PENDING if check in (words_are_plain, module_docstrings_are_short) else set()
-    faults = [
-        f"{path}: {fault}" for path, source in SOURCES.items() if path not in pending for fault in check(path, source)
-    ]
+    faults = [f"{path}: {fault}" for path, source in SOURCES.items() for fault in check(path, source)]
     assert not faults, "\n".join(faults)
 
 

@@ -16,12 +16,12 @@ def test_a_known_name_is_looked_up():
 
 
 def test_a_misspelt_name_gets_the_nearest_names():
-    with pytest.raises(UnknownNameError, match="did you mean fa_resnet or cp_"):
+    with pytest.raises(UnknownNameError, match="fa_resnet or cp_"):
         errors.get_or_suggest(NAMES, "fa_resnt", what="network")
 
 
 def test_an_unlike_name_gets_all_names():
-    with pytest.raises(UnknownNameError, match=r"known: cp_resnet, fa_resnet, vgg$"):
+    with pytest.raises(UnknownNameError, match=r"fa_resnet, vgg$"):
         errors.get_or_suggest(NAMES, "zzz", what="network")
 
 

@@ -167,7 +167,7 @@ def test_other_logits_than_those_of_torch_raise(tmp_path, cp_model, monkeypatch)
 
 
 def test_another_shape_than_that_of_torch_raises(cp_model):
-    with pytest.raises(ModelError, match=r"frames differ|cannot take"):
+    with pytest.raises(ModelError, match=r"differ|cannot take"):
         export._compare(nets.create("cp_resnet", n_mels=64, n_tags=4, width=4).eval(), cp_model.card, cp_model.folder)
 
 

@@ -1,4 +1,4 @@
-"""The loop: it learns, is the same twice, survives being killed anywhere, and refuses in words."""
+"""The training loop: learning, determinism, resuming after a crash, and errors."""
 
 import json
 import os
@@ -51,13 +51,13 @@ SHORT = replace(
     averaging=AveragingConfig(start=1, every=1, snapshots=2),
     validate_every=1,
 )
-"""three epochs, all of them averaged, for tests that do not ask how well it learned"""
+"""three epochs, all of them averaged, for tests that do not depend on the quality of the weights"""
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def material(tracks: int, *, seed: int, logits: bool = False) -> ClipDataset:
+def make_dataset(tracks: int, *, seed: int, logits: bool = False) -> ClipDataset:
     """Noise; a tag is present where its third of the bands is louder."""
     generator = np.random.default_rng(seed)
     levels = generator.uniform(-1, 1, (tracks, 3))
@@ -69,21 +69,28 @@ def material(tracks: int, *, seed: int, logits: bool = False) -> ClipDataset:
     return ClipDataset(tuple(mels.astype(np.float16)), TrackTargets(truth.astype(np.float32)))
 
 
-LEARN, JUDGE = material(20, seed=1), material(8, seed=2)
+TRAIN_SET, VALIDATION_SET = make_dataset(20, seed=1), make_dataset(8, seed=2)
 STATISTICS = Statistics(np.full(BANDS, 23.0), np.full(BANDS, 7.0))
 
 
-def train(recipe: Recipe, run: Path, *, learn: ClipDataset = LEARN, judge: ClipDataset = JUDGE, **more: object) -> Net:
-    return loop.fit(recipe, learn, judge, STATISTICS, VOCABULARY, run, **more)
+def train(
+    recipe: Recipe,
+    run: Path,
+    *,
+    train_set: ClipDataset = TRAIN_SET,
+    validation_set: ClipDataset = VALIDATION_SET,
+    **options: object,
+) -> Net:
+    return loop.fit(recipe, train_set, validation_set, STATISTICS, VOCABULARY, run, **options)
 
 
-def log(run: Path) -> list[dict[str, float | None]]:
-    """What the log says, without the clock."""
-    return [timeless(json.loads(line)) for line in (run / LOG).read_text().splitlines()]
+def read_log(run: Path) -> list[dict[str, float | None]]:
+    """Lines of the log without the CPU time."""
+    return [without_time(json.loads(line)) for line in (run / LOG).read_text().splitlines()]
 
 
-def timeless(line: dict[str, float | None]) -> dict[str, float | None]:
-    """A line of a log without what no two runs have in common."""
+def without_time(line: dict[str, float | None]) -> dict[str, float | None]:
+    """A line of a log without the CPU time, which differs between runs."""
     assert line["cpu_seconds"] > 0
     return {name: value for name, value in line.items() if name != "cpu_seconds"}
 
@@ -93,19 +100,19 @@ def last_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / json.loads((run / checkpoints.RESUME).read_text())["weights"])
 
 
-def assert_same_run(found: Path, wanted: Path) -> None:
-    """Bit for bit: last and best weights, optimiser, log; and nothing left lying about."""
+def assert_same_run(run: Path, expected: Path) -> None:
+    """Bit for bit: last and best weights, optimiser, log; and no other files."""
     for ours, theirs in (
-        (last_weights(found), last_weights(wanted)),
+        (last_weights(run), last_weights(expected)),
         *(
-            (load_file(found / path.name), load_file(path))
-            for path in checkpoints.snapshot_paths(SHORT, wanted).values()
+            (load_file(run / path.name), load_file(path))
+            for path in checkpoints.snapshot_paths(SHORT, expected).values()
         ),
     ):
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not ours[name].equal(theirs[name])] == []
-    assert log(found) == log(wanted)
-    assert {path.name for path in found.iterdir()} == {path.name for path in wanted.iterdir()}
+    assert read_log(run) == read_log(expected)
+    assert {path.name for path in run.iterdir()} == {path.name for path in expected.iterdir()}
 
 
 class Killed(BaseException):
@@ -114,7 +121,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run from beginning to end; nobody writes to it."""
+    """A short run from beginning to end; read-only."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     train(SHORT, run)
     return run
@@ -126,24 +133,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("precision", "tracks"), [("32-true", 96), pytest.param("bf16-mixed", 256, marks=pytest.mark.slow)]
 )
-def test_it_learns_which_bands_decide_a_tag(tmp_path, precision, tracks):
-    heard: list[Epoch] = []
+def test_training_learns_which_bands_decide_a_tag(tmp_path, precision, tracks):
+    epochs: list[Epoch] = []
     recipe = replace(RECIPE, precision=precision)
-    judge = material(30, seed=2)
-    net = train(recipe, tmp_path, learn=material(tracks, seed=1), judge=judge, on_epoch=heard.append)
-    assert [each.epoch for each in heard] == list(range(1, 21))
-    assert [each.learning_rate for each in heard] == [RECIPE.schedule.learning_rate(epoch) for epoch in range(20)]
-    assert heard[-1].loss < 0.8 * heard[0].loss
-    assert heard[-1].best > 0.9 > 0.6 > judge.targets.per_track().mean(), "chance"
-    assert heard[-1].best == max(each.score or 0 for each in heard)
-    said = validation.predict(recipe, net, judge, VOCABULARY, precision=validation.engine_precision(recipe))
-    found, truth = said.astype(np.float64), judge.targets.per_track()
-    assert metrics.evaluate(truth > 0, found).macro["PR-AUC"] == heard[-1].best
-    [kept] = [each.validation_loss for each in heard if each.score == heard[-1].best][:1]
-    assert kept == pytest.approx(-(2 * truth * np.log(found) + (1 - truth) * np.log(1 - found)).mean(), rel=1e-5)
-    assert [each.validation_loss is not None for each in heard] == [each.score is not None for each in heard]
-    assert log(tmp_path) == [timeless(vars(each)) for each in heard]
-    assert [path.name for path in tmp_path.glob("resume-*")] == ["resume-20.safetensors"], "older ones are gone"
+    validation_set = make_dataset(30, seed=2)
+    net = train(
+        recipe, tmp_path, train_set=make_dataset(tracks, seed=1), validation_set=validation_set, on_epoch=epochs.append
+    )
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 21))
+    assert [epoch.learning_rate for epoch in epochs] == [RECIPE.schedule.learning_rate(epoch) for epoch in range(20)]
+    assert epochs[-1].loss < 0.8 * epochs[0].loss
+    assert epochs[-1].best > 0.9 > 0.6 > validation_set.targets.per_track().mean(), "chance"
+    assert epochs[-1].best == max(epoch.score or 0 for epoch in epochs)
+    predictions = validation.predict(
+        recipe, net, validation_set, VOCABULARY, precision=validation.engine_precision(recipe)
+    )
+    scores, truth = predictions.astype(np.float64), validation_set.targets.per_track()
+    assert metrics.evaluate(truth > 0, scores).macro["PR-AUC"] == epochs[-1].best
+    [best_loss] = [epoch.validation_loss for epoch in epochs if epoch.score == epochs[-1].best][:1]
+    assert best_loss == pytest.approx(-(2 * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean(), rel=1e-5)
+    assert [epoch.validation_loss is not None for epoch in epochs] == [epoch.score is not None for epoch in epochs]
+    assert read_log(tmp_path) == [without_time(vars(epoch)) for epoch in epochs]
+    assert [path.name for path in tmp_path.glob("resume-*")] == ["resume-20.safetensors"], "older ones are removed"
     assert Recipe.from_dict(json.loads((tmp_path / run_folder.RECIPE).read_text())) == recipe
     assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
 
@@ -151,49 +162,53 @@ def test_it_learns_which_bands_decide_a_tag(tmp_path, precision, tracks):
 TEACHER = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), loss=LossConfig(kind="logits"))
 
 
-def test_a_student_starts_from_the_mean_of_its_teachers_logits():
-    learn, recipe = material(96, seed=1, logits=True), TEACHER
+def test_logit_training_starts_from_the_mean_of_the_targets():
+    train_set, recipe = make_dataset(96, seed=1, logits=True), TEACHER
     net = recipe.net.build(n_mels=BANDS, n_tags=3)
-    squared = loop._make_loss(recipe.loss, learn, net)
-    truth = torch.from_numpy(learn.targets.per_track())
-    begun = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
-    np.testing.assert_allclose(begun, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
-    assert float(squared(truth.mean(dim=0).expand_as(truth), truth)) == pytest.approx(95 / 96, rel=1e-4)
+    squared_error = loop._make_loss(recipe.loss, train_set, net)
+    truth = torch.from_numpy(train_set.targets.per_track())
+    initial_logits = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
+    np.testing.assert_allclose(initial_logits, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
+    assert float(squared_error(truth.mean(dim=0).expand_as(truth), truth)) == pytest.approx(95 / 96, rel=1e-4)
 
 
 @pytest.mark.slow
-def test_a_teachers_logits_are_learned(tmp_path):
-    learn, judge, recipe = material(96, seed=1, logits=True), material(30, seed=2, logits=True), TEACHER
-    heard: list[Epoch] = []
-    net = train(recipe, tmp_path, learn=learn, judge=judge, on_epoch=heard.append)
-    assert heard[-1].best > 0.7, "rank correlation with the teacher"
-    assert heard[-1].loss < 0.5
-    scores = validation.predict(recipe, net, judge, VOCABULARY)
+def test_logits_of_a_teacher_are_learned(tmp_path):
+    train_set, validation_set, recipe = (
+        make_dataset(96, seed=1, logits=True),
+        make_dataset(30, seed=2, logits=True),
+        TEACHER,
+    )
+    epochs: list[Epoch] = []
+    net = train(recipe, tmp_path, train_set=train_set, validation_set=validation_set, on_epoch=epochs.append)
+    assert epochs[-1].best > 0.7, "rank correlation with the teacher"
+    assert epochs[-1].loss < 0.5
+    scores = validation.predict(recipe, net, validation_set, VOCABULARY)
     np.testing.assert_allclose(
-        np.log(scores / (1 - scores)).mean(axis=0), judge.targets.per_track().mean(axis=0), atol=1.0
+        np.log(scores / (1 - scores)).mean(axis=0), validation_set.targets.per_track().mean(axis=0), atol=1.0
     )
 
 
-def test_windows_have_truth_of_their_own(tmp_path):
-    windows = tuple(np.stack([row, 1 - row]) for row in LEARN.targets.per_track())
-    learn = ClipDataset(LEARN.mels, WindowTargets(windows, step=20.0))
+def test_targets_may_differ_between_windows(tmp_path):
+    windows = tuple(np.stack([row, 1 - row]) for row in TRAIN_SET.targets.per_track())
+    train_set = ClipDataset(TRAIN_SET.mels, WindowTargets(windows, step=20.0))
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0))
-    heard: list[Epoch] = []
-    train(recipe, tmp_path, learn=learn, on_epoch=heard.append)
-    assert np.isfinite(heard[0].loss)
+    epochs: list[Epoch] = []
+    train(recipe, tmp_path, train_set=train_set, on_epoch=epochs.append)
+    assert np.isfinite(epochs[0].loss)
 
 
-def test_the_loss_weighs_present_tags(tmp_path):
+def test_pos_weight_multiplies_the_loss_of_present_tags(tmp_path):
     net = RECIPE.net.build(n_mels=BANDS, n_tags=3)
-    weighted = loop._make_loss(LossConfig(pos_weight=7.0), LEARN, net)
-    zero, one = torch.zeros(1, 3), torch.ones(1, 3)
-    assert float(weighted(zero, one)) == pytest.approx(7 * float(weighted(zero, zero)))
+    weighted_loss = loop._make_loss(LossConfig(pos_weight=7.0), TRAIN_SET, net)
+    zeros, ones = torch.zeros(1, 3), torch.ones(1, 3)
+    assert float(weighted_loss(zeros, ones)) == pytest.approx(7 * float(weighted_loss(zeros, zeros)))
 
 
-# ---------------------------------------------------------------- the same again
+# ---------------------------------------------------------------- determinism
 
 
-def test_the_seed_decides_everything(tmp_path, finished):
+def test_equal_seeds_give_equal_runs(tmp_path, finished):
     train(SHORT, tmp_path / "again")
     assert_same_run(tmp_path / "again", finished)
     train(replace(SHORT, seed=SHORT.seed + 1), tmp_path / "other")
@@ -201,7 +216,7 @@ def test_the_seed_decides_everything(tmp_path, finished):
     assert not ours["net.stem.0.weight"].equal(theirs["net.stem.0.weight"])
 
 
-def test_what_happened_before_in_the_process_does_not_matter(tmp_path, finished):
+def test_global_random_state_does_not_change_a_run(tmp_path, finished):
     torch.manual_seed(99)
     np.random.default_rng(5).random()
     torch.rand(7)
@@ -209,22 +224,22 @@ def test_what_happened_before_in_the_process_does_not_matter(tmp_path, finished)
     assert_same_run(tmp_path, finished)
 
 
-def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkeypatch):
+def test_epochs_draw_different_numbers_and_a_resumed_epoch_the_same(tmp_path, monkeypatch):
     drawn: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     mix = augment.mix
 
-    def watched(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
-        found = mix(*given)
-        drawn.append((torch.initial_seed(), *found))
-        return found
+    def recording_mix(*arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed = mix(*arguments)
+        drawn.append((torch.initial_seed(), *mixed))
+        return mixed
 
-    monkeypatch.setattr(augment, "mix", watched)
+    monkeypatch.setattr(augment, "mix", recording_mix)
     train(SHORT, tmp_path / "whole")
     assert len(drawn) == 3 * 2, "two batches an epoch"
-    for one, two in ((0, 2), (2, 4), (0, 4)):
-        assert drawn[one][0] != drawn[two][0], "torch's own draws, for dropout"
-        assert not drawn[one][1].equal(drawn[two][1])
-        assert not drawn[one][2].equal(drawn[two][2])
+    for first, second in ((0, 2), (2, 4), (0, 4)):
+        assert drawn[first][0] != drawn[second][0], "torch's own draws, for dropout"
+        assert not drawn[first][1].equal(drawn[second][1])
+        assert not drawn[first][2].equal(drawn[second][2])
 
     def stop(_: Epoch) -> None:
         raise Killed
@@ -239,36 +254,36 @@ def test_every_epoch_draws_anew_and_again_the_same_when_resumed(tmp_path, monkey
 
 
 def test_the_best_epoch_is_kept(tmp_path):
-    kept: dict[int, dict[str, torch.Tensor]] = {}
-    heard: list[Epoch] = []
+    weights_of: dict[int, dict[str, torch.Tensor]] = {}
+    epochs: list[Epoch] = []
 
-    def report(epoch: Epoch) -> None:
-        heard.append(epoch)
-        kept[epoch.epoch] = last_weights(tmp_path)
+    def record(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        weights_of[epoch.epoch] = last_weights(tmp_path)
 
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=0, constant=5, decay=0, final=0, peak=3e-2))
-    net = train(recipe, tmp_path, on_epoch=report)
-    best = max(heard, key=lambda each: (each.score or 0, -each.epoch))
-    assert best.epoch < 5, "too high a rate does not end with its best epoch"
-    assert [each.best for each in heard] == list(np.maximum.accumulate([each.score or 0 for each in heard]))
+    net = train(recipe, tmp_path, on_epoch=record)
+    best = max(epochs, key=lambda epoch: (epoch.score or 0, -epoch.epoch))
+    assert best.epoch < 5, "with too high a learning rate the last epoch is not the best"
+    assert [epoch.best for epoch in epochs] == list(np.maximum.accumulate([epoch.score or 0 for epoch in epochs]))
     for name, value in load_file(tmp_path / checkpoints.BEST).items():
-        assert value.equal(kept[best.epoch][f"net.{name}"])
+        assert value.equal(weights_of[best.epoch][f"net.{name}"])
         assert net.state_dict()[name].equal(value)
 
 
-def test_only_some_epochs_are_judged_but_always_the_last(tmp_path):
-    heard: list[Epoch] = []
+def test_validate_every_skips_epochs_but_not_the_last(tmp_path):
+    epochs: list[Epoch] = []
     recipe = replace(SHORT, validate_every=2, schedule=replace(SHORT.schedule, constant=5))
-    train(recipe, tmp_path, on_epoch=heard.append)
-    assert [each.score is not None for each in heard] == [False, True, False, True, True]
-    assert heard[0].best is None
+    train(recipe, tmp_path, on_epoch=epochs.append)
+    assert [epoch.score is not None for epoch in epochs] == [False, True, False, True, True]
+    assert epochs[0].best is None
     lines = (tmp_path / LOG).read_text()
     assert "Infinity" not in lines
-    assert "NaN" not in lines, "other programs read JSON more strictly"
-    assert log(tmp_path) == [timeless(vars(each)) for each in heard]
+    assert "NaN" not in lines, "neither is JSON"
+    assert read_log(tmp_path) == [without_time(vars(epoch)) for epoch in epochs]
 
 
-def test_judging_does_not_change_what_is_learned(tmp_path, finished):
+def test_validation_does_not_change_weights(tmp_path, finished):
     train(replace(SHORT, validate_every=3), tmp_path)
     ours, theirs = last_weights(tmp_path), last_weights(finished)
     assert [name for name in ours if not ours[name].equal(theirs[name])] == []
@@ -278,54 +293,57 @@ def test_a_finished_run_is_not_trained_again(tmp_path, finished):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    heard: list[Epoch] = []
-    net = train(SHORT, run, on_epoch=heard.append)
-    assert heard == []
+    epochs: list[Epoch] = []
+    net = train(SHORT, run, on_epoch=epochs.append)
+    assert epochs == []
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
-    wanted = load_file(finished / checkpoints.BEST)
-    assert all(value.equal(wanted[name]) for name, value in net.state_dict().items())
+    expected = load_file(finished / checkpoints.BEST)
+    assert all(value.equal(expected[name]) for name, value in net.state_dict().items())
 
 
 # ---------------------------------------------------------------- averages
 
 
-def test_weights_are_averaged_beside_the_training(tmp_path, finished):
+def test_snapshots_are_means_of_the_weights_of_epochs(tmp_path, finished):
     raw: list[dict[str, torch.Tensor]] = []
-    heard: list[Epoch] = []
+    epochs: list[Epoch] = []
 
-    def report(epoch: Epoch) -> None:
-        heard.append(epoch)
+    def record(epoch: Epoch) -> None:
+        epochs.append(epoch)
         raw.append(last_weights(tmp_path))
         assert {path.stem for path in tmp_path.glob("swa-*")} == {f"swa-{n}" for n in range(1, epoch.epoch + 1)[-2:]}
 
-    train(SHORT, tmp_path, on_epoch=report)
-    assert [each.averaged is not None for each in heard] == [True] * 3
+    train(SHORT, tmp_path, on_epoch=record)
+    assert [epoch.averaged is not None for epoch in epochs] == [True] * 3
     mean = load_file(tmp_path / "swa-3.safetensors")
     net = SHORT.net.build(n_mels=BANDS, n_tags=3)
     for name, _ in net.named_parameters():
-        wanted = torch.stack([weights[f"net.{name}"] for weights in raw]).mean(dim=0)
-        torch.testing.assert_close(mean[name], wanted, atol=1e-7, rtol=1e-5)
+        expected = torch.stack([weights[f"net.{name}"] for weights in raw]).mean(dim=0)
+        torch.testing.assert_close(mean[name], expected, atol=1e-7, rtol=1e-5)
     assert not mean["blocks.0.bn1.running_var"].equal(raw[-1]["net.blocks.0.bn1.running_var"])
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
     checkpoints.load_weights(net, tmp_path / "swa-3.safetensors")
-    assert Validator(SHORT, JUDGE, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(net).score == heard[-1].averaged
+    assert (
+        Validator(SHORT, VALIDATION_SET, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(net).score
+        == epochs[-1].averaged
+    )
     assert list(checkpoints.snapshot_paths(SHORT, tmp_path).items()) == [
         (name, tmp_path / f"{name}.safetensors") for name in ("best", "swa-2", "swa-3")
     ]
 
 
-def test_averaging_does_not_change_what_is_learned(tmp_path, finished):
+def test_averaging_does_not_change_the_trained_weights(tmp_path, finished):
     train(replace(SHORT, averaging=AveragingConfig(every=0)), tmp_path)
     ours, theirs = last_weights(tmp_path), last_weights(finished)
     assert ours.keys() == {name for name in theirs if not name.startswith("average.")} < theirs.keys()
     assert [name for name in ours if not ours[name].equal(theirs[name])] == []
-    assert [line | {"averaged": None} for line in log(finished)] == log(tmp_path)
+    assert [line | {"averaged": None} for line in read_log(finished)] == read_log(tmp_path)
 
 
 # ---------------------------------------------------------------- killed and resumed
 
 
-class DyingFiles:
+class FailingFiles:
     """Raises `Killed` instead of the change of a file after `left` changes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,16 +352,16 @@ class DyingFiles:
             monkeypatch.setattr(Path, name, self._dying(getattr(Path, name)))
 
     def _dying(self, change: Callable[..., object]) -> Callable[..., object]:
-        def changed(path: Path, *args: object, **kwargs: object) -> object:
+        def change_or_fail(path: Path, *args: object, **kwargs: object) -> object:
             self.left -= path.exists()  # removing what is not there changes nothing
             if self.left == -1:
                 raise Killed
             return change(path, *args, **kwargs)
 
-        return changed
+        return change_or_fail
 
     def train(self, run: Path, *, left: int) -> bool:
-        """Train until that many files have changed; whether it was killed."""
+        """Train until `left` files have changed; return whether it was interrupted."""
         self.left = left
         try:
             train(SHORT, run)
@@ -354,14 +372,14 @@ class DyingFiles:
         return False
 
 
-def test_the_last_epoch_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
+def test_last_epoch_resumes_after_a_crash_between_any_two_files(tmp_path, finished, monkeypatch):
     def stop(epoch: Epoch) -> None:
         if epoch.epoch == 2:
             raise Killed
 
     with pytest.raises(Killed):
         train(SHORT, tmp_path / "two", on_epoch=stop)
-    files = DyingFiles(monkeypatch)
+    files = FailingFiles(monkeypatch)
     for left in range(0, 99, 2):
         run = tmp_path / str(left)
         shutil.copytree(tmp_path / "two", run)
@@ -373,9 +391,9 @@ def test_the_last_epoch_may_end_between_any_two_files(tmp_path, finished, monkey
 
 
 @pytest.mark.slow
-def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
-    """Every change of a file is once the last, and once the first that does not happen."""
-    files = DyingFiles(monkeypatch)
+def test_run_resumes_after_a_crash_between_any_two_files(tmp_path, finished, monkeypatch):
+    """The run is interrupted after every number of file changes."""
+    files = FailingFiles(monkeypatch)
     for left in range(99):
         run = tmp_path / str(left)
         if not files.train(run, left=left):
@@ -386,8 +404,8 @@ def test_a_run_may_end_between_any_two_files(tmp_path, finished, monkeypatch):
     assert left > 3 * 3, "every epoch writes some files"
 
 
-def train_in_child(run: Path) -> int:
-    """Train in a process of its own, which has everything imported already."""
+def train_in_child_process(run: Path) -> int:
+    """Train in a forked process."""
     child = os.fork()
     if not child:
         try:
@@ -398,11 +416,11 @@ def train_in_child(run: Path) -> int:
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_run_resumes_as_if_it_had_not_been_interrupted(tmp_path, finished, kills):
+def test_a_killed_run_resumes_with_the_same_result(tmp_path, finished, kills):
     """It is killed again and again until it is complete, then another one is; at most the epoch under way is lost."""
 
-    def epochs(run: Path) -> int:
-        return len(log(run)) if (run / LOG).is_file() else 0
+    def n_epochs(run: Path) -> int:
+        return len(read_log(run)) if (run / LOG).is_file() else 0
 
     started = time.monotonic()
     train(SHORT, tmp_path / "timed")
@@ -411,8 +429,8 @@ def test_a_killed_run_resumes_as_if_it_had_not_been_interrupted(tmp_path, finish
     killed = complete = 0
     while killed < kills or not complete:
         run = tmp_path / str(complete)
-        before = epochs(run)
-        child = train_in_child(run)
+        before = n_epochs(run)
+        child = train_in_child_process(run)
         if killed < kills:
             time.sleep(generator.uniform(0.2, 0.6) * duration)
             with suppress(ProcessLookupError):
@@ -420,80 +438,80 @@ def test_a_killed_run_resumes_as_if_it_had_not_been_interrupted(tmp_path, finish
         status = os.waitpid(child, 0)[1]
         if status == signal.SIGKILL:
             killed += 1
-            assert epochs(run) >= before
+            assert n_epochs(run) >= before
         else:
             assert status == 0
             assert_same_run(run, finished)
             complete += 1
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- errors
 
 
-def test_a_run_of_another_recipe_is_refused(tmp_path, finished):
+def test_another_recipe_raises(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
     with pytest.raises(RunError, match="another recipe"):
         train(replace(SHORT, seed=1), tmp_path / "run")
 
 
-def test_a_run_of_another_vocabulary_is_refused(tmp_path, finished):
+def test_another_vocabulary_raises(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
     with pytest.raises(RunError, match="another vocabulary"):
-        loop.fit(SHORT, LEARN, JUDGE, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
+        loop.fit(SHORT, TRAIN_SET, VALIDATION_SET, STATISTICS, ("voice", "bass", "cymbals"), tmp_path / "run")
 
 
-def test_a_folder_is_free_after_a_recipe_that_could_not_begin(tmp_path):
+def test_an_invalid_recipe_creates_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="96"):
         train(replace(SHORT, net=VGGConfig()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_is_refused_and_the_epoch_does_not_count(tmp_path):
+def test_a_loss_that_is_not_finite_raises_and_the_epoch_is_not_logged(tmp_path):
     recipe = replace(SHORT, schedule=ScheduleConfig(warm_up=1, constant=2, decay=0, final=0, peak=1e30))
-    with pytest.raises(RunError, match=r"epoch 2: .*schedule\.peak"):
+    with pytest.raises(RunError, match=r"schedule\.peak"):
         train(recipe, tmp_path)
-    assert [line["epoch"] for line in log(tmp_path)] == [1]
+    assert [line["epoch"] for line in read_log(tmp_path)] == [1]
     assert all(bool(value.isfinite().all()) for value in last_weights(tmp_path).values())
 
 
 @pytest.mark.parametrize("size", [500, 5_000])
-def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_room(tmp_path, finished, size):
-    run, again = tmp_path / "run", pytest.raises(RunError, match="File too large")
-    with ExitStack() as full, again:
-        train(SHORT, run, on_epoch=lambda _: full.enter_context(files_up_to(size)))
-    assert [line["epoch"] for line in log(run)] == [1]
+def test_a_full_disk_raises_and_the_run_can_continue(tmp_path, finished, size):
+    run, raises = tmp_path / "run", pytest.raises(RunError, match="File too large")
+    with ExitStack() as limits, raises:
+        train(SHORT, run, on_epoch=lambda _: limits.enter_context(files_up_to(size)))
+    assert [line["epoch"] for line in read_log(run)] == [1]
     assert not list(run.glob("*.part"))
     train(SHORT, run)
     assert_same_run(run, finished)
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path):
+def test_a_file_as_run_folder_raises(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(RunError, match="File exists"):
         train(SHORT, tmp_path / "run")
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
-def test_truth_outside_0_and_1_is_refused(tmp_path, wrong):
-    rows = LEARN.targets.per_track().copy()
-    rows[3, 1] = wrong
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_truth_outside_0_and_1_raises(tmp_path, value):
+    rows = TRAIN_SET.targets.per_track().copy()
+    rows[3, 1] = value
     with pytest.raises(ConfigError, match=r"loss\.kind=logits"):
-        train(SHORT, tmp_path, learn=ClipDataset(LEARN.mels, TrackTargets(rows)))
+        train(SHORT, tmp_path, train_set=ClipDataset(TRAIN_SET.mels, TrackTargets(rows)))
 
 
-def test_a_clip_too_short_for_the_network_is_refused(tmp_path):
+def test_a_clip_too_short_for_the_network_raises(tmp_path):
     recipe = replace(SHORT, batch=BatchConfig(clip_seconds=0.5, size=8))
     assert recipe.clip_frames == 16
     with pytest.raises(ConfigError, match=r"16 frames.* 17"):
         train(recipe, tmp_path)
 
 
-def test_a_band_that_never_changes_is_refused(tmp_path):
+def test_a_constant_band_raises(tmp_path):
     with pytest.raises(ConfigError, match="std"):
-        loop.fit(SHORT, LEARN, JUDGE, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
+        loop.fit(SHORT, TRAIN_SET, VALIDATION_SET, Statistics(np.zeros(BANDS), np.zeros(BANDS)), VOCABULARY, tmp_path)
 
 
-def test_weights_of_another_network_are_refused(tmp_path, finished):
+def test_weights_of_another_network_raise(tmp_path, finished):
     other = CPResNetConfig(width=8).build(n_mels=BANDS, n_tags=3)
     with pytest.raises(RunError, match="the weights"):
         checkpoints.load_weights(other, finished / checkpoints.BEST)
@@ -506,19 +524,19 @@ def test_weights_of_another_network_are_refused(tmp_path, finished):
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("name", list(nets.NETS))
-def test_fused_adam_is_adam(name, recompute):
-    """It walks through memory without looking at strides: gradients must lie there as their weights do."""
+def test_fused_adam_equals_adam(name, recompute):
+    """Fused Adam ignores strides, so gradients need the memory layout of their weights."""
     net = models.network(name).train()
     net.recompute = recompute
     net.to(memory_format=torch.channels_last)
     twin = deepcopy(net)
-    fused, plain = (torch.optim.Adam(each.parameters(), lr=1e-2, fused=each is net) for each in (net, twin))
+    fused, plain = (torch.optim.Adam(net_.parameters(), lr=1e-2, fused=net_ is net) for net_ in (net, twin))
     for _ in range(3):
         fused.zero_grad()
         net(torch.randn(2, len(net.standardize.mean), 1_400 if name == "vgg" else 120)).square().sum().backward()
-        for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
-            other.grad = parameter.grad.clone()
+        for parameter, twin_parameter in zip(net.parameters(), twin.parameters(), strict=True):
+            twin_parameter.grad = parameter.grad.clone()
         fused.step()
         plain.step()
-    for parameter, other in zip(net.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)
+    for parameter, twin_parameter in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter, twin_parameter, rtol=1e-5, atol=1e-6)

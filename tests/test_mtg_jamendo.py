@@ -155,7 +155,7 @@ def test_read_vocabulary_keeps_order(tmp_path):
 
 def test_invalid_tag_list_raises(tmp_path):
     (tmp_path / "tags.txt").write_text("happy\nsad\nmood---happy\n")
-    with pytest.raises(DatasetError, match="'happy' comes 2 times"):
+    with pytest.raises(DatasetError, match="'happy' is listed"):
         mtg_jamendo.read_vocabulary(tmp_path / "tags.txt")
     (tmp_path / "tags.txt").write_text("\n\n")
     with pytest.raises(DatasetError, match="it has no tags"):
@@ -314,7 +314,7 @@ def test_find_dataset_in_folder(tmp_path):
 def test_find_raises_for_several_datasets(tmp_path):
     for name in ("zebra", "apple"):
         dataset(tmp_path, name, train=1, validation=1, test=1)
-    with pytest.raises(DatasetError, match=r"apple-train\.tsv, zebra-train\.tsv"):
+    with pytest.raises(DatasetError, match=r"apple-train\.tsv"):
         mtg_jamendo.find(tmp_path)
 
 
@@ -343,7 +343,7 @@ def test_find_raises_without_dataset_or_audio(tmp_path):
     with pytest.raises(DatasetError, match=r"NAME-train\.tsv"):
         mtg_jamendo.find(tmp_path)
     dataset(tmp_path, "mine", train=1, validation=1, test=1)
-    with pytest.raises(DatasetError, match="no training track has an audio file"):
+    with pytest.raises(DatasetError, match="audio file"):
         mtg_jamendo.find(tmp_path)
     with pytest.raises(DatasetError, match="elsewhere"):
         mtg_jamendo.find(tmp_path, audio=tmp_path / "elsewhere")

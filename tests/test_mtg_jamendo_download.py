@@ -426,7 +426,7 @@ def test_existing_link_is_not_followed(tmp_path):
 def test_wrong_checksum_of_track_raises(tmp_path):
     (tmp_path / "x.tar").write_bytes(tar(member("00/a.mp3"), member("00/b.mp3", b"other")))
     tracks = dict.fromkeys(["00/a.mp3", "00/b.mp3"], sha256(b"music"))
-    with pytest.raises(DatasetError, match=r"00/b\.mp3 has another checksum"):
+    with pytest.raises(DatasetError, match=r"00/b\.mp3 .*checksum"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", tracks)
     assert music(tmp_path / "to") == {"00/a.mp3": b"music"}
 

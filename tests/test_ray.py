@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "moodfield[cluster]"')
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent
 
 PROGRAM = """
 import json, logging.handlers, signal, sys, time
@@ -73,36 +73,36 @@ except ValueError as error:
 def environment() -> dict[str, str]:
     return os.environ | {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
     }
 
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_same_results(tmp_path, environment):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(HERE), str(tmp_path)], capture_output=True, text=True, env=environment,
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(TESTS), str(tmp_path)], capture_output=True, text=True, env=environment,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["plain"] == [[number, 2 * number] for number in range(20)]
-    assert found["first"] == [0, 0]
-    assert found["records"] == ["1 is damaged", "3 is damaged"]
-    assert found["ended"] < 2
-    assert found["handler"]
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "found.json").read_text())
+    assert results["plain"] == [[number, 2 * number] for number in range(20)]
+    assert results["first"] == [0, 0]
+    assert results["records"] == ["1 is damaged", "3 is damaged"]
+    assert results["ended"] < 2
+    assert results["handler"]
     pids = [int(path.read_text()) for path in (tmp_path / "long").glob("*.pid")]
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < until, "processes outlive the program"
+        assert time.monotonic() < deadline, "processes outlive the program"
         time.sleep(0.05)
-    assert found["taken"] < 60, "more items were taken than needed"
-    assert found["picky"][2] == [3, "AudioError", "3 is silent"]
-    assert [row[1] for row in found["picky"] if row[0] != 3] == [1, 2, 4, 5]
-    assert found["deadly"][3][1] == "WorkerCrashedError"
-    assert "3 processes died of 3" in found["deadly"][3][2]
-    assert [row for row in found["deadly"] if row[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
-    assert found["tries"] == 3
-    assert "a fault of the program" in found["faulty"]
+    assert results["taken"] < 60, "more items were taken than needed"
+    assert results["picky"][2] == [3, "AudioError", "3 is silent"]
+    assert [row[1] for row in results["picky"] if row[0] != 3] == [1, 2, 4, 5]
+    assert results["deadly"][3][1] == "WorkerCrashedError"
+    assert "3 processes died of 3" in results["deadly"][3][2]
+    assert [row for row in results["deadly"] if row[0] != 3] == [[number, 2 * number] for number in (0, 1, 2, 4, 5)]
+    assert results["tries"] == 3
+    assert "a fault of the program" in results["faulty"]
 
 
 @pytest.mark.slow
@@ -121,33 +121,39 @@ for on in Backend:
     found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, backend=on))
     print(len(found), all(result.is_file() for _, result in found))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, str(dataset), str(tmp_path)], capture_output=True, text=True, env=environment,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == ["12 True"] * 2
-    here = sorted((tmp_path / "local").rglob("*.npy"))
-    for path in here:
-        other = tmp_path / "ray" / path.relative_to(tmp_path / "local")
-        np.testing.assert_array_equal(np.load(path), np.load(other))
-    assert len(here) == 12
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-2:] == ["12 True"] * 2
+    local_paths = sorted((tmp_path / "local").rglob("*.npy"))
+    for path in local_paths:
+        ray_path = tmp_path / "ray" / path.relative_to(tmp_path / "local")
+        np.testing.assert_array_equal(np.load(path), np.load(ray_path))
+    assert len(local_paths) == 12
 
 
 @pytest.mark.slow
-def test_an_existing_cluster_is_not_joined(environment):
+def test_an_existing_cluster_is_not_used(environment):
     address = "import ray, sys; {}; print('at', ray.get_runtime_context().gcs_address, flush=True); {}"
-    theirs = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
-    ours = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Backend; "
-    ours += address.format("list(parallel.map(test_parallel.double, range(2), backend=Backend.RAY))", "ray.shutdown()")
+    cluster_program = address.format("ray.init('local', include_dashboard=False)", "sys.stdin.read()")
+    map_program = "import test_parallel; from moodfield import parallel; from moodfield.parallel import Backend; "
+    map_program += address.format(
+        "list(parallel.map(test_parallel.double, range(2), backend=Backend.RAY))", "ray.shutdown()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", theirs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as other:
-        there = next(line for line in other.stdout if line.startswith("at "))
-        done = subprocess.run(
-            [sys.executable, "-c", ours], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", cluster_program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as cluster:
+        cluster_address = next(line for line in cluster.stdout if line.startswith("at "))
+        process = subprocess.run(
+            [sys.executable, "-c", map_program], capture_output=True, text=True, env=environment, check=False
         )
-        other.communicate()
-    here = [line for line in done.stdout.splitlines() if line.startswith("at ")]
-    assert len(here) == 1, done.stderr
-    assert here != [there.strip()]
+        cluster.communicate()
+    addresses = [line for line in process.stdout.splitlines() if line.startswith("at ")]
+    assert len(addresses) == 1, process.stderr
+    assert addresses != [cluster_address.strip()]

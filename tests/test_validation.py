@@ -1,4 +1,4 @@
-"""Exams: marks are those of the scores, a stride hears what it says, and a stride as long as a clip hears it all."""
+"""Validation during training: scores, loss, strides and precision."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from moodfield.training.configs import BatchConfig, LossConfig
 from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
 from moodfield.training.validation import Validator
-from test_loop import BANDS, JUDGE, LEARN, SHORT, STATISTICS, VOCABULARY
+from test_loop import BANDS, SHORT, STATISTICS, TRAIN_SET, VALIDATION_SET, VOCABULARY
 
 FRAMES = 3 * SHORT.clip_frames + 5
 
@@ -26,25 +26,25 @@ FRAMES = 3 * SHORT.clip_frames + 5
 @pytest.fixture
 def tracks() -> ClipDataset:
     generator = np.random.default_rng(0)
-    drift = generator.standard_normal((6, FRAMES, BANDS)).cumsum(axis=1)
-    mels = tuple((20 + 5 * each).astype(np.float16) for each in drift)
+    walks = generator.standard_normal((6, FRAMES, BANDS)).cumsum(axis=1)
+    mels = tuple((20 + 5 * walk).astype(np.float16) for walk in walks)
     return ClipDataset(mels, TrackTargets((generator.random((6, 3)) > 0.5).astype(np.float32)))
 
 
 @pytest.fixture
 def net(tracks: ClipDataset) -> Net:
-    """A network with an opinion: a new one says the same of everything."""
+    """A network with random weights: a fresh one gives the same logits for all tracks."""
     torch.manual_seed(3)
-    found = SHORT.net.build(n_mels=BANDS, n_tags=3)
-    found.standardize.set_statistics(torch.from_numpy(STATISTICS.mean), torch.from_numpy(STATISTICS.std))
-    models.stir(found)
+    network = SHORT.net.build(n_mels=BANDS, n_tags=3)
+    network.standardize.set_statistics(torch.from_numpy(STATISTICS.mean), torch.from_numpy(STATISTICS.std))
+    models.stir(network)
     with torch.no_grad():
-        found.train()(torch.from_numpy(np.stack(tracks.mels).astype(np.float32)).transpose(1, 2))
-    return found.eval()
+        network.train()(torch.from_numpy(np.stack(tracks.mels).astype(np.float32)).transpose(1, 2))
+    return network.eval()
 
 
-def logits(net: Net, stored: np.ndarray) -> np.ndarray:
-    """What the network itself says of some frames."""
+def predict_logits(net: Net, stored: np.ndarray) -> np.ndarray:
+    """Logits of the network for some frames."""
     with torch.no_grad():
         return net(torch.from_numpy(np.ascontiguousarray(stored.T, np.float32))[None]).numpy()[0].astype(np.float64)
 
@@ -53,74 +53,74 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
 
-def test_marks_are_those_of_the_scores(net, tracks):
+def test_result_has_pr_auc_and_loss_of_the_scores(net, tracks):
     scores = validation.predict(SHORT, net, tracks, VOCABULARY).astype(np.float64)
-    assert scores.std(axis=0).min() > 1e-3, "it has an opinion"
+    assert scores.std(axis=0).min() > 1e-3, "scores differ between tracks"
     truth = tracks.targets.per_track()
-    marks = Validator(SHORT, tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(net)
-    assert marks.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
+    result = Validator(SHORT, tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(net)
+    assert result.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
     weight = SHORT.loss.pos_weight
-    wanted = -(weight * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean()
-    assert marks.loss == pytest.approx(wanted, rel=1e-5)
+    expected = -(weight * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean()
+    assert result.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_teacher_asks_for_ranks(net, tracks):
+def test_logit_targets_are_scored_by_rank_correlation(net, tracks):
     teacher = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
     recipe = replace(SHORT, loss=LossConfig(kind="logits"))
-    material = ClipDataset(tracks.mels, TrackTargets(teacher))
-    marks = Validator(recipe, material, VOCABULARY, lambda found, wanted: (found - wanted).square().mean())(net)
-    said = np.stack([logits(net, each) for each in tracks.mels])
-    ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(said.T, teacher.T, strict=True)]
-    assert marks.score == pytest.approx(np.mean(ranks))
-    assert marks.loss == pytest.approx(((said - teacher) ** 2).mean(), rel=1e-3)
+    dataset = ClipDataset(tracks.mels, TrackTargets(teacher))
+    result = Validator(recipe, dataset, VOCABULARY, lambda predicted, target: (predicted - target).square().mean())(net)
+    predictions = np.stack([predict_logits(net, mel_) for mel_ in tracks.mels])
+    ranks = [stats.spearmanr(ours, theirs)[0] for ours, theirs in zip(predictions.T, teacher.T, strict=True)]
+    assert result.score == pytest.approx(np.mean(ranks))
+    assert result.loss == pytest.approx(((predictions - teacher) ** 2).mean(), rel=1e-3)
 
 
-def test_a_stride_hears_the_middle_of_every_step(net, tracks):
+def test_a_stride_takes_the_clip_in_the_middle_of_every_step(net, tracks):
     clip, step = SHORT.clip_frames, 45
     stride = step / SHORT.mel.frames_per_second
-    found = validation.predict(SHORT, net, tracks, VOCABULARY, stride=stride)
+    predicted = validation.predict(SHORT, net, tracks, VOCABULARY, stride=stride)
     first = (step - clip) // 2
-    for stored, scores in zip(tracks.mels, found, strict=True):
-        heard = [logits(net, stored[start : start + clip]) for start in (first, first + step)]
-        np.testing.assert_allclose(scores, sigmoid(np.mean(heard, axis=0)), rtol=1e-5)
-    exam = Validator(
-        replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net)
+    for stored, scores in zip(tracks.mels, predicted, strict=True):
+        logits = [predict_logits(net, stored[start : start + clip]) for start in (first, first + step)]
+        np.testing.assert_allclose(scores, sigmoid(np.mean(logits, axis=0)), rtol=1e-5)
+    validator = Validator(
+        replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net)
     )
-    assert exam(net).score == metrics.evaluate(tracks.targets.per_track() > 0.5, found).macro["PR-AUC"]
-    whole = validation.predict(SHORT, net, tracks, VOCABULARY)
-    assert np.abs(found - whole).max() > 1e-3, "that is not the whole track"
+    assert validator(net).score == metrics.evaluate(tracks.targets.per_track() > 0.5, predicted).macro["PR-AUC"]
+    unstrided = validation.predict(SHORT, net, tracks, VOCABULARY)
+    assert np.abs(predicted - unstrided).max() > 1e-3, "a stride leaves out frames"
 
 
 @pytest.mark.parametrize("name", ["fa_resnet", "crnn", "vgg"])
-def test_excerpts_of_every_kind_of_network_are_heard_each_by_itself(name):
-    """More of them than are heard at once, a network that judges whole tracks, and one of fixed windows."""
+def test_excerpts_are_predicted_independently_by_every_kind_of_network(name):
+    """More excerpts than one batch, for a network of any length, one of whole tracks and one of fixed windows."""
     network, config = models.network(name), models.mel_of(name)
     stored = mel.spectrogram(models.music(60, rate=config.sample_rate), config).T.astype(np.float16)
     recipe = Recipe(net=network.config, mel=config, batch=BatchConfig(clip_seconds=32.0 if name == "vgg" else 10.0))
     stride = 2.0
     starts = range(0, len(stored) - recipe.clip_frames + 1, round(stride * config.frames_per_second))
-    material = ClipDataset((stored,), TrackTargets(np.ones((1, 5), np.float32)))
-    alone = [
+    dataset = ClipDataset((stored,), TrackTargets(np.ones((1, 5), np.float32)))
+    single = [
         validation.predict(
             recipe,
             network,
-            ClipDataset((stored[start : start + recipe.clip_frames],), material.targets),
+            ClipDataset((stored[start : start + recipe.clip_frames],), dataset.targets),
             models.VOCABULARY,
         )[0].astype(np.float64)
         for start in starts
     ]
-    assert len(alone) > tagger.EXCERPT_BATCH
-    assert np.std(alone, axis=0).max() > 1e-3, "excerpts differ"
-    found = validation.predict(recipe, network, material, models.VOCABULARY, stride=stride)
+    assert len(single) > tagger.EXCERPT_BATCH
+    assert np.std(single, axis=0).max() > 1e-3, "excerpts differ"
+    predicted = validation.predict(recipe, network, dataset, models.VOCABULARY, stride=stride)
     np.testing.assert_allclose(
-        found[0], sigmoid(np.mean(np.log(alone) - np.log1p(-np.array(alone)), axis=0)), rtol=1e-4
+        predicted[0], sigmoid(np.mean(np.log(single) - np.log1p(-np.array(single)), axis=0)), rtol=1e-4
     )
 
 
-def test_validation_is_as_precise_as_training(net, tracks):
-    """Not float32 in a recipe of bfloat16, and near it."""
+def test_validation_has_the_precision_of_training(net, tracks):
+    """A recipe in bfloat16 is validated in bfloat16, with a loss near that in float32."""
     quick, exact = (
-        Validator(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._make_loss(SHORT.loss, LEARN, net))(
+        Validator(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(
             net
         ).loss
         for precision in ("bf16-mixed", "32-true")
@@ -130,15 +130,15 @@ def test_validation_is_as_precise_as_training(net, tracks):
     assert {value.dtype for value in net.state_dict().values()} == {torch.float32, torch.int64}
 
 
-def test_of_a_track_that_is_no_longer_than_a_clip_nothing_is_left_out(net):
-    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in JUDGE.mels), JUDGE.targets)
-    whole = validation.predict(SHORT, net, clips, VOCABULARY)
-    np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), whole)
+def test_a_stride_changes_nothing_for_tracks_as_short_as_a_clip(net):
+    clips = ClipDataset(tuple(stored[: SHORT.clip_frames] for stored in VALIDATION_SET.mels), VALIDATION_SET.targets)
+    unstrided = validation.predict(SHORT, net, clips, VOCABULARY)
+    np.testing.assert_array_equal(validation.predict(SHORT, net, clips, VOCABULARY, stride=60.0), unstrided)
 
 
-def test_a_run_is_judged_by_its_stride(tmp_path):
+def test_a_run_is_validated_with_its_stride(tmp_path):
     recipe = replace(SHORT, validate_stride=2.0)
-    heard: list[Epoch] = []
-    net = test_loop.train(recipe, tmp_path, on_epoch=heard.append)
-    exam = Validator(recipe, JUDGE, VOCABULARY, loop._make_loss(recipe.loss, LEARN, net))
-    assert exam(net).score == heard[-1].best
+    epochs: list[Epoch] = []
+    net = test_loop.train(recipe, tmp_path, on_epoch=epochs.append)
+    validator = Validator(recipe, VALIDATION_SET, VOCABULARY, loop._make_loss(recipe.loss, TRAIN_SET, net))
+    assert validator(net).score == epochs[-1].best
