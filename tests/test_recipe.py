@@ -183,7 +183,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_place(setting):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("net.rho_freq=23", "ρ 23"),
+        ("net.rho_freq=23", "ρ is 23"),
         ("net.width=0", "width"),
         ("mel.hop_length=0", "hop_length"),
         ("mel.hop_length=nan", "hop_length"),

@@ -91,6 +91,15 @@ def write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def write_output(path: Path, content: bytes, *, kind: Sequence[bytes]) -> None:
+    """Write a file atomically; raises `OutputError` as `check_output` does, or if the disk is full."""
+    check_output(path, kind=kind)
+    try:
+        write(path, content)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); name another file") from error
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A context with the path of a partial file, which is renamed to `path` at the end, or removed after an exception.
