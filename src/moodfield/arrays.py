@@ -103,6 +103,5 @@ def write(path: Path, array: np.ndarray) -> None:
 
 
 def _fits(lengths: Sequence[int], expected: Shape) -> bool:
-    return len(lengths) == len(expected) and all(
-        length == required or required is None for length, required in zip(lengths, expected, strict=True)
-    )
+    axes = zip(lengths, expected, strict=False)
+    return len(lengths) == len(expected) and all(required in (None, length) for length, required in axes)

@@ -135,9 +135,7 @@ def blocks(source: Source, *, sample_rate: int, warn: Warn = _LOG.warning) -> It
         ConfigError: The sample rate is out of range.
     """
     if not RATES[0] <= sample_rate <= RATES[1]:
-        raise ConfigError(
-            f"sample_rate is {sample_rate}, expected {RATES[0]} to {RATES[1]} samples per second, such as 44100"
-        )
+        raise ConfigError(f"sample_rate is {sample_rate} Hz, expected {RATES[0]} … {RATES[1]} Hz, such as 44100")
     yield from _resample(_mono(source, warn), sample_rate)
 
 
@@ -243,9 +241,7 @@ def _decode(file: BinaryFile, streams: list[Stream], name: str, max_samples: int
         for rate, samples in decoders.decode(file, streams, lambda fault: warn(f"{name}: {fault}")):
             count += len(samples)
             if count > max_samples:
-                raise _error(
-                    "unreadable", f"{name} decodes to {count} samples or more, which is impossible for its size"
-                )
+                raise _error("unreadable", f"{name} decodes to {count} samples or more, impossible for its size")
             yield rate, samples
 
 
@@ -321,11 +317,9 @@ def _resample(blocks: Iterator[tuple[int, Mono]], sample_rate: int) -> Iterator[
         if rate != current:
             yield from _flush(stream)
             current = rate
-            stream = (
-                None
-                if rate == sample_rate
-                else soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-            )
+            stream = None
+            if rate != sample_rate:
+                stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
         out = np.array(block) if stream is None else stream.resample_chunk(block)
         if len(out):
             yield out

@@ -142,26 +142,21 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     elif isinstance(lengths, AnyLength):
         middle = np.arange(count) * lengths.stride + lengths.start + (lengths.receptive_field - 1) / 2
     else:
-        middle = (
-            np.minimum(np.arange(count) * lengths.stride, max(frames - lengths.frames, 0))
-            + (min(lengths.frames, frames) - 1) / 2
-        )
+        starts = np.minimum(np.arange(count) * lengths.stride, max(frames - lengths.frames, 0))
+        middle = starts + (min(lengths.frames, frames) - 1) / 2
     return np.clip(middle, 0, frames - 1).astype(np.float32)
 
 
 def _cut_any(lengths: _VariableLength, clip_frames: int) -> _Cutting:
     """Clips that start at multiples of the stride, so that every output equals the one for the whole mel."""
-    stride = lengths.stride
+    stride, field = lengths.stride, lengths.receptive_field
     before = -(lengths.start // stride) + 1
     """outputs at the start of a clip that reach beyond it, and one more, so that the last clip is never too short"""
-    clean = (clip_frames - lengths.start - lengths.receptive_field) // stride + 1
+    clean = (clip_frames - lengths.start - field) // stride + 1
     """outputs of a clip up to the last that does not reach beyond its end"""
     step = (clean - before) * stride
     if step <= 0:
-        raise ConfigError(
-            f"clip_frames={clip_frames} is too small for a receptive field of {lengths.receptive_field} frames; "
-            "cut longer clips"
-        )
+        raise ConfigError(f"clip_frames={clip_frames} is too small for a receptive field of {field}; cut longer clips")
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0
@@ -177,9 +172,7 @@ def _cut_any(lengths: _VariableLength, clip_frames: int) -> _Cutting:
             mel, first = mel[:, step:], before
         waiting, length = [mel], mel.shape[1]
     if length < lengths.min_frames:
-        raise AudioError(
-            "too-short", f"the mel has {length} frames, expected {lengths.min_frames} or more; use longer audio"
-        )
+        raise AudioError("too-short", f"the mel has {length} frames, expected {lengths.min_frames}; use longer audio")
     yield [Clip(np.concatenate(waiting, axis=1), slice(first, None))]
 
 

@@ -1,5 +1,7 @@
 """Run a network on clips of mel: ONNX Runtime, or torch on request."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -9,8 +11,6 @@ from jaxtyping import Float32
 from moodfield.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from moodfield.nets import Net
@@ -76,36 +76,31 @@ class _Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         self._path, self._input, self._output = path, input_name, output_name
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+        with _model_errors(f"{path} is not a network that ONNX Runtime can run"):
+            providers = ["CPUExecutionProvider"]
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers, enable_fallback=0)
             arrays = (*self._session.get_inputs(), *self._session.get_outputs())
             described = [(array.name, array.type, len(array.shape)) for array in arrays]
-        except Exception as error:  # ONNX Runtime raises errors of many types
-            if not _is_onnxruntime_error(error):
-                raise
-            raise ModelError(f"{path} is not a network that ONNX Runtime can run: {error}") from error
         expected = [(name, *TYPE_AND_AXES) for name in (input_name, output_name)]
         if described != expected:
-            raise ModelError(
-                f"{path} has inputs and outputs {described}, expected {expected}; export it with moodfield"
-            )
+            raise ModelError(f"{path} has inputs and outputs {described}, expected {expected}; export it again")
 
     def __call__(self, array: Features) -> Features:
-        try:
+        with _model_errors(f"{self._path} cannot take {self._input} of shape {array.shape}"):
             output: Features = self._session.run([self._output], {self._input: np.ascontiguousarray(array)})[0]
-        except Exception as error:  # as above
-            if not _is_onnxruntime_error(error):
-                raise
-            raise ModelError(f"{self._path} cannot take {self._input} of shape {array.shape}: {error}") from error
-        return output
+            return output
 
 
-def _is_onnxruntime_error(error: Exception) -> bool:
-    """Whether ONNX Runtime raised an error, and not a signal handler during its call."""
-    kinds = (RuntimeError, ValueError, TypeError, LookupError, MemoryError)
-    return type(error).__module__.startswith("onnxruntime") or isinstance(error, kinds)
+@contextmanager
+def _model_errors(problem: str) -> Iterator[None]:
+    """Turn the errors of ONNX Runtime, which are of many types, into `ModelError`, but not those of signal handlers."""
+    try:
+        yield
+    except Exception as error:
+        kinds = (RuntimeError, ValueError, TypeError, LookupError, MemoryError)
+        if type(error).__module__.startswith("onnxruntime") or isinstance(error, kinds):
+            raise ModelError(f"{problem}: {error}") from error
+        raise
 
 
 class TorchEngine:
@@ -128,7 +123,7 @@ class TorchEngine:
         """Logits over time of whole tracks, from the outputs of all their clips."""
         return self._run(self._net.forward_head, features)
 
-    def _run(self, method: "Callable[[Tensor], Tensor]", array: Features) -> Features:
+    def _run(self, method: Callable[["Tensor"], "Tensor"], array: Features) -> Features:
         import torch
 
         training = self._net.training

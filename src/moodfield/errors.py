@@ -126,8 +126,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
     'did you mean resnet?'
     """
     names = list(names)
-    near = difflib.get_close_matches(name, names, n=3)
-    if near:
+    if near := difflib.get_close_matches(name, names, n=3):
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(names)}"
 

@@ -39,6 +39,8 @@ MIN_WEIGHT_DB = -80.0
 """lower limit of the A-weighting, which affects the lowest bins"""
 
 Samples = Float32[np.ndarray, "_samples"]  # with the underscore, since the blocks of one track differ in length
+Windows = Float32[np.ndarray, "_windows samples"]
+Power = Float32[np.ndarray, "_frames freq"]
 Mel = Float32[np.ndarray, "bands frames"]
 
 
@@ -71,13 +73,9 @@ class MelConfig:
         if self.kind not in ("perceptual", "plain"):
             raise ConfigError(f"mel kind is {self.kind!r}, expected 'perceptual' or 'plain'")
         if self.sample_rate < 1_000 or self.n_fft < 16 or self.n_fft % 2 or self.n_mels < 1 or not self.top_db > 0:
-            raise ConfigError(
-                f"{self} has a sample_rate < 1000, an n_fft that is odd or < 16, no n_mels, or a top_db ≤ 0 dB"
-            )
+            raise ConfigError(f"{self} has a sample_rate < 1000, an odd n_fft or one < 16, no n_mels, or a top_db ≤ 0")
         if self.sample_rate > RATES[1] or max(self.n_fft, self.n_mels) > MAX_N_FFT or not self.top_db <= MAX_DB:
-            raise ConfigError(
-                f"{self} is beyond {RATES[1]} samples per second, {MAX_N_FFT} samples or bands, or {MAX_DB:g} dB"
-            )
+            raise ConfigError(f"{self} is beyond {RATES[1]} Hz, {MAX_N_FFT} samples or bands, or {MAX_DB:g} dB")
         if self.n_fft * self.n_mels > MAX_CELLS:
             raise ConfigError(f"{self} has a filter bank beyond {MAX_CELLS} samples × bands; use fewer bands")
         if not 1 <= self.hop_length <= self.n_fft:
@@ -117,8 +115,7 @@ def spectrogram(waveform: Waveform, config: MelConfig) -> Mel:
     """
     if waveform.sample_rate != config.sample_rate:
         raise ConfigError(
-            f"the waveform has a sample_rate of {waveform.sample_rate} Hz, expected {config.sample_rate} Hz; "
-            "read it at that rate"
+            f"the waveform has {waveform.sample_rate} Hz; read it at a sample_rate of {config.sample_rate} Hz"
         )
     size = GROUP_FRAMES * config.hop_length
     blocks = [waveform.samples[start : start + size] for start in range(0, len(waveform.samples), size)]
@@ -206,9 +203,7 @@ def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
         rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
         triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
         if not triangles.any(axis=1).all():
-            raise ConfigError(
-                f"n_mels={config.n_mels} is too large for n_fft={config.n_fft}: some band contains no bin"
-            )
+            raise ConfigError(f"n_mels={config.n_mels} is too large for n_fft={config.n_fft}: a band contains no bin")
         bank[first:last] = triangles
     return bank
 
@@ -234,11 +229,9 @@ def _bin_hz(config: MelConfig) -> Float64[np.ndarray, "freq"]:
     return np.arange(config.n_fft // 2 + 1) * (config.sample_rate / config.n_fft)
 
 
-def _first_pass(
-    blocks: Callable[[], Iterable[Samples]], config: MelConfig
-) -> tuple[list[Float32[np.ndarray, "_frames freq"]] | None, float]:
+def _first_pass(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> tuple[list[Power] | None, float]:
     """The power spectra, if they are small enough to keep, and the largest power of all cells."""
-    kept: list[Float32[np.ndarray, "_frames freq"]] | None = []
+    kept: list[Power] | None = []
     size, loudest = 0, 0.0
     for power in _power(blocks(), config):
         loudest = max(loudest, float(power.max()))
@@ -267,9 +260,7 @@ def _hann(config: MelConfig) -> Float32[np.ndarray, "samples"]:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / period)).astype(np.float32)
 
 
-def _groups(
-    blocks: Iterable[Samples], config: MelConfig
-) -> Iterator[tuple[Float32[np.ndarray, "frames samples"], int]]:
+def _groups(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Windows, int]]:
     """Overlapping frames in groups of `GROUP_FRAMES`, each with the number of frames that belong to the track."""
     span = (GROUP_FRAMES - 1) * config.hop_length + config.n_fft
     step = GROUP_FRAMES * config.hop_length
@@ -291,7 +282,7 @@ def _groups(
         yield _strided(rest, config), left
 
 
-def _strided(samples: Samples, config: MelConfig) -> Float32[np.ndarray, "frames samples"]:
+def _strided(samples: Samples, config: MelConfig) -> Windows:
     return np.lib.stride_tricks.sliding_window_view(samples, config.n_fft)[:: config.hop_length]
 
 
@@ -315,9 +306,7 @@ def _padded(blocks: Iterable[Samples], config: MelConfig) -> Iterator[tuple[Samp
         yield block, len(block)
         tail = np.concatenate([tail, block[-half - 1 :]])[-half - 1 :]
     if not started:
-        raise AudioError(
-            "too-short", f"{len(head)} samples, expected more than half of n_fft ({half}); use longer audio"
-        )
+        raise AudioError("too-short", f"{len(head)} samples, expected more than n_fft / 2 ({half}); use longer audio")
     yield (tail[-2::-1] if reflects else np.zeros(config.n_fft, np.float32)), 0
 
 

@@ -43,9 +43,7 @@ def reference_signal() -> Waveform:
     numbers = np.arange(SAMPLE_RATE * SECONDS)
     seconds = numbers / SAMPLE_RATE
     pitches = np.array(CHORDS)[(seconds // CHORD_SECONDS).astype(int) % len(CHORDS)].T
-    chord = sum(
-        np.sin(2 * np.pi * pitch * seconds * harmonic) / harmonic for pitch in pitches for harmonic in (1, 2, 3)
-    )
+    chord = sum(np.sin(2 * np.pi * hz * seconds * harmonic) / harmonic for hz in pitches for harmonic in (1, 2, 3))
     since_beat = seconds % BEAT_SECONDS
     beat = np.exp(-30 * since_beat) * np.sin(2 * np.pi * 60 * since_beat)
     # A congruential sequence of integers is exact; random generators of libraries may change.
@@ -73,9 +71,7 @@ def check(model: str | Path) -> Verification:
     [loaded] = tagger.load(folder, threads=1).models
     expected = np.array(loaded.card.reference_logits)
     if missing := set(loaded.card.network_files) - set(loaded.card.sha256):
-        raise ModelError(
-            f"the card of {folder} has no checksum of {', '.join(sorted(missing))}; export the model again"
-        )
+        raise ModelError(f"the card of {folder} has no checksum of {', '.join(sorted(missing))}; export it again")
     if not expected.size:
         raise ModelError(f"the card of {folder} has no reference logits; export the model again")
     return Verification(loaded.card, float(np.abs(reference_logits(loaded) - expected).max()))

@@ -127,9 +127,7 @@ def fetch(
         hint = os_error_hint(error, "received bytes are kept")
         raise DownloadError(f"{path} cannot be written: {hint}") from error
     kept = f"the first {part.size:,} bytes are kept; " if part.size else ""
-    raise DownloadError(
-        f"{path.name} could not be downloaded: {'; '.join(faults)}; {kept}try again later, or give another mirror"
-    )
+    raise DownloadError(f"{path.name} could not be downloaded: {'; '.join(faults)}; {kept}try later, or another mirror")
 
 
 def lock(path: Path) -> AbstractContextManager[None]:

@@ -194,9 +194,8 @@ def read_splits(indexes: Sequence[str | Path], *, vocabulary: Sequence[str] | No
 
     """
     splits = [read(index, vocabulary=vocabulary) for index in indexes]
-    common = (
-        splits[0].vocabulary if vocabulary else tuple(sorted({tag for split in splits for tag in split.vocabulary}))
-    )
+    used = sorted({tag for split in splits for tag in split.vocabulary})
+    common = splits[0].vocabulary if vocabulary else tuple(used)
     stems = [Path(index).stem for index in indexes]
     columns = zip(*(re.split("(?<=[-_])", stem) for stem in stems), strict=False)
     prefix = sum(len(column[0]) for column in takewhile(lambda column: len(set(column)) == 1, columns))
@@ -213,7 +212,7 @@ def parse(path: str | Path) -> tuple[list[Track], list[str]]:
         DatasetError: It cannot be read, or has another header.
 
     """
-    header, *lines = _lines(path) or [""]
+    header, *lines = read_lines(path) or [""]
     if tuple(header.split("\t")[:6]) != HEADER:
         raise DatasetError(f"{path} does not begin with the header {' '.join(HEADER)}, separated by tabs")
     tracks, faults, ids = [], [], set()
@@ -222,7 +221,7 @@ def parse(path: str | Path) -> tuple[list[Track], list[str]]:
         if len(cells) < 5:
             faults.append(f"line {number} has {len(cells)} columns, expected 5 and one for every tag")
             continue
-        seconds = _seconds(cells[4])
+        seconds = parse_number(cells[4])
         if not 0 <= seconds < math.inf:
             faults.append(f"line {number}: duration {cells[4]!r} is not a number of seconds")
         names = tuple(dict.fromkeys(tags.name(tag) for tag in cells[5:] if tag.strip()))
@@ -295,7 +294,7 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     """
     checksums: dict[str, str] = {}
     faults = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         digest, _, name = line.partition(" ")
         name = name.lstrip(" *")  # as sha256sum writes it
         if not re.fullmatch("[0-9a-f]{64}", digest) or not name:
@@ -314,17 +313,19 @@ def checksum_of(path: str, checksums: Mapping[str, str]) -> str | None:
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
     """Read the tag names of a list, one on each line, in its order."""
-    return tags.vocabulary(line for line in _lines(path) if line.strip())
+    return tags.vocabulary(line for line in read_lines(path) if line.strip())
 
 
-def _seconds(cell: str) -> float:
+def parse_number(text: str) -> float:
+    """The number in a cell of a table, NaN if it has none."""
     try:
-        return float(cell)
+        return float(text)
     except ValueError:
         return math.nan
 
 
-def _lines(path: str | Path) -> list[str]:
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file in UTF-8; raises `DatasetError` if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an impossible file name

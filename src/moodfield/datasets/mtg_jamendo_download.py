@@ -160,17 +160,14 @@ def fetch_lists(
         if "sha256" in name and f"_{quality}_" not in name:
             continue
         if lists is None:
-            download.fetch(
-                folder / name, [f"{REPOSITORY}/{path}"], sha256=sha256, max_bytes=MAX_LIST_BYTES, retry=retry
-            )
+            urls = [f"{REPOSITORY}/{path}"]
+            download.fetch(folder / name, urls, sha256=sha256, max_bytes=MAX_LIST_BYTES, retry=retry)
         elif source := next((file for file in (lists / path, lists / name) if file.is_file()), None):
             folder.mkdir(parents=True, exist_ok=True)
             files.write(folder / name, source.read_bytes())
     tars, tracks = (folder / f"autotagging_moodtheme_{quality}_sha256_{part}.txt" for part in ("tars", "tracks"))
     if not tars.is_file():
-        raise DatasetError(
-            f"{lists} has no {tars.name}, nor data/download/{tars.name}; expected a clone of the dataset's repository"
-        )
+        raise DatasetError(f"{lists} has no {tars.name}; expected the dataset's repository, or its data/download")
     track_checksums = mtg_jamendo.read_checksums(tracks) if tracks.is_file() else {}
     checksums = Checksums(mtg_jamendo.read_checksums(tars), track_checksums)
     invalid = [name for name in checksums.tars if PurePosixPath(name).name != name or not name.endswith(".tar")]
@@ -209,7 +206,7 @@ def unpack(
                 _extract(archive, member, folder / member.name, tracks.get(member.name))
     except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise DatasetError(
-            f"{tar.name} is not a complete tar: {error or type(error).__name__}; get another copy of it"
+            f"{tar.name} is not a complete tar: {error or type(error).__name__}; get it again"
         ) from error
     return {member.name: member.size for member in members}
 
@@ -222,9 +219,7 @@ class _TarInfo(tarfile.TarInfo):
         """Parse a header; `tarfile` calls this for every header, before it reads the data of the member."""
         info = super().frombuf(buf, encoding, errors)
         if info.type in EXTENDED_HEADERS and info.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(
-                f"an extended header has {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}"
-            )
+            raise tarfile.ReadError(f"a header has {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
         return info
 
 

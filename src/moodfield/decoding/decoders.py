@@ -126,16 +126,13 @@ def _rest(file: BinaryFile, stream: Stream, skipped: int, error: Exception, warn
     except (UnknownFormatError, MissingCodecsError) as missing:
         if not skipped:
             raise missing from error
-        remedy = (
-            ' (pip install "moodfield[codecs]" decodes more of it)' if isinstance(missing, MissingCodecsError) else ""
-        )
+        remedy = ' (pip install "moodfield[codecs]" decodes more)' if isinstance(missing, MissingCodecsError) else ""
         warn(f"it is damaged after {skipped:,} samples ({_message(error)}); the rest of it is not used{remedy}")
         return
     if stream.samples and count < stream.samples:
         warn(f"it is damaged: {count:,} samples of {stream.samples:,} can be decoded ({_message(error)})")
-    elif skipped and (
-        not stream.samples or skipped + BLOCK < stream.samples
-    ):  # later, it may be what follows the music
+    elif skipped and (not stream.samples or skipped + BLOCK < stream.samples):
+        # later than that, it may be what follows the music
         warn(f"it is damaged after {skipped:,} samples ({_message(error)})")
 
 

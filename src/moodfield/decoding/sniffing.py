@@ -7,20 +7,9 @@ from moodfield.decoding.byte_ranges import BinaryFile, Stream
 
 MAX_STREAMS = 1_000
 """streams of one file; a file that seems to have more is passed to a decoder as a whole"""
-OTHERS = (
-    b"\0\0\1\xba",
-    b"\0\0\1\xb3",
-    b"FORM",
-    b"RIFF",
-    b"RIFX",
-    b"caff",
-    b"riff",
-    b".snd",
-    b"\x1aE\xdf\xa3",
-    b"\x30\x26\xb2\x75",
-    b"MAC ",
-    b"wvpk",
-)
+MPEG_VIDEO = (b"\0\0\1\xba", b"\0\0\1\xb3")
+"""beginnings of MPEG program streams and of video"""
+OTHERS = (b"FORM", b"RIFF", b"RIFX", b"caff", b"riff", b".snd", b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75", b"MAC ", b"wvpk")
 """beginnings of files without bare MPEG frames, though some of their bytes may look like frames"""
 
 
@@ -45,11 +34,7 @@ def _known_streams(file: BinaryFile, start: int, end: int) -> list[Stream]:
         return wav.streams(file, start, end)
     if head.startswith(b".snd\0\0\0"):  # AU, with an unknown length in place of the stated one
         return [Stream("other", (head[:8] + b"\xff" * 4, (start + 12, end)))]
-    transport = (
-        head[:1] == b"G"
-        and byte_ranges.read_at(file, start + 188, 1) == b"G"
-        and byte_ranges.read_at(file, start + 376, 1) == b"G"
-    )
-    if head.startswith(OTHERS) or head[4:8] == b"ftyp" or transport:
+    transport = all(byte_ranges.read_at(file, start + offset, 1) == b"G" for offset in (0, 188, 376))
+    if head.startswith(MPEG_VIDEO + OTHERS) or head[4:8] == b"ftyp" or transport:
         return []
     return mpeg.streams(file, start, end, max_streams=MAX_STREAMS)

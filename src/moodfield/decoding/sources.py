@@ -45,9 +45,7 @@ def open_file(source: object) -> Iterator[BinaryFile]:
             file.seek(0)
             binary = isinstance(source.read(0), bytes)
         except OSError as error:
-            raise _error(
-                "bad-source", f"a file object that cannot be read from its start ({error}) was given"
-            ) from error
+            raise _error("bad-source", f"a file object that cannot be read from its start ({error})") from error
         if not binary:
             raise _error("bad-source", "a file object that yields no bytes, opened as text, was given")
         yield file
@@ -58,12 +56,8 @@ def open_file(source: object) -> Iterator[BinaryFile]:
 def array(source: tuple[Any, ...]) -> tuple[Samples, int]:
     """Samples of one or more channels, scaled to −1 … 1, and their rate; the longer axis is time."""
     samples, rate = source if len(source) == 2 else (None, None)
-    if not isinstance(samples, np.ndarray) or not (
-        isinstance(rate, Integral) or (isinstance(rate, float) and rate % 1 == 0)
-    ):
-        raise _error(
-            "bad-source", f"a tuple of {', '.join(type(part).__name__ for part in source) or 'nothing'} was given"
-        )
+    if not isinstance(samples, np.ndarray) or not isinstance(rate, Integral | float) or rate % 1:
+        raise _error("bad-source", f"a tuple ({', '.join(type(part).__name__ for part in source)}) was given")
     samples = np.asarray(samples)
     if samples.dtype.kind not in "fiu" or samples.ndim not in (1, 2) or not samples.size:
         raise _error("not-samples", f"an array of {samples.dtype}, of shape {samples.shape}, was given")

@@ -7,7 +7,7 @@ those of `metrics.evaluate` on the drawn tracks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
@@ -71,12 +71,7 @@ class System:
     """
 
     def __init__(
-        self,
-        truth: AnyArray,
-        scores: AnyArray,
-        *,
-        decisions: AnyArray | None = None,
-        tags: Sequence[str] | None = None,
+        self, truth: AnyArray, scores: AnyArray, *, decisions: AnyArray | None = None, tags: Sequence[str] | None = None
     ) -> None:
         """Rank the scores; arguments and errors are those of `metrics.evaluate`."""
         self.report = metrics.evaluate(truth, scores, decisions=decisions, tags=tags)
@@ -216,27 +211,16 @@ def compare(a: Resampled, b: Resampled) -> dict[str, Difference]:
         >>> compare(*pair)["ROC-AUC-macro"].p < 0.05
         True
     """
-    values_a, values_b = _mask(a.to_dict(), enough=a.has_enough_tracks), _mask(b.to_dict(), enough=b.has_enough_tracks)
-    observed_a, observed_b = a.report.to_dict(), b.report.to_dict()
-    return {
-        name: _difference(values_a[name] - values_b[name], observed_a[name] - observed_b[name])
-        for name in values_a
-        if name in values_b
-    }
+    values = _subtract(*(_mask(system.to_dict(), enough=system.has_enough_tracks) for system in (a, b)))
+    observed = _subtract(a.report.to_dict(), b.report.to_dict())
+    return {name: _difference(values[name], observed[name]) for name in values}
 
 
 def compare_tags(a: Resampled, b: Resampled) -> dict[str, tuple[Difference, ...]]:
     """Like `compare`, for every tag, by the name of the metric; of dozens of tags some differ by chance."""
-    values_a, values_b = (
-        _mask(a.per_tag, enough=a.has_enough_positives),
-        _mask(b.per_tag, enough=b.has_enough_positives),
-    )
-    observed_a, observed_b = a.report.per_tag, b.report.per_tag
-    return {
-        name: tuple(map(_difference, (values_a[name] - values_b[name]).T, observed_a[name] - observed_b[name]))
-        for name in values_a
-        if name in values_b
-    }
+    values = _subtract(*(_mask(system.per_tag, enough=system.has_enough_positives) for system in (a, b)))
+    observed = _subtract(a.report.per_tag, b.report.per_tag)
+    return {name: tuple(map(_difference, values[name].T, observed[name])) for name in values}
 
 
 class _Ranking(NamedTuple):
@@ -311,6 +295,11 @@ def _mean(values: PerResampleAndTag) -> PerResample:
 def _mask(values: Mapping[str, AnyArray], *, enough: Bool[np.ndarray, "tags"] | bool) -> dict[str, AnyArray]:
     """The values of resamples, NaN where they are based on too few tracks."""
     return {name: np.where(enough, array, np.nan) for name, array in values.items()}
+
+
+def _subtract(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """The differences of the metrics that both systems have."""
+    return {name: a[name] - b[name] for name in a if name in b}
 
 
 def _centre(values: PerResample, observed: float) -> PerResample:

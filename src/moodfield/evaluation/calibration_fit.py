@@ -239,9 +239,7 @@ def expected_calibration_error(truth: AnyArray, scores: AnyArray, *, n_bins: int
         [0.25]
     """
     curves = calibration_curves(truth, scores, n_bins=n_bins)
-    return np.array(
-        [np.average(np.abs(curve.mean_score - curve.positive_rate), weights=curve.n_tracks) for curve in curves]
-    )
+    return np.array([np.average(np.abs(score - rate), weights=n_tracks) for score, rate, n_tracks in curves])
 
 
 def _calibration_curve(truth: AnyArray, probabilities: AnyArray, n_bins: int) -> CalibrationCurve:
@@ -291,9 +289,7 @@ def _check(truth: AnyArray, scores: AnyArray) -> tuple[Truth, Scores]:
     truth = metrics.check_binary(truth, "truth")
     scores = metrics.check_scores(scores, "scores", like=truth)
     if (outside := (scores < 0) | (scores > 1)).any():
-        raise ScoresError(
-            f"{outside.sum()} scores are outside 0 … 1, so they are no probabilities; apply the sigmoid to logits"
-        )
+        raise ScoresError(f"{outside.sum()} scores are outside 0 … 1, so no probabilities; apply the sigmoid to logits")
     return truth, scores
 
 

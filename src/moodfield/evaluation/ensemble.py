@@ -114,9 +114,7 @@ def _transform(scores: Scores, average: Average) -> Float64[np.ndarray, "tracks 
     if average == "ranks":
         return metrics.relative_ranks(scores)
     if (outside := (scores < 0) | (scores > 1)).any():
-        raise ScoresError(
-            f"{outside.sum()} scores are outside 0 … 1 and have no logit; average scores or ranks instead"
-        )
+        raise ScoresError(f"{outside.sum()} scores are outside 0 … 1 and have no logit; average scores or ranks")
     clipped = np.clip(scores, MIN_SCORE, 1 - MIN_SCORE)
     return np.log(clipped) - np.log1p(-clipped)
 
@@ -124,16 +122,12 @@ def _transform(scores: Scores, average: Average) -> Float64[np.ndarray, "tracks 
 def _normalize(weights: Sequence[float] | None, count: int) -> Float64[np.ndarray, "_"]:
     values = np.ones(count) if weights is None else np.asarray(weights, np.float64)
     if len(values) != count or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-        raise ConfigError(
-            f"weights {list(values)} for {count} systems; give one number for each, none negative, not all 0"
-        )
+        raise ConfigError(f"weights {list(values)} for {count} systems; give one for each, none negative, not all 0")
     return values / values.sum()
 
 
 def _check_members(members: Sequence[AnyArray]) -> list[Scores]:
     if not members:
         raise ScoresError("an ensemble needs the scores of at least one system")
-    return [
-        metrics.check_scores(scores, f"scores of system {number}", like=members[0])
-        for number, scores in enumerate(members, start=1)
-    ]
+    numbered = enumerate(members, start=1)
+    return [metrics.check_scores(scores, f"scores of system {number}", like=members[0]) for number, scores in numbered]

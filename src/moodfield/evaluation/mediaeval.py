@@ -1,7 +1,7 @@
 """The MediaEval task: evaluate and compare submissions, read truth, find leaked tracks."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -135,7 +135,8 @@ def evaluate(
     """
     _check_shapes(truth, submission)
     full = _evaluate(truth, submission, vocabulary, n_resamples, seed)
-    _warn(submission, full.report.tags)
+    for message in _warnings(submission, full.report.tags):
+        warnings.warn(message, MoodfieldWarning, stacklevel=2)
     tuned = zip(full.report.tags, _is_tuned(truth, submission), strict=True)
     full = replace(full, tuned_tags=tuple(tag for tag, is_tuned in tuned if is_tuned))
     if exclude is None or not len(exclude):
@@ -182,9 +183,7 @@ def exclude_rows(n_tracks: int, exclude: Rows) -> Rows:
     """
     missing = [str(row) for row in exclude if not 0 <= row < n_tracks]
     if missing:
-        raise DatasetError(
-            f"there are no rows {errors.join_some(missing)} to exclude from {n_tracks} tracks; count rows from 0"
-        )
+        raise DatasetError(f"{n_tracks} tracks have no rows {errors.join_some(missing)} to exclude; count rows from 0")
     rows = np.setdiff1d(np.arange(n_tracks), exclude)
     if not len(rows):
         raise DatasetError(f"all {n_tracks} tracks are excluded; keep at least one")
@@ -202,21 +201,13 @@ def find_leaks(index: str | Path, training_indexes: Sequence[str | Path], checks
     """
     sums = mtg_jamendo.read_checksums(checksums)
     paths = {path: [track.path for track in mtg_jamendo.read(path).tracks] for path in (index, *training_indexes)}
-    missing = {
-        path: sum(mtg_jamendo.checksum_of(name, sums) is None for name in names) for path, names in paths.items()
-    }
-    if unlisted := [str(path) for path in paths if missing[path] == len(paths[path])]:
-        raise DatasetError(
-            f"{checksums} has no checksum for any track of {', '.join(unlisted)}; name the list of their files"
-        )
-    if n_missing := sum(missing.values()):
-        n_tracks = sum(map(len, paths.values()))
-        warnings.warn(
-            f"{checksums} has no checksum for {n_missing:,} of {n_tracks:,} tracks: the same audio under another path "
-            "is not found",
-            MoodfieldWarning,
-            stacklevel=2,
-        )
+    listed = {path: [mtg_jamendo.checksum_of(name, sums) is not None for name in paths[path]] for path in paths}
+    if unlisted := [str(path) for path in paths if not any(listed[path])]:
+        raise DatasetError(f"{checksums} has no checksum for any track of {', '.join(unlisted)}; name another list")
+    all_listed = list(chain(*listed.values()))
+    if n_missing := all_listed.count(False):
+        message = f"{checksums} has no checksum for {n_missing:,} of {len(all_listed):,} tracks"
+        warnings.warn(f"{message}: their audio under another path is not found", MoodfieldWarning, stacklevel=2)
     evaluated, *trained = paths.values()
     return np.array(duplicates.find_leaks(chain(*trained), evaluated, sums), np.int64)
 
@@ -265,9 +256,8 @@ def _evaluate(
     if not n_resamples:
         report = metrics.evaluate(truth, submission.predictions, decisions=submission.decisions, tags=vocabulary)
         return Evaluation(report, (), {}, {}, len(truth))
-    (resampled,) = bootstrap.bootstrap(
-        [_system(truth, submission, vocabulary)], n_resamples=n_resamples, generator=np.random.default_rng(seed)
-    )
+    system, generator = _system(truth, submission, vocabulary), np.random.default_rng(seed)
+    [resampled] = bootstrap.bootstrap([system], n_resamples=n_resamples, generator=generator)
     intervals, tag_intervals = bootstrap.intervals(resampled), bootstrap.tag_intervals(resampled)
     return Evaluation(resampled.report, (), intervals, tag_intervals, len(truth), resampled.rare_tags)
 
@@ -297,20 +287,17 @@ def _is_tuned(truth: AnyArray, submission: Submission) -> Bool[np.ndarray, "tags
     return np.asarray(same & (scores != scores[0]).any(axis=0) & (truth != truth[0]).any(axis=0))
 
 
-def _warn(submission: Submission, names: Sequence[str]) -> None:
+def _warnings(submission: Submission, names: Sequence[str]) -> Iterator[str]:
     """Warn where metrics mean little."""
-    predictions, listed = submission.predictions, list(submission.thresholds)
+    name, predictions, listed = submission.name, submission.predictions, list(submission.thresholds)
     if sorted(listed) == sorted(names) and listed != list(names):
-        message = "list the tags in another order than the truth: its columns may be in that order, too"
-        warnings.warn(f"thresholds of {submission.name} {message}", MoodfieldWarning, stacklevel=3)
+        yield f"thresholds of {name} list the tags in another order than the truth; the columns may have it, too"
     if predictions.dtype == bool:
-        message = "are boolean: all positive tracks of a tag are tied, so areas add little to the decisions"
-        warnings.warn(f"predictions of {submission.name} {message}", MoodfieldWarning, stacklevel=3)
-    constant = [name for name, column in zip(names, predictions.T, strict=True) if (column == column[0]).all()]
+        yield f"predictions of {name} are boolean: positive tracks are tied, so areas add little to the decisions"
+    constant = [tag for tag, column in zip(names, predictions.T, strict=True) if (column == column[0]).all()]
     if constant:
-        message = f"are the same for all tracks for {errors.join_some(constant)}"
-        message = f"{message}: ROC-AUC is then 0.5, PR-AUC the share of positives"
-        warnings.warn(f"predictions of {submission.name} {message}", MoodfieldWarning, stacklevel=3)
+        tied = f"predictions of {name} are the same for all tracks for {errors.join_some(constant)}"
+        yield f"{tied}: ROC-AUC is then 0.5, PR-AUC the share of positives"
 
 
 def _plain_difference(difference: Difference) -> dict[str, object]:

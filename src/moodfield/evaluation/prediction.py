@@ -83,10 +83,8 @@ def predict_index(
     if failures and (fill is None or len(failures) == len(tracks)):
         advice = f", or {hint}" if hint and len(failures) < len(tracks) else ""
         reasons = errors.join_some([f"{path}: {reason}" for path, reason in failures], "; ")
-        raise DatasetError(
-            f"{len(failures)} of {len(tracks)} tracks could not be read, and every track needs a prediction: "
-            f"{reasons}; download these files again{advice}"
-        )
+        message = f"{len(failures)} of {len(tracks)} tracks could not be read, and every track needs a prediction"
+        raise DatasetError(f"{message}: {reasons}; download these files again{advice}")
     columns = [list(tags).index(tag) for tag in vocabulary]
     readable = np.array([track.id in cached.scores for track in tracks])
     scores = np.zeros((len(tracks), len(vocabulary)))
@@ -116,8 +114,7 @@ class _ScoreCache:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not head.startswith(lines[0]):
             raise ConfigError(
-                f"{path} has scores of another model, of other tracks, or of music in another folder; remove it, or "
-                "name another file"
+                f"{path} has scores of another model, of other tracks or audio; remove it, or name a new file"
             )
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()  # a process was killed while it wrote

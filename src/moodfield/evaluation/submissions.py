@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from moodfield import arrays, errors, files, tags
+from moodfield.datasets import mtg_jamendo
 from moodfield.errors import DatasetError, OutputError, ScoresError
 from moodfield.evaluation import metrics
 from moodfield.evaluation.metrics import AnyArray, PerTag
 
-PREDICTIONS, DECISIONS, THRESHOLDS = "predictions.npy", "decisions.npy", "thresholds.txt"
+FILES = PREDICTIONS, DECISIONS, THRESHOLDS = "predictions.npy", "decisions.npy", "thresholds.txt"
 CATEGORY = "mood/theme"
 """category of the task's tags, in its own lists"""
 SPLIT_SIZES = {"training": 9_949, "validation": 3_802, "test": 4_231}
@@ -94,9 +95,9 @@ def read_thresholds(path: str | Path) -> dict[str, float]:
     """Read thresholds from lines `tag<TAB>value`; raises `DatasetError` with all errors of the file."""
     thresholds: dict[str, float] = {}
     faults = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(mtg_jamendo.read_lines(path), start=1):
         tag, _, value = line.partition("\t")
-        name, threshold = tags.name(tag), _number(value)
+        name, threshold = tags.name(tag), mtg_jamendo.parse_number(value)
         if not name or name in thresholds or math.isnan(threshold):
             faults.append(f"line {number} is {line!r}")
         thresholds[name] = threshold
@@ -135,7 +136,7 @@ def read_rows(path: str | Path) -> Rows:
         expected = "a list of whole numbers"
         rows = arrays.read_numbers(Path(path), ndim=1, expected=expected, error=ScoresError, kinds="iu")
         return rows.astype(np.int64)
-    lines = [line.strip() for line in _lines(path) if line.strip()]
+    lines = [line.strip() for line in mtg_jamendo.read_lines(path) if line.strip()]
     if faults := [repr(line) for line in lines if not line.isdecimal() or len(line) > MAX_ROW_DIGITS]:
         raise DatasetError(f"{path} must have one row a line, counted from 0, and has {errors.join_some(faults)}")
     return np.array(lines, np.int64)
@@ -161,7 +162,7 @@ def check_output(folder: str | Path, *, inputs: Sequence[str | Path] = (), share
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} is write-protected; name another folder")
     input_files = [path for source in inputs if Path(source).is_dir() for path in Path(source).iterdir()]
-    for name in (PREDICTIONS, DECISIONS, THRESHOLDS):
+    for name in FILES:
         kind = (b"",) if name == THRESHOLDS else files.NPY
         files.check_output(folder / name, kind=kind, inputs=[*inputs, *input_files])
     names = [path.name for path in sorted(folder.iterdir()) if not files.PARTIAL.fullmatch(path.name)]
@@ -191,9 +192,7 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # the first to be entered is the last to be renamed
-        partial = {
-            name: stack.enter_context(files.atomic_path(folder / name)) for name in (PREDICTIONS, DECISIONS, THRESHOLDS)
-        }
+        partial = {name: stack.enter_context(files.atomic_path(folder / name)) for name in FILES}
         arrays.write(partial[PREDICTIONS], submission.predictions)
         arrays.write(partial[DECISIONS], np.asarray(submission.decisions))
         write_thresholds(partial[THRESHOLDS], {tag: submission.thresholds[tag] for tag in vocabulary})
@@ -233,9 +232,7 @@ def _shape_errors(name: str, values: AnyArray | None, expected: tuple[int, int])
         yield f"{name} are {rows} × {columns}, which is tags × tracks: transpose them to tracks × tags"
         return
     if rows != expected[0]:
-        splits = [
-            f", as many as the {split} split of the task" for split, count in SPLIT_SIZES.items() if count == rows
-        ]
+        splits = [f", as many as the {split} split of the task" for split, n in SPLIT_SIZES.items() if n == rows]
         yield f"{name} have {rows:,} rows{''.join(splits)}; there are {expected[0]:,} tracks"
     if columns != expected[1]:
         yield f"{name} have {columns} columns; there are {expected[1]} tags"
@@ -286,17 +283,3 @@ def _decision_errors(submission: Submission, vocabulary: Sequence[str], expected
     highest = np.where(decisions, -np.inf, predictions).max(axis=0)
     if (impossible := highest >= lowest).any():
         yield f"no threshold makes these decisions of the predictions for {tags_where(impossible, vocabulary)}"
-
-
-def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

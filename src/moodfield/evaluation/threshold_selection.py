@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
 from moodfield import calibration
 from moodfield.evaluation import bootstrap, metrics
-from moodfield.evaluation.metrics import PerTag
+from moodfield.evaluation.metrics import PerTag, Scores
 
 MIN_SHARE, MAX_SHARE = 0.003, 0.29
 """share of tracks that a tag is decided for: at least of all tracks, at most of each group; *chosen by us*, so that
@@ -34,6 +34,9 @@ MIN_STD = 1e-9
 
 Decisions = Bool[np.ndarray, "tracks tags"]
 InputScores = Float[np.ndarray, "tracks tags"]
+Ranks = Int64[np.ndarray, "tracks tags"]
+Counts = Int64[np.ndarray, "tags"]
+"""number of tracks of every tag"""
 
 
 def select_thresholds(
@@ -42,7 +45,7 @@ def select_thresholds(
     priors: Sequence[float] | None = None,
     groups: Shaped[np.ndarray, "tracks"] | None = None,
     reference: Decisions | None = None,
-) -> Float64[np.ndarray, "tags"]:
+) -> PerTag:
     """Choose thresholds by which most tracks get one to five well-supported tags and no tag is decided everywhere.
 
     Coordinate descent on the number of tracks each tag is decided for. It starts with as many tracks as have the tag
@@ -66,9 +69,8 @@ def select_thresholds(
         (True, True)
     """
     ranks = rank_tags(scores, priors)
-    tag_cost = RANK_COST * np.clip(ranks - (LAST_FREE_RANK - 1), 0, MAX_COSTLY_RANKS) - TOP_TAG_GAIN * (
-        ranks < TOP_TAGS
-    )
+    tag_cost = RANK_COST * np.clip(ranks - (LAST_FREE_RANK - 1), 0, MAX_COSTLY_RANKS)
+    tag_cost -= TOP_TAG_GAIN * (ranks < TOP_TAGS)
     n_tracks, n_tags = scores.shape
     order = np.argsort(-scores, axis=0, kind="stable")
     priors_ = np.zeros(n_tags) if priors is None else np.array(priors)
@@ -87,7 +89,7 @@ def select_thresholds(
     return np.asarray(np.maximum((last + following) / 2, priors_))
 
 
-def rank_tags(scores: InputScores, priors: Sequence[float] | None) -> Int64[np.ndarray, "tracks tags"]:
+def rank_tags(scores: InputScores, priors: Sequence[float] | None) -> Ranks:
     """Rank the tags of every track by evidence, 0 for the most.
 
     Evidence is the log-odds of a score minus those of its prior. Without priors it is the number of standard deviations
@@ -107,26 +109,22 @@ def agreement_statistics(
     """How well a student's scores agree with its teacher's scores and decisions on held-out tracks, by name."""
     correlations = metrics.spearman(teacher, student)
     teacher_top, student_top = (rank_tags(values, priors) < MAX_FREE_TAGS for values in (teacher, student))
-    commonest = np.argsort(-teacher_top.sum(axis=0), kind="stable")[:MAX_FREE_TAGS]
+    commonest = teacher_top[:, np.argsort(-teacher_top.sum(axis=0), kind="stable")[:MAX_FREE_TAGS]]
     statistics = {
-        "held-out tracks": float(len(student)),
-        "Spearman with the teacher, median tag": float(np.median(correlations)),
-        "Spearman with the teacher, mean over tags": float(correlations.mean()),
-        "Spearman with the teacher, worst tag": float(correlations.min()),
-        "of the teacher's five clearest tags, found": float((teacher_top & student_top).sum(axis=1).mean()),
-        "of the teacher's five clearest tags, found by the same five for every track": float(
-            teacher_top[:, commonest].sum(axis=1).mean()
-        ),
+        "held-out tracks": len(student),
+        "Spearman with the teacher, median tag": np.median(correlations),
+        "Spearman with the teacher, mean over tags": correlations.mean(),
+        "Spearman with the teacher, worst tag": correlations.min(),
+        "of the teacher's five clearest tags, found": (teacher_top & student_top).sum(axis=1).mean(),
+        "of the teacher's five clearest tags, found by the same five for every track": commonest.sum(axis=1).mean(),
     }
-    if np.isfinite(areas := decision_average_precision(teacher_decided, student)).any():
+    if (defined := np.isfinite(areas := decision_average_precision(teacher_decided, student))).any():
         statistics |= {
-            f"tags that the teacher decides for {bootstrap.MIN_POSITIVES} tracks or more": float(
-                np.isfinite(areas).sum()
-            ),
-            "PR-AUC against the teacher's decisions, mean over these tags": float(np.nanmean(areas)),
-            "PR-AUC against the teacher's decisions, worst of these tags": float(np.nanmin(areas)),
+            f"tags that the teacher decides for {bootstrap.MIN_POSITIVES} tracks or more": defined.sum(),
+            "PR-AUC against the teacher's decisions, mean over these tags": areas[defined].mean(),
+            "PR-AUC against the teacher's decisions, worst of these tags": areas[defined].min(),
         }
-    return statistics
+    return {name: float(value) for name, value in statistics.items()}
 
 
 def decision_average_precision(decided: Decisions, scores: InputScores) -> PerTag:
@@ -172,13 +170,7 @@ def jaccard(a: Decisions, b: Decisions) -> Float64[np.ndarray, "tracks"]:
     return np.asarray(np.where(either > 0, both / np.maximum(either, 1), 1.0))
 
 
-def _descend(
-    tag_cost: Float64[np.ndarray, "tracks tags"],
-    order: Int64[np.ndarray, "tracks tags"],
-    counts: Int64[np.ndarray, "tags"],
-    minima: Int64[np.ndarray, "tags"],
-    maxima: Int64[np.ndarray, "tags"],
-) -> Int64[np.ndarray, "tags"]:
+def _descend(tag_cost: Scores, order: Ranks, counts: Counts, minima: Counts, maxima: Counts) -> Counts:
     """Coordinate descent: for one tag after another, the number of tracks with the least cost, until none changes."""
     counts, decided = counts.copy(), np.zeros(order.shape, bool)
     for tag, count in enumerate(counts):
@@ -199,14 +191,10 @@ def _descend(
     return counts
 
 
-def _max_counts(
-    order: Int64[np.ndarray, "tracks tags"], groups: Shaped[np.ndarray, "tracks"]
-) -> Int64[np.ndarray, "tags"]:
+def _max_counts(order: Ranks, groups: Shaped[np.ndarray, "tracks"]) -> Counts:
     """How many tracks, by each tag's scores, may have it before it exceeds `MAX_SHARE` of a group; always one."""
-    counts = [
-        (np.cumsum((groups == group)[order], axis=0) <= max(1, MAX_SHARE * (groups == group).sum())).sum(axis=0)
-        for group in np.unique(groups)
-    ]
+    members = [groups == group for group in np.unique(groups)]
+    counts = [(np.cumsum(member[order], axis=0) <= max(1, MAX_SHARE * member.sum())).sum(axis=0) for member in members]
     return np.asarray(np.min(counts, axis=0))
 
 

@@ -14,40 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from moodfield import errors
 from moodfield.errors import ConfigError, ModelError
-from moodfield.nets.configs import (
-    CPDenseNetConfig,
-    CPResNetConfig,
-    CRNNConfig,
-    NetConfig,
-    PlainResNetConfig,
-    VGGConfig,
-)
+from moodfield.nets.configs import CPDenseNetConfig, CPResNetConfig, CRNNConfig, NetConfig, PlainResNetConfig, VGGConfig
 
 if TYPE_CHECKING:
     from moodfield.nets import resnet, vgg
     from moodfield.nets.blocks import Net
-    from moodfield.nets.resnet import CPResNet
-    from moodfield.nets.vgg import VGG
 
 __all__ = [
-    "NETS",
-    "TAGS",
-    "VGG",
-    "CPDenseNetConfig",
-    "CPResNet",
-    "CPResNetConfig",
-    "CRNNConfig",
-    "Net",
-    "NetConfig",
-    "PlainResNetConfig",
-    "VGGConfig",
-    "configure",
-    "create",
-    "from_dict",
-    "load_pretrained",
-    "resnet",
-    "vgg",
-]
+    "NETS", "TAGS", "CPDenseNetConfig", "CPResNetConfig", "CRNNConfig", "Net", "NetConfig", "PlainResNetConfig",
+    "VGGConfig", "configure", "create", "from_dict", "load_pretrained", "resnet", "vgg",
+]  # fmt: skip
 
 NETS: dict[str, NetConfig] = {
     "cp_resnet": CPResNetConfig(),
@@ -64,13 +40,11 @@ NETS: dict[str, NetConfig] = {
 TAGS = 56
 """number of moods and themes of MTG-Jamendo"""
 _FAMILIES: dict[str, type[NetConfig]] = {config.family: config for config in get_args(NetConfig)}
-_LAZY = {"Net": "blocks", "CPResNet": "resnet", "VGG": "vgg"}
-"""classes that need torch → their module"""
 
 
 def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(import_module(f"moodfield.nets.{_LAZY[name]}"), name)
+    if name == "Net":
+        return import_module("moodfield.nets.blocks").Net
     if name in ("resnet", "vgg"):
         return import_module(f"moodfield.nets.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from moodfield import receptive_field
@@ -25,6 +25,8 @@ from moodfield.receptive_field import Layer
 Mels = Float[Tensor, "batch bands frames"]
 Maps = Float[Tensor, "batch _channels freq time"]  # an underscore, since a layer may change the number of channels
 AnyMaps = Float[Tensor, "batch _channels _freq _time"]
+Kernel = tuple[int, int]
+"""rows and columns of a kernel"""
 AnyNet = TypeVar("AnyNet", bound="Net")
 
 
@@ -121,7 +123,7 @@ class Standardize(nn.Module):
         """
         if not bool((std > 0).all()):
             raise ConfigError(
-                "a band is constant over the training set, so its std is not above 0; use fewer bands or more music"
+                "a band is constant in training, so its std is not above 0; use fewer bands or more music"
             )
         self.mean.copy_(mean)
         self.std.copy_(std)
@@ -142,7 +144,7 @@ class FrequencyAwareConv2d(nn.Conv2d):
     last overlap the padding. With groups, every group has the channel.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], *, groups: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel, *, groups: int = 1) -> None:
         super().__init__(inputs + groups, outputs, kernel, padding=_same(kernel), groups=groups, bias=False)
 
     def forward(self, maps: Maps) -> Maps:
@@ -198,9 +200,7 @@ class _AddPositions(torch.autograd.Function):
         return gradient, taps
 
 
-def convolution(
-    inputs: int, outputs: int, kernel: tuple[int, int], *, frequency_aware: bool, groups: int = 1
-) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: Kernel, *, frequency_aware: bool, groups: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size of its map; without bias, since a batch norm follows or precedes it."""
     if frequency_aware:
         return FrequencyAwareConv2d(inputs, outputs, kernel, groups=groups)
@@ -238,13 +238,7 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernels: tuple[tuple[int, int], tuple[int, int]],
-        *,
-        frequency_aware: bool,
-        shake: bool = False,
+        self, inputs: int, outputs: int, kernels: tuple[Kernel, Kernel], *, frequency_aware: bool, shake: bool = False
     ) -> None:
         super().__init__()
         branches = 2 if shake else 1
@@ -283,7 +277,7 @@ class ResidualBlock(nn.Module):
 class DenseLayer(nn.Module):
     """Batch norm, ReLU and convolution, whose result is concatenated to the input."""
 
-    def __init__(self, inputs: int, growth: int, kernel: tuple[int, int], *, frequency_aware: bool) -> None:
+    def __init__(self, inputs: int, growth: int, kernel: Kernel, *, frequency_aware: bool) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(inputs)
         self.conv = convolution(inputs, growth, kernel, frequency_aware=frequency_aware)
@@ -317,13 +311,10 @@ def fold_batch_norms(net: AnyNet) -> AnyNet:
     copy = deepcopy(net)
     copy.eval()
     for parent in copy.modules():
-        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                statistics = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-                conv.weight, conv.bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, *statistics, norm.eps, norm.weight, norm.bias
-                )
-                setattr(parent, name, nn.Identity())
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
     return copy
 
 

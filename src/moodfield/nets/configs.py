@@ -18,6 +18,11 @@ MAX_WIDTH = 1_024
 """most channels of a first stage, so that a config from an unknown source cannot fill the memory"""
 
 
+def _check_channels(name: str, value: int) -> None:
+    if not 1 <= value <= MAX_WIDTH:
+        raise ConfigError(f"{name} is {value}, expected 1 … {MAX_WIDTH} channels")
+
+
 class Config(ABC):
     """What every config has: the layers of its network, and a way to build it."""
 
@@ -58,15 +63,13 @@ class RegularizedConfig(Config):
 
     def __post_init__(self) -> None:
         receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time)
-        if not 1 <= self.width <= MAX_WIDTH:
-            raise ConfigError(f"width is {self.width} channels, expected 1 … {MAX_WIDTH}")
+        _check_channels("width", self.width)
 
     @property
     def kernels(self) -> list[tuple[int, int]]:
         """Sizes of the 24 kernels that ρ governs, along frequency and time."""
-        return list(
-            zip(receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time), strict=True)
-        )
+        freq, time = receptive_field.kernel_sizes(self.rho_freq), receptive_field.kernel_sizes(self.rho_time)
+        return list(zip(freq, time, strict=True))
 
     def layers(self, axis: Axis) -> tuple[Layer, ...]:
         """The layers along one axis, first to last."""
@@ -104,8 +107,7 @@ class CPDenseNetConfig(RegularizedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.growth <= MAX_WIDTH:
-            raise ConfigError(f"growth is {self.growth} channels, expected 1 … {MAX_WIDTH}")
+        _check_channels("growth", self.growth)
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,9 @@ class PlainResNetConfig(Config):
     """name of the family in files"""
 
     def __post_init__(self) -> None:
-        if self.depth not in self.STAGES or not 1 <= self.width <= MAX_WIDTH:
-            depths = ", ".join(map(str, self.STAGES))
-            raise ConfigError(f"{self}: depth is one of {depths}, width is 1 … {MAX_WIDTH} channels")
+        _check_channels("width", self.width)
+        if self.depth not in self.STAGES:
+            raise ConfigError(f"depth is {self.depth}, expected one of {', '.join(map(str, self.STAGES))}")
 
     @property
     def blocks(self) -> tuple[tuple[tuple[int, Layer], ...], ...]:
@@ -175,8 +177,8 @@ class CRNNConfig(Config):
     """name of the family in files"""
 
     def __post_init__(self) -> None:
-        if not (1 <= self.width <= MAX_WIDTH and 1 <= self.hidden <= MAX_WIDTH):
-            raise ConfigError(f"{self}: width and hidden are 1 … {MAX_WIDTH}")
+        _check_channels("width", self.width)
+        _check_channels("hidden", self.hidden)
         if not (0 <= self.dropout < 1 and 0 <= self.dropout_summary < 1):
             raise ConfigError(f"{self}: both dropouts are at least 0 and below 1")
 
@@ -206,12 +208,10 @@ class VGGConfig(Config):
     """name of the family in files"""
 
     def __post_init__(self) -> None:
-        fits = 1 <= self.width <= MAX_WIDTH and self.MIN_FRAMES <= self.frames <= self.MAX_FRAMES
-        if not fits or not 0 <= self.dropout < 1:
-            raise ConfigError(
-                f"{self}: width is 1 … {MAX_WIDTH}, frames are {self.MIN_FRAMES} … {self.MAX_FRAMES}, dropout is at "
-                "least 0 and below 1"
-            )
+        _check_channels("width", self.width)
+        low, high = self.MIN_FRAMES, self.MAX_FRAMES
+        if not low <= self.frames <= high or not 0 <= self.dropout < 1:
+            raise ConfigError(f"{self}: frames are {low} … {high}, dropout is at least 0 and below 1")
 
     def layers(self, axis: Axis) -> tuple[Layer, ...]:
         """The layers along one axis, first to last."""

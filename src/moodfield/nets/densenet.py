@@ -29,12 +29,8 @@ class CPDenseNet(RegularizedNet):
                 channels //= 2
             if count in POOL_AFTER:
                 self.blocks.append(nn.AvgPool2d(POOL.kernel, POOL.stride))
-        self.head = nn.Sequential(
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, n_tags, 1, bias=False),
-            nn.BatchNorm2d(n_tags),
-        )
+        conv = nn.Conv2d(channels, n_tags, 1, bias=False)
+        self.head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv, nn.BatchNorm2d(n_tags))
         self.reset_parameters()
 
 

@@ -28,9 +28,8 @@ class CPResNet(RegularizedNet):
         for index in range(BLOCKS):
             outputs = config.width * 2 ** (index // 4)
             pair = (kernels[2 * index], kernels[2 * index + 1])
-            self.blocks.append(
-                ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware, shake=config.shake)
-            )
+            block = ResidualBlock(inputs, outputs, pair, frequency_aware=config.frequency_aware, shake=config.shake)
+            self.blocks.append(block)
             if 2 * (index + 1) in POOL_AFTER:
                 self.blocks.append(nn.MaxPool2d(POOL.kernel, POOL.stride))
             inputs = outputs
@@ -67,9 +66,7 @@ def from_published(state_dict: Mapping[str, object]) -> CPResNet:
     names = ["in_c.0", *(f"{block}.{conv}" for block in blocks for conv in ("conv1", "conv2")), "feed_forward.0"]
     shapes = [tuple(state[f"{name}.weight"].shape) if f"{name}.weight" in state else () for name in names]
     if any(len(shape) != 4 for shape in shapes):
-        raise ModelError(
-            "not the weights of a published CP-ResNet: keys in_c, stage1 … 3 and feed_forward are expected"
-        )
+        raise ModelError("not the weights of a published CP-ResNet: keys in_c, stage1 … 3, feed_forward are expected")
     stem, first, _, *regularized, head = shapes
     try:
         config = CPResNetConfig(
@@ -83,15 +80,12 @@ def from_published(state_dict: Mapping[str, object]) -> CPResNet:
         renamed = {_renamed(key, indices): value for key, value in state.items()}
         net.load_state_dict({**net.standardize.state_dict(prefix="standardize."), **renamed})
     except (RuntimeError, ConfigError) as error:
-        raise ModelError(
-            f"the weights do not fit a CP-ResNet of the width and ρ that their shapes imply: {error}"
-        ) from error
+        raise ModelError(f"the weights do not fit a CP-ResNet of the width and ρ of their shapes: {error}") from error
     return net
 
 
 def _renamed(key: str, indices: list[int]) -> str:
     """Our name for a tensor of the published code."""
     key = key.replace("in_c.", "stem.").replace("feed_forward.", "head.")
-    return re.sub(
-        r"^stage([1-3])\.block([1-4])", lambda match: f"blocks.{indices[4 * int(match[1]) + int(match[2]) - 5]}", key
-    )
+    block = re.compile(r"^stage([1-3])\.block([1-4])")
+    return block.sub(lambda match: f"blocks.{indices[4 * int(match[1]) + int(match[2]) - 5]}", key)

@@ -64,7 +64,10 @@ class NetworkSummary:
     def seconds(self) -> float:
         """Duration of the receptive field with the FFT window; at most a clip, for networks of fixed length."""
         frames = min(self.time.size, self.lengths.frames) if isinstance(self.lengths, FixedLength) else self.time.size
-        return self._seconds(frames)
+        config = self.mel
+        return receptive_field.seconds(
+            frames, sample_rate=config.sample_rate, n_fft=config.n_fft, hop_length=config.hop_length
+        )
 
     @property
     def stride_hertz(self) -> float:
@@ -99,11 +102,6 @@ class NetworkSummary:
             },
             "lengths": asdict(self.lengths),
         }
-
-    def _seconds(self, frames: int) -> float:
-        return receptive_field.seconds(
-            frames, sample_rate=self.mel.sample_rate, n_fft=self.mel.n_fft, hop_length=self.mel.hop_length
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,9 +198,7 @@ def trained(
     try:
         net.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ModelError(
-            f"{weights} does not contain the weights of {net_config}: {error}; export the model again"
-        ) from error
+        raise ModelError(f"{weights} has not the weights of {net_config}: {error}; export the model again") from error
     return NetworkToPlot(name, net.eval(), summarize(net_config, mel_config, n_tags=n_tags), trained=True)
 
 
