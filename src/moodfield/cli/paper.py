@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 PICTURE = "figure-1.png"
 """file name in the output folder"""
 
+complete_row = console.complete("paper.recipes", "SUBMISSIONS")
+
 Data = Annotated[Path, typer.Option(help="folder of the dataset: its TSVs and its audio")]
 Audio = Annotated[Path | None, typer.Option(help="folder of the audio, if it is elsewhere")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="folder of the results; unfinished ones continue; by default runs/NAME"),
+    typer.Option("--output", "-o", help="folder of results, by default runs/NAME; unfinished ones continue"),
 ]
 Small = Annotated[bool, typer.Option("--small", help="smaller networks and 10 epochs: minutes instead of days")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the networks, time and disk needed, and stop")]
@@ -90,11 +92,7 @@ def figure1(
 def train(
     name: Annotated[
         str,
-        typer.Argument(
-            help="a row of Table 1, such as ShakeFAResNet",
-            autocompletion=console.complete("paper.recipes", "SUBMISSIONS"),
-            show_default=False,
-        ),
+        typer.Argument(help="a row of Table 1, such as ShakeFAResNet", autocompletion=complete_row, show_default=False),
     ],
     *,
     data: Data,
