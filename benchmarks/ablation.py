@@ -75,22 +75,22 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
-        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    whole, folds = emotify.tracks(data)
+        sys.exit("Emotify is missing: set MOODFIELD_DATA to the folder that contains emotify/")
+    split, folds = emotify.tracks(data)
     loop.keep_freed_memory(Recipe())
-    for fold in given.folds:
-        for variant in given.only:
-            if fold not in _found(variant):
-                run = given.to / variant.replace(" ", "-") / str(fold)
-                place = pipeline.RunPaths(data / "audio", given.store, run, parallel.cpu_count())
-                scores = _judge(variant, whole, folds, fold, place)
+    for fold in arguments.folds:
+        for variant in arguments.only:
+            if fold not in _read_results(variant):
+                run = arguments.to / variant.replace(" ", "-") / str(fold)
+                paths = pipeline.RunPaths(data / "audio", arguments.store, run, parallel.cpu_count())
+                scores = _evaluate_variant(variant, split, folds, fold, paths)
                 line = {"variant": variant, "fold": fold, "settings": _settings(variant), "scores": scores}
                 emotify.keep(RESULTS, line)
                 print(f"{variant}, fold {fold}: {scores}", file=sys.stderr, flush=True)
-    _table({variant: _found(variant) for variant in VARIANTS})
+    _table({variant: _read_results(variant) for variant in VARIANTS})
 
 
 def _settings(variant: str) -> str:
@@ -98,31 +98,36 @@ def _settings(variant: str) -> str:
     return " ".join([*BASE, *changes, *(f"seed={seed}" for seed in seeds)])
 
 
-def _judge(
-    variant: str, whole: Split, folds: np.ndarray, fold: int, place: pipeline.RunPaths
+def _evaluate_variant(
+    variant: str, split: Split, folds: np.ndarray, fold: int, paths: pipeline.RunPaths
 ) -> dict[str, list[tuple[float, float]]]:
     """Train a variant with all its seeds; PR-AUC and ROC-AUC, by seed, of best epoch, average and snapshots."""
     changes, seeds = VARIANTS[variant]
-    learn, choose, judge = emotify.thirds(folds, fold)
-    truth, spoken = whole.truth.astype(np.float32), []
+    train_rows, validation_rows, test_rows = emotify.thirds(folds, fold)
+    truth, predictions = split.truth.astype(np.float32), []
     for seed in seeds:
-        plan = Recipe().change(*BASE, *changes, f"seed={seed}")
-        own = replace(place, run_dir=place.run_dir / str(seed))
-        pipeline.extract_mels(whole.tracks, plan, own)
-        learning, choosing, judging = (
-            pipeline.load_dataset(whole.take(rows.tolist()), truth[rows], plan, own) for rows in (learn, choose, judge)
+        recipe = Recipe().change(*BASE, *changes, f"seed={seed}")
+        run_paths = replace(paths, run_dir=paths.run_dir / str(seed))
+        pipeline.extract_mels(split.tracks, recipe, run_paths)
+        train_set, validation_set, test_set = (
+            pipeline.load_dataset(split.take(rows.tolist()), truth[rows], recipe, run_paths)
+            for rows in (train_rows, validation_rows, test_rows)
         )
-        statistics = own.mel_cache(plan.mel).statistics(whole.take(learn.tolist()).tracks)
-        net = loop.fit(plan, learning, choosing, statistics, whole.vocabulary, own.run_dir)
-        said = []
-        for weights in checkpoints.snapshot_paths(plan, own.run_dir).values():
+        statistics = run_paths.mel_cache(recipe.mel).statistics(split.take(train_rows.tolist()).tracks)
+        net = loop.fit(recipe, train_set, validation_set, statistics, split.vocabulary, run_paths.run_dir)
+        scores = []
+        for weights in checkpoints.snapshot_paths(recipe, run_paths.run_dir).values():
             checkpoints.load_weights(net, weights)
-            said.append(validation.predict(plan, net, judging, whole.vocabulary))
-        spoken.append({BEST: said[0], SWA: said[-1], SNAPSHOTS: np.mean(said, axis=0)})
-    found = {kind: [_score(whole.truth[judge], each[kind]) for each in spoken] for kind in spoken[0]}
+            scores.append(validation.predict(recipe, net, test_set, split.vocabulary))
+        predictions.append({BEST: scores[0], SWA: scores[-1], SNAPSHOTS: np.mean(scores, axis=0)})
+    results = {
+        kind: [_score(split.truth[test_rows], scores_of[kind]) for scores_of in predictions] for kind in predictions[0]
+    }
     if len(seeds) > 1:
-        found[SEEDS_MEAN] = [_score(whole.truth[judge], np.mean([each[SNAPSHOTS] for each in spoken], axis=0))]
-    return found
+        results[SEEDS_MEAN] = [
+            _score(split.truth[test_rows], np.mean([scores_of[SNAPSHOTS] for scores_of in predictions], axis=0))
+        ]
+    return results
 
 
 def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -130,7 +135,7 @@ def _score(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     return round(macro["PR-AUC"], 6), round(macro["ROC-AUC"], 6)
 
 
-def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
+def _read_results(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
     """Results of a variant with its present settings, by fold and seed."""
     return {
         line["fold"]: line["scores"]
@@ -139,11 +144,11 @@ def _found(variant: str) -> dict[int, dict[str, list[tuple[float, float]]]]:
     }
 
 
-def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) -> None:
+def _table(results: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) -> None:
     print(
         HEAD + "| variant | predictions of | macro PR-AUC | macro ROC-AUC | seeds | folds |\n|---|---|---|---|---|---|"
     )
-    for variant, folds in found.items():
+    for variant, folds in results.items():
         for kind in dict.fromkeys(kind for scores in folds.values() for kind in scores):
             means = np.array([np.mean(scores[kind], axis=0) for scores in folds.values()])
             pr_auc, roc_auc = emotify.spread(means[:, 0].tolist()), emotify.spread(means[:, 1].tolist())
@@ -153,28 +158,31 @@ def _table(found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]]) ->
         "mean."
     )
     print(f"Differences in PR-AUC, {emotify.INTERVALS}:\n")
-    first = {variant: {fold: _only_first(scores) for fold, scores in folds.items()} for variant, folds in found.items()}
+    first = {
+        variant: {fold: _only_first(scores) for fold, scores in folds.items()} for variant, folds in results.items()
+    }
     recipe_ = "the recipe"
-    for one, other in (
-        ((found, recipe_, SWA), (found, recipe_, BEST)),
-        ((found, recipe_, SNAPSHOTS), (found, recipe_, BEST)),
-        ((found, recipe_, SNAPSHOTS), (found, recipe_, SWA)),
-        ((found, recipe_, SEEDS_MEAN), (found, recipe_, SNAPSHOTS)),
+    for first_, second_ in (
+        ((results, recipe_, SWA), (results, recipe_, BEST)),
+        ((results, recipe_, SNAPSHOTS), (results, recipe_, BEST)),
+        ((results, recipe_, SNAPSHOTS), (results, recipe_, SWA)),
+        ((results, recipe_, SEEDS_MEAN), (results, recipe_, SNAPSHOTS)),
         ((first, recipe_, SNAPSHOTS), (first, "pos_weight 1", SNAPSHOTS)),
         ((first, recipe_, SNAPSHOTS), (first, "no mix-up", SNAPSHOTS)),
     ):
-        names = [kind if one[1] == other[1] else f"{variant} ({kind})" for _, variant, kind in (one, other)]
-        both = sorted(one[0][one[1]].keys() & other[0][other[1]].keys())
-        if len(both) > 1:
+        names = [kind if first_[1] == second_[1] else f"{variant} ({kind})" for _, variant, kind in (first_, second_)]
+        shared_folds = sorted(first_[0][first_[1]].keys() & second_[0][second_[1]].keys())
+        if len(shared_folds) > 1:
             values = [
-                [np.mean(known[variant][n][kind], axis=0)[0] for n in both] for known, variant, kind in (one, other)
+                [np.mean(results_[variant][n][kind], axis=0)[0] for n in shared_folds]
+                for results_, variant, kind in (first_, second_)
             ]
             print(f"- {emotify.sentence(*names, np.subtract(*values).tolist(), share=SHARE)}")
 
 
 def _only_first(scores: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
     """Scores of the first seed, which all variants have."""
-    return {kind: each[:1] for kind, each in scores.items()}
+    return {kind: values[:1] for kind, values in scores.items()}
 
 
 if __name__ == "__main__":

@@ -79,53 +79,54 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(emotify.FOLDS)))
     parser.add_argument("--page", action="store_true", help="train nothing, print the page of the finished networks")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
-    if not given.page:
+    if not arguments.page:
         if not data.is_dir():
-            sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
+            sys.exit("Emotify is missing: set MOODFIELD_DATA to the folder that contains emotify/")
         loop.keep_freed_memory(Recipe())
-        whole, folds = emotify.tracks(data)
-        for fold in given.folds:
-            _train(_dataset(whole, folds, fold, data / "audio"), fold, given.to, given.store)
-    _page(_found())
+        split, folds = emotify.tracks(data)
+        for fold in arguments.folds:
+            _train(_dataset(split, folds, fold, data / "audio"), fold, arguments.to, arguments.store)
+    _page(_read_results())
 
 
-def _dataset(whole: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
+def _dataset(split: Split, folds: np.ndarray, fold: int, audio: Path) -> Dataset:
     """Three folds for training, the next one for validation, this one for the test."""
-    return Dataset("emotify", *(whole.take(rows.tolist()) for rows in emotify.thirds(folds, fold)), audio)
+    return Dataset("emotify", *(split.take(rows.tolist()) for rows in emotify.thirds(folds, fold)), audio)
 
 
-def _train(dataset: Dataset, fold: int, to: Path, store: Path) -> None:
+def _train(dataset: Dataset, fold: int, runs_dir: Path, store: Path) -> None:
     """Train every network of a fold without a result."""
-    done = {(each.point.rho_freq, each.point.rho_time) for each in _found() if each.fold == fold}
+    finished = {(result.point.rho_freq, result.point.rho_time) for result in _read_results() if result.fold == fold}
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
-        if field not in done:
+        if field not in finished:
             settings = hashlib.sha256(" ".join(SETTINGS).encode()).hexdigest()[:8]
-            place = pipeline.RunPaths(dataset.audio, store, to / settings / str(fold), parallel.cpu_count())
-            [point] = figure1.train(figure1.networks([field], settings=SETTINGS), dataset, place)
+            paths = pipeline.RunPaths(dataset.audio, store, runs_dir / settings / str(fold), parallel.cpu_count())
+            [point] = figure1.train(figure1.networks([field], settings=SETTINGS), dataset, paths)
             emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
             print(f"fold {fold}: {point}", file=sys.stderr, flush=True)
 
 
-def _found() -> list[Result]:
+def _read_results() -> list[Result]:
     """Results of networks with the present settings."""
-    found = []
+    results = []
     for line in emotify.kept(RESULTS):
         fold, settings = line.pop("fold"), line.pop("settings")
         if settings == " ".join(SETTINGS):
-            found.append(Result(fold, Point(**line)))
-    return found
+            results.append(Result(fold, Point(**line)))
+    return results
 
 
-def _page(found: list[Result]) -> None:
+def _page(results: list[Result]) -> None:
     """Draw the figure; print the table and the comparisons."""
-    first, alone = (
-        [each.point for field in fields for each in _of(field, found)] for fields in (FREQ_AND_TIME, TIME_ALONE)
+    first, time_alone = (
+        [result.point for field in fields for result in _results_of(field, results)]
+        for fields in (FREQ_AND_TIME, TIME_ALONE)
     )
     panels = [figure1.panel(first)] if first else []
-    if alone:
-        panels.append(figure1.panel(alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
+    if time_alone:
+        panels.append(figure1.panel(time_alone, title=f"ρ along time alone, {FIXED} along frequency", axis="time"))
     if panels:
         score_curves.draw(PICTURE, panels)
     print(HEAD)
@@ -135,49 +136,57 @@ def _page(found: list[Result]) -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for field in dict.fromkeys((*FREQ_AND_TIME, *TIME_ALONE)):
-        if own := _of(field, found):
+        if results_of_field := _results_of(field, results):
             cells = [
-                emotify.spread([getattr(each.point, kind)[part] for each in own])
-                for part in ("validation", "test") for kind in ("network", "average")
+                emotify.spread([getattr(result.point, kind)[part] for result in results_of_field])
+                for part in ("validation", "test") for kind in ("best_epoch", "average")
             ]  # fmt: skip
-            size = " × ".join(map(str, own[0].point.field))
-            print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(own)} |")
+            size = " × ".join(map(str, results_of_field[0].point.field))
+            print(f"| {field[0]} | {field[1]} | {size} | {' | '.join(cells)} | {len(results_of_field)} |")
     print(f"\nDifferences in PR-AUC on the test folds, with SWA,\n{emotify.INTERVALS},")
     print("without correction for their number. The best receptive field has the best mean on validation:\n")
-    chosen: dict[tuple[int, int], float] = {}
+    validation_means: dict[tuple[int, int], float] = {}
     for field in FREQ_AND_TIME:
-        if own := _of(field, found):
-            chosen[field] = float(np.mean([each.point.average["validation"] for each in own]))
-    best = max(chosen, key=lambda field: chosen[field], default=None)
-    for field in chosen:
+        if results_of_field := _results_of(field, results):
+            validation_means[field] = float(
+                np.mean([result.point.average["validation"] for result in results_of_field])
+            )
+    best = max(validation_means, key=lambda field: validation_means[field], default=None)
+    for field in validation_means:
         if best and field != best:
-            _compare(f"ρ {best[0]}, the best on validation,", f"ρ {field[0]}", best, field, found)
+            _compare(f"ρ {best[0]}, the best on validation,", f"ρ {field[0]}", best, field, results)
     for field in TIME_ALONE:
         if field != (FIXED, FIXED):
-            _compare(f"time ρ {FIXED}", f"time ρ {field[1]}", (FIXED, FIXED), field, found)
-    gained: dict[int, list[float]] = {}
-    for each in found:
-        gained.setdefault(each.fold, []).append(each.point.average["test"] - each.point.best_epoch["test"])
-    if len(gained) > 1:
-        means = [float(np.mean(each)) for each in gained.values()]
+            _compare(f"time ρ {FIXED}", f"time ρ {field[1]}", (FIXED, FIXED), field, results)
+    gains: dict[int, list[float]] = {}
+    for result in results:
+        gains.setdefault(result.fold, []).append(result.point.average["test"] - result.point.best_epoch["test"])
+    if len(gains) > 1:
+        means = [float(np.mean(result)) for result in gains.values()]
         name = "SWA, mean over all receptive fields,"
         print(f"- {emotify.sentence(name, 'the best epoch', means, share=ablation.SHARE)}")
     print(TAIL)
 
 
-def _of(field: tuple[int, int], found: list[Result]) -> list[Result]:
+def _results_of(field: tuple[int, int], results: list[Result]) -> list[Result]:
     return sorted(
-        (each for each in found if (each.point.rho_freq, each.point.rho_time) == field), key=lambda each: each.fold
+        (result for result in results if (result.point.rho_freq, result.point.rho_time) == field),
+        key=lambda result: result.fold,
     )
 
 
-def _compare(one: str, other: str, first: tuple[int, int], second: tuple[int, int], found: list[Result]) -> None:
+def _compare(
+    first_name: str, second_name: str, first: tuple[int, int], second: tuple[int, int], results: list[Result]
+) -> None:
     """Print the comparison of two receptive fields on the folds that both have."""
-    known = [{each.fold: each.point.average["test"] for each in _of(field, found)} for field in (first, second)]
-    both = sorted(known[0].keys() & known[1].keys())
-    if len(both) > 1:
-        apart = [known[0][fold] - known[1][fold] for fold in both]
-        print(f"- {emotify.sentence(one, other, apart, share=ablation.SHARE)}")
+    scores = [
+        {result.fold: result.point.average["test"] for result in _results_of(field, results)}
+        for field in (first, second)
+    ]
+    shared_folds = sorted(scores[0].keys() & scores[1].keys())
+    if len(shared_folds) > 1:
+        differences = [scores[0][fold] - scores[1][fold] for fold in shared_folds]
+        print(f"- {emotify.sentence(first_name, second_name, differences, share=ablation.SHARE)}")
 
 
 if __name__ == "__main__":

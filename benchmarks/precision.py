@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import emotify
 from moodfield import nets, parallel
 from moodfield.training import augment, batches, loop, pipeline
+from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import Recipe
 
 STEPS, SMOOTH = 200, 10
@@ -30,52 +31,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("docs/precision.png"))
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     data = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
     if not data.is_dir():
-        sys.exit("Emotify is not here: set MOODFIELD_DATA to the folder that holds emotify/")
-    plan = Recipe().change(*SETTINGS)
-    whole, _ = emotify.tracks(data)
-    place = pipeline.RunPaths(data / "audio", given.store, Path(), parallel.cpu_count())
-    pipeline.extract_mels(whole.tracks, plan, place)
-    material = pipeline.load_dataset(whole, whole.truth.astype(np.float32), plan, place)
-    statistics = place.mel_cache(plan.mel).statistics(whole.tracks)
-    loop.keep_freed_memory(plan)
-    curves = {precision: _curve(plan, material, statistics, precision) for precision in COLOURS}
-    _draw(curves, given.to)
-    one, control, other = (np.array(curves[precision]) for precision in COLOURS)
-    smooth = [np.convolve(curve, np.ones(SMOOTH) / SMOOTH, mode="valid") for curve in (one, other)]
-    ends = [f"{each[-1]:.3f}" for each in smooth]
-    step, apart, rounding = (np.abs(each).mean() for each in (np.diff(one), other - one, control - one))
+        sys.exit("Emotify is missing: set MOODFIELD_DATA to the folder that contains emotify/")
+    recipe = Recipe().change(*SETTINGS)
+    split, _ = emotify.tracks(data)
+    paths = pipeline.RunPaths(data / "audio", arguments.store, Path(), parallel.cpu_count())
+    pipeline.extract_mels(split.tracks, recipe, paths)
+    dataset = pipeline.load_dataset(split, split.truth.astype(np.float32), recipe, paths)
+    statistics = paths.mel_cache(recipe.mel).statistics(split.tracks)
+    loop.keep_freed_memory(recipe)
+    curves = {precision: _curve(recipe, dataset, statistics, precision) for precision in COLOURS}
+    _draw(curves, arguments.to)
+    float32, reordered, bfloat16 = (np.array(curves[precision]) for precision in COLOURS)
+    smooth = [np.convolve(curve, np.ones(SMOOTH) / SMOOTH, mode="valid") for curve in (float32, bfloat16)]
+    ends = [f"{values[-1]:.3f}" for values in smooth]
+    step, difference, rounding = (
+        np.abs(values).mean() for values in (np.diff(float32), bfloat16 - float32, reordered - float32)
+    )
     print("## Precision\n")
-    print(f"{STEPS} steps of FA-ResNet, width 128, on Emotify. The loss goes from {one[0]:.3f}")
-    print(f"to {ends[0]} in float32 and {ends[1]} in bfloat16 (means of {SMOOTH} steps). They differ by {apart:.4f}")
+    print(f"{STEPS} steps of FA-ResNet, width 128, on Emotify. The loss goes from {float32[0]:.3f}")
     print(
-        f"per step, and by {np.mean(other - one):+.4f} in the mean; from one step to the next the loss itself changes"
+        f"to {ends[0]} in float32 and {ends[1]} in bfloat16 (means of {SMOOTH} steps). They differ by {difference:.4f}"
+    )
+    print(
+        f"per step, and by {np.mean(bfloat16 - float32):+.4f} in the mean; "
+        "from one step to the next the loss itself changes"
     )
     print(f"by {step:.3f}, and float32 with another order of summation differs by {rounding:.4f}. Curves:")
-    print(f"[{given.to.name}](../{given.to})")
+    print(f"[{arguments.to.name}](../{arguments.to})")
 
 
-def _curve(plan: Recipe, material: batches.ClipDataset, statistics: object, precision: str) -> list[float]:
-    torch.manual_seed(plan.seed)
-    net = nets.create("fa_resnet", n_mels=plan.mel.n_mels, n_tags=material.targets.per_track().shape[1])
+def _curve(recipe: Recipe, dataset: batches.ClipDataset, statistics: Statistics, precision: str) -> list[float]:
+    torch.manual_seed(recipe.seed)
+    net = nets.create("fa_resnet", n_mels=recipe.mel.n_mels, n_tags=dataset.targets.per_track().shape[1])
     net.standardize.set_statistics(torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std))
     if precision != "float32":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(net.parameters(), lr=plan.schedule.peak)
-    generator = np.random.default_rng(plan.seed)
+    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.schedule.peak)
+    generator = np.random.default_rng(recipe.seed)
     losses: list[float] = []
     fill = statistics.mean.astype(np.float32)
     while len(losses) < STEPS:
         for mels, truth in batches.epoch(
-            material, clip_frames=plan.clip_frames, size=plan.batch.size, fill=fill, generator=generator
+            dataset, clip_frames=recipe.clip_frames, size=recipe.batch.size, fill=fill, generator=generator
         ):
-            mixed, wanted = augment.mix(augment.roll(mels, plan.augment, generator), truth, plan.augment, generator)
+            mixed, mixed_truth = augment.mix(
+                augment.roll(mels, recipe.augment, generator), truth, recipe.augment, generator
+            )
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
                 logits = net(mixed)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), wanted)
+            loss = F.binary_cross_entropy_with_logits(logits.float(), mixed_truth)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())

@@ -1,4 +1,4 @@
-"""Roll and mix-up: what they may do to a batch, how far, how often, and never to its truth."""
+"""Roll and mixup: distribution of shifts and shares, and the truth of mixed clips."""
 
 import numpy as np
 import pytest
@@ -23,28 +23,28 @@ def batch(size: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def shifts_of(mels: torch.Tensor, config: AugmentConfig, *, seed: int = 0) -> list[int]:
-    """How far each clip was rolled; it must be one shift of the whole clip."""
+    """The shift of each rolled clip; it must be one shift of the whole clip."""
     rolled = augment.roll(mels, config, np.random.default_rng(seed))
-    found = []
+    shifts = []
     for before, after in zip(mels, rolled, strict=True):
         fits = [shift for shift in range(-(FRAMES // 2), FRAMES // 2 + 1) if after.equal(before.roll(shift, dims=-1))]
         assert len(fits) == 1, "not rolled in time as a whole"
-        found += fits
-    return found
+        shifts += fits
+    return shifts
 
 
 # ---------------------------------------------------------------- roll
 
 
-def test_every_clip_is_rolled_in_time_by_a_shift_of_its_own_within_both_ends():
-    found = shifts_of(batch(2_000)[0], AugmentConfig(roll_frames=4))
-    counts = np.bincount(np.array(found) + 4, minlength=9)
-    assert set(found) == set(range(-4, 5)), "both ends are reached, and nothing beyond"
+def test_clips_are_rolled_by_independent_uniform_shifts():
+    shifts = shifts_of(batch(2_000)[0], AugmentConfig(roll_frames=4))
+    counts = np.bincount(np.array(shifts) + 4, minlength=9)
+    assert set(shifts) == set(range(-4, 5)), "all shifts up to both ends occur, and no others"
     expected = 2_000 / 9
     assert ((counts - expected) ** 2 / expected).sum() < 26.1, "χ² with 8 degrees of freedom: 1 in 1000"
 
 
-def test_a_clip_rolls_further_than_its_length():
+def test_a_clip_may_be_rolled_further_than_its_length():
     mels = batch(50)[0]
     rolled = augment.roll(mels, AugmentConfig(roll_frames=10 * FRAMES), np.random.default_rng(0))
     assert rolled.sort(dim=-1).values.equal(mels.sort(dim=-1).values)
@@ -61,14 +61,14 @@ def test_no_roll_is_the_identity_and_draws_nothing():
 
 @given(size=st.integers(1, 12), alpha=st.floats(0.05, 4.0), seed=st.integers(0, 2**32))
 @settings(deadline=None)
-def test_truth_is_mixed_in_the_very_share_of_the_mel(size, alpha, seed):
+def test_truth_is_mixed_with_the_share_of_the_mel(size, alpha, seed):
     mels = torch.eye(size)[:, None, :].expand(size, BANDS, size)
     mixed, truth = augment.mix(mels, torch.eye(size), AugmentConfig(mixup_alpha=alpha), np.random.default_rng(seed))
     assert mixed.shape == mels.shape
-    assert mixed.equal(truth[:, None, :].expand_as(mixed)), "clip i holds 1 at i: what is left of it is its share"
+    assert mixed.equal(truth[:, None, :].expand_as(mixed)), "clip i is 1 at i, so its remaining value is its share"
     np.testing.assert_allclose(truth.sum(dim=1), 1, rtol=0, atol=1e-6)
     assert truth.diagonal().min() >= 0.5
-    assert ((truth > 0).sum(dim=1) <= 2).all(), "of two clips at most"
+    assert ((truth > 0).sum(dim=1) <= 2).all(), "at most two clips are mixed"
 
 
 def test_shares_are_drawn_per_clip_from_a_folded_beta():
@@ -77,14 +77,14 @@ def test_shares_are_drawn_per_clip_from_a_folded_beta():
     mels[:, 0, 0] = truth[:, 0]
     mixed, _ = augment.mix(mels, truth, AugmentConfig(mixup_alpha=alpha), np.random.default_rng(3))
     shares = mixed[(truth[:, 0] == 1) & (mixed[:, 0, 0] < 1)].numpy().ravel()
-    """half of the ones met a zero: what is left of them is their share"""
+    """half of the ones are mixed with a zero: their remaining value is their share"""
     assert len(shares) > size / 5
-    drawn = np.random.default_rng(4).beta(alpha, alpha, size=200_000)
-    wanted = np.maximum(drawn, 1 - drawn)
-    wanted = wanted[wanted.astype(np.float32) < 1]
+    betas = np.random.default_rng(4).beta(alpha, alpha, size=200_000)
+    expected = np.maximum(betas, 1 - betas)
+    expected = expected[expected.astype(np.float32) < 1]
     levels = np.linspace(0.5, 1, 60)
-    apart = np.abs((shares[:, None] <= levels).mean(axis=0) - (wanted[:, None] <= levels).mean(axis=0)).max()
-    assert apart < 1.95 / np.sqrt(len(shares)) + 1.95 / np.sqrt(len(wanted)), "Kolmogorov-Smirnov: 1 in 1000"
+    distance = np.abs((shares[:, None] <= levels).mean(axis=0) - (expected[:, None] <= levels).mean(axis=0)).max()
+    assert distance < 1.95 / np.sqrt(len(shares)) + 1.95 / np.sqrt(len(expected)), "Kolmogorov-Smirnov: 1 in 1000"
     assert shares.min() >= 0.5
 
 
@@ -94,7 +94,7 @@ def test_partners_are_a_permutation():
         torch.zeros(size, 1, 1), torch.eye(size), AugmentConfig(mixup_alpha=1.0), np.random.default_rng(0)
     )
     received = truth - torch.diag(truth.diagonal())
-    assert ((received > 0).sum(dim=0) <= 1).all(), "no clip is given away twice"
+    assert ((received > 0).sum(dim=0) <= 1).all(), "no clip is a partner twice"
     assert (received > 0).sum() > 50
 
 
@@ -106,18 +106,18 @@ def test_no_mixing_is_the_identity_and_draws_nothing():
     assert generator.random() == np.random.default_rng(1).random()
 
 
-def mix_alone(mels: torch.Tensor, config: AugmentConfig, generator: np.random.Generator) -> torch.Tensor:
+def mix_mels(mels: torch.Tensor, config: AugmentConfig, generator: np.random.Generator) -> torch.Tensor:
     """The mixed mels."""
     return augment.mix(mels, mels[..., 0], config, generator)[0]
 
 
-@pytest.mark.parametrize("bend", [augment.roll, mix_alone])
-def test_the_generator_decides_everything(bend):
+@pytest.mark.parametrize("augmentation", [augment.roll, mix_mels])
+def test_equal_generators_give_equal_batches(augmentation):
     mels = batch(16)[0]
     config = AugmentConfig(roll_frames=4)
-    first, again, other = (bend(mels, config, np.random.default_rng(seed)) for seed in (0, 0, 1))
-    assert first.equal(again)
-    assert not first.equal(other)
+    first, same, different = (augmentation(mels, config, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert first.equal(same)
+    assert not first.equal(different)
     assert not first.equal(mels)
 
 
@@ -144,24 +144,24 @@ def test_the_loss_of_mixed_truth_is_the_mixed_loss(weight):
     assert (shares.diagonal() < 1).sum() > size / 2
     pos = None if weight is None else torch.tensor(weight, dtype=torch.float64)
 
-    def loss(wanted: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        each = F.binary_cross_entropy_with_logits(rows, wanted, pos_weight=pos, reduction="none")
-        return each.mean(dim=1)
+    def loss(expected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        losses = F.binary_cross_entropy_with_logits(rows, expected, pos_weight=pos, reduction="none")
+        return losses.mean(dim=1)
 
     whole = torch.stack([loss(truth, logits[row].expand(size, TAGS)) for row in range(size)])
     """loss of every row of logits with every row of truth"""
-    wanted = (shares.double() * whole).sum(dim=1)
-    np.testing.assert_allclose(loss(mixed.double(), logits), wanted, rtol=1e-5)
-    assert not np.allclose(wanted, whole.diagonal(), rtol=1e-3)
+    expected = (shares.double() * whole).sum(dim=1)
+    np.testing.assert_allclose(loss(mixed.double(), logits), expected, rtol=1e-5)
+    assert not np.allclose(expected, whole.diagonal(), rtol=1e-3)
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- invalid settings
 
 
 @pytest.mark.parametrize(
     "setting",
     [{"roll_frames": -1}, {"mixup_alpha": -0.1}, {"mixup_alpha": float("nan")}, {"mixup_alpha": float("inf")}],
 )
-def test_settings_out_of_range_are_refused(setting):
+def test_settings_out_of_range_raise(setting):
     with pytest.raises(ConfigError, match=r"roll_frames|mixup_alpha"):
         AugmentConfig(**setting)

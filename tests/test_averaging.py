@@ -1,4 +1,4 @@
-"""Averaging: which epochs count, what their mean is, and batch norms that fit it."""
+"""Weight averaging: the epochs, the mean of their weights, and batch norm statistics."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from moodfield.training.recipe import Recipe
 PAPER = ScheduleConfig()
 
 
-def test_the_papers_averages():
+def test_defaults_are_the_averages_of_the_paper():
     epochs = AveragingConfig().epochs(PAPER)
     assert (epochs[0], epochs[-1], len(epochs)) == (120, 198, 27)
     assert AveragingConfig().kept(PAPER, 200) == [189, 192, 195, 198]
@@ -25,7 +25,7 @@ def test_the_papers_averages():
 
 
 @pytest.mark.parametrize(
-    ("config", "schedule", "wanted"),
+    ("config", "schedule", "expected"),
     [
         (AveragingConfig(every=0), PAPER, []),
         (AveragingConfig(start=100, every=50), PAPER, [100, 150, 200]),
@@ -35,20 +35,20 @@ def test_the_papers_averages():
         (AveragingConfig(), ScheduleConfig(0, 0, 0, 4), [1, 4]),
     ],
 )
-def test_the_start_follows_the_schedule_unless_it_is_given(config, schedule, wanted):
-    assert list(config.epochs(schedule)) == wanted
+def test_start_follows_the_schedule_by_default(config, schedule, expected):
+    assert list(config.epochs(schedule)) == expected
 
 
-def test_a_start_after_the_end_is_refused_with_the_recipe():
+def test_a_start_after_the_last_epoch_raises():
     with pytest.raises(ConfigError, match=r"start=201.*200 epochs"):
         Recipe().change("averaging.start=201")
     assert Recipe().change("averaging.start=120").averaging.start == 120
 
 
-@pytest.mark.parametrize("wrong", [{"start": 0}, {"every": -1}, {"snapshots": 0}])
-def test_numbers_out_of_range_are_refused(wrong):
+@pytest.mark.parametrize("settings", [{"start": 0}, {"every": -1}, {"snapshots": 0}])
+def test_numbers_out_of_range_raise(settings):
     with pytest.raises(ConfigError, match="must be"):
-        AveragingConfig(**wrong)
+        AveragingConfig(**settings)
 
 
 @pytest.fixture
@@ -57,30 +57,30 @@ def net() -> nets.Net:
     return nets.create("fa_resnet", width=4, n_mels=32, n_tags=3)
 
 
-def test_the_mean_is_of_all_that_counted_and_the_network_is_not_touched(net):
+def test_weights_are_averaged_and_the_network_is_not_changed(net):
     average, clips = AveragedModel(net), [torch.randn(4, 32, 40)]
-    seen = []
+    states = []
     for _ in range(3):
         models.stir(net)
-        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        states.append({name: value.clone() for name, value in net.state_dict().items()})
         averaging.update(average, net, clips)
-        assert all(value.equal(seen[-1][name]) for name, value in net.state_dict().items())
+        assert all(value.equal(states[-1][name]) for name, value in net.state_dict().items())
     for name, value in average.module.named_parameters():
-        torch.testing.assert_close(value, torch.stack([each[name] for each in seen]).mean(dim=0))
+        torch.testing.assert_close(value, torch.stack([state[name] for state in states]).mean(dim=0))
 
 
-def test_batch_norms_know_the_clips_and_nothing_else(net):
-    """Their statistics are the means over the batches of what the averaged network itself computes."""
+def test_batch_norm_statistics_are_those_of_the_clips(net):
+    """The statistics are means over batches of statistics of the averaged network's own activations."""
     models.stir(net)
     average = AveragedModel(net)
     clips = list(torch.from_numpy(np.random.default_rng(0).normal(5, 3, (3, 4, 32, 40)).astype(np.float32)))
     averaging.update(average, net, [torch.full((4, 32, 40), 100.0)])
     averaging.update(average, net, clips)
-    heard: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     first = average.module.get_submodule("stem.0")
     assert isinstance(first, nn.Conv2d)
     average.eval()
-    hook = first.register_forward_hook(lambda _module, _given, found: heard.append(found))
+    hook = first.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     with torch.no_grad():
         for batch in clips:
             average.module(batch)
@@ -88,6 +88,8 @@ def test_batch_norms_know_the_clips_and_nothing_else(net):
     norm = average.module.get_submodule("stem.1")
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.momentum == net.get_submodule("stem.1").momentum
-    torch.testing.assert_close(norm.running_mean, torch.stack([each.mean(dim=(0, 2, 3)) for each in heard]).mean(dim=0))
-    spread = torch.stack([each.var(dim=(0, 2, 3)) for each in heard]).mean(dim=0)
+    torch.testing.assert_close(
+        norm.running_mean, torch.stack([output.mean(dim=(0, 2, 3)) for output in outputs]).mean(dim=0)
+    )
+    spread = torch.stack([output.var(dim=(0, 2, 3)) for output in outputs]).mean(dim=0)
     torch.testing.assert_close(norm.running_var, spread)

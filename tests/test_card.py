@@ -262,12 +262,12 @@ def test_a_card_made_in_python_is_validated():
 )
 def test_garbage_raises_quickly_with_a_short_message(text):
     tracemalloc.start()
-    began = time.perf_counter()
+    start = time.process_time()
     message = error_of(text)
-    took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    cpu_seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(message) < 2_500
-    assert took < 5  # a tenth of it without the tracing
+    assert cpu_seconds < 10  # CPU time of this process, about 0.5 s without tracemalloc
     assert peak < 1e8
 
 
@@ -275,17 +275,20 @@ def test_garbage_raises_quickly_with_a_short_message(text):
 @given(st.data())
 def test_any_value_is_read_or_raises_model_error(data):
     junk = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda changes: st.lists(changes, max_size=3),
     )
-    place = data.draw(st.sampled_from([VALUES, VALUES["mel"], VALUES["lengths"]]))
-    key, value = data.draw(st.sampled_from(sorted(place))), data.draw(junk)
-    inner = {key: value}
-    stated = VALUES | (inner if place is VALUES else {"mel" if place is VALUES["mel"] else "lengths": place | inner})
+    section = data.draw(st.sampled_from([VALUES, VALUES["mel"], VALUES["lengths"]]))
+    key, value = data.draw(st.sampled_from(sorted(section))), data.draw(junk)
+    changes = {key: value}
+    values = VALUES | (
+        changes if section is VALUES else {"mel" if section is VALUES["mel"] else "lengths": section | changes}
+    )
     try:
-        read = Card.from_json(json.dumps(stated))
+        card_ = Card.from_json(json.dumps(values))
     except ModelError:
         return
-    assert Card.from_json(read.to_json()) == read
+    assert Card.from_json(card_.to_json()) == card_
 
 
 # ---------------------------------------------------------------- folders

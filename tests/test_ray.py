@@ -29,6 +29,7 @@ def as_json(results):
     ]
 
 log = Path(sys.argv[2]) / "log"
+kill_third = partial(test_parallel.kill_process, log, (3,), "exit")
 taken = []
 def items():
     for number in range(60):
@@ -40,32 +41,32 @@ first = next(early)
 kept = signal.getsignal(signal.SIGTERM) is before
 early.close()
 logging.getLogger("moodfield").addHandler(handler := logging.handlers.BufferingHandler(100))
-list(parallel.map(test_parallel.noisy, range(4), backend=Backend.RAY))
-here = Path(sys.argv[2]) / "long"
-here.mkdir()
-stopped = parallel.map(partial(test_parallel.long, here), range(10), backend=Backend.RAY)
+list(parallel.map(test_parallel.log_and_warn, range(4), backend=Backend.RAY))
+folder = Path(sys.argv[2]) / "long"
+folder.mkdir()
+stopped = parallel.map(partial(test_parallel.sleep_long, folder), range(10), backend=Backend.RAY)
 next(stopped)
-while not (here / "1.pid").exists():
+while not (folder / "1.pid").exists():
     time.sleep(0.05)
-began = time.monotonic()
+start = time.monotonic()
 stopped.close()
-ended = time.monotonic() - began
-found = {
+seconds = time.monotonic() - start
+results = {
     "plain": as_json(parallel.map(test_parallel.double, range(20), backend=Backend.RAY)),
-    "picky": as_json(parallel.map(test_parallel.picky, range(1, 6), backend=Backend.RAY)),
-    "deadly": as_json(parallel.map(partial(test_parallel.deadly, log, (3,), "exit"), range(6), backend=Backend.RAY)),
+    "picky": as_json(parallel.map(test_parallel.raise_for_thirds, range(1, 6), backend=Backend.RAY)),
+    "deadly": as_json(parallel.map(kill_third, range(6), backend=Backend.RAY)),
     "tries": log.read_text().split().count("3"),
     "taken": len(taken),
     "first": first,
     "records": [record.getMessage() for record in handler.buffer],
-    "ended": ended,
+    "seconds": seconds,
     "handler": kept,
 }
 try:
-    list(parallel.map(test_parallel.faulty, range(4), backend=Backend.RAY))
+    list(parallel.map(test_parallel.raise_value_error, range(4), backend=Backend.RAY))
 except ValueError as error:
-    found["faulty"] = str(error).splitlines()[-1]
-(Path(sys.argv[2]) / "found.json").write_text(json.dumps(found))  # Ray writes to standard output, too
+    results["faulty"] = str(error).splitlines()[-1]
+(Path(sys.argv[2]) / "results.json").write_text(json.dumps(results))  # Ray writes to standard output, too
 """
 
 
@@ -84,11 +85,11 @@ def test_a_cluster_gives_the_same_results(tmp_path, environment):
         check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    results = json.loads((tmp_path / "found.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text())
     assert results["plain"] == [[number, 2 * number] for number in range(20)]
     assert results["first"] == [0, 0]
     assert results["records"] == ["1 is damaged", "3 is damaged"]
-    assert results["ended"] < 2
+    assert results["seconds"] < 2
     assert results["handler"]
     pids = [int(path.read_text()) for path in (tmp_path / "long").glob("*.pid")]
     deadline = time.monotonic() + 10
@@ -117,9 +118,10 @@ from moodfield.training.mel_cache import MelCache
 folder = Path(sys.argv[1])
 split = mtg_jamendo.read(folder / "train.tsv")
 config = MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=32)
-for on in Backend:
-    found = list(MelCache(Path(sys.argv[2]) / on, config, folder / "music").extract(split.tracks, backend=on))
-    print(len(found), all(result.is_file() for _, result in found))
+for backend in Backend:
+    cache = MelCache(Path(sys.argv[2]) / backend, config, folder / "music")
+    results = list(cache.extract(split.tracks, backend=backend))
+    print(len(results), all(result.is_file() for _, result in results))
 """
     process = subprocess.run(
         [sys.executable, "-c", program, str(dataset), str(tmp_path)], capture_output=True, text=True, env=environment,

@@ -1,4 +1,4 @@
-"""Receptive fields: the published table, and what gradients measure."""
+"""Receptive fields: the published table, and gradients of networks."""
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ SIZES = [
     int(cells)
     for cells in "23 31 39 55 71 87 103 135 167 199 231 263 295 327 359 391 423 455 487 519 551 583 615".split()
 ]
-"""cells that an output of CP-ResNet sees, for ρ = 0 … 22"""
+"""receptive field of CP-ResNet in cells, for ρ = 0 … 22"""
 
 
-# ---------------------------------------------------------------- by the rule
+# ---------------------------------------------------------------- arithmetic
 
 
 @pytest.mark.parametrize("kind", [CPResNetConfig, CPDenseNetConfig])
-def test_a_regularized_network_sees_what_the_table_says(kind):
+def test_regularized_networks_have_the_fields_of_the_table(kind):
     for rho in range(23):
         for freq, time in ((rho, 3), (3, rho)):
             config = kind(rho_freq=freq, rho_time=time)
@@ -35,7 +35,7 @@ def test_a_regularized_network_sees_what_the_table_says(kind):
             assert (along_freq.stride, along_time.stride) == (16, 16)
 
 
-def test_frequency_awareness_shaking_and_width_change_no_field():
+def test_frequency_awareness_shaking_and_width_do_not_change_the_field():
     for rho in (0, 7, 22):
         fields = {
             receptive_field.compute(CPResNetConfig(rho, 5, width, frequency_aware=aware, shake=shake).layers("freq"))
@@ -46,7 +46,7 @@ def test_frequency_awareness_shaking_and_width_change_no_field():
         assert len(fields) == 1
 
 
-def test_the_kernels_follow_the_rule():
+def test_kernel_sizes_follow_the_rule():
     for rho in range(23):
         assert receptive_field.kernel_sizes(rho) == (3, 1, *[3] * rho, *[1] * (22 - rho))
     for rho in (-1, 23):
@@ -54,7 +54,7 @@ def test_the_kernels_follow_the_rule():
             receptive_field.kernel_sizes(rho)
 
 
-def test_the_layers_follow_the_rule():
+def test_regularized_layers_follow_the_rule():
     stem, pool, wide, narrow = Layer(5, 2, 1), Layer(2, 2), Layer(3, padding=1), Layer(1)
     begin = (stem, wide, narrow, pool, wide, narrow, pool)
     assert receptive_field.regularized_layers(1) == (*begin, *[narrow] * 4, pool, *[narrow] * 16)
@@ -66,28 +66,28 @@ def test_the_layers_follow_the_rule():
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet18", 435), ("resnet34", 899), ("resnet50", 427)])
-def test_a_vanilla_resnet_sees_what_is_known_of_it(name, size):
+def test_plain_resnets_have_the_published_field(name, size):
     for axis in ("freq", "time"):
         field = receptive_field.compute(nets.NETS[name].layers(axis))
         assert (field.size, field.stride) == (size, 32)
 
 
 @pytest.mark.parametrize(
-    ("rho", "hop", "wanted"),
+    ("rho", "hop", "seconds"),
     [
-        (rho, hop, wanted)
+        (rho, hop, seconds)
         for rho, *both in [(2, 0.49, 1.37), (5, 1.05, 3.04), (7, 1.60, 4.71), (9, 2.35, 6.94), (12, 3.46, 10.29)]
-        for hop, wanted in zip((512, 1536), both, strict=True)
+        for hop, seconds in zip((512, 1536), both, strict=True)
     ],
 )
-def test_fields_in_seconds_include_the_window(rho, hop, wanted):
+def test_fields_in_seconds_include_the_window(rho, hop, seconds):
     assert receptive_field.seconds(SIZES[rho], sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(
-        wanted, abs=0.0055
+        seconds, abs=0.0055
     )
     assert receptive_field.seconds(1, sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(2_048 / 44_100)
 
 
-def test_vgg_sees_what_is_published():
+def test_vgg_has_the_published_field():
     config = nets.NETS["vgg"]
     freq, time = receptive_field.compute(config.layers("freq")), receptive_field.compute(config.layers("time"))
     assert (freq.size, freq.stride, time.size, time.stride) == (174, 96, 2_090, 1_280)
@@ -108,38 +108,38 @@ def test_a_field_by_hand():
     assert ReceptiveField(4, 2, 0).centre == 1.5
 
 
-def test_outputs_are_as_many_as_torch_gives():
+def test_output_size_equals_torch():
     for layers in ([Layer(5, 2, 1), Layer(3, 1, 1), Layer(2, 2)], [Layer(4, 3)], [Layer(3, 2, 1), Layer(3, 2, 1)]):
         for cells in range(1, 40):
             line = torch.zeros(1, 1, cells)
             try:
                 for layer in layers:
                     line = F.conv1d(line, torch.zeros(1, 1, layer.kernel), stride=layer.stride, padding=layer.padding)
-                wanted = line.shape[2]
+                expected = line.shape[2]
             except RuntimeError:
-                wanted = 0
-            assert receptive_field.output_size(layers, cells) == wanted
+                expected = 0
+            assert receptive_field.output_size(layers, cells) == expected
     assert receptive_field.output_size([], 5) == 5
 
 
-def test_the_fewest_cells_are_found():
+def test_min_input_is_the_least_size_with_an_output():
     assert receptive_field.min_input([]) == 1
     assert receptive_field.min_input([Layer(4, 3)]) == 4
     assert receptive_field.min_input([Layer(5, 2, 1), Layer(2, 2)]) == 5
-    known = {"cp_resnet": (17, 17), "cp_densenet": (17, 17), "plain": (1, 1), "crnn": (64, 96), "vgg": (96, 1_280)}
+    min_sizes = {"cp_resnet": (17, 17), "cp_densenet": (17, 17), "plain": (1, 1), "crnn": (64, 96), "vgg": (96, 1_280)}
     for config in nets.NETS.values():
-        for axis, wanted in zip(("freq", "time"), known[config.family], strict=True):
+        for axis, expected in zip(("freq", "time"), min_sizes[config.family], strict=True):
             cells = receptive_field.min_input(config.layers(axis))
-            assert cells == wanted
+            assert cells == expected
             assert receptive_field.output_size(config.layers(axis), cells) == 1
             assert not any(receptive_field.output_size(config.layers(axis), fewer) for fewer in range(cells))
 
 
-# ---------------------------------------------------------------- by gradients
+# ---------------------------------------------------------------- gradients
 
 
-def linear(net: nets.Net) -> nets.Net:
-    """The network with positive weights and averages for maxima, so that nothing bends and every cell counts."""
+def linearized(net: nets.Net) -> nets.Net:
+    """The network with positive weights and average pooling, so that it is linear and every cell has a gradient."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_((0.5 + torch.rand_like(parameter)) / (parameter[0].numel() if parameter.dim() > 1 else 1))
@@ -158,56 +158,64 @@ def cells(net: nets.Net, mels: Tensor) -> Tensor:
     return net.blocks(first(mels[:, None]))[0].sum(dim=0)
 
 
-def seen(output: Tensor, mels: Tensor) -> tuple[set[int], set[int]]:
+def input_cells_of(output: Tensor, mels: Tensor) -> tuple[set[int], set[int]]:
     """Bands and frames of the mel that change an output."""
     (gradient,) = torch.autograd.grad(output, mels, retain_graph=True)
     return tuple(set(torch.nonzero(gradient[0].abs().sum(dim=axis))[:, 0].tolist()) for axis in (1, 0))
 
 
-def fitting(layers: tuple[Layer, ...], cells: int) -> int:
-    """The fewest cells with as many outputs: none of them is left over by a pooling."""
+def shrink_to_field(layers: tuple[Layer, ...], cells: int) -> int:
+    """The least number of cells with the same number of outputs, so that pooling drops none."""
     while receptive_field.output_size(layers, cells - 1) == receptive_field.output_size(layers, cells):
         cells -= 1
     return cells
 
 
-RULED = ("cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet")
+REGULARIZED = ("cp_resnet", "fa_resnet", "shake_fa_resnet", "cp_densenet")
 RHOS = ((0, 0), (1, 1), (12, 12), (5, 9), (7, 2), (0, 13))
 
 
 @pytest.mark.parametrize(
-    ("name", "rhos"), [*((name, ()) for name in nets.NETS), *((name, rhos) for name in RULED for rhos in RHOS)]
+    ("name", "rhos"), [*((name, ()) for name in nets.NETS), *((name, rhos) for name in REGULARIZED for rhos in RHOS)]
 )
-def test_gradients_reach_the_field_and_nothing_else(name, rhos):
+def test_gradients_cover_exactly_the_field(name, rhos):
     torch.manual_seed(0)
-    thin = {"width": 1, "growth": 1} if name == "cp_densenet" else {"width": 1}
-    net = linear(
-        nets.create(name, n_mels=96, n_tags=1, **thin, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False)))
+    changes = {"width": 1, "growth": 1} if name == "cp_densenet" else {"width": 1}
+    net = linearized(
+        nets.create(name, n_mels=96, n_tags=1, **changes, **dict(zip(("rho_freq", "rho_time"), rhos, strict=False)))
     )
     layers = [net.config.layers(axis) for axis in ("freq", "time")]
     fields = [receptive_field.compute(along) for along in layers]
-    lengths = [fitting(along, field.size + 2 * field.stride) for along, field in zip(layers, fields, strict=True)]
+    lengths = [
+        shrink_to_field(along, field.size + 2 * field.stride) for along, field in zip(layers, fields, strict=True)
+    ]
     mels = torch.rand(1, *lengths, dtype=torch.float64, requires_grad=True)
-    found = cells(net, mels)
-    assert found.shape == tuple(receptive_field.output_size(*each) for each in zip(layers, lengths, strict=True))
+    output = cells(net, mels)
+    assert output.shape == tuple(
+        receptive_field.output_size(*arguments) for arguments in zip(layers, lengths, strict=True)
+    )
     inner = [-(field.start // field.stride) for field in fields]
-    for at in (inner, [0, 0], [found.shape[0] - 1, inner[1]], [inner[0], found.shape[1] - 1]):
-        for part, field, index, length in zip(seen(found[*at], mels), fields, at, lengths, strict=True):
+    for position in (inner, [0, 0], [output.shape[0] - 1, inner[1]], [inner[0], output.shape[1] - 1]):
+        for input_cells, field, index, length in zip(
+            input_cells_of(output[*position], mels), fields, position, lengths, strict=True
+        ):
             first = field.start + index * field.stride
-            assert part == set(range(max(first, 0), min(first + field.size, length)))
-    assert [len(part) for part in seen(found[*inner], mels)] == [field.size for field in fields]
+            assert input_cells == set(range(max(first, 0), min(first + field.size, length)))
+    assert [len(input_cells) for input_cells in input_cells_of(output[*inner], mels)] == [
+        field.size for field in fields
+    ]
 
 
 @pytest.mark.parametrize("name", list(nets.NETS))
-def test_what_is_heard_over_time_sees_the_field_in_time(name):
+def test_logits_over_time_have_the_field_in_time(name):
     torch.manual_seed(0)
-    net = linear(nets.create(name, n_mels=96, n_tags=1, width=1))
+    net = linearized(nets.create(name, n_mels=96, n_tags=1, width=1))
     field = receptive_field.compute(net.config.layers("time"))
     frames = VGGConfig.MAX_FRAMES if name == "vgg" else field.size + 2 * field.stride
     mels = torch.rand(1, 96, frames, dtype=torch.float64, requires_grad=True)
-    heard = net.forward_features(mels)[0].sum(dim=0)
+    logits = net.forward_features(mels)[0].sum(dim=0)
     index = 0 if name == "vgg" else -(field.start // field.stride)
     first = field.start + index * field.stride
-    bands, frames = seen(heard[index], mels)
+    bands, frames = input_cells_of(logits[index], mels)
     assert frames == set(range(max(first, 0), first + field.size))
     assert len(bands) > 80

@@ -1,4 +1,4 @@
-"""The folder of a run: nobody else's is touched, one process works in it, and damaged files are one line of error."""
+"""Run folders: other folders are not changed, one process has the lock, damaged files raise."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from moodfield.training import checkpoints, export, log, run_folder
 from moodfield.training.log import LOG
 from test_loop import SHORT, train
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent
 PART = "recording.0123456789abcdef.part"
 
 
@@ -26,17 +26,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run; nobody writes to it."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short finished run, read-only."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     train(SHORT, run)
     return run
 
 
 @pytest.fixture
-def run(tmp_path: Path, finished: Path) -> Path:
-    """A copy of the run that may be damaged."""
-    shutil.copytree(finished, tmp_path / "run")
+def run(tmp_path: Path, finished_run: Path) -> Path:
+    """A copy of the run that a test may damage."""
+    shutil.copytree(finished_run, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -48,11 +48,11 @@ def contents(folder: Path) -> dict[str, tuple[bytes | None, int]]:
     }
 
 
-# ---------------------------------------------------------------- whose it is
+# ---------------------------------------------------------------- folders with other files
 
 
 @pytest.mark.parametrize("names", [[PART], ["ubuntu.iso.part"], ["best/card.json"], ["swa-1.safetensors", "a.txt"]])
-def test_a_folder_that_is_no_run_is_refused_and_nothing_in_it_touched(tmp_path, names):
+def test_a_folder_with_other_files_raises_and_is_not_changed(tmp_path, names):
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
@@ -63,7 +63,7 @@ def test_a_folder_that_is_no_run_is_refused_and_nothing_in_it_touched(tmp_path, 
 
 
 @pytest.mark.parametrize("content", [b"", b'{"ingredients": ["flour"]}', b"[]", b"[[" * 99_999, b"\xff", b"a\0b"])
-def test_a_folder_with_another_recipe_json_is_refused_and_nothing_in_it_touched(tmp_path, content):
+def test_a_folder_with_another_recipe_json_raises_and_is_not_changed(tmp_path, content):
     (tmp_path / run_folder.RECIPE).write_bytes(content)
     (tmp_path / PART).write_text("mine")
     before = {name: value for name, (value, _) in contents(tmp_path).items()}
@@ -72,34 +72,34 @@ def test_a_folder_with_another_recipe_json_is_refused_and_nothing_in_it_touched(
     assert {name: value for name, (value, _) in contents(tmp_path).items()} == before
 
 
-def test_a_folder_may_be_new_or_empty_or_begun(tmp_path, finished):
+def test_a_folder_with_only_temporary_files_is_used(tmp_path, finished_run):
     (tmp_path / f"{run_folder.RECIPE}.0123456789abcdef.part").write_text("{")
-    (tmp_path / run_folder.LOCK).write_text('{"pid": 7, "host": "here", "command": "train"}')
+    (tmp_path / run_folder.LOCK).write_text('{"pid": 7, "host": "localhost", "command": "train"}')
     (tmp_path / ".DS_Store").write_text("mac")
     train(SHORT, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()} | {".DS_Store"}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished_run.iterdir()} | {".DS_Store"}
 
 
-def test_a_cache_inside_of_a_run_that_was_killed_early_is_ours(tmp_path):
+def test_a_cache_inside_the_run_folder_is_accepted(tmp_path):
     (tmp_path / "cache" / "store").mkdir(parents=True)
     run_folder.check_unused(tmp_path, run_folder.RECIPE, kind="a run", cache=tmp_path / "cache" / "store")
     with pytest.raises(OutputError, match="cache"):
         run_folder.check_unused(tmp_path, run_folder.RECIPE, kind="a run", cache=tmp_path.parent / "store")
 
 
-def test_only_partial_files_of_ours_are_removed_from_a_run(run, finished):
+def test_only_own_partial_files_are_removed_from_a_run(run, finished_run):
     for name in (PART, "ubuntu.iso.part", "notes.txt", "swa-final.safetensors", "resume-old.safetensors",
                  "swa-99.safetensors", "resume-99.safetensors"):  # fmt: skip
         (run / name).write_text("mine")
     (run / "swa-1.safetensors").unlink(missing_ok=True)
     (run / "swa-1.safetensors").mkdir()
     train(SHORT, run)
-    left = {path.name for path in run.iterdir()} - {path.name for path in finished.iterdir()}
+    left = {path.name for path in run.iterdir()} - {path.name for path in finished_run.iterdir()}
     assert left == {"ubuntu.iso.part", "notes.txt", "swa-final.safetensors", "resume-old.safetensors",
                     "swa-99.safetensors", "resume-99.safetensors", "swa-1.safetensors"}  # fmt: skip
 
 
-def test_a_model_folder_of_somebody_else_is_not_written_to(tmp_path, cp_model):
+def test_exporting_to_a_folder_with_other_files_raises(tmp_path, cp_model):
     (tmp_path / "README.md").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(OutputError, match=r"README\.md"):
@@ -110,7 +110,7 @@ def test_a_model_folder_of_somebody_else_is_not_written_to(tmp_path, cp_model):
         export.export(cp_model.net, cp_model.card, tmp_path / "a file")
 
 
-def test_a_model_folder_that_would_be_replaced_holds_nothing_else(tmp_path, cp_model):
+def test_a_model_folder_with_other_files_is_not_replaced(tmp_path, cp_model):
     folder = shutil.copytree(cp_model.folder, tmp_path / "best")
     export.check_folder(folder)
     export.check_folder(tmp_path / "none")
@@ -123,9 +123,9 @@ def test_a_model_folder_that_would_be_replaced_holds_nothing_else(tmp_path, cp_m
 
 # ---------------------------------------------------------------- one process
 
-HOLDING = """
+LOCK_PROGRAM = """
 import sys, time
-from moodfield.training import checkpoints, run_folder
+from moodfield.training import run_folder
 with run_folder.lock(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
@@ -135,7 +135,9 @@ with run_folder.lock(sys.argv[1]):
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """Another process that works in the folder `run`."""
-    child = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOCK_PROGRAM, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout.readline() == "locked\n"
     yield child
     child.kill()
@@ -143,21 +145,21 @@ def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     child.stdout.close()
 
 
-def test_one_process_at_a_time_works_in_a_run_and_its_name_is_told(tmp_path, holder):
+def test_a_locked_run_raises_with_the_pid_of_the_owner(tmp_path, holder):
     with pytest.raises(LockedError, match=rf"process {holder.pid} "):
         train(SHORT, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [run_folder.LOCK]
 
 
-def test_a_process_that_was_killed_blocks_nobody(tmp_path, holder, finished):
+def test_the_lock_of_a_killed_process_is_free(tmp_path, holder, finished_run):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / "run" / run_folder.LOCK).exists()
     train(SHORT, tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in finished.iterdir()}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in finished_run.iterdir()}
 
 
-def test_a_call_inside_another_has_its_lock_and_a_failure_gives_it_back(tmp_path):
+def test_the_lock_is_reentrant_and_released_after_an_error(tmp_path):
     def fail() -> None:
         with run_folder.lock(tmp_path / "run"), run_folder.lock(tmp_path / "run" / "." / ""):
             assert (tmp_path / "run" / run_folder.LOCK).exists()
@@ -170,14 +172,14 @@ def test_a_call_inside_another_has_its_lock_and_a_failure_gives_it_back(tmp_path
         pass
 
 
-def test_of_a_team_the_first_process_alone_has_the_lock(tmp_path, holder):
+def test_a_disabled_lock_does_nothing(tmp_path, holder):
     with run_folder.lock(tmp_path / "run", enabled=False):
         pass
 
 
 # ---------------------------------------------------------------- damaged files
 
-TEXTS = {
+DAMAGES = {
     "empty": lambda whole: b"",
     "cut": lambda whole: whole[: len(whole) // 2],
     "nested": lambda whole: b"[" * 200_000,
@@ -189,13 +191,13 @@ TEXTS = {
     "not a number": lambda whole: re.sub(rb":\s*[\d.\-e]+", b": NaN", whole) if b":" in whole else b"[NaN]",
     "huge numbers": lambda whole: re.sub(rb":\s*[\d.\-e]+", b": 1e999", whole) if b":" in whole else b"9" * 9_999,
 }
-"""from the bytes of a whole file to those of a damaged one"""
+"""functions from the bytes of a file to those of a damaged one"""
 
 
 @pytest.mark.parametrize("name", [run_folder.RECIPE, run_folder.VOCABULARY, run_folder.DATASET, checkpoints.RESUME])
-@pytest.mark.parametrize("damage", TEXTS)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
-    (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()))
+    (run / name).write_bytes(DAMAGES[damage]((run / name).read_bytes()))
     with pytest.raises(MoodfieldError) as caught:
         train(SHORT, run)
     assert name in str(caught.value) or "another" in str(caught.value)
@@ -203,13 +205,13 @@ def test_a_damaged_file_of_a_run_is_one_line_of_error(run, name, damage):
     assert len(str(caught.value)) < 2_000
 
 
-@pytest.mark.parametrize("damage", TEXTS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [run_folder.RECIPE, LOG])
 def test_a_damaged_run_is_not_shown(run, name, damage):
     if (name, damage) in {(LOG, "empty"), (LOG, "cut")}:
         pytest.skip("a log may be shorter")
     assert [each.epoch for each in log.read(run).epochs] == [1, 2, 3]
-    (run / name).write_bytes(TEXTS[damage]((run / name).read_bytes()) + b"\n")
+    (run / name).write_bytes(DAMAGES[damage]((run / name).read_bytes()) + b"\n")
     with pytest.raises(MoodfieldError, match=re.escape(name)):
         log.read(run)
 

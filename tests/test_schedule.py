@@ -1,4 +1,4 @@
-"""The learning rate by epoch: the paper's recipe, its edges, and plans that are refused."""
+"""The learning rate by epoch: the paper's schedule, edge cases and invalid settings."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from moodfield.training.configs import ScheduleConfig
         (199, 1e-6),
     ],
 )
-def test_the_defaults_are_the_plan_of_the_paper(epoch, rate):
+def test_defaults_are_the_schedule_of_the_paper(epoch, rate):
     assert ScheduleConfig().epochs == 200
     assert ScheduleConfig().learning_rate(epoch) == pytest.approx(rate, rel=1e-12)
 
@@ -47,22 +47,22 @@ def test_the_decay_never_goes_below_the_floor():
         ({"constant": 0, "decay": 0, "final": 0}, [0.1, 0.55]),
     ],
 )
-def test_a_phase_of_no_epochs_is_left_out(phases, rates):
+def test_a_phase_without_epochs_is_left_out(phases, rates):
     recipe = {"warm_up": 2, "constant": 2, "decay": 2, "final": 1, "peak": 1.0, "floor": 0.1}
     config = ScheduleConfig(**(recipe | phases))
-    found = [config.learning_rate(epoch) for epoch in range(config.epochs)]
-    assert found[: len(rates)] == pytest.approx(rates)
+    computed = [config.learning_rate(epoch) for epoch in range(config.epochs)]
+    assert computed[: len(rates)] == pytest.approx(rates)
 
 
-@given(phases=st.tuples(*[st.integers(0, 9)] * 4).filter(any), floor=st.floats(1e-9, 1.0), above=st.floats(1.0, 1e6))
-def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases, floor, above):
-    config = ScheduleConfig(*phases, peak=floor * above, floor=floor)
+@given(phases=st.tuples(*[st.integers(0, 9)] * 4).filter(any), floor=st.floats(1e-9, 1.0), ratio=st.floats(1.0, 1e6))
+def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases, floor, ratio):
+    config = ScheduleConfig(*phases, peak=floor * ratio, floor=floor)
     rates = [config.learning_rate(epoch) for epoch in range(config.epochs)]
     assert len(rates) == sum(phases)
     assert all(config.floor <= rate <= config.peak for rate in rates)
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
+    peak_epoch = rates.index(max(rates))
+    assert rates[: peak_epoch + 1] == sorted(rates[: peak_epoch + 1])
+    assert rates[peak_epoch:] == sorted(rates[peak_epoch:], reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_every_rate_lies_between_floor_and_peak_rises_once_and_falls_once(phases
         ({"peak": float("inf")}, "finite"),
     ],
 )
-def test_an_impossible_plan_is_refused(settings, message):
+def test_invalid_settings_raise(settings, message):
     with pytest.raises(ConfigError, match=message):
         ScheduleConfig(**settings)
