@@ -314,7 +314,7 @@ def checksum_of(path: str, checksums: Mapping[str, str]) -> str | None:
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """Read the tag names of a list in its order: one on each line, or a JSON list such as `vocabulary.json` of a run."""
+    """Read the tag names of a list in its order: one a line, or a JSON list such as `vocabulary.json` of a run."""
     if Path(path).suffix == ".json":
         names = files.read_json(Path(path), list, remedy="a JSON list of tag names is expected", error=DatasetError)
         return tags.vocabulary(map(str, names))
