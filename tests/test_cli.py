@@ -232,7 +232,7 @@ def test_an_unknown_model_is_one_error_with_a_suggestion(cp_model, album, jobs, 
     (tmp_path / "default").symlink_to(cp_model.folder)
     monkeypatch.setattr(tagger, "PRETRAINED", tmp_path)
     result = invoke("tag", album, "--json", "--model", "defalt", "--jobs", jobs)
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "did you mean default" in result.err
     assert len(result.err.splitlines()) == 1
 
