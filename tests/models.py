@@ -95,8 +95,8 @@ def exported(folder: Path, name: str, **changes: object) -> Exported:
     """A small network as a model folder; takes seconds."""
     net = network(name, **changes)
     plan = Recipe(net=net.config, mel=mel_of(name))
-    described = export.describe(plan, net, VOCABULARY, name=name, licence="CC0-1.0", thresholds=THRESHOLDS)
-    return Exported(net, folder, export.export(net, replace(described, summary="A network for tests."), folder))
+    described = export.describe(plan, net, VOCABULARY, name=name, licence="CC0-1.0", summary="A network for tests.")
+    return Exported(net, folder, export.export(net, replace(described, thresholds=THRESHOLDS), folder))
 
 
 def varied(model: Exported, folder: Path, **changes: object) -> Path:

@@ -56,7 +56,7 @@ def finished_run(
 ) -> RunPaths:
     """A run of one epoch, after which extracting mels fails the test."""
     run_paths = RunPaths(dataset / "music", dataset / "store", tmp_path / "run")
-    pipeline.train_network(RECIPE.change("schedule.constant=1", "schedule.decay=0"), *splits, run_paths)
+    pipeline.train(RECIPE.change("schedule.constant=1", "schedule.decay=0"), *splits, run_paths)
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("mels were computed")

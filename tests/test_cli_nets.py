@@ -66,7 +66,7 @@ def test_the_net_of_a_model_is_described(cp_model, tmp_path):
     assert result.code == 0
     assert result.out.splitlines()[0] == "cp_resnet"
     assert "rho_freq 1, rho_time 5, width 4" in result.out
-    assert "64 bands, 22050 Hz, n_fft 1024, hop_length 256" in result.out
+    assert "64 bands, 22050 Hz, n_fft 1024, hop_length 512" in result.out
     assert plot.exists()
     (read,) = json_lines(invoke("nets", "cp_resnet", "--model", cp_model.folder, "--json").out)
     assert read["net"] == asdict(cp_model.net.config)

@@ -249,5 +249,5 @@ def test_an_invalid_file_of_soft_targets_raises(tmp_path, content):
     with pytest.raises(DatasetError, match=r"soft\.npy"):
         pipeline.read_soft_targets(path)
     np.save(path, np.zeros(3))
-    with pytest.raises(DatasetError, match="one matrix of numbers"):
+    with pytest.raises(DatasetError, match="tracks × tags"):
         pipeline.read_soft_targets(path)

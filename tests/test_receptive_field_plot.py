@@ -75,7 +75,7 @@ def test_a_failed_write_keeps_the_last_figure(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("place", "match"),
     [
-        ("none/field.png", "has no folder"),
+        ("none/field.png", "does not exist"),
         ("field.jpg", r"\.pdf"),
         ("field", r"\.png"),
     ],

@@ -183,7 +183,7 @@ def test_a_value_of_the_wrong_type_raises_with_its_path(setting):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("net.rho_freq=23", "ρ 23"),
+        ("net.rho_freq=23", "ρ is 23"),
         ("net.width=0", "width"),
         ("mel.hop_length=0", "hop_length"),
         ("mel.hop_length=nan", "hop_length"),
@@ -221,7 +221,7 @@ def test_a_value_out_of_range_raises(setting, message):
     [
         ({"sead": 1}, "no setting 'sead'; did you mean seed"),
         ({"mel": {"hop_lenght": 5}}, "hop_length"),
-        ({"schedule": {"warmup": 1}}, "no setting 'schedule.warmup'; did you mean warm_up"),
+        ({"schedule": {"warmup": 1}}, "no setting 'schedule.warmup'; did you mean schedule.warm_up"),
         (
             {"net": {"family": "cp_resnet", "rho_frq": 7}},
             r"not a recipe: net\.cp_resnet\.rho_frq: Unexpected .*argument$",

@@ -181,13 +181,16 @@ def test_another_dataset_or_recipe_raises(tiny, noises, tmp_path, no_export):
         reproduce.train([other], noises, paths)
 
 
+TRAIN = pipeline.train
+
+
 @pytest.fixture(scope="module")
 def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[reproduce.Plan, Path, reproduce.Row]:
     """A plan of one network and one epoch, its finished folder, not to be changed, and the row."""
     plan = reproduce.plan("CP_ResNet", noises, scale="small", settings=ONE_EPOCH)
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "train", lambda *args, name, **kwargs: pipeline.train_network(*args, **kwargs))
+        patch.setattr(pipeline, "train", lambda *args, name, **kwargs: TRAIN(*args, **kwargs))
         row = make(plan, folder)
     return plan, folder, row
 
@@ -195,7 +198,7 @@ def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[rep
 @pytest.fixture
 def copy(made: tuple[reproduce.Plan, Path, reproduce.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the finished folder that may be damaged; without model folders."""
-    monkeypatch.setattr(pipeline, "train", lambda *args, name, **kwargs: pipeline.train_network(*args, **kwargs))
+    monkeypatch.setattr(pipeline, "train", lambda *args, name, **kwargs: TRAIN(*args, **kwargs))
     shutil.copytree(made[1] / "row", tmp_path / "row")
     return tmp_path / "row"
 

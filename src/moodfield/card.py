@@ -225,7 +225,7 @@ class Card(_JsonFile):
     def _faults(self) -> Iterator[str]:
         if self.format != FORMAT:
             yield f"it has format {self.format}, expected {FORMAT}"
-        yield from _head_faults(self.vocabulary, self.thresholds, self.calibration, self.priors)
+        yield from _head_faults(self)
         n_tags, names = len(self.vocabulary), [head.name for head in self.heads]
         outputs = {LOGITS: n_tags} | dict(self.outputs)
         if outputs[LOGITS] != n_tags or not all(1 <= size <= MAX_NUMBER for size in outputs.values()):
@@ -238,8 +238,7 @@ class Card(_JsonFile):
             if outputs.get(head.name) != len(head.vocabulary):
                 channels = outputs.get(head.name)
                 yield f"head {head.name!r} has {len(head.vocabulary)} tags, its output {channels} channels"
-            faults = _head_faults(head.vocabulary, head.thresholds, head.calibration, head.priors)
-            yield from (f"head {head.name!r}: {fault}" for fault in faults)
+            yield from (f"head {head.name!r}: {fault}" for fault in _head_faults(head))
         if (cells := self.mel.n_mels * _longest_input(self.lengths)) > MAX_CELLS:
             yield f"its network takes {cells:,} cells of a mel at once, expected at most {MAX_CELLS:,}"
         numbers = (value for value in self.net.values() if not isinstance(value, str | bool))
@@ -292,24 +291,19 @@ class Provenance(_JsonFile):
             raise ModelError(f"it has format {self.format}, expected {FORMAT}; export the model again")
 
 
-def _head_faults(
-    vocabulary: Sequence[str],
-    thresholds: Sequence[float],
-    calibration_: Calibration | None,
-    priors: Sequence[float] | None,
-) -> Iterator[str]:
-    n_tags = len(vocabulary)
-    if not vocabulary or len(set(vocabulary)) != n_tags:
+def _head_faults(head: Card | Head) -> Iterator[str]:
+    n_tags = len(head.vocabulary)
+    if not n_tags or len(set(head.vocabulary)) != n_tags:
         yield "its vocabulary is empty or names a tag twice"
-    if len(thresholds) != n_tags:
-        yield f"it has {len(thresholds)} thresholds for {n_tags} tags"
-    if any(map(math.isnan, thresholds)):
+    if len(head.thresholds) != n_tags:
+        yield f"it has {len(head.thresholds)} thresholds for {n_tags} tags"
+    if any(map(math.isnan, head.thresholds)):
         yield "a threshold is not a number"
-    if calibration_ and len(calibration_.slopes) != n_tags:
-        yield f"its calibration has {len(calibration_.slopes)} tags, expected {n_tags}"
-    if priors is not None and len(priors) != n_tags:
-        yield f"it has {len(priors)} priors for {n_tags} tags"
-    if not all(0 <= prior <= 1 for prior in priors or ()):
+    if head.calibration and len(head.calibration.slopes) != n_tags:
+        yield f"its calibration has {len(head.calibration.slopes)} tags, expected {n_tags}"
+    if head.priors is not None and len(head.priors) != n_tags:
+        yield f"it has {len(head.priors)} priors for {n_tags} tags"
+    if not all(0 <= prior <= 1 for prior in head.priors or ()):
         yield "a prior is not in 0 … 1"
 
 

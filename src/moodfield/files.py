@@ -65,12 +65,10 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
         raise OutputError(f"{path} cannot be written ({error}); name another file") from error
     if stat.S_ISDIR(status.st_mode):
         raise OutputError(f"{path} is a folder; name a file in it")
-    if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
-        return
-    if stat.S_ISREG(status.st_mode) and _is_stream(path):  # an open file, which is appended to
-        return
-    if not stat.S_ISREG(status.st_mode):
+    if stat.S_ISSOCK(status.st_mode) or stat.S_ISBLK(status.st_mode):
         raise OutputError(f"{path} is a socket or a block device; name a file")
+    if _is_stream(path):
+        return
     if not os.access(path, os.W_OK):
         raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
     _check_parent(_target(path))
@@ -91,6 +89,15 @@ def write(path: Path, content: bytes) -> None:
     """Write a file atomically; after an `OSError` the previous file is unchanged."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def write_output(path: Path, content: bytes, *, kind: Sequence[bytes]) -> None:
+    """Write a file atomically; raises `OutputError` as `check_output` does, or if the disk is full."""
+    check_output(path, kind=kind)
+    try:
+        write(path, content)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); name another file") from error
 
 
 @contextmanager

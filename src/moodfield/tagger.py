@@ -170,11 +170,8 @@ class Tagger:
                         predictor.push(block)
         assert reader is not None
         logits = [predictor.finish() for predictor in predictors]
-        return (
-            logits,
-            [predictor.times(map_.shape[1]) for predictor, map_ in zip(predictors, logits, strict=True)],
-            reader,
-        )
+        times = [predictor.times(map_.shape[1]) for predictor, map_ in zip(predictors, logits, strict=True)]
+        return logits, times, reader
 
 
 class TrackPredictor:

@@ -77,9 +77,7 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="name, folder or run of a model; several are averaged", autocompletion=complete_model),
 ]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="change one setting of the recipe, such as net.rho_freq=7")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
 On = Annotated[Backend, typer.Option(help="where mels are computed: in local processes, or on a Ray cluster")]
 CacheDir = Annotated[Path, typer.Option(help="folder where mels are kept between runs")]
@@ -203,9 +201,8 @@ def run(app: Callable[[], object]) -> None:
 def _join_threads() -> bool:
     """Whether the threads that Python would wait for end within `THREAD_TIMEOUT`."""
     end = time.monotonic() + THREAD_TIMEOUT
-    threads = [
-        thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
-    ]
+    main = threading.main_thread()
+    threads = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)
@@ -257,20 +254,14 @@ def result(line: str) -> None:
     print(errors.printable(line), flush=True)  # typer.echo would write through the bars
 
 
-def result_json(value: object) -> None:
-    """Print one line of results as JSON; in ASCII if the stream cannot show all of its characters."""
-    line = json.dumps(value, ensure_ascii=False)
-    print(
-        line if line.isprintable() and _replace_unencodable(line, sys.stdout) == line else json.dumps(value), flush=True
-    )
-
-
-def result_document(document: str) -> None:
-    """Print a JSON document of many lines; in ASCII if the stream cannot show all of its characters."""
-    printable = all(line.isprintable() for line in document.split("\n"))
-    if not printable or _replace_unencodable(document, sys.stdout) != document:
-        document = json.dumps(json.loads(document), indent=2)
-    print(document.removesuffix("\n"), flush=True)
+def result_json(*values: object, indent: int | None = None) -> None:
+    """Print values as JSON, one a line unless indented; in ASCII if the stream cannot show all of their characters."""
+    for value in values:
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        printable = all(line.isprintable() for line in text.split("\n"))
+        if not printable or _replace_unencodable(text, sys.stdout) != text:
+            text = json.dumps(value, indent=indent)
+        print(text, flush=True)
 
 
 def check_unused(options: Mapping[str, object], *, why: str) -> None:
@@ -289,9 +280,7 @@ def check_output(path: Path, read: Callable[[Path], object], *, inputs: Sequence
         if path.is_file() and path.stat().st_size:
             read(path)
     except MoodfieldError as error:
-        raise OutputError(
-            f"{path} is not replaced, since it holds something else: {error}; choose another name"
-        ) from error
+        raise OutputError(f"{path} is not replaced, it holds something else: {error}; choose another name") from error
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from moodfield.datasets.mtg_jamendo import Split
     from moodfield.datasets.statistics import SplitStatistics
 
-Indexes = Annotated[
-    list[Path], typer.Argument(metavar="TSV...", help="TSVs in the form of MTG-Jamendo", show_default=False)
-]
+Indexes = Annotated[list[Path], typer.Argument(metavar="TSV...", help="TSVs like MTG-Jamendo's", show_default=False)]
 Checksums = Annotated[Path | None, typer.Option(help="list of the tracks' SHA-256: …_sha256_tracks.txt")]
 
 
@@ -64,15 +62,13 @@ def download(
             bars.remove(tar)
             if isinstance(count, MoodfieldError):
                 failed += 1
+                plain: dict[str, object] = {"tar": tar, "error": str(count)}
             else:
                 counts.append(count)
+                plain = {"tar": tar, "files": count}
             if as_json:
-                console.result_json(
-                    {"tar": tar, "error": str(count)}
-                    if isinstance(count, MoodfieldError)
-                    else {"tar": tar, "files": count}
-                )
-            elif isinstance(count, MoodfieldError):
+                console.result_json(plain)
+            elif "error" in plain:
                 console.message(str(count))
             else:
                 console.result(f"{tar}  {count} files")
@@ -166,13 +162,10 @@ def duplicates(
             raise UsageError("--write-leaks needs two or more TSVs: those of training first, the evaluated one last")
         console.check_output(write_leaks, submissions.read_rows, inputs=[*indexes, checksums])
     splits = mtg_jamendo.read_splits(indexes)
-    sums = (
-        mtg_jamendo.read_checksums(checksums) if checksums else _compute_digests(splits, audio, jobs) if audio else {}
-    )
+    sums = _compute_digests(splits, audio, jobs) if audio else mtg_jamendo.read_checksums(str(checksums))
     groups = finder.find_duplicates(splits, sums)
     if as_json:
-        for group in groups:
-            console.result_json(group.to_dict())
+        console.result_json(*(group.to_dict() for group in groups))
     else:
         terminal = console.terminal()
         if shown := [group for group in groups if everything or group.across_splits]:
@@ -203,8 +196,7 @@ def stats(
     splits = mtg_jamendo.read_splits(indexes, vocabulary=console.read_tags(tags))
     counts = {name: statistics.statistics(split) for name, split in splits.items()}
     if as_json:
-        for name, split_stats in counts.items():
-            console.result_json({"split": name, **split_stats.to_dict()})
+        console.result_json(*({"split": name, **split_stats.to_dict()} for name, split_stats in counts.items()))
     else:
         terminal = console.terminal()
         terminal.print(_splits_table(counts), soft_wrap=False)
@@ -252,9 +244,7 @@ def _find_leaks(
     return duplicates.find_leaks(chain(*train), evaluated, sums)
 
 
-def _summarize(
-    groups: "Sequence[DuplicateGroup]", splits: "Mapping[str, Split]", sums: "Mapping[str, str]"
-) -> "Iterator[str]":
+def _summarize(groups: "list[DuplicateGroup]", splits: "dict[str, Split]", sums: "dict[str, str]") -> "Iterator[str]":
     """The numbers of groups within and across splits, as sentences."""
     from moodfield.datasets import duplicates
 

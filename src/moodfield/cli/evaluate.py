@@ -13,12 +13,9 @@ from moodfield.evaluation.choices import Average, Criterion
 
 if TYPE_CHECKING:
     from moodfield.evaluation.metrics import AnyArray
-    from moodfield.evaluation.submissions import Rows
 
 
-SubmissionPath = Annotated[
-    str, typer.Argument(help="folder of a submission, or predictions as .npy", show_default=False)
-]
+SubmissionPath = Annotated[str, typer.Argument(help="folder of a submission, or predictions.npy", show_default=False)]
 Truth = Annotated[Path, typer.Option(help="truth: a TSV in the form of MTG-Jamendo, or .npy")]
 Exclude = Annotated[Path | None, typer.Option(help="rows to leave out, counted from 0: text, one a line, or .npy")]
 Intervals = Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals; 0: none")]
@@ -60,9 +57,8 @@ def evaluate(
         names = vocabulary or _column_names(scored.predictions)
         limits = submissions.order_thresholds(submissions.read_thresholds(thresholds), names)
         scored = replace(submissions.make(scored.predictions, limits, names), name=scored.name)
-    score = mediaeval.evaluate(
-        labels, scored, vocabulary=vocabulary, exclude=_read_rows(exclude), n_resamples=intervals, seed=seed
-    )
+    rows = submissions.read_rows(exclude) if exclude else None
+    score = mediaeval.evaluate(labels, scored, vocabulary=vocabulary, exclude=rows, n_resamples=intervals, seed=seed)
     if as_json:
         console.result_json(score.to_dict())
     else:
@@ -91,9 +87,8 @@ def compare(
 
     pair = submissions.read(a), submissions.read(b)
     labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=pair)
-    comparison = mediaeval.compare(
-        labels, *pair, vocabulary=vocabulary, exclude=_read_rows(exclude), n_resamples=intervals, seed=seed
-    )
+    rows = submissions.read_rows(exclude) if exclude else None
+    comparison = mediaeval.compare(labels, *pair, vocabulary=vocabulary, exclude=rows, n_resamples=intervals, seed=seed)
     if as_json:
         console.result_json(comparison.to_dict())
     else:
@@ -147,15 +142,15 @@ def ensemble(
         moodfield ensemble a b -o both --greedy --validation-truth validation.tsv
             --validation-predictions a-validation.npy --validation-predictions b-validation.npy
     """
+    from moodfield import arrays
     from moodfield.evaluation import ensemble as ensembles
     from moodfield.evaluation import mediaeval, metrics, submissions
 
     validation, folder = validation_predictions or [], output.suffix != ".npy"
     if weights and greedy:
         raise UsageError(f"--weights {weights} and --greedy both set the weights; leave one of them out")
-    if (folder or greedy or validation_truth or validation) and not (
-        validation_truth and len(validation) == len(members)
-    ):
+    complete = validation_truth and len(validation) == len(members)
+    if (folder or greedy or validation_truth or validation) and not complete:
         raise UsageError(
             "weights and thresholds are chosen on validation: give --validation-truth, and --validation-predictions "
             "once for every member; or only average predictions, --output x.npy"
@@ -169,18 +164,17 @@ def ensemble(
     if validation_truth:
         validated = [submissions.read(path) for path in validation]
         labels, vocabulary = mediaeval.read_truth(validation_truth, vocabulary=console.read_tags(tags), like=validated)
-        arrays = [submission.predictions for submission in validated]
+        parts = [submission.predictions for submission in validated]
         if greedy:
-            shares = ensembles.greedy_selection(labels, arrays, average=average).weights
-        tuned = ensembles.mean(arrays, weights=shares, average=average)
+            shares = ensembles.greedy_selection(labels, parts, average=average).weights
+        tuned = ensembles.mean(parts, weights=shares, average=average)
     mean = ensembles.mean(systems, weights=shares, average=average)
     if folder:
         names = vocabulary or _column_names(mean)
-        submissions.write(
-            submissions.make(mean, metrics.best_thresholds(labels, tuned), names), output, vocabulary=names
-        )
+        decided = submissions.make(mean, metrics.best_thresholds(labels, tuned), names)
+        submissions.write(decided, output, vocabulary=names)
     else:
-        submissions.write_array(output, mean)
+        arrays.write(output, mean)
     for member, share in zip(members, shares or [1 / len(members)] * len(members), strict=True):
         console.result(f"{share:.3f}  {member}")
     if validation_truth:
@@ -199,12 +193,6 @@ def _check_ensemble_output(output: Path, *, inputs: Sequence[str | Path]) -> Non
         files.check_output(output, kind=files.NPY, inputs=[*inputs, *inside])
     else:
         submissions.check_output(output, inputs=inputs)
-
-
-def _read_rows(path: Path | None) -> "Rows | None":
-    from moodfield.evaluation import submissions
-
-    return submissions.read_rows(path) if path else None
 
 
 def _column_names(predictions: "AnyArray") -> tuple[str, ...]:

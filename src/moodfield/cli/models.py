@@ -63,8 +63,7 @@ def _show(name: str, *, as_json: bool) -> None:
     card = Card.read(folder)
     if as_json:
         files = {"card": card, "provenance": Provenance.read(folder)}
-        document = {name: json.loads(file.to_json()) for name, file in files.items()}
-        console.result_document(json.dumps(document, indent=2, ensure_ascii=False))
+        console.result_json({name: json.loads(file.to_json()) for name, file in files.items()}, indent=2)
         return
     path = folder / README
     try:

@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 
 def nets(
     name: Annotated[
-        str | None,
-        typer.Argument(help="name of a network", autocompletion=console.complete("nets", "NETS")),
+        str | None, typer.Argument(help="name of a network", autocompletion=console.complete("nets", "NETS"))
     ] = None,
     *,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="change one setting of the network, such as rho_freq=7")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(
-            help="show the trained network of this model: name, folder or run", autocompletion=console.complete_model
-        ),
+        str | None, typer.Option(help="show the network of a model or run", autocompletion=console.complete_model)
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="draw the receptive field: field.png")] = None,
     audio: Annotated[Path | None, typer.Option(help="with --plot: draw it over the middle of this audio file")] = None,
@@ -44,7 +40,7 @@ def nets(
     """
     if name is None and model is None:
         console.check_unused(
-            {"--set": settings, "--plot": plot, "--audio": audio}, why="neither a network nor a --model is named"
+            {"--set": settings, "--plot": plot, "--audio": audio}, why="no network or --model is named"
         )
         _list(as_json=as_json)
         return
@@ -92,10 +88,8 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
     if changes:
         raise UsageError(f"--set {', '.join(changes)} cannot change {model}, which is trained; leave one of them out")
     folder = tagger.model_folder(model)
-    trained = Card.read(folder)
-    return summary.trained(
-        trained.name, trained.net, folder / WEIGHTS, trained.mel, n_tags=len(trained.vocabulary), kind=name
-    )
+    card = Card.read(folder)
+    return summary.trained(card.name, card.net, folder / WEIGHTS, card.mel, n_tags=len(card.vocabulary), kind=name)
 
 
 def _list(*, as_json: bool) -> None:
@@ -118,7 +112,7 @@ def _list(*, as_json: bool) -> None:
     terminal = console.terminal()
     terminal.print(table)
     terminal.print(
-        "\n[dim]GMAC: for 10 s of music; field: the receptive field, bands × frames; more: moodfield nets NAME[/dim]"
+        "\n[dim]GMAC: for 10 s of music; field: receptive field, bands × frames; more: moodfield nets NAME[/dim]"
     )
 
 

@@ -1,6 +1,5 @@
 """The commands that reproduce the paper: its table, its figure, and the training of one row."""
 
-import math
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield.cli import console, progress
+from moodfield.cli import console, progress, tables
 from moodfield.errors import ConfigError
 from moodfield.parallel import Backend
 
@@ -22,11 +21,13 @@ if TYPE_CHECKING:
 PICTURE = "figure-1.png"
 """file name in the output folder"""
 
+complete_row = console.complete("paper.recipes", "SUBMISSIONS")
+
 Data = Annotated[Path, typer.Option(help="folder of the dataset: its TSVs and its audio")]
 Audio = Annotated[Path | None, typer.Option(help="folder of the audio, if it is elsewhere")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="folder of the results; unfinished ones continue; by default runs/NAME"),
+    typer.Option("--output", "-o", help="folder of results, by default runs/NAME; unfinished ones continue"),
 ]
 Small = Annotated[bool, typer.Option("--small", help="smaller networks and 10 epochs: minutes instead of days")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the networks, time and disk needed, and stop")]
@@ -46,14 +47,12 @@ def table1(
 
     rows = published.compute(data)
     if as_json:
-        for row in rows:
-            console.result_json(asdict(row) | {"same": row.same})
+        console.result_json(*(asdict(row) | {"same": row.same} for row in rows))
         return
     table = console.table("Table 1, test PR-AUC", "printed", "published predictions", "95 %, over tracks", words=1)
     for row in rows:
-        table.add_row(
-            row.title, console.number(row.printed), console.number(row.computed), _format_interval(row.interval)
-        )
+        numbers = map(console.number, (row.printed, row.computed))
+        table.add_row(row.title, *numbers, tables.format_interval(row.interval))
     console.terminal().print(table)
     different = [row.title for row in rows if not row.same]
     console.message(f"rows that differ: {', '.join(different)}" if different else "every row is equal to four digits")
@@ -85,20 +84,15 @@ def figure1(
     if not _begin(plan, folder, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
         return
     with _progress(plan) as callbacks:
-        points = figure.make(
-            plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), progress=callbacks
-        )
+        jobs = jobs or parallel.cpu_count()
+        points = figure.make(plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs, progress=callbacks)
     _print_points(points, folder, as_json=as_json)
 
 
 def train(
     name: Annotated[
         str,
-        typer.Argument(
-            help="a row of Table 1, such as ShakeFAResNet",
-            autocompletion=console.complete("paper.recipes", "SUBMISSIONS"),
-            show_default=False,
-        ),
+        typer.Argument(help="a row of Table 1, such as ShakeFAResNet", autocompletion=complete_row, show_default=False),
     ],
     *,
     data: Data,
@@ -125,9 +119,8 @@ def train(
     if not _begin(plan, folder, recipes.SUBMISSIONS[plan.title].description, dry_run=dry_run, as_json=as_json):
         return
     with _progress(plan) as callbacks:
-        row = reproduce.make(
-            plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs or parallel.cpu_count(), progress=callbacks
-        )
+        jobs = jobs or parallel.cpu_count()
+        row = reproduce.make(plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs, progress=callbacks)
     if as_json:
         console.result_json(row.to_dict())
     else:
@@ -161,10 +154,8 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
         console.message(f"network {network.name}: {network.recipe.schedule.epochs} epochs")
     if plan.networks:
         cost = reproduce.cost(plan)
-        console.message(
-            f"estimate: {_format_time(cost.seconds)} on this machine, from a few timed steps, and "
-            f"{cost.disk_bytes / 1e9:.1f} GB of disk; results that exist are reused"
-        )
+        needs = f"{_format_time(cost.seconds)} on this machine and {cost.disk_bytes / 1e9:.1f} GB of disk"
+        console.message(f"estimate, from a few timed steps: {needs}; results that exist are reused")
     return not dry_run
 
 
@@ -197,7 +188,7 @@ def _print_row(row: "Row", folder: Path) -> None:
     table.add_row("the paper, on MTG-Jamendo", *map(console.number, (published.validation, published.test)), "")
     changes = f" ({', '.join(row.changes)})" if row.changes else ""
     name = f"[bold]this run, on {console.escape(row.dataset + changes)}[/bold]"
-    table.add_row(name, *map(console.number, (row.validation, row.test)), _format_interval(row.interval))
+    table.add_row(name, *map(console.number, (row.validation, row.test)), tables.format_interval(row.interval))
     for network, scores in row.networks.items():
         table.add_row(f"[dim]  {console.escape(network)}[/dim]", *map(console.number, scores), "")
     console.terminal().print(table)
@@ -215,22 +206,15 @@ def _print_points(points: "Sequence[Point]", folder: Path, *, as_json: bool) -> 
 
     score_curves.draw(folder / PICTURE, [figure1.panel(points)])
     if as_json:
-        for point in points:
-            console.result_json(point.to_dict())
+        console.result_json(*(point.to_dict() for point in points))
     else:
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
         table = console.table(*heads, words=0)
         for point in points:
-            scores = (
-                by_split[part] for part in ("validation", "test") for by_split in (point.best_epoch, point.average)
-            )
+            scores = (values[part] for part in ("validation", "test") for values in (point.best_epoch, point.average))
             table.add_row(str(point.rho_freq), str(point.field[0]), *map(console.number, scores))
         console.terminal().print(table)
     console.message(f"wrote {folder / PICTURE}")
-
-
-def _format_interval(interval: "tuple[float, float]") -> str:
-    return "–" if math.isnan(interval[0]) else f"{interval[0]:.4f} – {interval[1]:.4f}"
 
 
 def _format_time(seconds: float) -> str:

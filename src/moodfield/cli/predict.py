@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
 ADVICE = "fill their rows: --on-error mean"
 """what to do about tracks that cannot be read"""
-Tracks = Annotated[
-    Path, typer.Argument(metavar="TSV", help="the tracks, in the form of MTG-Jamendo", show_default=False)
-]
-OnError = Annotated[
-    Fill | None,
-    typer.Option(help="fill the rows of tracks that cannot be read; by default, they are an error"),
-]
+Tracks = Annotated[Path, typer.Argument(metavar="TSV", help="tracks, in the form of MTG-Jamendo", show_default=False)]
+OnError = Annotated[Fill | None, typer.Option(help="fill the rows of unreadable tracks; by default, an error")]
 
 
 def predict(
@@ -49,8 +44,7 @@ def predict(
         moodfield predict test.tsv --audio music/ --model runs/first -o preds.npy
         moodfield evaluate --truth test.tsv --predictions preds.npy
     """
-    from moodfield import files
-    from moodfield.evaluation import submissions
+    from moodfield import arrays, files
 
     if output.suffix != ".npy":
         raise UsageError(f"--output {output} is not named .npy; for a folder, see moodfield submission make")
@@ -58,7 +52,7 @@ def predict(
     check_audio(audio)
     files.check_output(output, kind=files.NPY, inputs=inputs)
     with predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs) as (submission, split):
-        submissions.write_array(output, submission.predictions)
+        arrays.write(output, submission.predictions)
     console.result(f"wrote {output}: {len(split.tracks)} tracks × {len(split.vocabulary)} tags")
 
 
@@ -104,10 +98,8 @@ def predicted(
                 hint="" if on_error else ADVICE, progress=lambda *_: bar.advance(),
             )  # fmt: skip
         thresholds = dict(zip(loaded.vocabulary, loaded.thresholds.tolist(), strict=True))
-        yield (
-            submissions.make(scores, submissions.order_thresholds(thresholds, split.vocabulary), split.vocabulary),
-            split,
-        )
+        limits = submissions.order_thresholds(thresholds, split.vocabulary)
+        yield submissions.make(scores, limits, split.vocabulary), split
         cache.unlink(missing_ok=True)
 
 

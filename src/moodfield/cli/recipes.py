@@ -70,7 +70,7 @@ def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
 
     config = read(name, settings)
     if as_json:
-        console.result_document(config.to_json())
+        console.result_json(config.to_dict(), indent=2)
         return
     named = recipes.RECIPES.get(name)
     reasons = {setting.partition("=")[0]: reason for setting, reason in (named.reasons if named else {}).items()}

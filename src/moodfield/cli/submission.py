@@ -40,10 +40,8 @@ def make(
     predict.check_audio(audio)
     submissions.check_output(output, inputs=[path for path in (tracks, tags, thresholds, audio) if path])
     limits = submissions.read_thresholds(thresholds) if thresholds else None
-    with predict.predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs) as (
-        submission,
-        split,
-    ):
+    predicted = predict.predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs)
+    with predicted as (submission, split):
         if limits:
             values = submissions.order_thresholds(limits, split.vocabulary)
             submission = submissions.make(submission.predictions, values, split.vocabulary)
@@ -74,8 +72,7 @@ def check(
     truth: Annotated[Path | None, typer.Option(help="the tracks as a TSV, or their truth as .npy")] = None,
     tags: console.Tags = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="model with these tags, instead of --tags", autocompletion=console.complete_model),
+        str | None, typer.Option(help="model with these tags, instead of --tags", autocompletion=console.complete_model)
     ] = None,
     as_json: console.AsJson = False,
 ) -> None:

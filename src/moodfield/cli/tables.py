@@ -28,7 +28,7 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
             for mean, values in (("macro", report.macro), ("micro", report.micro)):
                 cells.append(console.number(values[metric]))
                 if intervals:
-                    cells.append(_format_interval(intervals[f"{metric}-{mean}"]))
+                    cells.append(format_interval(intervals[f"{metric}-{mean}"]))
             table.add_row(metric, *cells)
         terminal.print(table)
     if score.is_tuned_on_truth:
@@ -37,19 +37,16 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
             "tuned on this truth: F-score, precision and recall are too optimistic.",
             highlight=False,
         )
-    if score.report.without_positives:
-        terminal.print(
-            f"\nWithout positives, so in no macro mean: {console.escape(', '.join(score.report.without_positives))}"
-        )
+    if without := ", ".join(score.report.without_positives):
+        terminal.print(f"\nWithout positives, so in no macro mean: {console.escape(without)}")
     if score.intervals and score.rare_tags:
         terminal.print(f"\nToo rare for intervals of their own: {console.escape(', '.join(score.rare_tags))}")
     if per_tag:
         terminal.print()
         table = console.table("tag", *score.report.per_tag, words=1)
         for column, tag in enumerate(score.report.tags):
-            table.add_row(
-                console.escape(tag), *(console.number(values[column]) for values in score.report.per_tag.values())
-            )
+            numbers = (console.number(values[column]) for values in score.report.per_tag.values())
+            table.add_row(console.escape(tag), *numbers)
         terminal.print(table)
 
 
@@ -92,7 +89,8 @@ def _format_difference(difference: "Difference") -> tuple[str, str, str]:
     return f"{difference.value:+.4f}", f"{difference.low:+.4f} … {difference.high:+.4f}", f"{difference.p:.3f}"
 
 
-def _format_interval(interval: Iterable[float]) -> str:
+def format_interval(interval: Iterable[float]) -> str:
+    """The ends of an interval, or a dash if it is not defined."""
     low, high = interval
     return "–" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
 

@@ -25,8 +25,7 @@ def train(
     audio: console.Audio,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run; an unfinished one continues")],
     recipe: Annotated[
-        str,
-        typer.Option(help="name of a recipe, or a recipe.json", autocompletion=console.complete_recipe),
+        str, typer.Option(help="name of a recipe, or a recipe.json", autocompletion=console.complete_recipe)
     ] = "fa_resnet",
     settings: console.Settings = None,
     tags: console.Tags = None,
@@ -71,14 +70,6 @@ def train(
             bars.epoch(epoch)
             write_events(epoch)
 
-        pipeline.train(
-            config,
-            train_split,
-            validation_split,
-            paths,
-            name=name,
-            soft_targets=targets,
-            progress=bars.track,
-            on_epoch=report,
-        )
+        splits = train_split, validation_split
+        pipeline.train(config, *splits, paths, name=name, soft_targets=targets, progress=bars.track, on_epoch=report)
     tables.print_metrics(output)

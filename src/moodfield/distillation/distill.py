@@ -1,7 +1,7 @@
 """Knowledge distillation: a small network is trained on a teacher's logits and exported."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from moodfield.distillation import data, model_card, speed_perturbation
 from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
-from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
-from moodfield.training.log import Epoch
+from moodfield.training import checkpoints, checks, distributed, export, loop, mel_cache, run_folder
+from moodfield.training.log import EpochCallback
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
 from moodfield.training.run_folder import TRUTH, VOCABULARY
@@ -26,10 +26,7 @@ TRAINED_ON_HELD_OUT = "; metrics and examples are those of a network of the same
 
 
 def distill(
-    config: Distillation,
-    *,
-    progress: ProgressCallback = lambda *_: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    config: Distillation, *, progress: ProgressCallback = lambda *_: None, on_epoch: EpochCallback = lambda _: None
 ) -> Card:
     """Train a student on a teacher's logits, and export it as a model folder of the run.
 
@@ -79,7 +76,7 @@ def _check(config: Distillation) -> None:
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
 
 
-def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
+def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: EpochCallback) -> None:
     """Train a student and export its last snapshot, not yet with its thresholds and provenance."""
     text, vocabulary = config.text, config.music.train.vocabulary
     net = loop.fit(
@@ -99,7 +96,8 @@ def _score(config: Distillation, prepared: DistillationData, folder: Path) -> tu
     teacher = config.calibration
     priors, to_scores = (teacher.priors, teacher.calibration.scores) if teacher else (None, calibration.sigmoid)
     reference = ThresholdedScores(to_scores(dataset.targets.per_track()), heldout, priors)
-    scores = validation.predict_with_tagger(tagger.load(folder), dataset)
+    student = tagger.load(folder)
+    scores = np.stack([student.predict([mel_cache.blocks(mel)]) for mel in dataset.mels])
     paths = (track.path for track in itertools.compress(tracks, heldout))
     titles = [f"{Path(path).stem.replace('_', ' ')} ({path.partition('/')[0]})" for path in paths]
     return ThresholdedScores(scores, heldout, priors, reference), titles

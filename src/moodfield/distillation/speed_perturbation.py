@@ -15,7 +15,8 @@ from moodfield import audio, files
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import ConfigError, MoodfieldError
 from moodfield.training import digests, mel_cache
-from moodfield.training.digests import AudioFile, Digest, Digests
+from moodfield.training.digests import Digest, Digests
+from moodfield.training.mel_cache import Entries
 
 SAMPLE_RATE = 22_050
 """sample rate of copies in Hz: above that of the bundled model and its teacher, 12 kHz"""
@@ -62,9 +63,8 @@ def perturb(
         Every track with its copy, whose path is relative to `cache_folder`, or the error if it failed.
     """
     target = cache_folder(cache_dir, speed).absolute()
-    work = partial(_resample, target, speed)
-    copies = mel_cache.compute_missing(tracks, Digests(cache_dir, audio_dir), partial(_cached, target), work, jobs=jobs)
-    for track, result in copies:
+    entries = Entries(target, _is_complete, partial(_write_copy, speed), suffix=".wav")
+    for track, result in mel_cache.compute_missing(tracks, Digests(cache_dir, audio_dir), entries, jobs=jobs):
         if isinstance(result, MoodfieldError):
             yield track, result
         else:
@@ -72,29 +72,22 @@ def perturb(
             yield track, replace(track, id=f"{track.id} × {speed:g}", path=path, seconds=track.seconds / speed)
 
 
-def _cached(target: Path, digest: str) -> Path | None:
-    """The copy of the audio with a digest, if it exists and is complete."""
-    path = mel_cache.entry_path(target, digest, ".wav")
+def _is_complete(path: Path) -> bool:
+    """Whether a file is a complete copy."""
     try:
         with wave.open(str(path), "rb") as file:
             encoding = (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getcomptype())
             size = HEADER_BYTES + 2 * file.getnframes()
-        complete = encoding == (1, 2, SAMPLE_RATE, "NONE") and size > HEADER_BYTES and path.stat().st_size == size
+        return encoding == (1, 2, SAMPLE_RATE, "NONE") and size > HEADER_BYTES and path.stat().st_size == size
     except (OSError, EOFError, wave.Error, ValueError):
-        return None
-    return path if complete else None
+        return False
 
 
-def _resample(target: Path, speed: float, source: AudioFile) -> tuple[Path, Digest]:
+def _write_copy(speed: float, source: Path, digest: Digest, target: Path) -> None:
     """Write a copy: audio decoded at one sample rate and written as if it had another is faster by their ratio."""
-    digest = digests.compute(source.path)
-    if (path := _cached(target, digest.sha256)) is not None:
-        return path, digest
-    path = mel_cache.entry_path(target, digest.sha256, ".wav")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(path) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as copy:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_path(target) as partial_path, partial_path.open("wb") as file, wave.open(file, "wb") as copy:
         copy.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
-        for block in audio.blocks(source.path, sample_rate=round(SAMPLE_RATE / speed)):
+        for block in audio.blocks(source, sample_rate=round(SAMPLE_RATE / speed)):
             copy.writeframes(np.rint(np.clip(block, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
-    digests.check_unchanged(source.path, digest)
-    return path, digest
+        digests.check_unchanged(source, digest)

@@ -17,7 +17,8 @@ from moodfield.mel import MelConfig
 from moodfield.tagger import LoadedModel, TrackPredictor
 from moodfield.training import digests, export, mel_cache
 from moodfield.training.batches import WindowTargets
-from moodfield.training.digests import AudioFile, Digest, Digests
+from moodfield.training.digests import Digest, Digests
+from moodfield.training.mel_cache import Entries
 from moodfield.training.recipe import Recipe
 
 WINDOW_SECONDS = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
@@ -72,9 +73,9 @@ def compute_logits(
     Yields:
         Every track with the file of its logits, or the error if it failed.
     """
-    audio_digests = Digests(model.parent.parent, audio_dir)
-    work = partial(_compute_file, model.absolute())
-    yield from mel_cache.compute_missing(tracks, audio_digests, partial(_cached, model.absolute()), work, jobs=jobs)
+    is_complete = partial(arrays.shape, dtype=np.float32, expected=LOGITS_SHAPE)
+    entries = Entries(model.parent.absolute(), is_complete, partial(_write_logits, model.absolute()))
+    yield from mel_cache.compute_missing(tracks, Digests(model.parent.parent, audio_dir), entries, jobs=jobs)
 
 
 def load_targets(model: Path, tracks: Sequence[Track], audio_dir: str | Path, student_mel: MelConfig) -> WindowTargets:
@@ -108,25 +109,13 @@ def checkpoint_sha256(checkpoint: str | Path) -> str:
         raise ModelError(f"the teacher {checkpoint} cannot be read: {error.strerror}") from error
 
 
-def _cached(model: Path, digest: str) -> Path | None:
-    """The file of the logits for the audio with a digest, if it exists and is complete."""
-    path = mel_cache.entry_path(model.parent, digest)
-    return path if arrays.shape(path, np.float32, LOGITS_SHAPE) else None
-
-
-def _compute_file(model: Path, source: AudioFile) -> tuple[Path, Digest]:
-    """Compute and cache the logits for one audio file, unless they are cached."""
-    digest = digests.compute(source.path)
-    if (path := _cached(model, digest.sha256)) is not None:
-        return path, digest
+def _write_logits(model: Path, source: Path, digest: Digest, target: Path) -> None:
     predictor = TrackPredictor(_member(model))
-    for block in mel.stream(audio.Reader(source.path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
+    for block in mel.stream(audio.Reader(source, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS):
         predictor.push(block)
     logits = predictor.finish().T
-    digests.check_unchanged(source.path, digest)
-    path = mel_cache.entry_path(model.parent, digest.sha256)
-    arrays.write(path, logits)
-    return path, digest
+    digests.check_unchanged(source, digest)
+    arrays.write(target, logits)
 
 
 @lru_cache(maxsize=1)

@@ -122,12 +122,8 @@ class Resampled:
     @property
     def rare_tags(self) -> tuple[str, ...]:
         """Tags whose metrics are defined, but based on too few tracks for intervals and p-values."""
-        report = self.report
-        return tuple(
-            tag
-            for tag, enough in zip(report.tags, self.has_enough_positives, strict=True)
-            if not enough and tag not in report.without_positives
-        )
+        tags = zip(self.report.tags, self.has_enough_positives, strict=True)
+        return tuple(tag for tag, enough in tags if not enough and tag not in self.report.without_positives)
 
     def to_dict(self) -> dict[str, PerResample]:
         """The official names (`PR-AUC-macro`, …) and their values on every resample."""

@@ -113,9 +113,7 @@ class _ScoreCache:
         head = json.dumps(header).encode() + b"\n"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not head.startswith(lines[0]):
-            raise ConfigError(
-                f"{path} has scores of another model, of other tracks or audio; remove it, or name a new file"
-            )
+            raise ConfigError(f"{path} has scores of another model, of other tracks or audio; remove or rename it")
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()  # a process was killed while it wrote
         try:

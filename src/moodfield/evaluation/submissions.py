@@ -199,11 +199,6 @@ def write(submission: Submission, folder: str | Path, *, vocabulary: Sequence[st
         (folder / PREDICTIONS).unlink(missing_ok=True)
 
 
-def write_array(path: str | Path, values: AnyArray) -> None:
-    """Write an array as a `.npy` file, atomically."""
-    arrays.write(Path(path), values)
-
-
 def format_errors(submission: Submission, vocabulary: Sequence[str], expected: tuple[int, int]) -> list[str]:
     """Everything that is not the official format: shapes other than `expected`, types, values, inconsistent decisions.
 

@@ -25,8 +25,7 @@ class NamedRecipe:
 
 WIDE_HOP = "§2.1: windows overlap by 25 % for submissions 4 and 5"
 CALIBRATED = "*inferred*: the scores of submissions 4 and 5 are calibrated, as those of plain cross-entropy are"
-OWN_MEL = "the mel of the organisers' baseline"
-PLAIN = "the organisers' baseline does without; *inferred* from their published script"
+BASELINE_MEL = ("mel.sample_rate=12000", "mel.n_fft=512", "mel.hop_length=256", "mel.n_mels=96", "mel.kind=plain")
 
 RECIPES: dict[str, NamedRecipe] = {
     "fa_resnet": NamedRecipe("FA-ResNet with a regularized receptive field, a member of submission 2 (§3.2)", {}),
@@ -62,17 +61,13 @@ RECIPES: dict[str, NamedRecipe] = {
         "The VGG-ish network of the organisers' baseline, on their mel, by the schedule of §2.2 instead of theirs",
         {
             "net=vgg": "Table 1: the organisers' baseline",
-            "mel.sample_rate=12000": OWN_MEL,
-            "mel.n_fft=512": OWN_MEL,
-            "mel.hop_length=256": OWN_MEL,
-            "mel.n_mels=96": OWN_MEL,
-            "mel.kind=plain": OWN_MEL,
+            **dict.fromkeys(BASELINE_MEL, "the mel of the organisers' baseline"),
             "batch.clip_seconds=29.13": "the 1,366 frames that the organisers' baseline takes",
             "batch.size=32": "that of the organisers' baseline",
-            "averaging.every=0": PLAIN,
-            "augment.roll_frames=0": PLAIN,
-            "augment.mixup_alpha=0": PLAIN,
-            "loss.pos_weight=1": PLAIN,
+            **dict.fromkeys(
+                ("averaging.every=0", "augment.roll_frames=0", "augment.mixup_alpha=0", "loss.pos_weight=1"),
+                "the organisers' baseline does without; *inferred* from their published script",
+            ),
         },
     ),
 }
@@ -139,79 +134,53 @@ def _five(kind: str) -> tuple[Member, ...]:
 
 SUBMISSIONS: dict[str, Submission] = {
     "ShakeFAResNet": Submission(
-        "Submission 1: the mean of five Shake-Shake FA-ResNets (§4.1)",
-        0.1132,
-        0.1480,
-        _five("shake_fa_resnet"),
-        starred=True,
-        published="CP-JKU/1_shakefaresnet/predictions.npy",
+        "Submission 1: the mean of five Shake-Shake FA-ResNets (§4.1)", 0.1132, 0.1480,
+        _five("shake_fa_resnet"), starred=True, published="CP-JKU/1_shakefaresnet/predictions.npy",
     ),
     "FAResNet": Submission(
-        "Submission 2: the same without Shake-Shake (§4.1); that they are five is *chosen by us*",
-        0.1149,
-        0.1463,
-        _five("fa_resnet"),
-        starred=True,
-        published="CP-JKU/2_faresnet/predictions.npy",
+        "Submission 2: the same without Shake-Shake (§4.1); that they are five is *chosen by us*", 0.1149, 0.1463,
+        _five("fa_resnet"), starred=True, published="CP-JKU/2_faresnet/predictions.npy",
     ),
     "Avg_ensemble": Submission(
-        "Submission 3: the mean of all networks of 1 and 2, a regularized ResNet and a DenseNet (§4.1)",
-        0.1189,
-        0.1546,
+        "Submission 3: the mean of all networks of 1 and 2, a regularized ResNet and a DenseNet (§4.1)", 0.1189, 0.1546,
         (*_five("shake_fa_resnet"), *_five("fa_resnet"), Member("cp_resnet"), Member("cp_densenet")),
-        starred=True,
-        published="CP-JKU/3_avg_ensemble/predictions.npy",
+        starred=True, published="CP-JKU/3_avg_ensemble/predictions.npy",
     ),
     "ResNet34": Submission(
-        "Submission 5: one ResNet-34 as it is for images (§4.1)",
-        0.0924,
-        0.1021,
-        (Member("resnet34"),),
-        published="CP-JKU/5_resnet34/predictions.npy",
+        "Submission 5: one ResNet-34 as it is for images (§4.1)", 0.0924, 0.1021,
+        (Member("resnet34"),), published="CP-JKU/5_resnet34/predictions.npy",
     ),
     "CRNN": Submission(
-        "Submission 4: convolutions, then a recurrent summary (§4.1)",
-        0.0924,
-        0.1172,
-        (Member("crnn"),),
-        published="CP-JKU/4_crnn/predictions.npy",
+        "Submission 4: convolutions, then a recurrent summary (§4.1)", 0.0924, 0.1172,
+        (Member("crnn"),), published="CP-JKU/4_crnn/predictions.npy",
     ),
     "CP_ResNet": Submission(
-        "Not submitted: a single ResNet with a regularized receptive field (§4.1)",
-        0.1097,
-        0.1325,
+        "Not submitted: a single ResNet with a regularized receptive field (§4.1)", 0.1097, 0.1325,
         (Member("cp_resnet"),),
     ),
     "VGG-ish": Submission(
-        "The organisers' baseline (Table 1)",
-        None,
-        0.1077,
-        (Member("vgg"),),
-        published="baseline/vggish_predictions.npy",
+        "The organisers' baseline (Table 1)", None, 0.1077,
+        (Member("vgg"),), published="baseline/vggish_predictions.npy",
     ),
     "popular": Submission(
-        "The commonest tag of the training tracks for every track (Table 1)",
-        None,
-        0.0319,
-        constant="popular",
-        published="baseline/popular_predictions.npy",
+        "The commonest tag of the training tracks for every track (Table 1)", None, 0.0319,
+        constant="popular", published="baseline/popular_predictions.npy",
     ),
     "random": Submission(
-        "Scores drawn at random; not in the paper, *chosen by us* as the floor", None, None, constant="random"
+        "Scores drawn at random; not in the paper, *chosen by us* as the floor", None, None, constant="random",
     ),
-}
+}  # fmt: skip
 """Table 1 in its order, by the names it has there; a name → its row"""
 
 SMALL: dict[str, str] = {
     "mel.hop_length=1536": "a third of the frames",
     "net.width=16": "an eighth of the channels",
     "net.growth=8": "the same, of a DenseNet",
-    "schedule.warm_up=1": "10 epochs instead of 200",
-    "schedule.constant=4": "10 epochs instead of 200",
-    "schedule.decay=2": "10 epochs instead of 200",
-    "schedule.final=3": "10 epochs instead of 200",
-    "schedule.peak=1e-3": "few steps need a high rate",
-    "schedule.floor=1e-5": "few steps need a high rate",
+    **dict.fromkeys(
+        ("schedule.warm_up=1", "schedule.constant=4", "schedule.decay=2", "schedule.final=3"),
+        "10 epochs instead of 200",
+    ),
+    **dict.fromkeys(("schedule.peak=1e-3", "schedule.floor=1e-5"), "few steps need a high rate"),
     "averaging.every=1": "four averages of so few epochs",
 }
 """settings that train any network in minutes, for trials: setting → reason; all *chosen by us*, none are the paper's"""

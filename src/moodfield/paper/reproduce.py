@@ -97,7 +97,7 @@ class Row:
     """macro PR-AUC on the test tracks"""
     interval: Interval
     """its 95 % confidence interval over tracks; NaN where there are too few"""
-    networks: dict[str, tuple[float, float]]
+    networks: dict[str, tuple[float, ...]]
     """validation and test PR-AUC of every network alone, as the mean of its snapshots and as its best epoch"""
     official: dict[str, float]
     """all metrics of the task on the test tracks"""
@@ -196,26 +196,21 @@ def make(
     folder = Path(folder)
     with lock(folder):
         claim(plan, folder)
-        submission = recipes.SUBMISSIONS[plan.title]
+        submission, dataset = recipes.SUBMISSIONS[plan.title], plan.dataset
         if submission.constant:
-            scores = {
-                part: _constant_scores(submission.constant, plan.dataset, plan.dataset.splits[part]) for part in SPLITS
-            }
+            scores = {part: _constant_scores(submission.constant, dataset, part) for part in SPLITS}
             return _write(plan, folder, scores, {})
-        paths = RunPaths(plan.dataset.audio, Path(cache_dir), folder / NETWORKS, jobs, backend)
-        plan = replace(plan, dataset=readable(plan.networks, plan.dataset, paths, progress=progress.track))
-        snapshots = train(plan.networks, plan.dataset, paths, progress=progress)
+        paths = RunPaths(dataset.audio, Path(cache_dir), folder / NETWORKS, jobs, backend)
+        dataset = readable(plan.networks, dataset, paths, progress=progress.track)
+        snapshots = train(plan.networks, dataset, paths, progress=progress)
         networks = {
-            f"{name}, {label}": (
-                pr_auc(plan.dataset, "validation", pool(by_split["validation"])),
-                pr_auc(plan.dataset, "test", pool(by_split["test"])),
-            )
+            f"{name}, {label}": tuple(pr_auc(dataset, part, pool(by_split[part])) for part in SPLITS)
             for name, by_split in snapshots.items()
             for label, pool in (("mean of snapshots", _mean), ("best epoch", _best))
         }
         pool = _mean if submission.starred else _best
         scores = {part: _mean(np.stack([pool(by_split[part]) for by_split in snapshots.values()])) for part in SPLITS}
-        return _write(plan, folder, scores, networks)
+        return _write(replace(plan, dataset=dataset), folder, scores, networks)
 
 
 def train(
@@ -243,15 +238,11 @@ def train(
     for network in networks:
         if network not in pending:
             progress.network(network.name, None)
-    one_job = replace(paths, jobs=1, backend=Backend.LOCAL)
-    if paths.backend is Backend.RAY:
-        work = partial(_train, dataset, _absolute(one_job), export=export)
-        results = parallel.map(work, pending, backend=paths.backend, with_gpu=True)
-    else:
-        results = parallel.map(partial(_train, dataset, one_job, export=export, progress=progress), pending)
+    folders = {name: getattr(paths, name).absolute() for name in ("audio_dir", "cache_dir", "run_dir")}
+    callbacks = progress if paths.backend is Backend.LOCAL else SILENT
+    work = partial(_train, dataset, RunPaths(**folders), export=export, progress=callbacks)
     failed = []
-    for network, result in results:
-        error = result if isinstance(result, MoodfieldError) else None
+    for network, error in parallel.map(work, pending, backend=paths.backend, with_gpu=True):
         progress.network(network.name, error)
         failed += [f"{network.name}: {error}"] if error else []
     if failed:
@@ -266,12 +257,12 @@ def train(
     return snapshots
 
 
-def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress = SILENT) -> None:
+def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress) -> None:
     """Train one network, and write the scores of its snapshots; on a cluster without callbacks."""
     recipe, own = network.recipe, replace(paths, run_dir=paths.run_dir / network.name)
     group = distributed.launch(recipe.precision)
-    train = partial(pipeline.train, name=network.name) if export else pipeline.train_network
-    train(recipe, dataset.train, dataset.validation, own, on_epoch=partial(progress.epoch, network.name), group=group)
+    name, on_epoch = network.name if export else None, partial(progress.epoch, network.name)
+    pipeline.train(recipe, dataset.train, dataset.validation, own, name=name, on_epoch=on_epoch, group=group)
     net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=len(dataset.train.vocabulary))
     group.fabric.to_device(net)
     for part in SPLITS:
@@ -344,7 +335,7 @@ def _rows(path: Path, dataset: Dataset) -> dict[str, list[int]]:
     return rows
 
 
-def _write(plan: Plan, folder: Path, scores: dict[str, Scores], networks: dict[str, tuple[float, float]]) -> Row:
+def _write(plan: Plan, folder: Path, scores: dict[str, Scores], networks: dict[str, tuple[float, ...]]) -> Row:
     """Write the submission, with thresholds chosen on the validation tracks, and its row."""
     vocabulary, truth = plan.dataset.test.vocabulary, plan.dataset.test.truth
     thresholds = metrics.best_thresholds(plan.dataset.validation.truth, scores["validation"])
@@ -382,9 +373,9 @@ def pr_auc(dataset: Dataset, part: str, scores: np.ndarray) -> float:
     return metrics.evaluate(dataset.splits[part].truth, scores).macro["PR-AUC"]
 
 
-def _constant_scores(kind: Literal["popular", "random"], dataset: Dataset, split: Split) -> Scores:
+def _constant_scores(kind: Literal["popular", "random"], dataset: Dataset, part: str) -> Scores:
     """Scores of a baseline without networks."""
-    shape = split.truth.shape
+    shape = dataset.splits[part].truth.shape
     if kind == "random":
         return np.random.default_rng(recipes.SEEDS[0]).random(shape)
     commonest = int(dataset.train.truth.sum(axis=0).argmax())
@@ -435,8 +426,3 @@ def _digest(split: Split) -> str:
 def _recipe_per_mel(networks: Sequence[Network]) -> list[Recipe]:
     """One recipe for every mel config of the networks."""
     return list({network.recipe.mel: network.recipe for network in networks}.values())
-
-
-def _absolute(paths: RunPaths) -> RunPaths:
-    """The same paths for a process with another working directory."""
-    return replace(paths, **{name: getattr(paths, name).absolute() for name in ("audio_dir", "cache_dir", "run_dir")})

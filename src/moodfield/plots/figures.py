@@ -37,15 +37,11 @@ def check(path: Path, *, inputs: Iterable[str | Path] = ()) -> None:
 
 def write(path: Path, figure: Figure) -> None:
     """Save a figure atomically; raises what `check` raises."""
-    check(path)
     buffer = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about glyphs that the font lacks, which become boxes
         figure.savefig(buffer, format=path.suffix[1:].lower(), facecolor="white")
-    try:
-        files.write(path, buffer.getvalue())
-    except OSError as error:
-        raise OutputError(f"the figure cannot be written to {path} ({error.strerror}); name another file") from error
+    files.write_output(path, buffer.getvalue(), kind=KINDS[path.suffix.lower()])
 
 
 def label(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,41 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from moodfield.plots import figures
 from moodfield.plots.figures import INK
+from moodfield.training.log import Epoch
 
 COLOURS = ("#0b5fa5", "#ee6a24", "#1d8a5b", "#b5123e", "#7a4fb3", "#8a6d1d", "#3aa6a0", "#d0679d")
 """colours of the runs, repeated if there are more"""
 
 
-@runtime_checkable
-class EpochLike(Protocol):
-    """The log of an epoch."""
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch, from 1."""
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate."""
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss."""
-
-    @property
-    def validation_loss(self) -> float | None:
-        """Mean validation loss, if it was measured."""
-
-    @property
-    def score(self) -> float | None:
-        """Validation score of the network, if it was measured."""
-
-    @property
-    def averaged(self) -> float | None:
-        """Validation score of the averaged weights, if there were any."""
-
-
-def draw(path: Path, runs: Mapping[str, Sequence[EpochLike]], *, measure: str) -> None:
+def draw(path: Path, runs: Mapping[str, Sequence[Epoch]], *, measure: str) -> None:
     """Draw the learning curves of runs.
 
     Args:
@@ -88,7 +59,7 @@ def draw(path: Path, runs: Mapping[str, Sequence[EpochLike]], *, measure: str) -
     figures.write(path, figure)
 
 
-def _scores(axes: Axes, epochs: Sequence[EpochLike], colour: str) -> None:
+def _scores(axes: Axes, epochs: Sequence[Epoch], colour: str) -> None:
     """Scores of the network as a thin line, of averaged weights as a thick one, of the best epoch as a dot."""
     raw = [(epoch.epoch, epoch.score) for epoch in epochs if epoch.score is not None]
     mean = [(epoch.epoch, epoch.averaged) for epoch in epochs if epoch.averaged is not None]
@@ -103,19 +74,18 @@ def _scores(axes: Axes, epochs: Sequence[EpochLike], colour: str) -> None:
 
 def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> None:
     """Legends of the kinds of lines in the plots, and of the runs above them."""
-    sides = [
-        Line2D([], [], color=INK, linewidth=1.5),
-        Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5))),
-    ]
-    loss.legend(sides, ["training, mixed up", "validation"], loc="upper right", fontsize=8.5, labelcolor=INK)
+    training = Line2D([], [], color=INK, linewidth=1.5)
+    validation = Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5)))
+    loss.legend(
+        [training, validation], ["training, mixed up", "validation"], loc="upper right", fontsize=8.5, labelcolor=INK
+    )
     kinds = [
         Line2D([], [], color=INK, linewidth=1, alpha=0.55),
         Line2D([], [], color=INK, linewidth=2.4),
         Line2D([], [], color=INK, marker="o", markeredgecolor="white", linestyle="none"),
     ]
-    scores.legend(
-        kinds, ["network", "average of its weights", "best epoch"], loc="lower right", fontsize=8.5, labelcolor=INK
-    )
+    labels = ["network", "average of its weights", "best epoch"]
+    scores.legend(kinds, labels, loc="lower right", fontsize=8.5, labelcolor=INK)
     runs = [Line2D([], [], color=COLOURS[index % len(COLOURS)], linewidth=3) for index in range(len(names))]
     legend = figure.legend(
         runs, [figures.label(name) for name in names], loc="upper left", bbox_to_anchor=(0.055, 0.985), ncols=4,

@@ -1,6 +1,5 @@
 """A figure of the receptive field of a network, in theory and in effect, over music."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,10 @@ PASSAGE_SECONDS = 30
 """seconds of music that the effective field is measured on"""
 CLIPS = 8
 """number of clips whose gradients are averaged"""
+CHORDS = ((45, 57, 60, 64), (41, 57, 60, 65), (48, 55, 60, 64), (43, 55, 59, 62))
+"""MIDI keys of the synthesised passage, a chord for every bar of 2 s"""
+PARTIALS = 12
+"""partials of its tones"""
 SPANS = (5, 10, 20, 30)
 """widths of the figure in seconds: few, so that most figures can be compared"""
 MIN_FIELDS = 2.5
@@ -78,83 +81,35 @@ def passage(music: Path | None, config: MelConfig) -> Passage:
     if music is None:
         return Passage(mel.spectrogram(synthesised(config.sample_rate), config), "a synthesised passage")
     count = sum(len(block) for block in audio.blocks(music, sample_rate=config.sample_rate))
-    first = max(0, count - PASSAGE_SECONDS * config.sample_rate) // 2
-    samples = np.concatenate(
-        list(_part(music, config.sample_rate, first, first + PASSAGE_SECONDS * config.sample_rate))
-    )
+    length = PASSAGE_SECONDS * config.sample_rate
+    first = max(0, count - length) // 2
+    parts, begin = [], 0
+    for block in audio.blocks(music, sample_rate=config.sample_rate):
+        parts.append(block[max(first - begin, 0) : max(first + length - begin, 0)])
+        begin += len(block)
+    samples = np.concatenate(parts)
     begin, end = first // config.sample_rate, (first + len(samples)) // config.sample_rate
     name = f"{music.stem}, {begin // 60}:{begin % 60:02} – {end // 60}:{end % 60:02}"
     return Passage(mel.spectrogram(Waveform(samples, config.sample_rate), config), name)
 
 
-def _part(music: Path, rate: int, first: int, last: int) -> Iterator[Float32[np.ndarray, "samples"]]:
-    """The samples first … last - 1."""
-    begin = 0
-    for block in audio.blocks(music, sample_rate=rate):
-        if begin >= last:
-            return
-        if begin + len(block) > first:
-            yield block[max(first - begin, 0) : last - begin]
-        begin += len(block)
-
-
-# Synthesised music
-
-
 def synthesised(rate: int) -> Waveform:
-    """Chords, a melody and beats in four repeated bars, with energy in all mel bands."""
-    generator = np.random.default_rng(2019)
-    music = np.zeros(8 * rate)
-    chords = ((45, 57, 60, 64), (41, 57, 60, 65), (48, 55, 60, 64), (43, 55, 59, 62))
-    for beat in range(16):
-        chord = chords[beat // 4]
-        if beat % 4 == 0:
-            for key in chord:
-                _add(music, rate, beat / 2, _tone(rate, key, 2.0, fade=1.2, partials=12), 0.05)
-        for half in (0.0, 0.25):
-            key = chord[int(generator.integers(1, 4))] + 12 * int(generator.integers(1, 3))
-            _add(music, rate, beat / 2 + half, _tone(rate, key, 0.5, fade=0.15, partials=6), 0.04)
-            _add(music, rate, beat / 2 + half, _hiss(rate, 0.05, generator), 0.02)
-        if beat % 2 == 0:
-            _add(music, rate, beat / 2, _drum(rate), 0.5)
-        else:
-            _add(music, rate, beat / 2, _hiss(rate, 0.2, generator), 0.1)
+    """Four repeated bars of chords, with noise on every beat, so that all mel bands have energy."""
+    time = np.arange(2 * rate) / rate
+    hiss = np.random.default_rng(2019).standard_normal(len(time)) * np.exp(-(time % 0.5) / 0.04)
+    bars = []
+    for keys in CHORDS:
+        partials = [
+            (number, number * pitch)
+            for pitch in 440 * 2 ** ((np.array(keys) - 69) / 12)
+            for number in range(1, PARTIALS + 1)
+            if number * pitch < rate / 2
+        ]  # the higher a partial is, the faster it decays
+        waves = [np.sin(2 * np.pi * hertz * time) * np.exp(-time * part**0.5 / 1.2) / part for part, hertz in partials]
+        bars.append(np.sum(waves, axis=0) * np.minimum(1, time / 0.01) + hiss)
+    music = np.concatenate(bars)
     loud = (music / np.abs(music).max() * 0.9).astype(np.float32)
     return Waveform(np.resize(loud, PASSAGE_SECONDS * rate), rate)
-
-
-def _tone(rate: int, key: int, seconds: float, *, fade: float, partials: int) -> Float64[np.ndarray, "samples"]:
-    """A tone of partials up to half the sample rate, which decay the faster the higher they are."""
-    time = np.arange(round(seconds * rate)) / rate
-    pitch = 440 * 2 ** ((key - 69) / 12)
-    partials_below = [part for part in range(1, partials + 1) if part * pitch < rate / 2]
-    waves = [
-        np.sin(2 * np.pi * part * pitch * time) * np.exp(-time * part**0.5 / fade) / part for part in partials_below
-    ]
-    return np.asarray(np.sum(waves, axis=0) * np.minimum(1, time / 0.01))
-
-
-def _drum(rate: int) -> Float64[np.ndarray, "samples"]:
-    """A low tone of falling pitch."""
-    time = np.arange(round(0.3 * rate)) / rate
-    return np.sin(2 * np.pi * (50 * time + 6 * (1 - np.exp(-time / 0.04)))) * np.exp(-time / 0.1)
-
-
-def _hiss(rate: int, seconds: float, generator: np.random.Generator) -> Float64[np.ndarray, "samples"]:
-    """Decaying noise."""
-    time = np.arange(round(seconds * rate)) / rate
-    return np.asarray(generator.standard_normal(len(time)) * np.exp(-time * 5 / seconds))
-
-
-def _add(
-    music: Float64[np.ndarray, "samples"], rate: int, start: float, sound: Float64[np.ndarray, "_samples"], gain: float
-) -> None:
-    """Add a sound to the music, cut off at its end."""
-    first = round(start * rate)
-    music[first : first + len(sound)] += gain * sound[: len(music) - first]
-
-
-# The figure
 
 
 class _View:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from moodfield import files
-from moodfield.errors import OutputError
 from moodfield.report import curves, text, track, track_map
 from moodfield.tagging import Tagging
 
@@ -46,13 +45,8 @@ def write(
     Raises:
         OutputError: `path` must not be replaced (see `files.check_output`) or cannot be written.
     """
-    path = Path(path)
-    files.check_output(path, kind=files.HTML)
     html = render(taggings, failed=failed, untagged=untagged, title=title)
-    try:
-        files.write(path, html.encode())
-    except OSError as error:
-        raise OutputError(f"the report cannot be written to {path} ({error.strerror}); give another file") from error
+    files.write_output(Path(path), html.encode(), kind=files.HTML)
 
 
 def render(

@@ -1,12 +1,12 @@
 """A two-dimensional map of tracks by their moods, and the placement of names on it."""
 
-import itertools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from moodfield.report import curves
 from moodfield.tagging import Tagging
@@ -25,16 +25,14 @@ LABEL_TAGS = 2
 """most tags at each end of an axis"""
 MIN_CORRELATION = 0.4
 """smallest correlation of a tag with the axis that it labels"""
-SIDES = ("right", "left", "above", "below")
-"""sides of a dot for its name, in order of preference"""
+SIDES = MappingProxyType({"right": (1, 0), "left": (-1, 0), "above": (0, -1), "below": (0, 1)})
+"""sides of a dot for its name, in order of preference → direction"""
 EM = 0.55
 """width of most letters / font size; East Asian letters have 1"""
 DOT = 7.0
 """pixels between the centre of a dot and its name"""
 
 Coordinate = Float64[np.ndarray, "tracks"]
-Boxes = Float64[np.ndarray, "_tracks 4"]
-"""left, top, right and bottom"""
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,20 @@ def label_sides(
     Returns:
         One of `SIDES` for every track, None where no side is free. Isolated dots are placed first.
     """
-    frames = [(float(width), width / ASPECT) for width in widths]
-    centres = [np.stack([track_map.x * width, track_map.y * height], axis=1) for width, height in frames]
-    taken = [np.concatenate([points - DOT, points + DOT], axis=1) for points in centres]
+    frames = np.array([(width, width / ASPECT) for width in widths])
+    centres = np.stack([track_map.x, track_map.y], axis=1) * frames[:, None]
+    taken = np.concatenate([centres - DOT, centres + DOT], axis=2)  # boxes of dots and names: low and high corners
     distance = np.hypot(*(centres[0][:, None] - centres[0]).T) + np.diag(np.full(len(names), np.inf))
     sides: list[str | None] = [None] * len(names)
     for track in np.argsort(-distance.min(axis=0), kind="stable").tolist():
-        size = float(min(_ems(names[track]) * type_size, longest)), 1.25 * type_size
-        for side in SIDES:
-            boxes = [_beside(centre[track], side, size) for centre in centres]
-            if all(itertools.starmap(_is_free, zip(boxes, taken, frames, strict=True))):
+        half = np.array([min(_ems(names[track]) * type_size, longest), 1.25 * type_size]) / 2
+        for side, direction in SIDES.items():
+            middle = centres[:, track] + np.array(direction) * (DOT + half)
+            low, high = middle - half, middle + half
+            overlaps = ((low[:, None] < taken[..., 2:]) & (high[:, None] > taken[..., :2])).all(axis=2).any()
+            if (low >= 0).all() and (high <= frames).all() and not overlaps:
                 sides[track] = side
-                taken = [np.vstack([boxes_, box]) for boxes_, box in zip(taken, boxes, strict=True)]
+                taken = np.concatenate([taken, np.concatenate([low, high], axis=1)[:, None]], axis=1)
                 break
     return sides
 
@@ -176,18 +176,3 @@ def _framed(places: Float64[np.ndarray, "tracks 2"]) -> tuple[Coordinate, Coordi
 def _ems(name: str) -> float:
     """Estimated width of a name / font size."""
     return sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else EM for letter in name)
-
-
-def _beside(centre: Float64[np.ndarray, "2"], side: str, size: tuple[float, float]) -> Float64[np.ndarray, "4"]:
-    """Box of a name on one side of a dot."""
-    (x, y), (width, height) = centre, size
-    left = {"right": x + DOT, "left": x - DOT - width}.get(side, x - width / 2)
-    top = {"above": y - DOT - height, "below": y + DOT}.get(side, y - height / 2)
-    return np.array([left, top, left + width, top + height])
-
-
-def _is_free(box: Float64[np.ndarray, "4"], taken: Boxes, frame: tuple[float, float]) -> bool:
-    """Whether a box is inside the frame and overlaps no taken box."""
-    separate: Bool[np.ndarray, "_tracks 4"] = np.concatenate([box[:2] >= taken[:, 2:], box[2:] <= taken[:, :2]], axis=1)
-    inside = box[0] >= 0 and box[1] >= 0 and box[2] <= frame[0] and box[3] <= frame[1]
-    return bool(inside and separate.any(axis=1).all())

@@ -109,15 +109,11 @@ def restore(run_dir: Path, recipe: Recipe, state: TrainingState, *, is_main: boo
 
 def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
     resume: dict[str, Any] = files.read_json(path, dict, remedy=run_folder.REMEDY)
-    epoch, best = resume.get("epoch"), resume.get("best")
-    is_epoch = type(epoch) is int and 1 <= epoch <= recipe.schedule.epochs
-    if (
-        not is_epoch
-        or resume.get("weights") != RESUME_WEIGHTS.format(epoch)
-        or type(best) not in (int, float, type(None))
-    ):
-        raise RunError(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
-    return resume
+    match resume:
+        case {"epoch": int(epoch), "best": int() | float() | None, "weights": weights}:
+            if weights == RESUME_WEIGHTS.format(epoch) and 1 <= epoch <= recipe.schedule.epochs:
+                return resume
+    raise RunError(f"{path} is damaged: it names no epoch of this run; {run_folder.REMEDY}")
 
 
 def _load_state(path: Path, state: TrainingState) -> None:

@@ -161,17 +161,9 @@ def _read(path: Path) -> dict[str, Digest]:
         entries = files.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
-    items = entries.items() if isinstance(entries, dict) else ()
-    return {name: Digest(entry[3], (entry[0], entry[1], entry[2])) for name, entry in items if _is_entry(entry)}
-
-
-def _is_entry(value: object) -> bool:
-    """Whether a value is a size, two times and a SHA-256."""
-    if not isinstance(value, list) or len(value) != 4:
-        return False
-    *times, sha256 = value
-    return (
-        all(type(time) is int for time in times)
-        and isinstance(sha256, str)
-        and re.fullmatch("[0-9a-f]{64}", sha256) is not None
-    )
+    found = {}
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        match entry:
+            case [int(size), int(modified), int(changed), str(sha256)] if re.fullmatch("[0-9a-f]{64}", sha256):
+                found[name] = Digest(sha256, (size, modified, changed))
+    return found

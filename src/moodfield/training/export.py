@@ -32,16 +32,9 @@ MODEL_FILES = frozenset((CARD, PROVENANCE, README, WEIGHTS, NETWORK, HEAD))
 
 
 def describe(
-    recipe: Recipe,
-    net: Net,
-    vocabulary: Sequence[str],
-    *,
-    name: str = "unnamed",
-    summary: str = "",
-    licence: str = "",
-    thresholds: Sequence[float] | None = None,
+    recipe: Recipe, net: Net, vocabulary: Sequence[str], *, name: str = "unnamed", summary: str = "", licence: str = ""
 ) -> Card:
-    """The card of a network that was trained by a recipe; all thresholds are 0.5 unless given."""
+    """The card of a network that was trained by a recipe; all thresholds are 0.5."""
     return Card(
         name=name,
         summary=summary,
@@ -51,7 +44,7 @@ def describe(
         mel=recipe.mel,
         lengths=net.lengths,
         net=asdict(recipe.net),
-        thresholds=tuple(thresholds) if thresholds is not None else (0.5,) * len(vocabulary),
+        thresholds=(0.5,) * len(vocabulary),
         outputs={LOGITS: len(vocabulary)},
     )
 
@@ -143,8 +136,7 @@ def _export_onnx(net: Net, card: Card, folder: Path) -> None:
         _export_part(_Part(net, "forward_features"), example, (INPUT, FEATURES), folder / NETWORK)
         _export_part(_Part(net, "forward_head"), features, (FEATURES, OUTPUT), folder / HEAD)
     else:
-        any_length = isinstance(card.lengths, clips.AnyLength)
-        names = (INPUT, OUTPUT)
+        any_length, names = isinstance(card.lengths, clips.AnyLength), (INPUT, OUTPUT)
         _export_part(_Part(net, "forward_features"), example, names, folder / NETWORK, any_length=any_length)
 
 

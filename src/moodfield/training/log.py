@@ -41,6 +41,10 @@ class Epoch:
     """processor time of this epoch, summed over cores, of the first process alone; none if not measured"""
 
 
+EpochCallback = Callable[[Epoch], None]
+"""called after every epoch"""
+
+
 @dataclass(frozen=True)
 class History:
     """The recipe and the epochs of a run, finished or not."""
@@ -108,7 +112,7 @@ def differing_settings(histories: list[History]) -> dict[str, list[Any]]:
 
 
 @contextmanager
-def tensorboard(run_dir: str | Path) -> Iterator[Callable[[Epoch], None]]:
+def tensorboard(run_dir: str | Path) -> Iterator[EpochCallback]:
     """A callback that writes every epoch to TensorBoard event files; after a restart it overwrites repeated epochs."""
     from torch.utils.tensorboard import SummaryWriter
 

@@ -29,7 +29,7 @@ from moodfield.training.batches import ClipDataset
 from moodfield.training.checkpoints import TrainingState
 from moodfield.training.configs import LossConfig
 from moodfield.training.distributed import ProcessGroup
-from moodfield.training.log import Epoch
+from moodfield.training.log import Epoch, EpochCallback
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import Recipe
 from moodfield.training.validation import DivergedError, Validator
@@ -50,7 +50,7 @@ def fit(
     run_dir: str | Path,
     *,
     group: ProcessGroup | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: EpochCallback = lambda _: None,
 ) -> Net:
     """Train a network by its recipe, or resume a run that was stopped.
 
@@ -107,7 +107,7 @@ class _Trainer:
     validator: Validator
     group: ProcessGroup
 
-    def train(self, net: Net, on_epoch: Callable[[Epoch], None]) -> None:
+    def train(self, net: Net, on_epoch: EpochCallback) -> None:
         """Train a fresh network for all epochs that the run does not have yet."""
         recipe, group = self.recipe, self.group
         net.recompute = recipe.recompute
@@ -126,7 +126,7 @@ class _Trainer:
             generator = np.random.default_rng([recipe.seed, number])
             torch.manual_seed((int(generator.integers(2**63)) + group.rank) % 2**63)
             with _training_errors(recipe, number + 1):
-                loss = self._train_epoch(model, wrapped, self._mixed_batches(generator))
+                loss = self._train_epoch(model, wrapped, self._batches(generator, mix=True))
                 _check_finite(loss, net)
                 if number + 1 in recipe.averaged_epochs:
                     self._average(state, np.random.default_rng([recipe.seed, number, 1]))
@@ -153,7 +153,7 @@ class _Trainer:
         return self.group.all_reduce_mean(mean)
 
     def _average(self, state: TrainingState, generator: np.random.Generator) -> None:
-        clips = (self.group.shard(mels) for mels, _ in self._rolled_batches(generator))
+        clips = (self.group.shard(mels) for mels, _ in self._batches(generator, mix=False))
         with self.group.fabric.autocast():
             averaging.update(state.average, state.net, clips)
 
@@ -172,18 +172,15 @@ class _Trainer:
                 checkpoints.save_snapshot(self.folder, epoch.epoch, average)
         return epoch
 
-    def _rolled_batches(self, generator: np.random.Generator) -> Batches:
-        """An epoch's batches, rolled in time."""
-        frames, size = self.recipe.clip_frames, self.recipe.batch.size
-        for mels, targets in batches.epoch(
-            self.training, clip_frames=frames, size=size, fill=self.fill, generator=generator
-        ):
-            yield augment.roll(mels, self.recipe.augment, generator), targets
-
-    def _mixed_batches(self, generator: np.random.Generator) -> Batches:
-        """An epoch's batches, rolled in time and mixed up."""
-        for mels, targets in self._rolled_batches(generator):
-            yield augment.mix(mels, targets, self.recipe.augment, generator)
+    def _batches(self, generator: np.random.Generator, *, mix: bool) -> Batches:
+        """An epoch's batches, rolled in time and perhaps mixed up."""
+        recipe = self.recipe
+        epoch = batches.epoch(
+            self.training, clip_frames=recipe.clip_frames, size=recipe.batch.size, fill=self.fill, generator=generator
+        )
+        for mels, targets in epoch:
+            rolled = augment.roll(mels, recipe.augment, generator)
+            yield augment.mix(rolled, targets, recipe.augment, generator) if mix else (rolled, targets)
 
 
 @contextmanager
@@ -226,20 +223,12 @@ def _make_loss(config: LossConfig, training: ClipDataset, net: Net) -> Loss:
     rows = training.targets.per_track()
     checks.check_targets(config, rows)
     if config.kind == "tags":
-
-        def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-            weight = torch.tensor(config.pos_weight).to(logits)
-            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
-
-        return binary_cross_entropy
+        weight = torch.tensor(config.pos_weight)
+        return lambda logits, targets: F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight.to(logits))
     tensor = torch.from_numpy(rows)
     mean, std = tensor.mean(dim=0), tensor.std(dim=0).clamp_min(1e-3)
     net.init_output_bias(mean, std)
-
-    def standardized_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(logits / std.to(logits), targets / std.to(targets))
-
-    return standardized_squared_error
+    return lambda logits, targets: F.mse_loss(logits / std.to(logits), targets / std.to(targets))
 
 
 def _digest(training: ClipDataset, statistics: Statistics) -> str:

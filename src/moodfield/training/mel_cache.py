@@ -72,8 +72,9 @@ class MelCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
-            compute = partial(_extract, self.folder.absolute(), self.config)
-            yield from compute_missing(tracks, self._digests, self._complete_mel, compute, jobs=jobs, backend=backend)
+            is_complete = partial(arrays.shape, dtype=np.float16, expected=(None, self.config.n_mels))
+            entries = Entries(self.folder.absolute(), is_complete, partial(_write_mel, self.config))
+            yield from compute_missing(tracks, self._digests, entries, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(
                 f"mels cannot be kept in {self.folder}: {error}; free some space, or name another folder"
@@ -88,10 +89,7 @@ class MelCache:
         _raise_open_file_limit()
         path = entry_path(self.folder, self._digests.sha256(track))
         try:
-            if arrays.shape(path, np.float16, (None, self.config.n_mels)) is None:
-                path.open("rb").close()  # if it cannot be opened, that is the reason
-                raise ValueError("it is damaged")
-            stored: StoredMel = np.lib.format.open_memmap(path, mode="r")
+            return arrays.memory_map(path, np.float16, (None, self.config.n_mels))
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise DatasetError(
@@ -99,7 +97,6 @@ class MelCache:
                     "raise the system's hard limit of open files (shown by ulimit -Hn), or train on fewer tracks"
                 ) from error
             raise DatasetError(f"the mel of {track.id} is not in {self.folder} ({error}); extract it again") from error
-        return stored
 
     def statistics(self, tracks: Sequence[Track]) -> Statistics:
         """Mean and standard deviation of the bands over all frames of the tracks, computed once (§2.1)."""
@@ -108,10 +105,6 @@ class MelCache:
     def digests(self, tracks: Sequence[Track]) -> list[str]:
         """The SHA-256 of the audio of every track; raises `DatasetError` for audio that is new or has changed."""
         return [self._digests.sha256(track) for track in tracks]
-
-    def _complete_mel(self, digest: str) -> Path | None:
-        path = entry_path(self.folder, digest)
-        return path if arrays.shape(path, np.float16, (None, self.config.n_mels)) else None
 
 
 def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
@@ -136,29 +129,49 @@ def entry_path(folder: Path, digest: str, suffix: str = ".npy") -> Path:
     return folder / digest[:2] / f"{digest[2:]}{suffix}"
 
 
+@dataclass(frozen=True)
+class Entries:
+    """Files of one kind in a cache, each computed from the audio of a track."""
+
+    folder: Path
+    """the folder of the cache"""
+    is_complete: Callable[[Path], object]
+    """whether a file is there and complete"""
+    write: Callable[[Path, Digest, Path], None]
+    """computes the file of some audio with this digest, and writes it to a path"""
+    suffix: str = ".npy"
+    """suffix of the files"""
+
+    def find(self, digest: str) -> Path | None:
+        """The complete file of the audio with a digest, if there is one."""
+        path = entry_path(self.folder, digest, self.suffix)
+        return path if self.is_complete(path) else None
+
+    def compute(self, source: AudioFile) -> tuple[Path, Digest]:
+        """The file of some audio, computed unless it is complete, and the digest of the audio."""
+        digest = digests.compute(source.path)
+        path = entry_path(self.folder, digest.sha256, self.suffix)
+        if not self.is_complete(path):
+            self.write(source.path, digest, path)
+        return path, digest
+
+
 def compute_missing(
-    tracks: Sequence[Track],
-    stored: Digests,
-    complete: Callable[[str], Path | None],
-    compute: Callable[[AudioFile], tuple[Path, Digest]],
-    *,
-    jobs: int = 1,
-    backend: Backend = Backend.LOCAL,
+    tracks: Sequence[Track], stored: Digests, entries: Entries, *, jobs: int = 1, backend: Backend = Backend.LOCAL
 ) -> Iterator[tuple[Track, Path | MoodfieldError]]:
     """For every track the file computed from its audio, or the error; only missing files are computed.
 
     Args:
         tracks: the tracks.
         stored: digests of their audio; new ones are added and saved.
-        complete: returns the complete file for a digest, if there is one; called in this process.
-        compute: computes the file, perhaps in another process, and returns it with the digest of the audio it read.
+        entries: the files.
         jobs: number of processes.
         backend: where they run.
     """
     audio_files = [stored.look_up(track) for track in tracks]
-    paths = [complete(file.digest) if file.digest else None for file in audio_files]
+    paths = [entries.find(file.digest) if file.digest else None for file in audio_files]
     missing = [file for file, path in zip(audio_files, paths, strict=True) if path is None]
-    results = parallel.map(compute, missing, jobs=jobs, backend=backend) if missing else iter(())
+    results = parallel.map(entries.compute, missing, jobs=jobs, backend=backend)
     saved = time.monotonic()
     try:
         for track, path in zip(tracks, paths, strict=True):
@@ -204,21 +217,11 @@ def _raise_open_file_limit() -> None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _extract(folder: Path, config: MelConfig, source: AudioFile) -> tuple[Path, Digest]:
-    """Write the mel of a file, unless there is one; computing the digest takes a hundredth of the time."""
-    digest = digests.compute(source.path)
-    target = entry_path(folder, digest.sha256)
-    if arrays.shape(target, np.float16, (None, config.n_mels)):
-        return target, digest
-    stream = mel.stream(audio.Reader(source.path, sample_rate=config.sample_rate), config)
+def _write_mel(config: MelConfig, source: Path, digest: Digest, target: Path) -> None:
+    stream = mel.stream(audio.Reader(source, sample_rate=config.sample_rate), config)
     stored = np.concatenate([block.T.astype(np.float16) for block in stream])
-    digests.check_unchanged(source.path, digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(target) as partial_path, partial_path.open("wb") as file:
-        # np.save would lose the end of a small mel on a full disk without an error
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
-        file.write(stored.data)
-    return target, digest
+    digests.check_unchanged(source, digest)
+    arrays.write(target, stored)
 
 
 def _read_statistics(path: Path, n_mels: int) -> Statistics | None:

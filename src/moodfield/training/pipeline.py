@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
-from moodfield import tagger
+from moodfield import arrays, tagger
 from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
@@ -21,14 +21,13 @@ from moodfield.parallel import Backend
 from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.distributed import ProcessGroup
-from moodfield.training.log import Epoch
+from moodfield.training.log import EpochCallback
 from moodfield.training.mel_cache import MelCache
 from moodfield.training.recipe import Recipe
 
 ProgressCallback = Callable[[Track, MoodfieldError | None], None]
 """called for every track when its mel is in the cache, or with the error of a track that cannot be read"""
 LICENCE = "that of the data it was trained on; not stated"
-NO_TAGS = "training tracks has a tag; without any, there is nothing to learn"
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ def train(
     validation_split: Split,
     paths: RunPaths,
     *,
-    name: str,
+    name: str | None = None,
     soft_targets: Float32[np.ndarray, "tracks tags"] | None = None,
     progress: ProgressCallback = lambda *_: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: EpochCallback = lambda _: None,
     group: ProcessGroup | None = None,
-) -> Card:
+) -> Card | None:
     """Train a network on one split, validate it on another, and export its snapshots as model folders in the run.
 
     Tracks that cannot be read are left out and reported. A run that was stopped is resumed; a finished one is only
@@ -73,14 +72,14 @@ def train(
         train_split: tracks to train on.
         validation_split: tracks that the best epoch and the thresholds are chosen on.
         paths: folders.
-        name: name of the model.
+        name: name of the model; None exports no model folders.
         soft_targets: rows that replace the truth of `train_split`.
         progress: called for every track whose mel is ready or cannot be read.
         on_epoch: called after every epoch.
         group: the processes that train together; by default launched here.
 
     Returns:
-        The card of the best epoch.
+        The card of the best epoch, None without model folders.
 
     Raises:
         ConfigError: the recipe does not fit the data or the machine; found before any mel is computed.
@@ -89,31 +88,6 @@ def train(
         RunError: the run has another recipe, vocabulary or truth, or training diverged.
         LockedError: another process works on the run.
     """
-    _check(recipe, train_split, validation_split, soft_targets)
-    group = group or distributed.launch(recipe.precision)
-    with run_folder.lock(paths.run_dir, enabled=group.is_main, cache=paths.cache_dir):
-        net, train_set, validation_set = train_network(
-            recipe, train_split, validation_split, paths,
-            soft_targets=soft_targets, progress=progress, on_epoch=on_epoch, group=group,
-        )  # fmt: skip
-        trained, validated = len(train_set.mels), len(validation_set.mels)
-        summary = f"Trained on {trained} tracks; thresholds chosen on {validated} validation tracks."
-        card = export.describe(recipe, net, train_split.vocabulary, name=name, summary=summary, licence=LICENCE)
-        return _export(recipe, net, card, validation_set, paths.run_dir, group)
-
-
-def train_network(
-    recipe: Recipe,
-    train_split: Split,
-    validation_split: Split,
-    paths: RunPaths,
-    *,
-    soft_targets: Float32[np.ndarray, "tracks tags"] | None = None,
-    progress: ProgressCallback = lambda *_: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-    group: ProcessGroup | None = None,
-) -> tuple[Net, ClipDataset, ClipDataset]:
-    """Train like `train`, without model folders; the network of the best epoch, and both datasets."""
     targets = _check(recipe, train_split, validation_split, soft_targets)
     group = group or distributed.launch(recipe.precision)
     if not group.is_main:
@@ -129,9 +103,9 @@ def train_network(
         validation_rows = extract_mels(validation_split.tracks, recipe, paths, progress=progress)
         train_split, targets = train_split.take(train_rows), targets[train_rows]
         validation_split = validation_split.take(validation_rows)
-        _check_validation_tags(validation_split)
+        _check_tags(recipe, targets, validation_split.truth)
         if recipe.loss.kind == "tags" and group.is_main:
-            _check_tags(targets, train_split.vocabulary)
+            _warn_of_absent_tags(targets, train_split.vocabulary)
         train_set = load_dataset(train_split, targets, recipe, paths)
         validation_set = load_dataset(validation_split, validation_split.truth.astype(np.float32), recipe, paths)
         statistics = paths.mel_cache(recipe.mel).statistics(train_split.tracks)
@@ -141,7 +115,12 @@ def train_network(
             recipe, train_set, validation_set, statistics, train_split.vocabulary, paths.run_dir,
             group=group, on_epoch=on_epoch,
         )  # fmt: skip
-        return net, train_set, validation_set
+        if name is None:
+            return None
+        trained, validated = len(train_rows), len(validation_rows)
+        summary = f"Trained on {trained} tracks; thresholds chosen on {validated} validation tracks."
+        card = export.describe(recipe, net, train_split.vocabulary, name=name, summary=summary, licence=LICENCE)
+        return _export(recipe, net, card, validation_set, paths.run_dir, group)
 
 
 def extract_mels(
@@ -186,15 +165,10 @@ def read_soft_targets(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
     Raises:
         DatasetError: the file is missing, damaged, or holds something else.
     """
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # of this format alone
-        if array.ndim != 2 or not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-            raise DatasetError(f"{path} does not hold one matrix of numbers, tracks × tags; save it with numpy.save")
-        return array.astype(np.float32)
-    except DatasetError:
-        raise
-    except Exception as error:  # the header is parsed as Python, and a damaged one fails in many ways
-        raise DatasetError(f"{path} cannot be read as soft targets: {error}") from error
+    expected = "soft targets: numbers, tracks × tags"
+    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(
+        np.float32
+    )
 
 
 def _check(
@@ -210,24 +184,22 @@ def _check(
     checks.check_targets(recipe.loss, targets)
     clips, processes = len(train_split.tracks), distributed.world_size()
     checks.check_recipe(recipe, n_tags=len(train_split.vocabulary), clips=clips, processes=processes)
-    if recipe.loss.kind == "tags" and len(targets) and not targets.any():
-        raise DatasetError(f"none of {len(targets)} {NO_TAGS}")
-    _check_validation_tags(validation_split)
+    _check_tags(recipe, targets, validation_split.truth)
     return targets
 
 
-def _check_validation_tags(split: Split) -> None:
-    if not split.truth.any():
-        raise DatasetError(
-            f"none of {len(split.tracks)} validation tracks has a tag; without any, no epoch can be validated"
-        )
+def _check_tags(
+    recipe: Recipe, targets: Float32[np.ndarray, "tracks tags"], truth: Bool[np.ndarray, "_tracks tags"]
+) -> None:
+    """Raise `DatasetError` if no training track, or no validation track, has a tag."""
+    if recipe.loss.kind == "tags" and len(targets) and not targets.any():
+        raise DatasetError(f"none of {len(targets)} training tracks has a tag; without any, there is nothing to learn")
+    if not truth.any():
+        raise DatasetError(f"none of {len(truth)} validation tracks has a tag; without any, no epoch can be validated")
 
 
-def _check_tags(targets: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
-    """Raise for targets without any tag, and warn of tags that no track has."""
+def _warn_of_absent_tags(targets: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
     absent = [tag for tag, column in zip(vocabulary, targets.T, strict=True) if not column.any()]
-    if len(absent) == len(vocabulary):
-        raise DatasetError(f"none of {len(targets)} {NO_TAGS}")
     if absent:
         warnings.warn(
             f"no training track has {', '.join(absent)}: the network will never predict it; "

@@ -128,14 +128,9 @@ class Recipe:
                     raise ConfigError(f"there is no network called {value!r}; {errors.suggest(value, NETS)}")
                 values["net"] = asdict(NETS[value])
                 continue
-            *groups, name = path.split(".")
-            section = values
-            for group in groups:
-                inner = section.get(group, {})
-                section = inner if isinstance(inner, dict) else {}
-            if name not in section or isinstance(section[name], dict):
-                raise ConfigError(f"a recipe has no setting {path!r}; {errors.suggest(path, list(_paths(values)))}")
-            section[name] = None if value == "none" else value
+            _check_path(path, _flatten(values))
+            group, _, name = path.rpartition(".")
+            (values[group] if group else values)[name] = None if value == "none" else value
         return Recipe.from_dict(values)
 
     def settings(self) -> list[Setting]:
@@ -172,13 +167,19 @@ class Recipe:
             True
 
         """
-        _check_names(values, Recipe().to_dict(), "")
+        settings, defaults = _flatten(values), Recipe().to_dict()
+        for path in settings:
+            if path not in defaults and not path.startswith("net."):  # pydantic ignores others in nested dataclasses
+                _check_path(path, _flatten(defaults))
         try:
             recipe: Recipe = _validator().validate_python(dict(values))
         except (ValidationError, OverflowError) as error:
             faults = errors.format_validation_errors(error.errors()) if isinstance(error, ValidationError) else error
             raise ConfigError(f"not a recipe: {faults}") from error
-        _check_booleans(values, recipe.to_dict(), "")
+        valid = _flatten(recipe.to_dict())
+        for path, value in settings.items():  # pydantic would take booleans for the numbers 0 and 1
+            if isinstance(value, bool) and not isinstance(valid.get(path), bool):
+                raise ConfigError(f"not a recipe: {path} is {value}, a number is expected")
         return recipe
 
     @staticmethod
@@ -227,27 +228,16 @@ def _meanings(config: type) -> dict[str, str]:
     return {field.name: meanings[field.name] for field in fields(config) if field.name in meanings}
 
 
-def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their path, such as `net.rho_freq`."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _paths(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+        flat |= (
+            {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return flat
 
 
-def _check_names(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> None:
-    """Raise `ConfigError` for unknown settings: nested dataclasses would ignore them; pydantic checks `net` itself."""
-    for name, value in values.items():
-        if name not in defaults:
-            raise ConfigError(f"a recipe has no setting {prefix + name!r}; {errors.suggest(name, defaults)}")
-        if name != "net" and isinstance(value, dict) and isinstance(defaults[name], dict):
-            _check_names(value, defaults[name], f"{name}.")
-
-
-def _check_booleans(values: Mapping[str, Any], settings: Mapping[str, Any], prefix: str) -> None:
-    """Raise `ConfigError` for booleans where numbers belong: pydantic would take them for 0 and 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) and not isinstance(settings.get(name), bool):
-            raise ConfigError(f"not a recipe: {prefix}{name} is {value}, a number is expected")
-        if isinstance(value, Mapping) and isinstance(settings.get(name), Mapping):
-            _check_booleans(value, settings[name], f"{prefix}{name}.")
+def _check_path(path: str, settings: Mapping[str, Any]) -> None:
+    if path not in settings:
+        raise ConfigError(f"a recipe has no setting {path!r}; {errors.suggest(path, settings)}")

@@ -1,6 +1,5 @@
 """The folder of a run: its recipe and data, and the lock of the process that works in it."""
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from moodfield import files
+from moodfield import errors, files
 from moodfield.errors import ConfigError, OutputError, RunError
 from moodfield.training.recipe import Recipe
 
@@ -43,13 +42,11 @@ def check_unused(folder: Path, mark: str, *, kind: str, cache: Path | None = Non
         return
     unfinished = re.compile(re.escape(mark) + r"\.[0-9a-f]{16}\.part")
     ours = IGNORED | {path.name for path in ([cache, *cache.parents] if cache else ()) if path.parent == folder}
-    foreign = sorted(name for name in (path.name for path in folder.iterdir()) if name not in ours)
-    foreign = [name for name in foreign if not unfinished.fullmatch(name)]
+    names = {path.name for path in folder.iterdir()} - ours
+    foreign = sorted(name for name in names if not unfinished.fullmatch(name))
     if foreign:
-        raise OutputError(
-            f"{folder} is not {kind}: it has no {mark}, but holds {foreign[0]!r}"
-            f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}; give a new or empty folder"
-        )
+        found = errors.join_some(map(repr, foreign))
+        raise OutputError(f"{folder} is not {kind}: it has no {mark}, but holds {found}; give a new or empty folder")
 
 
 @contextmanager
@@ -143,6 +140,4 @@ def _comparable(name: str, value: object) -> object:
     """A value as JSON represents it; of a recipe only what changes the result."""
     if name == RECIPE and isinstance(value, dict):
         value = Recipe.from_dict(value).canonical().to_dict()
-    with contextlib.suppress(TypeError):
-        value = json.loads(json.dumps(value))
-    return value
+    return json.loads(json.dumps(value))

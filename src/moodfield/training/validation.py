@@ -107,11 +107,6 @@ def predict(
     return group.all_reduce_sum(scores) if group else scores
 
 
-def predict_with_tagger(tagger: Tagger, tracks: ClipDataset) -> Float32[np.ndarray, "tracks tags"]:
-    """Scores of whole tracks by a tagger of one model."""
-    return np.stack([tagger.predict([mel_cache.blocks(mel)]) for mel in tracks.mels])
-
-
 class _FiniteEngine:
     """An engine that raises `DivergedError` for outputs that are not finite."""
 
