@@ -77,12 +77,13 @@ def test_the_net_of_a_model_is_described(cp_model, tmp_path):
 @pytest.mark.parametrize(
     ("code", "line", "token"),
     [
-        (1, "fa_resent", "did you mean fa_resnet"),
+        (2, "fa_resent", "did you mean fa_resnet"),
         (1, "crnn --set rho_freq=5", "it has width, hidden"),
         (1, "resnet34 --set rho_time=5", "rho_time"),
         (1, "cp_resnet --set rho_freq=23", "23"),
         (1, "crnn --set width=many", "width"),
-        (1, "cp_resnet --model none", "known: default"),
+        (2, "cp_resnet --model none", "--model"),
+        (2, "--model none", "known: default"),
         (2, "cp_resnet --set rho_freq", "rho_freq=7"),
         (2, "cp_resnet --audio x.ogg", "--plot"),
         (2, "cp_resnet --plot none/field.png", "none"),
@@ -141,7 +142,7 @@ def test_a_model_that_was_changed_fails_the_verification(cp_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(1, ["defualt"]), (1, ["/nowhere", "--verify"]), (2, ["--verify"])], ids=str
+    ("code", "words"), [(2, ["defualt"]), (2, ["/nowhere", "--verify"]), (2, ["--verify"])], ids=str
 )
 def test_wrong_arguments_of_models(code, words):
     result = invoke("models", *words)

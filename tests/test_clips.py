@@ -1,4 +1,4 @@
-"""Clips: what a network says of them, joined, is what it says of the whole mel."""
+"""Clips: joined outputs of a network equal those of the whole mel."""
 
 import tracemalloc
 from functools import cache
@@ -22,9 +22,9 @@ def noise(frames: int, bands: int = BANDS) -> np.ndarray:
     return np.random.default_rng(frames).standard_normal((bands, frames)).astype(np.float32)
 
 
-def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **more: int) -> list[Clip]:
+def cut(mel: np.ndarray, lengths: clips.Lengths, sizes: list[int], **options: int) -> list[Clip]:
     """The clips of a mel that is passed in blocks of these sizes, with the rest as the last block."""
-    cutter = Cutter(lengths, **more)
+    cutter = Cutter(lengths, **options)
     pieces = np.split(mel, np.minimum(np.cumsum(sizes), mel.shape[1]), axis=1)
     return [clip for piece in pieces for clip in cutter.push(piece)] + cutter.finish()
 
@@ -42,7 +42,7 @@ def network(name: str, rho_time: int) -> nets.Net:
     return net.eval().double()
 
 
-def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
+def logits_over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return net.frame_logits(torch.from_numpy(mel.astype(np.float64))[None])[0].numpy()
 
@@ -54,12 +54,12 @@ def over_time(net: nets.Net, mel: np.ndarray) -> np.ndarray:
     st.lists(st.integers(0, 600), max_size=8),
     st.integers(0, 500),
 )
-def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more):
-    net = network(*which)
+def test_joined_outputs_of_clips_equal_those_of_the_whole_mel(arguments, frames, sizes, extra):
+    net = network(*arguments)
     mel = noise(frames)
-    found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
-    joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
-    whole = over_time(net, mel)
+    cut_clips = cut(mel, net.lengths, sizes, clip_frames=min_clip_frames(net.lengths) + extra)
+    joined = np.concatenate([logits_over_time(net, clip.mel)[:, clip.keep] for clip in cut_clips], axis=1)
+    whole = logits_over_time(net, mel)
     assert joined.shape == whole.shape == (3, receptive_field.output_size(net.config.layers("time"), frames))
     np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-10)
     np.testing.assert_allclose(joined.mean(axis=1), whole.mean(axis=1), rtol=0, atol=1e-10)
@@ -67,37 +67,37 @@ def test_the_outputs_of_clips_are_those_of_the_whole(which, frames, sizes, more)
 
 @pytest.mark.parametrize("rho_time", [15, 22])
 @pytest.mark.parametrize("frames", [17, 2_048, 2_049, 2_065, pytest.param(4_321, marks=pytest.mark.slow)])
-def test_a_wide_field_needs_longer_clips_and_is_exact_too(rho_time, frames):
+def test_a_wide_field_is_exact_with_longer_clips(rho_time, frames):
     net = network("fa_resnet", rho_time)
     mel = noise(frames)
-    for clip_frames in (shortest(net.lengths), clips.CLIP_FRAMES):
-        found = clips.cut(mel, net.lengths, clip_frames=clip_frames)
-        joined = np.concatenate([over_time(net, clip.mel)[:, clip.keep] for clip in found], axis=1)
-        np.testing.assert_allclose(joined, over_time(net, mel), rtol=0, atol=1e-10)
+    for clip_frames in (min_clip_frames(net.lengths), clips.CLIP_FRAMES):
+        cut_clips = clips.cut(mel, net.lengths, clip_frames=clip_frames)
+        joined = np.concatenate([logits_over_time(net, clip.mel)[:, clip.keep] for clip in cut_clips], axis=1)
+        np.testing.assert_allclose(joined, logits_over_time(net, mel), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("rho_time", [0, 5, 22])
-def test_the_outputs_spread_and_the_edge_matters(rho_time):
+def test_outputs_vary_and_depend_on_edges_and_stride(rho_time):
     """Without this, the tests above could pass with any cut."""
     net = network("fa_resnet", rho_time)
     mel = noise(3_000)
-    whole = over_time(net, mel)
+    whole = logits_over_time(net, mel)
     assert whole.std(axis=1).min() > 0.1
-    at_an_edge, off_the_stride = over_time(net, mel[:, 16:]), over_time(net, mel[:, 8:])
+    at_an_edge, off_the_stride = logits_over_time(net, mel[:, 16:]), logits_over_time(net, mel[:, 8:])
     assert np.abs(at_an_edge - whole[:, 1:])[:, 0].max() > 1e-3
     assert np.abs(off_the_stride - whole[:, : off_the_stride.shape[1]]).mean() > 0.1
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(96, 3_000), st.lists(st.integers(0, 900), max_size=5), st.integers(0, 500))
-def test_the_features_of_clips_are_those_of_the_whole_track(frames, sizes, more):
+def test_joined_features_of_clips_equal_those_of_the_whole_mel(frames, sizes, extra):
     net = whole_track()
     mel = noise(frames, bands=64)
-    found = cut(mel, net.lengths, sizes, clip_frames=shortest(net.lengths) + more)
-    joined = torch.cat([features(net, clip.mel)[..., clip.keep] for clip in found], dim=2)
-    wanted = features(net, mel)
-    torch.testing.assert_close(joined, wanted, rtol=0, atol=1e-10)
-    torch.testing.assert_close(net.forward_head(joined.float()), net.forward_head(wanted.float()))
+    cut_clips = cut(mel, net.lengths, sizes, clip_frames=min_clip_frames(net.lengths) + extra)
+    joined = torch.cat([features(net, clip.mel)[..., clip.keep] for clip in cut_clips], dim=2)
+    expected = features(net, mel)
+    torch.testing.assert_close(joined, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(net.forward_head(joined.float()), net.forward_head(expected.float()))
 
 
 @cache
@@ -121,8 +121,8 @@ def test_the_output_for_a_whole_track_is_at_its_centre():
         clips.cut(noise(95), lengths)
 
 
-def shortest(lengths: AnyLength) -> int:
-    """The shortest clips that can be cut, found by trying."""
+def min_clip_frames(lengths: AnyLength) -> int:
+    """The smallest valid `clip_frames`, by trial."""
     for frames in range(lengths.receptive_field, 4 * lengths.receptive_field):
         try:
             Cutter(lengths, clip_frames=frames)
@@ -133,22 +133,22 @@ def shortest(lengths: AnyLength) -> int:
 
 
 def test_the_shortest_clips_are_not_much_longer_than_the_field():
-    assert shortest(RHO_5) < RHO_5.receptive_field + 4 * 16
-    for frames in (1, 87, shortest(RHO_5) - 1):
+    assert min_clip_frames(RHO_5) < RHO_5.receptive_field + 4 * 16
+    for frames in (1, 87, min_clip_frames(RHO_5) - 1):
         with pytest.raises(ConfigError, match=f"clip_frames={frames}"):
             clips.cut(noise(500), RHO_5, clip_frames=frames)
 
 
-def test_clips_are_as_long_as_asked_and_no_frame_is_lost():
+def test_clips_have_clip_frames_and_cover_the_mel():
     mel = noise(5_000)
-    found = clips.cut(mel, RHO_5, clip_frames=512)
-    assert len(found) > 5
-    assert {clip.mel.shape[1] for clip in found[:-1]} == {512}
-    assert found[-1].mel.shape[1] <= 512
-    np.testing.assert_array_equal(found[0].mel, mel[:, :512])
-    np.testing.assert_array_equal(found[-1].mel, mel[:, -found[-1].mel.shape[1] :])
-    assert found[0].keep.start == 0
-    assert found[-1].keep.stop is None
+    cut_clips = clips.cut(mel, RHO_5, clip_frames=512)
+    assert len(cut_clips) > 5
+    assert {clip.mel.shape[1] for clip in cut_clips[:-1]} == {512}
+    assert cut_clips[-1].mel.shape[1] <= 512
+    np.testing.assert_array_equal(cut_clips[0].mel, mel[:, :512])
+    np.testing.assert_array_equal(cut_clips[-1].mel, mel[:, -cut_clips[-1].mel.shape[1] :])
+    assert cut_clips[0].keep.start == 0
+    assert cut_clips[-1].keep.stop is None
 
 
 def test_a_mel_no_longer_than_a_clip_is_one_clip():
@@ -168,24 +168,24 @@ def test_a_mel_too_short_for_the_network_raises_an_error(frames):
         Cutter(RHO_5).finish()
 
 
-def test_the_time_of_an_output_is_the_centre_of_what_it_sees():
+def test_the_time_of_an_output_is_the_centre_of_its_field():
     for rho in (0, 5, 22):
         net = network("fa_resnet", rho)
-        seen = receptive_field.compute(net.config.layers("time"))
+        field = receptive_field.compute(net.config.layers("time"))
         count = receptive_field.output_size(net.config.layers("time"), 3_000)
-        found = clips.centres(count, 3_000, net.lengths)
-        wanted = [seen.centre + 16 * index for index in range(count)]
-        np.testing.assert_allclose(found, np.clip(wanted, 0, 2_999), atol=0.01)
-        assert (np.diff(found) >= 0).all()
+        centres = clips.centres(count, 3_000, net.lengths)
+        expected = [field.centre + 16 * index for index in range(count)]
+        np.testing.assert_allclose(centres, np.clip(expected, 0, 2_999), atol=0.01)
+        assert (np.diff(centres) >= 0).all()
 
 
-def test_an_output_sees_its_own_time():
+def test_a_burst_changes_outputs_near_its_time():
     """A burst in a mel moves those outputs most whose centres are nearest."""
     net = network("fa_resnet", 5)
     mel = noise(1_600)
-    moved = mel.copy()
-    moved[:, 796:804] += 5
-    change = np.abs(over_time(net, moved) - over_time(net, mel)).sum(axis=0)
+    changed = mel.copy()
+    changed[:, 796:804] += 5
+    change = np.abs(logits_over_time(net, changed) - logits_over_time(net, mel)).sum(axis=0)
     times = clips.centres(len(change), 1_600, net.lengths)
     assert abs((times * change).sum() / change.sum() - 799.5) < 8
     assert np.abs(times[change > 0] - 799.5).max() <= 43 + 4
@@ -206,14 +206,14 @@ def test_windows_come_every_step_and_end_with_the_mel(size, data, sizes):
     step = data.draw(st.integers(1, size))
     frames = data.draw(st.integers(size, 6 * size))
     mel = noise(frames)
-    found = cut(mel, FixedLength(size, step), sizes)
+    cut_clips = cut(mel, FixedLength(size, step), sizes)
     starts = windows(frames, size, step)
-    assert len(found) == len(starts)
-    for clip, start in zip(found, starts, strict=True):
+    assert len(cut_clips) == len(starts)
+    for clip, start in zip(cut_clips, starts, strict=True):
         assert clip.mel.tobytes() == mel[:, start : start + size].tobytes()
         assert clip.keep == slice(None)
-    wanted = np.array(starts) + (size - 1) / 2
-    np.testing.assert_allclose(clips.centres(len(found), frames, FixedLength(size, step)), wanted, rtol=1e-6)
+    expected = np.array(starts) + (size - 1) / 2
+    np.testing.assert_allclose(clips.centres(len(cut_clips), frames, FixedLength(size, step)), expected, rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -228,8 +228,8 @@ def test_a_mel_shorter_than_a_window_is_repeated_to_fill_one(size, data, sizes):
 
 
 def test_a_mel_of_whole_steps_has_no_window_twice():
-    found = clips.cut(noise(40), FixedLength(20, 10))
-    assert len(found) == len({clip.mel.tobytes() for clip in found}) == 3
+    cut_clips = clips.cut(noise(40), FixedLength(20, 10))
+    assert len(cut_clips) == len({clip.mel.tobytes() for clip in cut_clips}) == 3
     assert len(clips.cut(noise(20), FixedLength(20, 10))) == 1
     assert len(clips.cut(noise(41), FixedLength(20, 10))) == 4
 
@@ -249,7 +249,7 @@ def test_a_mel_without_frames_raises_an_error(pieces):
 
 @pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200), FixedLength(400, 1 + 399)])
 @pytest.mark.parametrize("size", [1, 37, 64, 1_000])
-def test_no_more_waits_than_some_clips_and_a_piece(lengths, size):
+def test_memory_is_bounded_by_some_clips_and_a_block(lengths, size):
     piece = np.zeros((BANDS, size), np.float32)
     count = max(40, 8_000 // size)
     clip = 512 * BANDS * 4
@@ -258,30 +258,30 @@ def test_no_more_waits_than_some_clips_and_a_piece(lengths, size):
     for _ in range(count):
         cutter.push(piece.copy())
     cutter.finish()
-    most = tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    views = 600 * 150  # bytes of the array objects of pieces that wait
-    assert most < 4 * clip + 3 * piece.nbytes + views
-    assert most < count * piece.nbytes / 2
+    views = 600 * 150  # bytes of the array objects of buffered blocks
+    assert peak < 4 * clip + 3 * piece.nbytes + views
+    assert peak < count * piece.nbytes / 2
 
 
 @pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200)])
-def test_a_piece_gives_clips_as_soon_as_it_can(lengths):
+def test_clips_are_returned_as_soon_as_they_are_complete(lengths):
     cutter = Cutter(lengths, clip_frames=512)
-    given = [len(cutter.push(noise(100))) for _ in range(30)]
-    assert sum(given) > 5
-    assert max(given) == 1
+    counts = [len(cutter.push(noise(100))) for _ in range(30)]
+    assert sum(counts) > 5
+    assert max(counts) == 1
     assert len(cutter.push(noise(5_000))) > 10
 
 
 @pytest.mark.parametrize("lengths", [RHO_5, FixedLength(400, 200)])
-def test_a_cutter_leaves_what_it_was_given_alone(lengths):
+def test_cutting_does_not_change_the_mel(lengths):
     mel = noise(3_000)
-    kept = mel.copy()
-    found = clips.cut(mel, lengths, clip_frames=512)
-    again = clips.cut(mel, lengths, clip_frames=512)
-    assert mel.tobytes() == kept.tobytes()
-    assert [clip.mel.tobytes() for clip in found] == [clip.mel.tobytes() for clip in again]
+    copy = mel.copy()
+    first = clips.cut(mel, lengths, clip_frames=512)
+    second = clips.cut(mel, lengths, clip_frames=512)
+    assert mel.tobytes() == copy.tobytes()
+    assert [clip.mel.tobytes() for clip in first] == [clip.mel.tobytes() for clip in second]
 
 
 def test_pooling_is_the_mean_over_time():
@@ -292,10 +292,10 @@ def test_pooling_is_the_mean_over_time():
     np.testing.assert_array_equal(clips.pool(logits[:, :1]), logits[:, 0])
 
 
-def test_impossible_lengths_raise_an_error():
-    for least, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
+def test_invalid_lengths_raise():
+    for min_frames, stride, size, start in ((0, 1, 1, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 1, 1, 1)):
         with pytest.raises(ConfigError, match="start ≤ 0"):
-            AnyLength(least, stride, size, start)
+            AnyLength(min_frames, stride, size, start)
     for frames, step in ((10, 0), (10, 11), (0, 0), (0, 1)):
         with pytest.raises(ConfigError, match="stride ≤ frames"):
             FixedLength(frames, step)

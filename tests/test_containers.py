@@ -1,4 +1,4 @@
-"""Files whose structure or lengths are odd are decoded to their end, whatever their headers state."""
+"""Containers: joined streams, wrong lengths in headers, damaged and truncated files."""
 
 import io
 import logging
@@ -58,28 +58,28 @@ def by_pyav(container: str, codec: str, samples: np.ndarray, *, rate: int = RATE
     return file.getvalue()
 
 
-def vorbis(seconds: float, **how: int) -> bytes:
-    return encoded("OGG", music(seconds, **how), rate=how.get("rate", RATE), subtype="VORBIS")
+def vorbis(seconds: float, **options: int) -> bytes:
+    return encoded("OGG", music(seconds, **options), rate=options.get("rate", RATE), subtype="VORBIS")
 
 
-def opus(seconds: float, **how: int) -> bytes:
-    return encoded("OGG", music(seconds, rate=48_000, **how), rate=48_000, subtype="OPUS")
+def opus(seconds: float, **options: int) -> bytes:
+    return encoded("OGG", music(seconds, rate=48_000, **options), rate=48_000, subtype="OPUS")
 
 
-def ogg_flac(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
-    return by_pyav("ogg", "flac", music(seconds, rate=rate, **how), rate=rate)
+def ogg_flac(seconds: float, *, rate: int = RATE, **options: int) -> bytes:
+    return by_pyav("ogg", "flac", music(seconds, rate=rate, **options), rate=rate)
 
 
-def mp3(seconds: float, *, rate: int = 44_100, **how: int) -> bytes:
-    return encoded("MP3", music(seconds, rate=rate, **how), rate=rate)
+def mp3(seconds: float, *, rate: int = 44_100, **options: int) -> bytes:
+    return encoded("MP3", music(seconds, rate=rate, **options), rate=rate)
 
 
-def flac(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
-    return encoded("FLAC", music(seconds, rate=rate, **how), rate=rate)
+def flac(seconds: float, *, rate: int = RATE, **options: int) -> bytes:
+    return encoded("FLAC", music(seconds, rate=rate, **options), rate=rate)
 
 
-def wav(seconds: float, *, rate: int = RATE, **how: int) -> bytes:
-    return encoded("WAV", music(seconds, rate=rate, **how), rate=rate)
+def wav(seconds: float, *, rate: int = RATE, **options: int) -> bytes:
+    return encoded("WAV", music(seconds, rate=rate, **options), rate=rate)
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
     ids=["vorbis", "vorbis of other rates", "opus", "vorbis, opus"],
 )
 def test_chained_ogg_is_decoded_to_its_end(streams, logged):
-    alone = sum(audio.duration(stream) for stream in streams)
-    assert audio.duration(b"".join(streams)) == pytest.approx(alone, abs=0.01)
-    assert alone == pytest.approx(round(alone), abs=0.05)
+    total = sum(audio.duration(stream) for stream in streams)
+    assert audio.duration(b"".join(streams)) == pytest.approx(total, abs=0.01)
+    assert total == pytest.approx(round(total), abs=0.05)
     assert logged() == []
 
 
@@ -112,17 +112,17 @@ def test_ogg_flac_is_decoded_by_libsndfile_chained_and_without_pyav(monkeypatch)
     content = ogg_flac(3) + ogg_flac(2, rate=16_000)
     monkeypatch.setitem(sys.modules, "av", None)
     assert audio.duration(content) == pytest.approx(5.0, abs=1e-6)
-    found = audio.read(content, sample_rate=RATE).samples[: 3 * RATE]
-    assert np.abs(found - music(3)[:, 0]).max() < 2.0**-14
+    samples = audio.read(content, sample_rate=RATE).samples[: 3 * RATE]
+    assert np.abs(samples - music(3)[:, 0]).max() < 2.0**-14
 
 
 def test_each_stream_of_a_chain_has_its_own_rate():
     first, second = music(3), music(3, rate=44_100, channels=2, seed=3)
     content = encoded("OGG", first, subtype="VORBIS") + encoded("OGG", second, rate=44_100, subtype="VORBIS")
-    found = audio.read(content, sample_rate=RATE).samples
-    alone = [audio.read(encoded("OGG", first, subtype="VORBIS"), sample_rate=RATE).samples]
-    alone += [audio.read(encoded("OGG", second, rate=44_100, subtype="VORBIS"), sample_rate=RATE).samples]
-    np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-6)
+    samples = audio.read(content, sample_rate=RATE).samples
+    separate = [audio.read(encoded("OGG", first, subtype="VORBIS"), sample_rate=RATE).samples]
+    separate += [audio.read(encoded("OGG", second, rate=44_100, subtype="VORBIS"), sample_rate=RATE).samples]
+    np.testing.assert_allclose(samples, np.concatenate(separate), atol=1e-6)
 
 
 def test_other_streams_beside_the_music_are_left_out():
@@ -133,7 +133,7 @@ def test_other_streams_beside_the_music_are_left_out():
 
 
 def crc32_of_ogg(page: bytes) -> int:
-    """As RFC 3533 has it, bit by bit: polynomial 0x04C11DB7, from 0, most significant bit first."""
+    """As in RFC 3533, bit by bit: polynomial 0x04C11DB7, from 0, most significant bit first."""
     register = 0
     for byte in page[:22] + bytes(4) + page[26:]:
         register ^= byte << 24
@@ -162,17 +162,19 @@ def test_joined_mp3s_without_tables_of_lengths_are_one_stream():
 
 @pytest.mark.parametrize("rate", [44_100, 22_050, 8_000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_bitrate_of_the_first_frame_says_nothing_about_the_length(rate, channels):
+def test_the_length_does_not_depend_on_the_first_bitrate(rate, channels):
     content = mp3(7, rate=rate, channels=channels)
-    bare = without_table(content)
-    found = audio.read(bare, sample_rate=rate).samples
-    assert len(found) / rate == pytest.approx(7.0, abs=0.25)
-    wanted = audio.read(content, sample_rate=rate).samples
+    tableless = without_table(content)
+    samples = audio.read(tableless, sample_rate=rate).samples
+    assert len(samples) / rate == pytest.approx(7.0, abs=0.25)
+    expected = audio.read(content, sample_rate=rate).samples
     lag = (
-        np.correlate(found[: len(wanted)][10_000 : 10_000 + 4 * rate // 2], wanted[12_400 : 12_400 + rate]).argmax()
+        np.correlate(
+            samples[: len(expected)][10_000 : 10_000 + 4 * rate // 2], expected[12_400 : 12_400 + rate]
+        ).argmax()
         - 2_400
     )
-    assert np.corrcoef(found[12_400 + lag :][:rate], wanted[12_400:][:rate])[0, 1] > 0.99
+    assert np.corrcoef(samples[12_400 + lag :][:rate], expected[12_400:][:rate])[0, 1] > 0.99
 
 
 def test_a_table_of_frauenhofer_is_replaced():
@@ -186,22 +188,22 @@ def test_a_table_of_frauenhofer_is_replaced():
 
 def without_table(content: bytes) -> bytes:
     """An MP3 without its first frame, which counts the others."""
-    place = max(content.find(b"Xing"), content.find(b"Info"))
-    assert place > 0
-    second = re.compile(re.escape(content[:2])).search(content, place)
-    assert second
-    return content[second.start() :]
+    position = max(content.find(b"Xing"), content.find(b"Info"))
+    assert position > 0
+    second_frame = re.compile(re.escape(content[:2])).search(content, position)
+    assert second_frame
+    return content[second_frame.start() :]
 
 
 @pytest.mark.parametrize("count", [0, 1, 50, 10**9, 2**32 - 1])
-def test_a_table_of_lengths_is_not_believed(count):
+def test_a_wrong_frame_count_in_an_mp3_is_ignored(count):
     content = bytearray(mp3(7))
-    place = max(content.find(b"Xing"), content.find(b"Info"))
-    content[place + 8 : place + 12] = struct.pack(">I", count)
+    position = max(content.find(b"Xing"), content.find(b"Info"))
+    content[position + 8 : position + 12] = struct.pack(">I", count)
     assert audio.duration(bytes(content)) == pytest.approx(7.0, abs=0.1)
 
 
-def test_a_right_table_of_lengths_trims_what_the_encoder_added():
+def test_a_correct_table_trims_encoder_padding():
     assert audio.duration(mp3(7)) == 7.0
 
 
@@ -215,7 +217,7 @@ def test_joined_flacs_are_decoded_to_the_end(second, between, logged):
 
 
 def with_samples(content: bytes, samples: int) -> bytes:
-    """A FLAC file whose header states so many samples."""
+    """A FLAC file whose header states this number of samples."""
     changed = bytearray(content)
     changed[21] = changed[21] & 0xF0 | samples >> 32
     changed[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
@@ -223,11 +225,11 @@ def with_samples(content: bytes, samples: int) -> bytes:
 
 
 @pytest.mark.parametrize("samples", [0, 1, RATE, 2**36 - 1])
-def test_the_length_in_a_flac_header_is_not_believed(samples):
+def test_a_wrong_length_in_a_flac_header_is_ignored(samples):
     assert audio.read(with_samples(flac(3), samples), sample_rate=RATE).duration == 3.0
 
 
-def test_a_flac_that_is_cut_off_is_used_and_said_to_be(logged):
+def test_a_truncated_flac_is_decoded_and_logged(logged):
     content = flac(8)
     assert 3.0 < audio.duration(content[: len(content) // 2]) < 4.5
     assert any("cut off" in line or "damaged" in line for line in logged())
@@ -263,8 +265,8 @@ def test_flac_with_odd_metadata(change, logged):
 def riff(content: bytes, *, whole: int, data: int) -> bytes:
     """A WAV whose header states other lengths."""
     changed = bytearray(content)
-    place = changed.index(b"data")
-    changed[4:8], changed[place + 4 : place + 8] = struct.pack("<I", whole), struct.pack("<I", data)
+    position = changed.index(b"data")
+    changed[4:8], changed[position + 4 : position + 8] = struct.pack("<I", whole), struct.pack("<I", data)
     return bytes(changed)
 
 
@@ -295,7 +297,7 @@ NOISE = np.random.default_rng(5).bytes(200_000)
     ids=["chunk", "odd name", "odd length", "ID3", "ID3v1", "zeros", "rubbish"],
 )
 @pytest.mark.parametrize("odd", [False, True])
-def test_what_follows_the_data_is_no_sample(tail, odd):
+def test_data_after_the_samples_is_ignored(tail, odd):
     content = encoded("WAV", music(3), subtype="PCM_U8" if odd else "PCM_16")
     if odd:
         content = riff(content, whole=0, data=3 * RATE - 1)[: 44 + 3 * RATE - 1]
@@ -309,8 +311,8 @@ def test_joined_wavs_are_decoded_to_the_end():
 def test_a_big_endian_wav_of_a_killed_recorder():
     content = bytearray(encoded("WAV", music(5), endian="BIG"))
     assert content[:4] == b"RIFX"
-    place = content.index(b"data")
-    content[4:8] = content[place + 4 : place + 8] = bytes(4)
+    position = content.index(b"data")
+    content[4:8] = content[position + 4 : position + 8] = bytes(4)
     assert audio.duration(bytes(content)) == 5.0
 
 
@@ -327,7 +329,7 @@ def test_a_wav_beyond_four_gigabytes_has_its_length_in_64_bits(tmp_path):
 
 
 @pytest.mark.parametrize("make", [wav, mp3])
-def test_a_half_of_a_file_is_said_to_be_cut_off(make, logged):
+def test_half_of_a_file_is_logged_as_truncated(make, logged):
     content = make(20)
     assert audio.duration(content[: len(content) // 2]) == pytest.approx(10, abs=0.5)
     assert ["cut off" in line for line in logged()] == [True]
@@ -335,14 +337,14 @@ def test_a_half_of_a_file_is_said_to_be_cut_off(make, logged):
 
 def test_an_rf64_of_a_killed_recorder():
     content = bytearray(encoded("RF64", music(5)))
-    place = content.index(b"ds64")
-    content[place + 8 : place + 32] = bytes(24)
+    position = content.index(b"ds64")
+    content[position + 8 : position + 32] = bytes(24)
     assert audio.duration(bytes(content)) == 5.0
 
 
 @pytest.mark.parametrize("make", [vorbis, opus])
 @pytest.mark.parametrize("position", [0, 100, 2**40, 2**63 - 1])
-def test_the_position_of_the_last_ogg_page_is_not_believed(make, position):
+def test_a_wrong_position_of_the_last_ogg_page_is_ignored(make, position):
     content = bytearray(make(8))
     last = content.rindex(b"OggS\x00")
     content[last + 6 : last + 14] = struct.pack("<Q", position)
@@ -353,7 +355,7 @@ def test_the_position_of_the_last_ogg_page_is_not_believed(make, position):
 @pytest.mark.parametrize("make", [vorbis, opus])
 def test_a_recording_of_a_stream_that_had_begun_before(make):
     content = bytearray(make(8))
-    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    starts = [match.start() for match in re.finditer(b"OggS\x00", content)]
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
         (position,) = struct.unpack("<Q", content[start + 6 : start + 14])
         if position:
@@ -373,29 +375,29 @@ def test_an_au_file_that_states_no_length():
 
 def test_a_damaged_ogg_page_is_left_out_and_reported(logged):
     content = bytearray(vorbis(20))
-    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    starts = [match.start() for match in re.finditer(b"OggS\x00", content)]
     content[starts[4] + 200] ^= 1
-    whole, found = audio.duration(vorbis(20)), audio.duration(bytes(content))
-    assert whole - 2.5 < found < whole - 0.05
+    complete, match = audio.duration(vorbis(20)), audio.duration(bytes(content))
+    assert complete - 2.5 < match < complete - 0.05
     assert len(logged()) == 1
     assert str(starts[4]) in logged()[0]
 
 
 def test_every_ogg_page_of_libsndfile_has_the_checksum_that_is_computed():
     content = vorbis(3)
-    starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+    starts = [match.start() for match in re.finditer(b"OggS\x00", content)]
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
         assert crc32_of_ogg(content[start:end]) == struct.unpack("<I", content[start + 22 : start + 26])[0]
 
 
 @pytest.mark.parametrize("cut", [100, 5_000])
-def test_an_ogg_file_that_is_cut_off_is_said_to_be(cut, logged):
+def test_a_truncated_ogg_file_is_logged(cut, logged):
     assert audio.duration(vorbis(20)[:-cut]) > 10
     assert len(logged()) == 1
     assert "cut off" in logged()[0]
 
 
-def test_damage_in_an_mp3_costs_some_frames(logged):
+def test_damage_in_an_mp3_skips_some_frames(logged):
     content = bytearray(mp3(8))
     content[len(content) // 2 :][:0] = b""
     middle = len(content) // 2
@@ -406,29 +408,29 @@ def test_damage_in_an_mp3_costs_some_frames(logged):
 
 @pytest.mark.parametrize("packet", [0, 1, 40])
 @pytest.mark.parametrize("container", ["ipod", "adts"])
-def test_a_packet_that_cannot_be_decoded_costs_itself(packet, container, logged):
+def test_an_undecodable_packet_is_skipped(packet, container, logged):
     content = bytearray(by_pyav(container, "aac", music(3, rate=44_100), rate=44_100))
     av = pytest.importorskip("av")
     with av.open(io.BytesIO(bytes(content))) as file:
-        packets = [(each.pos, each.size, bytes(each)) for each in file.demux(audio=0) if each.size]
+        packets = [(packet_.pos, packet_.size, bytes(packet_)) for packet_ in file.demux(audio=0) if packet_.size]
     _, size, data = packets[packet]
-    place = content.index(data)
+    position = content.index(data)
     head = 0 if container == "ipod" else (7 if size > 7 and data[0] == 0xFF else 0)
-    content[place + head : place + size] = b"\xff" * (size - head)
+    content[position + head : position + size] = b"\xff" * (size - head)
     assert audio.duration(bytes(content)) == pytest.approx(3.0, abs=0.15)
     assert "damaged" in "".join(logged())
 
 
-def test_planes_that_are_not_there_are_not_read():
-    """PyAV lists some beyond the end of FFmpeg's own list, with addresses that are none."""
+def test_planes_beyond_those_of_the_layout_are_not_read():
+    """PyAV may list planes beyond those of FFmpeg, with invalid addresses."""
     av = pytest.importorskip("av")
     frame = av.AudioFrame.from_ndarray(np.ones((2, 100), np.float32), format="fltp", layout="stereo")
 
-    class Lying:
+    class ExtraPlane:
         layout, format, samples = frame.layout, frame.format, frame.samples
         planes = (*frame.planes, None)
 
-    assert decoders._frame_samples(Lying()).shape == (100, 2)
+    assert decoders._frame_samples(ExtraPlane()).shape == (100, 2)
 
 
 @pytest.mark.parametrize("bitrate", [64_000, 128_000, 320_000])
@@ -446,13 +448,13 @@ def test_layer_ii_of_changing_bitrates_is_decoded_to_its_end(rates, logged):
     assert logged() == []
 
 
-def test_a_flac_that_lacks_frames_is_said_to_be_damaged(logged):
+def test_a_flac_that_lacks_frames_is_logged(logged):
     content = flac(8)
     assert 4 < audio.duration(content[:40_000] + content[90_000:]) < 8.1
     assert logged()
 
 
-def test_many_damaged_places_are_some_lines(logged):
+def test_many_faults_are_logged_in_few_lines(logged):
     content = bytearray(mp3(60))
     for start in range(5_000, len(content), 5_000):
         content[start : start + 60] = bytes(60)
@@ -464,7 +466,7 @@ def test_many_damaged_places_are_some_lines(logged):
 def test_positions_of_ogg_pages_that_go_back_or_are_missing(make):
     for back in (True, False):
         content = bytearray(make(20))
-        starts = [found.start() for found in re.finditer(b"OggS\x00", content)]
+        starts = [match.start() for match in re.finditer(b"OggS\x00", content)]
         for count, (start, end) in enumerate(zip(starts, [*starts[1:], len(content)], strict=True)):
             (position,) = struct.unpack("<Q", content[start + 6 : start + 14])
             changed = max(position - 100_000, 0) if back and count > 4 else position if back or count < 2 else 2**64 - 1
@@ -473,7 +475,7 @@ def test_positions_of_ogg_pages_that_go_back_or_are_missing(make):
         assert audio.duration(bytes(content)) == pytest.approx(20.0, abs=0.2)
 
 
-def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_crashes(tmp_path):
+def test_without_a_null_device_decoding_works(tmp_path):
     path = tmp_path / "x.mp3"
     content = bytearray(mp3(8))
     for start in range(5_000, len(content), 3_000):
@@ -485,12 +487,12 @@ def test_without_a_null_device_nothing_is_kept_from_the_terminal_and_nothing_cra
         "from moodfield.decoding import c_stderr; ctypes.CDLL = real; assert c_stderr.SUPPRESSED._stream is None\n"
         "from moodfield import audio; print(audio.duration(sys.argv[1]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) > 7
+    process = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert float(process.stdout) > 7
 
 
-SIGNALLED = """
+SIGNAL_PROGRAM = """
 import random, signal, sys, time
 from moodfield import audio
 class Stop(BaseException): pass
@@ -517,14 +519,14 @@ print(len(came), raised)
 
 
 @pytest.mark.parametrize("kind", ["ogg", "mp3", "flac", "m4a"])
-def test_signals_at_random_moments_are_never_lost(kind, tmp_path):
+def test_signals_at_random_times_are_not_lost(kind, tmp_path):
     content = by_pyav("ipod", "aac", music(60, rate=44_100), rate=44_100) if kind == "m4a" else None
     path = tmp_path / f"x.{kind}"
     path.write_bytes(content or {"ogg": vorbis, "mp3": mp3, "flac": flac}[kind](120))
-    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    came, raised = map(int, done.stdout.split())
-    assert came == raised > 10
+    process = subprocess.run([sys.executable, "-c", SIGNAL_PROGRAM, path], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
+    n_signals, n_raised = map(int, process.stdout.split())
+    assert n_signals == n_raised > 10
 
 
 def test_a_transport_stream():
@@ -534,7 +536,7 @@ def test_a_transport_stream():
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 @pytest.mark.parametrize("words", [(0x7FFE, 0x8001), (0x1FFF, 0xE800), (0xF872, 0x4E1F)])
 @pytest.mark.parametrize("offset", [0, 1, 20_000])
-def test_encoded_data_in_pcm_is_refused(kind, words, offset):
+def test_encoded_data_in_pcm_raises(kind, words, offset):
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, 200_000, dtype=np.int16)
     for start in range(offset, len(samples) - 1, 2_048):
         samples[start : start + 2] = np.array(words, np.uint16).view(np.int16)
@@ -552,7 +554,7 @@ def test_loud_noise_is_no_encoded_data():
     assert audio.read(file.getvalue(), sample_rate=RATE).duration > 4
 
 
-# ---------------------------------------------------------------- what decoders write, and read
+# ---------------------------------------------------------------- output of decoders, and reading
 
 
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="the C library keeps its stream")
@@ -570,7 +572,7 @@ def test_libmpg123_does_not_write_to_the_terminal(tmp_path):
         subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
         for code in (words, program)
     )
-    assert "mpg123" in loud.stderr or "MPEG" in loud.stderr  # it would, if it could
+    assert "mpg123" in loud.stderr or "MPEG" in loud.stderr  # without suppression it writes there
     assert float(quiet.stdout) > 7
     lines = quiet.stderr.splitlines()
     assert lines[-1] == "mine"
@@ -592,7 +594,7 @@ def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_music(tmp_path):
 
 @pytest.mark.parametrize("make", [vorbis, mp3, flac])
 def test_an_interruption_while_libsndfile_reads_is_not_lost(make, capfd):
-    """It may come while Python code runs that C code called, which cannot pass it on."""
+    """It may be raised in a Python callback of C code, which cannot propagate it."""
 
     class Interrupted(io.BytesIO):
         reads = 0
@@ -612,7 +614,7 @@ def test_an_interruption_while_libsndfile_reads_is_not_lost(make, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_pieces_are_a_file():
+def test_pieces_are_read_like_a_file():
     below = io.BytesIO(bytes(range(256)))
     content = b"head" + bytes(range(10, 20)) + bytes(range(200, 256)) + b"tail"
     file = Pieces(below, [b"head", (10, 20), (200, 256), b"tail"])

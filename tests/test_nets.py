@@ -1,4 +1,4 @@
-"""Networks: parameter counts, recorded vectors, what holds for every network of the zoo, and refusals."""
+"""Networks: parameter counts, recorded vectors, properties of all networks, and errors."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from moodfield.nets import resnet
 from moodfield.nets.blocks import DenseLayer, ResidualBlock, Standardize
 from moodfield.nets.configs import CPResNetConfig
 
-PLAIN = [
+N_PARAMETERS = [
     int(count)
     for count in (
         "2931696 3062768 3193840 3324912 3455984 3587056 3718128 3980272 4504560 5028848 5553136 6077424 "
@@ -36,17 +36,17 @@ PLAIN = [
     ).split()
 ]
 """parameters of CP-ResNet for ρ = 0 … 22, width 128 and 56 tags"""
-AWARE = [
+N_PARAMETERS_AWARE = [
     int(count)
     for count in (
         "2939888 3071984 3204080 3336176 3468272 3600368 3732464 3996656 4522992 5049328 5575664 6102000 "
         "6628336 7154672 7681008 8733680 10834928 12936176 15037424 17138672 19239920 21341168 23442416"
     ).split()
 ]
-"""parameters of its frequency-aware sibling"""
+"""parameters of the frequency-aware CP-ResNet"""
 VECTORS = ("cp_resnet_rho5_tiny", "cp_faresnet_rho7_tiny", "cp_faresnet_rho5_t9_tiny")
-CLOSE = {"atol": 2e-4, "rtol": 1e-3}
-"""how near recorded vectors are"""
+TOLERANCE = {"atol": 2e-4, "rtol": 1e-3}
+"""tolerance for recorded vectors"""
 
 SMALL: dict[str, dict[str, int]] = {
     "cp_resnet": {"n_mels": 40, "width": 6},
@@ -55,11 +55,11 @@ SMALL: dict[str, dict[str, int]] = {
     "crnn": {"n_mels": 64, "width": 4, "hidden": 8},
     "vgg": {"n_mels": 96, "width": 4},
 }
-"""numbers with which a network of a family is quick to run"""
-ALIKE = ("cp_resnet", "resnet18", "resnet34")
+"""settings of a small, quick network by family"""
+SAME_CODE = ("cp_resnet", "resnet18", "resnet34")
 """networks of the same code as fa_resnet and resnet50"""
 every = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in nets.NETS]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SAME_CODE else name for name in nets.NETS]
 )
 """all networks; only one of each kind in the fast tests"""
 
@@ -100,31 +100,31 @@ def _seeded():
 # Parameters
 
 
-def parameters(name: str, **changes: object) -> int:
-    """How many numbers a network learns."""
+def count_parameters(name: str, **changes: object) -> int:
+    """The number of parameters of a network."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in nets.create(name, **changes).parameters())
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("cp_resnet", PLAIN), ("fa_resnet", AWARE)])
-def test_number_of_parameters_by_rho(name, wanted):
-    assert [parameters(name, rho_freq=rho, rho_time=rho) for rho in range(23)] == wanted
+@pytest.mark.parametrize(("name", "expected"), [("cp_resnet", N_PARAMETERS), ("fa_resnet", N_PARAMETERS_AWARE)])
+def test_number_of_parameters_by_rho(name, expected):
+    assert [count_parameters(name, rho_freq=rho, rho_time=rho) for rho in range(23)] == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "wanted"),
+    ("name", "changes", "expected"),
     [
         ("cp_resnet", {"shake": True}, [6_190_064, 6_976_496, 7_762_928, 13_005_808]),
         ("shake_fa_resnet", {}, [6_210_544, 7_003_120, 7_795_696, 13_059_056]),
         ("cp_densenet", {}, [1_298_480, 1_593_392, 1_855_536, 2_838_576]),
     ],
 )
-def test_number_of_parameters_of_shaken_and_dense_networks(name, changes, wanted):
-    assert [parameters(name, rho_freq=rho, rho_time=rho, **changes) for rho in (2, 5, 7, 12)] == wanted
+def test_number_of_parameters_of_shaken_and_dense_networks(name, changes, expected):
+    assert [count_parameters(name, rho_freq=rho, rho_time=rho, **changes) for rho in (2, 5, 7, 12)] == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "wanted"),
+    ("name", "changes", "expected"),
     [
         ("cp_resnet", {"shake": True, "width": 96}, 3_936_016),
         ("shake_fa_resnet", {"width": 96}, 3_955_984),
@@ -140,25 +140,27 @@ def test_number_of_parameters_of_shaken_and_dense_networks(name, changes, wanted
         ("vgg", {"n_mels": 96}, 448_122),
     ],
 )
-def test_number_of_parameters_of_other_networks(name, changes, wanted):
-    assert parameters(name, **changes) == wanted
+def test_number_of_parameters_of_other_networks(name, changes, expected):
+    assert count_parameters(name, **changes) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "published"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)]
 )
 def test_resnets_have_the_published_parameters_except_for_colours(name, published):
-    assert parameters(name, n_tags=1_000) == published - 2 * 7 * 7 * 64  # theirs see red, green and blue
+    assert (
+        count_parameters(name, n_tags=1_000) == published - 2 * 7 * 7 * 64
+    )  # the published ones have three input channels
 
 
 def test_rho_time_changes_kernels_along_time_only():
-    wanted = [(3, 3), (1, 1), (3, 3), (3, 3), (1, 3), (1, 3), *[(1, 1)] * 18]
+    expected = [(3, 3), (1, 1), (3, 3), (3, 3), (1, 3), (1, 3), *[(1, 1)] * 18]
     for name in ("fa_resnet", "shake_fa_resnet", "cp_densenet"):
         with torch.device("meta"):
             net = nets.create(name, rho_freq=2, rho_time=4, width=8)
         convs = [(block.conv1, block.conv2) for block in net.blocks if isinstance(block, ResidualBlock)]
         convs += [(layer.conv,) for layer in net.blocks if isinstance(layer, DenseLayer)]
-        assert [conv.kernel_size for pair in convs for conv in pair] == wanted
+        assert [conv.kernel_size for pair in convs for conv in pair] == expected
 
 
 def test_a_densenet_ends_with_the_width_of_the_reference():
@@ -186,21 +188,21 @@ def recorded(data: Path, name: str) -> dict:
 def test_cp_resnet_agrees_with_recorded_vectors(data, name):
     vector = recorded(data, name)
     net = resnet.from_published(vector["state_dict"]).eval()
-    wanted = CPResNetConfig(vector["rho"], vector["rho_time"], vector["base_channels"], "fa" in name)
-    assert net.config == wanted
+    expected = CPResNetConfig(vector["rho"], vector["rho_time"], vector["base_channels"], "fa" in name)
+    assert net.config == expected
     with torch.inference_mode():
         for x, y in (("x", "y_eval"), ("x_odd", "y_odd")):
             assert vector[y].std() > 0.1
-            torch.testing.assert_close(net(vector[x][:, 0]), vector[y], **CLOSE)
-        found = net.frame_logits(vector["x"][:, 0])
-        torch.testing.assert_close(found, vector["cam_eval"].mean(dim=2), **CLOSE)
-        torch.testing.assert_close(found.mean(dim=2), net(vector["x"][:, 0]))
+            torch.testing.assert_close(net(vector[x][:, 0]), vector[y], **TOLERANCE)
+        frame_logits = net.frame_logits(vector["x"][:, 0])
+        torch.testing.assert_close(frame_logits, vector["cam_eval"].mean(dim=2), **TOLERANCE)
+        torch.testing.assert_close(frame_logits.mean(dim=2), net(vector["x"][:, 0]))
         stages = {"in_c": net.stem(vector["x"])}
         for stage, blocks in (("stage1", net.blocks[:7]), ("stage2", net.blocks[7:11]), ("stage3", net.blocks[11:])):
             stages[stage] = blocks(list(stages.values())[-1])
     assert stages.keys() == vector["stages"].keys()
-    for stage, wanted in vector["stages"].items():
-        torch.testing.assert_close(stages[stage], wanted, **CLOSE)
+    for stage, expected in vector["stages"].items():
+        torch.testing.assert_close(stages[stage], expected, **TOLERANCE)
 
 
 @pytest.mark.golden
@@ -208,11 +210,11 @@ def test_cp_resnet_agrees_with_recorded_vectors(data, name):
 def test_a_step_of_training_agrees_with_recorded_vectors(data, name):
     vector = recorded(data, name)
     net = resnet.from_published(vector["state_dict"]).train()
-    torch.testing.assert_close(net(vector["x_train"][:, 0]), vector["y_train"], **CLOSE)
-    wanted = resnet.from_published({**vector["state_dict"], **vector["bn_after"]}).state_dict()
+    torch.testing.assert_close(net(vector["x_train"][:, 0]), vector["y_train"], **TOLERANCE)
+    expected = resnet.from_published({**vector["state_dict"], **vector["bn_after"]}).state_dict()
     changed = 0
     for key, tensor in net.state_dict().items():
-        torch.testing.assert_close(tensor, wanted[key], **CLOSE)
+        torch.testing.assert_close(tensor, expected[key], **TOLERANCE)
         changed += key.endswith("num_batches_tracked") and int(tensor) == 1 + int(
             vector["state_dict"]["in_c.1.num_batches_tracked"]
         )
@@ -227,15 +229,15 @@ def test_load_pretrained_takes_a_state_dict_or_a_dict_around_it(data, name, tmp_
     for saved in (vector["state_dict"], wrapped, OrderedDict(vector["state_dict"])):
         torch.save(saved, tmp_path / "published.pth")
         net = nets.load_pretrained(tmp_path / "published.pth").eval()
-        torch.testing.assert_close(net(vector["x"][:, 0]), vector["y_eval"], **CLOSE)
+        torch.testing.assert_close(net(vector["x"][:, 0]), vector["y_eval"], **TOLERANCE)
 
 
 @pytest.mark.golden
 def test_a_published_network_takes_any_number_of_bands_and_frames_from_17_up(data):
     net = resnet.from_published(recorded(data, "cp_faresnet_rho5_t9_tiny")["state_dict"]).eval()
     assert net.lengths.min_frames == 17
-    for bands, frames, steps in ((17, 17, 1), (17, 100, 6), (128, 17, 1), (300, 50, 3)):
-        assert net.frame_logits(torch.randn(1, bands, frames)).shape == (1, 56, steps)
+    for bands, frames, run_steps in ((17, 17, 1), (17, 100, 6), (128, 17, 1), (300, 50, 3)):
+        assert net.frame_logits(torch.randn(1, bands, frames)).shape == (1, 56, run_steps)
 
 
 @pytest.mark.golden
@@ -244,7 +246,7 @@ def test_the_organisers_network_agrees_with_recorded_vectors(data):
     net = nets.load_pretrained(data / "vggish" / "best_model.pth").eval()
     logits = net(vector["x"].float())
     assert logits.std() > 0.1
-    torch.testing.assert_close(logits.sigmoid(), vector["y"], **CLOSE)
+    torch.testing.assert_close(logits.sigmoid(), vector["y"], **TOLERANCE)
     assert abs(float(net.bn_init.running_mean) + 22.70) < 0.01
 
 
@@ -253,13 +255,13 @@ def test_scores_of_the_organisers_network(data):
     net = nets.load_pretrained(data / "vggish" / "best_model.pth").eval()
     with np.load(data / "vectors" / "vggish_waveform.npz", allow_pickle=False) as vector:
         waveform = Waveform((vector["waveform_int16"] / 32768).astype(np.float32), int(vector["rate"]))
-        start, wanted = int(vector["clip_start_frame"]), vector["scores"]
+        start, expected = int(vector["clip_start_frame"]), vector["scores"]
     whole = mel.spectrogram(waveform, MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain"))
     assert start == (whole.shape[1] - net.lengths.frames) // 2
     with torch.inference_mode():
         scores = net(torch.from_numpy(whole[None, :, start : start + net.lengths.frames].copy()))[0].sigmoid().numpy()
-    np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-4)
-    assert (np.argsort(-scores)[:5] == np.argsort(-wanted)[:5]).all()
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
+    assert (np.argsort(-scores)[:5] == np.argsort(-expected)[:5]).all()
 
 
 # All networks
@@ -284,9 +286,9 @@ def test_every_parameter_gets_a_gradient(name):
         for key, parameter in net.named_parameters():
             assert parameter.grad is not None, key
             assert torch.isfinite(parameter.grad).all(), key
-            # in training, a batch norm takes away again what a bias before it adds: only rounding is left of that
-            least = 0 if mode and parameter.dim() == 1 else 1e-6
-            assert parameter.grad.abs().max() > least, key
+            # in training, batch norm cancels a bias before it: its gradient is only rounding errors
+            threshold = 0 if mode and parameter.dim() == 1 else 1e-6
+            assert parameter.grad.abs().max() > threshold, key
 
 
 @every
@@ -297,8 +299,8 @@ def test_clips_of_a_batch_are_independent(name):
         whole = net(mels)
         assert whole.std() > 0.1
         assert (whole[0] - whole[1]).abs().max() > 1e-2
-        for row, one in zip(whole, mels, strict=True):
-            torch.testing.assert_close(net(one[None])[0], row, atol=1e-5, rtol=1e-5)
+        for row, clip in zip(whole, mels, strict=True):
+            torch.testing.assert_close(net(clip[None])[0], row, atol=1e-5, rtol=1e-5)
 
 
 @every
@@ -309,9 +311,9 @@ def test_seed_determines_weights_and_gradients(name):
         logits = net(example(net))
         return [logits, *torch.autograd.grad((logits * torch.randn_like(logits)).sum(), list(net.parameters()))]
 
-    one = step()
-    assert one[0].std() > 0.1
-    assert all(torch.equal(*pair) for pair in zip(one, step(), strict=True))
+    first = step()
+    assert first[0].std() > 0.1
+    assert all(torch.equal(*pair) for pair in zip(first, step(), strict=True))
 
 
 @every
@@ -320,9 +322,9 @@ def test_only_training_of_some_networks_is_random(name):
     mels = example(net)
     for mode in (True, False):
         net.train(mode)
-        one, other = net(mels), net(mels)
-        assert one.std() > 0.1
-        assert torch.equal(one, other) is not (mode and name in ("shake_fa_resnet", "crnn", "vgg"))
+        first, second = net(mels), net(mels)
+        assert first.std() > 0.1
+        assert torch.equal(first, second) is not (mode and name in ("shake_fa_resnet", "crnn", "vgg"))
 
 
 @every
@@ -356,37 +358,37 @@ def test_weights_in_a_file_restore_the_logits(name, tmp_path):
 @every
 def test_memory_format_does_not_matter(name):
     net = randomised(small(name))
-    mels, found = example(net), []
+    mels, results = example(net), []
     direction = torch.randn(2, 7)
     for layout in (torch.contiguous_format, torch.channels_last):
         net.to(memory_format=layout).zero_grad()
         logits = net(mels)
         (logits * direction).sum().backward()
-        found.append([logits, *(parameter.grad.clone() for parameter in net.parameters() if parameter.dim() > 1)])
-    assert found[0][0].std() > 0.1
-    for one, other in zip(*found, strict=True):
-        assert (one - other).norm() <= 1e-3 * one.norm()
+        results.append([logits, *(parameter.grad.clone() for parameter in net.parameters() if parameter.dim() > 1)])
+    assert results[0][0].std() > 0.1
+    for first, second in zip(*results, strict=True):
+        assert (first - second).norm() <= 1e-3 * first.norm()
 
 
 @every
 def test_any_number_of_bands_and_frames(name):
     net = randomised(small(name) if name == "vgg" else small(name, n_mels=1))
     along_freq, along_time = net.config.layers("freq"), net.config.layers("time")
-    shortest, drawn = receptive_field.min_input(along_time), random.Random(6)
-    found = set()
+    shortest, generator = receptive_field.min_input(along_time), random.Random(6)
+    step_counts = set()
     for _ in range(6):
-        bands = 96 if name == "vgg" else drawn.randint(receptive_field.min_input(along_freq), 120)
-        frames = drawn.randint(shortest, 2 * shortest - 1 if name == "vgg" else 400)
+        bands = 96 if name == "vgg" else generator.randint(receptive_field.min_input(along_freq), 120)
+        frames = generator.randint(shortest, 2 * shortest - 1 if name == "vgg" else 400)
         mels = torch.randn(2, bands, frames)
         with torch.inference_mode():
             frame_logits, features = net.frame_logits(mels), net.forward_features(mels)
-        steps = receptive_field.output_size(along_time, frames)
-        assert features.shape[2] == steps
-        assert frame_logits.shape == (2, 7, steps if isinstance(net.lengths, AnyLength) else 1)
+        run_steps = receptive_field.output_size(along_time, frames)
+        assert features.shape[2] == run_steps
+        assert frame_logits.shape == (2, 7, run_steps if isinstance(net.lengths, AnyLength) else 1)
         assert torch.isfinite(frame_logits).all()
         assert frame_logits.std() > 0.1
-        found.add(steps)
-    assert found == {1} if name == "vgg" else len(found) > 2
+        step_counts.add(run_steps)
+    assert step_counts == {1} if name == "vgg" else len(step_counts) > 2
 
 
 @every
@@ -426,12 +428,12 @@ def test_features_of_clips_are_those_of_the_whole_track(name):
     clip_frames = net.lengths.receptive_field + 4 * net.lengths.stride
     whole = example(net, batch=1, frames=3 * clip_frames + 7)
     cutter = clips.Cutter(net.lengths, clip_frames=clip_frames)
-    found = [clip for piece in np.split(whole[0].numpy(), [50, 400], axis=1) for clip in cutter.push(piece)]
-    found += cutter.finish()
-    assert len(found) > 3
+    cut_clips = [clip for piece in np.split(whole[0].numpy(), [50, 400], axis=1) for clip in cutter.push(piece)]
+    cut_clips += cutter.finish()
+    assert len(cut_clips) > 3
     with torch.inference_mode():
         features = torch.cat(
-            [net.forward_features(torch.tensor(clip.mel)[None])[..., clip.keep] for clip in found], dim=2
+            [net.forward_features(torch.tensor(clip.mel)[None])[..., clip.keep] for clip in cut_clips], dim=2
         )
         assert net.frame_logits(whole).std() > 0.1
         torch.testing.assert_close(features, net.forward_features(whole), atol=1e-4, rtol=1e-4)
@@ -441,8 +443,8 @@ def test_features_of_clips_are_those_of_the_whole_track(name):
         )
 
 
-def steps(net: nets.Net, *, precision: torch.dtype) -> tuple[dict[str, Tensor], int]:
-    """All that two steps of training give and leave behind, and the bytes that a step keeps for its gradients."""
+def run_steps(net: nets.Net, *, precision: torch.dtype) -> tuple[dict[str, Tensor], int]:
+    """Logits, gradients and buffers of two training steps, and the bytes saved for gradients in a step."""
     weights = {parameter.data_ptr() for parameter in net.train().parameters()}
     found: dict[str, Tensor] = {}
     torch.manual_seed(4)
@@ -466,31 +468,34 @@ def steps(net: nets.Net, *, precision: torch.dtype) -> tuple[dict[str, Tensor], 
 
 @every
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_recompute_saves_memory_and_changes_nothing_else(name, precision):
+def test_recompute_saves_memory_and_gives_equal_results(name, precision):
     net = randomised(small(name))
     before = dict(deepcopy(net).named_buffers())
-    again = deepcopy(net)
-    again.recompute = True
-    (wanted, much), (found, little) = steps(net, precision=precision), steps(again, precision=precision)
-    assert wanted["0"].std() > 0.1
-    assert found.keys() == wanted.keys()
-    for key, tensor in wanted.items():
-        assert torch.equal(found[key], tensor), key
-    assert all(int(wanted[key]) == int(features) + 2 for key, features in before.items() if "num_batches" in key)
-    assert little < 0.6 * much
+    recomputing = deepcopy(net)
+    recomputing.recompute = True
+    (expected, kept_bytes), (results, recomputed_bytes) = (
+        run_steps(net, precision=precision),
+        run_steps(recomputing, precision=precision),
+    )
+    assert expected["0"].std() > 0.1
+    assert results.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(results[key], tensor), key
+    assert all(int(expected[key]) == int(features) + 2 for key, features in before.items() if "num_batches" in key)
+    assert recomputed_bytes < 0.6 * kept_bytes
 
 
 @every
-def test_initialisation_depends_on_the_seed_only(name):
+def test_initialisation_depends_only_on_the_seed(name):
     first, other = small(name), small(name)
     torch.manual_seed(20)
     second = small(name)
     pairs = list(zip(first.parameters(), second.parameters(), other.parameters(), strict=True))
-    assert all(torch.equal(one, again) for one, again, _ in pairs)
-    assert any(not torch.equal(one, different) for one, _, different in pairs)
-    for one, _, different in pairs:
-        if one.numel() > 300:
-            assert one.detach().std().item() == pytest.approx(different.detach().std().item(), rel=0.25)
+    assert all(torch.equal(value, same) for value, same, _ in pairs)
+    assert any(not torch.equal(value, different) for value, _, different in pairs)
+    for value, _, different in pairs:
+        if value.numel() > 300:
+            assert value.detach().std().item() == pytest.approx(different.detach().std().item(), rel=0.25)
 
 
 @every
@@ -517,20 +522,20 @@ def test_init_output_bias(name):
 def test_other_numbers_of_bands_raise(name):
     net = small(name)
     bands = len(net.standardize.mean)
-    for wrong in (bands - 1, bands + 1, 1):
-        with pytest.raises(ConfigError, match=f"{wrong} bands"):
-            net(torch.randn(1, wrong, 1_366))
+    for n_bands in (bands - 1, bands + 1, 1):
+        with pytest.raises(ConfigError, match=f"{n_bands} bands"):
+            net(torch.randn(1, n_bands, 1_366))
 
 
 # Single networks
 
 
-def test_a_large_rho_needs_no_more_frames():
+def test_rho_does_not_change_min_frames():
     for rho in (0, 22):
         net = randomised(small("fa_resnet", rho_time=rho))
         assert net.lengths == AnyLength(17, 16, net.lengths.receptive_field, net.lengths.start)
-        found = [net.frame_logits(example(net, frames=frames)).shape[2] for frames in (17, 32, 33, 48, 49)]
-        assert found == [1, 1, 2, 2, 3]
+        n_outputs = [net.frame_logits(example(net, frames=frames)).shape[2] for frames in (17, 32, 33, 48, 49)]
+        assert n_outputs == [1, 1, 2, 2, 3]
 
 
 def test_the_vgg_takes_lengths_with_one_step_of_time():
@@ -565,7 +570,7 @@ def test_layers_of_the_crnn():
 
 
 def test_dropout_of_the_crnn_after_the_last_pooling():
-    """Whole features, and not some of the rows that the largest is found among."""
+    """Dropout sets features to zero, not cells before max pooling."""
     net = randomised(small("crnn", n_mels=256, dropout=0.4)).train()
     features = net.forward_features(example(net, batch=16, frames=960))
     assert features.numel() > 1_000
@@ -595,12 +600,12 @@ def test_layers_of_the_densenet():
     mels = example(net)
     layers, narrow = ([part for part in net.blocks if isinstance(part, kind)] for kind in (DenseLayer, nn.Sequential))
     maps = F.relu(net.stem[1](net.stem[0](net.standardize(mels))))
-    for done, layer in enumerate(layers, start=1):
+    for n_layers, layer in enumerate(layers, start=1):
         maps = torch.cat([maps, layer.conv(F.relu(layer.bn(maps)))], dim=1)
-        if done in (2, 4, 8, 16):
+        if n_layers in (2, 4, 8, 16):
             norm, _, conv = narrow.pop(0)
             maps = conv(F.relu(norm(maps)))
-        if done in (2, 4, 8):
+        if n_layers in (2, 4, 8):
             maps = F.avg_pool2d(maps, 2)
     norm, _, conv, last = net.head
     torch.testing.assert_close(net(mels), last(conv(F.relu(norm(maps)))).mean(dim=(2, 3)), atol=1e-4, rtol=1e-4)

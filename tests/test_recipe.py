@@ -1,4 +1,4 @@
-"""Recipes: one setting changed, typed and checked; written and read back; refused in words."""
+"""Recipes: changing settings, reading and writing, and errors."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from moodfield.training.configs import BatchConfig, LossConfig
 from moodfield.training.recipe import Recipe
 
 DEFAULT = Recipe()
-BUSY = Recipe(
+CHANGED = Recipe(
     net=VGGConfig(frames=1_300),
     mel=MelConfig(sample_rate=12_000, n_fft=512, hop_length=256, n_mels=96, kind="plain"),
     batch=BatchConfig(clip_seconds=29.1, size=4),
@@ -22,7 +22,7 @@ BUSY = Recipe(
     validate_every=3,
     seed=7,
 )
-"""a recipe that is nowhere the default"""
+"""a recipe that differs from the default in every config"""
 
 
 @pytest.mark.parametrize(
@@ -46,24 +46,24 @@ BUSY = Recipe(
 )
 def test_one_setting_is_changed_and_nothing_else(setting, value):
     changed = DEFAULT.change(setting)
-    *rooms, name = setting.partition("=")[0].split(".")
-    found = changed
-    for room in rooms:
-        found = getattr(found, room)
-    assert getattr(found, name) == value
-    assert type(getattr(found, name)) is type(value)
+    *parents, name = setting.partition("=")[0].split(".")
+    config = changed
+    for parent in parents:
+        config = getattr(config, parent)
+    assert getattr(config, name) == value
+    assert type(getattr(config, name)) is type(value)
     assert changed != DEFAULT
-    values, wanted = changed.to_dict(), DEFAULT.to_dict()
-    inner, before = (values[rooms[0]], wanted[rooms[0]]) if rooms else (values, wanted)
+    values, expected = changed.to_dict(), DEFAULT.to_dict()
+    inner, before = (values[parents[0]], expected[parents[0]]) if parents else (values, expected)
     inner[name] = before[name]
-    assert values == wanted
+    assert values == expected
 
 
 def test_no_settings_change_nothing():
-    assert BUSY.change() == BUSY
+    assert CHANGED.change() == CHANGED
 
 
-def test_a_network_is_taken_whole_and_its_numbers_may_follow():
+def test_net_selects_a_network_and_its_settings_may_follow():
     assert DEFAULT.change("net=cp_resnet").net == NETS["cp_resnet"]
     changed = DEFAULT.change("net.rho_time=1", "net=cp_resnet", "net.rho_freq=7", "net.width=32")
     assert changed.net == CPResNetConfig(rho_freq=7, width=32)
@@ -72,16 +72,16 @@ def test_a_network_is_taken_whole_and_its_numbers_may_follow():
     assert vgg.change("net=fa_resnet") == DEFAULT
 
 
-@pytest.mark.parametrize(("recipe", "start"), [(DEFAULT, "fa_resnet"), (BUSY, "vgg")])
-def test_settings_lead_back_to_the_recipe(recipe, start):
-    first, *shown = recipe.settings()
+@pytest.mark.parametrize(("recipe", "start"), [(DEFAULT, "fa_resnet"), (CHANGED, "vgg")])
+def test_settings_recreate_the_recipe(recipe, start):
+    first, *others = recipe.settings()
     assert (first.path, first.value) == ("net", recipe.net.family)
-    words = [f"{each.path}={'none' if each.value is None else each.value}" for each in shown]
+    words = [f"{setting.path}={'none' if setting.value is None else setting.value}" for setting in others]
     assert Recipe().change(f"net={start}", *words) == recipe
 
 
 @pytest.mark.parametrize("kind", [type(config) for config in (*NETS.values(), DEFAULT)])
-def test_what_a_number_means_is_what_stands_below_it(kind):
+def test_meanings_are_the_docstrings_of_fields(kind):
     meanings = recipe._meanings(kind)
     assert meanings.keys() == vars(kind()).keys()
     assert meanings.get("seed", "seed of all").startswith("seed of all")
@@ -90,11 +90,11 @@ def test_what_a_number_means_is_what_stands_below_it(kind):
 
 def test_a_recipe_is_read_from_a_file(tmp_path):
     path = tmp_path / "recipe.json"
-    path.write_text(BUSY.to_json())
-    assert Recipe.read(path) == BUSY
-    for text, why in (("{", "cannot be read"), ("[1]", "holds a list"), ('{"sed": 1}', "did you mean seed")):
+    path.write_text(CHANGED.to_json())
+    assert Recipe.read(path) == CHANGED
+    for text, token in (("{", "cannot be read"), ("[1]", "holds a list"), ('{"sed": 1}', "did you mean seed")):
         path.write_text(text)
-        with pytest.raises(ConfigError, match=why):
+        with pytest.raises(ConfigError, match=token):
             Recipe.read(path)
     with pytest.raises(ConfigError, match="No such file"):
         Recipe.read(tmp_path / "none.json")
@@ -106,16 +106,16 @@ def test_every_network_survives_the_round_trip(name):
     assert Recipe.from_dict(json.loads(recipe.to_json())) == recipe
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT, BUSY])
+@pytest.mark.parametrize("recipe", [DEFAULT, CHANGED])
 def test_a_recipe_survives_json(recipe):
     values = json.loads(recipe.to_json())
     assert values == recipe.to_dict()
-    again = Recipe.from_dict(values)
-    assert again == recipe
-    assert repr(again) == repr(recipe), "types too"
+    reread = Recipe.from_dict(values)
+    assert reread == recipe
+    assert repr(reread) == repr(recipe), "types too"
 
 
-def test_what_is_left_out_is_the_default():
+def test_missing_values_are_defaults():
     assert Recipe.from_dict({}) == DEFAULT
     assert Recipe.from_dict({"seed": 3, "mel": {"n_mels": 64}}) == replace(DEFAULT, seed=3, mel=MelConfig(n_mels=64))
 
@@ -125,11 +125,11 @@ def test_ten_seconds_have_the_frames_of_the_paper(hop_length, frames):
     assert Recipe(mel=MelConfig(hop_length=hop_length)).clip_frames == frames
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
-    ("setting", "offer"),
+    ("setting", "suggestion"),
     [
         ("net.rho_frq=7", "net.rho_freq"),
         ("nett.rho_freq=7", "net.rho_freq"),
@@ -142,18 +142,18 @@ def test_ten_seconds_have_the_frames_of_the_paper(hop_length, frames):
         ("=1", "known"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_nearest_ones(setting, offer):
-    with pytest.raises(ConfigError, match=rf"no setting '.*'; .*({offer})"):
+def test_an_unknown_setting_raises_with_suggestions(setting, suggestion):
+    with pytest.raises(ConfigError, match=rf"no setting '.*'; .*({suggestion})"):
         DEFAULT.change(setting)
 
 
-def test_an_unknown_network_is_refused_with_the_nearest_one():
+def test_an_unknown_network_raises_with_a_suggestion():
     with pytest.raises(ConfigError, match="mean fa_resnet"):
         DEFAULT.change("net=fa_resnt")
 
 
 @pytest.mark.parametrize("setting", ["net.rho_freq", "", "seed 1"])
-def test_something_that_is_no_setting_is_refused(setting):
+def test_malformed_settings_raise(setting):
     with pytest.raises(ConfigError, match="not a setting"):
         DEFAULT.change(setting)
 
@@ -173,10 +173,10 @@ def test_something_that_is_no_setting_is_refused(setting):
         "batch.size=[2]",
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_its_place(setting):
+def test_a_value_of_the_wrong_type_raises_with_its_path(setting):
     path = setting.partition("=")[0]
-    room, _, name = path.rpartition(".")
-    with pytest.raises(ConfigError, match=rf"not a recipe: .*{room}.*{name}"):
+    parent, _, name = path.rpartition(".")
+    with pytest.raises(ConfigError, match=rf"not a recipe: .*{parent}.*{name}"):
         DEFAULT.change(setting)
 
 
@@ -211,7 +211,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_place(setting):
         ("seed=-1", "seed"),
     ],
 )
-def test_a_value_out_of_range_is_refused(setting, message):
+def test_a_value_out_of_range_raises(setting, message):
     with pytest.raises(ConfigError, match=message):
         DEFAULT.change(setting)
 
@@ -235,12 +235,12 @@ def test_a_value_out_of_range_is_refused(setting, message):
         ({"seed": "x", "precision": "y"}, "precision: .*; seed: "),
     ],
 )
-def test_values_that_are_no_recipe_are_refused(values, message):
+def test_invalid_dicts_raise(values, message):
     with pytest.raises(ConfigError, match=message):
         Recipe.from_dict(values)
 
 
-def test_a_refused_change_leaves_the_recipe_alone():
+def test_a_failed_change_does_not_change_the_recipe():
     before = DEFAULT.to_dict()
     with pytest.raises(ConfigError):
         DEFAULT.change("mel.n_mels=64", "net.rho_freq=99")

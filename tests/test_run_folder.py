@@ -252,4 +252,4 @@ def test_damaged_weights_to_go_on_with_are_one_line_of_error(run, damage):
 def test_the_module_is_for_runs_of_these_tests_too(run):
     """That the copy can be gone on with, so that damage is what the tests above see."""
     train(SHORT, run)
-    assert test_loop.log(run)
+    assert test_loop.read_log(run)

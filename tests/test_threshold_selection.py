@@ -23,10 +23,14 @@ def test_agreement_statistics():
     priors = teacher.mean(axis=0).tolist()
     statistics = threshold_selection.agreement_statistics(teacher, student, decided, priors=priors)
     ranks = [threshold_selection.rank_tags(scores, priors) < 5 for scores in (teacher, student)]
-    assert statistics["of the teacher's five clearest tags, found"] == (ranks[0] & ranks[1]).sum(axis=1).mean() > 3
-    constant = statistics["of the teacher's five clearest tags, found by the same five for every track"]
+    assert (
+        statistics["shared by the five tags with the largest evidence of teacher and student"]
+        == (ranks[0] & ranks[1]).sum(axis=1).mean()
+        > 3
+    )
+    constant = statistics["the same if the student had the same five for every track"]
     assert constant == pytest.approx(np.sort(ranks[0].mean(axis=0))[-5:].sum())
-    assert constant < statistics["of the teacher's five clearest tags, found"]
+    assert constant < statistics["shared by the five tags with the largest evidence of teacher and student"]
     assert statistics["tags that the teacher decides for 5 tracks or more"] == 28
     areas = [average_precision_score(decided[:, tag], student[:, tag]) for tag in range(2, 30)]
     assert statistics["PR-AUC against the teacher's decisions, mean over these tags"] == pytest.approx(np.mean(areas))

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Float64
 
 from moodfield import calibration
 from moodfield.audio import Envelope
+from moodfield.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +67,18 @@ class Tagging:
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """Log-odds of every score minus those of its prior, in nats; of its threshold if priors are unknown."""
-        baseline = self.thresholds if self.priors is None else self.priors
+        """Log-odds of every score minus those of its prior, in nats; of its threshold if priors are unknown.
+
+        A threshold beyond which a tag is always or never decided is no reference: 0.5 is used instead.
+        """
+        finite = np.where((self.thresholds > 0) & (self.thresholds < 1), self.thresholds, 0.5)
+        baseline = finite if self.priors is None else self.priors
         return calibration.logit(self.scores) - calibration.logit(baseline)
 
     def top(self, n: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
         """The `n` tags with the largest evidence, or score, each with its score."""
+        if n < 0 or by not in ("evidence", "score"):
+            raise ConfigError(f"top({n}, by={by!r}): expected n of 0 or more, and by='evidence' or by='score'")
         order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:n]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 
@@ -111,6 +118,9 @@ class Tagging:
                 "scores": {tag: list(map(_round, row)) for tag, row in zip(self.vocabulary, rows, strict=True)},
             }
         return values
+
+    def __repr__(self) -> str:
+        return f"Tagging(source={self.source!r}, duration={self.duration:.1f}, decided={self.decided})"
 
     def _by_tag(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
         return {tag: _round(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}

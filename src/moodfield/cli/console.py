@@ -25,7 +25,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from moodfield import errors
-from moodfield.errors import MoodfieldError, MoodfieldWarning, OutputError, UsageError
+from moodfield.errors import MoodfieldError, MoodfieldWarning, OutputError, UnknownNameError, UsageError
 from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class CommandGroup(TyperGroup):
                 return super().invoke(ctx)
         except MoodfieldError as error:
             message(str(error))
-            raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILED) from error
+            raise typer.Exit(USAGE if isinstance(error, UsageError | UnknownNameError) else FAILED) from error
         except ModuleNotFoundError as error:
             message(_missing_module(str(error.name)))
             raise typer.Exit(FAILED) from error
@@ -137,7 +137,9 @@ class CommandGroup(TyperGroup):
 
 
 def _exit_stopped(number: int, error: BaseException | None = None) -> NoReturn:
-    message("stopped; finished work is kept, and the same command continues training, downloads and predictions")
+    message(
+        "stopped; finished work is kept; training, predictions and downloads continue when the command is run again"
+    )
     raise typer.Exit(128 + number) from error
 
 
@@ -181,6 +183,12 @@ def register(group: typer.Typer, name: str, function: Callable[..., None]) -> No
     words, _, examples = (inspect.getdoc(function) or "").partition("\n\nFor example:\n")
     epilog = f"\b\nExamples:\n{textwrap.indent(textwrap.dedent(examples), '  ')}" if examples else None
     group.command(name, cls=Command, help=words, epilog=epilog)(function)
+
+
+def check_audio(audio: Path) -> None:
+    """Raise `UsageError` for a missing folder, once and not for every track."""
+    if not os.path.isdir(audio):  # noqa: PTH112 (Path.is_dir would raise where it may not look)
+        raise UsageError(f"--audio {audio} is not a folder; name the one that the paths in the TSV are relative to")
 
 
 def run(app: Callable[[], object]) -> None:

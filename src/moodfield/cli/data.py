@@ -126,7 +126,7 @@ def validate(
         console.message(f"no faults in {len(tracks)} tracks")
         return
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    console.message(f"{kinds.total()} faults of {len(paths)} files, in {len(tracks)} tracks: {counts}")
+    console.message(f"{kinds.total()} faults in {len(paths)} files, {len(tracks)} tracks: {counts}")
     raise typer.Exit(console.SOME_FAILED)
 
 

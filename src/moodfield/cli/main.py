@@ -1,6 +1,7 @@
 """The command `moodfield` and its subcommands."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -55,7 +56,7 @@ GROUP_HELP = {
 
 def main() -> None:
     """Run the command `moodfield`."""
-    console.run(app)
+    console.run(partial(app, prog_name="moodfield"))  # also for python -m moodfield
 
 
 @app.callback(invoke_without_command=True)

@@ -44,6 +44,8 @@ def nets(
         )
         _list(as_json=as_json)
         return
+    if name and model:
+        raise UsageError(f"{name} and --model {model} both name a network; leave one of them out")
     if audio and not plot:
         raise UsageError(f"--audio {audio} is drawn by --plot only; add --plot field.png")
     if plot:

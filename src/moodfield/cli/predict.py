@@ -49,17 +49,11 @@ def predict(
     if output.suffix != ".npy":
         raise UsageError(f"--output {output} is not named .npy; for a folder, see moodfield submission make")
     inputs = [tracks, *([tags] if tags else [])]
-    check_audio(audio)
+    console.check_audio(audio)
     files.check_output(output, kind=files.NPY, inputs=inputs)
     with predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs) as (submission, split):
         arrays.write(output, submission.predictions)
     console.result(f"wrote {output}: {len(split.tracks)} tracks × {len(split.vocabulary)} tags")
-
-
-def check_audio(audio: Path) -> None:
-    """Raise `UsageError` for a missing folder, once and not for every track."""
-    if not os.path.isdir(audio):  # noqa: PTH112 (Path.is_dir would raise where it may not look)
-        raise UsageError(f"--audio {audio} is not a folder; name the one that the paths in the TSV are relative to")
 
 
 @contextmanager

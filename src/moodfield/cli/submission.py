@@ -37,7 +37,7 @@ def make(
     """
     from moodfield.evaluation import submissions
 
-    predict.check_audio(audio)
+    console.check_audio(audio)
     submissions.check_output(output, inputs=[path for path in (tracks, tags, thresholds, audio) if path])
     limits = submissions.read_thresholds(thresholds) if thresholds else None
     predicted = predict.predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs)
@@ -95,7 +95,8 @@ def check(
         labels, vocabulary, tracks = split.truth, split.vocabulary, split.tracks
     if labels is not None and not labels.any():
         labels = None  # the TSV of a test set may leave out its tags
-    vocabulary = vocabulary or MOODS_AND_THEMES
+    named = tuple(checked.thresholds or ())
+    vocabulary = vocabulary or (named if len(named) == checked.predictions.shape[1] else MOODS_AND_THEMES)
     faults = submission_checks.find_errors(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
     unusual = [] if faults else list(submission_checks.find_warnings(checked, vocabulary))
     if unknown and not faults:

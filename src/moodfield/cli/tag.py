@@ -46,10 +46,11 @@ def tag(
     taggings: list[Tagging] = []
     failed: dict[str, str] = {}
     with progress.FileProgress("files", len(songs)) as bar:
-        if not as_json:
-            bar.print_result(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
         try:
-            for path, tagging in tagger.tag_files(songs, *(model or ()), jobs=console.choose_jobs(jobs, len(songs))):
+            rows = tagger.tag_files(songs, *(model or ()), jobs=console.choose_jobs(jobs, len(songs)))
+            for number, (path, tagging) in enumerate(rows):
+                if not (as_json or number):
+                    bar.print_result(f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]")
                 if isinstance(tagging, MoodfieldError):
                     failed[str(path)] = str(tagging)
                 elif report:
@@ -84,7 +85,7 @@ def _format_row(path: Path, tagging: "Tagging | MoodfieldError") -> str:
     """One line of the table, as markup."""
     if isinstance(tagging, MoodfieldError):
         return f"{_shorten(path)}  {'–':>6}  [red]failed[/red]"
-    moods = console.escape(", ".join(tagging.moods)) or ("" if tagging.themes else "[dim]nothing clear[/dim]")
+    moods = console.escape(", ".join(tagging.moods)) or ("" if tagging.themes else "[dim]–[/dim]")
     themes = f" · [dim]{console.escape(', '.join(tagging.themes))}[/dim]" if tagging.themes else ""
     minutes, seconds = divmod(round(tagging.duration), 60)
     return f"{_shorten(path)}  {minutes:>3}:{seconds:02}  {moods}{themes}"

@@ -55,6 +55,7 @@ def train(
     from moodfield.datasets import mtg_jamendo
     from moodfield.training import log, loop, pipeline
 
+    console.check_audio(audio)
     vocabulary = console.read_tags(tags)
     config = recipes.read(recipe, settings)
     train_split = mtg_jamendo.read(tracks, vocabulary=vocabulary)

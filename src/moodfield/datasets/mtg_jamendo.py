@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from moodfield import errors, tags
+from moodfield import errors, files, tags
 from moodfield.errors import DatasetError
 
 INDEX_FOLDERS = (".", "data/splits/split-0", "data/tags", "mtg-jamendo")
@@ -177,7 +177,9 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     used = {tag for track in tracks for tag in track.tags if tag}
     vocabulary = tuple(sorted(used)) if vocabulary is None else tags.vocabulary(vocabulary)
     if unknown := sorted(used - set(vocabulary)):
-        faults.append(f"tags that are not in the vocabulary: {', '.join(unknown)}")
+        faults.append(
+            f"tags that are not in the vocabulary: {', '.join(unknown)} (remove them there, or list them as tags)"
+        )
     if not tracks:
         faults.append("it lists no tracks")
     if faults:
@@ -312,7 +314,10 @@ def checksum_of(path: str, checksums: Mapping[str, str]) -> str | None:
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """Read the tag names of a list, one on each line, in its order."""
+    """Read the tag names of a list in its order: one a line, or a JSON list such as `vocabulary.json` of a run."""
+    if Path(path).suffix == ".json":
+        names = files.read_json(Path(path), list, remedy="a JSON list of tag names is expected", error=DatasetError)
+        return tags.vocabulary(map(str, names))
     return tags.vocabulary(line for line in read_lines(path) if line.strip())
 
 
@@ -329,6 +334,7 @@ def read_lines(path: str | Path) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an impossible file name
-        raise DatasetError(f"{path} cannot be read as a text file: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path} cannot be read as a text file: {reason}") from error
     # not splitlines, which also splits at characters that a name may contain
     return text.removesuffix("\n").split("\n") if text else []

@@ -115,8 +115,10 @@ def agreement_statistics(
         "Spearman with the teacher, median tag": np.median(correlations),
         "Spearman with the teacher, mean over tags": correlations.mean(),
         "Spearman with the teacher, worst tag": correlations.min(),
-        "of the teacher's five clearest tags, found": (teacher_top & student_top).sum(axis=1).mean(),
-        "of the teacher's five clearest tags, found by the same five for every track": commonest.sum(axis=1).mean(),
+        "shared by the five tags with the largest evidence of teacher and student": (teacher_top & student_top)
+        .sum(axis=1)
+        .mean(),
+        "the same if the student had the same five for every track": commonest.sum(axis=1).mean(),
     }
     if (defined := np.isfinite(areas := decision_average_precision(teacher_decided, student))).any():
         statistics |= {

@@ -132,7 +132,9 @@ def load_pretrained(path: str | Path) -> "Net":
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files make torch raise errors of many types
-        raise ModelError(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
+        # not torch's message, which suggests to load it unsafely
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ModelError(f"{path} is not a checkpoint of weights alone: {reason}; get it again") from error
     if not isinstance(checkpoint, Mapping):
         raise ModelError(f"{path} contains a {type(checkpoint).__name__}, expected a state dict")
     net: Net = (vgg if "bn_init.weight" in checkpoint else resnet).from_published(checkpoint)

@@ -22,7 +22,7 @@ class BatchConfig:
     clip_seconds: float = 10.0
     """seconds of a random clip; *chosen by us*: the only length that the authors' code names"""
     size: int = 16
-    """clips in a batch; *chosen by us*: the paper is silent"""
+    """clips in a batch; *chosen by us*: the paper has none"""
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_seconds <= MAX_CLIP_SECONDS or not 2 <= self.size <= MAX_BATCH_SIZE:
@@ -55,7 +55,7 @@ class LossConfig:
 
     kind: Literal["tags", "logits"] = "tags"
     """tags: targets in 0 … 1, binary cross-entropy; logits: targets are a teacher's logits, squared error in units of
-    their standard deviation; *chosen by us*, since the paper is silent"""
+    their standard deviation; *chosen by us*, since the paper has none"""
     pos_weight: float = 10.0
     """weight of a present tag relative to an absent one, for `tags`; *inferred* from how the submissions are
     calibrated"""
@@ -122,7 +122,7 @@ class AveragingConfig:
 
     start: int | None = None
     """the epoch, counted from 1, after which weights are averaged first; none: the one in which the decay ends, as
-    *chosen by us*, since the paper is silent"""
+    *chosen by us*, since the paper has none"""
     every: int = 3
     """epochs from one average to the next (§3.4); 0 for no averaging"""
     snapshots: int = 4

@@ -83,7 +83,7 @@ def launch(precision: Any) -> ProcessGroup:
     """
     if precision == "bf16-mixed" and not has_native_bfloat16():
         warnings.warn(
-            "this processor imitates bfloat16, and trains several times slower with it than without; "
+            "this processor emulates bfloat16, and trains several times slower with it than without; "
             "set precision=32-true",
             MoodfieldWarning,
             stacklevel=2,

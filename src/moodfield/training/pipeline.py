@@ -248,8 +248,7 @@ def _export(
     figures = {f"validation {metric}": value for metric, value in report.to_dict().items() if np.isfinite(value)}
     origin = {}
     if report.without_positives:
-        figures["tags without a validation track, left out of the means"] = float(len(report.without_positives))
-        origin["tags that no validation track has"] = ", ".join(report.without_positives)
+        origin["tags without a validation track, left out of the means"] = ", ".join(report.without_positives)
     if len(scores) > 1:
         summary = f"{card.summary} One of {len(scores)} snapshots; thresholds and metrics are those of their mean."
         card = replace(card, summary=summary)
