@@ -161,9 +161,9 @@ def _read(path: Path) -> dict[str, Digest]:
         entries = files.read_json(path, dict, remedy="remove it").get("files")
     except MoodfieldError:
         return {}
-    found = {}
+    stored = {}
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         match entry:
             case [int(size), int(modified), int(changed), str(sha256)] if re.fullmatch("[0-9a-f]{64}", sha256):
-                found[name] = Digest(sha256, (size, modified, changed))
-    return found
+                stored[name] = Digest(sha256, (size, modified, changed))
+    return stored

@@ -45,8 +45,8 @@ def check_unused(folder: Path, mark: str, *, kind: str, cache: Path | None = Non
     names = {path.name for path in folder.iterdir()} - ours
     foreign = sorted(name for name in names if not unfinished.fullmatch(name))
     if foreign:
-        found = errors.join_some(map(repr, foreign))
-        raise OutputError(f"{folder} is not {kind}: it has no {mark}, but holds {found}; give a new or empty folder")
+        listing = errors.join_some(map(repr, foreign))
+        raise OutputError(f"{folder} is not {kind}: it has no {mark}, but holds {listing}; give a new or empty folder")
 
 
 @contextmanager
