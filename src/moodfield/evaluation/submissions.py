@@ -71,8 +71,9 @@ def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -
 def read(path: str | Path) -> Submission:
     """Read the submission in a folder, or the predictions in one `.npy` file.
 
-    Decisions and thresholds may be missing; those of `preds.npy` are in `preds.thresholds.txt`. Only the file format is checked: `submission_checks` checks the content.
-    Raises `ScoresError` or `DatasetError` if a file is missing or unreadable.
+    Decisions and thresholds may be missing; those of `preds.npy` are in `preds.thresholds.txt`. Only the file format
+    is checked: `submission_checks` checks the content. Raises `ScoresError` or `DatasetError` for a
+    missing or unreadable file.
     """
     path = Path(path)
     if not path.exists():
@@ -89,12 +90,12 @@ def read(path: str | Path) -> Submission:
             )
         submission = make(predictions, np.array(list(thresholds.values())), tuple(thresholds))
         return replace(submission, columns=tuple(thresholds), name=str(path))
-    decisions, thresholds = path / DECISIONS, path / THRESHOLDS
+    decisions, limits = path / DECISIONS, path / THRESHOLDS
     return Submission(
         read_array(path / PREDICTIONS),
         read_array(decisions) if decisions.exists() else None,
-        read_thresholds(thresholds) if thresholds.exists() else {},
-        str(path),
+        read_thresholds(limits) if limits.exists() else {},
+        name=str(path),
     )
 
 
