@@ -257,7 +257,7 @@ def test_leaks_are_written_as_rows_for_evaluate_exclude(dataset_dir, indexes, by
     evaluation = ("--predictions", dataset_dir / "predictions.npy", "--truth", indexes[1], "--intervals", 0)
     assert "3 tracks" in invoke("evaluate", *evaluation, "--exclude", dataset_dir / "rows.txt").out
     (dataset_dir / "notes.txt").write_text("notes")
-    for path in (dataset_dir / "notes.txt", source, indexes[0]):
+    for path in (dataset_dir / "notes.txt", source, indexes[0], dataset_dir / "rows.npy"):
         assert invoke(*arguments, path).code == 2
     assert (dataset_dir / "notes.txt").read_text() == "notes"
 
