@@ -203,7 +203,7 @@ def find_leaks(index: str | Path, training_indexes: Sequence[str | Path], checks
     indexes = (index, *training_indexes)
     paths = [[track.path for track in mtg_jamendo.read(path).tracks] for path in indexes]
     listed = [[mtg_jamendo.checksum_of(path, sums) is not None for path in names] for names in paths]
-    if unlisted := [str(path) for path, found in zip(indexes, listed, strict=True) if not any(found)]:
+    if unlisted := [str(path) for path, flags in zip(indexes, listed, strict=True) if not any(flags)]:
         raise DatasetError(f"{checksums} has no checksum for any track of {', '.join(unlisted)}; name another list")
     all_listed = list(chain(*listed))
     if n_missing := all_listed.count(False):
