@@ -27,7 +27,7 @@ from commands import invoke, json_lines, start
 from models import Exported
 from moodfield import audio, errors, tagger
 from moodfield.audio import Waveform
-from moodfield.cli import console, main, progress
+from moodfield.cli import application, console, main, progress
 from moodfield.datasets.mtg_jamendo import HEADER
 from moodfield.errors import AudioError, OutputError
 from moodfield.evaluation import prediction, submissions
@@ -554,7 +554,7 @@ def test_extras_are_those_of_the_package():
     import tomllib
 
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-    for package, extra in console.EXTRAS.items():
+    for package, extra in application.EXTRAS.items():
         listed = [re.split("[>=]", each)[0].replace("-", "_") for each in project["optional-dependencies"][extra]]
         assert package in listed
 

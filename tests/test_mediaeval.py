@@ -235,6 +235,7 @@ def test_find_leaks_warns_or_raises_for_missing_checksums(tmp_path):
     checksum_lines = [f"{n:064x} test/{n}.mp3" for n in range(3)] + [f"{n + 2:064x} train/{n}.mp3" for n in range(3)]
     checksums.write_text("\n".join(checksum_lines))
     assert mediaeval.find_leaks(index, train_indexes, checksums).tolist() == [2]
+    assert mediaeval.find_leaks(index, [*train_indexes, index], checksums).tolist() == [0, 1, 2]
     checksums.write_text("\n".join(checksum_lines[1:]))
     with pytest.warns(MoodfieldWarning, match="1 of 6 tracks"):
         assert mediaeval.find_leaks(index, train_indexes, checksums).tolist() == [2]

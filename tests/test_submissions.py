@@ -261,6 +261,8 @@ def test_threshold_files_raise_with_all_errors(tmp_path):
 
 
 def test_read_rows(tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros(0, np.int64))
+    assert submissions.read_rows(tmp_path / "none.npy").tolist() == []
     (tmp_path / "rows.txt").write_text("7\n\n 12 \n")
     np.save(tmp_path / "rows.npy", np.array([7, 12], np.uint16))
     np.testing.assert_array_equal(submissions.read_rows(tmp_path / "rows.txt"), [7, 12])

@@ -77,7 +77,7 @@ def read_numbers(path: Path, *, ndim: int, expected: str, error: Error, kinds: s
         raise error(f"there is no file {path}; {remedy}") from fault
     except UNREADABLE as fault:
         raise error(f"{path} cannot be read as an array ({fault}); {remedy}") from fault
-    if array.ndim != ndim or array.dtype.kind not in kinds or not array.size:
+    if array.ndim != ndim or array.dtype.kind not in kinds or (ndim > 1 and not array.size):
         raise error(f"{path} holds {array.dtype} of shape {array.shape}; {remedy}")
     return np.array(array)
 

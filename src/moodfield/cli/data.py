@@ -161,6 +161,8 @@ def duplicates(
     if write_leaks:
         if len(indexes) < 2:
             raise UsageError("--write-leaks needs two or more TSVs: those of training first, the evaluated one last")
+        if write_leaks.suffix == ".npy":
+            raise UsageError(f"--write-leaks {write_leaks}: rows are written as text; name it like rows.txt")
         console.check_output(write_leaks, submissions.read_rows, inputs=[*indexes, checksums])
     splits = mtg_jamendo.read_splits(indexes)
     sums = _compute_digests(splits, audio, jobs) if audio else mtg_jamendo.read_checksums(str(checksums))

@@ -113,7 +113,8 @@ def thresholds(
     """
     from moodfield.evaluation import mediaeval, metrics, submissions
 
-    console.check_output(output, submissions.read_thresholds, inputs=[truth, predictions, tags])
+    inside = list(predictions.iterdir()) if predictions.is_dir() else []
+    console.check_output(output, submissions.read_thresholds, inputs=[truth, predictions, tags, *inside])
     scored = submissions.read(predictions)
     labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=[scored])
     values = metrics.best_thresholds(labels, scored.predictions, criterion=criterion)
@@ -135,11 +136,11 @@ def ensemble(
     ] = None,
     tags: console.Tags = None,
 ) -> None:
-    """Average several predictions into one.
+    r"""Average several predictions into one.
 
     For example:
         moodfield ensemble a.npy b.npy -o mean.npy
-        moodfield ensemble a b -o both --greedy --validation-truth validation.tsv
+        moodfield ensemble a b -o both --greedy --validation-truth validation.tsv \
             --validation-predictions a-validation.npy --validation-predictions b-validation.npy
     """
     from moodfield import arrays

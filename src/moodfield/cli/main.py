@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from moodfield.cli import (
+    application,
     console,
     data,
     distill,
@@ -23,7 +24,7 @@ from moodfield.cli import (
 )
 
 app = typer.Typer(
-    cls=console.CommandGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=application.CommandGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Tag music with moods and themes; train and evaluate such taggers.",
 )  # fmt: skip
 
@@ -56,7 +57,7 @@ GROUP_HELP = {
 
 def main() -> None:
     """Run the command `moodfield`."""
-    console.run(partial(app, prog_name="moodfield"))  # also for python -m moodfield
+    application.run(partial(app, prog_name="moodfield"))  # also for python -m moodfield
 
 
 @app.callback(invoke_without_command=True)
@@ -73,7 +74,7 @@ for name, command in COMMANDS.items():
     if isinstance(command, dict):
         group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=GROUP_HELP[name])
         for subname, function in command.items():
-            console.register(group, subname, function)
+            application.register(group, subname, function)
         app.add_typer(group, name=name)
     else:
-        console.register(app, name, command)
+        application.register(app, name, command)

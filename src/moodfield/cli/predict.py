@@ -38,22 +38,27 @@ def predict(
     on_error: OnError = None,
     jobs: console.Jobs = 0,
 ) -> None:
-    """Predict the scores of all tracks in a TSV.
+    """Predict the scores of all tracks in a TSV; the names of the columns are written beside them.
 
     For example:
         moodfield predict test.tsv --audio music/ --model runs/first -o preds.npy
         moodfield evaluate --truth test.tsv --predictions preds.npy
     """
     from moodfield import arrays, files
+    from moodfield.evaluation import submissions
 
     if output.suffix != ".npy":
         raise UsageError(f"--output {output} is not named .npy; for a folder, see moodfield submission make")
     inputs = [tracks, *([tags] if tags else [])]
     console.check_audio(audio)
     files.check_output(output, kind=files.NPY, inputs=inputs)
+    companion = submissions.thresholds_path(output)
+    console.check_output(companion, submissions.read_thresholds, inputs=inputs)
     with predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs) as (submission, split):
         arrays.write(output, submission.predictions)
+        submissions.write_thresholds(companion, submission.thresholds)
     console.result(f"wrote {output}: {len(split.tracks)} tracks × {len(split.vocabulary)} tags")
+    console.result(f"wrote {companion}: the tags of the columns, and the model's thresholds")
 
 
 @contextmanager

@@ -95,8 +95,7 @@ def check(
         labels, vocabulary, tracks = split.truth, split.vocabulary, split.tracks
     if labels is not None and not labels.any():
         labels = None  # the TSV of a test set may leave out its tags
-    named = tuple(checked.thresholds or ())
-    vocabulary = vocabulary or (named if len(named) == checked.predictions.shape[1] else MOODS_AND_THEMES)
+    vocabulary = vocabulary or MOODS_AND_THEMES
     faults = submission_checks.find_errors(checked, vocabulary=vocabulary, tracks=tracks, truth=labels)
     unusual = [] if faults else list(submission_checks.find_warnings(checked, vocabulary))
     if unknown and not faults:

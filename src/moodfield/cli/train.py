@@ -44,11 +44,11 @@ def train(
         bool, typer.Option("--tensorboard", help="write event files for TensorBoard", rich_help_panel=MACHINE)
     ] = False,
 ) -> None:
-    """Train a network; the folder of the run becomes a model.
+    r"""Train a network; the folder of the run becomes a model.
 
     For example:
         moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/first
-        moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/small
+        moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/small \
             --recipe cp_resnet --set net.width=32 --set schedule.constant=20
     """
     from moodfield import parallel

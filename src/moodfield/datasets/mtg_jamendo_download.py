@@ -164,7 +164,8 @@ def fetch_lists(
             download.fetch(folder / name, urls, sha256=sha256, max_bytes=MAX_LIST_BYTES, retry=retry)
         elif source := next((file for file in (lists / path, lists / name) if file.is_file()), None):
             folder.mkdir(parents=True, exist_ok=True)
-            files.write(folder / name, source.read_bytes())
+            if not (folder / name).is_file() or files.sha256(folder / name) != files.sha256(source):
+                files.write(folder / name, source.read_bytes())
     tars, tracks = (folder / f"autotagging_moodtheme_{quality}_sha256_{part}.txt" for part in ("tars", "tracks"))
     if not tars.is_file():
         raise DatasetError(f"{lists} has no {tars.name}; expected the dataset's repository, or its data/download")

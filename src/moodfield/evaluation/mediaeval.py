@@ -200,15 +200,16 @@ def find_leaks(index: str | Path, training_indexes: Sequence[str | Path], checks
         MoodfieldWarning: if the list lacks checksums; these tracks are compared by path.
     """
     sums = mtg_jamendo.read_checksums(checksums)
-    paths = {path: [track.path for track in mtg_jamendo.read(path).tracks] for path in (index, *training_indexes)}
-    listed = {path: [mtg_jamendo.checksum_of(name, sums) is not None for name in paths[path]] for path in paths}
-    if unlisted := [str(path) for path in paths if not any(listed[path])]:
+    indexes = (index, *training_indexes)
+    paths = [[track.path for track in mtg_jamendo.read(path).tracks] for path in indexes]
+    listed = [[mtg_jamendo.checksum_of(path, sums) is not None for path in names] for names in paths]
+    if unlisted := [str(path) for path, flags in zip(indexes, listed, strict=True) if not any(flags)]:
         raise DatasetError(f"{checksums} has no checksum for any track of {', '.join(unlisted)}; name another list")
-    all_listed = list(chain(*listed.values()))
+    all_listed = list(chain(*listed))
     if n_missing := all_listed.count(False):
         message = f"{checksums} has no checksum for {n_missing:,} of {len(all_listed):,} tracks"
         warnings.warn(f"{message}: their audio under another path is not found", MoodfieldWarning, stacklevel=2)
-    evaluated, *trained = paths.values()
+    evaluated, *trained = paths
     return np.array(duplicates.find_leaks(chain(*trained), evaluated, sums), np.int64)
 
 
@@ -238,9 +239,15 @@ def read_truth(
 def read_index(path: str | Path, *, vocabulary: Sequence[str] | None = None, like: Sequence[Submission] = ()) -> Split:
     """Read an index whose tags are those of `vocabulary`, or else its own.
 
-    If it has fewer tags than the submissions in `like` have columns, its tags are those of their thresholds, or the
-    official ones: where their number fits and all tags of the index are among them.
+    If the columns of the submissions in `like` are named, its tags are these. If it has fewer tags than they have
+    columns, its tags are those of their thresholds, or the official ones: where their number fits and all tags of the
+    index are among them. Raises `ScoresError` if the columns of two submissions have different names.
     """
+    named = {submission.columns for submission in like if submission.columns}
+    if len(named) > 1:
+        raise ScoresError("the predictions have different tags, or the same in another order; compare like with like")
+    if named and not vocabulary:
+        return mtg_jamendo.read(path, vocabulary=named.pop())
     split = mtg_jamendo.read(path, vocabulary=vocabulary)
     columns = {submission.predictions.shape[1] for submission in like}
     if vocabulary or columns <= {len(split.vocabulary)}:

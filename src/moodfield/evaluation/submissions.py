@@ -42,6 +42,8 @@ class Submission:
     """scores above the thresholds, tracks × tags, boolean"""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """tag → threshold of its decisions; empty if unknown"""
+    columns: tuple[str, ...] = ()
+    """tags of the columns of predictions in a `.npy` file; empty if unknown"""
     name: str = "the submission"
     """its name in messages and tables, such as the path of its folder"""
 
@@ -69,21 +71,41 @@ def make(predictions: AnyArray, thresholds: PerTag, vocabulary: Sequence[str]) -
 def read(path: str | Path) -> Submission:
     """Read the submission in a folder, or the predictions in one `.npy` file.
 
-    Decisions and thresholds may be missing. Only the file format is checked: `submission_checks` checks the content.
-    Raises `ScoresError` or `DatasetError` if a file is missing or unreadable.
+    Decisions and thresholds may be missing; those of `preds.npy` are in `preds.thresholds.txt`. Only the file format
+    is checked: `submission_checks` checks the content. Raises `ScoresError` or `DatasetError` for a
+    missing or unreadable file.
     """
     path = Path(path)
     if not path.exists():
         raise ScoresError(f"there is no folder or file {path}; name a submission's folder, or predictions as .npy")
     if not path.is_dir():
-        return Submission(read_array(path), name=str(path))
-    decisions, thresholds = path / DECISIONS, path / THRESHOLDS
+        predictions, companion = read_array(path), thresholds_path(path)
+        if not companion.exists():
+            return Submission(predictions, name=str(path))
+        thresholds = read_thresholds(companion)
+        if len(thresholds) != predictions.shape[1]:
+            raise ScoresError(
+                f"{companion} has {len(thresholds)} tags, {path} {predictions.shape[1]} columns; predict again, or "
+                "remove the thresholds"
+            )
+        submission = make(predictions, np.array(list(thresholds.values())), tuple(thresholds))
+        return replace(submission, columns=tuple(thresholds), name=str(path))
+    decisions, limits = path / DECISIONS, path / THRESHOLDS
     return Submission(
         read_array(path / PREDICTIONS),
         read_array(decisions) if decisions.exists() else None,
-        read_thresholds(thresholds) if thresholds.exists() else {},
-        str(path),
+        read_thresholds(limits) if limits.exists() else {},
+        name=str(path),
     )
+
+
+def thresholds_path(predictions: Path) -> Path:
+    """The file beside a `.npy` file of predictions that names its columns and has their thresholds.
+
+    >>> thresholds_path(Path("preds.npy")).name
+    'preds.thresholds.txt'
+    """
+    return predictions.with_suffix(".thresholds.txt")
 
 
 def read_array(path: str | Path) -> AnyArray:
