@@ -1,5 +1,7 @@
 """Figure 1: networks with different receptive fields, their PR-AUC, and the plot."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -51,7 +53,7 @@ def test_a_point_has_the_best_epoch_and_the_last_average(tmp_path):
     worst = metrics.evaluate(TRUTH, bad).macro["PR-AUC"]
     assert found == Point(2, 5, 42, {"validation": 1.0, "test": 0.5}, {"validation": worst, "test": 1.0})
     assert found.field == (39, 87)
-    assert Point(**found.to_dict()) == found
+    assert Point(**asdict(found)) == found
 
 
 def test_networks_are_trained_once(noises, tmp_path, no_export):  # noqa: F811 - a fixture

@@ -195,7 +195,7 @@ def _print_points(points: "Sequence[Point]", folder: Path, *, as_json: bool) -> 
 
     score_curves.draw(folder / PICTURE, [figure1.panel(points)])
     if as_json:
-        console.result_json(*(point.to_dict() for point in points))
+        console.result_json(*map(asdict, points))
     else:
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
         table = console.table(*heads, words=0)

@@ -1,9 +1,9 @@
 """Figure 1: PR-AUC of networks with different receptive fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 from moodfield import receptive_field
 from moodfield.datasets.mtg_jamendo import Dataset
@@ -46,10 +46,6 @@ class Point:
             for rho in (self.rho_freq, self.rho_time)
         )
         return freq, time
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def networks(
