@@ -68,7 +68,7 @@ def test_the_net_of_a_model_is_described(cp_model, tmp_path):
     assert "rho_freq 1, rho_time 5, width 4" in result.out
     assert "64 bands, 22050 Hz, n_fft 1024, hop_length 512" in result.out
     assert plot.exists()
-    (read,) = json_lines(invoke("nets", "cp_resnet", "--model", cp_model.folder, "--json").out)
+    (read,) = json_lines(invoke("nets", "--model", cp_model.folder, "--json").out)
     assert read["net"] == asdict(cp_model.net.config)
     (read,) = json_lines(invoke("nets", "--model", "default", "--json").out)
     assert read["net"] == asdict(nets.from_dict(card.Card.read(tagger.pretrained_models()["default"]).net))

@@ -228,7 +228,7 @@ def test_a_tag_without_validation_tracks_is_never_decided(splits, run_paths, no_
     model_card = pipeline.train(recipe, splits[0], validation_split, run_paths, name="mine")
     assert model_card.thresholds[1] == 1  # no score is above it
     provenance = card.Provenance.read(run_paths.run_dir / "best")
-    assert provenance.origin == {"tags that no validation track has": "low"}
+    assert provenance.origin == {"tags without a validation track, left out of the means": "low"}
     assert np.isfinite(list(provenance.metrics.values())).all()
     assert card.Card.read(run_paths.run_dir / "best").thresholds == model_card.thresholds
 

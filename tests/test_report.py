@@ -509,6 +509,6 @@ def test_the_threshold_is_at_half_of_the_height() -> None:
 
 def test_strongest_lists_decided_tags_first() -> None:
     track = small([0.3, 0.9, 0.2, 0.8], [0.2, 0.95, 0.05, 1.0], [[0.5]] * 4)
-    assert curves.strongest(track, 3) == [2, 0, 1]
+    assert curves.strongest(track, 3) == [2, 0, 3]
     assert curves.strongest(track, 2) == [2, 0]
     assert [curves.threshold(track, tag) for tag in (0, 3)] == [pytest.approx(0.2), None]

@@ -33,7 +33,7 @@ class Throughput:
         """Estimate for a similar network with `factor` times the computation.
 
         Example:
-            >>> Throughput(0.2, 0.1, 1000).scale(2)
+            >>> Throughput(0.2, 0.1, 1000).scale(2.0)
             Throughput(train_seconds=0.4, predict_seconds=0.2, weight_bytes=2000)
         """
         return Throughput(self.train_seconds * factor, self.predict_seconds * factor, round(self.weight_bytes * factor))
