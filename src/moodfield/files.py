@@ -232,10 +232,12 @@ def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: 
     return _json(_text(path, remedy, error), kind, str(path), remedy, error)
 
 
-def read_json_lines(path: Path, *, remedy: str, error: Error = RunError) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, *, remedy: str) -> list[dict[str, Any]]:
     """The objects in a JSON Lines file; raises as `read_json` does. An incomplete last line is left out."""
-    *lines, _ = _text(path, remedy, error).split("\n")
-    return [_json(line, dict, f"{path}, line {number},", remedy, error) for number, line in enumerate(lines, start=1)]
+    *lines, _ = _text(path, remedy, RunError).split("\n")
+    return [
+        _json(line, dict, f"{path}, line {number},", remedy, RunError) for number, line in enumerate(lines, start=1)
+    ]
 
 
 def is_same(first: Path, second: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -39,10 +39,6 @@ class Fault:
     """path of the track in the index, or of the index itself"""
     message: str
     """what was found, and what was expected"""
-
-    def to_dict(self) -> dict[str, str]:
-        """The fault as plain values, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

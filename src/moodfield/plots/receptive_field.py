@@ -148,9 +148,7 @@ class _View:
         return " – ".join(summary.format_hertz(float(scale[edge])) for edge in (bands.start, bands.stop + 1))
 
     def _duration(self, frames: int) -> float:
-        return receptive_field.seconds(
-            frames, sample_rate=self.config.sample_rate, n_fft=self.config.n_fft, hop_length=self.config.hop_length
-        )
+        return receptive_field.seconds(frames, self.config)
 
 
 def _smooth(effect: Float32[np.ndarray, "freq time"]) -> Float64[np.ndarray, "freq time"]:
