@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,7 @@ def _train(dataset: Dataset, fold: int, runs_dir: Path, store: Path) -> None:
             settings = hashlib.sha256(" ".join(SETTINGS).encode()).hexdigest()[:8]
             paths = pipeline.RunPaths(dataset.audio, store, runs_dir / settings / str(fold), parallel.cpu_count())
             [point] = figure1.train(figure1.networks([field], settings=SETTINGS), dataset, paths)
-            emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **point.to_dict()})
+            emotify.keep(RESULTS, {"fold": fold, "settings": " ".join(SETTINGS), **asdict(point)})
             print(f"fold {fold}: {point}", file=sys.stderr, flush=True)
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_all_faults_are_listed(dataset_dir, tracks, jobs):
     assert messages[FaultKind.DURATION, "noise/2.wav"] == f"{music}/2.wav has a duration of 3.0 s; expected 1.5 s"
     assert messages[FaultKind.CHECKSUM, "noise/4.wav"] == "4.wav is not in the list of checksums"
     assert messages[low[0]] == "low not in the vocabulary"
-    assert json.loads(json.dumps(found_faults[0].to_dict()))["track"] in {track.id for track in tracks}
+    assert json.loads(json.dumps(asdict(found_faults[0])))["track"] in {track.id for track in tracks}
     quick = faults(tracks, dataset_dir, checksums=checksums, jobs=jobs, decode=False)
     assert Counter(fault.kind for fault in quick) == {FaultKind.MISSING: 1, FaultKind.CHECKSUM: 4}
 

@@ -1,5 +1,7 @@
 """Figure 1: networks with different receptive fields, their PR-AUC, and the plot."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -8,8 +10,9 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset, Split, Track
 from moodfield.errors import RunError
 from moodfield.evaluation import metrics
-from moodfield.paper import figure1, reproduce
+from moodfield.paper import figure1
 from moodfield.paper.figure1 import Point
+from moodfield.paper.plan import Plan
 from moodfield.paper.reproduce import Progress
 from moodfield.plots import figures, score_curves
 from moodfield.training.pipeline import RunPaths
@@ -50,25 +53,26 @@ def test_a_point_has_the_best_epoch_and_the_last_average(tmp_path):
     worst = metrics.evaluate(TRUTH, bad).macro["PR-AUC"]
     assert found == Point(2, 5, 42, {"validation": 1.0, "test": 0.5}, {"validation": worst, "test": 1.0})
     assert found.field == (39, 87)
-    assert Point(**found.to_dict()) == found
+    assert Point(**asdict(found)) == found
 
 
 def test_networks_are_trained_once(noises, tmp_path, no_export):  # noqa: F811 - a fixture
     dataset: mtg_jamendo.Dataset = noises
     networks = figure1.networks([(0, 0), (1, 3)], small=True, settings=TINY)
-    plan = reproduce.Plan("figure1", networks, dataset)
+    plan = Plan("figure1", networks, dataset)
+    paths = RunPaths(dataset.audio, tmp_path / "store", tmp_path)
     epochs: list[int] = []
     progress = Progress(epoch=lambda _, epoch: epochs.append(epoch.epoch))
-    points = figure1.make(plan, tmp_path, cache_dir=tmp_path / "store", progress=progress)
+    points = figure1.make(plan, paths, progress=progress)
     assert [(point.rho_freq, point.rho_time) for point in points] == [(0, 0), (1, 3)]
     assert len(epochs) == 6
     scores = np.load(tmp_path / "networks" / networks[1].name / "test.npy")
     assert points[1].average["test"] == metrics.evaluate(dataset.test.truth, scores[-1]).macro["PR-AUC"]
-    assert figure1.make(plan, tmp_path, cache_dir=tmp_path / "store", progress=progress) == points
+    assert figure1.make(plan, paths, progress=progress) == points
     assert len(epochs) == 6
-    other = reproduce.Plan("figure1", figure1.networks([(0, 0), (1, 3)], small=True, settings=ONE_EPOCH), dataset)
+    other = Plan("figure1", figure1.networks([(0, 0), (1, 3)], small=True, settings=ONE_EPOCH), dataset)
     with pytest.raises(RunError, match="another plan"):
-        figure1.make(other, tmp_path, cache_dir=tmp_path / "store", progress=progress)
+        figure1.make(other, paths, progress=progress)
     with pytest.raises(RunError, match="another recipe"):
         figure1.train(other.networks, dataset, RunPaths(dataset.audio, tmp_path / "store", tmp_path / "networks"))
 

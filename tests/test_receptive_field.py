@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from moodfield import nets, receptive_field
 from moodfield.errors import ConfigError
+from moodfield.mel import MelConfig
 from moodfield.nets.blocks import FrequencyAwareConv2d
 from moodfield.nets.configs import CPDenseNetConfig, CPResNetConfig, VGGConfig
 from moodfield.nets.vgg import VGG
@@ -81,10 +82,9 @@ def test_plain_resnets_have_the_published_field(name, size):
     ],
 )
 def test_fields_in_seconds_include_the_window(rho, hop, seconds):
-    assert receptive_field.seconds(SIZES[rho], sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(
-        seconds, abs=0.0055
-    )
-    assert receptive_field.seconds(1, sample_rate=44_100, n_fft=2_048, hop_length=hop) == pytest.approx(2_048 / 44_100)
+    config = MelConfig(hop_length=hop)
+    assert receptive_field.seconds(SIZES[rho], config) == pytest.approx(seconds, abs=0.0055)
+    assert receptive_field.seconds(1, config) == pytest.approx(2_048 / 44_100)
 
 
 def test_vgg_has_the_published_field():

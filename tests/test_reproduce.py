@@ -17,6 +17,7 @@ from moodfield.datasets.mtg_jamendo import Dataset
 from moodfield.errors import DatasetError, MoodfieldError, OutputError, RunError, UnknownNameError
 from moodfield.evaluation import metrics, submission_checks, submissions
 from moodfield.paper import recipes, reproduce
+from moodfield.paper.plan import Plan
 from moodfield.paper.reproduce import Progress
 from moodfield.training import estimate, pipeline
 from moodfield.training.pipeline import RunPaths
@@ -44,31 +45,35 @@ def noises(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def tiny(noises: Dataset) -> reproduce.Plan:
-    return reproduce.plan("FAResNet", noises, scale="small", settings=TINY)
+def tiny(noises: Dataset) -> Plan:
+    return Plan.from_title("FAResNet", noises, scale="small", settings=TINY)
 
 
-def make(plan: reproduce.Plan, folder: Path, progress: Progress = reproduce.SILENT) -> reproduce.Row:
-    return reproduce.make(plan, folder / "row", cache_dir=folder / "store", progress=progress)
+def paths_of(plan: Plan, folder: Path, cache_dir: Path, *more: object) -> RunPaths:
+    return RunPaths(plan.dataset.audio, cache_dir, folder, *more)
+
+
+def make(plan: Plan, folder: Path, progress: Progress = reproduce.SILENT) -> reproduce.Row:
+    return reproduce.make(plan, paths_of(plan, folder / "row", folder / "store"), progress=progress)
 
 
 def test_plan_of_a_submission(noises):
-    plan = reproduce.plan("shakefaresnet", noises)
+    plan = Plan.from_title("shakefaresnet", noises)
     assert plan.title == "ShakeFAResNet"
     assert [(each.recipe.net.rho_freq, each.recipe.net.rho_time, each.recipe.seed) for each in plan.networks] == [
         (5, rho, seed) for rho, seed in zip(recipes.TIME_RHOS, recipes.SEEDS, strict=True)
     ]
     assert all(each.recipe.net.shake and each.recipe.net.width == 128 for each in plan.networks)
     assert plan.epochs == 5 * 200
-    small = reproduce.plan("ShakeFAResNet", noises, scale="small", settings=["seed=7"])
+    small = Plan.from_title("ShakeFAResNet", noises, scale="small", settings=["seed=7"])
     assert len(small.networks) == 2
     assert {(each.recipe.net.width, each.recipe.mel.hop_length, each.recipe.seed) for each in small.networks} == {
         (16, 1_536, 7)
     }
     assert small.epochs == 2 * 10
-    assert len(reproduce.plan("Avg_ensemble", noises).networks) == 12
+    assert len(Plan.from_title("Avg_ensemble", noises).networks) == 12
     with pytest.raises(UnknownNameError, match="FAResNet"):
-        reproduce.plan("FResNet", noises)
+        Plan.from_title("FResNet", noises)
 
 
 def test_make_writes_a_submission_and_a_row(tiny, noises, tmp_path, no_export):
@@ -84,7 +89,7 @@ def test_make_writes_a_submission_and_a_row(tiny, noises, tmp_path, no_export):
     assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
     assert done == [(name, None) for name in names]
     made = submissions.read(tmp_path / "row")
-    assert submission_checks.find_errors(made, vocabulary=TAGS, rows=8) == []
+    assert submission_checks.find_errors(made, vocabulary=TAGS, tracks=noises.test.tracks) == []
     snapshots = {
         part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
         for part in reproduce.SPLITS
@@ -143,7 +148,7 @@ def test_finished_networks_are_reused_and_interrupted_ones_continue(tiny, tmp_pa
 
 
 def test_a_row_without_a_star_is_that_of_the_best_epoch(noises, tmp_path, no_export):
-    plan = reproduce.plan("CP_ResNet", noises, scale="small", settings=TINY)
+    plan = Plan.from_title("CP_ResNet", noises, scale="small", settings=TINY)
     row = make(plan, tmp_path)
     snapshots = np.load(tmp_path / "row" / "networks" / "cp_resnet" / "test.npy")
     assert row.test == metrics.evaluate(noises.test.truth, snapshots[0]).macro["PR-AUC"]
@@ -185,9 +190,9 @@ TRAIN = pipeline.train
 
 
 @pytest.fixture(scope="module")
-def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[reproduce.Plan, Path, reproduce.Row]:
+def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, reproduce.Row]:
     """A plan of one network and one epoch, its finished folder, not to be changed, and the row."""
-    plan = reproduce.plan("CP_ResNet", noises, scale="small", settings=ONE_EPOCH)
+    plan = Plan.from_title("CP_ResNet", noises, scale="small", settings=ONE_EPOCH)
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "train", lambda *args, name, **kwargs: TRAIN(*args, **kwargs))
@@ -196,7 +201,7 @@ def made(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[rep
 
 
 @pytest.fixture
-def copy(made: tuple[reproduce.Plan, Path, reproduce.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copy(made: tuple[Plan, Path, reproduce.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the finished folder that may be damaged; without model folders."""
     monkeypatch.setattr(pipeline, "train", lambda *args, name, **kwargs: TRAIN(*args, **kwargs))
     shutil.copytree(made[1] / "row", tmp_path / "row")
@@ -231,7 +236,7 @@ def test_scores_that_are_damaged_are_computed_again(made, copy, damage):
     plan, folder, row = made
     path = copy / "networks" / plan.networks[0].name / "test.npy"
     path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
-    again = reproduce.make(plan, copy, cache_dir=folder / "store")
+    again = reproduce.make(plan, paths_of(plan, copy, folder / "store"))
     assert again.to_dict() == row.to_dict()
 
 
@@ -240,7 +245,7 @@ def test_scores_that_are_not_finite_raise(made, copy):
     path = copy / "networks" / plan.networks[0].name / "test.npy"
     np.save(path, np.full_like(np.load(path), np.nan))
     with pytest.raises(RunError, match=r"test\.npy"):
-        reproduce.make(plan, copy, cache_dir=folder / "store")
+        reproduce.make(plan, paths_of(plan, copy, folder / "store"))
 
 
 def test_another_folder_raises_and_stays_unchanged(made, tmp_path):
@@ -255,15 +260,15 @@ def test_another_folder_raises_and_stays_unchanged(made, tmp_path):
 def test_a_reproduction_is_locked(made, copy, monkeypatch):
     plan, folder, _ = made
     monkeypatch.setattr(reproduce, "train", lambda *_, **__: 1 / 0)
-    with reproduce.lock(copy):
-        code = "import sys; from pathlib import Path; from moodfield.paper import reproduce\n"
-        code += "with reproduce.lock(Path(sys.argv[1])): pass"
+    with plan.lock(copy):
+        code = "import sys; from pathlib import Path; from moodfield.paper import plan; from moodfield.training import "
+        code += "run_folder\nwith run_folder.lock(Path(sys.argv[1]), plan.FILE, kind=plan.KIND): pass"
         done = subprocess.run([sys.executable, "-c", code, str(copy)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"LockedError: {copy} is in use by process {os.getpid()}" in done.stderr
     with pytest.raises(ZeroDivisionError):
-        reproduce.make(plan, copy, cache_dir=folder / "store")
-    with reproduce.lock(copy):
+        reproduce.make(plan, paths_of(plan, copy, folder / "store"))
+    with plan.lock(copy):
         pass
 
 
@@ -302,7 +307,7 @@ def test_a_network_that_fails_does_not_stop_the_others(tiny, tmp_path, no_export
 
 @pytest.mark.parametrize("title", ["popular", "random"])
 def test_constant_baselines(noises, tmp_path, title):
-    plan = reproduce.plan(title, noises)
+    plan = Plan.from_title(title, noises)
     with pytest.warns(match="all tracks") if title == "popular" else _nothing():
         row = make(plan, tmp_path)
     truth = noises.test.truth
@@ -359,14 +364,16 @@ assert len(ray.nodes()) == 2
 import test_reproduce
 from moodfield.datasets import mtg_jamendo
 from moodfield.paper import reproduce
+from moodfield.paper.plan import Plan
 from moodfield.paper.reproduce import Progress
 from moodfield.parallel import Backend
 folder = Path(sys.argv[2])
 dataset = mtg_jamendo.find(folder, audio=sys.argv[3])
-plan = reproduce.plan("FAResNet", dataset, scale="small", settings=test_reproduce.ONE_EPOCH)
+plan = Plan.from_title("FAResNet", dataset, scale="small", settings=test_reproduce.ONE_EPOCH)
 done = []
 progress = Progress(network=lambda name, error: done.append((name, error)))
-row = reproduce.make(plan, folder / "ray", cache_dir=folder / "store", backend=Backend.RAY, progress=progress)
+paths = test_reproduce.paths_of(plan, folder / "ray", folder / "store", 1, Backend.RAY)
+row = reproduce.make(plan, paths, progress=progress)
 assert done == [(each.name, None) for each in plan.networks], done
 print(repr(row.test), repr(row.validation))
 ray.shutdown()
@@ -386,7 +393,7 @@ def test_networks_are_trained_side_by_side_on_ray(noises, dataset, tmp_path, no_
         text=True, check=False, env=os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    plan = reproduce.plan("FAResNet", noises, scale="small", settings=ONE_EPOCH)
+    plan = Plan.from_title("FAResNet", noises, scale="small", settings=ONE_EPOCH)
     wanted = make(plan, tmp_path / "here")
     assert done.stdout.splitlines()[-1] == f"{wanted.test!r} {wanted.validation!r}"
     name = plan.networks[1].name

@@ -284,21 +284,21 @@ def test_read_rows(tmp_path):
 def test_a_correct_submission_has_no_errors():
     truth, _ = problem()
     assert errors_of(submission_of()) == []
-    assert errors_of(submission_of(), truth=truth, rows=200) == []
+    assert errors_of(submission_of(), truth=truth) == []
     assert errors_of(submission_of(thresholds={})) == []
 
 
 def test_shapes():
-    assert errors_of(submission_of(), rows=150) == [
+    assert errors_of(submission_of(), tracks=tracks_of(150)) == [
         "predictions have 200 rows; there are 150 tracks", "decisions have 200 rows; there are 150 tracks"
     ]  # fmt: skip
     turned = submission_of(predictions=submission_of().predictions.T)
     assert (
-        only_error(turned, rows=200)
+        only_error(turned, tracks=tracks_of(200))
         == "predictions are 4 × 200, which is tags × tracks: transpose them to tracks × tags"
     )
     validation = Submission(np.full((3_802, 4), 0.5), np.zeros((3_802, 4), bool))
-    assert errors_of(validation, rows=4_231)[0] == (
+    assert errors_of(validation, tracks=tracks_of(4_231))[0] == (
         "predictions have 3,802 rows, as many as the validation split of the task; there are 4,231 tracks"
     )
     assert (

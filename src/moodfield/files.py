@@ -73,10 +73,7 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
         raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
     _check_parent(_target(path))
     if status.st_size and not _is_kind(_head(path).lstrip(BLANKS).lower(), kind):
-        raise OutputError(
-            f"{path} exists and is a file of another kind, so it is not replaced; "
-            "name another file, or remove this one first"
-        )
+        raise OutputError(f"{path} is a file of another kind, so not replaced; name another file, or remove it first")
 
 
 def check_name(path: str | Path) -> None:
@@ -203,18 +200,13 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in UNLOCKABLE:
                     raise
-                warnings.warn(
-                    f"{what} cannot be locked ({error.strerror}): let no other process write there",
-                    MoodfieldWarning,
-                    stacklevel=2,
-                )
+                message = f"{what} cannot be locked ({error.strerror}): let no other process write there"
+                warnings.warn(message, MoodfieldWarning, stacklevel=2)
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # the holder removed the file after it was opened here
             file.seek(0)
             if file.read(len(LOCK_START)) not in ("", LOCK_START):
-                raise OutputError(
-                    f"{path} is not a lock file of moodfield and is not replaced; move it, or name another folder"
-                )
+                raise OutputError(f"{path} is kept: it is no lock file of moodfield; move it, or name another folder")
             file.truncate(0)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
             file.write(json.dumps(holder))
@@ -240,10 +232,12 @@ def read_json(path: Path, kind: type | tuple[type, ...], *, remedy: str, error: 
     return _json(_text(path, remedy, error), kind, str(path), remedy, error)
 
 
-def read_json_lines(path: Path, *, remedy: str, error: Error = RunError) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, *, remedy: str) -> list[dict[str, Any]]:
     """The objects in a JSON Lines file; raises as `read_json` does. An incomplete last line is left out."""
-    *lines, _ = _text(path, remedy, error).split("\n")
-    return [_json(line, dict, f"{path}, line {number},", remedy, error) for number, line in enumerate(lines, start=1)]
+    *lines, _ = _text(path, remedy, RunError).split("\n")
+    return [
+        _json(line, dict, f"{path}, line {number},", remedy, RunError) for number, line in enumerate(lines, start=1)
+    ]
 
 
 def is_same(first: Path, second: Path) -> bool:

@@ -39,7 +39,7 @@ MIN_WEIGHT_DB = -80.0
 """lower limit of the A-weighting, which affects the lowest bins"""
 
 Samples = Float32[np.ndarray, "_samples"]  # with the underscore, since the blocks of one track differ in length
-Windows = Float32[np.ndarray, "_windows samples"]
+Windows = Float32[np.ndarray, "_frames samples"]
 Power = Float32[np.ndarray, "_frames freq"]
 Mel = Float32[np.ndarray, "bands frames"]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from moodfield.errors import ConfigError
+from moodfield.mel import MelConfig
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,10 @@ def min_input(layers: Sequence[Layer]) -> int:
     return cells
 
 
-def seconds(frames: int, *, sample_rate: int, n_fft: int, hop_length: int) -> float:
+def seconds(frames: int, config: MelConfig) -> float:
     """The duration of a receptive field of a number of frames, in seconds, from the first sample to the last.
 
-    >>> round(seconds(199, sample_rate=44_100, n_fft=2_048, hop_length=512), 3)
+    >>> round(seconds(199, MelConfig()), 3)
     2.345
     """
-    return ((frames - 1) * hop_length + n_fft) / sample_rate
+    return ((frames - 1) * config.hop_length + config.n_fft) / config.sample_rate

@@ -1,6 +1,7 @@
 """The commands about datasets: download, validate, duplicates, stats."""
 
 from collections import Counter
+from dataclasses import asdict
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -106,7 +107,7 @@ def validate(
         for track, faults in chain([(None, index_faults)], results):
             for fault in faults:
                 if as_json:
-                    console.result_json(fault.to_dict())
+                    console.result_json(asdict(fault))
                 else:
                     if not kinds:
                         console.result(_format_fault("fault", "track", "message"))

@@ -143,10 +143,9 @@ def _describe_lengths(network: "NetworkSummary") -> str:
     from moodfield import receptive_field
     from moodfield.clips import FixedLength, WholeTrack
 
-    lengths, mel = network.lengths, network.mel
+    lengths = network.lengths
     frames = lengths.frames if isinstance(lengths, FixedLength) else lengths.min_frames
-    seconds = receptive_field.seconds(frames, sample_rate=mel.sample_rate, n_fft=mel.n_fft, hop_length=mel.hop_length)
-    size = f"{frames} frames ({seconds:.2f} s)"
+    size = f"{frames} frames ({receptive_field.seconds(frames, network.mel):.2f} s)"
     if isinstance(lengths, FixedLength):
         return f"clips of {size}"
     return f"{'whole tracks' if isinstance(lengths, WholeTrack) else 'any'}, at least {size}"

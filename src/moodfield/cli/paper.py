@@ -16,7 +16,9 @@ from moodfield.parallel import Backend
 if TYPE_CHECKING:
     from moodfield.errors import MoodfieldError
     from moodfield.paper.figure1 import Point
-    from moodfield.paper.reproduce import Plan, Progress, Row
+    from moodfield.paper.plan import Plan
+    from moodfield.paper.reproduce import Progress, Row
+    from moodfield.training.pipeline import RunPaths
 
 PICTURE = "figure-1.png"
 """file name in the output folder"""
@@ -60,33 +62,23 @@ def table1(
 
 def figure1(
     *,
-    data: Data,
-    audio: Audio = None,
-    output: Output = None,
-    small: Small = False,
-    settings: console.Settings = None,
-    dry_run: DryRun = False,
-    cache_dir: console.CacheDir = console.CACHE_DIR,
-    jobs: console.Jobs = 0,
-    on: console.On = Backend.LOCAL,
-    as_json: console.AsJson = False,
-) -> None:
+    data: Data, audio: Audio = None, output: Output = None, small: Small = False, settings: console.Settings = None,
+    dry_run: DryRun = False, cache_dir: console.CacheDir = console.CACHE_DIR, jobs: console.Jobs = 0,
+    on: console.On = Backend.LOCAL, as_json: console.AsJson = False,
+) -> None:  # fmt: skip
     """Train a network per receptive-field size and plot PR-AUC."""
-    from moodfield import parallel
     from moodfield.datasets import mtg_jamendo
     from moodfield.paper import figure1 as figure
-    from moodfield.paper.reproduce import Plan
+    from moodfield.paper.plan import Plan
 
     fields = [(rho, rho) for rho in figure.RHOS]
     dataset = mtg_jamendo.find(data, audio=audio)
     plan = Plan("figure1", figure.networks(fields, small=small, settings=settings or ()), dataset)
-    folder = output or Path("runs") / plan.title
-    if not _begin(plan, folder, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
-        return
-    with _progress(plan) as callbacks:
-        jobs = jobs or parallel.cpu_count()
-        points = figure.make(plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs, progress=callbacks)
-    _print_points(points, folder, as_json=as_json)
+    paths = _paths(plan, output, cache_dir, jobs, on)
+    if _begin(plan, paths.run_dir, "Figure 1: receptive fields (§3.1)", dry_run=dry_run, as_json=as_json):
+        with _progress(plan) as callbacks:
+            points = figure.make(plan, paths, progress=callbacks)
+        _print_points(points, paths.run_dir, as_json=as_json)
 
 
 def train(
@@ -95,36 +87,33 @@ def train(
         typer.Argument(help="a row of Table 1, such as ShakeFAResNet", autocompletion=complete_row, show_default=False),
     ],
     *,
-    data: Data,
-    audio: Audio = None,
-    output: Output = None,
-    small: Small = False,
-    settings: console.Settings = None,
-    dry_run: DryRun = False,
-    cache_dir: console.CacheDir = console.CACHE_DIR,
-    jobs: console.Jobs = 0,
-    on: console.On = Backend.LOCAL,
-    as_json: console.AsJson = False,
-) -> None:
+    data: Data, audio: Audio = None, output: Output = None, small: Small = False, settings: console.Settings = None,
+    dry_run: DryRun = False, cache_dir: console.CacheDir = console.CACHE_DIR, jobs: console.Jobs = 0,
+    on: console.On = Backend.LOCAL, as_json: console.AsJson = False,
+) -> None:  # fmt: skip
     """Train and evaluate the networks of a row of Table 1."""
-    from moodfield import parallel
     from moodfield.datasets import mtg_jamendo
     from moodfield.paper import recipes, reproduce
+    from moodfield.paper.plan import Plan
 
     dataset = mtg_jamendo.find(data, audio=audio)
-    plan = reproduce.plan(name, dataset, scale="small" if small else "full", settings=settings or ())
+    plan = Plan.from_title(name, dataset, scale="small" if small else "full", settings=settings or ())
     if not plan.networks:
         console.check_unused({"--set": settings, "--small": small}, why=f"{plan.title} has no networks")
-    folder = output or Path("runs") / plan.title
-    if not _begin(plan, folder, recipes.SUBMISSIONS[plan.title].description, dry_run=dry_run, as_json=as_json):
-        return
-    with _progress(plan) as callbacks:
-        jobs = jobs or parallel.cpu_count()
-        row = reproduce.make(plan, folder, cache_dir=cache_dir, backend=on, jobs=jobs, progress=callbacks)
-    if as_json:
-        console.result_json(row.to_dict())
-    else:
-        _print_row(row, folder)
+    paths, description = _paths(plan, output, cache_dir, jobs, on), recipes.SUBMISSIONS[plan.title].description
+    if _begin(plan, paths.run_dir, description, dry_run=dry_run, as_json=as_json):
+        with _progress(plan) as callbacks:
+            row = reproduce.make(plan, paths, progress=callbacks)
+        console.result_json(row.to_dict()) if as_json else _print_row(row, paths.run_dir)
+
+
+def _paths(plan: "Plan", output: Path | None, cache_dir: Path, jobs: int, on: Backend) -> "RunPaths":
+    """The folders of a reproduction, by the options of a command."""
+    from moodfield import parallel
+    from moodfield.training.pipeline import RunPaths
+
+    folder, jobs = output or Path("runs") / plan.title, jobs or parallel.cpu_count()
+    return RunPaths(plan.dataset.audio, cache_dir, folder, jobs, on)
 
 
 def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_json: bool) -> bool:
@@ -137,7 +126,7 @@ def _begin(plan: "Plan", folder: Path, description: str, *, dry_run: bool, as_js
     if distributed.is_distributed():
         raise ConfigError("this command cannot run under torchrun; it trains networks side by side with --on ray")
     if not dry_run:
-        reproduce.claim(plan, folder)
+        plan.claim(folder)
         if plan.title == "figure1":
             from moodfield.plots import figures
 
@@ -206,7 +195,7 @@ def _print_points(points: "Sequence[Point]", folder: Path, *, as_json: bool) -> 
 
     score_curves.draw(folder / PICTURE, [figure1.panel(points)])
     if as_json:
-        console.result_json(*(point.to_dict() for point in points))
+        console.result_json(*map(asdict, points))
     else:
         heads = ("ρ", "bands = frames", "validation", "with SWA", "test", "with SWA")
         table = console.table(*heads, words=0)

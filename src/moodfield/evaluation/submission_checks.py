@@ -21,12 +21,7 @@ MIN_POSITIVES = 10
 
 
 def find_errors(
-    submission: Submission,
-    *,
-    vocabulary: Sequence[str],
-    tracks: Sequence[Track] = (),
-    rows: int | None = None,
-    truth: AnyArray | None = None,
+    submission: Submission, *, vocabulary: Sequence[str], tracks: Sequence[Track] = (), truth: AnyArray | None = None
 ) -> list[str]:
     """Everything that is wrong with a submission, as messages; an empty list if nothing is.
 
@@ -34,17 +29,16 @@ def find_errors(
         submission: the submission.
         vocabulary: the tags, in the order of the columns.
         tracks: the tracks of the index, in the order of the rows.
-        rows: the number of tracks, where `tracks` are not known.
         truth: tracks × tags. Only with it a wrong order of rows or columns is found, if it makes a large difference.
 
     Example:
         >>> submission = submissions.make(np.array([[0.2, 0.9]]), np.array([0.5, 0.5]), ["happy", "sad"])
         >>> find_errors(submission, vocabulary=["happy", "sad"])
         []
-        >>> find_errors(submission, vocabulary=["happy", "sad"], rows=3)
-        ['predictions have 1 rows; there are 3 tracks', 'decisions have 1 rows; there are 3 tracks']
+        >>> find_errors(submission, vocabulary=["happy", "sad"], truth=np.eye(2))
+        ['predictions have 1 rows; there are 2 tracks', 'decisions have 1 rows; there are 2 tracks']
     """
-    rows = len(tracks) or (rows if truth is None else len(truth)) or len(submission.predictions)
+    rows = len(tracks) or len(submission.predictions if truth is None else truth)
     expected = rows, len(vocabulary)
     faults = submissions.format_errors(submission, vocabulary, expected)
     if truth is None or submission.predictions.shape != expected:

@@ -64,10 +64,7 @@ class NetworkSummary:
     def seconds(self) -> float:
         """Duration of the receptive field with the FFT window; at most a clip, for networks of fixed length."""
         frames = min(self.time.size, self.lengths.frames) if isinstance(self.lengths, FixedLength) else self.time.size
-        config = self.mel
-        return receptive_field.seconds(
-            frames, sample_rate=config.sample_rate, n_fft=config.n_fft, hop_length=config.hop_length
-        )
+        return receptive_field.seconds(frames, self.mel)
 
     @property
     def stride_hertz(self) -> float:

@@ -1,17 +1,16 @@
 """Figure 1: PR-AUC of networks with different receptive fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from moodfield import receptive_field
 from moodfield.datasets.mtg_jamendo import Dataset
 from moodfield.paper import recipes, reproduce
+from moodfield.paper.plan import Network, Plan
 from moodfield.paper.recipes import Member
-from moodfield.paper.reproduce import SILENT, SPLITS, Network, Plan, Progress, Snapshots
-from moodfield.parallel import Backend
+from moodfield.paper.reproduce import SILENT, SPLITS, Progress, Snapshots
 from moodfield.plots.score_curves import Panel
 from moodfield.training.pipeline import RunPaths
 
@@ -48,10 +47,6 @@ class Point:
         )
         return freq, time
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
 
 def networks(
     fields: Iterable[tuple[int, int]], *, seeds: Sequence[int] = recipes.SEEDS[:1], small: bool = False,
@@ -73,14 +68,10 @@ def networks(
     return tuple(result)
 
 
-def make(
-    plan: Plan, folder: Path, *, cache_dir: str | Path, backend: Backend = Backend.LOCAL, jobs: int = 1,
-    progress: Progress = SILENT,
-) -> list[Point]:  # fmt: skip
+def make(plan: Plan, paths: RunPaths, *, progress: Progress = SILENT) -> list[Point]:
     """Train the networks of a plan in a folder of its own; arguments and exceptions as of `reproduce.make`."""
-    with reproduce.lock(folder):
-        reproduce.claim(plan, folder)
-        paths = RunPaths(plan.dataset.audio, Path(cache_dir), folder / reproduce.NETWORKS, jobs, backend)
+    with plan.lock(paths.run_dir):
+        paths = replace(paths, run_dir=paths.run_dir / reproduce.NETWORKS)
         return train(plan.networks, plan.dataset, paths, progress=progress)
 
 
@@ -88,8 +79,7 @@ def train(
     networks: Sequence[Network], dataset: Dataset, paths: RunPaths, *, progress: Progress = SILENT
 ) -> list[Point]:
     """Train networks, or continue where training was interrupted."""
-    dataset = reproduce.readable(networks, dataset, paths, progress=progress.track)
-    snapshots = reproduce.train(networks, dataset, paths, progress=progress, export=False)
+    dataset, snapshots = reproduce.train(networks, dataset, paths, progress=progress, export=False)
     return [to_point(network, dataset, snapshots[network.name]) for network in networks]
 
 

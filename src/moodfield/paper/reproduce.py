@@ -1,10 +1,8 @@
 """Reproduction of a row of Table 1: train the networks, average their scores, evaluate."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, product
@@ -15,12 +13,13 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield import arrays, files, parallel
-from moodfield.datasets.mtg_jamendo import Dataset, Split
-from moodfield.errors import ConfigError, DatasetError, MoodfieldError, RunError
+from moodfield.datasets.mtg_jamendo import Dataset
+from moodfield.errors import DatasetError, MoodfieldError, RunError
 from moodfield.evaluation import bootstrap, mediaeval, metrics, submissions
 from moodfield.evaluation.bootstrap import Interval
 from moodfield.nets import summary
 from moodfield.paper import recipes
+from moodfield.paper.plan import Network, Plan
 from moodfield.parallel import Backend
 from moodfield.training import checkpoints, distributed, estimate, pipeline, run_folder, validation
 from moodfield.training.estimate import Cost, Throughput
@@ -28,55 +27,14 @@ from moodfield.training.log import Epoch
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
 
-NETWORKS, PLAN, ROW, TRACKS = "networks", "plan.json", "row.json", "tracks.json"
-"""names in the folder of a reproduction: its runs, plan and row; in the folder of runs: the readable tracks"""
+NETWORKS, ROW, TRACKS = "networks", "row.json", "tracks.json"
+"""names in the folder of a reproduction: its runs and row; in the folder of runs: the readable tracks"""
 SPLITS = ("validation", "test")
 """splits that every network predicts; thresholds are chosen on the first"""
 
 Scores = Float64[np.ndarray, "tracks tags"]
 Snapshots = Float32[np.ndarray, "_ tracks tags"]
 """scores of the snapshots of a network, the best epoch first"""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network to train."""
-
-    name: str
-    """name of its folder"""
-    recipe: Recipe
-    """the recipe that it is trained by"""
-
-    def __str__(self) -> str:
-        """Its name, for messages of `parallel`."""
-        return self.name
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The networks of a submission, and the dataset they are trained and evaluated on."""
-
-    title: str
-    """the submission, by its name in Table 1"""
-    networks: tuple[Network, ...]
-    """the networks whose scores are averaged"""
-    dataset: Dataset
-    """training, validation and test tracks"""
-    changes: tuple[str, ...] = ()
-    """differences from the paper: `small`, and settings"""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all networks together."""
-        return sum(network.recipe.schedule.epochs for network in self.networks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that identify the plan."""
-        return {
-            "submission": self.title,
-            "dataset": {part: _digest(split) for part, split in self.dataset.splits.items()},
-            "networks": {network.name: network.recipe.to_dict() for network in self.networks},
-        }
 
 
 @dataclass(frozen=True)
@@ -123,30 +81,6 @@ SILENT = Progress()
 """no callbacks"""
 
 
-def plan(
-    title: str, dataset: Dataset, *, scale: Literal["full", "small"] = "full", settings: Sequence[str] = ()
-) -> Plan:
-    """The plan of a submission of the paper.
-
-    Args:
-        title: the submission, by its name in Table 1; case does not matter.
-        dataset: training, validation and test tracks.
-        scale: `small` trains few small networks for minutes.
-        settings: changes `a.b=v` of every network's recipe.
-
-    Raises:
-        UnknownNameError: no submission has this title.
-        ConfigError: an invalid setting.
-    """
-    title, submission = recipes.submission(title)
-    members = submission.members if scale == "full" else submission.members[: recipes.SMALL_MEMBERS]
-    networks = []
-    for member in members:
-        recipe = member.recipe if scale == "full" else recipes.small(member.recipe)
-        networks.append(Network(member.name, recipe.change(*settings)))
-    return Plan(title, tuple(networks), dataset, (*(("small",) if scale == "small" else ()), *settings))
-
-
 def cost(plan: Plan) -> Cost:
     """Estimate time and disk of a plan on this machine.
 
@@ -170,10 +104,7 @@ def cost(plan: Plan) -> Cost:
     return total
 
 
-def make(
-    plan: Plan, folder: str | Path, *, cache_dir: str | Path, backend: Backend = Backend.LOCAL, jobs: int = 1,
-    progress: Progress = SILENT,
-) -> Row:  # fmt: skip
+def make(plan: Plan, paths: RunPaths, *, progress: Progress = SILENT) -> Row:
     """Extract mels, train, average, evaluate and write; finished networks are reused, interrupted ones continue.
 
     The folder contains the submission to the task (test tracks, thresholds chosen on the validation tracks), the runs
@@ -181,10 +112,8 @@ def make(
 
     Args:
         plan: networks and dataset.
-        folder: folder of the reproduction; new, or of the same plan.
-        cache_dir: folder of the mel cache.
-        backend: where networks are trained; on Ray side by side.
-        jobs: processes that extract mels.
+        paths: `run_dir` is the folder of the reproduction: new, or of the same plan. On Ray networks are trained side
+            by side.
         progress: callbacks.
 
     Raises:
@@ -193,16 +122,13 @@ def make(
         LockedError: another process uses the folder.
         DatasetError: a test track cannot be read; a submission has a row for every one.
     """
-    folder = Path(folder)
-    with lock(folder):
-        claim(plan, folder)
+    folder = paths.run_dir
+    with plan.lock(folder):
         submission, dataset = recipes.SUBMISSIONS[plan.title], plan.dataset
         if submission.constant:
             scores = {part: _constant_scores(submission.constant, dataset, part) for part in SPLITS}
             return _write(plan, folder, scores, {})
-        paths = RunPaths(dataset.audio, Path(cache_dir), folder / NETWORKS, jobs, backend)
-        dataset = readable(plan.networks, dataset, paths, progress=progress.track)
-        snapshots = train(plan.networks, dataset, paths, progress=progress)
+        dataset, snapshots = train(plan.networks, dataset, replace(paths, run_dir=folder / NETWORKS), progress=progress)
         networks = {
             f"{name}, {label}": tuple(pr_auc(dataset, part, pool(by_split[part])) for part in SPLITS)
             for name, by_split in snapshots.items()
@@ -216,24 +142,27 @@ def make(
 def train(
     networks: Sequence[Network], dataset: Dataset, paths: RunPaths, *, progress: Progress = SILENT,
     export: bool = True,
-) -> dict[str, dict[str, Snapshots]]:  # fmt: skip
+) -> tuple[Dataset, dict[str, dict[str, Snapshots]]]:  # fmt: skip
     """Train networks, a run each, and predict the validation and test tracks; finished runs are only read.
 
     On Ray networks are trained side by side, each with a GPU if there are any.
 
     Args:
         networks: the networks.
-        dataset: a dataset whose tracks are all `readable`.
+        dataset: training, validation and test tracks.
         paths: `run_dir` is the folder of the runs.
         progress: callbacks.
         export: whether runs have model folders besides weights.
 
     Returns:
-        Name of the network → split → scores of its snapshots, the best epoch first.
+        The dataset without the tracks that cannot be read; name of the network → split → scores of its snapshots, the
+        best epoch first.
 
     Raises:
+        DatasetError: a test track cannot be read.
         RunError: networks could not be trained; the others are trained nevertheless.
     """
+    dataset = _take_readable(networks, dataset, paths, progress.track)
     pending = _pending(networks, paths)
     for network in networks:
         if network not in pending:
@@ -254,7 +183,7 @@ def train(
     for name, part in product(snapshots, SPLITS):
         shape, path = (None, *dataset.splits[part].truth.shape), paths.run_dir / name / f"{part}.npy"
         snapshots[name][part] = arrays.read(path, np.float32, shape, remedy="delete it, and start again")
-    return snapshots
+    return dataset, snapshots
 
 
 def _train(dataset: Dataset, paths: RunPaths, network: Network, *, export: bool, progress: Progress) -> None:
@@ -288,8 +217,8 @@ def _is_finished(run: Path, recipe: Recipe) -> bool:
     return Recipe.read(run / run_folder.RECIPE).canonical() == recipe.canonical()
 
 
-def readable(
-    networks: Sequence[Network], dataset: Dataset, paths: RunPaths, *, progress: ProgressCallback = lambda *_: None
+def _take_readable(
+    networks: Sequence[Network], dataset: Dataset, paths: RunPaths, progress: ProgressCallback
 ) -> Dataset:
     """Compute the mels of the networks; the dataset without the tracks that cannot be read.
 
@@ -380,47 +309,6 @@ def _constant_scores(kind: Literal["popular", "random"], dataset: Dataset, part:
         return np.random.default_rng(recipes.SEEDS[0]).random(shape)
     commonest = int(dataset.train.truth.sum(axis=0).argmax())
     return np.tile(np.arange(shape[1]) == commonest, (shape[0], 1)).astype(np.float64)
-
-
-def lock(folder: Path) -> AbstractContextManager[None]:
-    """Lock the folder of a reproduction; raises `OutputError` if it is something else."""
-    return run_folder.lock(folder, PLAN, kind="a reproduction")
-
-
-def claim(plan: Plan, folder: Path) -> None:
-    """Write the plan to a new folder, or check that the folder has the same plan."""
-    path, values = folder / PLAN, plan.to_dict()
-    run_folder.check_unused(folder, PLAN, kind="a reproduction")
-    if not path.is_file():
-        with run_folder.os_errors_as_run_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            files.write(path, (json.dumps(values, indent=2) + "\n").encode())
-    elif _read_plan(path) != _canonical(values):
-        raise RunError(
-            f"{folder} is a reproduction of another plan, or of a dataset that has changed; use the same arguments to "
-            "continue it, or another folder"
-        )
-
-
-def _read_plan(path: Path) -> object:
-    """The canonical values of the plan in a file; raises if it is damaged."""
-    remedy = "use another folder, or remove this one"
-    try:
-        return _canonical(files.read_json(path, dict, remedy=remedy))
-    except (ConfigError, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise RunError(f"{path} is damaged, or not a plan: {error}; {remedy}") from error
-
-
-def _canonical(values: dict[str, Any]) -> dict[str, Any]:
-    """A plan without the settings that do not change its results."""
-    networks = {name: Recipe.from_dict(recipe).canonical() for name, recipe in values["networks"].items()}
-    return {**values, "networks": networks}
-
-
-def _digest(split: Split) -> str:
-    """Checksum of a split: its tracks, vocabulary and truth, in their order."""
-    facts = [split.vocabulary, [(track.path, track.tags) for track in split.tracks]]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _recipe_per_mel(networks: Sequence[Network]) -> list[Recipe]:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from moodfield.engine import TorchEngine
 from moodfield.nets import Net
 from moodfield.training import distributed, validation
-from moodfield.training.distributed import ProcessGroup
 from moodfield.training.recipe import Recipe
 
 CPU_CLIPS = 2
@@ -54,9 +53,9 @@ class Cost:
         return Cost(self.seconds + other.seconds, self.disk_bytes + other.disk_bytes)
 
 
-def measure(recipe: Recipe, *, n_tags: int, group: ProcessGroup | None = None) -> Throughput:
+def measure(recipe: Recipe, *, n_tags: int) -> Throughput:
     """Time a training step and a validation step, each after one step that is not counted."""
-    group = group or distributed.launch(recipe.precision)
+    group = distributed.launch(recipe.precision)
     net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=n_tags)
     net.recompute = recipe.recompute
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
