@@ -202,7 +202,7 @@ class Card(_JsonFile):
                 raise ModelError(f"{folder / name} cannot be read ({error}); get the model again") from error
             if digest != expected:
                 raise ModelError(
-                    f"{folder / name} is damaged: its SHA-256 is {digest}, the card expects {expected}; get it again"
+                    f"{folder / name} is damaged: it has SHA-256 {digest}, expected {expected}; get it again"
                 )
         return card
 

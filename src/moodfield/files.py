@@ -73,10 +73,7 @@ def check_output(path: str | Path, *, kind: Sequence[bytes], inputs: Iterable[st
         raise OutputError(f"{path} is write-protected; name another file, or change its permissions")
     _check_parent(_target(path))
     if status.st_size and not _is_kind(_head(path).lstrip(BLANKS).lower(), kind):
-        raise OutputError(
-            f"{path} exists and is a file of another kind, so it is not replaced; "
-            "name another file, or remove this one first"
-        )
+        raise OutputError(f"{path} is a file of another kind, so not replaced; name another file, or remove it first")
 
 
 def check_name(path: str | Path) -> None:
@@ -203,18 +200,13 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in UNLOCKABLE:
                     raise
-                warnings.warn(
-                    f"{what} cannot be locked ({error.strerror}): let no other process write there",
-                    MoodfieldWarning,
-                    stacklevel=2,
-                )
+                message = f"{what} cannot be locked ({error.strerror}): let no other process write there"
+                warnings.warn(message, MoodfieldWarning, stacklevel=2)
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # the holder removed the file after it was opened here
             file.seek(0)
             if file.read(len(LOCK_START)) not in ("", LOCK_START):
-                raise OutputError(
-                    f"{path} is not a lock file of moodfield and is not replaced; move it, or name another folder"
-                )
+                raise OutputError(f"{path} is kept: it is no lock file of moodfield; move it, or name another folder")
             file.truncate(0)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
             file.write(json.dumps(holder))

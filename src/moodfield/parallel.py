@@ -257,9 +257,7 @@ def _is_broken(future: Future[Any]) -> bool:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
     with _signals_blocked():
-        return ProcessPoolExecutor(
-            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_initialize_worker
-        )
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _initialize_worker)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -24,9 +24,6 @@ from typer.core import TyperCommand, TyperGroup
 from moodfield import errors
 from moodfield.cli import console
 from moodfield.errors import MoodfieldError, MoodfieldWarning, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 EXTRAS = MappingProxyType(
     {
@@ -77,12 +74,8 @@ class CommandGroup(TyperGroup):
         with _raise_on_signals() as received:
             try:
                 result = self._invoke(ctx)
-            except typer.Exit as error:
-                if received and error.exit_code < 128:
-                    _exit_stopped(received[0])
-                raise
-            except Exception:
-                if received:
+            except Exception as error:
+                if received and getattr(error, "exit_code", 0) < 128:
                     _exit_stopped(received[0])
                 raise
             if received:
@@ -111,9 +104,7 @@ class CommandGroup(TyperGroup):
 
 
 def _exit_stopped(number: int, error: BaseException | None = None) -> NoReturn:
-    console.message(
-        "stopped; finished work is kept; training, predictions and downloads continue when the command is run again"
-    )
+    console.message("stopped; finished work is kept: training, predictions and downloads continue when run again")
     raise typer.Exit(128 + number) from error
 
 
@@ -240,8 +231,7 @@ def _raise_on_signals() -> Iterator[list[int]]:
     last = -math.inf
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-        handlers = {number: signal.getsignal(number) for number in numbers}
-        handlers = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+        handlers = {n: handler for n in numbers if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal last
@@ -278,9 +268,8 @@ def _printable_usage_errors() -> Iterator[None]:
     try:
         yield
     except USAGE_ERRORS as error:
-        error.message = console.replace_unencodable(
-            "\n".join(map(errors.printable, error.message.split("\n"))), sys.stderr
-        )
+        printable = "\n".join(map(errors.printable, error.message.split("\n")))
+        error.message = console.replace_unencodable(printable, sys.stderr)
         raise
 
 

@@ -40,11 +40,16 @@ def complete(module: str, names: str) -> Callable[[str], list[str]]:
 
 complete_model = complete("tagger", "pretrained_models")
 complete_recipe = complete("paper.recipes", "RECIPES")
+complete_net = complete("nets", "NETS")
 
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="name, folder or run of a model; several are averaged", autocompletion=complete_model),
 ]
+SubmissionPath = Annotated[str, typer.Argument(help="folder of a submission, or predictions.npy", show_default=False)]
+Tracks = Annotated[Path, typer.Argument(metavar="TSV", help="tracks, in the form of MTG-Jamendo", show_default=False)]
+RunFolder = Annotated[Path, typer.Option("--output", "-o", help="folder of the run; an unfinished one continues")]
+Recipe = Annotated[str, typer.Option(help="name of a recipe, or a recipe.json", autocompletion=complete_recipe)]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
 On = Annotated[Backend, typer.Option(help="where mels are computed: in local processes, or on a Ray cluster")]
@@ -62,10 +67,10 @@ def check_audio(audio: Path) -> None:
 
 
 def terminal(*, stderr: bool = False) -> "Console":
-    """A terminal that may have colours and never breaks a line, on standard output or standard error."""
+    """A terminal that prints markup and never breaks a line, on standard output or standard error."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True, emoji=False)
+    return Console(stderr=stderr, soft_wrap=True, emoji=False, highlight=False)
 
 
 def table(*heads: str, words: int) -> "Table":

@@ -31,9 +31,7 @@ def download(
     quality: Annotated[str, typer.Option(help="audio-low: mono, about 46 GB; audio: 320 kbit/s, 152 GB")] = "audio-low",
     parts: Annotated[int | None, typer.Option(min=1, help="only this number of the 100 tars")] = None,
     mirror: Annotated[list[str] | None, typer.Option(help="mtg-fast, mtg, or an address; several in order")] = None,
-    index_dir: Annotated[
-        Path | None, typer.Option(help="clone of the dataset's repository, instead of fetching its lists")
-    ] = None,
+    index_dir: Annotated[Path | None, typer.Option(help="clone of the dataset's repository, with its lists")] = None,
     keep_tars: Annotated[bool, typer.Option("--keep-tars", help="keep tars after they are unpacked")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="tars downloaded at a time")] = 4,
     as_json: console.AsJson = False,
@@ -53,28 +51,25 @@ def download(
         kind = errors.get_or_suggest(qualities, quality, what="audio quality")
     except UnknownNameError as error:
         raise UsageError(str(error)) from error
-    counts: list[int] = []
-    failed = 0
+    counts: list[int | MoodfieldError] = []
     with progress.DownloadProgress() as bars:
         for tar, count in mtg_jamendo_download.fetch(
             output, quality=kind, n_tars=parts, lists=index_dir, mirrors=mirror or tuple(mtg_jamendo_download.MIRRORS),
             jobs=jobs, keep_tars=keep_tars, progress=bars.update,
         ):  # fmt: skip
             bars.remove(tar)
-            if isinstance(count, MoodfieldError):
-                failed += 1
-                plain: dict[str, object] = {"tar": tar, "error": str(count)}
-            else:
-                counts.append(count)
-                plain = {"tar": tar, "files": count}
+            counts.append(count)
+            is_error = isinstance(count, MoodfieldError)
             if as_json:
-                console.result_json(plain)
-            elif "error" in plain:
+                console.result_json({"tar": tar, "error": str(count)} if is_error else {"tar": tar, "files": count})
+            elif is_error:
                 console.message(str(count))
             else:
                 console.result(f"{tar}  {count} files")
-    advice = f"; {failed} of {failed + len(counts)} tars failed: run the same command again" if failed else ""
-    console.message(f"{sum(counts)} files are in {output}{advice}")
+    unpacked = [count for count in counts if isinstance(count, int)]
+    failed = len(counts) - len(unpacked)
+    advice = f"; {failed} of {len(counts)} tars failed: run the same command again" if failed else ""
+    console.message(f"{sum(unpacked)} files are in {output}{advice}")
     if failed:
         raise typer.Exit(console.SOME_FAILED)
 
@@ -86,9 +81,7 @@ def validate(
     tags: console.Tags = None,
     checksums: Checksums = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not decode: no durations, no damaged files")] = False,
-    tolerance: Annotated[
-        float | None, typer.Option(min=0, help="seconds by which a duration may differ; by default 1")
-    ] = None,
+    tolerance: Annotated[float | None, typer.Option(min=0, help="allowed error of durations; by default 1 s")] = None,
     jobs: console.Jobs = 0,
     as_json: console.AsJson = False,
 ) -> None:
@@ -137,9 +130,7 @@ def duplicates(
     checksums: Checksums = None,
     audio: Annotated[Path | None, typer.Option(help="folder of the files to compare, instead of --checksums")] = None,
     everything: Annotated[bool, typer.Option("--all", help="show every group, not only those across splits")] = False,
-    write_leaks: Annotated[
-        Path | None, typer.Option(help="write rows of the last TSV that are in an earlier one: rows.txt")
-    ] = None,
+    write_leaks: Annotated[Path | None, typer.Option(help="write the last TSV's rows that earlier ones have")] = None,
     jobs: console.Jobs = 0,
     as_json: console.AsJson = False,
 ) -> None:
@@ -175,7 +166,7 @@ def duplicates(
             terminal.print(_duplicates_table(shown), soft_wrap=False)
             terminal.print()
         for line in _summarize(groups, splits, sums):
-            terminal.print(console.escape(line), highlight=False)
+            terminal.print(console.escape(line))
     if write_leaks:
         rows = _find_leaks(indexes, checksums, splits, sums)
         console.write_lines(write_leaks, [str(row) for row in rows])

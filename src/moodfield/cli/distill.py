@@ -1,5 +1,6 @@
 """The command that distills a published network into a small one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,9 @@ import typer
 from moodfield.cli import console, progress, tables
 from moodfield.errors import UsageError
 
-CALIBRATION, CARD = "Options for calibration", "Options for the model card"
+calibration = partial(typer.Option, rich_help_panel="Options for calibration")
+card = partial(typer.Option, rich_help_panel="Options for the model card")
+Metrics = Annotated[Path | None, typer.Option(help="also train on held-out tracks, and report the metrics of this run")]
 
 
 # More than ten options: those of the panels only add to the card of the finished model.
@@ -17,28 +20,16 @@ def distill(
     *,
     teacher: Annotated[Path, typer.Option(help="checkpoint of the teacher: the organisers' best_model.pth")],
     audio: Annotated[Path, typer.Option(help="folder of the music")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run; an unfinished one continues")],
+    output: console.RunFolder,
     speed: Annotated[list[float] | None, typer.Option(help="also train on the music at this speed")] = None,
-    reuse_metrics_from: Annotated[
-        Path | None, typer.Option(help="also train on the held-out tracks; report the metrics of this earlier run")
-    ] = None,
+    reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
     cache_dir: console.CacheDir = console.CACHE_DIR,
     jobs: console.Jobs = 0,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="the teacher's predictions for MTG-Jamendo's test tracks, .npy", rich_help_panel=CALIBRATION),
-    ] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="folder of MTG-Jamendo's official TSVs", rich_help_panel=CALIBRATION)
-    ] = None,
-    card_text: Annotated[
-        Path | None, typer.Option(help="name, summary, licence, limits, origin: TOML", rich_help_panel=CARD)
-    ] = None,
-    appendix: Annotated[
-        list[Path] | None,
-        typer.Option(help="Markdown for the end of the README", exists=True, dir_okay=False, rich_help_panel=CARD),
-    ] = None,
+    predictions: Annotated[Path | None, calibration(help="the teacher's predictions of the test tracks, .npy")] = None,
+    splits: Annotated[Path | None, calibration(help="folder of MTG-Jamendo's official TSVs")] = None,
+    card_text: Annotated[Path | None, card(help="name, summary, licence, limits, origin: TOML")] = None,
+    appendix: Annotated[list[Path] | None, card(exists=True, dir_okay=False, help="Markdown to end the README")] = None,
 ) -> None:
     """Distill a published network into a small one."""
     from moodfield import parallel

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,6 @@ from moodfield.cli import console, tables
 from moodfield.errors import UsageError
 from moodfield.evaluation.choices import Average, Criterion
 
-if TYPE_CHECKING:
-    from moodfield.evaluation.metrics import AnyArray
-
-
-SubmissionPath = Annotated[str, typer.Argument(help="folder of a submission, or predictions.npy", show_default=False)]
 Truth = Annotated[Path, typer.Option(help="truth: a TSV in the form of MTG-Jamendo, or .npy")]
 Exclude = Annotated[Path | None, typer.Option(help="rows to leave out, counted from 0: text, one a line, or .npy")]
 Intervals = Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals; 0: none")]
@@ -54,7 +49,7 @@ def evaluate(
     if decisions:
         scored = replace(scored, decisions=submissions.read_array(decisions))
     if thresholds:
-        names = vocabulary or _column_names(scored.predictions)
+        names = vocabulary or _column_names(scored.predictions.shape[1])
         limits = submissions.order_thresholds(submissions.read_thresholds(thresholds), names)
         scored = replace(submissions.make(scored.predictions, limits, names), name=scored.name)
     rows = submissions.read_rows(exclude) if exclude else None
@@ -66,8 +61,8 @@ def evaluate(
 
 
 def compare(
-    a: SubmissionPath,
-    b: SubmissionPath,
+    a: console.SubmissionPath,
+    b: console.SubmissionPath,
     *,
     truth: Truth,
     tags: console.Tags = None,
@@ -100,9 +95,7 @@ def thresholds(
     truth: Annotated[Path, typer.Option(help="truth of validation tracks: a TSV in the form of MTG-Jamendo, or .npy")],
     predictions: Annotated[Path, typer.Option(help="scores of the same tracks, .npy, or a submission")],
     output: Annotated[Path, typer.Option("--output", "-o", help="file of thresholds, such as thresholds.txt")],
-    criterion: Annotated[
-        Criterion, typer.Option(help="f: best F-score; official: the rule of the task's script")
-    ] = "f",
+    criterion: Annotated[Criterion, typer.Option(help="f: best F-score; official: rule of the task's script")] = "f",
     tags: console.Tags = None,
 ) -> None:
     """Choose a threshold for every tag on validation tracks.
@@ -118,7 +111,7 @@ def thresholds(
     scored = submissions.read(predictions)
     labels, vocabulary = mediaeval.read_truth(truth, vocabulary=console.read_tags(tags), like=[scored])
     values = metrics.best_thresholds(labels, scored.predictions, criterion=criterion)
-    names = vocabulary or _column_names(scored.predictions)
+    names = vocabulary or _column_names(scored.predictions.shape[1])
     submissions.write_thresholds(output, dict(zip(names, values.tolist(), strict=True)))
     console.result(f"wrote {output}: {len(names)} thresholds")
 
@@ -131,9 +124,7 @@ def ensemble(
     weights: Annotated[str | None, typer.Option(help="one for every member, such as 2,1,1")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="choose weights by greedy selection on validation")] = False,
     validation_truth: Annotated[Path | None, typer.Option(help="truth of validation tracks: a TSV, or .npy")] = None,
-    validation_predictions: Annotated[
-        list[str] | None, typer.Option(help="predictions for them, once for every member, in the same order")
-    ] = None,
+    validation_predictions: Annotated[list[str] | None, typer.Option(help="one for every member, in order")] = None,
     tags: console.Tags = None,
 ) -> None:
     r"""Average several predictions into one.
@@ -171,7 +162,7 @@ def ensemble(
         tuned = ensembles.mean(parts, weights=shares, average=average)
     mean = ensembles.mean(systems, weights=shares, average=average)
     if folder:
-        names = vocabulary or _column_names(mean)
+        names = vocabulary or _column_names(mean.shape[1])
         decided = submissions.make(mean, metrics.best_thresholds(labels, tuned), names)
         submissions.write(decided, output, vocabulary=names)
     else:
@@ -196,9 +187,9 @@ def _check_ensemble_output(output: Path, *, inputs: Sequence[str | Path]) -> Non
         submissions.check_output(output, inputs=inputs)
 
 
-def _column_names(predictions: "AnyArray") -> tuple[str, ...]:
+def _column_names(n_tags: int) -> tuple[str, ...]:
     """Names of tags where none are known."""
-    return tuple(map(str, range(predictions.shape[1])))
+    return tuple(map(str, range(n_tags)))
 
 
 def _parse_weights(weights: str | None, count: int) -> Sequence[float] | None:

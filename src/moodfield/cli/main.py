@@ -37,9 +37,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "thresholds": evaluate.thresholds,
     "ensemble": evaluate.ensemble,
     "submission": {"make": submission.make, "check": submission.check},
-    "data": {
-        "download": data.download, "validate": data.validate, "duplicates": data.duplicates, "stats": data.stats
-    },
+    "data": {"download": data.download, "validate": data.validate, "duplicates": data.duplicates, "stats": data.stats},
     "nets": nets.nets,
     "recipes": recipes.recipes,
     "runs": runs.runs,

@@ -87,9 +87,9 @@ def _verify(name: str, *, as_json: bool) -> None:
     else:
         terminal = console.terminal()
         for file, digest in model.sha256.items():
-            terminal.print(f"{console.escape(file):<18} SHA-256 {digest[:16]}… as in the card", highlight=False)
+            terminal.print(f"{console.escape(file):<18} SHA-256 {digest[:16]}… as in the card")
         line = f"{len(model.reference_logits)} logits, which differ from those of the card by at most {difference:.1e}"
-        terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.TOLERANCE:g})", highlight=False)
+        terminal.print(f"{'synthetic signal':<18} {line} (tolerance {verify.TOLERANCE:g})")
     if not verification.passed:
         raise ModelError(
             f"the logits of {name} differ by {difference:.2g} from the recorded ones (tolerance {verify.TOLERANCE:g}): "

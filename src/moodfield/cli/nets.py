@@ -16,16 +16,10 @@ if TYPE_CHECKING:
 
 
 def nets(
-    name: Annotated[
-        str | None, typer.Argument(help="name of a network", autocompletion=console.complete("nets", "NETS"))
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="name of a network", autocompletion=console.complete_net)] = None,
     *,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="change one setting of the network, such as rho_freq=7")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="show the network of a model or run", autocompletion=console.complete_model)
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="change one setting, such as rho_freq=7")] = None,
+    model: Annotated[str | None, typer.Option(help="network of a model", autocompletion=console.complete_model)] = None,
     plot: Annotated[Path | None, typer.Option(help="draw the receptive field: field.png")] = None,
     audio: Annotated[Path | None, typer.Option(help="with --plot: draw it over the middle of this audio file")] = None,
     as_json: console.AsJson = False,
@@ -39,9 +33,7 @@ def nets(
         moodfield nets --model runs/first --plot field.png
     """
     if name is None and model is None:
-        console.check_unused(
-            {"--set": settings, "--plot": plot, "--audio": audio}, why="no network or --model is named"
-        )
+        console.check_unused({"--set": settings, "--plot": plot, "--audio": audio}, why="no network is named")
         _list(as_json=as_json)
         return
     if name and model:
@@ -57,9 +49,9 @@ def nets(
         console.result_json({"name": network.name, **network.summary.to_dict()})
     else:
         terminal = console.terminal()
-        terminal.print(f"[bold]{console.escape(network.name)}[/bold]", highlight=False)
+        terminal.print(f"[bold]{console.escape(network.name)}[/bold]")
         for head, words in _describe(network.summary).items():
-            terminal.print(f"{head:<15} {console.escape(words)}", highlight=False)
+            terminal.print(f"{head:<15} {console.escape(words)}")
     if plot:
         receptive_field.draw(plot, network, music=audio)
         console.message(f"wrote {plot}")
@@ -113,9 +105,7 @@ def _list(*, as_json: bool) -> None:
         )  # fmt: skip
     terminal = console.terminal()
     terminal.print(table)
-    terminal.print(
-        "\n[dim]GMAC: for 10 s of music; field: receptive field, bands × frames; more: moodfield nets NAME[/dim]"
-    )
+    terminal.print("\n[dim]GMAC: for 10 s of music; field: bands × frames; more: moodfield nets NAME[/dim]")
 
 
 def _describe(network: "NetworkSummary") -> dict[str, str]:

@@ -21,18 +21,14 @@ if TYPE_CHECKING:
 
 ADVICE = "fill their rows: --on-error mean"
 """what to do about tracks that cannot be read"""
-Tracks = Annotated[Path, typer.Argument(metavar="TSV", help="tracks, in the form of MTG-Jamendo", show_default=False)]
 OnError = Annotated[Fill | None, typer.Option(help="fill the rows of unreadable tracks; by default, an error")]
 
 
 def predict(
-    tracks: Tracks,
+    tracks: console.Tracks,
     *,
     audio: console.Audio,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="scores, tracks × tags, such as preds.npy; an unfinished one continues"),
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="scores, such as preds.npy; unfinished ones continue")],
     model: console.Models = None,
     tags: console.Tags = None,
     on_error: OnError = None,
@@ -54,7 +50,7 @@ def predict(
     files.check_output(output, kind=files.NPY, inputs=inputs)
     companion = submissions.thresholds_path(output)
     console.check_output(companion, submissions.read_thresholds, inputs=inputs)
-    with predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs) as (submission, split):
+    with predicted(tracks, audio, output, model=model, tags=tags, fill=on_error, jobs=jobs) as (submission, split):
         arrays.write(output, submission.predictions)
         submissions.write_thresholds(companion, submission.thresholds)
     console.result(f"wrote {output}: {len(split.tracks)} tracks × {len(split.vocabulary)} tags")
@@ -63,14 +59,7 @@ def predict(
 
 @contextmanager
 def predicted(
-    tracks: Path,
-    audio: Path,
-    output: Path,
-    *,
-    model: Sequence[str] | None,
-    tags: Path | None,
-    on_error: Fill | None,
-    jobs: int,
+    tracks: Path, audio: Path, output: Path, *, model: list[str] | None, tags: Path | None, fill: Fill | None, jobs: int
 ) -> "Iterator[tuple[Submission, Split]]":
     """Predictions with the models' thresholds, and the tracks, whose tags in the TSV are ignored.
 
@@ -93,8 +82,8 @@ def predicted(
         with progress.FileProgress("tracks", len(untagged)) as bar:
             scores = prediction.predict_index(
                 untagged, _tag_tracks(audio, model, jobs), tags=loaded.vocabulary, vocabulary=split.vocabulary,
-                cache=cache, model=loaded.digest, audio=str(audio.resolve()), fill=on_error,
-                hint="" if on_error else ADVICE, progress=lambda *_: bar.advance(),
+                cache=cache, model=loaded.digest, audio=str(audio.resolve()), fill=fill,
+                hint="" if fill else ADVICE, progress=lambda *_: bar.advance(),
             )  # fmt: skip
         thresholds = dict(zip(loaded.vocabulary, loaded.thresholds.tolist(), strict=True))
         limits = submissions.order_thresholds(thresholds, split.vocabulary)

@@ -79,7 +79,7 @@ class FileProgress(_CountBars):
 
     def print_result(self, markup: str) -> None:
         """Print a line of results on standard output, above the bar if both are on one terminal."""
-        self._results.print(markup, highlight=False)
+        self._results.print(markup)
 
 
 class TrainingProgress(_CountBars):
@@ -101,7 +101,7 @@ class TrainingProgress(_CountBars):
     def track(self, track: "Track", error: "MoodfieldError | None") -> None:
         """Count a track, and print why it is left out."""
         if error:
-            self.console.print(errors.printable(f"left out: {error}"), highlight=False, markup=False)
+            self.console.print(errors.printable(f"left out: {error}"), markup=False)
         self._tracks += 1
         self._update(self._mels, self._tracks)
 
@@ -109,14 +109,14 @@ class TrainingProgress(_CountBars):
         """Print the metrics of an epoch, of one of several networks if they have names."""
         if self._network is None or network != self._network:
             if network:
-                self.console.print(errors.printable(f"network {network}"), style="bold", highlight=False, markup=False)
+                self.console.print(errors.printable(f"network {network}"), style="bold", markup=False)
             if self._network is None:
                 self.console.print(HEAD, style="bold")
         self._network = network
         metrics = (epoch.validation_loss, epoch.score, epoch.best, epoch.averaged)
         loss, score, best, averaged = map(console.number, metrics)
         line = f"{epoch.epoch:>5}  {epoch.learning_rate:>8.2e}  {epoch.loss:>7.4f}  {loss:>8}  {score:>7}  {best:>7}"
-        self.console.print(f"{line}  {averaged:>8}", highlight=False)
+        self.console.print(f"{line}  {averaged:>8}")
         self.finished(network, epoch.epoch)
 
     def finished(self, network: str, epochs: int) -> None:

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="name of a recipe, or a recipe.json", autocompletion=console.complete_recipe)
+        str | None, typer.Argument(help="name or .json file", autocompletion=console.complete_recipe)
     ] = None,
     *,
     settings: console.Settings = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print JSON; of one recipe, as train --recipe takes it")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON; of one, as train --recipe takes it")] = False,
 ) -> None:
     """List the training recipes, or show every setting of one.
 
@@ -86,7 +84,7 @@ def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
         table.add_row(setting.path, console.escape(format_value(setting.value)), console.escape(meaning))
     terminal = console.terminal()
     if named:
-        terminal.print(f"[bold]{name}[/bold]: {named.description}\n", highlight=False, soft_wrap=False)
+        terminal.print(f"[bold]{name}[/bold]: {named.description}\n", soft_wrap=False)
     terminal.print(table, soft_wrap=False)
 
 

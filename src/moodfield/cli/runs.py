@@ -30,8 +30,7 @@ def runs(
         figures.check(plot, inputs=[path for run in paths for path in (run, *run.glob("*"))])
     histories = [log.read(path) for path in paths]
     if as_json:
-        for history in histories:
-            console.result_json(history.to_dict())
+        console.result_json(*(history.to_dict() for history in histories))
     else:
         terminal = console.terminal()
         terminal.print(_metrics_table(histories), soft_wrap=False)

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 
 def make(
-    tracks: predict.Tracks,
+    tracks: console.Tracks,
     *,
     audio: console.Audio,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="folder of the submission; an unfinished one continues")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder; an unfinished submission continues")],
     model: console.Models = None,
     tags: console.Tags = None,
     thresholds: Annotated[Path | None, typer.Option(help="thresholds.txt to use instead of the model's")] = None,
@@ -40,7 +38,7 @@ def make(
     console.check_audio(audio)
     submissions.check_output(output, inputs=[path for path in (tracks, tags, thresholds, audio) if path])
     limits = submissions.read_thresholds(thresholds) if thresholds else None
-    predicted = predict.predicted(tracks, audio, output, model=model, tags=tags, on_error=on_error, jobs=jobs)
+    predicted = predict.predicted(tracks, audio, output, model=model, tags=tags, fill=on_error, jobs=jobs)
     with predicted as (submission, split):
         if limits:
             values = submissions.order_thresholds(limits, split.vocabulary)
@@ -65,15 +63,11 @@ def _check_command(
 
 
 def check(
-    submission: Annotated[
-        str, typer.Argument(help="folder of a submission, or predictions as .npy", show_default=False)
-    ],
+    submission: console.SubmissionPath,
     *,
     truth: Annotated[Path | None, typer.Option(help="the tracks as a TSV, or their truth as .npy")] = None,
     tags: console.Tags = None,
-    model: Annotated[
-        str | None, typer.Option(help="model with these tags, instead of --tags", autocompletion=console.complete_model)
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="tags of this model", autocompletion=console.complete_model)] = None,
     as_json: console.AsJson = False,
 ) -> None:
     """List the faults of a submission, and what is unusual."""

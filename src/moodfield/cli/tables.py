@@ -17,7 +17,7 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
     """Print the official metrics as a table, with notes."""
     terminal = console.terminal()
     parts = [score, *([score.without_excluded] if score.without_excluded else [])]
-    terminal.print(f"[bold]{console.escape(name)}[/bold]: {len(score.report.tags)} tags", highlight=False)
+    terminal.print(f"[bold]{console.escape(name)}[/bold]: {len(score.report.tags)} tags")
     for part in parts:
         report, intervals = part.report, part.intervals
         terminal.print()
@@ -35,7 +35,6 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
         terminal.print(
             f"\nThe decisions of {len(score.tuned_tags)} of {score.n_tunable_tags} tags are as if thresholds were "
             "tuned on this truth: F-score, precision and recall are too optimistic.",
-            highlight=False,
         )
     if without := ", ".join(score.report.without_positives):
         terminal.print(f"\nWithout positives, so in no macro mean: {console.escape(without)}")
@@ -53,7 +52,7 @@ def print_score(score: "Evaluation", name: str, *, per_tag: bool) -> None:
 def print_comparison(comparison: "Comparison", a: str, b: str, *, per_tag: bool) -> None:
     """Print the metrics of two submissions as a table, and which one is better by macro PR-AUC."""
     terminal = console.terminal()
-    terminal.print(f"1: {console.escape(a)}\n2: {console.escape(b)}\n", highlight=False)
+    terminal.print(f"1: {console.escape(a)}\n2: {console.escape(b)}\n")
     heads = ("1", "2", "1 − 2", "95 % interval", "p")
     table = console.table("", *heads, words=1)
     first, second = comparison.a.to_dict(), comparison.b.to_dict()
@@ -72,7 +71,7 @@ def print_comparison(comparison: "Comparison", a: str, b: str, *, per_tag: bool)
         terminal.print(f"\nOf {tested} tags, about {tested / 20:.0f} have p < 0.05 by chance.")
         if comparison.rare_tags:
             terminal.print(f"Too rare for an interval and p: {console.escape(', '.join(comparison.rare_tags))}")
-    terminal.print(f"\nBy macro PR-AUC, {_format_verdict(comparison.differences['PR-AUC-macro'])}.", highlight=False)
+    terminal.print(f"\nBy macro PR-AUC, {_format_verdict(comparison.differences['PR-AUC-macro'])}.")
 
 
 def _format_verdict(difference: "Difference") -> str:

@@ -1,6 +1,7 @@
 """The command that trains."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,37 +13,25 @@ from moodfield.parallel import Backend
 if TYPE_CHECKING:
     from moodfield.training.log import Epoch
 
-MACHINE = "Options for the machine"
+machine = partial(typer.Option, rich_help_panel="Options for the machine")
 
 
 # More than ten options: those of the last panel change where and how the work is done, not its result.
 def train(
-    tracks: Annotated[
-        Path, typer.Argument(metavar="TSV", help="training tracks, in the form of MTG-Jamendo", show_default=False)
-    ],
+    tracks: console.Tracks,
     *,
     validation: Annotated[Path, typer.Option(help="validation tracks, in the same form")],
     audio: console.Audio,
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run; an unfinished one continues")],
-    recipe: Annotated[
-        str, typer.Option(help="name of a recipe, or a recipe.json", autocompletion=console.complete_recipe)
-    ] = "fa_resnet",
+    output: console.RunFolder,
+    recipe: console.Recipe = "fa_resnet",
     settings: console.Settings = None,
     tags: console.Tags = None,
     soft_targets: Annotated[Path | None, typer.Option(help="soft targets for training, tracks × tags, .npy")] = None,
     name: Annotated[str, typer.Option(help="name of the model")] = "mine",
-    cache_dir: Annotated[
-        Path, typer.Option(help="folder where mels are kept between runs", rich_help_panel=MACHINE)
-    ] = console.CACHE_DIR,
-    on: Annotated[
-        Backend, typer.Option(help="compute mels in local processes, or on a Ray cluster", rich_help_panel=MACHINE)
-    ] = Backend.LOCAL,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="processes that compute mels; 0: one a core", rich_help_panel=MACHINE)
-    ] = 0,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="write event files for TensorBoard", rich_help_panel=MACHINE)
-    ] = False,
+    cache_dir: Annotated[Path, machine(help="folder where mels are kept between runs")] = console.CACHE_DIR,
+    on: Annotated[Backend, machine(help="compute mels in local processes, or on a Ray cluster")] = Backend.LOCAL,
+    jobs: Annotated[int, machine(min=0, help="processes that compute mels; 0: one a core")] = 0,
+    tensorboard: Annotated[bool, machine("--tensorboard", help="write event files for TensorBoard")] = False,
 ) -> None:
     r"""Train a network; the folder of the run becomes a model.
 

@@ -124,8 +124,7 @@ def fetch(
             if not part.size:
                 partial_path.unlink()
     except OSError as error:
-        hint = os_error_hint(error, "received bytes are kept")
-        raise DownloadError(f"{path} cannot be written: {hint}") from error
+        raise DownloadError(f"{path} cannot be written: {os_error_hint(error, 'received bytes are kept')}") from error
     kept = f"the first {part.size:,} bytes are kept; " if part.size else ""
     raise DownloadError(f"{path.name} could not be downloaded: {'; '.join(faults)}; {kept}try later, or another mirror")
 

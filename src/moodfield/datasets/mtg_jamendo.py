@@ -177,9 +177,7 @@ def read(path: str | Path, *, vocabulary: Sequence[str] | None = None) -> Split:
     used = {tag for track in tracks for tag in track.tags if tag}
     vocabulary = tuple(sorted(used)) if vocabulary is None else tags.vocabulary(vocabulary)
     if unknown := sorted(used - set(vocabulary)):
-        faults.append(
-            f"tags that are not in the vocabulary: {', '.join(unknown)} (remove them there, or list them as tags)"
-        )
+        faults.append(f"tags not in the vocabulary: {', '.join(unknown)} (remove them there, or list them as tags)")
     if not tracks:
         faults.append("it lists no tracks")
     if faults:

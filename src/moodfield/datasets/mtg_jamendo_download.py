@@ -206,9 +206,7 @@ def unpack(
                 on_file()
                 _extract(archive, member, folder / member.name, tracks.get(member.name))
     except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise DatasetError(
-            f"{tar.name} is not a complete tar: {error or type(error).__name__}; get it again"
-        ) from error
+        raise DatasetError(f"{tar.name} is no complete tar: {error or type(error).__name__}; get it again") from error
     return {member.name: member.size for member in members}
 
 

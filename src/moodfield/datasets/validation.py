@@ -110,7 +110,8 @@ def validate(
     audio_files = (_audio_file(track, folder, checksums) for track in tracks)
     work = partial(_validate_file, tolerance=tolerance, decode=decode)
     for item, result in parallel.map(work, audio_files, jobs=jobs):
-        faults = [] if allowed is None else _tag_faults(item.track, allowed)
+        unknown = [tag for tag in item.track.tags if allowed is not None and tag not in allowed]
+        faults = [_fault(FaultKind.TAG, item.track, f"{', '.join(unknown)} not in the vocabulary")] if unknown else []
         if checksums is not None and item.sha256 is None and item.file.is_file():
             message = f"{item.file.name} is not in the list of checksums"
             faults.append(_fault(FaultKind.CHECKSUM, item.track, message))
@@ -147,12 +148,6 @@ def _validate_file(item: _AudioFile, *, tolerance: float, decode: bool) -> list[
         message = f"{file} has a duration of {seconds:.1f} s; expected {track.seconds:.1f} s"
         faults.append(_fault(FaultKind.DURATION, track, message))
     return faults
-
-
-def _tag_faults(track: Track, allowed: Sequence[str]) -> list[Fault]:
-    """A fault if tags of a track are not in the vocabulary."""
-    unknown = [tag for tag in track.tags if tag not in allowed]
-    return [_fault(FaultKind.TAG, track, f"{', '.join(unknown)} not in the vocabulary")] if unknown else []
 
 
 def _fault(kind: FaultKind, track: Track, message: str) -> Fault:

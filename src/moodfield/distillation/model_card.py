@@ -187,9 +187,8 @@ def _decision_metrics(
 ) -> dict[str, float]:
     """Statistics of a student's decisions, and their mean Jaccard similarity with the teacher's."""
     shared = float(threshold_selection.jaccard(student, teacher).mean())
-    return threshold_selection.decision_statistics(student) | {
-        "Jaccard similarity with the teacher's decisions, mean over tracks": shared
-    }
+    statistics = threshold_selection.decision_statistics(student)
+    return statistics | {"Jaccard similarity with the teacher's decisions, mean over tracks": shared}
 
 
 def training_cost(runs: Sequence[Path]) -> str:

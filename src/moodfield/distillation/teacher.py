@@ -44,14 +44,10 @@ def export_model(checkpoint: str | Path, cache_dir: str | Path) -> Path:
         Card.read(folder)
     except ModelError:  # missing or damaged
         net = nets.load_pretrained(checkpoint)
-        card = export.describe(
-            Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS),
-            net,
-            tags.MOODS_AND_THEMES,
-            name="vggish",
-            summary="The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo.",
-            licence="Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)",
-        )
+        recipe = Recipe(net=nets.VGGConfig(), mel=mel.ORGANISERS)
+        summary = "The organisers' VGG-ish baseline of MediaEval 2019, trained on MTG-Jamendo."
+        licence = "Apache-2.0 (the repository of the MTG-Jamendo dataset, which publishes it)"
+        card = export.describe(recipe, net, tags.MOODS_AND_THEMES, name="vggish", summary=summary, licence=licence)
         origin = {"checkpoint": f"{Path(checkpoint).name}, SHA-256 {digest}"}
         export.export(net, card, folder, Provenance(origin=origin))
     return folder

@@ -122,9 +122,7 @@ class Standardize(nn.Module):
             ConfigError: a standard deviation is not above 0.
         """
         if not bool((std > 0).all()):
-            raise ConfigError(
-                "a band is constant in training, so its std is not above 0; use fewer bands or more music"
-            )
+            raise ConfigError("a band is constant in training, its std is not above 0; use fewer bands or more music")
         self.mean.copy_(mean)
         self.std.copy_(std)
 

@@ -74,11 +74,9 @@ def _scores(axes: Axes, epochs: Sequence[Epoch], colour: str) -> None:
 
 def _legends(figure: Figure, loss: Axes, scores: Axes, names: Sequence[str]) -> None:
     """Legends of the kinds of lines in the plots, and of the runs above them."""
-    training = Line2D([], [], color=INK, linewidth=1.5)
-    validation = Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5)))
-    loss.legend(
-        [training, validation], ["training, mixed up", "validation"], loc="upper right", fontsize=8.5, labelcolor=INK
-    )
+    training = Line2D([], [], color=INK, linewidth=1.5, label="training, mixed up")
+    validation = Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (3, 1.5)), label="validation")
+    loss.legend(handles=[training, validation], loc="upper right", fontsize=8.5, labelcolor=INK)
     kinds = [
         Line2D([], [], color=INK, linewidth=1, alpha=0.55),
         Line2D([], [], color=INK, linewidth=2.4),

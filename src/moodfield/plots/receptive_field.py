@@ -120,9 +120,8 @@ class _View:
         self.bands = range(max(bands.start, 0), min(bands.stop, effect.shape[0]))
         self.frames = range(max(frames.start, 0), min(frames.stop, effect.shape[1]))
         self.smooth = _smooth(effect[self.bands.start : self.bands.stop, self.frames.start : self.frames.stop])
-        self.seconds = (
-            (np.arange(len(self.frames)) - (len(self.frames) - 1) / 2) * config.hop_length / config.sample_rate
-        )
+        steps = np.arange(len(self.frames)) - (len(self.frames) - 1) / 2
+        self.seconds = steps * config.hop_length / config.sample_rate
 
     def level(self, share: float) -> float:
         """Smallest value within the smallest area that contains this share of the effective field."""
@@ -146,9 +145,7 @@ class _View:
 
     def _hertz(self, bands: range) -> str:
         scale = mel.edges_hz(self.config)
-        return (
-            f"{summary.format_hertz(float(scale[bands.start]))} – {summary.format_hertz(float(scale[bands.stop + 1]))}"
-        )
+        return " – ".join(summary.format_hertz(float(scale[edge])) for edge in (bands.start, bands.stop + 1))
 
     def _duration(self, frames: int) -> float:
         return receptive_field.seconds(frames, self.config)
@@ -219,10 +216,8 @@ def _outline(corner: tuple[float, float], width: float, height: float) -> Rectan
 def _axes(axes: Axes, config: MelConfig) -> None:
     """Axes in seconds and hertz."""
     ticks = [hertz for hertz in TICKS_HZ if hertz < config.sample_rate / 2]
-    axes.set_yticks(
-        np.interp(ticks, mel.edges_hz(config), np.arange(-1, config.n_mels + 1)),
-        [summary.format_hertz(tick) for tick in ticks],
-    )
+    bands = np.interp(ticks, mel.edges_hz(config), np.arange(-1, config.n_mels + 1))
+    axes.set_yticks(bands, [summary.format_hertz(tick) for tick in ticks])
     axes.set_xlabel("seconds from the middle of the cell", color=INK)
     axes.tick_params(colors=INK, length=3)
     axes.spines[:].set_color(FAINT)

@@ -54,13 +54,9 @@ def render(
 ) -> str:
     """The HTML of a report (see `write`), about 20 kB a track."""
     names = text.names([tagging.source for tagging in taggings])
-    marks = [
-        mark
-        for tagging in taggings
-        for tag in curves.strongest(tagging, track.TOP)
-        for mark in (curves.score(tagging, tag), curves.threshold(tagging, tag))
-    ]
-    scale = max((mark for mark in marks if mark), default=1.0)
+    bars = [(tagging, tag) for tagging in taggings for tag in curves.strongest(tagging, track.TOP)]
+    marks = [mark for bar in bars for mark in (curves.score(*bar), curves.threshold(*bar)) if mark]
+    scale = max(marks, default=1.0)
     style, script = (Path(__file__).with_suffix(kind).read_text(encoding="utf-8") for kind in (".css", ".js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
@@ -76,10 +72,7 @@ def render(
         _map(taggings, names),
         _overview(taggings),
         _contents(taggings, names),
-        *(
-            track.section(tagging, name, number, scale)
-            for number, (tagging, name) in enumerate(zip(taggings, names, strict=True))
-        ),
+        *(track.section(tagging, names[number], number, scale) for number, tagging in enumerate(taggings)),
         _failures(failed),
         f"</main><script>{script}</script></body></html>\n",
     ]

@@ -85,10 +85,7 @@ def _waveform(tagging: Tagging) -> str:
         return ""
     halves = np.maximum(np.rint(100 * levels), 1).astype(int)
     bars = "".join(f"m1 {before + half}v-{2 * half}" for before, half in itertools.pairwise([0, *halves.tolist()]))
-    return (
-        f'<svg class="wave" viewBox="-.5 -104 {BARS} 208" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="M-1 0{bars}"/></svg>'
-    )
+    return _stretched("wave", f"-.5 -104 {BARS} 208", f'<path d="M-1 0{bars}"/>')
 
 
 def _lane(tagging: Tagging, name: str, segments: Sequence[Segment]) -> str:
@@ -117,9 +114,8 @@ def _summary(tagging: Tagging, name: str, segments: Sequence[Segment]) -> str:
     counts: Counter[int] = Counter()
     for segment in segments:
         counts[segment.tag] += len(segment.above)
-    (first, share), *rest = (
-        (text.safe(tagging.vocabulary[tag]), count / RIBBON_STEPS) for tag, count in counts.most_common(SUMMARY_TAGS)
-    )
+    top = counts.most_common(SUMMARY_TAGS)
+    (first, share), *rest = ((text.safe(tagging.vocabulary[tag]), count / RIBBON_STEPS) for tag, count in top)
     others = [f"{tag} {share:.0%}" for tag, share in rest] + ["others"] * (len(counts) > SUMMARY_TAGS)
     return ", ".join([f"Strongest {name.lower().rstrip('s')}: {first} for {share:.0%} of the time", *others])
 
@@ -212,10 +208,7 @@ def _tooltips(tagging: Tagging, tags: list[int]) -> str:
         + "</title></rect>"
         for step in range(count)
     )
-    return (
-        f'<svg class="tooltips" viewBox="0 0 {count} 1" preserveAspectRatio="none" aria-hidden="true">'
-        f"{rectangles}</svg>"
-    )
+    return _stretched("tooltips", f"0 0 {count} 1", rectangles)
 
 
 def _stripes(tagging: Tagging, segments: Sequence[Segment], steps: int) -> str:
@@ -229,10 +222,12 @@ def _stripes(tagging: Tagging, segments: Sequence[Segment], steps: int) -> str:
             shade = " deep" if text.deep(name) else ""
             stripes.append(f'<rect x="{x}" width="{width}" {look}{shade}" style="--h:{text.hue(name)}"/>')
             x += width
-    return (
-        f'<svg class="ribbon" viewBox="0 0 {steps} 8" preserveAspectRatio="none" aria-hidden="true">'
-        f"{''.join(stripes)}</svg>"
-    )
+    return _stretched("ribbon", f"0 0 {steps} 8", "".join(stripes))
+
+
+def _stretched(name: str, box: str, shapes: str) -> str:
+    """A drawing that is stretched to the size of its CSS class."""
+    return f'<svg class="{name}" viewBox="{box}" preserveAspectRatio="none" aria-hidden="true">{shapes}</svg>'
 
 
 def _by_kind(tagging: Tagging) -> dict[str, list[int]]:

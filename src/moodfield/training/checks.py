@@ -32,33 +32,23 @@ def check_recipe(recipe: Recipe, *, n_tags: int, clips: int, processes: int = 1)
     check_batches(recipe, clips=clips, processes=processes)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if parameters > MAX_PARAMETERS:
-        raise ConfigError(
-            f"the network has {parameters:,} parameters, at most {MAX_PARAMETERS:,} are trained; lower width"
-        )
+        raise ConfigError(f"the network has {parameters:,} parameters, at most {MAX_PARAMETERS:,} fit; lower width")
     cells = min(recipe.batch.size, clips) * recipe.clip_frames * recipe.mel.n_mels
     if cells > MAX_BATCH_CELLS:
-        raise ConfigError(
-            f"a batch has {cells:,} cells, at most {MAX_BATCH_CELLS:,} fit; lower batch.size or batch.clip_seconds"
-        )
+        raise ConfigError(f"{cells:,} cells a batch exceed {MAX_BATCH_CELLS:,}; lower batch.size or batch.clip_seconds")
 
 
 def check_clips(recipe: Recipe, net: Net) -> None:
     """Raise `ConfigError` for clips that are shorter than the network takes."""
-    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < net.lengths.min_frames:
-        raise ConfigError(
-            f"clips have {recipe.clip_frames} frames, the network needs at least {net.lengths.min_frames}; "
-            "raise batch.clip_seconds"
-        )
+    if not isinstance(net.lengths, FixedLength) and recipe.clip_frames < (least := net.lengths.min_frames):
+        raise ConfigError(f"clips have {recipe.clip_frames} frames, not {least} or more; raise batch.clip_seconds")
 
 
 def check_batches(recipe: Recipe, *, clips: int, processes: int) -> None:
     """Raise `ConfigError` for batches that processes cannot share equally."""
     size = min(recipe.batch.size, clips)
     if size % processes:
-        raise ConfigError(
-            f"{processes} processes cannot share batches of {size} clips equally; "
-            f"set batch.size to a multiple of {processes}"
-        )
+        raise ConfigError(f"{processes} processes cannot share {size} clips; make batch.size a multiple of {processes}")
 
 
 def check_targets(config: LossConfig, targets: Float32[np.ndarray, "tracks tags"]) -> None:

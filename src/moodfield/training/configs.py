@@ -150,8 +150,7 @@ class AveragingConfig:
         start = self.start or max(schedule.epochs - schedule.final, 1)
         if start > schedule.epochs:
             raise ConfigError(
-                f"averaging.start={start} is after the last of {schedule.epochs} epochs; lower it, or set "
-                "averaging.every=0 for no averaging"
+                f"averaging.start={start} exceeds {schedule.epochs} epochs; lower it, or set averaging.every=0"
             )
         return range(start, schedule.epochs + 1, self.every)
 

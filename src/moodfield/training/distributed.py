@@ -82,12 +82,8 @@ def launch(precision: Any) -> ProcessGroup:
     Call it once, and pass the group on. Warns of a precision that the processor only emulates.
     """
     if precision == "bf16-mixed" and not has_native_bfloat16():
-        warnings.warn(
-            "this processor emulates bfloat16, and trains several times slower with it than without; "
-            "set precision=32-true",
-            MoodfieldWarning,
-            stacklevel=2,
-        )
+        message = "this processor emulates bfloat16, and trains several times slower with it; set precision=32-true"
+        warnings.warn(message, MoodfieldWarning, stacklevel=2)
     size = world_size()
     if size == 1:
         return ProcessGroup(Fabric(accelerator="auto", devices=1, precision=precision))

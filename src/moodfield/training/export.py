@@ -90,9 +90,7 @@ def check_folder(folder: Path) -> None:
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         is_ours = path.name in MODEL_FILES | {".DS_Store"} or files.PARTIAL.fullmatch(path.name)
         if path.is_dir() or not is_ours:
-            raise OutputError(
-                f"{folder} would be replaced, but holds {path.name!r}, which is not a file of a model; move it first"
-            )
+            raise OutputError(f"{folder} would be replaced, but holds {path.name!r}, not a file of a model; move it")
 
 
 def _check_replaceable(folder: Path) -> None:

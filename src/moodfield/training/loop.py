@@ -189,9 +189,7 @@ def _training_errors(recipe: Recipe, epoch: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"the device has not enough memory for {recipe.batch.size} clips; lower batch.size, or set recompute"
-        ) from error
+        raise RunError(f"no device memory for {recipe.batch.size} clips; lower batch.size, or set recompute") from error
     except DivergedError as error:
         raise RunError(
             f"training diverged in epoch {epoch}: {error}; lower schedule.peak, or train in 32-true; what the run "

@@ -76,9 +76,7 @@ class MelCache:
             entries = Entries(self.folder.absolute(), is_complete, partial(_write_mel, self.config))
             yield from compute_missing(tracks, self._digests, entries, jobs=jobs, backend=backend)
         except OSError as error:
-            raise DatasetError(
-                f"mels cannot be kept in {self.folder}: {error}; free some space, or name another folder"
-            ) from error
+            raise DatasetError(f"cannot write {self.folder}: {error}; free space, or name another folder") from error
 
     def open(self, track: Track) -> StoredMel:
         """The mel of a track, mapped into memory; it takes one open file.

@@ -134,20 +134,17 @@ def extract_mels(
     Raises:
         DatasetError: none of the tracks could be read.
     """
-    rows, last_error = [], ""
+    rows, reason = [], "there are no tracks"
     results = paths.mel_cache(recipe.mel).extract(tracks, jobs=paths.jobs, backend=paths.backend)
     for row, (track, result) in enumerate(results):
         error = result if isinstance(result, MoodfieldError) else None
         progress(track, error)
         if error:
-            last_error = str(error)
+            reason = str(error)
         else:
             rows.append(row)
     if not rows:
-        raise DatasetError(
-            f"none of {len(tracks)} tracks below {paths.audio_dir} could be read; the last error: "
-            f"{last_error or 'there are no tracks'}"
-        )
+        raise DatasetError(f"none of {len(tracks)} tracks below {paths.audio_dir} could be read; last error: {reason}")
     return rows
 
 
@@ -166,9 +163,8 @@ def read_soft_targets(path: str | Path) -> Float32[np.ndarray, "tracks tags"]:
         DatasetError: the file is missing, damaged, or holds something else.
     """
     expected = "soft targets: numbers, tracks × tags"
-    return arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf").astype(
-        np.float32
-    )
+    rows = arrays.read_numbers(Path(path), ndim=2, expected=expected, error=DatasetError, kinds="iuf")
+    return rows.astype(np.float32)
 
 
 def _check(
@@ -201,12 +197,8 @@ def _check_tags(
 def _warn_of_absent_tags(targets: Float32[np.ndarray, "tracks tags"], vocabulary: Sequence[str]) -> None:
     absent = [tag for tag, column in zip(vocabulary, targets.T, strict=True) if not column.any()]
     if absent:
-        warnings.warn(
-            f"no training track has {', '.join(absent)}: the network will never predict it; "
-            "add tracks that have it, or leave it out of the tags",
-            MoodfieldWarning,
-            stacklevel=3,
-        )
+        remedy = "the network will never predict it; add tracks that have it, or leave it out of the tags"
+        warnings.warn(f"no training track has {', '.join(absent)}: {remedy}", MoodfieldWarning, stacklevel=3)
 
 
 def _digest(train_split: Split, targets: Float32[np.ndarray, "tracks tags"], validation_split: Split) -> str:

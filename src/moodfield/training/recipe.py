@@ -17,14 +17,8 @@ from moodfield.clips import MAX_FRAMES
 from moodfield.errors import ConfigError
 from moodfield.mel import MelConfig
 from moodfield.nets import NETS, NetConfig
-from moodfield.training.configs import (
-    MAX_EPOCHS,
-    AugmentConfig,
-    AveragingConfig,
-    BatchConfig,
-    LossConfig,
-    ScheduleConfig,
-)
+from moodfield.training import configs
+from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
 
 MAX_SEED = 2**63 - 1
 """the largest seed of torch"""
@@ -80,16 +74,12 @@ class Recipe:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        if not 1 <= self.validate_every <= MAX_EPOCHS or not 0 <= self.seed <= MAX_SEED:
-            raise ConfigError(f"validate_every must be 1 … {MAX_EPOCHS} epochs, and seed 0 … 2⁶³ − 1")
+        if not 1 <= self.validate_every <= configs.MAX_EPOCHS or not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"validate_every must be 1 … {configs.MAX_EPOCHS} epochs, and seed 0 … 2⁶³ − 1")
         if self.validate_stride is not None and not MIN_STRIDE <= self.validate_stride <= MAX_STRIDE:
-            raise ConfigError(
-                f"validate_stride is {self.validate_stride} s; it must be {MIN_STRIDE} … {MAX_STRIDE:g} s, or none"
-            )
+            raise ConfigError(f"validate_stride is {self.validate_stride}, not {MIN_STRIDE} … {MAX_STRIDE:g} s or none")
         if self.clip_frames > MAX_FRAMES:
-            raise ConfigError(
-                f"clips have {self.clip_frames} frames, at most {MAX_FRAMES} are possible; lower batch.clip_seconds"
-            )
+            raise ConfigError(f"clips have {self.clip_frames} frames, more than {MAX_FRAMES}; lower batch.clip_seconds")
         self.averaging.epochs(self.schedule)  # raises ConfigError if the start is after the last epoch
 
     @property
@@ -230,12 +220,10 @@ def _meanings(config: type) -> dict[str, str]:
 
 def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by their path, such as `net.rho_freq`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= (
-            {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-    return flat
+    groups = (
+        (f"{name}.", value) if isinstance(value, Mapping) else ("", {name: value}) for name, value in values.items()
+    )
+    return {prefix + name: value for prefix, group in groups for name, value in group.items()}
 
 
 def _check_path(path: str, settings: Mapping[str, Any]) -> None:
