@@ -441,7 +441,7 @@ def test_permissions_and_owners_are_not_extracted(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 999, TARS[NAMES[0]][:100_000], TARS[NAMES[0]][:700]])
 def test_incomplete_tar_raises(tmp_path, content):
     (tmp_path / "x.tar").write_bytes(content)
-    with pytest.raises(DatasetError, match="get (it|another)"):
+    with pytest.raises(DatasetError, match=r"get (it|another)"):
         mtg_jamendo_download.unpack(tmp_path / "x.tar", tmp_path / "to", {})
     assert all(TRACKS[path] == found for path, found in music(tmp_path / "to").items())
 
