@@ -602,8 +602,9 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, cp_model, encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
 @pytest.mark.parametrize(
     "line",
-    ["models", "models default", "nets", "recipes fa_resnet", "train --help", "tag --help", "--help", "runs --help"],
-)
+    ["models", "models default", pytest.param("nets", marks=pytest.mark.slow), "recipes fa_resnet", "train --help",
+     "tag --help", "--help", "runs --help"],
+)  # fmt: skip
 def test_every_page_can_be_shown_in_any_encoding(encoding, line):
     code, out, err = encoded(encoding, *line.split())
     assert code in (0, 2)

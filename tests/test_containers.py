@@ -518,7 +518,9 @@ print(len(came), raised)
 """
 
 
-@pytest.mark.parametrize("kind", ["ogg", "mp3", "flac", "m4a"])
+@pytest.mark.parametrize(
+    "kind", ["ogg", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mp3", "flac", "m4a"))]
+)
 def test_signals_at_random_times_are_not_lost(kind, tmp_path):
     content = by_pyav("ipod", "aac", music(60, rate=44_100), rate=44_100) if kind == "m4a" else None
     path = tmp_path / f"x.{kind}"
