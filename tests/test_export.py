@@ -67,6 +67,12 @@ def test_the_network_is_restored_from_the_weights(cp_model):
     assert net(mels).std() > 0.1
 
 
+def test_the_onnx_file_names_no_folder_of_this_machine(cp_model):
+    content = (cp_model.folder / card.NETWORK).read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert b"forward_features" not in content  # nor a stack trace
+
+
 def test_the_onnx_file_is_self_contained_and_standard(cp_model):
     network = onnx.load(cp_model.folder / card.NETWORK, load_external_data=False)
     assert not any(tensor.external_data for tensor in network.graph.initializer)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from jaxtyping import Float
 from safetensors.torch import save
@@ -152,6 +153,15 @@ def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Pat
         raise ModelError("torch exported nothing; install torch 2.6 or later, whose dynamo exporter is needed")
     with files.atomic_path(path) as partial:
         program.save(partial, external_data=False)
+        _remove_metadata(partial)
+
+
+def _remove_metadata(path: Path) -> None:
+    """Remove the exporter's metadata from an ONNX file: the stack traces name folders of this machine."""
+    model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph, model):
+        part.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def _compare(net: Net, card: Card, folder: Path) -> None:
