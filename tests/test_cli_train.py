@@ -118,16 +118,16 @@ def test_recipes_are_listed_and_described():
     result = invoke("recipes")
     assert (result.code, result.err) == (0, "")
     assert [name for name in recipes.RECIPES if f"\n{name}" in result.out] == list(recipes.RECIPES)
-    told = invoke("recipes", "crnn", "--set", "seed=4")
-    assert told.code == 0
-    flat = " ".join(told.out.split())
+    result = invoke("recipes", "crnn", "--set", "seed=4")
+    assert result.code == 0
+    flat = " ".join(result.out.split())
     assert "mel.hop_length 1536 samples" in flat
     assert "; here: §2.1" in flat
     assert "seed 4 " in flat
     assert "changed by --set" in flat
-    assert max(map(len, told.out.splitlines())) <= 80
+    assert max(map(len, result.out.splitlines())) <= 80
     for each in recipes.RECIPES["crnn"].recipe.settings():
-        assert f"\n{each.path} " in told.out
+        assert f"\n{each.path} " in result.out
 
 
 def test_a_recipe_as_json_is_what_train_takes(tmp_path):

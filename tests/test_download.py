@@ -214,10 +214,10 @@ def test_compressed_response_is_rejected(tmp_path, server, packed):
     """It was not asked for, and some bytes can hold gigabytes."""
     server.files["bomb"] = gzip.compress(gzip.compress(FILE))
     server.always["bomb"] = Behavior(headers=(("Content-Encoding", packed),))
-    told: list[int] = []
-    message = refusal(tmp_path / "song", server, name="bomb", progress=lambda done, _: told.append(done))
+    reports: list[int] = []
+    message = refusal(tmp_path / "song", server, name="bomb", progress=lambda done, _: reports.append(done))
     assert packed.lower() in message
-    assert told == []
+    assert reports == []
 
 
 def test_body_of_redirect_is_not_read(tmp_path, server):

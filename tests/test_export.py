@@ -86,11 +86,11 @@ def test_onnx_and_torch_agree_for_any_number_and_length_of_clips(request, name, 
     model: Exported = request.getfixturevalue(name)
     drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.n_mels, frames)).astype(np.float32)
     mels = drawn * model.net.standardize.std.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
-    came = OnnxEngine(model.folder / card.NETWORK).forward_features(mels)
+    onnx_logits = OnnxEngine(model.folder / card.NETWORK).forward_features(mels)
     wanted = TorchEngine(model.net).forward_features(mels)
-    assert came.shape == wanted.shape
+    assert onnx_logits.shape == wanted.shape
     assert wanted.std() > 0.1
-    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(onnx_logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -109,10 +109,13 @@ def test_a_network_of_a_fixed_length_is_exported(tmp_path):
     export.export(net, described, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     mels = np.random.default_rng(0).normal(-24, 16, (3, 96, 1_366)).astype(np.float32)
-    came, wanted = OnnxEngine(tmp_path / card.NETWORK).forward_features(mels), TorchEngine(net).forward_features(mels)
+    onnx_logits, wanted = (
+        OnnxEngine(tmp_path / card.NETWORK).forward_features(mels),
+        TorchEngine(net).forward_features(mels),
+    )
     assert wanted.shape == (3, 3, 1)
     assert wanted.std() > 0.1
-    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(onnx_logits, wanted, rtol=1e-4, atol=1e-4)
     tagging = moodfield.load(tmp_path).tag(models.music(40))
     assert len(tagging.over_time.seconds) == 2
     assert tagging.theme_vocabulary == ("film",)

@@ -195,12 +195,12 @@ def test_closed_iterator_stops_retries(tmp_path, clone, server):
 def test_closed_iterator_stops_running_downloads(tmp_path, clone, server):
     gone = threading.Event()
 
-    def told(name: str, *_: object) -> None:
+    def reports(name: str, *_: object) -> None:
         if name == NAMES[1]:
             gone.wait(0.5)  # its first block came; meanwhile nobody wants the rest any more
 
     coming = mtg_jamendo_download.fetch(
-        tmp_path / "to", lists=clone, mirrors=[server.url], jobs=2, n_tars=2, progress=told
+        tmp_path / "to", lists=clone, mirrors=[server.url], jobs=2, n_tars=2, progress=reports
     )
     assert next(coming) == (NAMES[0], 4)
     coming.close()

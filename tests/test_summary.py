@@ -98,7 +98,7 @@ def test_parameters_are_those_of_the_network(rho, width):
 
 
 def count_gmac(net: nets.Net, mels: Tensor) -> tuple[float, float]:
-    """Multiplications of a forward pass, layer by layer, in billions; those for positions apart."""
+    """Multiplications of a forward pass, layer by layer, in billions; those for positions separately."""
     total = positions = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
@@ -307,8 +307,8 @@ def test_effective_field_is_a_mean_over_mels():
     both = summary.effective_field(net, clips)
     assert not np.array_equal(one, other)
     assert not np.array_equal(both, one)
-    apart = [float(np.abs(both - each).sum()) for each in (one, other)]
-    assert max(apart) < float(np.abs(one - other).sum())
+    differences = [float(np.abs(both - each).sum()) for each in (one, other)]
+    assert max(differences) < float(np.abs(one - other).sum())
 
 
 def test_effective_field_does_not_change_the_network():

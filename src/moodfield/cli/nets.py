@@ -83,7 +83,7 @@ def _read(name: str | None, model: str | None, changes: Mapping[str, Any]) -> "N
         raise UsageError(f"--set {', '.join(changes)} cannot change {model}, which is trained; leave one of them out")
     folder = tagger.model_folder(model)
     card = Card.read(folder)
-    return summary.trained(card.name, card.net, folder / WEIGHTS, card.mel, n_tags=len(card.vocabulary), kind=name)
+    return summary.trained(card.name, card.net, folder / WEIGHTS, card.mel, n_tags=len(card.vocabulary))
 
 
 def _list(*, as_json: bool) -> None:

@@ -139,7 +139,7 @@ class DownloadProgress(_Bars):
         """Set the number of bytes of a file that have arrived."""
         with self._lock:
             if name not in self._files:
-                short = name.rpartition("_")[2].removesuffix(".tar")  # to leave room on the line
+                short = name.rpartition("_")[2].removesuffix(".tar")  # so that the line fits
                 self._files[name] = self._bars.add_task(console.escape(short), total=total)
         self._bars.update(self._files[name], completed=done, total=total)
 

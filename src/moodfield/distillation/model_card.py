@@ -39,7 +39,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class CardText:
-    """The text of a card that cannot be computed, by whoever publishes the model."""
+    """The text of a card that cannot be computed, written by its publisher."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

@@ -121,7 +121,7 @@ def _summary(tagging: Tagging, name: str, segments: Sequence[Segment]) -> str:
 
 
 def _chips(tagging: Tagging) -> str:
-    """The decided tags, moods and themes apart."""
+    """The decided tags: moods, then themes."""
     if not tagging.decided:
         return f'<p class="quiet">{text.NO_TAG}</p>'
     shown, rest = tagging.decided[:CHIPS], tagging.decided[CHIPS:]
