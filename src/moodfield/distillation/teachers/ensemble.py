@@ -1,0 +1,231 @@
+"""An ensemble of teachers: their opinions on the 56 moods and themes, standardized and averaged.
+
+A teacher with another vocabulary gets an opinion by a map: the bridge from genres and instruments, or words of the same
+meaning. The mean is brought to the location and scale of one network's logits for MTG-Jamendo, so that its calibration
+applies.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from moodfield import calibration, files, tags
+from moodfield.distillation.teachers import msd_musicnn
+from moodfield.distillation.teachers.bridge import Bridge
+from moodfield.distillation.teachers.teacher import Teacher
+from moodfield.errors import ConfigError, ModelError
+
+WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {"vggish": 1.0, "jamendo_fcn": 1 / 3, "jamendo_crnn": 1 / 3, "jamendo_musicnn": 1 / 3, "msd_musicnn": 1.0}
+)
+"""teacher → weight of its opinion: one for each training set and set of tags"""
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "action": "hard rock, metal",
+        "background": "ambient, instrumental, easy listening",
+        "ballad": "Mellow, sad, acoustic, beautiful",
+        "calm": "Mellow, chillout, chill, ambient, easy listening",
+        "cool": "funk, jazz, Hip-Hop",
+        "dark": "metal, heavy metal, experimental",
+        "deep": "ambient, electronica",
+        "documentary": "instrumental, ambient",
+        "dream": "ambient, chillout, beautiful",
+        "emotional": "sad, beautiful",
+        "energetic": "punk, dance, hard rock, party",
+        "epic": "Progressive rock, metal",
+        "fast": "punk, metal",
+        "film": "instrumental, ambient",
+        "fun": "party, happy, funk",
+        "groovy": "funk, soul",
+        "happy": "happy, catchy",
+        "heavy": "metal, heavy metal, hard rock",
+        "hopeful": "beautiful, happy",
+        "inspiring": "beautiful",
+        "love": "beautiful, soul, sexy, rnb",
+        "meditative": "ambient",
+        "melancholic": "sad, Mellow",
+        "melodic": "beautiful, catchy",
+        "nature": "ambient, acoustic, folk",
+        "party": "party, dance, House",
+        "positive": "happy, catchy",
+        "powerful": "hard rock, metal, heavy metal",
+        "relaxing": "chillout, chill, Mellow, easy listening",
+        "retro": "oldies, 60s, 70s, 80s",
+        "romantic": "beautiful, sexy, soul",
+        "sad": "sad",
+        "sexy": "sexy, rnb",
+        "slow": "Mellow, sad",
+        "soft": "Mellow, acoustic, easy listening",
+        "soundscape": "ambient, experimental",
+        "space": "ambient, electronica",
+        "summer": "happy, party, chillout",
+        "upbeat": "happy, party, dance, catchy",
+        "uplifting": "happy, beautiful",
+    }
+)
+"""mood → tags of the Million Song Dataset with a related meaning; their mean logit is the opinion on the mood"""
+
+REMEDY = "compute the targets again, and give the file that was written then"
+
+Outputs = Float32[np.ndarray, "... outputs"]
+Moods = Float64[np.ndarray, "... tags"]
+PerTag = Float64[np.ndarray, "tags"]
+Opinion = Callable[[Outputs], Moods]
+
+
+def opinions(teachers: Sequence[Teacher], bridge: Bridge | None) -> dict[str, Opinion]:
+    """The map of every teacher from its outputs to the 56 moods and themes; NaN for tags that it says nothing about.
+
+    Args:
+        teachers: The teachers.
+        bridge: Needed for teachers whose vocabulary has the bridge's genres and instruments.
+
+    Raises:
+        ConfigError: A teacher's vocabulary has no map.
+    """
+    return {teacher.name: _opinion(teacher, bridge) for teacher in teachers}
+
+
+def _opinion(teacher: Teacher, bridge: Bridge | None) -> Opinion:
+    vocabulary = teacher.vocabulary
+    if vocabulary == tags.MOODS_AND_THEMES:
+        return lambda outputs: outputs.astype(np.float64)
+    if vocabulary == msd_musicnn.VOCABULARY:
+        matrix = _words(vocabulary)
+        return lambda outputs: outputs[..., : len(vocabulary)].astype(np.float64) @ matrix
+    if bridge and set(bridge.inputs) <= set(vocabulary) and bridge.tags == tags.MOODS_AND_THEMES:
+        columns = [vocabulary.index(name) for name in bridge.inputs]
+        return lambda outputs: bridge.logits(calibration.sigmoid(outputs[..., columns].astype(np.float64)))
+    raise ConfigError(f"no map leads from the vocabulary of {teacher.name} to moods: expected a bridge from its tags")
+
+
+def _words(vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "words tags"]:
+    """The matrix that averages the logits of the `WORDS` of every mood; NaN where there are none."""
+    matrix = np.full((len(vocabulary), len(tags.MOODS_AND_THEMES)), np.nan)
+    for mood, words in WORDS.items():
+        rows = [vocabulary.index(word) for word in words.split(", ")]
+        column = matrix[:, tags.MOODS_AND_THEMES.index(mood)]
+        column[:] = 0
+        column[rows] = 1 / len(rows)
+    return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization:
+    """Mean and standard deviation of an opinion over the reference, for every tag; NaN where there is no opinion."""
+
+    mean: PerTag
+    """mean"""
+    std: PerTag
+    """standard deviation"""
+
+    def __call__(self, opinion: Moods) -> Moods:
+        """The opinion in standard deviations from its mean; 0 where there is none."""
+        return np.nan_to_num((opinion - self.mean) / self.std, nan=0.0)
+
+    def to_dict(self) -> dict[str, list[float | None]]:
+        """The numbers by name, as JSON has them: null for NaN."""
+        return {
+            name: [None if np.isnan(number) else number for number in values.tolist()]
+            for name, values in (("mean", self.mean), ("std", self.std))
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """The weighted mean of standardized opinions, brought to a location and scale of logits."""
+
+    weights: Mapping[str, float]
+    """teacher → weight"""
+    members: Mapping[str, Standardization]
+    """teacher → standardization of its opinion"""
+    combined: Standardization
+    """standardization of the weighted sum"""
+    target: Standardization
+    """location and scale of the logits over the reference"""
+    sources: Mapping[str, str]
+    """SHA-256 of every teacher's checkpoint, of the bridge, and the reference: what determines the logits"""
+
+    def combine(self, opinions: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:
+        """Logits of the ensemble from the opinions of its teachers, of the same windows or tracks."""
+        total = sum(weight * self.members[name](opinions[name]) for name, weight in self.weights.items())
+        return (self.target.mean + self.target.std * self.combined(np.asarray(total))).astype(np.float32)
+
+    def save(self, path: str | Path) -> None:
+        """Write the ensemble as a JSON file, atomically."""
+        content = {
+            "weights": dict(self.weights),
+            "members": {name: member.to_dict() for name, member in self.members.items()},
+            "combined": self.combined.to_dict(),
+            "target": self.target.to_dict(),
+            "sources": dict(self.sources),
+        }
+        files.write(Path(path), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def load(path: str | Path) -> Ensemble:
+    """Load an ensemble that `Ensemble.save` has written; raises `ModelError` for any other file."""
+    content = files.read_json(Path(path), dict, remedy=REMEDY, error=ModelError)
+    try:
+        weights = {str(name): float(weight) for name, weight in content["weights"].items()}
+        members = {name: _read_standardization(content["members"][name]) for name in weights}
+        combined, target = (_read_standardization(content[name]) for name in ("combined", "target"))
+        if not weights or not all(np.isfinite([*weights.values(), *target.mean, *target.std, *combined.std])):
+            raise ValueError("weights, location and scale must be finite")
+        sources = {str(name): str(value) for name, value in content["sources"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+        raise ModelError(f"{path} is no ensemble of teachers, or damaged ({fault}); {REMEDY}") from fault
+    return Ensemble(weights, members, combined, target, sources)
+
+
+def fit(
+    opinions: Mapping[str, Float[np.ndarray, "tracks tags"]],
+    kinds: Sequence[str],
+    target: Float[np.ndarray, "_tracks tags"],
+    *,
+    weights: Mapping[str, float] = WEIGHTS,
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> Ensemble:
+    """Fit the standardizations of an ensemble on reference tracks.
+
+    Every kind of music has the same total weight in the reference, so a tag is as common there as for music of all
+    kinds, and not as for the kind with the most tracks.
+
+    Args:
+        opinions: Teacher → opinion on the reference tracks.
+        kinds: The kind of music of every reference track.
+        target: Logits whose mean and standard deviation, for every tag, the ensemble takes over: published predictions.
+        weights: Teacher → weight.
+        sources: What determines the logits, for `Ensemble.sources`.
+    """
+    names, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
+    shares = 1 / (len(names) * counts[numbers])
+    members = {name: _standardization(opinions[name], shares) for name in weights}
+    total = sum(weight * members[name](opinions[name]) for name, weight in weights.items())
+    return Ensemble(
+        weights=dict(weights),
+        members=members,
+        combined=_standardization(np.asarray(total), shares),
+        target=_standardization(np.asarray(target, np.float64), np.full(len(target), 1 / len(target))),
+        sources=dict(sources),
+    )
+
+
+def _standardization(values: Moods, shares: Float64[np.ndarray, "tracks"]) -> Standardization:
+    """Mean and standard deviation for every tag, tracks weighted by their shares, which add up to 1."""
+    mean = shares @ values
+    return Standardization(mean, np.sqrt(shares @ (values - mean) ** 2))
+
+
+def _read_standardization(values: Mapping[str, Sequence[float | None]]) -> Standardization:
+    mean, std = (np.array(values[name], np.float64) for name in ("mean", "std"))  # null becomes NaN
+    if not mean.shape == std.shape == (len(tags.MOODS_AND_THEMES),):
+        raise ValueError(f"expected {len(tags.MOODS_AND_THEMES)} means and standard deviations")
+    if not (std[~np.isnan(std)] > 0).all():
+        raise ValueError("standard deviations must be positive")
+    return Standardization(mean, std)
