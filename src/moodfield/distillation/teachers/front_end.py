@@ -1,6 +1,9 @@
 """The input of the published networks: mel power spectrograms of waveforms, cut into equal chunks."""
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -66,3 +69,49 @@ def chunk_starts(length: int, size: int) -> tuple[int, ...]:
     """
     count = -(-length // size)
     return tuple(int(i * (length - size) / max(1, count - 1) + 0.5) for i in range(count))
+
+
+def convolve_bands(
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels height width"], bias: Tensor | None
+) -> Float[Tensor, "batch positions frames channels"]:
+    """Convolve mels with kernels of many bands at every position of the kernel, zero-padded in time.
+
+    Equal to a two-dimensional convolution of one input channel. Here the bands of the kernel are the input channels,
+    which processors multiply several times as fast.
+    """
+    height, width = kernels.shape[1:]
+    windows = mels.unfold(1, height, 1)  # batch positions frames height
+    maps = windows.flatten(0, 1).transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    maps = F.conv2d(maps, kernels.unsqueeze(2), bias, padding=(0, width // 2))
+    return maps.squeeze(2).transpose(1, 2).unflatten(0, windows.shape[:2])
+
+
+def convolve_time(
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels width"], bias: Tensor | None
+) -> Float[Tensor, "batch bands frames channels"]:
+    """Convolve every band of mels with kernels of many frames, zero-padded as TensorFlow pads even widths.
+
+    Equal to a two-dimensional convolution of one input channel; as a product of matrices it is several times as fast.
+    """
+    width = kernels.shape[1]
+    return F.linear(F.pad(mels, ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
+
+
+def max_before(norm: nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
+    """The values from which the norm yields its maximum over positions, batch × channels × frames.
+
+    For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them, and
+    so has any monotonic function before it.
+    """
+    chosen = _reduce(torch.maximum, maps)
+    if bool((norm.weight < 0).any()):
+        chosen = torch.where(norm.weight >= 0, chosen, _reduce(torch.minimum, maps))
+    return chosen.transpose(1, 2)
+
+
+def _reduce(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor) -> Tensor:
+    """Reduce axis 1 by halves, which is several times as fast as one reduction over an axis that is not the last."""
+    while (count := maps.shape[1]) > 1:
+        half = (count + 1) // 2
+        maps = function(maps[:, :half], maps[:, -half:])  # of an odd count, the middle one is in both halves
+    return maps[:, 0]

@@ -6,7 +6,6 @@ Published are the tensors of a TensorFlow checkpoint; loading brings them to tor
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -54,6 +53,10 @@ class Convolution(nn.Module):
         """Apply the layers."""
         return self.bn(torch.relu(self.conv(maps)))
 
+    def max_over_bands(self, maps: Float[Tensor, "batch positions frames channels"]) -> Float[Tensor, "batch _ frames"]:
+        """Apply the layers after the convolution, and take the maximum over its positions."""
+        return self.bn(torch.relu(front_end.max_before(self.bn, maps)).unsqueeze(2)).squeeze(2)
+
 
 class MSDMusicnn(nn.Module):
     """Vertical and horizontal filters, residual convolutions, and two linear layers on their maxima and means."""
@@ -85,11 +88,15 @@ class MSDMusicnn(nn.Module):
 
     def forward_patches(self, patches: Patches) -> Outputs:
         """Compute logits and embedding of patches of log10(10000 · mel + 1)."""
-        mels = self.bn(patches.unsqueeze(1))
-        front = [layer(mels) for layer in self.layers[:2]]
-        for layer, size in zip(self.layers[2:5], HORIZONTAL, strict=True):
-            front.append(layer(F.pad(mels, (0, 0, (size - 1) // 2, size // 2))))  # as TensorFlow pads even sizes
-        maps = torch.cat([features.amax(dim=3) for features in front], dim=1)
+        mels = self.bn(patches.unsqueeze(1)).squeeze(1).transpose(1, 2)
+        front = []
+        for layer in self.layers[:2]:
+            kernels = layer.conv.weight.squeeze(1).transpose(1, 2)
+            front.append(layer.max_over_bands(front_end.convolve_bands(mels, kernels, layer.conv.bias)))
+        for layer in self.layers[2:5]:
+            kernels = layer.conv.weight.flatten(1)
+            front.append(layer.max_over_bands(front_end.convolve_time(mels, kernels, layer.conv.bias)))
+        maps = torch.cat(front, dim=1)
         first = self.layers[5](maps)
         second = self.layers[6](first) + first
         third = self.layers[7](second) + second

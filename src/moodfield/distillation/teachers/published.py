@@ -46,7 +46,7 @@ class MelNetwork:
 
     def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
         """Build the network from the published checkpoint."""
-        return nets.load_pretrained(checkpoint)
+        return _fastest(nets.load_pretrained(checkpoint))
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,21 @@ class WaveformNetwork:
 
     def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
         """Build the network from its checkpoint."""
-        network = self.load_network(checkpoint).to(memory_format=torch.channels_last)
-        bfloat16 = distributed.has_native_bfloat16()
+        run = _fastest(self.load_network(checkpoint))
+        return lambda waveforms: run(waveforms[:, 0])
 
-        def run(waveforms: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                outputs: Tensor = network(waveforms[:, 0])
-            return outputs
 
-        return run
+def _fastest(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network in the memory format and the precision that processors run fastest; logits change by about .02."""
+    network = network.to(memory_format=torch.channels_last)
+    bfloat16 = distributed.has_native_bfloat16()
+
+    def run(inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            outputs: Tensor = network(inputs)
+        return outputs
+
+    return run
 
 
 def _jamendo(kind: str, *, seconds: float, step: float) -> WaveformNetwork:

@@ -24,8 +24,8 @@ from moodfield.training.mel_cache import Entries
 
 TINY = 1e-6
 """overlap in seconds that windows have at least, so that a weight is never 0 / 0"""
-BATCH_SECONDS = 240
-"""length of the windows in a call of a network, in all"""
+BATCH = 8
+"""windows per call of a network"""
 
 
 class Architecture(Protocol):
@@ -113,14 +113,14 @@ class Teacher:
             ModelError: The checkpoint cannot be read, or is another network's.
         """
         lengths, rate = self.architecture.lengths, self.architecture.frame_rate
-        network, cutter, batch = _network(self), Cutter(lengths), max(1, round(BATCH_SECONDS * rate / lengths.frames))
+        network, cutter = _network(self), Cutter(lengths)
         frames, rows, waiting = 0, list[np.ndarray](), list[Clip]()
         for block in self.architecture.blocks(path):
             frames += block.shape[1]
             waiting += cutter.push(block)
-            while len(waiting) >= batch:
-                rows.append(_run(network, waiting[:batch]))
-                del waiting[:batch]
+            while len(waiting) >= BATCH:
+                rows.append(_run(network, waiting[:BATCH]))
+                del waiting[:BATCH]
         if waiting := waiting + cutter.finish():
             rows.append(_run(network, waiting))
         values = np.concatenate(rows)
@@ -154,9 +154,7 @@ def compute(
     yield from mel_cache.compute_missing(tracks, Digests(cache_dir, audio_dir), entries, jobs=jobs)
 
 
-def load(
-    teacher: Teacher, tracks: Sequence[Track], audio_dir: str | Path, cache_dir: str | Path
-) -> Iterator[Outputs]:
+def load(teacher: Teacher, tracks: Sequence[Track], audio_dir: str | Path, cache_dir: str | Path) -> Iterator[Outputs]:
     """Load the cached outputs of tracks.
 
     Raises:
