@@ -165,11 +165,11 @@ def run(*command: str | Path) -> bytes:
     """Run a program without a display and return its standard output; its errors become a RuntimeError."""
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "LC_ALL": "C.UTF-8"}
     try:
-        done = subprocess.run([str(part) for part in command], capture_output=True, env=environment, timeout=300)
+        done = subprocess.run([str(part) for part in command], capture_output=True, env=environment, timeout=900)
     except FileNotFoundError as error:
         raise RuntimeError(f"{command[0]} is not installed; see the packages at the top of {__file__}") from error
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"{command[0]} took more than 300 s") from error
+        raise RuntimeError(f"{command[0]} took more than 900 s") from error
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
     return done.stdout
