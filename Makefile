@@ -111,34 +111,13 @@ calibration: $(READY)  ## calibrations of the published baseline: a minute; writ
 	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part
 	@mv docs/calibration.part docs/calibration.md
 
-# $(call unpack,PACKAGE): download it unless its .deb exists already, and extract its files into .cache/unpacked/PACKAGE.
-# Nothing is installed. A download is complete or absent; package lists are updated only if apt does not know the package.
-define unpack
-	@mkdir -p .cache/unpacked .cache/debs/part.$(1)
-	@compgen -G '.cache/debs/$(1)_*.deb' >/dev/null || { \
-	  cd .cache/debs/part.$(1); \
-	  apt-get download $(1) || { apt-get update && apt-get download $(1); }; \
-	  mv -- $(1)_*.deb ..; \
-	}
-	@rm -rf .cache/debs/part.$(1) .cache/unpacked/$(1)
-	@dpkg -x "$$(compgen -G '.cache/debs/$(1)_*.deb' | tail -n 1)" .cache/unpacked/$(1)
-endef
+# Training music, and the album that `make` tags: whatever is missing or wrong is brought and checked, the rest is kept.
+FETCH = .venv/bin/python music/fetch.py
+$(NOTICE): | $(READY)
+	$(FETCH) $(ALBUM)
 
-# The album that `make` tags, as it is in the package.
-$(NOTICE):
-	$(call unpack,$(ALBUM))
-	@mkdir -p .cache/music && rm -rf .cache/music/$(ALBUM)
-	@mv .cache/unpacked/$(ALBUM) .cache/music/$(ALBUM)
-
-# The training music, package by package; every file is verified, other files are removed.
-PACKAGES = $(sort $(shell tail -n +2 music/manifest.tsv | cut -f 2))
-music: $(PACKAGES:%=.cache/music/.complete/%)  ## download the free training music of music/manifest.tsv (6.5 GB of packages)
-
-.cache/music/.complete/%: music/manifest.tsv music/unpack.py
-	$(call unpack,$*)
-	@$(PYTHON) music/unpack.py $*
-	@rm -rf .cache/unpacked/$*
-	@mkdir -p $(@D) && touch $@
+music: $(READY)  ## download the free training music of music/manifest.tsv, or check it; it resumes
+	$(FETCH)
 
 # The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)

@@ -139,7 +139,7 @@ def floor(waveform: Waveform, minute: dict[int, float], repeats: int) -> None:
         config = MelConfig(hop_length=hop)
         pace, bins = config.frames_per_second, config.n_fft // 2 + 1
         transform = 2.5 * config.n_fft * np.log2(config.n_fft) * pace
-        product = 2 * np.count_nonzero(mel._filterbank(config)) * pace
+        product = 2 * np.count_nonzero(mel.filterbank(config)) * pace
         rest = (config.n_fft + 3 * bins) * pace
         moved = 4 * (config.sample_rate + config.n_mels * pace)
         least = 60 * max((transform + product + rest) / peak, moved / bandwidth)

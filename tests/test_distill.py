@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from moodfield.calibration import Calibration
 from moodfield.card import CARD, README, WEIGHTS, Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import data as data_
-from moodfield.distillation import distill, manifest, model_card
+from moodfield.distillation import degradation, distill, manifest, model_card
 from moodfield.distillation import teacher as teacher_
 from moodfield.distillation.data import STUDENT, Distillation
+from moodfield.distillation.degradation import Degradation
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.mel import MelConfig
@@ -202,6 +204,64 @@ def test_training_data_has_every_speed_once(tmp_path, teacher):
     assert len(mels) == len(prepared.train_data.targets.windows) == 3
     slow, fast = (len(mels[row]) / len(mels[0]) for row in (1, 2))
     assert (slow, fast) == (pytest.approx(1 / 0.9, rel=0.03), pytest.approx(1 / 1.1, rel=0.03))
+
+
+def write_training_music(folder: Path) -> None:
+    """A training track, one that is damaged, and a held-out track."""
+    for package in ("songs", "tunes"):
+        write_music(folder, f"{package}/a.wav")
+    (folder / "songs" / "b.wav").write_bytes(b"nothing")
+    rows = [f"{name}\t5\tMIT" for name in ("train\tsongs\ta.wav", "train\tsongs\tb.wav", "heldout\ttunes\ta.wav")]
+    write_manifest(folder, HEADER, *rows)
+
+
+def test_degraded_copies_have_the_targets_of_their_originals(tmp_path, teacher):
+    write_training_music(tmp_path)
+    calls = []
+    config = make_config(tmp_path, speeds=(0.9,), degradation=Degradation(encode=0.0))
+    prepared = data_.prepare(config, progress=lambda track, error: calls.append((track.path, error is None)))
+    ids = ["songs/a.wav", "songs/a.wav, degraded", "songs/a.wav × 0.9", "songs/a.wav × 0.9, degraded"]
+    assert [track.id for track in prepared.train_tracks] == ids
+    assert [track.id for track in prepared.validation_tracks] == ["tunes/a.wav"], "only training music is degraded"
+    mels, windows = prepared.train_data.mels, prepared.train_data.targets.windows
+    for original, copy in ((0, 1), (2, 3)):
+        np.testing.assert_array_equal(windows[original], windows[copy])
+        assert abs(len(mels[original]) - len(mels[copy])) <= 1
+        frames = min(len(mels[original]), len(mels[copy]))
+        assert not np.allclose(mels[original][:frames], mels[copy][:frames], atol=1)
+    assert not np.array_equal(windows[0], windows[2]), "a faster copy has targets of its own"
+    assert [ok for _, ok in calls].count(False) == 6, "teacher, student and degraded copy, at two speeds"
+    assert len(calls) == config.n_steps == 3 * 2 * 2 + 2
+    per_track, tracks = prepared.per_track(config.music.tracks)
+    assert [track.id for track in tracks] == ["songs/a.wav", "tunes/a.wav"]
+    assert len(per_track.mels) == 2
+
+
+def test_copy_that_cannot_be_degraded_is_left_out(tmp_path, teacher, monkeypatch):
+    write_training_music(tmp_path)
+
+    def fail(waveform, chain):
+        raise AudioError("silent", "nothing is left")
+
+    monkeypatch.setattr(degradation, "degrade", fail)
+    prepared = data_.prepare(make_config(tmp_path, degradation=Degradation(encode=0.0)))
+    assert [track.id for track in prepared.train_tracks] == ["songs/a.wav"]
+
+
+def test_sources_name_degraded_copies(tmp_path, teacher):
+    write_training_music(tmp_path)
+    (tmp_path / "best_model.pth").write_bytes(b"weights")
+    settings = (None, Degradation(), Degradation(seed=1), Degradation(clip=0.5))
+    assert len({str(make_config(tmp_path, degradation=used).sources) for used in settings}) == len(settings)
+    assert make_config(tmp_path).sources["degraded copies"] == "none"
+
+
+def test_degradation_without_pyav_raises_before_any_work(tmp_path, teacher, monkeypatch):
+    write_training_music(tmp_path)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ConfigError, match="codecs"):
+        distill.distill(make_config(tmp_path, degradation=Degradation()))
+    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------- students

@@ -102,7 +102,7 @@ def test_spectrogram_equals_the_recorded_features(data):
             mel.spectrogram(Waveform(vector["y"], config.sample_rate), config), vector["mel"], rtol=0, atol=1e-4
         )
         np.testing.assert_allclose(mel.a_weighting(config), vector["aweight"], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(mel._filterbank(config), vector["melfb"], rtol=0, atol=1e-8)
+        np.testing.assert_allclose(mel.filterbank(config), vector["melfb"], rtol=0, atol=1e-8)
 
 
 @pytest.mark.golden
@@ -129,13 +129,13 @@ def test_filter_bank_equals_librosa(config):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         expected = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=0)
-    np.testing.assert_allclose(mel._filterbank(config), expected, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(mel.filterbank(config), expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("config", [MelConfig(), PLAIN, *SMALL_CONFIGS])
 def test_bands_equal_the_product_with_the_filter_bank(config):
     values = np.random.default_rng(1).standard_normal((7, config.n_fft // 2 + 1)).astype(np.float32)
-    expected = values.astype(np.float64) @ mel._filterbank(config).T.astype(np.float64)
+    expected = values.astype(np.float64) @ mel.filterbank(config).T.astype(np.float64)
     np.testing.assert_allclose(mel._bands(values, config), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -171,7 +171,7 @@ def test_a_click_sets_the_lower_limit_of_the_whole_track():
     samples[position] = 1.0  # in the middle of frame 100 all bins have the power 1, 0 dB
     result = mel.spectrogram(Waveform(samples, config.sample_rate), config)
     assert (result.argmax(axis=1) == 100).all()
-    floor = mel._filterbank(config) @ (mel.a_weighting(config) - 80)
+    floor = mel.filterbank(config) @ (mel.a_weighting(config) - 80)
     np.testing.assert_allclose(result[:, before], np.repeat(floor[:, None], 95, axis=1), atol=0.01)
     assert np.abs(result[:, before] - without).max() > 0.5
     assert (
@@ -198,7 +198,7 @@ def test_digital_silence_in_part_of_a_track_is_finite_and_flat(kind):
 
 def test_silence_from_start_to_end_is_finite():
     result = mel.spectrogram(Waveform(np.zeros(44_100, np.float32), 44_100), MelConfig())
-    expected = mel._filterbank(MelConfig()) @ (mel.a_weighting(MelConfig()) - 100)
+    expected = mel.filterbank(MelConfig()) @ (mel.a_weighting(MelConfig()) - 100)
     np.testing.assert_allclose(result, np.repeat(expected[:, None], result.shape[1], axis=1), rtol=1e-4)
 
 
@@ -206,7 +206,7 @@ def test_twice_the_volume_shifts_all_cells_of_a_band_equally(music):
     config = MelConfig(hop_length=1536)
     loud = mel.spectrogram(music[0], config)
     soft = mel.spectrogram(Waveform(music[0].samples / 2, 44_100), config)
-    expected = mel._filterbank(config).sum(axis=1) * 20 * np.log10(2)
+    expected = mel.filterbank(config).sum(axis=1) * 20 * np.log10(2)
     np.testing.assert_allclose((loud - soft).mean(axis=1), expected, rtol=1e-3)
 
 

@@ -142,7 +142,7 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
         return
     kept, loudest = _first_pass(blocks, config)
     floor = max(MIN_POWER, loudest * 10 ** (-config.top_db / 10))
-    weight = (_filterbank(config).astype(np.float64) @ a_weighting(config)).astype(np.float32)
+    weight = (filterbank(config).astype(np.float64) @ a_weighting(config)).astype(np.float32)
     for power in kept if kept is not None else _power(blocks(), config):
         bands = _bands(_decibels(power, floor), config)
         bands += weight
@@ -151,7 +151,7 @@ def stream(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> Iterat
 
 def check(config: MelConfig) -> None:
     """Raise `ConfigError` if some mel band contains no frequency bin."""
-    _filterbank(config)
+    filterbank(config)
 
 
 def n_frames(samples: int, config: MelConfig) -> int:
@@ -193,7 +193,7 @@ def band_hz(config: MelConfig) -> Float64[np.ndarray, "bands"]:
 
 
 @lru_cache(maxsize=8)
-def _filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
+def filterbank(config: MelConfig) -> Float32[np.ndarray, "bands freq"]:
     """Triangles of unit area, equally spaced on Slaney's mel scale from 0 Hz to half the sample rate."""
     hz, edges = _bin_hz(config), edges_hz(config)[:, None]
     bank = np.empty((config.n_mels, len(hz)), np.float32)
@@ -213,7 +213,7 @@ def _parts(config: MelConfig) -> tuple[tuple[slice, Float32[np.ndarray, "freq ba
     """The filter bank in parts of `PART_BANDS`, each with the bins in which it is not zero."""
     parts = []
     for first in range(0, config.n_mels, PART_BANDS):
-        part = _filterbank(config)[first : first + PART_BANDS]
+        part = filterbank(config)[first : first + PART_BANDS]
         seen = np.flatnonzero(part.any(axis=0))
         bins = slice(int(seen[0]), int(seen[-1]) + 1)
         parts.append((bins, np.ascontiguousarray(part[:, bins].T)))

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.distillation import speed_perturbation, teacher
+from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.manifest import Music
 from moodfield.distillation.model_card import CardText, TeacherCalibration
 from moodfield.errors import MoodfieldError
@@ -33,6 +35,9 @@ STUDENT = Recipe(
 )
 """the recipe of the bundled model, which is the last average of its weights: no epoch is chosen by held-out music"""
 
+Part: TypeAlias = tuple[tuple[Track, ...], MelCache, WindowTargets]
+"""tracks of one audio folder, the student's mels, the teacher's logits"""
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -48,6 +53,8 @@ class Distillation:
     """folders of audio, cache and run"""
     speeds: tuple[float, ...] = ()
     """further speeds of the training music, 0.5 … 2; each gives more music with targets of its own"""
+    degradation: Degradation | None = None
+    """adds a degraded copy of every training track at every speed, with the targets of the track at that speed"""
     reuse_metrics_from: Path | None = None
     """a finished run with the same recipe, teacher and music: the student is then also trained on the held-out tracks,
     and its metrics and examples are those of that run"""
@@ -65,8 +72,9 @@ class Distillation:
 
     @property
     def n_steps(self) -> int:
-        """Number of calls of `progress`: teacher and student, every track, all speeds."""
-        return 2 * (len(self.train_split.tracks) * (1 + len(set(self.speeds))) + len(self.music.heldout.tracks))
+        """Number of calls of `progress`: teacher, student and degraded copies, every track, all speeds."""
+        trained = len(self.train_split.tracks) * (1 + len(set(self.speeds)))
+        return (3 if self.degradation else 2) * trained + 2 * len(self.music.heldout.tracks)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -75,6 +83,7 @@ class Distillation:
             "checkpoint": f"SHA-256 {teacher.checkpoint_sha256(self.checkpoint)}",
             "music": f"a manifest, SHA-256 {self.music.sha256}",
             "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
+            "degraded copies": f"one a track and speed, {self.degradation.digest}" if self.degradation else "none",
         }
 
 
@@ -83,7 +92,7 @@ class DistillationData:
     """Training and validation data of a student."""
 
     train_data: ClipDataset
-    """mels of the training tracks, at all speeds, with the teacher's logits"""
+    """mels of the training tracks, at all speeds, and of their degraded copies, with the teacher's logits"""
     validation_data: ClipDataset
     """mels of the held-out tracks, with the teacher's logits"""
     train_tracks: tuple[Track, ...]
@@ -112,16 +121,20 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
 
     Args:
         config: The inputs of the distillation.
-        progress: Called twice for every track and speed, for the teacher and the student, with the error if it failed;
-            such tracks are left out.
+        progress: Called twice for every track and speed, for the teacher and the student, and once for every degraded
+            copy, with the error if it failed; such tracks are left out.
     """
     paths, train_tracks = config.paths, config.train_split.tracks
     model = teacher.export_model(config.checkpoint, paths.cache_dir)
     parts = [_load(config.recipe, model, train_tracks, paths, progress)]
+    if config.degradation:
+        parts.append(_degrade(config.degradation, train_tracks, parts[-1], paths, progress))
     for speed in sorted(set(config.speeds)):
-        if copies := _perturb(train_tracks, paths, speed, progress):
+        if copies := _perturb(train_tracks, config, speed, progress):
             copy_paths = replace(paths, audio_dir=speed_perturbation.cache_folder(paths.cache_dir, speed))
             parts.append(_load(config.recipe, model, copies, copy_paths, progress))
+            if config.degradation:
+                parts.append(_degrade(config.degradation, copies, parts[-1], copy_paths, progress))
     heldout, cache, targets = _load(config.recipe, model, config.music.heldout.tracks, paths, progress)
     mels = tuple(cache.open(track) for tracks, cache, _ in parts for track in tracks)
     windows = tuple(rows for _, _, targets in parts for rows in targets.windows)
@@ -134,9 +147,7 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
     )
 
 
-def _load(
-    recipe: Recipe, model: Path, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback
-) -> tuple[tuple[Track, ...], MelCache, WindowTargets]:
+def _load(recipe: Recipe, model: Path, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback) -> Part:
     """The tracks of one audio folder that teacher and student could read, the student's mels, the teacher's logits."""
     failed = set()
     for track, result in teacher.compute_logits(model, tracks, paths.audio_dir, jobs=paths.jobs):
@@ -148,13 +159,29 @@ def _load(
     return readable, paths.mel_cache(recipe.mel), teacher.load_targets(model, readable, paths.audio_dir, recipe.mel)
 
 
-def _perturb(tracks: Sequence[Track], paths: RunPaths, speed: float, progress: ProgressCallback) -> list[Track]:
-    """Copies of tracks at another speed; one that fails counts as failed for teacher and student."""
-    copies = []
+def _degrade(
+    degradation: Degradation, tracks: Sequence[Track], part: Part, paths: RunPaths, progress: ProgressCallback
+) -> Part:
+    """The degraded copies of the tracks of a part, with its targets; `tracks` are those and the ones that failed."""
+    originals, mels, targets = part
+    degraded = MelCache(paths.cache_dir, mels.config, paths.audio_dir, degradation)
+    failed = set()
+    for track, result in degraded.extract(tracks, jobs=paths.jobs, backend=paths.backend):
+        error = result if isinstance(result, MoodfieldError) else None
+        progress(track, error)
+        failed |= {track} if error else set()
+    rows = [row for row, track in enumerate(originals) if track not in failed]
+    copies = tuple(replace(originals[row], id=f"{originals[row].id}, degraded") for row in rows)
+    return copies, degraded, WindowTargets(tuple(targets.windows[row] for row in rows), targets.step)
+
+
+def _perturb(tracks: Sequence[Track], config: Distillation, speed: float, progress: ProgressCallback) -> list[Track]:
+    """Copies of tracks at another speed; one that fails counts as failed for teacher, student and degraded copy."""
+    copies, paths = [], config.paths
     for track, copy in speed_perturbation.perturb(tracks, paths.audio_dir, paths.cache_dir, speed, jobs=paths.jobs):
         if isinstance(copy, MoodfieldError):
-            progress(track, copy)
-            progress(track, copy)
+            for _ in range(3 if config.degradation else 2):
+                progress(track, copy)
         else:
             copies.append(copy)
     return copies

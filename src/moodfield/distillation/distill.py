@@ -9,7 +9,7 @@ import numpy as np
 
 from moodfield import calibration, files, tagger, tags
 from moodfield.card import Card, Example, Provenance
-from moodfield.distillation import data, model_card, speed_perturbation
+from moodfield.distillation import data, lossy_codecs, model_card, speed_perturbation
 from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
@@ -72,6 +72,8 @@ def _check(config: Distillation) -> None:
         raise ConfigError("started as several processes; distillation is one process, which uses all cores")
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
+    if config.degradation:
+        lossy_codecs.check_installed()
     clips = len(config.train_split.tracks)
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
 

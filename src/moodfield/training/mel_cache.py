@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64
 
 from moodfield import arrays, audio, files, mel, parallel
+from moodfield.audio import Waveform
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.errors import DatasetError, MoodfieldError
 from moodfield.mel import MelConfig
@@ -45,16 +47,30 @@ class Statistics:
     """standard deviation, unbiased"""
 
 
+@runtime_checkable
+class AudioTransform(Protocol):
+    """A change of the audio before its mel is computed."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that determines the change besides the audio, for JSON."""
+
+    def apply(self, path: Path, sha256: str) -> Waveform:
+        """The changed audio of a file, whose SHA-256 is given."""
+
+
 class MelCache:
     """The mels of one config in one cache folder, for the audio of one folder.
 
     A mel is stored under the SHA-256 of its audio: it is found wherever the audio lies, and never confused with that of
-    other audio with the same name.
+    other audio with the same name. Mels of audio that a transform changes have a folder of their own.
     """
 
-    def __init__(self, cache_dir: str | Path, config: MelConfig, audio_dir: str | Path) -> None:
-        self.config = config
-        text = json.dumps(asdict(config) | {"version": VERSION}, sort_keys=True)
+    def __init__(
+        self, cache_dir: str | Path, config: MelConfig, audio_dir: str | Path, transform: AudioTransform | None = None
+    ) -> None:
+        self.config, self.transform = config, transform
+        self._settings = asdict(config) | ({"transform": transform.settings()} if transform else {})
+        text = json.dumps(self._settings | {"version": VERSION}, sort_keys=True)
         self.folder = Path(cache_dir) / f"mel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self._digests = Digests(cache_dir, audio_dir)
 
@@ -71,9 +87,9 @@ class MelCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            files.write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2).encode())
+            files.write(self.folder / "config.json", json.dumps(self._settings, indent=2).encode())
             is_complete = partial(arrays.shape, dtype=np.float16, expected=(None, self.config.n_mels))
-            entries = Entries(self.folder.absolute(), is_complete, partial(_write_mel, self.config))
+            entries = Entries(self.folder.absolute(), is_complete, partial(_write_mel, self.config, self.transform))
             yield from compute_missing(tracks, self._digests, entries, jobs=jobs, backend=backend)
         except OSError as error:
             raise DatasetError(f"cannot write {self.folder}: {error}; free space, or name another folder") from error
@@ -107,8 +123,13 @@ class MelCache:
 
 def statistics(parts: Sequence[tuple[MelCache, Sequence[Track]]]) -> Statistics:
     """Mean and standard deviation of the bands over tracks of several audio folders, whose mels have one config."""
-    listing = "\n".join(digest for cache, tracks in parts for digest in cache.digests(tracks))
     first = parts[0][0]
+    lines = (  # transformed audio has the digest of the audio that it was made from
+        digest if cache.transform is None else f"{digest} {cache.folder.name}"
+        for cache, tracks in parts
+        for digest in cache.digests(tracks)
+    )
+    listing = "\n".join(lines)
     path = first.folder / f"statistics-{hashlib.sha256(listing.encode()).hexdigest()[:16]}.json"
     if (stored := _read_statistics(path, first.config.n_mels)) is not None:
         return stored
@@ -215,8 +236,9 @@ def _raise_open_file_limit() -> None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _write_mel(config: MelConfig, source: Path, digest: Digest, target: Path) -> None:
-    stream = mel.stream(audio.Reader(source, sample_rate=config.sample_rate), config)
+def _write_mel(config: MelConfig, transform: AudioTransform | None, source: Path, digest: Digest, target: Path) -> None:
+    changed = source if transform is None else transform.apply(source, digest.sha256)
+    stream = mel.stream(audio.Reader(changed, sample_rate=config.sample_rate), config)
     stored = np.concatenate([block.T.astype(np.float16) for block in stream])
     digests.check_unchanged(source, digest)
     arrays.write(target, stored)

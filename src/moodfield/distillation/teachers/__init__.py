@@ -1,0 +1,1 @@
+"""Published networks whose outputs a small network learns from, as torch modules on waveforms."""
