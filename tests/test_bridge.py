@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from moodfield import calibration, tags
 from moodfield.datasets import mtg_jamendo
-from moodfield.distillation.teachers import bridge
+from moodfield.distillation.teachers import bridge, jamendo
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.errors import ConfigError, DatasetError, ModelError, ScoresError
 from moodfield.evaluation import bootstrap, metrics, submissions
@@ -175,8 +175,9 @@ def test_evaluation(tmp_path):
     assert macro["predictions"] < macro["sum"] < macro["bridge"]
     interval = bootstrap.intervals(resampled["bridge"])["ROC-AUC-macro"]
     assert interval.low < macro["bridge"] < interval.high
-    with pytest.raises(ScoresError):
-        bridge.evaluate(make_bridge(), splits, predictions[1:])
+    for wrong in (predictions[1:], 2 * predictions - 1):
+        with pytest.raises(ScoresError, match="predictions"):
+            bridge.evaluate(make_bridge(), splits, wrong)
 
 
 # ---------------------------------------------------------------- files
@@ -247,6 +248,7 @@ def test_inputs_of_mtg_jamendo(data):
     names = bridge.input_names(data / "mtg-jamendo")
     top = (data / "mtg-jamendo/top50.txt").read_text().split()
     assert names == tuple(sorted(name for name in top if not name.startswith("mood/theme---")))
+    assert names == jamendo.VOCABULARY[: len(names)]
     test = bridge.read(data / "mtg-jamendo", "test", names)
     assert test.split.vocabulary == tags.MOODS_AND_THEMES
     assert (test.inputs.shape, test.inputs.sum()) == ((4_231, 45), 13_482)

@@ -195,9 +195,16 @@ def evaluate(
     Returns:
         Resampled metrics of `predictions`, `bridge` and `sum`; see `bootstrap.intervals` and `bootstrap.compare`.
 
+    Raises:
+        ScoresError: if predictions are not as described.
+        DatasetError: if a TSV is missing or wrong.
+
     """
     test = read(splits, "test", bridge.inputs, vocabulary=bridge.tags)
-    other = calibration.logit(metrics.check_scores(predictions, "predictions", like=test.split.truth))
+    predictions = metrics.check_scores(predictions, "predictions", like=test.split.truth)
+    if predictions.min() < 0 or predictions.max() > 1:
+        raise ScoresError("predictions are outside 0 … 1; apply the sigmoid to logits")
+    other = calibration.logit(predictions)
     logits = bridge.logits(test.inputs.astype(np.float64))
     scores = {"predictions": other, "bridge": logits, "sum": add_standardized(other, logits, weight=weight)}
     systems = [System(test.split.truth, values, tags=bridge.tags) for values in scores.values()]

@@ -4,7 +4,6 @@ The weights contain window and filter bank of the mel. Module names are those of
 """
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,6 @@ from moodfield.distillation.teachers import front_end, weights
 
 Waveforms = Float[Tensor, "batch samples"]
 Logits = Float[Tensor, "batch tags"]
-Kind = Literal["fcn", "crnn", "musicnn"]
 
 VOCABULARY: tuple[str, ...] = (
     "genre---alternative", "genre---ambient", "genre---atmospheric", "genre---chillout", "genre---classical",
@@ -165,7 +163,7 @@ PUBLISHED = {"mel.window": "spec.spectrogram.window", "mel.filterbank": "spec.me
 """published names of tensors that have another name here"""
 
 
-def load(path: str | Path, kind: Kind) -> FCN | CRNN | Musicnn:
+def load(path: str | Path, kind: str) -> FCN | CRNN | Musicnn:
     """Load a published network; loading runs no code from the file.
 
     Returns:
