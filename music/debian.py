@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+ARCHIVES = ("zip", "pk3", "love")
+"""suffixes of archives of files; all are ZIP"""
+
 
 def unpack(package: str, cache: Path) -> Path:
     """Extract a package into `cache`/unpacked/PACKAGE, after `apt-get download` unless `cache`/debs has it.
@@ -37,7 +40,7 @@ def unpack(package: str, cache: Path) -> Path:
 
 @contextmanager
 def open_member(folder: Path, path: str) -> Iterator[IO[bytes]]:
-    """Open a file of an unpacked package; if its path begins with `_name/`, it is in `name.zip` or `name.pk3` there.
+    """Open a file of an unpacked package; if its path begins with `_name/`, it is in an archive there.
 
     Raises:
         FileNotFoundError: The package has no such file.
@@ -50,9 +53,9 @@ def open_member(folder: Path, path: str) -> Iterator[IO[bytes]]:
         with (folder / path).open("rb") as stream:
             yield stream
         return
-    archives = [path for suffix in ("zip", "pk3") for path in folder.rglob(f"{first[1:]}.{suffix}")]
+    archives = [path for suffix in ARCHIVES for path in folder.rglob(f"{first[1:]}.{suffix}")]
     if not archives:
-        raise FileNotFoundError(f"missing (no archive {first[1:]}.zip or .pk3 in {folder})")
+        raise FileNotFoundError(f"missing (no archive {first[1:]}.{', .'.join(ARCHIVES)} in {folder})")
     with zipfile.ZipFile(archives[0]) as archive:
         if inner not in archive.NameToInfo:
             raise FileNotFoundError(f"missing (not in {archives[0]})")

@@ -93,15 +93,14 @@ def test_files_come_from_the_package_and_from_archives_within_it(fetch: ModuleTy
     (apt / "usr/share/one.ogg").write_bytes(b"one")
     with zipfile.ZipFile(apt / "usr/share/pack.pk3", "w") as archive:
         archive.writestr("music/two.ogg", b"two")
-    pieces = [piece("usr/share/one.ogg", b"one"), piece("_pack/music/two.ogg", b"two")]
+    with zipfile.ZipFile(apt / "usr/share/game.love", "w") as archive:
+        archive.writestr("three.ogg", b"three")
+    contents = {"usr/share/one.ogg": b"one", "_pack/music/two.ogg": b"two", "_game/three.ogg": b"three"}
+    pieces = [piece(path, content) for path, content in contents.items()]
     for _ in range(2):
         assert fetch.fetch("game", pieces, places(fetch, tmp_path)) == []
-    assert stored(tmp_path / "music/game") == [
-        "_pack/music/two.ogg",
-        "usr/share/doc/game/copyright",
-        "usr/share/one.ogg",
-    ]
-    assert (tmp_path / "music/game/_pack/music/two.ogg").read_bytes() == b"two"
+    assert stored(tmp_path / "music/game") == sorted([*contents, "usr/share/doc/game/copyright"])
+    assert all((tmp_path / "music/game" / path).read_bytes() == content for path, content in contents.items())
     assert (tmp_path / "calls").read_text().splitlines() == ["download game"], "the second time all is there"
     assert stored(tmp_path / "debs") == ["game_1.deb"]
     assert not stored(tmp_path / "unpacked")

@@ -13,8 +13,6 @@ from moodfield.errors import AudioError, ConfigError
 
 BLOCK = 2**16
 """samples that are passed to an encoder at a time"""
-SAMPLE_RATES = (12_000, 16_000, 24_000)
-"""sample rates in Hz that all encoders have"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def round_trip(waveform: Waveform, codec: str, bitrate: int) -> Waveform:
     """Encode and decode a waveform.
 
     Args:
-        waveform: At one of the `SAMPLE_RATES`.
+        waveform: At a sample rate that the encoder has; all have 12, 16 and 24 kHz.
         codec: Name of one of the `ENCODERS`.
         bitrate: Bits per second.
 
