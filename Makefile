@@ -123,7 +123,7 @@ music: $(READY)  ## download the free training music of music/manifest.tsv, or c
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 PREDICTIONS := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=
-DISTILL = .venv/bin/moodfield distill music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
+DISTILL = .venv/bin/moodfield distill train music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
   --speed 0.9 --speed 1.1 --predictions "$(PREDICTIONS)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
 sources:
 	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }

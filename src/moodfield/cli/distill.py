@@ -1,27 +1,109 @@
-"""The command that distills a published network into a small one."""
+"""The commands that distill published networks into a small one."""
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moodfield.cli import console, progress, tables
 from moodfield.errors import UsageError
 
+if TYPE_CHECKING:
+    from moodfield.distillation.targets import TargetSource
+
 calibration = partial(typer.Option, rich_help_panel="Options for calibration")
 card = partial(typer.Option, rich_help_panel="Options for the model card")
+Manifest = Annotated[Path, typer.Argument(help="TSV of the music, and of which packages are held out")]
+Audio = Annotated[Path, typer.Option(help="folder of the music")]
+Checkpoints = Annotated[Path, typer.Option(help="folder with the checkpoints of all teachers, see docs/teachers.md")]
+Speeds = Annotated[list[float] | None, typer.Option(help="also the training music at this speed")]
+METRICS = "PR-AUC", "ROC-AUC"
+"""macro metrics that `bridge` prints"""
 Metrics = Annotated[Path | None, typer.Option(help="also train on held-out tracks, and report the metrics of this run")]
 
 
-# More than ten options: those of the panels only add to the card of the finished model.
-def distill(
-    manifest: Annotated[Path, typer.Argument(help="TSV of the music, and of which packages are held out")],
+def bridge(
+    splits: Annotated[Path, typer.Argument(help="folder of MTG-Jamendo's official TSVs")],
     *,
-    teacher: Annotated[Path, typer.Option(help="checkpoint of the teacher: the organisers' best_model.pth")],
-    audio: Annotated[Path, typer.Option(help="folder of the music")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="file to write, JSON")],
+    predictions: Annotated[Path | None, typer.Option(help="predictions of the test tracks to add it to, .npy")] = None,
+) -> None:
+    """Fit the bridge from genres and instruments to moods, for teachers without moods.
+
+    For example:
+        moodfield distill bridge mtg-jamendo/splits -o bridge.json
+    """
+    from moodfield import files
+    from moodfield.distillation.teachers import bridge as bridges
+    from moodfield.evaluation import bootstrap
+
+    files.check_output(output, kind=[b"{"], inputs=[predictions] if predictions else [])
+    fit = bridges.fit(splits)
+    fit.bridge.save(output)
+    console.message(
+        f"{output}: strength {fit.strength:g}; validation tracks: log loss {fit.log_loss:.4f}, PR-AUC {fit.pr_auc:.4f}"
+    )
+    if predictions:
+        table = console.table("test tracks, from true tags", *(f"{name}, 95 %" for name in METRICS))
+        for name, resampled in bridges.evaluate(fit.bridge, splits, predictions).items():
+            intervals = bootstrap.intervals(resampled)
+            cells = (
+                f"{console.number(resampled.report.macro[metric])} ({tables.format_interval(intervals[f'{metric}-macro'])})"
+                for metric in METRICS
+            )
+            table.add_row(name, *cells)
+        console.terminal().print(table)
+
+
+def targets(
+    manifest: Manifest,
+    *,
+    checkpoints: Checkpoints,
+    bridge: Annotated[Path, typer.Option(help="file of `moodfield distill bridge`")],
+    predictions: Annotated[Path, typer.Option(help="the baseline's predictions of MTG-Jamendo's test tracks, .npy")],
+    audio: Audio,
+    output: Annotated[Path, typer.Option("--output", "-o", help="file of the ensemble to write, JSON")],
+    cache_dir: console.CacheDir = console.CACHE_DIR,
+    jobs: console.Jobs = 0,
+) -> None:
+    """Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
+
+    For example:
+        moodfield distill targets manifest.tsv --checkpoints checkpoints --bridge bridge.json \\
+            --predictions vggish_predictions.npy --audio music -o ensemble.json
+    """
+    from moodfield import files, parallel
+    from moodfield.distillation import manifest as manifests
+    from moodfield.distillation import targets as computation
+    from moodfield.distillation.teachers import bridge as bridges
+    from moodfield.distillation.teachers import published
+    from moodfield.training.pipeline import RunPaths
+
+    files.check_output(output, kind=[b"{"], inputs=[manifest, bridge, predictions])
+    music, fitted, teachers = manifests.read_manifest(manifest), bridges.load(bridge), published.teachers(checkpoints)
+    paths = RunPaths(audio, cache_dir, output.parent, jobs or parallel.cpu_count())
+    with progress.TrackProgress(len(music.tracks) * len(teachers)) as bar:
+        computed = computation.compute_all(teachers, music.tracks, paths, bar.track)
+    readable = [track for track in computed.tracks if track in set(music.train.tracks)]
+    computation.fit_ensemble(teachers, fitted, music, readable, predictions, paths).save(output)
+    console.message(
+        f"{output}: {len(teachers)} teachers, {len(computed.tracks)} of {len(music.tracks)} tracks, "
+        f"{computed.hours:.1f} h in {computed.seconds:.0f} s"
+    )
+
+
+# More than ten options: those of the panels only add to the card of the finished model.
+def train(
+    manifest: Manifest,
+    *,
+    teacher: Annotated[Path | None, typer.Option(help="checkpoint of the only teacher: best_model.pth")] = None,
+    ensemble: Annotated[Path | None, typer.Option(help="file of `moodfield distill targets`, for several")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="folder with the checkpoints of the ensemble")] = None,
+    audio: Audio,
     output: console.RunFolder,
     speed: Annotated[list[float] | None, typer.Option(help="also train on the music at this speed")] = None,
+    degrade: Annotated[bool, typer.Option("--degrade", help="also train on degraded copies of the music")] = False,
     reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
     cache_dir: console.CacheDir = console.CACHE_DIR,
@@ -31,12 +113,18 @@ def distill(
     card_text: Annotated[Path | None, card(help="name, summary, licence, limits, origin: TOML")] = None,
     appendix: Annotated[list[Path] | None, card(exists=True, dir_okay=False, help="Markdown to end the README")] = None,
 ) -> None:
-    """Distill a published network into a small one."""
+    """Distill a published network, or an ensemble of them, into a small one.
+
+    For example:
+        moodfield distill train manifest.tsv --teacher best_model.pth --audio music -o runs/mine
+        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints checkpoints --audio music -o runs/mine
+    """
     from moodfield import parallel
     from moodfield.distillation import distill as distillation
     from moodfield.distillation import manifest as manifests
     from moodfield.distillation import model_card
     from moodfield.distillation.data import STUDENT, Distillation
+    from moodfield.distillation.degradation import Degradation
     from moodfield.training import loop, pipeline
 
     if (predictions is None) != (splits is None):
@@ -44,9 +132,10 @@ def distill(
     config = Distillation(
         recipe=STUDENT.change(*(settings or ())),
         music=manifests.read_manifest(manifest),
-        checkpoint=teacher,
+        targets=_target_source(teacher, ensemble, checkpoints),
         paths=pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count()),
         speeds=tuple(speed or ()),
+        degradation=Degradation() if degrade else None,
         reuse_metrics_from=reuse_metrics_from,
         calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
         text=model_card.read_card_text(card_text) if card_text else model_card.CardText(),
@@ -56,3 +145,16 @@ def distill(
     with progress.TrainingProgress(config.n_steps, config.recipe.schedule.epochs) as bars:
         distillation.distill(config, progress=bars.track, on_epoch=bars.epoch)
     tables.print_metrics(output)
+
+
+def _target_source(teacher: Path | None, ensemble: Path | None, checkpoints: Path | None) -> "TargetSource":
+    """The one teacher, or the ensemble, that options name."""
+    from moodfield.distillation.targets import TargetSource
+    from moodfield.distillation.teachers import ensemble as ensembles
+    from moodfield.distillation.teachers import published
+
+    if teacher and not ensemble and not checkpoints:
+        return TargetSource((published.teacher(published.VGGISH, teacher),))
+    if ensemble and checkpoints and not teacher:
+        return TargetSource(published.teachers(checkpoints), ensembles.load(ensemble))
+    raise UsageError("give --teacher, or both --ensemble and --checkpoints")

@@ -43,13 +43,14 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "runs": runs.runs,
     "models": models.models,
     "paper": {"table1": paper.table1, "figure1": paper.figure1, "train": paper.train},
-    "distill": distill.distill,
+    "distill": {"bridge": distill.bridge, "targets": distill.targets, "train": distill.train},
 }  # fmt: skip
 """every command and group of commands, in the order of the help"""
 GROUP_HELP = {
     "submission": "Make and check submissions to the MediaEval task.",
     "data": "Download, validate and count datasets.",
     "paper": "Reproduce the paper's results.",
+    "distill": "Distill published networks into a small one.",
 }
 
 

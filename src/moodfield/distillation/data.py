@@ -1,4 +1,4 @@
-"""The inputs of a distillation, and its training data: mels with the teacher's logits as targets."""
+"""The inputs of a distillation, and its training data: mels with logits of teachers as targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.distillation import speed_perturbation, teacher
+from moodfield.distillation import speed_perturbation, targets
 from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.manifest import Music
 from moodfield.distillation.model_card import CardText, TeacherCalibration
+from moodfield.distillation.targets import WINDOW_SECONDS, TargetSource
 from moodfield.errors import MoodfieldError
 from moodfield.mel import MelConfig
 from moodfield.nets import CPResNetConfig
@@ -26,7 +27,7 @@ from moodfield.training.recipe import Recipe
 STUDENT = Recipe(
     net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
     mel=MelConfig(sample_rate=12_000, n_fft=1_024, hop_length=768, n_mels=128, kind="plain"),
-    batch=BatchConfig(clip_seconds=teacher.WINDOW_SECONDS),
+    batch=BatchConfig(clip_seconds=WINDOW_SECONDS),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
     loss=LossConfig(kind="logits"),
     averaging=AveragingConfig(start=7, every=1, snapshots=1),
@@ -36,19 +37,19 @@ STUDENT = Recipe(
 """the recipe of the bundled model, which is the last average of its weights: no epoch is chosen by held-out music"""
 
 Part: TypeAlias = tuple[tuple[Track, ...], MelCache, WindowTargets]
-"""tracks of one audio folder, the student's mels, the teacher's logits"""
+"""tracks of one audio folder, the student's mels, the targets"""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """The inputs of a distillation: teacher, music, student, and what its card states."""
+    """The inputs of a distillation: targets, music, student, and what its card states."""
 
     recipe: Recipe
     """recipe of the student"""
     music: Music
     """training and held-out tracks"""
-    checkpoint: str | Path
-    """published checkpoint of the teacher"""
+    targets: TargetSource
+    """the teacher, or the ensemble of teachers"""
     paths: RunPaths
     """folders of audio, cache and run"""
     speeds: tuple[float, ...] = ()
@@ -56,7 +57,7 @@ class Distillation:
     degradation: Degradation | None = None
     """adds a degraded copy of every training track at every speed, with the targets of the track at that speed"""
     reuse_metrics_from: Path | None = None
-    """a finished run with the same recipe, teacher and music: the student is then also trained on the held-out tracks,
+    """a finished run with the same recipe, targets and music: the student is then also trained on the held-out tracks,
     and its metrics and examples are those of that run"""
     calibration: TeacherCalibration | None = None
     """calibration of the teacher, which its student takes over"""
@@ -72,15 +73,20 @@ class Distillation:
 
     @property
     def n_steps(self) -> int:
-        """Number of calls of `progress`: teacher, student and degraded copies, every track, all speeds."""
+        """Number of calls of `progress`: teachers, student and degraded copies, every track, all speeds."""
         trained = len(self.train_split.tracks) * (1 + len(set(self.speeds)))
-        return (3 if self.degradation else 2) * trained + 2 * len(self.music.heldout.tracks)
+        return self.steps_per_copy * trained + (len(self.targets.teachers) + 1) * len(self.music.heldout.tracks)
+
+    @property
+    def steps_per_copy(self) -> int:
+        """Number of calls of `progress` for a training track at one speed."""
+        return len(self.targets.teachers) + (2 if self.degradation else 1)
 
     @cached_property
     def sources(self) -> dict[str, str]:
         """What determines the training data, in words; students of equal recipes and sources are the same."""
         return {
-            "checkpoint": f"SHA-256 {teacher.checkpoint_sha256(self.checkpoint)}",
+            **self.targets.sources,
             "music": f"a manifest, SHA-256 {self.music.sha256}",
             "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
             "degraded copies": f"one a track and speed, {self.degradation.digest}" if self.degradation else "none",
@@ -92,9 +98,9 @@ class DistillationData:
     """Training and validation data of a student."""
 
     train_data: ClipDataset
-    """mels of the training tracks, at all speeds, and of their degraded copies, with the teacher's logits"""
+    """mels of the training tracks, at all speeds, and of their degraded copies, with their targets"""
     validation_data: ClipDataset
-    """mels of the held-out tracks, with the teacher's logits"""
+    """mels of the held-out tracks, with their targets"""
     train_tracks: tuple[Track, ...]
     """the tracks of `train_data`, in its order"""
     validation_tracks: tuple[Track, ...]
@@ -103,7 +109,7 @@ class DistillationData:
     """mean and std of the mels of `train_data`"""
 
     def per_track(self, tracks: Sequence[Track]) -> tuple[ClipDataset, tuple[Track, ...]]:
-        """Those of the given tracks that are in the data, once each, with the mean logits of each as target."""
+        """Those of the given tracks that are in the data, once each, with the mean target of each."""
         wanted = set(tracks)
         parts = ((self.train_tracks, self.train_data), (self.validation_tracks, self.validation_data))
         rows = {
@@ -117,25 +123,24 @@ class DistillationData:
 
 
 def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: None) -> DistillationData:
-    """Compute the teacher's logits and the student's mels of all music, unless they are cached.
+    """Compute the outputs of the teachers and the student's mels of all music, unless they are cached.
 
     Args:
         config: The inputs of the distillation.
-        progress: Called twice for every track and speed, for the teacher and the student, and once for every degraded
-            copy, with the error if it failed; such tracks are left out.
+        progress: Called for every track and speed, once for every teacher, for the student, and for the degraded copy,
+            with the error if it failed; such tracks are left out.
     """
     paths, train_tracks = config.paths, config.train_split.tracks
-    model = teacher.export_model(config.checkpoint, paths.cache_dir)
-    parts = [_load(config.recipe, model, train_tracks, paths, progress)]
+    parts = [_load(config, train_tracks, paths, progress)]
     if config.degradation:
         parts.append(_degrade(config.degradation, train_tracks, parts[-1], paths, progress))
     for speed in sorted(set(config.speeds)):
         if copies := _perturb(train_tracks, config, speed, progress):
             copy_paths = replace(paths, audio_dir=speed_perturbation.cache_folder(paths.cache_dir, speed))
-            parts.append(_load(config.recipe, model, copies, copy_paths, progress))
+            parts.append(_load(config, copies, copy_paths, progress))
             if config.degradation:
                 parts.append(_degrade(config.degradation, copies, parts[-1], copy_paths, progress))
-    heldout, cache, targets = _load(config.recipe, model, config.music.heldout.tracks, paths, progress)
+    heldout, cache, targets = _load(config, config.music.heldout.tracks, paths, progress)
     mels = tuple(cache.open(track) for tracks, cache, _ in parts for track in tracks)
     windows = tuple(rows for _, _, targets in parts for rows in targets.windows)
     return DistillationData(
@@ -147,16 +152,13 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
     )
 
 
-def _load(recipe: Recipe, model: Path, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback) -> Part:
-    """The tracks of one audio folder that teacher and student could read, the student's mels, the teacher's logits."""
-    failed = set()
-    for track, result in teacher.compute_logits(model, tracks, paths.audio_dir, jobs=paths.jobs):
-        error = result if isinstance(result, MoodfieldError) else None
-        progress(track, error)
-        failed |= {track} if error else set()
-    rows = pipeline.extract_mels(tracks, recipe, paths, progress=progress)
-    readable = tuple(tracks[row] for row in rows if tracks[row] not in failed)
-    return readable, paths.mel_cache(recipe.mel), teacher.load_targets(model, readable, paths.audio_dir, recipe.mel)
+def _load(config: Distillation, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback) -> Part:
+    """The tracks of one audio folder that teachers and student could read, the student's mels, the targets."""
+    computed = set(targets.compute_all(config.targets.teachers, tracks, paths, progress).tracks)
+    rows = pipeline.extract_mels(tracks, config.recipe, paths, progress=progress)
+    readable = tuple(tracks[row] for row in rows if tracks[row] in computed)
+    student_mel = config.recipe.mel
+    return readable, paths.mel_cache(student_mel), config.targets.targets(readable, paths, student_mel)
 
 
 def _degrade(
@@ -176,11 +178,11 @@ def _degrade(
 
 
 def _perturb(tracks: Sequence[Track], config: Distillation, speed: float, progress: ProgressCallback) -> list[Track]:
-    """Copies of tracks at another speed; one that fails counts as failed for teacher, student and degraded copy."""
+    """Copies of tracks at another speed; one that fails counts as failed for teachers, student and degraded copy."""
     copies, paths = [], config.paths
     for track, copy in speed_perturbation.perturb(tracks, paths.audio_dir, paths.cache_dir, speed, jobs=paths.jobs):
         if isinstance(copy, MoodfieldError):
-            for _ in range(3 if config.degradation else 2):
+            for _ in range(config.steps_per_copy):
                 progress(track, copy)
         else:
             copies.append(copy)

@@ -1,24 +1,30 @@
-"""Training targets: logits of the 56 moods and themes for every window of every track, by one teacher or an ensemble."""
+"""Training targets: logits of the 56 moods and themes for windows of every track, by a teacher or an ensemble."""
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from moodfield import calibration, files, tags
+from moodfield import calibration, files, mel, nets, tags
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation.manifest import Music
 from moodfield.distillation.teachers import ensemble, teacher
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.ensemble import Ensemble
-from moodfield.distillation.teachers.teacher import STEP_SECONDS, Teacher
-from moodfield.errors import ConfigError, DatasetError, MoodfieldError
+from moodfield.distillation.teachers.teacher import Teacher
+from moodfield.errors import ConfigError, MoodfieldError
 from moodfield.evaluation import submissions
 from moodfield.mel import MelConfig
 from moodfield.training.batches import WindowTargets
 from moodfield.training.pipeline import RunPaths
+
+WINDOW_SECONDS = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
+"""length of a window with a target: that of the organisers' baseline"""
+STEP_SECONDS = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
+"""time from one window to the next; the last one ends with the track"""
 
 Windows = tuple[Float32[np.ndarray, "_windows tags"], ...]
 
@@ -29,8 +35,6 @@ class TargetSource:
 
     teachers: tuple[Teacher, ...]
     """one teacher of the 56 tags, or those of an ensemble"""
-    bridge: Bridge | None = None
-    """for teachers of genres and instruments"""
     ensemble: Ensemble | None = None
     """needed for several teachers"""
 
@@ -48,22 +52,13 @@ class TargetSource:
             return {"checkpoint": f"SHA-256 {self.teachers[0].sha256}"}
         return {"ensemble": "; ".join(f"{name} {value}" for name, value in self.ensemble.sources.items())}
 
-    def compute(self, tracks: Sequence[Track], paths: RunPaths) -> Iterator[tuple[Track, MoodfieldError | None]]:
-        """Compute the outputs of every teacher for every track, unless they are cached; resumes.
-
-        Yields:
-            Every track once for every teacher, with the error if it failed.
-        """
-        for item in self.teachers:
-            results = teacher.compute(item, tracks, paths.audio_dir, paths.cache_dir, jobs=paths.jobs)
-            for track, result in results:
-                yield track, result if isinstance(result, MoodfieldError) else None
-
     def load(self, tracks: Sequence[Track], paths: RunPaths) -> Windows:
         """Load the logits of tracks whose outputs were computed; raises `DatasetError` if some are missing."""
         if self.ensemble is None:
-            return teacher.load(self.teachers[0], tracks, paths.audio_dir, paths.cache_dir)
-        return tuple(map(self.ensemble.combine, load_opinions(self.teachers, self.bridge, tracks, paths)))
+            return tuple(
+                item.values for item in teacher.load(self.teachers[0], tracks, paths.audio_dir, paths.cache_dir)
+            )
+        return tuple(map(self.ensemble.combine, load_opinions(self.teachers, self.ensemble.bridge, tracks, paths)))
 
     def targets(self, tracks: Sequence[Track], paths: RunPaths, student_mel: MelConfig) -> WindowTargets:
         """The logits of tracks as training targets of a student, whose frames the windows are counted in."""
@@ -73,41 +68,78 @@ class TargetSource:
 def load_opinions(
     teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
 ) -> Iterator[dict[str, Float64[np.ndarray, "_windows tags"]]]:
-    """The opinion of every teacher on every window of each track, by name; raises `DatasetError` if some are missing.
+    """The opinion of every teacher on each window of a track, by name, for the windows of the first teacher.
 
-    The rounding of resampled durations can give one teacher a last window that another lacks; it is left out.
+    Raises:
+        DatasetError: Outputs are missing or damaged.
     """
     maps = ensemble.opinions(teachers, bridge)
-    outputs = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
-    for track, *windows in zip(tracks, *outputs, strict=True):
-        count = min(map(len, windows))
-        if max(map(len, windows)) > count + 1:
-            raise DatasetError(f"the teachers have outputs for different windows of {track.id}; compute them again")
-        yield {item.name: maps[item.name](rows[:count]) for item, rows in zip(teachers, windows, strict=True)}
+    stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
+    for first, *others in zip(*stored, strict=True):
+        values = [first.values, *(outputs.at(first.starts, first.seconds) for outputs in others)]
+        yield {item.name: maps[item.name](rows) for item, rows in zip(teachers, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What `compute_all` has computed."""
+
+    tracks: tuple[Track, ...]
+    """tracks that every teacher could read"""
+    seconds: float
+    """wall time"""
+
+    @property
+    def hours(self) -> float:
+        """Duration of the tracks."""
+        return sum(track.seconds for track in self.tracks) / 3600
+
+
+def compute_all(
+    teachers: Sequence[Teacher], tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback
+) -> Computed:
+    """Compute the outputs of all teachers for all tracks, unless they are cached; resumes.
+
+    Args:
+        teachers: The teachers.
+        tracks: Tracks with audio.
+        paths: Folders of audio and cache, and the number of processes.
+        progress: Called for every track and teacher, with the error if it failed.
+    """
+    began, failed = time.monotonic(), set()
+    for item in teachers:
+        for track, result in teacher.compute(item, tracks, paths.audio_dir, paths.cache_dir, jobs=paths.jobs):
+            error = result if isinstance(result, MoodfieldError) else None
+            progress(track, error)
+            failed |= {track} if error else set()
+    return Computed(tuple(track for track in tracks if track not in failed), time.monotonic() - began)
 
 
 def fit_ensemble(
-    teachers: Sequence[Teacher], bridge: Bridge, music: Music, predictions: str | Path, paths: RunPaths
-) -> Ensemble:
-    """Fit the ensemble on the training tracks of the music, whose outputs were computed.
+    teachers: Sequence[Teacher], bridge: Bridge, music: Music, tracks: Sequence[Track], predictions: str | Path,
+    paths: RunPaths,
+) -> Ensemble:  # fmt: skip
+    """Fit the ensemble on tracks whose outputs were computed: the reference.
 
     Args:
         teachers: The teachers.
         bridge: From genres and instruments to moods.
-        music: Its training tracks, with their kinds, are the reference.
-        predictions: The baseline's predictions for MTG-Jamendo, `.npy`, tracks × tags: location and scale of the logits.
+        music: The music, which knows the kind of every track.
+        tracks: Tracks of it.
+        predictions: The baseline's scores for MTG-Jamendo, `.npy`, tracks × tags; they give location and scale.
         paths: Folders of audio and cache.
+
+    Raises:
+        DatasetError: Outputs are missing or damaged.
+        ScoresError: The predictions cannot be read.
     """
-    tracks = music.train.tracks
+    target = calibration.logit(submissions.read_array(predictions))
     rows = [
         {name: opinion.mean(axis=0) for name, opinion in opinions.items()}
         for opinions in load_opinions(teachers, bridge, tracks, paths)
     ]
     stacked = {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
     sources = {item.name: item.sha256 for item in teachers}
-    return ensemble.fit(
-        stacked,
-        [music.kinds[track] for track in tracks],
-        calibration.logit(submissions.read_array(predictions)),
-        sources=sources | {"reference": f"manifest {music.sha256}", "predictions": files.sha256(Path(predictions))},
-    )
+    sources |= {"reference": f"manifest {music.sha256}", "predictions": files.sha256(Path(predictions))}
+    fitted = ensemble.fit(stacked, [music.kinds[track.id] for track in tracks], target)
+    return replace(fitted, bridge=bridge, sources=sources)

@@ -5,10 +5,10 @@ and instruments take the place of the true tags. The bridge is fitted on the TSV
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -96,13 +96,16 @@ class Bridge:
 
     def save(self, path: str | Path) -> None:
         """Write the bridge as a JSON file, atomically."""
-        content = {
+        files.write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+    def to_dict(self) -> dict[str, object]:
+        """The bridge as JSON has it; `from_dict` reads it."""
+        return {
             "inputs": self.inputs,
             "tags": self.tags,
             "bias": self.bias.tolist(),
             "weights": dict(zip(self.inputs, self.weights.tolist(), strict=True)),
         }
-        files.write(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
 class BridgeFit(NamedTuple):
@@ -131,6 +134,14 @@ def load(path: str | Path) -> Bridge:
     """Load a bridge that `Bridge.save` has written; raises `ModelError` for any other file."""
     content = files.read_json(Path(path), dict, remedy=REMEDY, error=ModelError)
     try:
+        return from_dict(content)
+    except ModelError as fault:
+        raise ModelError(f"{path}: {fault}") from fault
+
+
+def from_dict(content: Mapping[str, Any]) -> Bridge:
+    """The bridge that `Bridge.to_dict` describes; raises `ModelError` for anything else."""
+    try:
         inputs, names = _names(content["inputs"]), _names(content["tags"])
         weights = np.array([content["weights"][name] for name in inputs])
         bias = np.array(content["bias"])
@@ -138,7 +149,7 @@ def load(path: str | Path) -> Bridge:
             raise TypeError("weights and biases are not numbers")
         return Bridge(inputs, names, weights.astype(np.float64), bias.astype(np.float64))
     except (KeyError, TypeError, ValueError, ModelError) as fault:
-        raise ModelError(f"{path} is no bridge, or damaged ({fault}); {REMEDY}") from fault
+        raise ModelError(f"no bridge, or damaged ({fault}); {REMEDY}") from fault
 
 
 def fit(splits: str | Path, *, strengths: Sequence[float] = STRENGTHS) -> BridgeFit:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from moodfield import calibration, files, tags
+from moodfield.distillation.teachers import bridge as bridges
 from moodfield.distillation.teachers import msd_musicnn
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.teacher import Teacher
@@ -148,8 +149,10 @@ class Ensemble:
     """standardization of the weighted sum"""
     target: Standardization
     """location and scale of the logits over the reference"""
-    sources: Mapping[str, str]
-    """SHA-256 of every teacher's checkpoint, of the bridge, and the reference: what determines the logits"""
+    bridge: Bridge | None = None
+    """for teachers of genres and instruments"""
+    sources: Mapping[str, str] = MappingProxyType({})
+    """what determines the numbers here: SHA-256 of the checkpoints, of the reference and of the predictions"""
 
     def combine(self, opinions: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:
         """Logits of the ensemble from the opinions of its teachers, of the same windows or tracks."""
@@ -163,6 +166,7 @@ class Ensemble:
             "members": {name: member.to_dict() for name, member in self.members.items()},
             "combined": self.combined.to_dict(),
             "target": self.target.to_dict(),
+            "bridge": self.bridge and self.bridge.to_dict(),
             "sources": dict(self.sources),
         }
         files.write(Path(path), (json.dumps(content, indent=1) + "\n").encode())
@@ -177,10 +181,11 @@ def load(path: str | Path) -> Ensemble:
         combined, target = (_read_standardization(content[name]) for name in ("combined", "target"))
         if not weights or not all(np.isfinite([*weights.values(), *target.mean, *target.std, *combined.std])):
             raise ValueError("weights, location and scale must be finite")
+        fitted = content["bridge"] and bridges.from_dict(content["bridge"])
         sources = {str(name): str(value) for name, value in content["sources"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+    except (AttributeError, KeyError, TypeError, ValueError, ModelError) as fault:
         raise ModelError(f"{path} is no ensemble of teachers, or damaged ({fault}); {REMEDY}") from fault
-    return Ensemble(weights, members, combined, target, sources)
+    return Ensemble(weights, members, combined, target, fitted or None, sources)
 
 
 def fit(
@@ -189,7 +194,6 @@ def fit(
     target: Float[np.ndarray, "_tracks tags"],
     *,
     weights: Mapping[str, float] = WEIGHTS,
-    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> Ensemble:
     """Fit the standardizations of an ensemble on reference tracks.
 
@@ -201,7 +205,6 @@ def fit(
         kinds: The kind of music of every reference track.
         target: Logits whose mean and standard deviation, for every tag, the ensemble takes over: published predictions.
         weights: Teacher → weight.
-        sources: What determines the logits, for `Ensemble.sources`.
     """
     names, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
     shares = 1 / (len(names) * counts[numbers])
@@ -212,7 +215,6 @@ def fit(
         members=members,
         combined=_standardization(np.asarray(total), shares),
         target=_standardization(np.asarray(target, np.float64), np.full(len(target), 1 / len(target))),
-        sources=dict(sources),
     )
 
 

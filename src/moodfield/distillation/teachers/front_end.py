@@ -100,8 +100,8 @@ def convolve_time(
 def max_before(norm: nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
     """The values from which the norm yields its maximum over positions, batch × channels × frames.
 
-    For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them, and
-    so has any monotonic function before it.
+    For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them,
+    and so has any monotonic function before it.
     """
     chosen = _reduce(torch.maximum, maps)
     if bool((norm.weight < 0).any()):
