@@ -36,20 +36,22 @@ def bridge(
     """
     from moodfield import files
     from moodfield.distillation.teachers import bridge as bridges
-    from moodfield.evaluation import bootstrap
+    from moodfield.evaluation import bootstrap, submissions
 
     files.check_output(output, kind=[b"{"], inputs=[predictions] if predictions else [])
+    scores = submissions.read_array(predictions) if predictions else None
     fit = bridges.fit(splits)
     fit.bridge.save(output)
     console.message(
         f"{output}: strength {fit.strength:g}; validation tracks: log loss {fit.log_loss:.4f}, PR-AUC {fit.pr_auc:.4f}"
     )
-    if predictions:
-        table = console.table("test tracks, from true tags", *(f"{name}, 95 %" for name in METRICS))
-        for name, resampled in bridges.evaluate(fit.bridge, splits, predictions).items():
+    if scores is not None:
+        table = console.table("test tracks, from true tags", *(f"{name}, 95 %" for name in METRICS), words=1)
+        for name, resampled in bridges.evaluate(fit.bridge, splits, scores).items():
             intervals = bootstrap.intervals(resampled)
+            macro = resampled.report.macro
             cells = (
-                f"{console.number(resampled.report.macro[metric])} ({tables.format_interval(intervals[f'{metric}-macro'])})"
+                f"{console.number(macro[metric])} ({tables.format_interval(intervals[f'{metric}-macro'])})"
                 for metric in METRICS
             )
             table.add_row(name, *cells)
@@ -67,10 +69,10 @@ def targets(
     cache_dir: console.CacheDir = console.CACHE_DIR,
     jobs: console.Jobs = 0,
 ) -> None:
-    """Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
+    r"""Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
 
     For example:
-        moodfield distill targets manifest.tsv --checkpoints checkpoints --bridge bridge.json \\
+        moodfield distill targets manifest.tsv --checkpoints checkpoints --bridge bridge.json \
             --predictions vggish_predictions.npy --audio music -o ensemble.json
     """
     from moodfield import files, parallel
@@ -117,7 +119,7 @@ def train(
 
     For example:
         moodfield distill train manifest.tsv --teacher best_model.pth --audio music -o runs/mine
-        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints checkpoints --audio music -o runs/mine
+        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints folder --audio music -o runs/mine
     """
     from moodfield import parallel
     from moodfield.distillation import distill as distillation

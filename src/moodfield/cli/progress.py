@@ -82,6 +82,22 @@ class FileProgress(_CountBars):
         self._results.print(markup)
 
 
+class TrackProgress(_CountBars):
+    """One bar that counts tracks, every one as often as it is computed."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._bar = self._add("tracks", total)
+        self._done = 0
+
+    def track(self, track: "Track", error: "MoodfieldError | None") -> None:
+        """Count a track, and print why it is left out."""
+        if error:
+            self.console.print(errors.printable(f"left out: {error}"), markup=False)
+        self._done += 1
+        self._update(self._bar, self._done)
+
+
 class TrainingProgress(_CountBars):
     """Two bars, mels and epochs, and a line for every epoch, which is also printed without a terminal.
 

@@ -7,7 +7,7 @@ applies.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -151,7 +151,7 @@ class Ensemble:
     """location and scale of the logits over the reference"""
     bridge: Bridge | None = None
     """for teachers of genres and instruments"""
-    sources: Mapping[str, str] = MappingProxyType({})
+    sources: Mapping[str, str] = field(default_factory=dict)
     """what determines the numbers here: SHA-256 of the checkpoints, of the reference and of the predictions"""
 
     def combine(self, opinions: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:

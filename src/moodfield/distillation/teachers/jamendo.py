@@ -4,6 +4,7 @@ The weights contain window and filter bank of the mel. Module names are those of
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -152,7 +153,7 @@ class Musicnn(Decibels):
         mels = self.normalized(chunks).squeeze(1)
         front = [
             layer.max_over_bands(front_end.convolve_bands(mels, layer.conv.weight.squeeze(1), layer.conv.bias))
-            for layer in self.layers[:2]
+            for layer in cast("list[Convolution]", list(self.layers[:2]))
         ]
         front += [layer(mels.mean(dim=1, keepdim=True)) for layer in self.layers[2:]]
         maps = torch.cat(front, dim=1)

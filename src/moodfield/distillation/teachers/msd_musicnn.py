@@ -4,6 +4,7 @@ Published are the tensors of a TensorFlow checkpoint; loading brings them to tor
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -89,17 +90,17 @@ class MSDMusicnn(nn.Module):
     def forward_patches(self, patches: Patches) -> Outputs:
         """Compute logits and embedding of patches of log10(10000 · mel + 1)."""
         mels = self.bn(patches.unsqueeze(1)).squeeze(1).transpose(1, 2)
-        front = []
-        for layer in self.layers[:2]:
+        front, layers = list[Tensor](), cast("list[Convolution]", list(self.layers))
+        for layer in layers[:2]:
             kernels = layer.conv.weight.squeeze(1).transpose(1, 2)
             front.append(layer.max_over_bands(front_end.convolve_bands(mels, kernels, layer.conv.bias)))
-        for layer in self.layers[2:5]:
+        for layer in layers[2:5]:
             kernels = layer.conv.weight.flatten(1)
             front.append(layer.max_over_bands(front_end.convolve_time(mels, kernels, layer.conv.bias)))
         maps = torch.cat(front, dim=1)
-        first = self.layers[5](maps)
-        second = self.layers[6](first) + first
-        third = self.layers[7](second) + second
+        first = layers[5](maps)
+        second = layers[6](first) + first
+        third = layers[7](second) + second
         maps = torch.cat([maps, first, second, third], dim=1)
         pooled = torch.stack([maps.amax(dim=2), maps.mean(dim=2)], dim=2).flatten(1)
         embedding = self.dense(self.pooled_bn(pooled))
