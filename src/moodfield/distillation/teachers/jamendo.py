@@ -50,7 +50,7 @@ class Convolution(nn.Module):
         """Apply the layers; the maximum comes first, since ReLU is monotonic and then has less to do."""
         return torch.relu(self.pool(self.bn(self.conv(maps))))
 
-    def max_over_bands(self, maps: Float[Tensor, "batch positions frames channels"]) -> Float[Tensor, "batch _ frames"]:
+    def max_over_bands(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
         """Apply the layers after the convolution, and take the maximum over its positions."""
         return torch.relu(self.bn(front_end.max_before(self.bn, maps).unsqueeze(2))).squeeze(2)
 

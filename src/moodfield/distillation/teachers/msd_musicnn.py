@@ -54,7 +54,7 @@ class Convolution(nn.Module):
         """Apply the layers."""
         return self.bn(torch.relu(self.conv(maps)))
 
-    def max_over_bands(self, maps: Float[Tensor, "batch positions frames channels"]) -> Float[Tensor, "batch _ frames"]:
+    def max_over_bands(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
         """Apply the layers after the convolution, and take the maximum over its positions."""
         return self.bn(torch.relu(front_end.max_before(self.bn, maps)).unsqueeze(2)).squeeze(2)
 

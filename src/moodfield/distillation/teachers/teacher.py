@@ -50,7 +50,7 @@ class Architecture(Protocol):
     def blocks(self, path: Path) -> Iterator[Float32[np.ndarray, "bands frames"]]:
         """The network's input for a track, in blocks."""
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
         """Build the network from a checkpoint; raises `ModelError` for any other file."""
 
 
@@ -58,14 +58,14 @@ class Architecture(Protocol):
 class Outputs:
     """The outputs of a network for the windows of a track."""
 
-    starts: Float32[np.ndarray, "windows"]
+    starts: Float32[np.ndarray, "clips"]
     """start of every window in seconds"""
     seconds: float
     """length of the windows"""
-    values: Float32[np.ndarray, "windows outputs"]
+    values: Float32[np.ndarray, "clips _"]
     """outputs of every window"""
 
-    def at(self, starts: Float32[np.ndarray, "_windows"], seconds: float) -> Float32[np.ndarray, "_windows outputs"]:
+    def at(self, starts: Float32[np.ndarray, "_clips"], seconds: float) -> Float32[np.ndarray, "_clips _"]:
         """Outputs for windows of another length: means of those that overlap each of them, weighted by the overlap.
 
         Example:
@@ -174,7 +174,7 @@ def _shape(teacher: Teacher) -> tuple[None, int]:
     return None, 1 + teacher.architecture.n_outputs
 
 
-def _run(network: Callable[[Tensor], Tensor], clips: Sequence[Clip]) -> Float32[np.ndarray, "batch outputs"]:
+def _run(network: Callable[[Tensor], Tensor], clips: Sequence[Clip]) -> Float32[np.ndarray, "batch _"]:
     with torch.inference_mode():
         return network(torch.from_numpy(np.stack([clip.mel for clip in clips]))).float().numpy()
 
