@@ -39,21 +39,21 @@ def bridge(
     from moodfield.evaluation import bootstrap, submissions
 
     files.check_output(output, kind=[b"{"], inputs=[predictions] if predictions else [])
-    scores = submissions.read_array(predictions) if predictions else None
     fit = bridges.fit(splits)
     fit.bridge.save(output)
     console.message(
         f"{output}: strength {fit.strength:g}; validation tracks: log loss {fit.log_loss:.4f}, PR-AUC {fit.pr_auc:.4f}"
     )
-    if scores is not None:
-        table = console.table("test tracks, from true tags", *(f"{name}, 95 %" for name in METRICS), words=1)
+    if predictions:
+        scores = submissions.read_array(predictions)
+        columns = (column for metric in METRICS for column in (metric, "95 %"))
+        table = console.table("test tracks, from true tags", *columns, words=1)
         for name, resampled in bridges.evaluate(fit.bridge, splits, scores).items():
             intervals = bootstrap.intervals(resampled)
-            macro = resampled.report.macro
-            cells = (
-                f"{console.number(macro[metric])} ({tables.format_interval(intervals[f'{metric}-macro'])})"
-                for metric in METRICS
-            )
+            cells = []
+            for metric in METRICS:
+                cells += [console.number(resampled.report.macro[metric])]
+                cells += [tables.format_interval(intervals[f"{metric}-macro"])]
             table.add_row(name, *cells)
         console.terminal().print(table)
 
@@ -69,11 +69,11 @@ def targets(
     cache_dir: console.CacheDir = console.CACHE_DIR,
     jobs: console.Jobs = 0,
 ) -> None:
-    r"""Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
+    """Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
 
     For example:
-        moodfield distill targets manifest.tsv --checkpoints checkpoints --bridge bridge.json \
-            --predictions vggish_predictions.npy --audio music -o ensemble.json
+        moodfield distill targets manifest.tsv --checkpoints data --bridge bridge.json --predictions vggish.npy
+            --audio music -o ensemble.json
     """
     from moodfield import files, parallel
     from moodfield.distillation import manifest as manifests
@@ -85,7 +85,7 @@ def targets(
     files.check_output(output, kind=[b"{"], inputs=[manifest, bridge, predictions])
     music, fitted, teachers = manifests.read_manifest(manifest), bridges.load(bridge), published.teachers(checkpoints)
     paths = RunPaths(audio, cache_dir, output.parent, jobs or parallel.cpu_count())
-    with progress.TrackProgress(len(music.tracks) * len(teachers)) as bar:
+    with progress.TrackProgress("outputs", len(music.tracks) * len(teachers)) as bar:
         computed = computation.compute_all(teachers, music.tracks, paths, bar.track)
     readable = [track for track in computed.tracks if track in set(music.train.tracks)]
     computation.fit_ensemble(teachers, fitted, music, readable, predictions, paths).save(output)
@@ -119,7 +119,7 @@ def train(
 
     For example:
         moodfield distill train manifest.tsv --teacher best_model.pth --audio music -o runs/mine
-        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints folder --audio music -o runs/mine
+        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints data --audio music -o runs/mine
     """
     from moodfield import parallel
     from moodfield.distillation import distill as distillation

@@ -3,11 +3,12 @@
 Outputs are cached under the SHA-256 of the checkpoint and that of the audio.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ BATCH = 8
 """windows per call of a network"""
 
 
+@runtime_checkable
 class Architecture(Protocol):
     """What a teacher's network takes and returns, and how it is built from a checkpoint."""
 
@@ -175,7 +177,7 @@ def _shape(teacher: Teacher) -> tuple[None, int]:
 
 
 def _run(network: Callable[[Tensor], Tensor], clips: Sequence[Clip]) -> Float32[np.ndarray, "batch _"]:
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_core():
         return network(torch.from_numpy(np.stack([clip.mel for clip in clips]))).float().numpy()
 
 
@@ -185,8 +187,18 @@ def _write(teacher: Teacher, source: Path, digest: Digest, target: Path) -> None
     arrays.write(target, np.column_stack([outputs.starts, outputs.values]))
 
 
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Run on one core: other processes use the others, and a training that follows in this process uses all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @lru_cache(maxsize=8)
 def _network(teacher: Teacher) -> Callable[[Tensor], Tensor]:
-    """The network of a teacher on one core, loaded once in every process."""
-    torch.set_num_threads(1)
+    """The network of a teacher, loaded once in every process."""
     return teacher.architecture.load(teacher.checkpoint)
