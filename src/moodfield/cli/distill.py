@@ -36,7 +36,7 @@ def bridge(
     """
     from moodfield import files
     from moodfield.distillation.teachers import bridge as bridges
-    from moodfield.evaluation import bootstrap
+    from moodfield.evaluation import bootstrap, submissions
 
     files.check_output(output, kind=[b"{"], inputs=[predictions] if predictions else [])
     fit = bridges.fit(splits)
@@ -45,13 +45,15 @@ def bridge(
         f"{output}: strength {fit.strength:g}; validation tracks: log loss {fit.log_loss:.4f}, PR-AUC {fit.pr_auc:.4f}"
     )
     if predictions:
-        table = console.table("test tracks, from true tags", *(f"{name}, 95 %" for name in METRICS))
-        for name, resampled in bridges.evaluate(fit.bridge, splits, predictions).items():
+        scores = submissions.read_array(predictions)
+        columns = (column for metric in METRICS for column in (metric, "95 %"))
+        table = console.table("test tracks, from true tags", *columns, words=1)
+        for name, resampled in bridges.evaluate(fit.bridge, splits, scores).items():
             intervals = bootstrap.intervals(resampled)
-            cells = (
-                f"{console.number(resampled.report.macro[metric])} ({tables.format_interval(intervals[f'{metric}-macro'])})"
-                for metric in METRICS
-            )
+            cells = []
+            for metric in METRICS:
+                cells += [console.number(resampled.report.macro[metric])]
+                cells += [tables.format_interval(intervals[f"{metric}-macro"])]
             table.add_row(name, *cells)
         console.terminal().print(table)
 
@@ -70,8 +72,8 @@ def targets(
     """Compute the outputs of all teachers for the music, and fit their ensemble; it resumes.
 
     For example:
-        moodfield distill targets manifest.tsv --checkpoints checkpoints --bridge bridge.json \\
-            --predictions vggish_predictions.npy --audio music -o ensemble.json
+        moodfield distill targets manifest.tsv --checkpoints data --bridge bridge.json --predictions vggish.npy
+            --audio music -o ensemble.json
     """
     from moodfield import files, parallel
     from moodfield.distillation import manifest as manifests
@@ -83,7 +85,7 @@ def targets(
     files.check_output(output, kind=[b"{"], inputs=[manifest, bridge, predictions])
     music, fitted, teachers = manifests.read_manifest(manifest), bridges.load(bridge), published.teachers(checkpoints)
     paths = RunPaths(audio, cache_dir, output.parent, jobs or parallel.cpu_count())
-    with progress.TrackProgress(len(music.tracks) * len(teachers)) as bar:
+    with progress.TrackProgress("outputs", len(music.tracks) * len(teachers)) as bar:
         computed = computation.compute_all(teachers, music.tracks, paths, bar.track)
     readable = [track for track in computed.tracks if track in set(music.train.tracks)]
     computation.fit_ensemble(teachers, fitted, music, readable, predictions, paths).save(output)
@@ -117,7 +119,7 @@ def train(
 
     For example:
         moodfield distill train manifest.tsv --teacher best_model.pth --audio music -o runs/mine
-        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints checkpoints --audio music -o runs/mine
+        moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints data --audio music -o runs/mine
     """
     from moodfield import parallel
     from moodfield.distillation import distill as distillation

@@ -82,7 +82,23 @@ class FileProgress(_CountBars):
         self._results.print(markup)
 
 
-class TrainingProgress(_CountBars):
+class TrackProgress(_CountBars):
+    """A bar that counts tracks, and a line for every track that is left out."""
+
+    def __init__(self, name: str, tracks: int) -> None:
+        super().__init__()
+        self._bar = self._add(name, tracks)
+        self._tracks = 0
+
+    def track(self, track: "Track", error: "MoodfieldError | None") -> None:
+        """Count a track, and print why it is left out."""
+        if error:
+            self.console.print(errors.printable(f"left out: {error}"), markup=False)
+        self._tracks += 1
+        self._update(self._bar, self._tracks)
+
+
+class TrainingProgress(TrackProgress):
     """Two bars, mels and epochs, and a line for every epoch, which is also printed without a terminal.
 
     Of several processes that train together, only the first one prints.
@@ -91,19 +107,11 @@ class TrainingProgress(_CountBars):
     def __init__(self, tracks: int, epochs: int) -> None:
         from moodfield.training import distributed
 
-        super().__init__()
+        super().__init__("mels", tracks)
         self.console.quiet = not distributed.is_main()
-        self._mels, self._epochs = self._add("mels", tracks), self._add("epochs", epochs)
-        self._tracks = 0
+        self._epochs = self._add("epochs", epochs)
         self._network: str | None = None
         self._done: dict[str, int] = {}
-
-    def track(self, track: "Track", error: "MoodfieldError | None") -> None:
-        """Count a track, and print why it is left out."""
-        if error:
-            self.console.print(errors.printable(f"left out: {error}"), markup=False)
-        self._tracks += 1
-        self._update(self._mels, self._tracks)
 
     def epoch(self, epoch: "Epoch", network: str = "") -> None:
         """Print the metrics of an epoch, of one of several networks if they have names."""

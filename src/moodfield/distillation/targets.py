@@ -19,7 +19,7 @@ from moodfield.errors import ConfigError, MoodfieldError
 from moodfield.evaluation import submissions
 from moodfield.mel import MelConfig
 from moodfield.training.batches import WindowTargets
-from moodfield.training.pipeline import RunPaths
+from moodfield.training.pipeline import ProgressCallback, RunPaths
 
 WINDOW_SECONDS = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
 """length of a window with a target: that of the organisers' baseline"""

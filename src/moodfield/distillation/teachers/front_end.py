@@ -83,7 +83,7 @@ def convolve_bands(
     windows = mels.unfold(1, height, 1)  # batch positions frames height
     maps = windows.flatten(0, 1).transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
     maps = F.conv2d(maps, kernels.unsqueeze(2), bias, padding=(0, width // 2))
-    return maps.squeeze(2).transpose(1, 2).unflatten(0, windows.shape[:2])
+    return maps.squeeze(2).transpose(1, 2).reshape(*windows.shape[:3], len(kernels))
 
 
 def convolve_time(
@@ -97,7 +97,7 @@ def convolve_time(
     return F.linear(F.pad(mels, ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
 
 
-def max_before(norm: nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
+def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
     """The values from which the norm yields its maximum over positions, batch × channels × frames.
 
     For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them,
