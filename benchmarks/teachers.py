@@ -80,8 +80,8 @@ PEOPLE = """## Agreement with people
 Spearman with the share of Emotify's annotators who felt an emotion, within each of four genres, mean over nine
 emotions. `benchmarks/people.py` has the map from tags to emotions, which was fixed before any score was seen. Nothing
 was trained on these excerpts. Weights and words were chosen on {chosen} of them; the other {rest} are reported, with
-95 % of {resamples:,} resamples of the excerpts. The difference to VGG-ish is paired. The reported half is the harder
-one for every system.
+95 % of {resamples:,} resamples of the excerpts. The difference to VGG-ish is paired.
+
 """
 DECISIONS = """
 ## Decisions
