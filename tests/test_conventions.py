@@ -43,7 +43,7 @@ NOT_NAMES = DIALECT.pattern + r"|apart|each|found|known|came|thing|how|here|ther
 """words that no name may be: they carry no information"""
 FILE_METHOD = "tell"
 """a method of file objects"""
-GENRE_NAMES = ("House", "genre---house")
+GENRE_NAMES = ("House", "party, dance, House", "genre---house")
 """tags of published networks, whose genre is a word of the above"""
 EXCEPTED = (FILE_METHOD, *GENRE_NAMES)
 """strings that are not ours to choose"""

@@ -1,4 +1,4 @@
-"""Distillation: the manifest of music, the teacher's logits, training data, and the exported student."""
+"""Distillation: the manifest of music, training data, and the exported student."""
 
 import hashlib
 import re
@@ -14,21 +14,21 @@ import torch
 from safetensors.torch import load_file
 
 import models
+import teachers
 from commands import invoke
-from moodfield import audio, calibration, mel, nets, tagger, tags
+from moodfield import calibration, nets, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.card import CARD, README, WEIGHTS, Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import data as data_
-from moodfield.distillation import degradation, distill, manifest, model_card
-from moodfield.distillation import teacher as teacher_
+from moodfield.distillation import degradation, distill, manifest, model_card, targets
 from moodfield.distillation.data import STUDENT, Distillation
 from moodfield.distillation.degradation import Degradation
-from moodfield.engine import TorchEngine
-from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
-from moodfield.mel import MelConfig
-from moodfield.tagger import LoadedModel, TrackPredictor
-from moodfield.training import export, pipeline, run_folder
+from moodfield.distillation.targets import TargetSource
+from moodfield.distillation.teachers import published
+from moodfield.errors import AudioError, ConfigError, DatasetError, OutputError, RunError
+from moodfield.tagger import LoadedModel
+from moodfield.training import pipeline, run_folder
 from moodfield.training.recipe import Recipe
 
 TINY = STUDENT.change(
@@ -91,77 +91,6 @@ def test_invalid_manifest_raises(tmp_path, lines, token):
         manifest.read_manifest(write_manifest(tmp_path, *lines))
 
 
-# ---------------------------------------------------------------- teacher
-
-
-@pytest.fixture(scope="session")
-def member() -> LoadedModel:
-    """A tiny teacher with random weights."""
-    torch.manual_seed(0)
-    net = nets.VGGConfig(width=2).build(n_mels=96, n_tags=56).eval()
-    net.standardize.set_statistics(torch.full((96,), -24.0), torch.full((96,), 16.0))
-    recipe = Recipe(net=net.config, mel=mel.ORGANISERS)
-    return LoadedModel(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net))
-
-
-@pytest.fixture
-def teacher(tmp_path: Path, member: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The model folder of the tiny teacher, which is never exported."""
-    monkeypatch.setattr(teacher_, "_member", lambda _: member)
-    monkeypatch.setattr(teacher_, "export_model", lambda *_: tmp_path / "teacher" / "model")
-    (tmp_path / "teacher").mkdir()
-    return tmp_path / "teacher" / "model"
-
-
-def test_missing_checkpoint_raises(tmp_path):
-    with pytest.raises(ModelError, match=r"none\.pth"):
-        teacher_.export_model(tmp_path / "none.pth", tmp_path)
-
-
-def test_logits_of_every_window_are_computed_once(tmp_path, teacher, member):
-    write_music(tmp_path, "songs/a.wav", 65)
-    write_music(tmp_path, "songs/b.wav", 5, seed=1)
-    tracks = [Track(path, path, 1.0, ()) for path in ("songs/a.wav", "songs/none.wav", "songs/b.wav")]
-    results = list(teacher_.compute_logits(teacher, tracks, tmp_path))
-    assert [track for track, _ in results] == tracks
-    assert isinstance(results[1][1], AudioError)
-    readable = [tracks[0], tracks[2]]
-    student = MelConfig(sample_rate=22_050, hop_length=1024, n_mels=64)
-    targets = teacher_.load_targets(teacher, readable, tmp_path, student)
-    assert [rows.shape for rows in targets.windows] == [(4, 56), (1, 56)]
-    predictor = TrackPredictor(member)
-    predictor.push(mel.spectrogram(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
-    expected = predictor.finish().T
-    assert expected.std() > 0.01
-    np.testing.assert_allclose(targets.windows[0], expected, atol=1e-4)
-    assert targets.step / student.frames_per_second == pytest.approx(teacher_.STEP_SECONDS)
-    assert pytest.approx(683 * 256 / 12_000) == teacher_.STEP_SECONDS
-    before = {path: path.stat().st_mtime_ns for path in teacher.parent.rglob("*.npy")}
-    assert len(before) == 2
-    assert all(isinstance(result, Path) for _, result in teacher_.compute_logits(teacher, readable, tmp_path))
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_logits_of_changed_audio_and_damaged_files_are_computed_anew(tmp_path, teacher):
-    tracks = [Track("songs/a.wav", "songs/a.wav", 1.0, ())]
-    windows = []
-    for seed in (0, 1):
-        write_music(tmp_path, "songs/a.wav", seed=seed)
-        [(_, path)] = teacher_.compute_logits(teacher, tracks, tmp_path)
-        windows.append(teacher_.load_targets(teacher, tracks, tmp_path, MelConfig()).windows[0])
-    assert not np.array_equal(*windows)
-    complete = path.read_bytes()
-    for damaged in (b"", complete[:-4], complete.replace(b"<f4", b"<i4"), b"\x93NUMPY"):
-        path.write_bytes(damaged)
-        with pytest.raises(DatasetError, match="computed anew"):
-            teacher_.load_targets(teacher, tracks, tmp_path, MelConfig())
-        list(teacher_.compute_logits(teacher, tracks, tmp_path))
-        assert path.read_bytes() == complete
-    path.write_bytes(complete[:-8] + np.array([np.nan, 1], "<f4").tobytes())
-    with pytest.raises(DatasetError, match="finite"):
-        teacher_.load_targets(teacher, tracks, tmp_path, MelConfig())
-
-
 # ---------------------------------------------------------------- training data
 
 
@@ -169,10 +98,17 @@ def make_config(folder: Path, run: str = "run", **changes: object) -> Distillati
     """The inputs of a distillation with the music and manifest of a folder."""
     paths = pipeline.RunPaths(folder, folder / "cache", folder / run)
     music = manifest.read_manifest(folder / "manifest.tsv")
-    return replace(Distillation(TINY, music, folder / "best_model.pth", paths), **changes)
+    teacher = teachers.vggish(folder / "best_model.pth")
+    return replace(Distillation(TINY, music, TargetSource((teacher,)), paths), **changes)
 
 
-def test_unreadable_tracks_are_reported_at_every_speed(tmp_path, teacher):
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The checkpoint of the teacher of `make_config`."""
+    return teachers.write_checkpoint(tmp_path / "best_model.pth")
+
+
+def test_unreadable_tracks_are_reported_at_every_speed(tmp_path, checkpoint):
     for package in ("songs", "tunes"):
         write_music(tmp_path, f"{package}/a.wav")
     write_manifest(
@@ -190,7 +126,7 @@ def test_unreadable_tracks_are_reported_at_every_speed(tmp_path, teacher):
     assert len(calls) == config.n_steps == 2 * (2 * 2 + 1)
 
 
-def test_training_data_has_every_speed_once(tmp_path, teacher):
+def test_training_data_has_every_speed_once(tmp_path, checkpoint):
     for package in ("songs", "tunes"):
         write_music(tmp_path, f"{package}/a.wav")
     write_manifest(tmp_path, HEADER, "train\tsongs\ta.wav\t5\tMIT", "heldout\ttunes\ta.wav\t5\tMIT")
@@ -198,7 +134,7 @@ def test_training_data_has_every_speed_once(tmp_path, teacher):
     assert [track.id for track in prepared.train_tracks] == ["songs/a.wav", "songs/a.wav × 0.9", "songs/a.wav × 1.1"]
     assert [track.id for track in prepared.validation_tracks] == ["tunes/a.wav"]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"songs", "tunes", "manifest.tsv", "cache", "teacher", "digests"}
+    assert names == {"songs", "tunes", "manifest.tsv", "cache", "best_model.pth"}
     assert [path.name for path in (tmp_path / "songs").iterdir()] == ["a.wav"], "the music is never written to"
     mels = prepared.train_data.mels
     assert len(mels) == len(prepared.train_data.targets.windows) == 3
@@ -215,7 +151,7 @@ def write_training_music(folder: Path) -> None:
     write_manifest(folder, HEADER, *rows)
 
 
-def test_degraded_copies_have_the_targets_of_their_originals(tmp_path, teacher):
+def test_degraded_copies_have_the_targets_of_their_originals(tmp_path, checkpoint):
     write_training_music(tmp_path)
     calls = []
     config = make_config(tmp_path, speeds=(0.9,), degradation=Degradation(encode=0.0))
@@ -237,7 +173,7 @@ def test_degraded_copies_have_the_targets_of_their_originals(tmp_path, teacher):
     assert len(per_track.mels) == 2
 
 
-def test_copy_that_cannot_be_degraded_is_left_out(tmp_path, teacher, monkeypatch):
+def test_copy_that_cannot_be_degraded_is_left_out(tmp_path, checkpoint, monkeypatch):
     write_training_music(tmp_path)
 
     def fail(waveform, chain):
@@ -248,15 +184,14 @@ def test_copy_that_cannot_be_degraded_is_left_out(tmp_path, teacher, monkeypatch
     assert [track.id for track in prepared.train_tracks] == ["songs/a.wav"]
 
 
-def test_sources_name_degraded_copies(tmp_path, teacher):
+def test_sources_name_degraded_copies(tmp_path, checkpoint):
     write_training_music(tmp_path)
-    (tmp_path / "best_model.pth").write_bytes(b"weights")
     settings = (None, Degradation(), Degradation(seed=1), Degradation(clip=0.5))
     assert len({str(make_config(tmp_path, degradation=used).sources) for used in settings}) == len(settings)
     assert make_config(tmp_path).sources["degraded copies"] == "none"
 
 
-def test_degradation_without_pyav_raises_before_any_work(tmp_path, teacher, monkeypatch):
+def test_degradation_without_pyav_raises_before_any_work(tmp_path, checkpoint, monkeypatch):
     write_training_music(tmp_path)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigError, match="codecs"):
@@ -268,26 +203,22 @@ def test_degradation_without_pyav_raises_before_any_work(tmp_path, teacher, monk
 
 
 @pytest.fixture(scope="session")
-def distilled(tmp_path_factory: pytest.TempPathFactory, member: LoadedModel) -> Path:
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with music of two packages, and `run`, a student of three tracks at two speeds; not to be changed."""
     folder = tmp_path_factory.mktemp("distilled")
-    (folder / "best_model.pth").write_bytes(b"weights")
+    teachers.write_checkpoint(folder / "best_model.pth")
     rows = []
     for split, package, count in (("train", "songs", 3), ("heldout", "tunes", 2)):
         for number in range(count):
             write_music(folder, f"{package}/{number}.wav", seed=number)
             rows.append(f"{split}\t{package}\t{number}.wav\t{SECONDS}\tCC0-1.0")
     write_manifest(folder, HEADER, *rows)
-    (folder / "teacher").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher_, "_member", lambda _: member)
-        patch.setattr(teacher_, "export_model", lambda *_: folder / "teacher" / "model")
-        distill.distill(make_config(folder, speeds=(0.9,)))
+    distill.distill(make_config(folder, speeds=(0.9,)))
     return folder
 
 
 @pytest.fixture
-def student(tmp_path: Path, distilled: Path, teacher: Path) -> Iterator[Callable[..., Distillation]]:
+def student(tmp_path: Path, distilled: Path) -> Iterator[Callable[..., Distillation]]:
     """A copy of `distilled`, in `tmp_path`, and the inputs of its run with some changes."""
     shutil.copytree(distilled, tmp_path, dirs_exist_ok=True)
     return lambda run="run", **changes: make_config(tmp_path, run, **({"speeds": (0.9,)} | changes))
@@ -300,7 +231,7 @@ def test_foreign_file_in_model_folder_raises_before_any_work(tmp_path, student, 
     (run / run_folder.RECIPE).write_text(TINY.to_json())
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_text("mine")
-    monkeypatch.setattr(teacher_, "compute_logits", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(targets, "compute_all", lambda *_, **__: 1 / 0)
     with pytest.raises(OutputError, match=re.escape(name.rpartition("/")[2])):
         distill.distill(student("new"))
     assert (run / name).read_text() == "mine"
@@ -466,33 +397,22 @@ def test_command_passes_its_options(tmp_path, monkeypatch):
     path = write_manifest(tmp_path, HEADER, *ROWS)
     options = ("--speed", "0.9", "--card-text", tmp_path / "text.toml", "--set", "seed=7", "--jobs", "3")
     result = invoke(
-        "distill", path, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run", *options,
+        "distill", "train", path, "--teacher", "best.pth", "--audio", tmp_path, "-o", tmp_path / "run", *options,
         "--appendix", tmp_path / "one.md", "--appendix", tmp_path / "two.md",
     )  # fmt: skip
     assert result.code == 0, result.err
     [config] = calls
     assert config.recipe == replace(STUDENT, seed=7)
-    assert (config.music, config.checkpoint, config.paths.jobs) == (manifest.read_manifest(path), Path("best.pth"), 3)
+    assert (config.music, config.paths.jobs) == (manifest.read_manifest(path), 3)
+    assert config.targets.teachers == (published.teacher(published.VGGISH, "best.pth"),)
+    assert config.targets.ensemble is None
     assert config.appendix == "# One\n\nfirst\n\n# Two"
     assert (config.text, config.speeds) == (model_card.CardText(licence="MIT"), (0.9,))
     assert (config.calibration, config.reuse_metrics_from) == (None, None)
 
 
 def test_predictions_without_splits_are_a_usage_error(tmp_path):
-    words = ("distill", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
+    words = ("distill", "train", tmp_path / "none.tsv", "--teacher", tmp_path / "none.pth", "--audio", tmp_path)
     result = invoke(*words, "-o", tmp_path / "run", "--splits", tmp_path)
     assert result.code == 2
     assert "--predictions" in result.err
-
-
-@pytest.mark.golden
-@pytest.mark.slow  # exports the full teacher
-def test_published_checkpoint_is_exported_once(data, tmp_path):
-    checkpoint = data / "vggish" / "best_model.pth"
-    model = teacher_.export_model(checkpoint, tmp_path)
-    card = Card.read(model)
-    assert card.vocabulary == tags.MOODS_AND_THEMES
-    stamp = (model / CARD).stat().st_mtime_ns
-    assert teacher_.export_model(checkpoint, tmp_path) == model
-    assert (model / CARD).stat().st_mtime_ns == stamp
-    assert replace(card, sha256={}) == replace(tagger.load(model).models[0].card, sha256={})

@@ -1,4 +1,4 @@
-"""Training targets: logits of the 56 moods and themes for windows of every track, by a teacher or an ensemble."""
+"""Training targets: logits of the 56 tags for windows of every track, by a teacher or an ensemble."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ WINDOW_SECONDS = nets.VGGConfig().frames / mel.ORGANISERS.frames_per_second
 STEP_SECONDS = (nets.VGGConfig().frames // 2) / mel.ORGANISERS.frames_per_second
 """time from one window to the next; the last one ends with the track"""
 
-Windows = tuple[Float32[np.ndarray, "_windows tags"], ...]
+Windows = tuple[Float32[np.ndarray, "_clips tags"], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +58,22 @@ class TargetSource:
             return tuple(
                 item.values for item in teacher.load(self.teachers[0], tracks, paths.audio_dir, paths.cache_dir)
             )
-        return tuple(map(self.ensemble.combine, load_opinions(self.teachers, self.ensemble.bridge, tracks, paths)))
+        return tuple(map(self.ensemble.combine, load_moods(self.teachers, self.ensemble.bridge, tracks, paths)))
 
     def targets(self, tracks: Sequence[Track], paths: RunPaths, student_mel: MelConfig) -> WindowTargets:
         """The logits of tracks as training targets of a student, whose frames the windows are counted in."""
         return WindowTargets(self.load(tracks, paths), step=STEP_SECONDS * student_mel.frames_per_second)
 
 
-def load_opinions(
+def load_moods(
     teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
-) -> Iterator[dict[str, Float64[np.ndarray, "_windows tags"]]]:
-    """The opinion of every teacher on each window of a track, by name, for the windows of the first teacher.
+) -> Iterator[dict[str, Float64[np.ndarray, "_clips tags"]]]:
+    """The logits of every teacher for each window of a track, by name, for the windows of the first teacher.
 
     Raises:
         DatasetError: Outputs are missing or damaged.
     """
-    maps = ensemble.opinions(teachers, bridge)
+    maps = ensemble.mood_maps(teachers, bridge)
     stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
     for first, *others in zip(*stored, strict=True):
         values = [first.values, *(outputs.at(first.starts, first.seconds) for outputs in others)]
@@ -135,8 +135,8 @@ def fit_ensemble(
     """
     target = calibration.logit(submissions.read_array(predictions))
     rows = [
-        {name: opinion.mean(axis=0) for name, opinion in opinions.items()}
-        for opinions in load_opinions(teachers, bridge, tracks, paths)
+        {name: logits.mean(axis=0) for name, logits in moods.items()}
+        for moods in load_moods(teachers, bridge, tracks, paths)
     ]
     stacked = {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
     sources = {item.name: item.sha256 for item in teachers}

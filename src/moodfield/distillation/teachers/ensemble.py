@@ -1,8 +1,8 @@
-"""An ensemble of teachers: their opinions on the 56 moods and themes, standardized and averaged.
+"""An ensemble of teachers: their logits of the 56 moods and themes, standardized and averaged.
 
-A teacher with another vocabulary gets an opinion by a map: the bridge from genres and instruments, or words of the same
-meaning. The mean is brought to the location and scale of one network's logits for MTG-Jamendo, so that its calibration
-applies.
+A teacher with another vocabulary gets logits of moods by a map: the bridge from genres and instruments, or words of the
+same meaning. The mean is brought to the location and scale of one network's logits for MTG-Jamendo, so that its
+calibration applies.
 """
 
 import json
@@ -24,7 +24,7 @@ from moodfield.errors import ConfigError, ModelError
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"vggish": 1.0, "jamendo_fcn": 1 / 3, "jamendo_crnn": 1 / 3, "jamendo_musicnn": 1 / 3, "msd_musicnn": 1.0}
 )
-"""teacher → weight of its opinion: one for each training set and set of tags"""
+"""teacher → weight of its logits: one for each training set and set of tags"""
 WORDS: Mapping[str, str] = MappingProxyType(
     {
         "action": "hard rock, metal, electro, dance",
@@ -71,18 +71,18 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "uplifting": "happy, beautiful",
     }
 )
-"""mood → tags of the Million Song Dataset with a related meaning; their mean logit is the opinion on the mood"""
+"""mood → tags of the Million Song Dataset with a related meaning; their mean logit is that of the mood"""
 
 REMEDY = "compute the targets again, and give the file that was written then"
 
-Outputs = Float32[np.ndarray, "... outputs"]
+Outputs = Float32[np.ndarray, "... _"]
 Moods = Float64[np.ndarray, "... tags"]
 PerTag = Float64[np.ndarray, "tags"]
-Opinion = Callable[[Outputs], Moods]
+MoodMap = Callable[[Outputs], Moods]
 
 
-def opinions(teachers: Sequence[Teacher], bridge: Bridge | None) -> dict[str, Opinion]:
-    """The map of every teacher from its outputs to the 56 moods and themes; NaN for tags that it says nothing about.
+def mood_maps(teachers: Sequence[Teacher], bridge: Bridge | None) -> dict[str, MoodMap]:
+    """The map of every teacher from its outputs to logits of the 56 moods and themes; NaN for tags without one.
 
     Args:
         teachers: The teachers.
@@ -91,10 +91,10 @@ def opinions(teachers: Sequence[Teacher], bridge: Bridge | None) -> dict[str, Op
     Raises:
         ConfigError: A teacher's vocabulary has no map.
     """
-    return {teacher.name: _opinion(teacher, bridge) for teacher in teachers}
+    return {teacher.name: _mood_map(teacher, bridge) for teacher in teachers}
 
 
-def _opinion(teacher: Teacher, bridge: Bridge | None) -> Opinion:
+def _mood_map(teacher: Teacher, bridge: Bridge | None) -> MoodMap:
     vocabulary = teacher.vocabulary
     if vocabulary == tags.MOODS_AND_THEMES:
         return lambda outputs: outputs.astype(np.float64)
@@ -107,7 +107,7 @@ def _opinion(teacher: Teacher, bridge: Bridge | None) -> Opinion:
     raise ConfigError(f"no map leads from the vocabulary of {teacher.name} to moods: expected a bridge from its tags")
 
 
-def _words(vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "words tags"]:
+def _words(vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "_ tags"]:
     """The matrix that averages the logits of the `WORDS` of every mood; NaN where there are none."""
     matrix = np.full((len(vocabulary), len(tags.MOODS_AND_THEMES)), np.nan)
     for mood, words in WORDS.items():
@@ -120,16 +120,16 @@ def _words(vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "words tags"]:
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """Mean and standard deviation of an opinion over the reference, for every tag; NaN where there is no opinion."""
+    """Mean and standard deviation of logits over the reference, for every tag; NaN where there are none."""
 
     mean: PerTag
     """mean"""
     std: PerTag
     """standard deviation"""
 
-    def __call__(self, opinion: Moods) -> Moods:
-        """The opinion in standard deviations from its mean; 0 where there is none."""
-        return np.nan_to_num((opinion - self.mean) / self.std, nan=0.0)
+    def __call__(self, moods: Moods) -> Moods:
+        """The logits in standard deviations from their mean; 0 where there are none."""
+        return np.nan_to_num((moods - self.mean) / self.std, nan=0.0)
 
     def to_dict(self) -> dict[str, list[float | None]]:
         """The numbers by name, as JSON has them: null for NaN."""
@@ -141,12 +141,12 @@ class Standardization:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The weighted mean of standardized opinions, brought to a location and scale of logits."""
+    """The weighted mean of standardized logits, brought to a location and scale of logits."""
 
     weights: Mapping[str, float]
     """teacher → weight"""
     members: Mapping[str, Standardization]
-    """teacher → standardization of its opinion"""
+    """teacher → standardization of its logits"""
     combined: Standardization
     """standardization of the weighted sum"""
     target: Standardization
@@ -156,9 +156,9 @@ class Ensemble:
     sources: Mapping[str, str] = field(default_factory=dict)
     """what determines the numbers here: SHA-256 of the checkpoints, of the reference and of the predictions"""
 
-    def combine(self, opinions: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:
-        """Logits of the ensemble from the opinions of its teachers, of the same windows or tracks."""
-        total = sum(weight * self.members[name](opinions[name]) for name, weight in self.weights.items())
+    def combine(self, moods: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:
+        """Logits of the ensemble from those of its teachers, of the same windows or tracks."""
+        total = sum(weight * self.members[name](moods[name]) for name, weight in self.weights.items())
         return (self.target.mean + self.target.std * self.combined(np.asarray(total))).astype(np.float32)
 
     def save(self, path: str | Path) -> None:
@@ -191,7 +191,7 @@ def load(path: str | Path) -> Ensemble:
 
 
 def fit(
-    opinions: Mapping[str, Float[np.ndarray, "tracks tags"]],
+    moods: Mapping[str, Float[np.ndarray, "tracks tags"]],
     kinds: Sequence[str],
     target: Float[np.ndarray, "_tracks tags"],
     *,
@@ -203,15 +203,15 @@ def fit(
     kinds, and not as for the kind with the most tracks.
 
     Args:
-        opinions: Teacher → opinion on the reference tracks.
+        moods: Teacher → logits of the reference tracks.
         kinds: The kind of music of every reference track.
         target: Logits whose mean and standard deviation, for every tag, the ensemble takes over: published predictions.
         weights: Teacher → weight.
     """
     names, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
     shares = 1 / (len(names) * counts[numbers])
-    members = {name: _standardization(opinions[name], shares) for name in weights}
-    total = sum(weight * members[name](opinions[name]) for name, weight in weights.items())
+    members = {name: _standardization(moods[name], shares) for name in weights}
+    total = sum(weight * members[name](moods[name]) for name, weight in weights.items())
     return Ensemble(
         weights=dict(weights),
         members=members,

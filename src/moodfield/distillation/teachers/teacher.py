@@ -3,11 +3,12 @@
 Outputs are cached under the SHA-256 of the checkpoint and that of the audio.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ BATCH = 8
 """windows per call of a network"""
 
 
+@runtime_checkable
 class Architecture(Protocol):
     """What a teacher's network takes and returns, and how it is built from a checkpoint."""
 
@@ -50,7 +52,7 @@ class Architecture(Protocol):
     def blocks(self, path: Path) -> Iterator[Float32[np.ndarray, "bands frames"]]:
         """The network's input for a track, in blocks."""
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
         """Build the network from a checkpoint; raises `ModelError` for any other file."""
 
 
@@ -58,14 +60,14 @@ class Architecture(Protocol):
 class Outputs:
     """The outputs of a network for the windows of a track."""
 
-    starts: Float32[np.ndarray, "windows"]
+    starts: Float32[np.ndarray, "clips"]
     """start of every window in seconds"""
     seconds: float
     """length of the windows"""
-    values: Float32[np.ndarray, "windows outputs"]
+    values: Float32[np.ndarray, "clips _"]
     """outputs of every window"""
 
-    def at(self, starts: Float32[np.ndarray, "_windows"], seconds: float) -> Float32[np.ndarray, "_windows outputs"]:
+    def at(self, starts: Float32[np.ndarray, "_clips"], seconds: float) -> Float32[np.ndarray, "_clips _"]:
         """Outputs for windows of another length: means of those that overlap each of them, weighted by the overlap.
 
         Example:
@@ -174,8 +176,8 @@ def _shape(teacher: Teacher) -> tuple[None, int]:
     return None, 1 + teacher.architecture.n_outputs
 
 
-def _run(network: Callable[[Tensor], Tensor], clips: Sequence[Clip]) -> Float32[np.ndarray, "batch outputs"]:
-    with torch.inference_mode():
+def _run(network: Callable[[Tensor], Tensor], clips: Sequence[Clip]) -> Float32[np.ndarray, "batch _"]:
+    with torch.inference_mode(), _one_core():
         return network(torch.from_numpy(np.stack([clip.mel for clip in clips]))).float().numpy()
 
 
@@ -185,8 +187,18 @@ def _write(teacher: Teacher, source: Path, digest: Digest, target: Path) -> None
     arrays.write(target, np.column_stack([outputs.starts, outputs.values]))
 
 
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Run on one core: other processes use the others, and a training that follows in this process uses all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @lru_cache(maxsize=8)
 def _network(teacher: Teacher) -> Callable[[Tensor], Tensor]:
-    """The network of a teacher on one core, loaded once in every process."""
-    torch.set_num_threads(1)
+    """The network of a teacher, loaded once in every process."""
     return teacher.architecture.load(teacher.checkpoint)
