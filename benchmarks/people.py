@@ -12,7 +12,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Float64
 
 import emotify
-from moodfield import calibration, parallel, tagger
+from moodfield import calibration, parallel, tagger, tags
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.distillation import teacher
+from moodfield.distillation.teachers import published, teacher
+from moodfield.errors import MoodfieldError
 from moodfield.evaluation import metrics
 
 EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -77,9 +78,12 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
     split, _ = emotify.tracks(data)
     paths = [data / "audio" / track.path for track in split.tracks]
     people = read(data, split.tracks)
-    teachers = {"the teacher": teacher.export_model(checkpoint, store)} if checkpoint.is_file() else {}
+    felt = {}
+    if checkpoint.is_file():
+        logits = teacher_logits(published.teacher(published.VGGISH, checkpoint), split.tracks, data / "audio", store)
+        felt["the teacher"] = emotions(logits, tags.MOODS_AND_THEMES)
     vocabulary = tagger.load(next(iter(models.values()))).vocabulary
-    felt = {name: emotions(logits_of(model, paths), vocabulary) for name, model in (teachers | dict(models)).items()}
+    felt |= {name: emotions(logits_of(model, paths), vocabulary) for name, model in models.items()}
     print("## Emotions of people\n")
     print(
         f"Spearman with the share of annotators, within each of four genres, mean over them; {len(paths)} excerpts.\n"
@@ -89,7 +93,7 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
         correlations = agreement(values, people)
         cells = " | ".join(f"{value:.3f}" for value in correlations)
         print(f"| {name} | {cells} | {correlations.mean():.3f} |")
-    if teachers:
+    if "the teacher" in felt:
         print()
         for name in models:
             mean, low, high = difference(felt[name], felt["the teacher"], people)
@@ -107,6 +111,16 @@ def read(folder: Path, excerpts: Sequence[Track]) -> People:
         np.array([genres.index(rows[number]["genre"]) for number in ids]),
         np.array([[float(rows[number][emotion]) for emotion in EMOTIONS] for number in ids]),
     )
+
+
+def teacher_logits(
+    source: teacher.Teacher, tracks: Sequence[Track], audio_dir: Path, store: Path
+) -> Float64[np.ndarray, "tracks tags"]:
+    """Track logits of a teacher of the 56 tags, computed unless they are cached."""
+    for track, result in teacher.compute(source, tracks, audio_dir, store, jobs=parallel.cpu_count()):
+        if isinstance(result, MoodfieldError):
+            sys.exit(f"{track.id}: {result}")
+    return np.stack([outputs.values.mean(axis=0) for outputs in teacher.load(source, tracks, audio_dir, store)])
 
 
 def logits_of(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "tracks tags"]:
@@ -129,22 +143,55 @@ def agreement(values: np.ndarray, people: People) -> Float64[np.ndarray, "tags"]
 
 
 def difference(one: np.ndarray, other: np.ndarray, people: People) -> tuple[float, float, float]:
-    """Difference of the mean correlations of two systems, with a bootstrap interval over excerpts.
+    """Difference of the mean correlations of two systems, with a paired bootstrap interval over excerpts."""
 
-    Excerpts are resampled within their genres, the same ones for both systems. The interval has the width of that of
-    the resamples and is centred on the difference itself, since ties of repeated excerpts bias both systems equally.
+    def mean_difference(rows: np.ndarray, sample: People) -> float:
+        return float((agreement(one[rows], sample) - agreement(other[rows], sample)).mean())
+
+    return _interval(mean_difference, people)
+
+
+def mean_agreement(values: np.ndarray, people: People) -> tuple[float, float, float]:
+    """Mean correlation of a system over the emotions, with a bootstrap interval over excerpts."""
+    return _interval(lambda rows, sample: float(agreement(values[rows], sample).mean()), people)
+
+
+def _interval(statistic: Callable[[np.ndarray, People], float], people: People) -> tuple[float, float, float]:
+    """A statistic of all excerpts, and its bootstrap interval: excerpts are resampled within their genres.
+
+    The interval has the width of that of the resamples and is centred on the statistic itself, since ties of repeated
+    excerpts bias all systems equally.
     """
     generator = np.random.default_rng(0)
     genres = [np.flatnonzero(people.genres == genre) for genre in range(people.genres.max() + 1)]
-    mean = float((agreement(one, people) - agreement(other, people)).mean())
-    differences = []
+    value = statistic(np.arange(len(people.ids)), people)
+    resampled = []
     for _ in range(RESAMPLES):
         rows = np.concatenate([generator.choice(genre, len(genre)) for genre in genres])
-        sample = People(people.ids, people.genres[rows], people.felt[rows])
-        differences.append(float((agreement(one[rows], sample) - agreement(other[rows], sample)).mean()))
+        resampled.append(statistic(rows, People(people.ids, people.genres[rows], people.felt[rows])))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.array(differences) - np.mean(differences), [tail, 1 - tail])
-    return mean, mean + float(low), mean + float(high)
+    low, high = np.quantile(np.array(resampled) - np.mean(resampled), [tail, 1 - tail])
+    return value, value + float(low), value + float(high)
+
+
+def choosing_half(people: People, validation: Collection[int]) -> np.ndarray:
+    """Which excerpts choices may be made on: the validation excerpts, and of every genre those with the lowest numbers.
+
+    Half of every genre; of an odd number one more for every other genre.
+    """
+    ids = np.array(people.ids)
+    chosen = np.isin(ids, list(validation))
+    for genre in range(people.genres.max() + 1):
+        rows = np.flatnonzero(people.genres == genre)
+        rest = rows[~chosen[rows]]
+        wanted = (len(rows) + (genre < 2)) // 2 - int(chosen[rows].sum())
+        chosen[rest[np.argsort(ids[rest])][:wanted]] = True
+    return chosen
+
+
+def select(people: People, rows: np.ndarray) -> People:
+    """Some of the excerpts."""
+    return People(tuple(np.array(people.ids)[rows].tolist()), people.genres[rows], people.felt[rows])
 
 
 if __name__ == "__main__":

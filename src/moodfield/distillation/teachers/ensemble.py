@@ -27,7 +27,7 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
 """teacher → weight of its logits: one for each training set and set of tags"""
 WORDS: Mapping[str, str] = MappingProxyType(
     {
-        "action": "hard rock, metal",
+        "action": "hard rock, metal, electro, dance",
         "background": "ambient, instrumental, easy listening",
         "ballad": "Mellow, sad, acoustic, beautiful",
         "calm": "Mellow, chillout, chill, ambient, easy listening",
@@ -39,7 +39,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "emotional": "sad, beautiful",
         "energetic": "punk, dance, hard rock, party",
         "epic": "Progressive rock, metal",
-        "fast": "punk, metal",
+        "fast": "punk, metal, dance, electro",
         "film": "instrumental, ambient",
         "fun": "party, happy, funk",
         "groovy": "funk, soul",
@@ -48,9 +48,10 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "hopeful": "beautiful, happy",
         "inspiring": "beautiful",
         "love": "beautiful, soul, sexy, rnb",
-        "meditative": "ambient",
+        "meditative": "ambient, instrumental",
         "melancholic": "sad, Mellow",
         "melodic": "beautiful, catchy",
+        "motivational": "catchy, dance, rock",
         "nature": "ambient, acoustic, folk",
         "party": "party, dance, House",
         "positive": "happy, catchy",
@@ -65,6 +66,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "soundscape": "ambient, experimental",
         "space": "ambient, electronica",
         "summer": "happy, party, chillout",
+        "trailer": "hard rock, electro, Progressive rock",
         "upbeat": "happy, party, dance, catchy",
         "uplifting": "happy, beautiful",
     }

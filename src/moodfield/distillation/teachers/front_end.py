@@ -72,8 +72,8 @@ def chunk_starts(length: int, size: int) -> tuple[int, ...]:
 
 
 def convolve_bands(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _ _"], bias: Tensor | None
-) -> Float[Tensor, "batch freq frames channels"]:
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels height width"], bias: Tensor | None
+) -> Float[Tensor, "batch positions frames channels"]:
     """Convolve mels with kernels of many bands at every position of the kernel, zero-padded in time.
 
     Equal to a two-dimensional convolution of one input channel. Here the bands of the kernel are the input channels,
@@ -83,12 +83,11 @@ def convolve_bands(
     windows = mels.unfold(1, height, 1)  # batch positions frames height
     maps = windows.flatten(0, 1).transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
     maps = F.conv2d(maps, kernels.unsqueeze(2), bias, padding=(0, width // 2))
-    maps = maps.squeeze(2).transpose(1, 2)
-    return maps.view(*windows.shape[:2], *maps.shape[1:])
+    return maps.squeeze(2).transpose(1, 2).reshape(*windows.shape[:3], len(kernels))
 
 
 def convolve_time(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels width"], bias: Tensor | None
 ) -> Float[Tensor, "batch bands frames channels"]:
     """Convolve every band of mels with kernels of many frames, zero-padded as TensorFlow pads even widths.
 
@@ -98,7 +97,7 @@ def convolve_time(
     return F.linear(F.pad(mels, ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
 
 
-def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch freq frames channels"]) -> Tensor:
+def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
     """The values from which the norm yields its maximum over positions, batch × channels × frames.
 
     For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them,

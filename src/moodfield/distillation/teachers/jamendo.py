@@ -4,7 +4,6 @@ The weights contain window and filter bank of the mel. Module names are those of
 """
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -50,8 +49,9 @@ class Convolution(nn.Module):
         """Apply the layers; the maximum comes first, since ReLU is monotonic and then has less to do."""
         return torch.relu(self.pool(self.bn(self.conv(maps))))
 
-    def max_over_bands(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
-        """Apply the layers after the convolution, and take the maximum over its positions."""
+    def vertical(self, mels: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch _ frames"]:
+        """Apply the layers with a kernel of many bands, and take the maximum over the positions of the kernel."""
+        maps = front_end.convolve_bands(mels, self.conv.weight.squeeze(1), self.conv.bias)
         return torch.relu(self.bn(front_end.max_before(self.bn, maps).unsqueeze(2))).squeeze(2)
 
 
@@ -151,11 +151,9 @@ class Musicnn(Decibels):
     def chunk_logits(self, chunks: Waveforms) -> Logits:
         """Compute the logits of chunks of 3 s."""
         mels = self.normalized(chunks).squeeze(1)
-        front = [
-            layer.max_over_bands(front_end.convolve_bands(mels, layer.conv.weight.squeeze(1), layer.conv.bias))
-            for layer in cast("list[Convolution]", list(self.layers[:2]))
-        ]
-        front += [layer(mels.mean(dim=1, keepdim=True)) for layer in self.layers[2:]]
+        layers = [layer for layer in self.layers if isinstance(layer, Convolution)]
+        front = [layer.vertical(mels) for layer in layers[:2]]
+        front += [layer(mels.mean(dim=1, keepdim=True)) for layer in layers[2:]]
         maps = torch.cat(front, dim=1)
         first = self.layer1(maps)
         second = self.layer2(first) + first

@@ -4,7 +4,6 @@ Published are the tensors of a TensorFlow checkpoint; loading brings them to tor
 """
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -39,6 +38,7 @@ MEL = MelConfig(
 """the mel whose filter bank the network takes, which is librosa's"""
 
 Patches = Float[Tensor, "batch frames bands"]
+Mels = Float[Tensor, "batch bands frames"]
 Outputs = Float[Tensor, "batch _"]
 
 
@@ -54,8 +54,16 @@ class Convolution(nn.Module):
         """Apply the layers."""
         return self.bn(torch.relu(self.conv(maps)))
 
-    def max_over_bands(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
-        """Apply the layers after the convolution, and take the maximum over its positions."""
+    def vertical(self, mels: Mels) -> Float[Tensor, "batch _ frames"]:
+        """Apply the layers with a kernel of many bands, and take the maximum over the positions of the kernel."""
+        kernels = self.conv.weight.squeeze(1).transpose(1, 2)
+        return self._max(front_end.convolve_bands(mels, kernels, self.conv.bias))
+
+    def horizontal(self, mels: Mels) -> Float[Tensor, "batch _ frames"]:
+        """Apply the layers to every band with a kernel of many frames, and take the maximum over the bands."""
+        return self._max(front_end.convolve_time(mels, self.conv.weight.flatten(1), self.conv.bias))
+
+    def _max(self, maps: Float[Tensor, "batch positions frames channels"]) -> Float[Tensor, "batch _ frames"]:
         return self.bn(torch.relu(front_end.max_before(self.bn, maps)).unsqueeze(2)).squeeze(2)
 
 
@@ -90,17 +98,12 @@ class MSDMusicnn(nn.Module):
     def forward_patches(self, patches: Patches) -> Outputs:
         """Compute logits and embedding of patches of log10(10000 · mel + 1)."""
         mels = self.bn(patches.unsqueeze(1)).squeeze(1).transpose(1, 2)
-        front, layers = list[Tensor](), cast("list[Convolution]", list(self.layers))
-        for layer in layers[:2]:
-            kernels = layer.conv.weight.squeeze(1).transpose(1, 2)
-            front.append(layer.max_over_bands(front_end.convolve_bands(mels, kernels, layer.conv.bias)))
-        for layer in layers[2:5]:
-            kernels = layer.conv.weight.flatten(1)
-            front.append(layer.max_over_bands(front_end.convolve_time(mels, kernels, layer.conv.bias)))
+        layers = [layer for layer in self.layers if isinstance(layer, Convolution)]
+        front = [layer.vertical(mels) for layer in layers[:2]] + [layer.horizontal(mels) for layer in layers[2:5]]
         maps = torch.cat(front, dim=1)
-        first = layers[5](maps)
-        second = layers[6](first) + first
-        third = layers[7](second) + second
+        first = self.layers[5](maps)
+        second = self.layers[6](first) + first
+        third = self.layers[7](second) + second
         maps = torch.cat([maps, first, second, third], dim=1)
         pooled = torch.stack([maps.amax(dim=2), maps.mean(dim=2)], dim=2).flatten(1)
         embedding = self.dense(self.pooled_bn(pooled))

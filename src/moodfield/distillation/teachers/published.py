@@ -44,7 +44,7 @@ class MelNetwork:
         """The mel of a track, in blocks."""
         return mel.stream(audio.Reader(path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS)
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
         """Build the network from the published checkpoint."""
         return _fastest(nets.load_pretrained(checkpoint))
 
@@ -74,7 +74,7 @@ class WaveformNetwork:
         """The waveform of a track, in blocks."""
         return (block[None] for block in audio.blocks(path, sample_rate=front_end.SAMPLE_RATE))
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
         """Build the network from its checkpoint."""
         run = _fastest(self.load_network(checkpoint))
         return lambda waveforms: run(waveforms[:, 0])
@@ -82,7 +82,7 @@ class WaveformNetwork:
 
 def _fastest(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """The network in the memory format and the precision that processors run fastest; logits change by about .02."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     bfloat16 = distributed.has_native_bfloat16()
 
     def run(inputs: Tensor) -> Tensor:
@@ -101,15 +101,15 @@ def _jamendo(kind: str, *, seconds: float, step: float) -> WaveformNetwork:
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         VGGISH: MelNetwork(),
-        "jamendo_fcn": _jamendo("fcn", seconds=29.0, step=29.0),
-        "jamendo_crnn": _jamendo("crnn", seconds=29.0, step=29.0),
-        "jamendo_musicnn": _jamendo("musicnn", seconds=3.0, step=3.0),
+        "jamendo_fcn": _jamendo("fcn", seconds=29, step=29),
+        "jamendo_crnn": _jamendo("crnn", seconds=29, step=29),
+        "jamendo_musicnn": _jamendo("musicnn", seconds=3, step=3),
         "msd_musicnn": WaveformNetwork(
             msd_musicnn.VOCABULARY,
             len(msd_musicnn.VOCABULARY) + msd_musicnn.EMBEDDING,
             msd_musicnn.load,
-            seconds=3.0,
-            step=3.0,
+            seconds=3,
+            step=3,
         ),
     }
 )
