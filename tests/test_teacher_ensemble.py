@@ -13,7 +13,7 @@ from moodfield import calibration, tags
 from moodfield.distillation.teachers import ensemble, jamendo, msd_musicnn, published
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.ensemble import Ensemble
-from moodfield.errors import ConfigError, ModelError
+from moodfield.errors import ConfigError, DatasetError, ModelError
 
 INPUTS = tuple(name for name in jamendo.VOCABULARY if not name.startswith("mood"))
 """genres and instruments, which the bridge leads from"""
@@ -127,8 +127,8 @@ def test_kinds_have_equal_weight_in_the_reference():
         std = np.sqrt(np.mean([((group - mean) ** 2).mean(axis=0) for group in groups], axis=0))
         np.testing.assert_allclose(fitted.members[name].mean, mean)
         np.testing.assert_allclose(fitted.members[name].std, std)
-    means = fitted.members["three"].mean - np.nanmean(reference()["three"], axis=0)
-    assert np.abs(np.delete(means, BLANK)).min() > 0.05, "tracks do not count alike"
+    means = fitted.members["three"].mean - reference()["three"].mean(axis=0)
+    assert np.abs(np.delete(means, BLANK)).mean() > 0.2, "tracks do not count alike"
 
 
 def test_more_tracks_of_one_kind_do_not_change_the_fit():
@@ -146,6 +146,13 @@ def test_combined_logits_have_location_and_scale_of_the_target():
     mean = shares() @ logits
     np.testing.assert_allclose(mean, target().mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(np.sqrt(shares() @ (logits - mean) ** 2), target().std(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_reference_that_does_not_vary_raises(count):
+    moods = np.repeat(draw(1, N_TAGS), count, axis=0)
+    with pytest.raises(DatasetError, match="vary"):
+        ensemble.fit({"one": moods}, ["any"] * count, target(), weights={"one": 1.0})
 
 
 def test_an_ensemble_of_one_teacher_keeps_its_order():
@@ -261,9 +268,6 @@ def test_an_invalid_file_raises(saved, change):
 def test_a_damaged_file_raises(saved, text):
     saved.write_text(text)
     with pytest.raises(ModelError, match=re.escape(saved.name)):
-        ensemble.load(saved)
-    saved.write_text(fit() and json.dumps({"weights": {"one": 1}})[:-5])
-    with pytest.raises(ModelError, match="computed|compute"):
         ensemble.load(saved)
 
 

@@ -79,12 +79,15 @@ def targets(
     from moodfield.distillation import manifest as manifests
     from moodfield.distillation import targets as computation
     from moodfield.distillation.teachers import bridge as bridges
+    from moodfield.distillation.teachers import ensemble as ensembles
     from moodfield.distillation.teachers import published
     from moodfield.training.pipeline import RunPaths
 
     files.check_output(output, kind=[b"{"], inputs=[manifest, bridge, predictions])
     music, fitted, teachers = manifests.read_manifest(manifest), bridges.load(bridge), published.teachers(checkpoints)
     paths = RunPaths(audio, cache_dir, output.parent, jobs or parallel.cpu_count())
+    computation.read_target(predictions)  # before hours of work
+    ensembles.mood_maps(teachers, fitted)
     with progress.TrackProgress("outputs", len(music.tracks) * len(teachers)) as bar:
         computed = computation.compute_all(teachers, music.tracks, paths, bar.track)
     readable = [track for track in computed.tracks if track in set(music.train.tracks)]

@@ -1,5 +1,7 @@
 """Training targets: logits of the 56 tags for windows of every track, by a teacher or an ensemble."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from moodfield.distillation.teachers import ensemble, teacher
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.ensemble import Ensemble
 from moodfield.distillation.teachers.teacher import Teacher
-from moodfield.errors import ConfigError, MoodfieldError
+from moodfield.errors import ConfigError, DatasetError, ModelError, MoodfieldError, ScoresError
 from moodfield.evaluation import submissions
 from moodfield.mel import MelConfig
 from moodfield.training.batches import WindowTargets
@@ -47,9 +49,14 @@ class TargetSource:
 
     @property
     def sources(self) -> dict[str, str]:
-        """What determines the targets, in words."""
+        """What determines the targets, in words; raises `ModelError` if a checkpoint is not that of the ensemble."""
         if self.ensemble is None:
             return {"checkpoint": f"SHA-256 {self.teachers[0].sha256}"}
+        for item in self.teachers:
+            if item.sha256 != self.ensemble.sources.get(item.name, item.sha256):
+                raise ModelError(
+                    f"{item.checkpoint} is not the checkpoint that the ensemble was fitted on; give that one"
+                )
         return {"ensemble": "; ".join(f"{name} {value}" for name, value in self.ensemble.sources.items())}
 
     def load(self, tracks: Sequence[Track], paths: RunPaths) -> Windows:
@@ -105,14 +112,27 @@ def compute_all(
         tracks: Tracks with audio.
         paths: Folders of audio and cache, and the number of processes.
         progress: Called for every track and teacher, with the error if it failed.
+
+    Raises:
+        ModelError: A checkpoint cannot be read, or is another network's; before any work.
     """
     began, failed = time.monotonic(), set()
+    for item in teachers:
+        item.check()
     for item in teachers:
         for track, result in teacher.compute(item, tracks, paths.audio_dir, paths.cache_dir, jobs=paths.jobs):
             error = result if isinstance(result, MoodfieldError) else None
             progress(track, error)
             failed |= {track} if error else set()
     return Computed(tuple(track for track in tracks if track not in failed), time.monotonic() - began)
+
+
+def read_target(predictions: str | Path) -> Float64[np.ndarray, "tracks tags"]:
+    """Read predictions of the 56 tags, 0 … 1, as logits; raises `ScoresError` for any other file."""
+    scores = submissions.read_array(predictions).astype(np.float64)
+    if scores.shape[1] != len(tags.MOODS_AND_THEMES) or not ((scores >= 0) & (scores <= 1)).all():
+        raise ScoresError(f"{predictions} has {scores.shape[1]} tags; expected scores of 56, 0 … 1")
+    return calibration.logit(scores)
 
 
 def fit_ensemble(
@@ -130,10 +150,12 @@ def fit_ensemble(
         paths: Folders of audio and cache.
 
     Raises:
-        DatasetError: Outputs are missing or damaged.
+        DatasetError: Outputs are missing or damaged, or there are no tracks.
         ScoresError: The predictions cannot be read.
     """
-    target = calibration.logit(submissions.read_array(predictions))
+    target = read_target(predictions)
+    if not tracks:
+        raise DatasetError(f"no track could be read of {len(music.tracks)} below {paths.audio_dir}; name their folder")
     rows = [
         {name: logits.mean(axis=0) for name, logits in moods.items()}
         for moods in load_moods(teachers, bridge, tracks, paths)
@@ -141,5 +163,6 @@ def fit_ensemble(
     stacked = {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
     sources = {item.name: item.sha256 for item in teachers}
     sources |= {"reference": f"manifest {music.sha256}", "predictions": files.sha256(Path(predictions))}
+    sources["bridge"] = hashlib.sha256(json.dumps(bridge.to_dict(), sort_keys=True).encode()).hexdigest()
     fitted = ensemble.fit(stacked, [music.kinds[track.id] for track in tracks], target)
     return replace(fitted, bridge=bridge, sources=sources)

@@ -19,7 +19,7 @@ from moodfield.distillation.teachers import bridge as bridges
 from moodfield.distillation.teachers import msd_musicnn
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.teacher import Teacher
-from moodfield.errors import ConfigError, ModelError
+from moodfield.errors import ConfigError, DatasetError, ModelError
 
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"vggish": 1.0, "jamendo_fcn": 1 / 3, "jamendo_crnn": 1 / 3, "jamendo_musicnn": 1 / 3, "msd_musicnn": 1.0}
@@ -73,6 +73,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
 )
 """mood → tags of the Million Song Dataset with a related meaning; their mean logit is that of the mood"""
 
+TINY = 1e-9
+"""standard deviation of logits that do not vary, up to rounding"""
 REMEDY = "compute the targets again, and give the file that was written then"
 
 Outputs = Float32[np.ndarray, "... _"]
@@ -181,7 +183,8 @@ def load(path: str | Path) -> Ensemble:
         weights = {str(name): float(weight) for name, weight in content["weights"].items()}
         members = {name: _read_standardization(content["members"][name]) for name in weights}
         combined, target = (_read_standardization(content[name]) for name in ("combined", "target"))
-        if not weights or not all(np.isfinite([*weights.values(), *target.mean, *target.std, *combined.std])):
+        numbers = [*weights.values(), *combined.mean, *combined.std, *target.mean, *target.std]
+        if not weights or not all(np.isfinite(numbers)):
             raise ValueError("weights, location and scale must be finite")
         fitted = content["bridge"] and bridges.from_dict(content["bridge"])
         sources = {str(name): str(value) for name, value in content["sources"].items()}
@@ -207,10 +210,17 @@ def fit(
         kinds: The kind of music of every reference track.
         target: Logits whose mean and standard deviation, for every tag, the ensemble takes over: published predictions.
         weights: Teacher → weight.
+
+    Raises:
+        DatasetError: The logits of the reference do not vary.
     """
     names, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
     shares = 1 / (len(names) * counts[numbers])
     members = {name: _standardization(moods[name], shares) for name in weights}
+    if any((member.std <= TINY).any() for member in members.values()):
+        raise DatasetError(
+            f"the logits of {len(kinds)} reference tracks do not vary; expected more music, of more kinds"
+        )
     total = sum(weight * members[name](moods[name]) for name, weight in weights.items())
     return Ensemble(
         weights=dict(weights),
@@ -230,6 +240,7 @@ def _read_standardization(values: Mapping[str, Sequence[float | None]]) -> Stand
     mean, std = (np.array(values[name], np.float64) for name in ("mean", "std"))  # null becomes NaN
     if not mean.shape == std.shape == (len(tags.MOODS_AND_THEMES),):
         raise ValueError(f"expected {len(tags.MOODS_AND_THEMES)} means and standard deviations")
-    if not (std[~np.isnan(std)] > 0).all():
-        raise ValueError("standard deviations must be positive")
+    missing = np.isnan(mean) & np.isnan(std)
+    if not (missing | (np.isfinite(mean) & (std > 0))).all():
+        raise ValueError("means must be finite and standard deviations positive, or both null")
     return Standardization(mean, std)
