@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music sources model clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets sources model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles calibration students model people
+PAGES := zoo ablation figure_1 ensembles calibration students model people teachers
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -118,6 +118,19 @@ $(NOTICE): | $(READY)
 
 music: $(READY)  ## download the free training music of music/manifest.tsv, or check it; it resumes
 	$(FETCH)
+
+# The teachers: their outputs for the music, the ensemble, and the page about them. Both resume; from nothing, an hour.
+CHECKPOINTS ?= $(MOODFIELD_DATA)
+TEACHERS := .cache/teachers
+targets: $(READY) music  ## training targets: outputs of all teachers in CHECKPOINTS for the music, and their ensemble
+	@mkdir -p $(TEACHERS)
+	.venv/bin/moodfield distill bridge "$(MOODFIELD_DATA)/mtg-jamendo" -o $(TEACHERS)/bridge.json --predictions "$(PREDICTIONS)"
+	.venv/bin/moodfield distill targets music/manifest.tsv --checkpoints "$(CHECKPOINTS)" --bridge $(TEACHERS)/bridge.json \
+	  --predictions "$(PREDICTIONS)" --audio .cache/music -o $(TEACHERS)/ensemble.json
+
+teachers: $(READY) music  ## teachers and targets, compared with people and by kind of music; writes docs/teachers.md
+	.venv/bin/python -W ignore benchmarks/teachers.py --plot docs/teachers.png > docs/teachers.part
+	@mv docs/teachers.part docs/teachers.md
 
 # The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes.
 TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)

@@ -67,7 +67,7 @@ networks, which `moodfield distill targets` computes; [training](train.md) has t
 and themes. It is fitted on MTG-Jamendo's training TSV, without audio; its strength ({strength:g}) has the least log
 loss on the validation tracks. `benchmarks/bridge.py` evaluates it. **The words** are `ensemble.WORDS`.
 
-**The ensemble** is the mean of the teachers' opinions. Each is standardized, for every tag, over the training music,
+**The ensemble** is the mean of the teachers' logits. They are standardized, for every tag, over the training music,
 in which every kind of music counts as much as any other. The three networks of one training set count as one teacher.
 The mean is scaled so that over this music every tag has the mean and the standard deviation of VGG-ish's published
 predictions for MTG-Jamendo's test tracks.
@@ -81,7 +81,6 @@ Spearman with the share of Emotify's annotators who felt an emotion, within each
 emotions. `benchmarks/people.py` has the map from tags to emotions, which was fixed before any score was seen. Nothing
 was trained on these excerpts. Weights and words were chosen on {chosen} of them; the other {rest} are reported, with
 95 % of {resamples:,} resamples of the excerpts. The difference to VGG-ish is paired.
-
 """
 DECISIONS = """
 ## Decisions
@@ -109,13 +108,13 @@ Hours by kind and licence; `music/README.md` has every licence, `music/manifest.
 
 
 @dataclass(frozen=True)
-class Opinions:
-    """The opinions of all teachers on some tracks, means over their windows."""
+class TrackMoods:
+    """The logits of moods of all teachers for some tracks, means over their windows."""
 
     tracks: tuple[Track, ...]
     """the tracks that every teacher could read"""
     by_teacher: Mapping[str, Float[np.ndarray, "tracks tags"]]
-    """teacher → opinions"""
+    """teacher → logits"""
 
 
 def main() -> None:
@@ -131,8 +130,8 @@ def main() -> None:
     music = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
     logits = calibration.logit(submissions.read_array(data / "mediaeval2019" / "baseline" / "vggish_predictions.npy"))
     split, _ = emotify.tracks(data / "emotify")
-    excerpts = _opinions(data, fit.bridge, split.tracks, data / "emotify" / "audio", options.store)
-    pieces = _opinions(data, fit.bridge, music.tracks, options.music, options.store)
+    excerpts = _moods(data, fit.bridge, split.tracks, data / "emotify" / "audio", options.store)
+    pieces = _moods(data, fit.bridge, music.tracks, options.music, options.store)
     reference = np.isin([track.id for track in pieces.tracks], [track.id for track in music.train.tracks])
     kinds = np.array([music.kinds[track.id] for track in pieces.tracks])
     fitted = {name: _fit(pieces, reference, kinds, logits, dict(weights)) for name, weights in SYSTEMS.items()}
@@ -148,8 +147,8 @@ def main() -> None:
         _draw(options.plot, agreement, music)
 
 
-def _opinions(data: Path, bridge: Bridge, tracks: Sequence[Track], audio: Path, store: Path) -> Opinions:
-    """The opinions of all teachers on tracks; a track that one cannot read is named on standard error."""
+def _moods(data: Path, bridge: Bridge, tracks: Sequence[Track], audio: Path, store: Path) -> TrackMoods:
+    """The logits of all teachers for tracks; a track that one cannot read is named on standard error."""
     teachers, paths = published.teachers(data), RunPaths(audio, store, Path(), parallel.cpu_count())
 
     def report(track: Track, error: MoodfieldError | None) -> None:
@@ -158,25 +157,27 @@ def _opinions(data: Path, bridge: Bridge, tracks: Sequence[Track], audio: Path, 
 
     readable = targets.compute_all(teachers, tracks, paths, report).tracks
     rows = [
-        {name: windows.mean(axis=0) for name, windows in opinions.items()}
-        for opinions in targets.load_opinions(teachers, bridge, readable, paths)
+        {name: windows.mean(axis=0) for name, windows in moods.items()}
+        for moods in targets.load_moods(teachers, bridge, readable, paths)
     ]
-    return Opinions(readable, {item.name: np.stack([row[item.name] for row in rows]) for item in teachers})
+    return TrackMoods(readable, {item.name: np.stack([row[item.name] for row in rows]) for item in teachers})
 
 
 def _fit(
-    pieces: Opinions,
+    pieces: TrackMoods,
     rows: Bool[np.ndarray, "tracks"],
     kinds: np.ndarray,
     logits: np.ndarray,
     weights: Mapping[str, float],
 ) -> Ensemble:
     """The ensemble with some weights, on the training tracks."""
-    opinions = {name: values[rows] for name, values in pieces.by_teacher.items()}
-    return ensembles.fit(opinions, kinds[rows].tolist(), logits, weights=weights)
+    moods = {name: values[rows] for name, values in pieces.by_teacher.items()}
+    return ensembles.fit(moods, kinds[rows].tolist(), logits, weights=weights)
 
 
-def _people(excerpts: Opinions, fitted: Mapping[str, Ensemble], folder: Path) -> dict[str, tuple[float, float, float]]:
+def _people(
+    excerpts: TrackMoods, fitted: Mapping[str, Ensemble], folder: Path
+) -> dict[str, tuple[float, float, float]]:
     """Print the agreement of all systems with people; returns that on the reported half."""
     everyone = people.read(folder, excerpts.tracks)
     validation = mtg_jamendo.read(folder / "emotify-validation.tsv")
@@ -207,16 +208,16 @@ def _emotions(logits: np.ndarray) -> np.ndarray:
 
 
 def _decisions(
-    excerpts: Opinions, pieces: Opinions, kinds: np.ndarray, fitted: Mapping[str, Ensemble], thresholds: np.ndarray
+    excerpts: TrackMoods, pieces: TrackMoods, kinds: np.ndarray, fitted: Mapping[str, Ensemble], thresholds: np.ndarray
 ) -> None:
     """Print the decisions that VGG-ish and the ensemble would make, by kind of music."""
     print(DECISIONS)
     groups = {"Emotify": (excerpts, np.ones(len(excerpts.tracks), bool))}
     groups |= {kind: (pieces, kinds == kind) for kind in KINDS}
-    for name, (opinions, rows) in groups.items():
+    for name, (moods, rows) in groups.items():
         decided = [
             logits[rows] > thresholds
-            for logits in (opinions.by_teacher[VGGISH], fitted["the ensemble"].combine(opinions.by_teacher))
+            for logits in (moods.by_teacher[VGGISH], fitted["the ensemble"].combine(moods.by_teacher))
         ]
         print(
             f"| {name} | {rows.sum()} | {' | '.join(map(' → '.join, zip(*map(_statistics, decided), strict=True)))} |"
@@ -235,7 +236,7 @@ def _statistics(decided: Bool[np.ndarray, "tracks tags"]) -> tuple[str, ...]:
     )
 
 
-def _targets(pieces: Opinions, kinds: np.ndarray, ensemble: Ensemble) -> None:
+def _targets(pieces: TrackMoods, kinds: np.ndarray, ensemble: Ensemble) -> None:
     """Print statistics of the targets by kind of music."""
     logits = ensemble.combine(pieces.by_teacher)
     standard = (logits - ensemble.target.mean) / ensemble.target.std

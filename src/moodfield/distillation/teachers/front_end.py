@@ -72,8 +72,8 @@ def chunk_starts(length: int, size: int) -> tuple[int, ...]:
 
 
 def convolve_bands(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels height width"], bias: Tensor | None
-) -> Float[Tensor, "batch positions frames channels"]:
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels freq time"], bias: Tensor | None
+) -> Float[Tensor, "batch freq frames channels"]:
     """Convolve mels with kernels of many bands at every position of the kernel, zero-padded in time.
 
     Equal to a two-dimensional convolution of one input channel. Here the bands of the kernel are the input channels,
@@ -87,7 +87,7 @@ def convolve_bands(
 
 
 def convolve_time(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels width"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels time"], bias: Tensor | None
 ) -> Float[Tensor, "batch bands frames channels"]:
     """Convolve every band of mels with kernels of many frames, zero-padded as TensorFlow pads even widths.
 
@@ -97,7 +97,7 @@ def convolve_time(
     return F.linear(F.pad(mels, ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
 
 
-def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch positions frames channels"]) -> Tensor:
+def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch freq frames channels"]) -> Tensor:
     """The values from which the norm yields its maximum over positions, batch × channels × frames.
 
     For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them,

@@ -63,7 +63,7 @@ class Convolution(nn.Module):
         """Apply the layers to every band with a kernel of many frames, and take the maximum over the bands."""
         return self._max(front_end.convolve_time(mels, self.conv.weight.flatten(1), self.conv.bias))
 
-    def _max(self, maps: Float[Tensor, "batch positions frames channels"]) -> Float[Tensor, "batch _ frames"]:
+    def _max(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
         return self.bn(torch.relu(front_end.max_before(self.bn, maps)).unsqueeze(2)).squeeze(2)
 
 

@@ -44,7 +44,7 @@ class MelNetwork:
         """The mel of a track, in blocks."""
         return mel.stream(audio.Reader(path, sample_rate=mel.ORGANISERS.sample_rate), mel.ORGANISERS)
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
         """Build the network from the published checkpoint."""
         return _fastest(nets.load_pretrained(checkpoint))
 
@@ -74,7 +74,7 @@ class WaveformNetwork:
         """The waveform of a track, in blocks."""
         return (block[None] for block in audio.blocks(path, sample_rate=front_end.SAMPLE_RATE))
 
-    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch outputs"]]:
+    def load(self, checkpoint: Path) -> Callable[[Float[Tensor, "batch bands frames"]], Float[Tensor, "batch _"]]:
         """Build the network from its checkpoint."""
         run = _fastest(self.load_network(checkpoint))
         return lambda waveforms: run(waveforms[:, 0])
