@@ -22,10 +22,11 @@ import people
 from moodfield import audio, calibration, mel, parallel, tagger
 from moodfield.card import Card, Provenance
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.distillation import manifest, model_card
-from moodfield.distillation import teacher as teachers
+from moodfield.distillation import manifest, model_card, targets
 from moodfield.distillation.manifest import Music
 from moodfield.distillation.model_card import ThresholdedScores
+from moodfield.distillation.targets import TargetSource
+from moodfield.distillation.teachers import published
 from moodfield.errors import MoodfieldError
 from moodfield.evaluation import bootstrap, metrics, threshold_selection
 from moodfield.tagging import Tagging
@@ -116,16 +117,10 @@ def main() -> None:
 
 def _score(model: str, music: Music, checkpoint: Path, paths: RunPaths) -> Results:
     """Results for the held-out tracks that both could read."""
-    folder = teachers.export_model(checkpoint, paths.cache_dir)
-    logits = {}
-    for split in (music.train, music.heldout):
-        tracks = [
-            track
-            for track, result in teachers.compute_logits(folder, split.tracks, paths.audio_dir, jobs=paths.jobs)
-            if not isinstance(result, MoodfieldError)
-        ]
-        rows = teachers.load_targets(folder, tracks, paths.audio_dir, mel.ORGANISERS).per_track()
-        logits |= dict(zip(tracks, rows, strict=True))
+    source = TargetSource((published.teacher(published.VGGISH, checkpoint),))
+    tracks = targets.compute_all(source.teachers, music.tracks, paths, lambda *_: None).tracks
+    means = (windows.mean(axis=0) for windows in source.load(tracks, paths))
+    logits = dict(zip(tracks, means, strict=True))
     [loaded] = tagger.load(model).models
     fitted, stacked = loaded.card.calibration, np.stack(list(logits.values()))
     is_heldout = np.array([track in music.heldout.tracks for track in logits])

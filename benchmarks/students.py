@@ -24,9 +24,11 @@ import emotify
 import people
 from moodfield import calibration, parallel
 from moodfield.datasets.mtg_jamendo import Split
-from moodfield.distillation import data, manifest, teacher
+from moodfield.distillation import data, manifest, targets
 from moodfield.distillation.data import Distillation
 from moodfield.distillation.manifest import Music
+from moodfield.distillation.targets import TargetSource
+from moodfield.distillation.teachers import published
 from moodfield.evaluation import metrics
 from moodfield.nets import summary
 from moodfield.training import checkpoints, distributed, loop, pipeline, validation
@@ -40,7 +42,7 @@ BASE = (
     "mel.sample_rate=22050",
     "mel.hop_length=1536",
     "mel.n_mels=128",
-    f"batch.clip_seconds={teacher.WINDOW_SECONDS}",
+    f"batch.clip_seconds={targets.WINDOW_SECONDS}",
     "augment.roll_frames=0",
     "augment.mixup_alpha=0",
     "loss.kind=logits",
@@ -244,7 +246,8 @@ def _student(
     run_paths = pipeline.RunPaths(
         paths.audio_dir, paths.cache_dir, paths.run_dir / f"{name}-{seed}", parallel.cpu_count()
     )
-    prepared = data.prepare(Distillation(recipe, music, checkpoint, run_paths, tuple(speeds)))
+    source = TargetSource((published.teacher(published.VGGISH, checkpoint),))
+    prepared = data.prepare(Distillation(recipe, music, source, run_paths, tuple(speeds)))
     loop.fit(
         recipe,
         prepared.train_data,

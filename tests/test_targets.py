@@ -279,17 +279,15 @@ def test_invalid_predictions_raise(tmp_path, invalid):
 # ---------------------------------------------------------------- real data
 
 
-EXCERPTS = 3
+EXCERPTS = 2
 """per genre"""
 
 
 def write_excerpts(folder: Path, emotify: Path) -> Music:
-    """The manifest of some excerpts of every genre for training, and of one that is held out."""
+    """The manifest of some excerpts of two genres for training, and of one that is held out."""
     with (emotify / "emotify-annotators.tsv").open(encoding="utf-8", newline="") as file:
         genres = {f"{int(row['track']):03}.ogg": row["genre"] for row in csv.DictReader(file, delimiter="\t")}
-    chosen = [
-        [name for name in genres if genres[name] == genre][: EXCERPTS + 1] for genre in sorted(set(genres.values()))
-    ]
+    chosen = [[name for name in genres if genres[name] == genre][: EXCERPTS + 1] for genre in ("classical", "rock")]
     lines = [HEADER, *(f"train\tsongs\t{name}\t45\tMIT\t{genres[name]}" for names in chosen for name in names[1:])]
     lines.append(f"heldout\ttunes\t{chosen[0][0]}\t45\tMIT\t{genres[chosen[0][0]]}")
     for package in ("songs", "tunes"):
@@ -305,7 +303,7 @@ def test_an_ensemble_of_the_published_teachers(data, tmp_path):
     assert compute(sources, music, tmp_path) == [(track.path, None) for track in music.tracks] * len(sources)
     predictions = data / "mediaeval2019" / "baseline" / "vggish_predictions.npy"
     fitted = targets.fit_ensemble(
-        sources, bridge.fit(data / "mtg-jamendo").bridge, music, music.train.tracks, predictions, paths
+        sources, bridge.fit(data / "mtg-jamendo", strengths=(30,)).bridge, music, music.train.tracks, predictions, paths
     )
     windows = TargetSource(sources, fitted).load(music.train.tracks, paths)
     assert {rows.shape for rows in windows} <= {(count, N_TAGS) for count in (2, 3)}
@@ -315,11 +313,7 @@ def test_an_ensemble_of_the_published_teachers(data, tmp_path):
     np.testing.assert_allclose(logits.std(axis=0), expected.std(axis=0), atol=1e-4)
     genres = np.array([music.kinds[track.id] for track in music.train.tracks])
     mean = {genre: logits[genres == genre].mean(axis=0) for genre in set(genres)}
-    for tag, more, less in (
-        ("heavy", "rock", "classical"),
-        ("party", "pop", "classical"),
-        ("film", "classical", "rock"),
-    ):
+    for tag, more, less in (("heavy", "rock", "classical"), ("film", "classical", "rock")):
         column = tags.MOODS_AND_THEMES.index(tag)
         assert mean[more][column] > mean[less][column], tag
     alone = np.stack([rows.mean(axis=0) for rows in TargetSource(sources[:1]).load(music.train.tracks, paths)])

@@ -39,13 +39,13 @@ def bridge(
     from moodfield.evaluation import bootstrap, submissions
 
     files.check_output(output, kind=[b"{"], inputs=[predictions] if predictions else [])
+    scores = submissions.read_array(predictions) if predictions else None
     fit = bridges.fit(splits)
     fit.bridge.save(output)
     console.message(
         f"{output}: strength {fit.strength:g}; validation tracks: log loss {fit.log_loss:.4f}, PR-AUC {fit.pr_auc:.4f}"
     )
-    if predictions:
-        scores = submissions.read_array(predictions)
+    if scores is not None:
         columns = (column for metric in METRICS for column in (metric, "95 %"))
         table = console.table("test tracks, from true tags", *columns, words=1)
         for name, resampled in bridges.evaluate(fit.bridge, splits, scores).items():
