@@ -15,7 +15,7 @@ from moodfield.distillation.teachers import ensemble, teacher
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.ensemble import Ensemble
 from moodfield.distillation.teachers.teacher import Teacher
-from moodfield.errors import ConfigError, MoodfieldError
+from moodfield.errors import ConfigError, DatasetError, ModelError, MoodfieldError, ScoresError
 from moodfield.evaluation import submissions
 from moodfield.mel import MelConfig
 from moodfield.training.batches import WindowTargets
@@ -42,15 +42,22 @@ class TargetSource:
         names = [item.name for item in self.teachers]
         if self.ensemble is None and (len(names) != 1 or self.teachers[0].vocabulary != tags.MOODS_AND_THEMES):
             raise ConfigError(f"teachers are {', '.join(names)}; without an ensemble expected one, of the 56 tags")
+        if all(item.vocabulary != tags.MOODS_AND_THEMES for item in self.teachers):
+            raise ConfigError(f"teachers are {', '.join(names)}; expected one of the 56 tags among them")
         if self.ensemble and (missing := set(self.ensemble.weights) - set(names)):
             raise ConfigError(f"the ensemble has {', '.join(sorted(missing))}, whose checkpoint is not given")
 
     @property
     def sources(self) -> dict[str, str]:
-        """What determines the targets, in words."""
+        """What determines the targets, in words; raises `ModelError` if a checkpoint is not that of the ensemble."""
         if self.ensemble is None:
             return {"checkpoint": f"SHA-256 {self.teachers[0].sha256}"}
-        return {"ensemble": "; ".join(f"{name} {value}" for name, value in self.ensemble.sources.items())}
+        for item in self.teachers:
+            if item.sha256 != self.ensemble.sources.get(item.name, item.sha256):
+                raise ModelError(
+                    f"{item.checkpoint} is not the checkpoint that the ensemble was fitted on; give that one"
+                )
+        return {"ensemble": f"of {', '.join(self.ensemble.weights)}, SHA-256 {self.ensemble.sha256}"}
 
     def load(self, tracks: Sequence[Track], paths: RunPaths) -> Windows:
         """Load the logits of tracks whose outputs were computed; raises `DatasetError` if some are missing."""
@@ -68,16 +75,29 @@ class TargetSource:
 def load_moods(
     teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
 ) -> Iterator[dict[str, Float64[np.ndarray, "_clips tags"]]]:
-    """The logits of every teacher for each window of a track, by name, for the windows of the first teacher.
+    """The logits of every teacher for each window of a track, by name, for the windows of the teacher of the 56 tags.
 
     Raises:
         DatasetError: Outputs are missing or damaged.
     """
     maps = ensemble.mood_maps(teachers, bridge)
     stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
-    for first, *others in zip(*stored, strict=True):
-        values = [first.values, *(outputs.at(first.starts, first.seconds) for outputs in others)]
+    main = [item.vocabulary for item in teachers].index(tags.MOODS_AND_THEMES)
+    for outputs in zip(*stored, strict=True):
+        grid = outputs[main]
+        values = [item.values if item is grid else item.at(grid.starts, grid.seconds) for item in outputs]
         yield {item.name: maps[item.name](rows) for item, rows in zip(teachers, values, strict=True)}
+
+
+def track_moods(
+    teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
+) -> dict[str, Float64[np.ndarray, "tracks tags"]]:
+    """The logits of every teacher for tracks, means over their windows; raises what `load_moods` raises."""
+    rows = [
+        {name: logits.mean(axis=0) for name, logits in moods.items()}
+        for moods in load_moods(teachers, bridge, tracks, paths)
+    ]
+    return {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
 
 
 @dataclass(frozen=True)
@@ -105,14 +125,27 @@ def compute_all(
         tracks: Tracks with audio.
         paths: Folders of audio and cache, and the number of processes.
         progress: Called for every track and teacher, with the error if it failed.
+
+    Raises:
+        ModelError: A checkpoint cannot be read, or is another network's; before any work.
     """
     began, failed = time.monotonic(), set()
+    for item in teachers:
+        item.check()
     for item in teachers:
         for track, result in teacher.compute(item, tracks, paths.audio_dir, paths.cache_dir, jobs=paths.jobs):
             error = result if isinstance(result, MoodfieldError) else None
             progress(track, error)
             failed |= {track} if error else set()
     return Computed(tuple(track for track in tracks if track not in failed), time.monotonic() - began)
+
+
+def read_target(predictions: str | Path) -> Float64[np.ndarray, "tracks tags"]:
+    """Read predictions of the 56 tags, 0 … 1, as logits; raises `ScoresError` for any other file."""
+    scores = submissions.read_array(predictions).astype(np.float64)
+    if scores.shape[1] != len(tags.MOODS_AND_THEMES) or not ((scores >= 0) & (scores <= 1)).all():
+        raise ScoresError(f"{predictions} has {scores.shape[1]} tags; expected scores of 56, 0 … 1")
+    return calibration.logit(scores)
 
 
 def fit_ensemble(
@@ -130,15 +163,13 @@ def fit_ensemble(
         paths: Folders of audio and cache.
 
     Raises:
-        DatasetError: Outputs are missing or damaged.
+        DatasetError: Outputs are missing or damaged, or there are no tracks.
         ScoresError: The predictions cannot be read.
     """
-    target = calibration.logit(submissions.read_array(predictions))
-    rows = [
-        {name: logits.mean(axis=0) for name, logits in moods.items()}
-        for moods in load_moods(teachers, bridge, tracks, paths)
-    ]
-    stacked = {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
+    target = read_target(predictions)
+    if not tracks:
+        raise DatasetError(f"no track could be read of {len(music.tracks)} below {paths.audio_dir}; name their folder")
+    stacked = track_moods(teachers, bridge, tracks, paths)
     sources = {item.name: item.sha256 for item in teachers}
     sources |= {"reference": f"manifest {music.sha256}", "predictions": files.sha256(Path(predictions))}
     fitted = ensemble.fit(stacked, [music.kinds[track.id] for track in tracks], target)

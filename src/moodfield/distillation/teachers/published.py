@@ -115,9 +115,9 @@ def _jamendo(kind: str, *, seconds: float, step: float) -> WaveformNetwork:
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         VGGISH: MelNetwork(),
-        "jamendo_fcn": _jamendo("fcn", seconds=29, step=29),
-        "jamendo_crnn": _jamendo("crnn", seconds=29, step=29),
-        "jamendo_musicnn": _jamendo("musicnn", seconds=3, step=3),
+        "jamendo_fcn": _jamendo("fcn", seconds=29.0, step=29.0),
+        "jamendo_crnn": _jamendo("crnn", seconds=29.0, step=29.0),
+        "jamendo_musicnn": _jamendo("musicnn", seconds=3.0, step=3.0),
         "msd_musicnn": WaveformNetwork(
             msd_musicnn.VOCABULARY,
             len(msd_musicnn.VOCABULARY) + msd_musicnn.EMBEDDING,

@@ -112,6 +112,11 @@ class Teacher:
         except OSError as error:
             raise ModelError(f"the teacher {self.checkpoint} cannot be read: {error.strerror}") from error
 
+    def check(self) -> None:
+        """Raise `ModelError` if the checkpoint cannot be read, or is another network's."""
+        if self.sha256:
+            self.architecture.load(self.checkpoint)
+
     def predict(self, path: Path) -> Outputs:
         """Run the network on every window of an audio file.
 
