@@ -77,11 +77,9 @@ and themes. It is fitted on MTG-Jamendo's training TSV, without audio; its stren
 loss on the validation tracks. `benchmarks/bridge.py` evaluates it. **The words** are `ensemble.WORDS`.
 
 **The ensemble** is the mean of the teachers' logits. They are standardized, for every tag, over the training music,
-in which every kind of music with
-20 tracks or more counts as much as any other. The three networks of one
-training set and vocabulary count as one teacher.
-The mean is scaled so that over this music every tag has the mean and the standard deviation of VGG-ish's published
-predictions for MTG-Jamendo's test tracks.
+in which every kind of music with 20 tracks or more counts as much as any other. The three networks of one training
+set and vocabulary count as one teacher. The mean is scaled so that over this music every tag has the mean and the
+standard deviation of VGG-ish's published predictions for MTG-Jamendo's test tracks.
 
 So this is assumed, not measured: that a tag is as frequent in music balanced over these kinds as it is on
 MTG-Jamendo, and that the calibration of VGG-ish holds for the ensemble.
@@ -90,9 +88,9 @@ PEOPLE = """## Agreement with people
 
 Spearman with the share of Emotify's annotators who felt an emotion, within each of four genres, mean over nine
 emotions. `benchmarks/people.py` has the map from tags to emotions, which was fixed before any score was seen. Nothing
-was trained on these excerpts. Equal weights were known to be
-good on all of them; words were changed after a look at {chosen} of them, and the other {rest} are reported, with
-95 % of {resamples:,} resamples of the excerpts. The difference to VGG-ish is paired.
+was trained on these excerpts. Equal weights were known to be good on all of them; words were changed after a look at
+{chosen} of them, and the other {rest} are reported, with 95 % of {resamples:,} resamples of the excerpts. The
+difference to VGG-ish is paired.
 """
 DECISIONS = """
 ## Decisions
