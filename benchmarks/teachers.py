@@ -59,6 +59,8 @@ SYSTEMS: Mapping[str, Mapping[str, float]] = {
     "the ensemble": ensembles.WEIGHTS,
 }
 """name → weights of teachers"""
+COMPARED = "VGG-ish", "the ensemble"
+"""systems whose decisions are shown, standardized over the training music"""
 SHOWN = 6
 """tags that are shown for a kind of music"""
 HEAD = """# Teachers and targets
@@ -96,8 +98,9 @@ DECISIONS = """
 ## Decisions
 
 What would be decided if a tag were decided for a track whose logit exceeds that of as many of VGG-ish's published
-predictions as test tracks of MTG-Jamendo have the tag. In every cell: VGG-ish with its own logits → the ensemble. The
-bundled model has other thresholds. *On*: share of the tracks that have the commonest tag.
+predictions as test tracks of MTG-Jamendo have the tag. In every cell: VGG-ish with its own logits → VGG-ish
+standardized over the training music → the ensemble, which is standardized, too. Most tracks of a kind belong to that
+music. The bundled model has other thresholds. *On*: share of the tracks that have the commonest tag.
 
 | music | tracks | commonest tag | on | different tags | tags a track | without a tag |
 |---|--:|---|--:|--:|--:|--:|"""
@@ -225,13 +228,9 @@ def _decisions(
     groups = {"Emotify": (excerpts, np.ones(len(excerpts.tracks), bool))}
     groups |= {kind: (pieces, kinds == kind) for kind in KINDS}
     for name, (moods, rows) in groups.items():
-        decided = [
-            logits[rows] > thresholds
-            for logits in (moods.by_teacher[VGGISH], fitted["the ensemble"].combine(moods.by_teacher))
-        ]
-        print(
-            f"| {name} | {rows.sum()} | {' | '.join(map(' → '.join, zip(*map(_statistics, decided), strict=True)))} |"
-        )
+        systems = [moods.by_teacher[VGGISH], *(fitted[name].combine(moods.by_teacher) for name in COMPARED)]
+        cells = zip(*(_statistics(logits[rows] > thresholds) for logits in systems), strict=True)
+        print(f"| {name} | {rows.sum()} | {' | '.join(map(' → '.join, cells))} |")
 
 
 def _statistics(decided: Bool[np.ndarray, "tracks tags"]) -> tuple[str, ...]:
