@@ -95,7 +95,7 @@ def native_precision() -> str:
 
 
 def _fastest(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The network in the memory format and the precision that processors run fastest; bfloat16 changes logits slightly."""
+    """The network in the memory format and the precision that this processor runs fastest."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     bfloat16 = native_precision() == "bfloat16"
 
