@@ -251,10 +251,10 @@ def _limits_text(test: mtg_jamendo.Split, train: mtg_jamendo.Split, artists: np.
   of the tags that fit, so these probabilities are low. Other music has other shares.
 - The bundled model is a student of this network: it imitates its logits on other music, and scores whole tracks where
   the published predictions may be of excerpts. That its scores mean the same is an assumption, not a measurement.
-- Logits of an ensemble of teachers (`docs/teachers.md`) are scaled to have the mean and the standard deviation of the
-  published predictions, for every tag, over the training music with equal weight for every kind. The calibration then
-  applies to them if tags are as frequent in such music as on MTG-Jamendo, and if a better ordered logit means as much as
-  before; a better network could afford more confidence. Neither was measured.
+- Logits of an ensemble of teachers (`docs/teachers.md`) have, for every tag, the mean and the standard deviation of
+  the published predictions, over the training music balanced over its kinds. The calibration applies to them if
+  tags are as frequent in such music as on MTG-Jamendo, and if a logit that orders tracks better means as much as ever:
+  a better network could afford more confidence. Neither was measured.
 - Within a tag the order of tracks does not change: PR-AUC and ROC-AUC of a tag stay the same, and so do decisions,
   because thresholds are transformed with the scores.
 - The calibration was fitted on the first half of the test split. A metric of the bundled model on this split that

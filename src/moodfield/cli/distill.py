@@ -17,7 +17,6 @@ card = partial(typer.Option, rich_help_panel="Options for the model card")
 Manifest = Annotated[Path, typer.Argument(help="TSV of the music, and of which packages are held out")]
 Audio = Annotated[Path, typer.Option(help="folder of the music")]
 Checkpoints = Annotated[Path, typer.Option(help="folder with the checkpoints of all teachers, see docs/teachers.md")]
-Speeds = Annotated[list[float] | None, typer.Option(help="also the training music at this speed")]
 METRICS = "PR-AUC", "ROC-AUC"
 """macro metrics that `bridge` prints"""
 Metrics = Annotated[Path | None, typer.Option(help="also train on held-out tracks, and report the metrics of this run")]
@@ -90,11 +89,12 @@ def targets(
     ensembles.mood_maps(teachers, fitted)
     with progress.TrackProgress("outputs", len(music.tracks) * len(teachers)) as bar:
         computed = computation.compute_all(teachers, music.tracks, paths, bar.track)
-    readable = [track for track in computed.tracks if track in set(music.train.tracks)]
+    training = set(music.train.tracks)
+    readable = [track for track in computed.tracks if track in training]
     computation.fit_ensemble(teachers, fitted, music, readable, predictions, paths).save(output)
     console.message(
         f"{output}: {len(teachers)} teachers, {len(computed.tracks)} of {len(music.tracks)} tracks, "
-        f"{computed.hours:.1f} h in {computed.seconds:.0f} s"
+        f"{computed.hours:.1f} h; {computed.seconds:.0f} s in this run"
     )
 
 

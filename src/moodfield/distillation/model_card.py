@@ -22,7 +22,9 @@ from moodfield.training import log
 
 EXAMPLES = 10
 """number of tracks that a card lists with the best agreement, and of those with the worst"""
-COMPUTED = frozenset(("checkpoint", "music", "speeds", "degraded copies", "seed", "thresholds", "cost", "calibration"))
+COMPUTED = frozenset(
+    ("checkpoint", "ensemble", "music", "speeds", "degraded copies", "seed", "thresholds", "cost", "calibration")
+)
 """what a distillation records of the origin of a student"""
 TRAIN_THRESHOLDS = "thresholds of the training packages"
 """suffix of metrics under thresholds that were chosen without the held-out tracks"""

@@ -1,7 +1,5 @@
 """Training targets: logits of the 56 tags for windows of every track, by a teacher or an ensemble."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +42,8 @@ class TargetSource:
         names = [item.name for item in self.teachers]
         if self.ensemble is None and (len(names) != 1 or self.teachers[0].vocabulary != tags.MOODS_AND_THEMES):
             raise ConfigError(f"teachers are {', '.join(names)}; without an ensemble expected one, of the 56 tags")
+        if all(item.vocabulary != tags.MOODS_AND_THEMES for item in self.teachers):
+            raise ConfigError(f"teachers are {', '.join(names)}; expected one of the 56 tags among them")
         if self.ensemble and (missing := set(self.ensemble.weights) - set(names)):
             raise ConfigError(f"the ensemble has {', '.join(sorted(missing))}, whose checkpoint is not given")
 
@@ -57,7 +57,7 @@ class TargetSource:
                 raise ModelError(
                     f"{item.checkpoint} is not the checkpoint that the ensemble was fitted on; give that one"
                 )
-        return {"ensemble": "; ".join(f"{name} {value}" for name, value in self.ensemble.sources.items())}
+        return {"ensemble": f"of {', '.join(self.ensemble.weights)}, SHA-256 {self.ensemble.sha256}"}
 
     def load(self, tracks: Sequence[Track], paths: RunPaths) -> Windows:
         """Load the logits of tracks whose outputs were computed; raises `DatasetError` if some are missing."""
@@ -75,16 +75,29 @@ class TargetSource:
 def load_moods(
     teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
 ) -> Iterator[dict[str, Float64[np.ndarray, "_clips tags"]]]:
-    """The logits of every teacher for each window of a track, by name, for the windows of the first teacher.
+    """The logits of every teacher for each window of a track, by name, for the windows of the teacher of the 56 tags.
 
     Raises:
         DatasetError: Outputs are missing or damaged.
     """
     maps = ensemble.mood_maps(teachers, bridge)
     stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
-    for first, *others in zip(*stored, strict=True):
-        values = [first.values, *(outputs.at(first.starts, first.seconds) for outputs in others)]
+    main = [item.vocabulary for item in teachers].index(tags.MOODS_AND_THEMES)
+    for outputs in zip(*stored, strict=True):
+        grid = outputs[main]
+        values = [item.values if item is grid else item.at(grid.starts, grid.seconds) for item in outputs]
         yield {item.name: maps[item.name](rows) for item, rows in zip(teachers, values, strict=True)}
+
+
+def track_moods(
+    teachers: Sequence[Teacher], bridge: Bridge | None, tracks: Sequence[Track], paths: RunPaths
+) -> dict[str, Float64[np.ndarray, "tracks tags"]]:
+    """The logits of every teacher for tracks, means over their windows; raises what `load_moods` raises."""
+    rows = [
+        {name: logits.mean(axis=0) for name, logits in moods.items()}
+        for moods in load_moods(teachers, bridge, tracks, paths)
+    ]
+    return {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
 
 
 @dataclass(frozen=True)
@@ -156,13 +169,8 @@ def fit_ensemble(
     target = read_target(predictions)
     if not tracks:
         raise DatasetError(f"no track could be read of {len(music.tracks)} below {paths.audio_dir}; name their folder")
-    rows = [
-        {name: logits.mean(axis=0) for name, logits in moods.items()}
-        for moods in load_moods(teachers, bridge, tracks, paths)
-    ]
-    stacked = {item.name: np.stack([row[item.name] for row in rows]) for item in teachers}
+    stacked = track_moods(teachers, bridge, tracks, paths)
     sources = {item.name: item.sha256 for item in teachers}
     sources |= {"reference": f"manifest {music.sha256}", "predictions": files.sha256(Path(predictions))}
-    sources["bridge"] = hashlib.sha256(json.dumps(bridge.to_dict(), sort_keys=True).encode()).hexdigest()
     fitted = ensemble.fit(stacked, [music.kinds[track.id] for track in tracks], target)
     return replace(fitted, bridge=bridge, sources=sources)

@@ -5,6 +5,7 @@ same meaning. The mean is brought to the location and scale of one network's log
 calibration applies.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
 )
 """mood → tags of the Million Song Dataset with a related meaning; their mean logit is that of the mood"""
 
+FEWEST = 20
+"""tracks of a kind of music that weigh as much as any other kind; fewer count in proportion"""
 TINY = 1e-9
 """standard deviation of logits that do not vary, up to rounding"""
 REMEDY = "compute the targets again, and give the file that was written then"
@@ -101,7 +104,7 @@ def _mood_map(teacher: Teacher, bridge: Bridge | None) -> MoodMap:
     if vocabulary == tags.MOODS_AND_THEMES:
         return lambda outputs: outputs.astype(np.float64)
     if vocabulary == msd_musicnn.VOCABULARY:
-        matrix = _words(vocabulary)
+        matrix = mean_of_words(vocabulary, WORDS)
         return lambda outputs: outputs[..., : len(vocabulary)].astype(np.float64) @ matrix
     if bridge and set(bridge.inputs) <= set(vocabulary) and bridge.tags == tags.MOODS_AND_THEMES:
         columns = [vocabulary.index(name) for name in bridge.inputs]
@@ -109,14 +112,14 @@ def _mood_map(teacher: Teacher, bridge: Bridge | None) -> MoodMap:
     raise ConfigError(f"no map leads from the vocabulary of {teacher.name} to moods: expected a bridge from its tags")
 
 
-def _words(vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "_ tags"]:
-    """The matrix that averages the logits of the `WORDS` of every mood; NaN where there are none."""
+def mean_of_words(vocabulary: Sequence[str], words: Mapping[str, str]) -> Float64[np.ndarray, "_ tags"]:
+    """The matrix that averages the logits of the words of every mood; NaN where it has none."""
     matrix = np.full((len(vocabulary), len(tags.MOODS_AND_THEMES)), np.nan)
-    for mood, words in WORDS.items():
-        rows = [vocabulary.index(word) for word in words.split(", ")]
-        column = matrix[:, tags.MOODS_AND_THEMES.index(mood)]
-        column[:] = 0
-        column[rows] = 1 / len(rows)
+    for mood, listed in words.items():
+        if rows := [vocabulary.index(word) for word in filter(None, listed.split(", "))]:
+            column = matrix[:, tags.MOODS_AND_THEMES.index(mood)]
+            column[:] = 0
+            column[rows] = 1 / len(rows)
     return matrix
 
 
@@ -155,25 +158,36 @@ class Ensemble:
     """location and scale of the logits over the reference"""
     bridge: Bridge | None = None
     """for teachers of genres and instruments"""
+    words: str = ""
+    """SHA-256 of the `WORDS` that it was fitted with"""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """what determines the numbers here: SHA-256 of the checkpoints, of the reference and of the predictions"""
+    """SHA-256 of the checkpoints, the reference and the predictions that it was fitted on"""
 
     def combine(self, moods: Mapping[str, Moods]) -> Float32[np.ndarray, "... tags"]:
         """Logits of the ensemble from those of its teachers, of the same windows or tracks."""
         total = sum(weight * self.members[name](moods[name]) for name, weight in self.weights.items())
         return (self.target.mean + self.target.std * self.combined(np.asarray(total))).astype(np.float32)
 
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all that determines its logits."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
     def save(self, path: str | Path) -> None:
         """Write the ensemble as a JSON file, atomically."""
-        content = {
+        files.write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+    def to_dict(self) -> dict[str, object]:
+        """The ensemble as JSON has it."""
+        return {
             "weights": dict(self.weights),
             "members": {name: member.to_dict() for name, member in self.members.items()},
             "combined": self.combined.to_dict(),
             "target": self.target.to_dict(),
             "bridge": self.bridge and self.bridge.to_dict(),
+            "words": self.words,
             "sources": dict(self.sources),
         }
-        files.write(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
 def load(path: str | Path) -> Ensemble:
@@ -188,9 +202,11 @@ def load(path: str | Path) -> Ensemble:
             raise ValueError("weights, location and scale must be finite")
         fitted = content["bridge"] and bridges.from_dict(content["bridge"])
         sources = {str(name): str(value) for name, value in content["sources"].items()}
+        if content["words"] != words_sha256():
+            raise ValueError("it was fitted with other words")
     except (AttributeError, KeyError, TypeError, ValueError, ModelError) as fault:
         raise ModelError(f"{path} is no ensemble of teachers, or damaged ({fault}); {REMEDY}") from fault
-    return Ensemble(weights, members, combined, target, fitted or None, sources)
+    return Ensemble(weights, members, combined, target, fitted or None, words_sha256(), sources)
 
 
 def fit(
@@ -202,8 +218,8 @@ def fit(
 ) -> Ensemble:
     """Fit the standardizations of an ensemble on reference tracks.
 
-    Every kind of music has the same total weight in the reference, so a tag is as common there as for music of all
-    kinds, and not as for the kind with the most tracks.
+    Every kind of music with at least `FEWEST` tracks has the same total weight in the reference, so a tag is as common
+    there as for music of all kinds, and not as for the kind with the most tracks.
 
     Args:
         moods: Teacher → logits of the reference tracks.
@@ -214,8 +230,9 @@ def fit(
     Raises:
         DatasetError: The logits of the reference do not vary.
     """
-    names, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
-    shares = 1 / (len(names) * counts[numbers])
+    _, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
+    shares = (np.minimum(counts, FEWEST) / counts)[numbers]
+    shares /= shares.sum()
     members = {name: _standardization(moods[name], shares) for name in weights}
     if any((member.std <= TINY).any() for member in members.values()):
         raise DatasetError(
@@ -227,7 +244,13 @@ def fit(
         members=members,
         combined=_standardization(np.asarray(total), shares),
         target=_standardization(np.asarray(target, np.float64), np.full(len(target), 1 / len(target))),
+        words=words_sha256(),
     )
+
+
+def words_sha256() -> str:
+    """The SHA-256 of the `WORDS`."""
+    return hashlib.sha256(json.dumps(dict(WORDS), sort_keys=True).encode()).hexdigest()
 
 
 def _standardization(values: Moods, shares: Float64[np.ndarray, "tracks"]) -> Standardization:

@@ -29,6 +29,8 @@ VERTICAL = (38, 67)
 """bands of the vertical filters"""
 HORIZONTAL = (128, 64, 32)
 """frames of the horizontal filters"""
+PATCH_SECONDS = (PATCH - 1) * front_end.HOP_LENGTH / front_end.SAMPLE_RATE
+"""length of a window that is one patch: frames are centred on its first and its last sample"""
 EPSILON = 1e-3
 """of every batch norm, as in TensorFlow"""
 MEL = MelConfig(

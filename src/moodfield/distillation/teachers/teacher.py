@@ -1,9 +1,10 @@
 """A teacher: a published network; its outputs for windows of music are computed once and cached.
 
-Outputs are cached under the SHA-256 of the checkpoint and that of the audio.
+Outputs are cached under a digest of checkpoint and windows, and the SHA-256 of the audio.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -25,6 +26,8 @@ from moodfield.training.mel_cache import Entries
 
 TINY = 1e-6
 """overlap in seconds that windows have at least, so that a weight is never 0 / 0"""
+VERSION = 1
+"""of the computation and the format of outputs; those of another version are not found"""
 BATCH = 8
 """windows per call of a network"""
 
@@ -48,6 +51,10 @@ class Architecture(Protocol):
     @property
     def frame_rate(self) -> float:
         """Frames of `blocks` per second."""
+
+    @property
+    def precision(self) -> str:
+        """Number format of the computation on this processor; it changes outputs slightly."""
 
     def blocks(self, path: Path) -> Iterator[Float32[np.ndarray, "bands frames"]]:
         """The network's input for a track, in blocks."""
@@ -136,7 +143,9 @@ class Teacher:
 
     def cache_folder(self, cache_dir: str | Path) -> Path:
         """Folder of the cached outputs, below that of the cache."""
-        return Path(cache_dir) / f"teacher-{self.name}-{self.sha256[:12]}"
+        lengths = self.architecture.lengths
+        key = f"{VERSION} {self.sha256} {lengths.frames} {lengths.stride} {self.architecture.precision}"
+        return Path(cache_dir) / f"teacher-{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def compute(
