@@ -72,7 +72,7 @@ def chunk_starts(length: int, size: int) -> tuple[int, ...]:
 
 
 def convolve_bands(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels freq time"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _ _"], bias: Tensor | None
 ) -> Float[Tensor, "batch freq frames channels"]:
     """Convolve mels with kernels of many bands at every position of the kernel, zero-padded in time.
 
@@ -87,7 +87,7 @@ def convolve_bands(
 
 
 def convolve_time(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels time"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _"], bias: Tensor | None
 ) -> Float[Tensor, "batch bands frames channels"]:
     """Convolve every band of mels with kernels of many frames, zero-padded as TensorFlow pads even widths.
 
