@@ -80,7 +80,7 @@ def convolve_bands(
     which processors multiply several times as fast.
     """
     height, width = kernels.shape[1:]
-    windows = mels.unfold(1, height, 1)  # batch positions frames height
+    windows = _cast(mels).unfold(1, height, 1)  # batch positions frames height
     maps = windows.flatten(0, 1).transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
     maps = F.conv2d(maps, kernels.unsqueeze(2), bias, padding=(0, width // 2))
     return maps.squeeze(2).transpose(1, 2).reshape(*windows.shape[:3], len(kernels))
@@ -94,7 +94,12 @@ def convolve_time(
     Equal to a two-dimensional convolution of one input channel; as a product of matrices it is several times as fast.
     """
     width = kernels.shape[1]
-    return F.linear(F.pad(mels, ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
+    return F.linear(F.pad(_cast(mels), ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
+
+
+def _cast(mels: Tensor) -> Tensor:
+    """Mels in the precision of products, before they are copied many times."""
+    return mels.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else mels
 
 
 def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch freq frames channels"]) -> Tensor:
