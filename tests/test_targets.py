@@ -235,7 +235,7 @@ def test_sources_name_all_that_determines_targets(tmp_path, computed):
 
     described = [describe(fit(tmp_path, sources, music))]
     assert described[0] == describe(fit(tmp_path, sources, music))
-    assert all(source.sha256 in described[0] for source in sources)
+    assert all(source.name in described[0] for source in sources)
     described.append(describe(fit(tmp_path, sources, music, given=make_bridge(seed=1))))
     described.append(describe(fit(tmp_path, sources, replace(music, sha256="another"))))
     changed = replace(sources[1], checkpoint=teachers.write_checkpoint(tmp_path / "new.pth", "another"))
@@ -244,6 +244,8 @@ def test_sources_name_all_that_determines_targets(tmp_path, computed):
     described.append(describe(fit(tmp_path, others, music), others))
     write_predictions(tmp_path, seed=1)
     described.append(describe(fit(tmp_path, sources, music)))
+    described.append(describe(replace(fit(tmp_path, sources, music), weights={"vggish": 1.0})))
+    described.append(describe(replace(fit(tmp_path, sources, music), words="others")))
     described.append(str(TargetSource((sources[0],)).sources))
     assert len(set(described)) == len(described)
 

@@ -53,8 +53,10 @@ def fit(**weights: float) -> Ensemble:
 
 
 def shares() -> np.ndarray:
-    """The weight of every reference track if kinds count alike."""
-    return np.array([1 / (3 * KINDS.count(kind)) for kind in KINDS])
+    """The weight of every reference track: kinds count alike, those with fewer tracks than `FEWEST` in proportion."""
+    counts = np.array([KINDS.count(kind) for kind in KINDS])
+    weights = np.minimum(counts, ensemble.FEWEST) / counts
+    return weights / weights.sum()
 
 
 # ---------------------------------------------------------------- maps to moods
@@ -119,16 +121,17 @@ def test_weights_are_those_of_the_published_teachers():
 # ---------------------------------------------------------------- the fit
 
 
-def test_kinds_have_equal_weight_in_the_reference():
-    fitted = fit()
-    for name, moods in reference().items():
-        groups = [moods[np.array(KINDS) == kind] for kind in set(KINDS)]
-        mean = np.mean([group.mean(axis=0) for group in groups], axis=0)
-        std = np.sqrt(np.mean([((group - mean) ** 2).mean(axis=0) for group in groups], axis=0))
-        np.testing.assert_allclose(fitted.members[name].mean, mean)
-        np.testing.assert_allclose(fitted.members[name].std, std)
-    means = fitted.members["three"].mean - reference()["three"].mean(axis=0)
-    assert np.abs(np.delete(means, BLANK)).mean() > 0.2, "tracks do not count alike"
+@pytest.mark.parametrize(("counts", "weights"), [((40, 25, 20), (1, 1, 1)), ((40, 5, 15), (4, 1, 3))])
+def test_kinds_have_equal_weight_in_the_reference_but_small_ones(counts, weights):
+    kinds = [name for name, count in zip("abc", counts, strict=True) for _ in range(count)]
+    moods = draw(sum(counts), N_TAGS) + np.array([3 * "abc".index(kind) for kind in kinds])[:, None]
+    fitted = ensemble.fit({"one": moods}, kinds, target(), weights={"one": 1.0}).members["one"]
+    groups = [moods[np.array(kinds) == kind] for kind in "abc"]
+    mean = np.average([group.mean(axis=0) for group in groups], axis=0, weights=weights)
+    variances = [((group - mean) ** 2).mean(axis=0) for group in groups]
+    np.testing.assert_allclose(fitted.mean, mean)
+    np.testing.assert_allclose(fitted.std, np.sqrt(np.average(variances, axis=0, weights=weights)))
+    assert np.abs(fitted.mean - moods.mean(axis=0)).mean() > 0.2, "tracks do not count alike"
 
 
 def test_more_tracks_of_one_kind_do_not_change_the_fit():
@@ -253,6 +256,7 @@ def test_an_ensemble_without_a_bridge_is_loaded(tmp_path):
         lambda content: content["bridge"].pop("weights"),
         lambda content: content.update(bridge=[1]),
         lambda content: content.update(sources=None),
+        lambda content: content.update(words="others"),
         lambda content: content.pop("sources"),
     ],
 )

@@ -72,7 +72,7 @@ def chunk_starts(length: int, size: int) -> tuple[int, ...]:
 
 
 def convolve_bands(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _ _"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _ _"]
 ) -> Float[Tensor, "batch freq frames channels"]:
     """Convolve mels with kernels of many bands at every position of the kernel, zero-padded in time.
 
@@ -82,41 +82,43 @@ def convolve_bands(
     height, width = kernels.shape[1:]
     windows = _cast(mels).unfold(1, height, 1)  # batch positions frames height
     maps = windows.flatten(0, 1).transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
-    maps = F.conv2d(maps, kernels.unsqueeze(2), bias, padding=(0, width // 2))
+    maps = F.conv2d(maps, kernels.unsqueeze(2), padding=(0, width // 2))
     return maps.squeeze(2).transpose(1, 2).reshape(*windows.shape[:3], len(kernels))
 
 
 def convolve_time(
-    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _"], bias: Tensor | None
+    mels: Float[Tensor, "batch bands frames"], kernels: Float[Tensor, "channels _"]
 ) -> Float[Tensor, "batch bands frames channels"]:
     """Convolve every band of mels with kernels of many frames, zero-padded as TensorFlow pads even widths.
 
     Equal to a two-dimensional convolution of one input channel; as a product of matrices it is several times as fast.
     """
     width = kernels.shape[1]
-    return F.linear(F.pad(_cast(mels), ((width - 1) // 2, width // 2)).unfold(2, width, 1), kernels, bias)
+    windows = F.pad(_cast(mels), ((width - 1) // 2, width // 2)).unfold(2, width, 1)
+    return F.linear(windows.reshape(-1, width), kernels).reshape(*windows.shape[:3], len(kernels))
+
+
+def convolve_and_pool(
+    convolve: Callable[[Tensor, Tensor], Tensor],
+    mels: Float[Tensor, "batch bands frames"],
+    kernels: Float[Tensor, "channels ..."],
+    bias: Float[Tensor, "channels"] | None,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+) -> Float[Tensor, "batch channels frames"]:
+    """The values from which the norm yields its maximum over the frequencies of a convolution.
+
+    That is the maximum or, for a channel with a negative factor, the minimum. Bias, norm and anything monotonic before
+    it then have one frequency to work on, not all of them.
+    """
+    signs = torch.where(norm.weight < 0, -1.0, 1.0)
+    maps = convolve(mels, kernels * signs.view(-1, *(1,) * (kernels.dim() - 1)))
+    while (count := maps.shape[1]) > 1:  # by halves: several times as fast as one reduction over this axis
+        half = (count + 1) // 2
+        maps = torch.maximum(maps[:, :half], maps[:, -half:])  # of an odd count, the middle one is in both halves
+    pooled = maps[:, 0] * signs
+    return (pooled if bias is None else pooled + bias).transpose(1, 2)
 
 
 def _cast(mels: Tensor) -> Tensor:
     """Mels in the precision of products, before they are copied many times."""
     return mels.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else mels
-
-
-def max_before(norm: nn.BatchNorm1d | nn.BatchNorm2d, maps: Float[Tensor, "batch freq frames channels"]) -> Tensor:
-    """The values from which the norm yields its maximum over positions, batch × channels × frames.
-
-    For a channel with a negative factor it is the minimum. The norm then has one position to scale, not all of them,
-    and so has any monotonic function before it.
-    """
-    chosen = _reduce(torch.maximum, maps)
-    if bool((norm.weight < 0).any()):
-        chosen = torch.where(norm.weight >= 0, chosen, _reduce(torch.minimum, maps))
-    return chosen.transpose(1, 2)
-
-
-def _reduce(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor) -> Tensor:
-    """Reduce axis 1 by halves, which is several times as fast as one reduction over an axis that is not the last."""
-    while (count := maps.shape[1]) > 1:
-        half = (count + 1) // 2
-        maps = function(maps[:, :half], maps[:, -half:])  # of an odd count, the middle one is in both halves
-    return maps[:, 0]

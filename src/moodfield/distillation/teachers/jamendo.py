@@ -51,8 +51,9 @@ class Convolution(nn.Module):
 
     def vertical(self, mels: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch _ frames"]:
         """Apply the layers with a kernel of many bands, and take the maximum over the positions of the kernel."""
-        maps = front_end.convolve_bands(mels, self.conv.weight.squeeze(1), self.conv.bias)
-        return torch.relu(self.bn(front_end.max_before(self.bn, maps).unsqueeze(2))).squeeze(2)
+        kernels, convolve = self.conv.weight.squeeze(1), front_end.convolve_bands
+        pooled = front_end.convolve_and_pool(convolve, mels, kernels, self.conv.bias, self.bn)
+        return torch.relu(self.bn(pooled.unsqueeze(2))).squeeze(2)
 
 
 def _square(inputs: int, outputs: int, pool: tuple[int, int]) -> Convolution:

@@ -3,6 +3,7 @@
 Published are the tensors of a TensorFlow checkpoint; loading brings them to torch's layout.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -58,15 +59,17 @@ class Convolution(nn.Module):
 
     def vertical(self, mels: Mels) -> Float[Tensor, "batch _ frames"]:
         """Apply the layers with a kernel of many bands, and take the maximum over the positions of the kernel."""
-        kernels = self.conv.weight.squeeze(1).transpose(1, 2)
-        return self._max(front_end.convolve_bands(mels, kernels, self.conv.bias))
+        return self._pool(mels, front_end.convolve_bands, self.conv.weight.squeeze(1).transpose(1, 2))
 
     def horizontal(self, mels: Mels) -> Float[Tensor, "batch _ frames"]:
         """Apply the layers to every band with a kernel of many frames, and take the maximum over the bands."""
-        return self._max(front_end.convolve_time(mels, self.conv.weight.flatten(1), self.conv.bias))
+        return self._pool(mels, front_end.convolve_time, self.conv.weight.flatten(1))
 
-    def _max(self, maps: Float[Tensor, "batch freq frames channels"]) -> Float[Tensor, "batch _ frames"]:
-        return self.bn(torch.relu(front_end.max_before(self.bn, maps)).unsqueeze(2)).squeeze(2)
+    def _pool(
+        self, mels: Mels, convolve: Callable[[Tensor, Tensor], Tensor], kernels: Tensor
+    ) -> Float[Tensor, "batch _ frames"]:
+        pooled = front_end.convolve_and_pool(convolve, mels, kernels, self.conv.bias, self.bn)
+        return self.bn(torch.relu(pooled).unsqueeze(2)).squeeze(2)
 
 
 class MSDMusicnn(nn.Module):
