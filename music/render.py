@@ -203,7 +203,12 @@ def run(*command: str | Path, home: Path) -> bytes:
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
     try:
         process = subprocess.Popen(
-            [str(part) for part in command], stdin=null, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+            [str(part) for part in command],
+            stdin=null,
+            stdout=pipe,
+            stderr=pipe,
+            env=environment,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         package = PROGRAMS.get(str(command[0]), command[0])
