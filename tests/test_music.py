@@ -367,6 +367,7 @@ def test_without_programs_scores_are_left_out_with_one_message(
     item = song()
     row = f"train\tgame\t{item.path}\t60\tMIT\t{item.source}\t{item.sha256}"
     scores = [row.replace(item.path, f"{name}.flac", 1).replace("github:", "render:github:") for name in "ab"]
+    scores[1] = scores[1].replace("train\tgame", "heldout\talbum")
     lines = ["split\tpackage\tpath\tseconds\tlicence\tsource\tsha256", row, *scores]
     (tmp_path / "manifest.tsv").write_text("\n".join(lines))
     monkeypatch.setattr(fetch, "MANIFEST", tmp_path / "manifest.tsv")
@@ -377,7 +378,7 @@ def test_without_programs_scores_are_left_out_with_one_message(
     captured = capsys.readouterr()
     assert captured.err.count("2 pieces") == captured.err.count("\n") == 1
     assert "its-package" in captured.err
-    assert captured.out == "game: 1 files, 0 faults\n"
+    assert captured.out == "game: 1 files, 0 faults\nalbum: 0 files, 0 faults\n"
 
 
 def test_a_missing_soundfont_is_named(fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
