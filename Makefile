@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets sources model clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets scores sources model clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -116,8 +116,17 @@ FETCH = .venv/bin/python music/fetch.py
 $(NOTICE): | $(READY)
 	$(FETCH) $(ALBUM)
 
-music: $(READY)  ## download the free training music of music/manifest.tsv, or check it; it resumes
+music: $(READY) scores  ## download the free training music of music/manifest.tsv, or check it; it resumes
 	$(FETCH)
+
+# What plays scores. Without it fetch.py leaves them out, and says so.
+SCORE_PROGRAMS := lilypond musescore3 fluidsynth ffmpeg
+SOUNDFONTS := /usr/share/sounds/sf2/FluidR3_GM.sf2 /usr/share/sounds/sf3/MuseScore_General.sf3
+scores:
+	@( for name in $(SCORE_PROGRAMS); do command -v $$name || exit 1; done; ls $(SOUNDFONTS) ) >/dev/null 2>&1 || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && apt-get install --yes --no-install-recommends \
+	    $(SCORE_PROGRAMS) fluid-soundfont-gm musescore-general-soundfont; \
+	} || true
 
 # The teachers: their outputs for the music, the ensemble, and the page about them. Both resume; from nothing, an hour.
 CHECKPOINTS ?= $(MOODFIELD_DATA)

@@ -2,11 +2,16 @@
 
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from faults import ARCHIVE_ERRORS, MusicError
+
+from moodfield import files
 
 ARCHIVES = ("zip", "pk3", "love")
 """suffixes of archives of files; all are ZIP"""
@@ -15,27 +20,28 @@ ARCHIVES = ("zip", "pk3", "love")
 def unpack(package: str, cache: Path) -> Path:
     """Extract a package into `cache`/unpacked/PACKAGE, after `apt-get download` unless `cache`/debs has it.
 
-    A download is complete or absent. Package lists are updated only if apt does not know the package.
+    A download is complete or absent; a .deb that cannot be extracted is downloaded again. Package lists are updated
+    only if apt does not know the package. No other process may be unpacking the same one.
 
     Raises:
-        OSError: There is no apt-get or dpkg, the package cannot be downloaded, or the disk is full.
+        MusicError: The package cannot be downloaded or extracted.
+        OSError: There is no apt-get or dpkg, or the disk is full.
 
     """
-    debs, folder = cache / "debs", cache / "unpacked" / package
-    if not list(debs.glob(f"{package}_*.deb")):
-        part = debs / f"part.{package}"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    debs, folder, fault = cache / "debs", cache / "unpacked" / package, ""
+    found = max(debs.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime, default=None)
+    if found:
         try:
-            _download(package, part)
-            for path in part.glob(f"{package}_*.deb"):
-                path.replace(debs / path.name)
-        finally:
-            shutil.rmtree(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _run(["dpkg", "-x", str(max(debs.glob(f"{package}_*.deb"))), str(folder)])
-    return folder
+            return _extract(found, folder)
+        except MusicError as error:
+            fault = f"{error}; "
+    try:
+        downloaded = _download(package, debs)
+    except MusicError as error:
+        raise MusicError(f"{fault}{error}") from error
+    if found and found != downloaded:
+        found.unlink(missing_ok=True)
+    return _extract(downloaded, folder)
 
 
 @contextmanager
@@ -43,47 +49,73 @@ def open_member(folder: Path, path: str) -> Iterator[IO[bytes]]:
     """Open a file of an unpacked package; if its path begins with `_name/`, it is in an archive there.
 
     Raises:
-        FileNotFoundError: The package has no such file.
+        MusicError: The package has no such file, or its archive is damaged.
 
     """
     first, _, inner = path.partition("/")
     if not first.startswith("_"):
         if not (folder / path).is_file():
-            raise FileNotFoundError(f"missing (not in {folder})")
+            raise MusicError(f"missing (not in {folder})")
         with (folder / path).open("rb") as stream:
             yield stream
         return
     archives = [path for suffix in ARCHIVES for path in folder.rglob(f"{first[1:]}.{suffix}")]
     if not archives:
-        raise FileNotFoundError(f"missing (no archive {first[1:]}.{', .'.join(ARCHIVES)} in {folder})")
-    with zipfile.ZipFile(archives[0]) as archive:
-        if inner not in archive.NameToInfo:
-            raise FileNotFoundError(f"missing (not in {archives[0]})")
-        with archive.open(inner) as stream:
-            yield stream
-
-
-def copy_notice(folder: Path, target: Path) -> None:
-    """Copy the copyright file of an unpacked package to the same place below `target`."""
-    notice = Path("usr/share/doc") / folder.name / "copyright"
-    if (folder / notice).is_file():
-        (target / notice).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / notice, target / notice)
-
-
-def _download(package: str, folder: Path) -> None:
-    """Download the .deb of a package into a folder."""
-    command = ["apt-get", "download", package]
+        raise MusicError(f"missing (no archive {first[1:]}.{', .'.join(ARCHIVES)} in {folder})")
     try:
-        _run(command, folder)
-    except ChildProcessError:
-        _run(["apt-get", "update"])
-        _run(command, folder)
+        with zipfile.ZipFile(archives[0]) as archive:
+            if inner not in archive.NameToInfo:
+                raise MusicError(f"missing (not in {archives[0]})")
+            with archive.open(inner) as stream:
+                yield stream
+    except ARCHIVE_ERRORS as error:
+        raise MusicError(f"{archives[0]} is damaged: {error}") from error
+
+
+def notice(package: str) -> Path:
+    """Where a package has its copyright file."""
+    return Path("usr/share/doc") / package / "copyright"
+
+
+def copy_notice(package: str, folder: Path, target: Path) -> None:
+    """Copy the copyright file of a package from a folder to the same place below `target`.
+
+    Raises:
+        OSError: There is none, or it cannot be written.
+
+    """
+    path = target / notice(package)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_path(path) as partial:
+        shutil.copyfile(folder / notice(package), partial)
+
+
+def _extract(deb: Path, folder: Path) -> Path:
+    """Extract a .deb into a folder, which is emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _run(["dpkg", "-x", str(deb), str(folder)])
+    return folder
+
+
+def _download(package: str, debs: Path) -> Path:
+    """Download the .deb of a package into `debs`."""
+    command = ["apt-get", "download", package]
+    debs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"part.{package}.", dir=debs) as name:
+        try:
+            _run(command, Path(name))
+        except MusicError:
+            _run(["apt-get", "update"])
+            _run(command, Path(name))
+        for path in Path(name).glob(f"{package}_*.deb"):
+            return path.replace(debs / path.name)
+    raise MusicError(f"{' '.join(command)} brought no {package}_*.deb")
 
 
 def _run(command: list[str], folder: Path | None = None) -> None:
-    """Run a command; raises `ChildProcessError`, which is an `OSError`, with its last line if it fails."""
+    """Run a command; raises `MusicError` with its last line if it fails."""
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode:
         lines = (result.stderr.strip() or result.stdout.strip()).splitlines() or [f"exit code {result.returncode}"]
-        raise ChildProcessError(f"{' '.join(command)} failed: {lines[-1]}")
+        raise MusicError(f"{' '.join(command)} failed: {lines[-1]}")

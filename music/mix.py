@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from faults import MusicError
 
+VERSION = 1
+"""of the sums; another one makes them again"""
 BLOCK = 2**16
 """samples per channel that are summed at a time"""
 HEADROOM = 10 ** (-1 / 20)
@@ -21,8 +24,8 @@ def mix(stems: Sequence[Path], target: Path) -> None:
     Shorter stems end in silence. Mono stems are on every channel of the others.
 
     Raises:
-        ValueError: The stems differ in sample rate, or in channels with none of them mono.
-        OSError: A stem cannot be read.
+        MusicError: A stem is not audio, or they differ in sample rate, or in channels with none of them mono.
+        OSError: The file cannot be written.
 
     """
     formats = []
@@ -30,11 +33,11 @@ def mix(stems: Sequence[Path], target: Path) -> None:
         try:
             formats.append(sf.info(path))
         except sf.LibsndfileError as error:
-            raise OSError(f"{path.name} is not audio that can be decoded: {error}") from error
+            raise MusicError(f"{path.name} is not audio that can be decoded: {error}") from error
     rates, channels = {info.samplerate for info in formats}, {info.channels for info in formats}
     if len(rates) != 1 or len(channels - {1}) > 1:
         described = ", ".join(f"{info.samplerate} Hz × {info.channels}" for info in formats)
-        raise ValueError(f"stems of {described} cannot be summed; expected one sample rate, and equal channels or mono")
+        raise MusicError(f"stems of {described} cannot be summed; expected one sample rate, and equal channels or mono")
     peak = max((float(np.abs(block).max()) for block in _sums(stems, max(channels))), default=0.0)
     gain = HEADROOM / peak if peak > 1 else 1.0
     with sf.SoundFile(target, "w", rates.pop(), max(channels), format="FLAC", subtype="PCM_16") as file:
@@ -47,7 +50,10 @@ def _sums(stems: Sequence[Path], channels: int) -> Iterator[np.ndarray]:
     with ExitStack() as stack:
         readers = [stack.enter_context(sf.SoundFile(path)) for path in stems]
         while True:
-            blocks = [reader.read(BLOCK, dtype="float64", always_2d=True) for reader in readers]
+            try:
+                blocks = [reader.read(BLOCK, dtype="float64", always_2d=True) for reader in readers]
+            except sf.LibsndfileError as error:
+                raise MusicError(f"a stem is damaged: {error}") from error
             total = np.zeros((max(map(len, blocks)), channels))
             if not len(total):
                 return

@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,9 +26,7 @@ MUSIC = Path(__file__).parent.parent / "music"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SONG = np.random.default_rng(3).bytes(1_500_000)
 AT = f"someone/songs/{COMMIT}/a%20folder/song%231.ogg"
-LICENCES = re.compile(
-    r"CC0|CC-BY|GPL|LGPL|BSD|MIT|Expat|Zlib|public-domain|Free-Art|EFF-Open|Drascula|Battle-Tanks|Apache"
-)
+LICENCES = re.compile(r"CC0|CC-BY|GPL|LGPL|BSD|MIT|Expat|Zlib|public-domain|Free-Art|EFF-Open|Drascula|Battle-Tanks")
 """beginnings of the licences that README.md names"""
 
 
@@ -123,9 +122,66 @@ def test_another_file_and_a_missing_one_are_listed_and_not_written(
 def test_a_package_that_apt_does_not_know_fails_once(fetch: ModuleType, apt: Path, tmp_path: Path) -> None:
     pieces = [replace(piece(name, b"one"), package="lost") for name in ("a.ogg", "b.ogg")]
     faults = fetch.fetch("lost", pieces, places(fetch, tmp_path))
-    assert [fault.partition(":")[0] for fault in faults] == ["a.ogg", "b.ogg"]
+    assert [fault.partition(":")[0] for fault in faults] == ["a.ogg", "b.ogg", "usr/share/doc/lost/copyright"]
     assert all("Unable to locate" in fault for fault in faults)
     assert (tmp_path / "calls").read_text().splitlines() == ["download lost", "update"]
+
+
+def test_a_damaged_archive_or_file_is_listed_and_the_rest_is_brought(
+    fetch: ModuleType, apt: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(apt / "pack.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("two.ogg", SONG)
+    content = bytearray((apt / "pack.zip").read_bytes())
+    content[5_000:5_100] = bytes(100)
+    (apt / "pack.zip").write_bytes(content)
+    (apt / "cut.pk3").write_bytes(b"PK")
+    (apt / "one.ogg").write_bytes(b"one")
+    (tmp_path / "music/game/folder.ogg").mkdir(parents=True)
+    (apt / "folder.ogg").write_bytes(b"folder")
+    pieces = [piece("_pack/two.ogg", SONG), piece("_cut/a.ogg", b"a"), piece("folder.ogg", b"folder")]
+    faults = fetch.fetch("game", [*pieces, piece("one.ogg", b"one")], places(fetch, tmp_path))
+    assert [fault.partition(":")[0] for fault in faults] == ["_pack/two.ogg", "_cut/a.ogg", "folder.ogg"]
+    assert all("damaged" in fault for fault in faults[:2])
+    assert stored(tmp_path / "music/game") == ["one.ogg", "usr/share/doc/game/copyright"]
+
+
+def test_a_damaged_deb_is_downloaded_again_and_the_newest_is_taken(
+    fetch: ModuleType, apt: Path, tmp_path: Path
+) -> None:
+    (apt / "one.ogg").write_bytes(b"one")
+    debs, programs = tmp_path / "debs", tmp_path / "programs"
+    debs.mkdir()
+    for name, seconds in (("game_10.deb", 2_000), ("game_9.deb", 1_000)):
+        (debs / name).write_text("damaged")
+        os.utime(debs / name, (seconds, seconds))
+    script = f'echo "$2" >> {tmp_path}/extracted; grep -q deb "$2" && ! grep -q damaged "$2" && cp -r {apt}/. "$3"'
+    (programs / "dpkg").write_text(f"#!/bin/sh\n{script}\n")
+    assert fetch.fetch("game", [piece("one.ogg", b"one")], places(fetch, tmp_path)) == []
+    extracted = (tmp_path / "extracted").read_text().split()
+    assert [Path(path).name for path in extracted] == ["game_10.deb", "game_1.deb"]
+    assert stored(debs) == ["game_1.deb", "game_9.deb"]
+
+
+def test_a_download_without_a_deb_is_listed(fetch: ModuleType, apt: Path, tmp_path: Path) -> None:
+    (tmp_path / "programs/apt-get").write_text("#!/bin/sh\n")
+    [fault, _] = fetch.fetch("game", [piece("one.ogg", b"one")], places(fetch, tmp_path))
+    assert "brought no" in fault
+
+
+def test_a_missing_copyright_file_is_brought(fetch: ModuleType, apt: Path, tmp_path: Path) -> None:
+    (apt / "one.ogg").write_bytes(b"one")
+    notice = tmp_path / "music/game/usr/share/doc/game/copyright"
+    for _ in range(2):
+        assert fetch.fetch("game", [piece("one.ogg", b"one")], places(fetch, tmp_path)) == []
+        assert notice.read_text() == "MIT"
+        notice.unlink()
+
+
+def test_a_package_of_another_process_is_listed(fetch: ModuleType, apt: Path, tmp_path: Path) -> None:
+    with fetch.files.lock(tmp_path / "unpacked/game.lock", what="it"):
+        [fault] = fetch.fetch("game", [piece("one.ogg", b"one")], places(fetch, tmp_path))
+    assert "in use" in fault
 
 
 # ---------------------------------------------------------------- repositories
@@ -208,7 +264,7 @@ def test_the_exit_code_says_whether_all_is_there(
     assert fetch.main() == 1
     captured = capsys.readouterr()
     assert "404" in captured.err
-    assert captured.out.splitlines() == ["game: 0 of 1 files", "album: 1 of 1 files"]
+    assert captured.out.splitlines() == ["game: 1 files, 1 faults", "album: 1 files, 0 faults"]
     assert fetch.main() == 0
 
 
@@ -245,10 +301,10 @@ def test_a_sum_that_would_clip_is_scaled(mix: ModuleType, tmp_path: Path) -> Non
 
 def test_stems_of_other_formats_raise(mix: ModuleType, tmp_path: Path) -> None:
     stems = [stem(tmp_path / "a.wav", np.zeros(99)), stem(tmp_path / "b.wav", np.zeros(99), rate=16_000)]
-    with pytest.raises(ValueError, match="16000"):
+    with pytest.raises(mix.MusicError, match="16000"):
         mix.mix(stems, tmp_path / "sum.flac")
     (tmp_path / "c.wav").write_bytes(b"no audio")
-    with pytest.raises(OSError, match=r"c\.wav"):
+    with pytest.raises(mix.MusicError, match=r"c\.wav"):
         mix.mix([tmp_path / "c.wav"], tmp_path / "sum.flac")
 
 
@@ -278,6 +334,13 @@ def test_a_mix_is_complete_or_absent(
     before = target.stat().st_mtime_ns
     assert fetch.fetch("game", [item], here) == []
     assert target.stat().st_mtime_ns == before, "it is kept"
+    whole = target.read_bytes()
+    target.write_bytes(whole[:-9])
+    assert fetch.fetch("game", [item], here) == []
+    assert target.read_bytes() == whole, "a damaged one is made again"
+    with monkeypatch.context() as patch:
+        patch.setitem(fetch.VERSIONS, "mix", "next")
+        assert not fetch._is_complete(target, item), "one of another version is made again"
     assert fetch.fetch("game", [replace(item, sha256="0" * 64)], here), "other stems"
 
 
@@ -285,14 +348,91 @@ def test_scores_are_fetched_and_rendered(
     fetch: ModuleType, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    renderer = ModuleType("render")
-    renderer.render = lambda score, target: (calls.append(score), target.write_bytes(score.read_bytes()[:9]))
-    monkeypatch.setitem(sys.modules, "render", renderer)
+
+    def render(score: Path, target: Path) -> None:
+        calls.append(score)
+        target.write_bytes(score.read_bytes()[:9])
+
+    monkeypatch.setattr(fetch.render, "render", render)
     item = replace(song(), path="tune.flac", source=f"render:github:someone/songs@{COMMIT}:a folder/song#1.ogg")
     for _ in range(2):
         assert fetch.fetch("game", [item], places(fetch, tmp_path, github=server.url)) == []
     assert (tmp_path / "music/game/tune.flac").read_bytes() == SONG[:9]
     assert [score.suffix for score in calls] == [".ogg"]
+
+
+def test_without_programs_scores_are_left_out_with_one_message(
+    fetch: ModuleType, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    item = song()
+    row = f"train\tgame\t{item.path}\t60\tMIT\t{item.source}\t{item.sha256}"
+    scores = [row.replace(item.path, f"{name}.flac", 1).replace("github:", "render:github:") for name in "ab"]
+    scores[1] = scores[1].replace("train\tgame", "heldout\talbum")
+    lines = ["split\tpackage\tpath\tseconds\tlicence\tsource\tsha256", row, *scores]
+    (tmp_path / "manifest.tsv").write_text("\n".join(lines))
+    monkeypatch.setattr(fetch, "MANIFEST", tmp_path / "manifest.tsv")
+    monkeypatch.setattr(sys, "argv", ["fetch.py", "--to", str(tmp_path / "music"), "--github", server.url])
+    monkeypatch.delenv("MOODFIELD_DATA", raising=False)
+    monkeypatch.setitem(fetch.render.PROGRAMS, "no-such-program", "its-package")
+    assert fetch.main() == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("2 pieces") == captured.err.count("\n") == 1
+    assert "its-package" in captured.err
+    assert captured.out == "game: 1 files, 0 faults\nalbum: 0 files, 0 faults\n"
+
+
+def test_a_missing_soundfont_is_named(fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch.render, "SOUNDFONTS", {f"{tmp_path}/none.sf2": "its-package"})
+    assert "its-package" in fetch.render.missing_packages()
+    (tmp_path / "a.mid").write_bytes(b"MThd")
+    with pytest.raises(fetch.MusicError, match="its-package"):
+        fetch.render.render(tmp_path / "a.mid", tmp_path / "a.flac")
+
+
+def test_damaged_scores_raise(fetch: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "a.mxl"
+    for content in (b"PK", b""):
+        path.write_bytes(content)
+        with pytest.raises(fetch.MusicError, match="damaged"):
+            fetch.render.render(path, tmp_path / "a.flac")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme", "")
+    with pytest.raises(fetch.MusicError, match="MusicXML"):
+        fetch.render.render(path, tmp_path / "a.flac")
+
+
+def test_programs_have_a_minimal_environment_and_end_with_their_children(
+    fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    environment = fetch.render.run("sh", "-c", "env", home=tmp_path).decode()
+    assert "SECRET" not in environment
+    assert f"HOME={tmp_path}" in environment
+    monkeypatch.setattr(fetch.render, "TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(fetch.MusicError, match="took more"):
+        fetch.render.run("sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait", home=tmp_path)
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    for _ in range(100):
+        if not child.exists() or child.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.02)
+    pytest.fail("the child is alive")
+
+
+def test_recordings_are_cut(fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch.render, "LONGEST_SECONDS", 1)
+    (tmp_path / "a.f32").write_bytes(bytes(8 * 44_101))
+    assert fetch.render.cut(tmp_path / "a.f32")
+    assert (tmp_path / "a.f32").stat().st_size == 8 * 44_100
+    assert not fetch.render.cut(tmp_path / "a.f32")
+
+
+def test_the_makefile_and_the_readme_name_what_plays_scores(fetch: ModuleType) -> None:
+    for path in (MUSIC / "README.md", MUSIC.parent / "Makefile"):
+        text = path.read_text(encoding="utf-8")
+        for package in {*fetch.render.PROGRAMS.values(), *fetch.render.SOUNDFONTS.values()}:
+            assert package in text
+        assert path.suffix or all(soundfont in text for soundfont in fetch.render.SOUNDFONTS)
 
 
 # ---------------------------------------------------------------- the manifest
