@@ -119,7 +119,7 @@ $(NOTICE): | $(READY)
 music: $(READY) scores  ## download the free training music of music/manifest.tsv, or check it; it resumes
 	$(FETCH)
 
-# What plays scores. Without it fetch.py leaves them out, and says so.
+# What plays scores. Without it fetch.py leaves them out, with a message.
 SCORE_PROGRAMS := lilypond musescore3 fluidsynth ffmpeg
 SOUNDFONTS := /usr/share/sounds/sf2/FluidR3_GM.sf2 /usr/share/sounds/sf3/MuseScore_General.sf3
 scores:
