@@ -46,6 +46,8 @@ EMOTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """emotion → tags whose mean logit predicts it"""
 RESAMPLES = 1_000
 CONFIDENCE = 0.95
+CONSTANT = 1e-9
+"""standard deviation of logits that do not vary, up to rounding"""
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def logits_of(model: str | Path, paths: list[Path]) -> Float64[np.ndarray, "trac
 
 
 def emotions(logits: np.ndarray, vocabulary: tuple[str, ...]) -> Float64[np.ndarray, "tracks tags"]:
-    """Predictions of emotions: means of the standardised logits of their tags."""
-    standard = (logits - logits.mean(axis=0)) / logits.std(axis=0)
+    """Predictions of emotions: means of the standardised logits of their tags; a tag that does not vary counts as 0."""
+    std = logits.std(axis=0)
+    standard = (logits - logits.mean(axis=0)) / np.where(std > CONSTANT, std, np.inf)
     rows = [[vocabulary.index(tag) for tag in tags] for tags in EMOTIONS.values()]
     return np.stack([standard[:, row].mean(axis=1) for row in rows], axis=1)
 
