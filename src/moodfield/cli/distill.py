@@ -12,6 +12,7 @@ from moodfield.errors import UsageError
 if TYPE_CHECKING:
     from moodfield.distillation.targets import TargetSource
 
+source = partial(typer.Option, rich_help_panel="Options for the targets")
 calibration = partial(typer.Option, rich_help_panel="Options for calibration")
 card = partial(typer.Option, rich_help_panel="Options for the model card")
 Manifest = Annotated[Path, typer.Argument(help="TSV of the music, and of which packages are held out")]
@@ -102,9 +103,9 @@ def targets(
 def train(
     manifest: Manifest,
     *,
-    teacher: Annotated[Path | None, typer.Option(help="checkpoint of the only teacher: best_model.pth")] = None,
-    ensemble: Annotated[Path | None, typer.Option(help="file of `moodfield distill targets`, for several")] = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="folder with the checkpoints of the ensemble")] = None,
+    teacher: Annotated[Path | None, source(help="checkpoint of the only teacher: best_model.pth")] = None,
+    ensemble: Annotated[Path | None, source(help="file of `moodfield distill targets`, for several")] = None,
+    checkpoints: Annotated[Path | None, source(help="folder with the checkpoints of the ensemble")] = None,
     audio: Audio,
     output: console.RunFolder,
     speed: Annotated[list[float] | None, typer.Option(help="also train on the music at this speed")] = None,
