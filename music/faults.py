@@ -9,4 +9,4 @@ ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, Valu
 
 
 class MusicError(Exception):
-    """A piece, or a package, that cannot be brought, mixed or rendered; the message says why."""
+    """A piece, or a package, that cannot be brought, mixed or rendered; the message has the reason."""

@@ -117,8 +117,8 @@ def test_outputs_for_the_same_windows_are_unchanged():
     drawn = np.random.default_rng(0)
     overlapping = Outputs(np.array([0, 5, 10, 12.5], np.float32), 5.0, drawn.random((4, 7), np.float32))
     np.testing.assert_allclose(overlapping.at(overlapping.starts, 5.0)[0], overlapping.values[0], rtol=1e-6)
-    apart = replace(overlapping, starts=np.arange(4, dtype=np.float32) * 5)
-    np.testing.assert_allclose(apart.at(apart.starts, 5.0), apart.values, rtol=1e-5)
+    separate = replace(overlapping, starts=np.arange(4, dtype=np.float32) * 5)
+    np.testing.assert_allclose(separate.at(separate.starts, 5.0), separate.values, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

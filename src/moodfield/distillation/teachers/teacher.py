@@ -115,7 +115,7 @@ class Teacher:
     def check(self) -> None:
         """Raise `ModelError` if the checkpoint cannot be read, or is another network's."""
         if self.sha256:
-            self.architecture.load(self.checkpoint)
+            _network(self)
 
     def predict(self, path: Path) -> Outputs:
         """Run the network on every window of an audio file.
