@@ -18,11 +18,11 @@ MAX_TAGS = 5
 PSEUDO_TRACKS = 20.0
 """tracks that the reference counts for in relative decisions: k of the weight n / (n + k); *chosen by us*"""
 MIN_TRACKS = 20
-"""different tracks that tell what is usual without a reference; *chosen by us*"""
+"""different tracks that are needed without a reference; *chosen by us*"""
 MAX_LOGIT = 20.0
 """larger logits, of scores that round to 0 or 1, count as this one in statistics"""
 DECIMALS = 4
-"""of logits, by which tracks are told apart: a track that is given twice counts once"""
+"""of logits, by which tracks are compared: a track that is given twice counts once"""
 MIN_STD = 1e-6
 """standard deviation of logits below which a tag is constant and never decided"""
 

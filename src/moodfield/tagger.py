@@ -364,10 +364,10 @@ def _interpolate(maps: LogitMaps, times: Times, wanted: Float32[np.ndarray, "_ti
 
 def _mean_usual(members: Sequence[Usual | None]) -> Usual | None:
     """The mean of reference statistics; None if a model has none."""
-    known = [member for member in members if member]
-    if len(known) < len(members):
+    present = [member for member in members if member]
+    if len(present) < len(members):
         return None
-    return Usual(np.mean([item.mean for item in known], axis=0), np.mean([item.std for item in known], axis=0))
+    return Usual(np.mean([item.mean for item in present], axis=0), np.mean([item.std for item in present], axis=0))
 
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:

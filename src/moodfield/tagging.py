@@ -198,7 +198,7 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
         usual = decisions.usual(tracks)
     else:
         raise ConfigError(
-            f"{count} different tracks do not tell what is usual, and the model {first.model} has no reference "
+            f"{count} different tracks are too few for relative decisions of {first.model}, which has no reference "
             f"statistics; give {decisions.MIN_TRACKS} tracks or more"
         )
     never = first.thresholds >= 1
