@@ -99,7 +99,7 @@ class Taggings:
         """Make decisions relative to the tagged files; False if work was stopped before there were enough."""
         from moodfield import decisions, tagging
 
-        absolute = [each for _, each in self._kept if not isinstance(each, MoodfieldError)]
+        absolute = [result for _, result in self._kept if not isinstance(result, MoodfieldError)]
         stopped = self._done < self.files
         try:
             if len(absolute) < decisions.MIN_TRACKS:
@@ -110,16 +110,18 @@ class Taggings:
                 )
             relative = iter(tagging.decide(absolute))
         except ConfigError as error:
-            for path, each in self._kept:
-                if self.form.as_json and isinstance(each, MoodfieldError):
-                    self._print(path, each)
+            for path, result in self._kept:
+                if self.form.as_json and isinstance(result, MoodfieldError):
+                    self._print(path, result)
             if not stopped:
                 raise
             console.message(str(error))  # whatever stopped it is what the command ends with
             return False
         if stopped:
             console.message(f"relative to the {len(absolute):,} tracks that were tagged before it was stopped")
-        self._kept = [(path, each if isinstance(each, MoodfieldError) else next(relative)) for path, each in self._kept]
+        self._kept = [
+            (path, result if isinstance(result, MoodfieldError) else next(relative)) for path, result in self._kept
+        ]
         return True
 
     def _without_unused(self, tagging: "Tagging | MoodfieldError") -> "Tagging | MoodfieldError":

@@ -110,8 +110,8 @@ def _rule(taggings: Sequence[Tagging]) -> str:
         rule, where = "whose score is above their threshold", "for music in general"
     limited = all(tagging.statistics for tagging in taggings)
     most = f", at most {decisions.MAX_TAGS}, the clearest first" if limited else ", those with the most evidence first"
-    known = any(tagging.usual is not None for tagging in taggings)
-    times = f" “4 × as usual” means four times as likely as {where}." if known else ""
+    has_usual = any(tagging.usual is not None for tagging in taggings)
+    times = f" “4 × as usual” means four times as likely as {where}." if has_usual else ""
     return f"A track gets the tags {rule}{most}.{times}"
 
 
