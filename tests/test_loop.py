@@ -165,7 +165,7 @@ TEACHER = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), l
 def test_logit_training_starts_from_the_mean_of_the_targets():
     train_set, recipe = make_dataset(96, seed=1, logits=True), TEACHER
     net = recipe.net.build(n_mels=BANDS, n_tags=3)
-    squared_error = loop._make_loss(recipe.loss, train_set, net)
+    squared_error = loop._make_loss(recipe.loss, train_set, net, n_tags=3)
     truth = torch.from_numpy(train_set.targets.per_track())
     initial_logits = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
     np.testing.assert_allclose(initial_logits, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
@@ -200,7 +200,7 @@ def test_targets_may_differ_between_windows(tmp_path):
 
 def test_pos_weight_multiplies_the_loss_of_present_tags(tmp_path):
     net = RECIPE.net.build(n_mels=BANDS, n_tags=3)
-    weighted_loss = loop._make_loss(LossConfig(pos_weight=7.0), TRAIN_SET, net)
+    weighted_loss = loop._make_loss(LossConfig(pos_weight=7.0), TRAIN_SET, net, n_tags=3)
     zeros, ones = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(weighted_loss(zeros, ones)) == pytest.approx(7 * float(weighted_loss(zeros, zeros)))
 
@@ -324,7 +324,7 @@ def test_snapshots_are_means_of_the_weights_of_epochs(tmp_path, finished):
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
     checkpoints.load_weights(net, tmp_path / "swa-3.safetensors")
     assert (
-        Validator(SHORT, VALIDATION_SET, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(net).score
+        Validator(SHORT, VALIDATION_SET, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net, n_tags=3))(net).score
         == epochs[-1].averaged
     )
     assert list(checkpoints.snapshot_paths(SHORT, tmp_path).items()) == [

@@ -24,7 +24,7 @@ from moodfield import audio, card, mel, tagger, tags
 from moodfield.audio import Waveform
 from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
-from moodfield.engine import TorchEngine
+from moodfield.engine import Output, TorchEngine
 from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
 from moodfield.tagger import LoadedModel, Tagger
 from moodfield.tagging import OverTime, Tagging
@@ -64,7 +64,7 @@ def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) ->
     """Logits over time by torch, from a mel made in one piece."""
     made = mel.spectrogram(audio.read(source, sample_rate=config.sample_rate), config)
     engine = TorchEngine(model.net)
-    return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None])))[0]
+    return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None]))).logits[0]
 
 
 class Stub:
@@ -76,8 +76,8 @@ class Stub:
     def forward_features(self, mels: np.ndarray) -> np.ndarray:
         return np.stack([self._compute(each) for each in mels]).astype(np.float32)
 
-    def forward_head(self, features: np.ndarray) -> np.ndarray:
-        return features
+    def forward_head(self, features: np.ndarray) -> Output:
+        return Output(features, None)
 
 
 # ---------------------------------------------------------------- finding models
