@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from moodfield import audio, calibration, clips, errors, mel, parallel
 from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card
+from moodfield.decisions import Usual
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
@@ -58,8 +59,8 @@ class Tagger:
         """Create a tagger.
 
         Args:
-            models: One or more models with the same vocabulary. Thresholds are averaged like scores; priors are kept
-                only if all models have the same.
+            models: One or more models with the same vocabulary. Thresholds are averaged like scores, and so are
+                reference statistics, if all have some; priors are kept only if all models have the same.
             clip_frames: Frames of mel per call of a network that takes any length.
 
         Raises:
@@ -80,6 +81,7 @@ class Tagger:
         priors = {card.priors for card in cards}
         common = priors.pop() if len(priors) == 1 else None
         self.priors: Scores | None = None if common is None else np.array(common, np.float32)
+        self.statistics = _mean_usual([card.usual for card in cards])
         self._clip_frames = clip_frames
 
     @property
@@ -120,6 +122,7 @@ class Tagger:
             over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
             priors=self.priors,
             embedding=_concatenate([output.embedding for output in outputs]),
+            statistics=self.statistics,
             envelope=reader.envelope,
             warnings=tuple(reader.warnings),
         )
@@ -370,6 +373,14 @@ def _concatenate(embeddings: Sequence[Embedding | None]) -> Embedding | None:
     """The embeddings of all models, one after the other; None if a model has none."""
     present = [embedding for embedding in embeddings if embedding is not None]
     return np.concatenate(present) if len(present) == len(embeddings) else None
+
+
+def _mean_usual(members: Sequence[Usual | None]) -> Usual | None:
+    """The mean of reference statistics; None if a model has none."""
+    present = [member for member in members if member]
+    if len(present) < len(members):
+        return None
+    return Usual(np.mean([item.mean for item in present], axis=0), np.mean([item.std for item in present], axis=0))
 
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:
