@@ -23,7 +23,7 @@ from moodfield import nets
 from moodfield.errors import ConfigError, RunError
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
-from moodfield.nets import CPResNetConfig, Net, VGGConfig
+from moodfield.nets import CPResNetConfig, Net, VGGConfig, regularized
 from moodfield.training import augment, checkpoints, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
@@ -196,6 +196,39 @@ def test_targets_may_differ_between_windows(tmp_path):
     epochs: list[Epoch] = []
     train(recipe, tmp_path, train_set=train_set, on_epoch=epochs.append)
     assert np.isfinite(epochs[0].loss)
+
+
+def test_auxiliary_targets_count_with_their_weight():
+    train_set = make_dataset(96, seed=1, logits=True)
+    net = TEACHER.net.build(n_mels=BANDS, n_tags=3)
+    config = LossConfig(kind="logits", auxiliary_weight=0.5)
+    loss = loop._make_loss(config, train_set, net, n_tags=1)
+    truth = torch.from_numpy(train_set.targets.per_track())
+    std = truth.std(dim=0)
+    errors = torch.tensor([1.0, 2.0, 4.0])
+    expected = 1 + 0.5 * (4 + 16) / 2  # the mean of the tags, and half the mean of the others
+    assert float(loss(truth + errors * std, truth)) == pytest.approx(expected, rel=1e-4)
+    tags_alone = loss((truth + errors * std)[:, :1], truth[:, :1])
+    assert float(tags_alone) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"auxiliary_weight": -0.1}, {"kind": "tags", "auxiliary_weight": 0.5}])
+def test_an_impossible_auxiliary_weight_is_refused(changes):
+    with pytest.raises(ConfigError, match="auxiliary_weight"):
+        LossConfig(**{"kind": "logits", **changes})
+
+
+def test_auxiliary_outputs_are_trained_and_then_removed(tmp_path):
+    train_set = make_dataset(96, seed=1, logits=True)
+    recipe = replace(TEACHER, loss=LossConfig(kind="logits", auxiliary_weight=1.0))
+    validation = ClipDataset(VALIDATION_SET.mels, TrackTargets(VALIDATION_SET.targets.per_track()[:, :2]))
+    net = loop.fit(recipe, train_set, validation, STATISTICS, ("one", "two"), tmp_path)
+    assert net.n_outputs == 3
+    without = regularized.without_auxiliary(net, 2).eval()
+    mels = torch.randn(2, BANDS, FRAMES)
+    torch.testing.assert_close(without(mels), net.eval()(mels)[:, :2])
+    assert net.n_outputs == 3  # it is a copy
+    assert regularized.without_auxiliary(without, 2) is without
 
 
 def test_pos_weight_multiplies_the_loss_of_present_tags(tmp_path):

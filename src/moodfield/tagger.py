@@ -30,7 +30,7 @@ BEST, AVERAGES = "best", "swa-*"
 
 AnySource = TypeVar("AnySource", bound=Source)
 Scores = Float32[np.ndarray, "tags"]
-Embedding = Float32[np.ndarray, "channels"]
+Embedding = Float32[np.ndarray, "_channels"]  # of several models one after the other
 LogitMap = Float32[np.ndarray, "tags time"]
 Blocks = Iterable[Float32[np.ndarray, "_bands _frames"]]
 LogitMaps = list[Float32[np.ndarray, "tags _time"]]  # underscores: models may differ in mel bands and time steps
