@@ -54,7 +54,7 @@ class Taggings:
         self.form, self.files = form, files
         self.failed: dict[str, str] = {}
         self._bar = bar
-        self._first: Tagging | None = None
+        self._slim: Tagging | None = None
         self._kept: list[tuple[Path, Tagging | MoodfieldError]] = []
         self._counts: Counter[str] = Counter()
         self._done, self._has_head = 0, False
@@ -130,13 +130,13 @@ class Taggings:
         """A tagging without arrays that are not printed; the others are shared, since there may be millions."""
         if isinstance(tagging, MoodfieldError):
             return tagging
-        self._first = first = self._first or tagging
-        over_time = tagging.over_time
-        if not self.form.over_time:
-            over_time = type(over_time)(over_time.seconds[:0].copy(), over_time.scores[:, :0].copy())
-        shared = {name: getattr(first, name) for name in SHARED}
+        if self._slim is None:
+            seconds, scores = tagging.over_time.seconds[:0].copy(), tagging.over_time.scores[:, :0].copy()
+            self._slim = replace(tagging, over_time=type(tagging.over_time)(seconds, scores))
+        names = SHARED if self.form.over_time else (*SHARED, "over_time")
+        shared = {name: getattr(self._slim, name) for name in names}
         embedding = tagging.embedding if self.form.embedding else None
-        return replace(tagging, over_time=over_time, embedding=embedding, envelope=None, **shared)
+        return replace(tagging, embedding=embedding, envelope=None, **shared)
 
     def _print(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
         """Print the result of a file: a line of JSON, or lines of the table."""
