@@ -17,6 +17,7 @@ import numpy as np
 from moodfield import calibration, errors, files
 from moodfield.calibration import Calibration
 from moodfield.clips import FixedLength, Lengths, WholeTrack
+from moodfield.decisions import Usual
 from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 
@@ -170,7 +171,7 @@ class Card(_JsonFile):
     heads: tuple[Head, ...] = ()
     """further heads on the same body; taggers use `logits` alone"""
     statistics: LogitStatistics | None = None
-    """reference statistics of the logits, for decisions relative to other tracks"""
+    """reference statistics of the logits: what is usual, for decisions; None if unknown"""
     sha256: Mapping[str, str] = field(default_factory=dict)
     """checksums of weights and network files, by file name"""
     format: int = FORMAT
@@ -184,6 +185,17 @@ class Card(_JsonFile):
     def network_files(self) -> tuple[str, ...]:
         """Names of the ONNX files, in the order in which they are run."""
         return (NETWORK, HEAD) if isinstance(self.lengths, WholeTrack) else (NETWORK,)
+
+    @property
+    def usual(self) -> Usual | None:
+        """The reference statistics after the calibration, as scores have it; None if there are none."""
+        if self.statistics is None:
+            return None
+        mean, std = np.array(self.statistics.mean), np.array(self.statistics.std)
+        if self.calibration is None:
+            return Usual(mean, std)
+        slopes = np.array(self.calibration.slopes)
+        return Usual(slopes * mean + np.array(self.calibration.offsets), slopes * std)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Card":

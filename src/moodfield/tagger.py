@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from moodfield import audio, calibration, clips, errors, mel, parallel
 from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card
+from moodfield.decisions import Usual
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
@@ -57,8 +58,8 @@ class Tagger:
         """Create a tagger.
 
         Args:
-            models: One or more models with the same vocabulary. Thresholds are averaged like scores; priors are kept
-                only if all models have the same.
+            models: One or more models with the same vocabulary. Thresholds are averaged like scores, and so are
+                reference statistics, if all have some; priors are kept only if all models have the same.
             clip_frames: Frames of mel per call of a network that takes any length.
 
         Raises:
@@ -79,6 +80,7 @@ class Tagger:
         priors = {card.priors for card in cards}
         common = priors.pop() if len(priors) == 1 else None
         self.priors: Scores | None = None if common is None else np.array(common, np.float32)
+        self.statistics = _mean_usual([card.usual for card in cards])
         self._clip_frames = clip_frames
 
     @property
@@ -118,6 +120,7 @@ class Tagger:
             thresholds=self.thresholds,
             over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
             priors=self.priors,
+            statistics=self.statistics,
             envelope=reader.envelope,
             warnings=tuple(reader.warnings),
         )
@@ -357,6 +360,14 @@ def _interpolate(maps: LogitMaps, times: Times, wanted: Float32[np.ndarray, "_ti
         else np.array([np.interp(wanted, seconds, row) for row in map_], np.float32)
         for map_, seconds in zip(maps, times, strict=True)
     ]
+
+
+def _mean_usual(members: Sequence[Usual | None]) -> Usual | None:
+    """The mean of reference statistics; None if a model has none."""
+    present = [member for member in members if member]
+    if len(present) < len(members):
+        return None
+    return Usual(np.mean([item.mean for item in present], axis=0), np.mean([item.std for item in present], axis=0))
 
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:

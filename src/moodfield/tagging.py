@@ -1,15 +1,20 @@
 """The result of tagging one track: scores, thresholds, decisions, and scores over time."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
-from moodfield import calibration
+from moodfield import calibration, decisions
 from moodfield.audio import Envelope
+from moodfield.decisions import Usual
 from moodfield.errors import ConfigError
+
+MIN_USUAL = 1e-9
+"""smaller usual scores count as this one, in `Tagging.times_usual`"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,10 @@ class Tagging:
     """scores over time"""
     priors: Float32[np.ndarray, "tags"] | None = None
     """share of the training tracks with each tag; None if unknown, or if the averaged models differ"""
+    statistics: Usual | None = None
+    """what is usual for the logits of the scores: in the model's reference, or among tracks; None if unknown"""
+    relative: bool = False
+    """whether decisions are relative to other tracks, by `decide`"""
     envelope: Envelope | None = None
     """peak envelope of the waveform; None if there were no samples"""
     warnings: tuple[str, ...] = ()
@@ -51,9 +60,15 @@ class Tagging:
 
     @property
     def decided(self) -> tuple[str, ...]:
-        """Tags with a score above their threshold, by decreasing evidence."""
-        order = np.argsort(-self.evidence, kind="stable")
-        return tuple(self.vocabulary[tag] for tag in order if self.scores[tag] > self.thresholds[tag])
+        """Decided tags, by decreasing evidence."""
+        order, decided = np.argsort(-self.evidence, kind="stable"), self.is_decided
+        return tuple(self.vocabulary[tag] for tag in order if decided[tag])
+
+    @property
+    def is_decided(self) -> Bool[np.ndarray, "tags"]:
+        """Whether each tag is decided: its score is above its threshold and, with statistics, among the clearest."""
+        above = self.scores > self.thresholds
+        return above if self.statistics is None else decisions.clearest(self.evidence, above)
 
     @property
     def moods(self) -> tuple[str, ...]:
@@ -67,13 +82,27 @@ class Tagging:
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """Log-odds of every score minus those of its prior, in nats; of its threshold if priors are unknown.
+        """How far the log-odds of every score are above what is usual, in standard deviations.
 
-        A threshold beyond which a tag is always or never decided is no reference: 0.5 is used instead.
+        Without statistics: log-odds minus those of the prior, in nats; of the threshold if priors are unknown. A
+        threshold beyond which a tag is always or never decided is no reference: 0.5 is used instead.
         """
+        logits = calibration.logit(self.scores)
+        if self.statistics:
+            return self.statistics.evidence(logits)
         finite = np.where((self.thresholds > 0) & (self.thresholds < 1), self.thresholds, 0.5)
-        baseline = finite if self.priors is None else self.priors
-        return calibration.logit(self.scores) - calibration.logit(baseline)
+        return logits - calibration.logit(finite if self.priors is None else self.priors)
+
+    @property
+    def usual(self) -> Float32[np.ndarray, "tags"] | None:
+        """The score that is usual for every tag: that of its mean logit, or without statistics its prior, if known."""
+        return calibration.sigmoid(self.statistics.mean).astype(np.float32) if self.statistics else self.priors
+
+    @property
+    def times_usual(self) -> Float64[np.ndarray, "tags"] | None:
+        """How many times as likely as usual every tag is; None if that is unknown."""
+        usual = self.usual
+        return None if usual is None else self.scores / np.maximum(usual.astype(np.float64), MIN_USUAL)
 
     def top(self, n: int, *, by: Literal["evidence", "score"] = "evidence") -> list[tuple[str, float]]:
         """The `n` tags with the largest evidence, or score, each with its score."""
@@ -87,7 +116,8 @@ class Tagging:
 
         Returns:
             `source`, `duration` in seconds, `model`, `decided`, `moods` and `themes` (lists of tags by decreasing
-            evidence), and by tag: `scores`, `evidence`, `thresholds` clipped to 0 … 1, `priors` (None if unknown).
+            evidence), `relative`, and by tag: `scores`, `times_usual` (None if unknown), `evidence`, `thresholds`
+            clipped to 0 … 1, `priors` (None if unknown).
             `warnings` if there are any; `over_time` (`seconds`, and `scores` by tag) if asked for.
 
         Example:
@@ -104,7 +134,9 @@ class Tagging:
             "decided": list(self.decided),
             "moods": list(self.moods),
             "themes": list(self.themes),
+            "relative": self.relative,
             "scores": self._by_tag(self.scores),
+            "times_usual": None if (times := self.times_usual) is None else self._by_tag(times),
             "evidence": self._by_tag(self.evidence),
             "thresholds": self._by_tag(np.clip(self.thresholds, 0, 1)),  # JSON has no infinity
             "priors": None if self.priors is None else self._by_tag(self.priors),
@@ -124,6 +156,63 @@ class Tagging:
 
     def _by_tag(self, values: Float[np.ndarray, "tags"]) -> dict[str, float]:
         return {tag: _round(value) for tag, value in zip(self.vocabulary, values.tolist(), strict=True)}
+
+
+def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
+    """Decide anew, relative to the tracks: what sets each of them apart from the others.
+
+    What is usual for a tag moves from the model's reference to the mean of these tracks, the more of them there are; a
+    track that is given twice counts once. A model without reference statistics needs at least 20 different tracks.
+
+    Args:
+        taggings: Taggings of any number of tracks, by the same models.
+
+    Returns:
+        The same taggings in the same order, with other decisions, evidence and usual scores; scores are unchanged.
+
+    Raises:
+        ConfigError: They are of different models or already relative, or there are too few.
+
+    Example:
+        >>> import moodfield
+        >>> over_time = OverTime(np.zeros(1, np.float32), np.full((2, 1), 0.5, np.float32))
+        >>> def song(calm):
+        ...     scores = np.array([calm, 0.9], np.float32)
+        ...     return Tagging("a.wav", 3.0, "m", ("calm", "film"), ("film",), scores, scores - 0.01, over_time)
+        >>> songs = [song(0.01 * number) for number in range(1, 31)]
+        >>> songs[29].decided, moodfield.decide(songs)[29].decided  # all songs are like films, few are as calm
+        (('film', 'calm'), ('calm',))
+    """
+    if not taggings:
+        return []
+    first = taggings[0]
+    if any(tagging.relative for tagging in taggings):
+        raise ConfigError("some taggings are relative already; give them as the tagger made them")
+    if not all(_is_comparable(first, tagging) for tagging in taggings):
+        names = ", ".join(dict.fromkeys(tagging.model for tagging in taggings))
+        raise ConfigError(f"the taggings are of different models or versions ({names}); give those of one tagger")
+    logits = calibration.logit(np.stack([tagging.scores for tagging in taggings]))
+    if first.statistics:
+        usual = decisions.shrink(first.statistics, logits)
+    elif (count := len(tracks := decisions.different(logits))) >= decisions.MIN_TRACKS:
+        usual = decisions.usual(tracks)
+    else:
+        raise ConfigError(
+            f"{count} different tracks are too few for relative decisions of {first.model}, which has no reference "
+            f"statistics; give {decisions.MIN_TRACKS} tracks or more"
+        )
+    never = first.thresholds >= 1
+    thresholds = np.where(never, first.thresholds, calibration.sigmoid(usual.cuts)).astype(np.float32)
+    return [replace(tagging, statistics=usual, thresholds=thresholds, relative=True) for tagging in taggings]
+
+
+def _is_comparable(one: Tagging, other: Tagging) -> bool:
+    """Whether two taggings have the same tags and the same reference."""
+    if one is other or (one.vocabulary, one.model) != (other.vocabulary, other.model):
+        return one is other
+    if one.statistics is None or other.statistics is None:
+        return one.statistics is other.statistics
+    return np.array_equal(one.statistics.mean, other.statistics.mean)
 
 
 def _round(value: float) -> float:

@@ -1,0 +1,104 @@
+"""Decisions by logits: which tags are decided for a track, against a reference or other tracks.
+
+One rule for both: a tag is decided if its logit is `CUT` standard deviations above what is usual for it, and at most
+`MARGIN` below the track's clearest tag.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+CUT = 1.0
+"""evidence above which a tag may be decided, in standard deviations above what is usual; *chosen by us*"""
+MARGIN = 0.5
+"""standard deviations that a decided tag may be below the track's clearest one; *chosen by us*"""
+MAX_TAGS = 5
+"""decided tags of a track at most; *chosen by us*"""
+PSEUDO_TRACKS = 20.0
+"""tracks that the reference counts for in relative decisions: k of the weight n / (n + k); *chosen by us*"""
+MIN_TRACKS = 20
+"""different tracks that are needed without a reference; *chosen by us*"""
+MAX_LOGIT = 20.0
+"""larger logits, of scores that round to 0 or 1, count as this one in statistics"""
+DECIMALS = 4
+"""of logits, by which tracks are compared: a track that is given twice counts once"""
+MIN_STD = 1e-6
+"""standard deviation of logits below which a tag is constant and never decided"""
+
+Evidence = Float64[np.ndarray, "... tags"]
+Logits = Float[np.ndarray, "... tags"]
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What is usual for every tag: mean and standard deviation of the logits of tracks."""
+
+    mean: Float64[np.ndarray, "tags"]
+    """mean logit"""
+    std: Float64[np.ndarray, "tags"]
+    """standard deviation, 0 or more"""
+
+    @property
+    def cuts(self) -> Float64[np.ndarray, "tags"]:
+        """Logits above which tags may be decided; infinity for constant tags."""
+        return np.where(self.std > MIN_STD, self.mean + CUT * self.std, np.inf)
+
+    def evidence(self, logits: Logits) -> Evidence:
+        """Standard deviations of logits above the mean; 0 for constant tags."""
+        std = np.where(self.std > MIN_STD, self.std, np.inf)
+        return np.asarray((np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - self.mean) / std)
+
+
+def usual(logits: Float[np.ndarray, "tracks tags"], weights: Float[np.ndarray, "tracks"] | None = None) -> Usual:
+    """What is usual among tracks, whose weights need not add up to 1.
+
+    Example:
+        >>> usual(np.array([[1.0], [3.0]])).mean
+        array([2.])
+    """
+    logits = np.clip(logits.astype(np.float64), -MAX_LOGIT, MAX_LOGIT)
+    shares = np.full(len(logits), 1 / len(logits)) if weights is None else weights / weights.sum()
+    mean = shares @ logits
+    return Usual(mean, np.sqrt(shares @ (logits - mean) ** 2))
+
+
+def different(logits: Float[np.ndarray, "tracks tags"]) -> Float[np.ndarray, "_tracks tags"]:
+    """The tracks with finite logits, each of them once; the order is another.
+
+    Example:
+        >>> different(np.array([[1.0], [np.nan], [1.0], [0.0]])).tolist()
+        [[0.0], [1.0]]
+    """
+    return np.unique(np.round(logits[np.isfinite(logits).all(axis=1)], DECIMALS), axis=0)
+
+
+def shrink(reference: Usual, logits: Float[np.ndarray, "tracks tags"]) -> Usual:
+    """What is usual among tracks if little is known of them: between the reference and their own statistics.
+
+    The n `different` tracks weigh n / (n + k), the reference k / (n + k), with `PSEUDO_TRACKS` for k (empirical Bayes).
+    """
+    tracks = different(logits)
+    if not len(tracks):
+        return reference
+    own, share = usual(tracks), len(tracks) / (len(tracks) + PSEUDO_TRACKS)
+    variance = share * own.std**2 + (1 - share) * reference.std**2
+    return Usual(share * own.mean + (1 - share) * reference.mean, np.sqrt(variance))
+
+
+def clearest(
+    evidence: Float[np.ndarray, "... tags"], above: Bool[np.ndarray, "... tags"]
+) -> Bool[np.ndarray, "... tags"]:
+    """Choose the clearest of the tags that may be decided: at most `MAX_TAGS`, within `MARGIN` of the very clearest.
+
+    Args:
+        evidence: Standard deviations above what is usual.
+        above: Which tags may be decided.
+
+    Example:
+        >>> clearest(np.array([2.5, 2.1, 1.6, 2.2]), np.array([True, True, True, False])).tolist()
+        [True, True, False, False]
+    """
+    open_ = np.where(above, evidence, -np.inf)
+    ranks = np.argsort(np.argsort(-open_, axis=-1, kind="stable"), axis=-1)
+    return np.asarray(above & (ranks < MAX_TAGS) & (open_ >= open_.max(axis=-1, keepdims=True) - MARGIN))

@@ -1,0 +1,207 @@
+"""Decisions: absolute against a model's reference, and relative to other tracks."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import models
+import moodfield
+from moodfield import calibration, card, tagger
+from moodfield.calibration import Calibration
+from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual
+from moodfield.errors import ConfigError
+from moodfield.tagging import OverTime, Tagging
+
+TAGS = 12
+REFERENCE = Usual(np.linspace(-5, -3, TAGS), np.linspace(0.5, 1.5, TAGS))
+
+
+def make(logits: np.ndarray, reference: Usual | None = REFERENCE, **changes: object) -> Tagging:
+    """A tagging with track logits and a reference."""
+    scores = calibration.sigmoid(logits).astype(np.float32)
+    thresholds = calibration.sigmoid(reference.cuts if reference else np.full(len(logits), -3.0)).astype(np.float32)
+    vocabulary = tuple(f"tag {number}" for number in range(len(logits)))
+    over_time = OverTime(np.zeros(1, np.float32), scores[:, None])
+    tagging = Tagging("a", 60.0, "m", vocabulary, vocabulary[:3], scores, thresholds, over_time, statistics=reference)
+    return replace(tagging, **changes)
+
+
+def library(tracks: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
+    """Logits of tracks whose tags differ from the reference by as many standard deviations."""
+    generator = np.random.default_rng(seed)
+    return REFERENCE.mean + REFERENCE.std * (shift + generator.normal(0, 1, (tracks, TAGS)))
+
+
+# ---------------------------------------------------------------- one track
+
+
+def test_absolute_decisions_are_the_clearest_tags_above_usual():
+    evidence = np.full(TAGS, -1.0)
+    evidence[[2, 5, 7, 9]] = CUT + np.array([1.0, 1.0 - 0.9 * MARGIN, 1.0 - 1.1 * MARGIN, -0.1])
+    tagging = make(REFERENCE.mean + REFERENCE.std * evidence)
+    assert tagging.decided == ("tag 2", "tag 5")
+    np.testing.assert_allclose(tagging.evidence, evidence, atol=1e-3)
+    assert (tagging.themes, tagging.moods) == (("tag 2",), ("tag 5",))
+    assert tagging.relative is False
+
+
+@given(arrays.arrays(np.float64, TAGS, elements=st.floats(-30, 30)))
+@settings(deadline=None)
+def test_decided_tags_follow_the_rule(evidence):
+    tagging = make(REFERENCE.mean + REFERENCE.std * evidence)
+    decided = [tagging.vocabulary.index(tag) for tag in tagging.decided]
+    values = tagging.evidence
+    assert len(decided) <= MAX_TAGS
+    assert (len(decided) > 0) == bool((tagging.scores > tagging.thresholds).any())
+    assert all(values[tag] > CUT - 1e-3 and values[tag] >= values.max() - MARGIN - 1e-3 for tag in decided)
+    assert values[decided].tolist() == sorted(values[decided], reverse=True)
+    assert set(decided) == set(np.flatnonzero(tagging.is_decided))
+    rest = np.setdiff1d(np.arange(TAGS), decided)
+    if 0 < len(decided) < MAX_TAGS:
+        worst = min(values[decided])
+        assert all(values[tag] <= worst for tag in rest)
+
+
+def test_times_usual():
+    tagging = make(REFERENCE.mean + np.log(4) * (np.arange(TAGS) == 3))
+    np.testing.assert_allclose(tagging.times_usual[[0, 3]], [1, 4], rtol=0.1)
+    assert json.loads(json.dumps(tagging.to_dict()))["times_usual"]["tag 3"] == pytest.approx(
+        tagging.times_usual[3], rel=1e-5
+    )
+    priors = np.full(TAGS, 0.02, np.float32)
+    known = make(np.full(TAGS, calibration.logit(np.array(0.1))), None, priors=priors)
+    np.testing.assert_allclose(known.times_usual, 5, rtol=1e-5)
+    unknown = make(np.zeros(TAGS), None)
+    assert (unknown.usual, unknown.times_usual, unknown.to_dict()["times_usual"]) == (None, None, None)
+
+
+def test_a_constant_tag_is_never_decided():
+    constant = replace(REFERENCE, std=REFERENCE.std * (np.arange(TAGS) != 4))
+    assert "tag 4" not in make(np.full(TAGS, 9.0), constant).decided
+
+
+def test_taggers_have_the_statistics_of_their_cards(cp_model, tmp_path):
+    scale = Calibration((0.5,) * 5, (1.0,) * 5)
+    statistics = card.LogitStatistics(100, (0.0, -1.0, -2.0, -3.0, -4.0), (1.0, 1.0, 2.0, 2.0, 0.0))
+    changes = {"calibration": scale, "statistics": statistics}
+    folder = models.varied(cp_model, tmp_path / "model", **changes)
+    loaded = tagger.load(folder, threads=1)
+    np.testing.assert_allclose(loaded.statistics.mean, [1, 0.5, 0, -0.5, -1])
+    np.testing.assert_allclose(loaded.statistics.std, [0.5, 0.5, 1, 1, 0])
+    tagging = loaded.tag(models.music(5))
+    logits = calibration.logit(tagging.scores)
+    np.testing.assert_allclose(
+        tagging.evidence[:4], (logits - loaded.statistics.mean)[:4] / [0.5, 0.5, 1, 1], atol=1e-3
+    )
+    assert tagging.evidence[4] == 0
+    other = models.varied(cp_model, tmp_path / "other", calibration=scale)
+    assert tagger.load(folder, other, threads=1).statistics is None
+    assert tagger.load(other, threads=1).tag(models.music(5)).statistics is None
+
+
+# ---------------------------------------------------------------- relative to other tracks
+
+
+def decide(logits: np.ndarray, reference: Usual | None = REFERENCE) -> np.ndarray:
+    """Relative decisions, tracks × tags."""
+    return np.stack([tagging.is_decided for tagging in moodfield.decide([make(row, reference) for row in logits])])
+
+
+def test_relative_decisions_tell_tracks_of_one_kind_apart():
+    """Every tag is as usual among these tracks, but the reference has one of them nowhere else."""
+    logits = library(200) + 4 * (np.arange(TAGS) == 6)
+    absolute = np.stack([make(row).is_decided for row in logits])
+    relative = decide(logits)
+    assert absolute[:, 6].mean() > 0.9
+    assert relative[:, 6].mean() < 0.35
+    assert relative.any(axis=0).all()
+
+
+def test_relative_taggings_are_the_same_but_for_decisions():
+    taggings = [make(row) for row in library(30, shift=1.0)]
+    before = [tagging.decided for tagging in taggings]
+    result = moodfield.decide(taggings)
+    assert all(new.scores is old.scores and new.source == old.source for new, old in zip(result, taggings, strict=True))
+    assert all(new.relative and new.to_dict()["relative"] is True for new in result)
+    assert [tagging.decided for tagging in taggings] == before
+    assert [tagging.decided for tagging in result] != before
+    assert moodfield.decide([]) == []
+
+
+def test_one_track_is_decided_nearly_as_by_the_reference():
+    logits = library(1)[0]
+    [relative] = moodfield.decide([make(logits)])
+    weight = 1 / (1 + PSEUDO_TRACKS)
+    np.testing.assert_allclose(relative.statistics.mean, (1 - weight) * REFERENCE.mean + weight * logits, atol=1e-3)
+
+
+@given(st.integers(2, 40), st.integers(0, 100))
+@settings(deadline=None, max_examples=10)
+def test_relative_decisions_depend_on_neither_order_nor_copies(tracks, seed):
+    logits, generator = library(tracks, seed), np.random.default_rng(seed)
+    once = decide(logits)
+    copies = generator.integers(0, tracks, 50)
+    np.testing.assert_array_equal(
+        decide(np.concatenate([logits, logits[copies]])), np.concatenate([once, once[copies]])
+    )
+    order = generator.permutation(tracks)
+    np.testing.assert_array_equal(decide(logits[order]), once[order])
+
+
+@given(arrays.arrays(np.float64, (MIN_TRACKS + 5, TAGS), elements=st.floats(-40, 40) | st.just(-5.0)))
+@settings(deadline=None, max_examples=12)
+def test_any_scores_have_finite_relative_decisions(logits):
+    for result in moodfield.decide([make(row) for row in logits]):
+        assert np.isfinite(result.evidence).all()
+        assert len(result.decided) <= MAX_TAGS
+        json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_without_reference_statistics_enough_different_tracks_are_needed():
+    logits = library(MIN_TRACKS)
+    assert decide(logits, None).any(axis=1).mean() > 0.5
+    shifted = decide(logits + 1.5, None)
+    np.testing.assert_array_equal(shifted, decide(logits, None))
+    with pytest.raises(ConfigError, match=f"{MIN_TRACKS - 1} different"):
+        decide(np.concatenate([logits[1:], logits[1:]]), None)
+
+
+def test_a_track_without_numbers_changes_nothing_for_others():
+    logits = library(25)
+    broken = np.concatenate([logits, np.full((1, TAGS), np.nan)])
+    result = decide(broken)
+    np.testing.assert_array_equal(result[:-1], decide(logits))
+    assert not result[-1].any()
+
+
+def test_tags_that_are_never_decided_stay_so():
+    thresholds = np.where(np.arange(TAGS) == 2, np.inf, 0.05).astype(np.float32)
+    result = moodfield.decide([make(row, thresholds=thresholds) for row in library(40)])
+    assert not any("tag 2" in tagging.decided for tagging in result)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tagging: replace(tagging, model="other"), "other"),
+        (lambda tagging: replace(tagging, statistics=None), "one tagger"),
+        (lambda tagging: replace(tagging, statistics=Usual(REFERENCE.mean + 1, REFERENCE.std)), "one tagger"),
+        (lambda tagging: replace(tagging, relative=True), "already"),
+    ],
+)
+def test_taggings_that_cannot_be_compared_raise(change: Callable[[Tagging], Tagging], message):
+    taggings = [make(row) for row in library(25)]
+    with pytest.raises(ConfigError, match=message):
+        moodfield.decide([*taggings, change(taggings[0])])
+
+
+def test_bundled_model_decides_relative_to_its_tracks():
+    loaded = tagger.load(threads=1)
+    taggings = [loaded.tag(models.music(3, seed=seed)) for seed in range(MIN_TRACKS)]
+    assert all(tagging.relative for tagging in moodfield.decide(taggings))
