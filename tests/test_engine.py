@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 import models
 from models import MEL, VOCABULARY, Exported
 from moodfield import card, nets
+from moodfield.card import EMBEDDING, LOGITS
 from moodfield.clips import FixedLength
-from moodfield.engine import INPUT, OUTPUT, OnnxEngine, TorchEngine
+from moodfield.engine import INPUT, OnnxEngine, TorchEngine
 from moodfield.errors import ModelError
 
 BANDS, TAGS = MEL.n_mels, len(VOCABULARY)
@@ -56,8 +57,12 @@ def check_equal(model: Exported, frames: list[int]) -> None:
     means = []
     for length in frames:
         mels = mels_for(model, 2, length)
-        logits = onnx_engine.forward_head(onnx_engine.forward_features(mels))
-        expected = torch_engine.forward_head(torch_engine.forward_features(mels))
+        logits, embedding = onnx_engine.forward_head(onnx_engine.forward_features(mels))
+        expected, expected_embedding = torch_engine.forward_head(torch_engine.forward_features(mels))
+        assert (embedding is None) == (expected_embedding is None) == (EMBEDDING not in model.card.outputs)
+        if embedding is not None:
+            assert embedding.shape == (2, model.card.outputs[EMBEDDING], logits.shape[2])
+            np.testing.assert_allclose(embedding, expected_embedding, rtol=1e-4, atol=1e-4)
         assert logits.shape == expected.shape
         assert logits.dtype == expected.dtype == np.float32
         assert np.abs(sigmoid(logits.mean(axis=2)) - sigmoid(expected.mean(axis=2))).max() <= 1e-5, length
@@ -92,7 +97,7 @@ def test_bfloat16_is_close(name):
     net = models.network(name)
     mels = mels_for(Exported(net, Path(), None), 2, net.lengths.frames if name == "vgg" else 400)
     exact, fast = TorchEngine(net), TorchEngine(net, precision="bfloat16")
-    expected, logits = (engine.forward_head(engine.forward_features(mels)) for engine in (exact, fast))
+    expected, logits = (engine.forward_head(engine.forward_features(mels)).logits for engine in (exact, fast))
     assert logits.shape == expected.shape
     assert logits.dtype == np.float32
     assert expected.std() > 0.05
@@ -106,9 +111,10 @@ def test_bfloat16_is_close(name):
 def test_clips_of_a_batch_are_independent(model):
     mels = mels_for(model, 8, 300)
     for engine in (OnnxEngine(model.folder / card.NETWORK, threads=1), TorchEngine(model.net)):
-        batch = engine.forward_features(mels)
+        batch = engine.forward_head(engine.forward_features(mels)).logits
         assert batch.shape[:2] == (8, TAGS)
-        single = np.concatenate([engine.forward_features(mels[n : n + 1]) for n in range(8)])
+        clips = [engine.forward_features(mels[n : n + 1]) for n in range(8)]
+        single = np.concatenate([engine.forward_head(features).logits for features in clips])
         np.testing.assert_allclose(sigmoid(batch), sigmoid(single), atol=1e-5)
 
 
@@ -150,7 +156,7 @@ def test_torch_uses_evaluation_mode_and_does_not_change_the_net(cp_model, traini
 
 
 def network(
-    path: Path, *, input_name: str = INPUT, output_name: str = OUTPUT, kind: int = TensorProto.FLOAT, axes: int = 3
+    path: Path, *, input_name: str = INPUT, output_name: str = LOGITS, kind: int = TensorProto.FLOAT, axes: int = 3
 ) -> Path:
     """An ONNX file of the identity."""
     shape = [None] * axes

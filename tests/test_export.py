@@ -86,11 +86,13 @@ def test_onnx_and_torch_agree_for_any_number_and_length_of_clips(request, name, 
     model: Exported = request.getfixturevalue(name)
     drawn = np.random.default_rng(frames).standard_normal((batch, models.MEL.n_mels, frames)).astype(np.float32)
     mels = drawn * model.net.standardize.std.numpy()[:, None] + model.net.standardize.mean.numpy()[:, None]
-    onnx_logits = OnnxEngine(model.folder / card.NETWORK).forward_features(mels)
-    wanted = TorchEngine(model.net).forward_features(mels)
-    assert onnx_logits.shape == wanted.shape
-    assert wanted.std() > 0.1
-    np.testing.assert_allclose(onnx_logits, wanted, rtol=1e-4, atol=1e-4)
+    engines = OnnxEngine(model.folder / card.NETWORK), TorchEngine(model.net)
+    outputs, wanted = (engine.forward_head(engine.forward_features(mels)) for engine in engines)
+    assert {name: array.shape[1] for name, array in wanted._asdict().items()} == model.card.outputs
+    for array, expected in zip(outputs, wanted, strict=True):
+        assert array.shape == expected.shape
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from moodfield import nets
 from moodfield.errors import ConfigError, RunError
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
-from moodfield.nets import CPResNetConfig, Net, VGGConfig
+from moodfield.nets import CPResNetConfig, Net, VGGConfig, regularized
 from moodfield.training import augment, checkpoints, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
@@ -165,7 +165,7 @@ TEACHER = replace(RECIPE, net=CPResNetConfig(width=8, rho_freq=3, rho_time=1), l
 def test_logit_training_starts_from_the_mean_of_the_targets():
     train_set, recipe = make_dataset(96, seed=1, logits=True), TEACHER
     net = recipe.net.build(n_mels=BANDS, n_tags=3)
-    squared_error = loop._make_loss(recipe.loss, train_set, net)
+    squared_error = loop._make_loss(recipe.loss, train_set, net, n_tags=3)
     truth = torch.from_numpy(train_set.targets.per_track())
     initial_logits = net.eval()(torch.randn(4, BANDS, FRAMES) + 20).detach()
     np.testing.assert_allclose(initial_logits, truth.mean(dim=0).expand(4, 3), rtol=1e-5)
@@ -198,9 +198,42 @@ def test_targets_may_differ_between_windows(tmp_path):
     assert np.isfinite(epochs[0].loss)
 
 
+def test_auxiliary_targets_count_with_their_weight():
+    train_set = make_dataset(96, seed=1, logits=True)
+    net = TEACHER.net.build(n_mels=BANDS, n_tags=3)
+    config = LossConfig(kind="logits", auxiliary_weight=0.5)
+    loss = loop._make_loss(config, train_set, net, n_tags=1)
+    truth = torch.from_numpy(train_set.targets.per_track())
+    std = truth.std(dim=0)
+    errors = torch.tensor([1.0, 2.0, 4.0])
+    expected = 1 + 0.5 * (4 + 16) / 2  # the mean of the tags, and half the mean of the others
+    assert float(loss(truth + errors * std, truth)) == pytest.approx(expected, rel=1e-4)
+    tags_alone = loss((truth + errors * std)[:, :1], truth[:, :1])
+    assert float(tags_alone) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"auxiliary_weight": -0.1}, {"kind": "tags", "auxiliary_weight": 0.5}])
+def test_an_impossible_auxiliary_weight_is_refused(changes):
+    with pytest.raises(ConfigError, match="auxiliary_weight"):
+        LossConfig(**{"kind": "logits", **changes})
+
+
+def test_auxiliary_outputs_are_trained_and_then_removed(tmp_path):
+    train_set = make_dataset(96, seed=1, logits=True)
+    recipe = replace(TEACHER, loss=LossConfig(kind="logits", auxiliary_weight=1.0))
+    validation = ClipDataset(VALIDATION_SET.mels, TrackTargets(VALIDATION_SET.targets.per_track()[:, :2]))
+    net = loop.fit(recipe, train_set, validation, STATISTICS, ("one", "two"), tmp_path)
+    assert net.n_outputs == 3
+    without = regularized.without_auxiliary(net, 2).eval()
+    mels = torch.randn(2, BANDS, FRAMES)
+    torch.testing.assert_close(without(mels), net.eval()(mels)[:, :2])
+    assert net.n_outputs == 3  # it is a copy
+    assert regularized.without_auxiliary(without, 2) is without
+
+
 def test_pos_weight_multiplies_the_loss_of_present_tags(tmp_path):
     net = RECIPE.net.build(n_mels=BANDS, n_tags=3)
-    weighted_loss = loop._make_loss(LossConfig(pos_weight=7.0), TRAIN_SET, net)
+    weighted_loss = loop._make_loss(LossConfig(pos_weight=7.0), TRAIN_SET, net, n_tags=3)
     zeros, ones = torch.zeros(1, 3), torch.ones(1, 3)
     assert float(weighted_loss(zeros, ones)) == pytest.approx(7 * float(weighted_loss(zeros, zeros)))
 
@@ -324,7 +357,7 @@ def test_snapshots_are_means_of_the_weights_of_epochs(tmp_path, finished):
     assert mean["standardize.mean"].equal(raw[-1]["net.standardize.mean"])
     checkpoints.load_weights(net, tmp_path / "swa-3.safetensors")
     assert (
-        Validator(SHORT, VALIDATION_SET, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(net).score
+        Validator(SHORT, VALIDATION_SET, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net, n_tags=3))(net).score
         == epochs[-1].averaged
     )
     assert list(checkpoints.snapshot_paths(SHORT, tmp_path).items()) == [

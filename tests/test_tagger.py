@@ -24,7 +24,7 @@ from moodfield import audio, card, mel, tagger, tags
 from moodfield.audio import Waveform
 from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
-from moodfield.engine import TorchEngine
+from moodfield.engine import Output, TorchEngine
 from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
 from moodfield.tagger import LoadedModel, Tagger
 from moodfield.tagging import OverTime, Tagging
@@ -64,7 +64,7 @@ def whole(model: Exported, source: audio.Source, config: mel.MelConfig = MEL) ->
     """Logits over time by torch, from a mel made in one piece."""
     made = mel.spectrogram(audio.read(source, sample_rate=config.sample_rate), config)
     engine = TorchEngine(model.net)
-    return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None])))[0]
+    return engine.forward_head(engine.forward_features(np.ascontiguousarray(made[None]))).logits[0]
 
 
 class Stub:
@@ -76,8 +76,8 @@ class Stub:
     def forward_features(self, mels: np.ndarray) -> np.ndarray:
         return np.stack([self._compute(each) for each in mels]).astype(np.float32)
 
-    def forward_head(self, features: np.ndarray) -> np.ndarray:
-        return features
+    def forward_head(self, features: np.ndarray) -> Output:
+        return Output(features, None)
 
 
 # ---------------------------------------------------------------- finding models
@@ -251,6 +251,31 @@ def test_scores_do_not_depend_on_the_clip_length(request, song, name, clip_frame
     logits = whole(model, song)
     np.testing.assert_allclose(tagging.scores, sigmoid(logits.mean(axis=1)), atol=1e-5)
     np.testing.assert_allclose(tagging.over_time.scores, sigmoid(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("clip_frames", [256, 2_048])
+def test_the_embedding_is_the_mean_of_the_last_feature_map(fa_model, song, clip_frames):
+    loaded = tagger.load(fa_model.folder, threads=1).models[0]
+    tagging = Tagger([loaded], clip_frames=clip_frames).tag(song)
+    made = mel.spectrogram(audio.read(song, sample_rate=MEL.sample_rate), MEL)
+    features = TorchEngine(fa_model.net).forward_features(np.ascontiguousarray(made[None]))[0].mean(axis=1)
+    assert tagging.embedding.shape == (fa_model.card.outputs["embedding"],) == features.shape
+    np.testing.assert_allclose(tagging.embedding, features, rtol=1e-4, atol=1e-5)
+    assert tagging.to_dict(embedding=True)["embedding"] == pytest.approx(tagging.embedding.tolist(), rel=1e-5)
+    assert "embedding" not in tagging.to_dict()
+
+
+def test_embeddings_of_several_models_follow_each_other(cp_model, fa_model, song):
+    parts = [tagger.load(model.folder).tag(song).embedding for model in (cp_model, fa_model)]
+    both = tagger.load(cp_model.folder, fa_model.folder).tag(song).embedding
+    np.testing.assert_array_equal(both, np.concatenate(parts))
+
+
+def test_a_network_without_an_embedding_has_none(cp_model):
+    stub = LoadedModel(cp_model.card, Stub(lambda clip: np.zeros((len(cp_model.card.vocabulary), 4))))
+    tagging = Tagger([stub]).tag(models.music(5))
+    assert tagging.embedding is None
+    assert tagging.to_dict(embedding=True)["embedding"] is None
 
 
 def test_threads_do_not_change_scores(cp_model, song):
@@ -611,7 +636,7 @@ def test_decisions_follow_from_scores_and_thresholds(drawn, count):
 def test_to_dict_is_json_and_explains_decisions(cp_tagger, song):
     tagging = cp_tagger.tag(song)
     plain = json.loads(json.dumps(tagging.to_dict(), allow_nan=False))
-    keys = "source duration model decided moods themes scores evidence thresholds priors"
+    keys = "source duration model decided moods themes relative scores times_usual evidence thresholds priors"
     assert list(plain) == keys.split()
     np.testing.assert_allclose(list(plain["thresholds"].values()), np.clip(tagging.thresholds, 0, 1), rtol=1e-5)
     damaged = replace(tagging, warnings=("a frame is damaged",), priors=np.full(5, 0.25, np.float32))

@@ -226,6 +226,35 @@ def test_an_ensemble_of_all_teachers(tmp_path, computed):
     np.testing.assert_allclose(std, expected.std(axis=0), atol=1e-4)
 
 
+def test_auxiliary_targets_are_the_outputs_of_the_other_teachers(tmp_path, computed):
+    music, sources = computed
+    source, paths = TargetSource(sources, fit(tmp_path, sources, music)), make_paths(tmp_path)
+    stored = {item.name: list(teacher.load(item, music.tracks, tmp_path, paths.cache_dir)) for item in sources}
+    auxiliary, windows = source.load_auxiliary(music.tracks, paths), source.load(music.tracks, paths)
+    for row, (columns, logits) in enumerate(zip(auxiliary, windows, strict=True)):
+        grid = stored["vggish"][row]
+        aligned = {name: outputs[row].at(grid.starts, grid.seconds) for name, outputs in stored.items()}
+        same_tags = [aligned[name] for name in ("jamendo_fcn", "jamendo_crnn", "jamendo_musicnn")]
+        expected = np.concatenate([np.mean(same_tags, axis=0), aligned["msd_musicnn"]], axis=1)
+        np.testing.assert_allclose(columns, expected, rtol=1e-5)
+        assert len(columns) == len(logits)
+    together = source.targets(music.tracks, paths, MelConfig(), auxiliary=True)
+    assert together.windows[0].shape[1] == N_TAGS + auxiliary[0].shape[1] == N_TAGS + 50 + 250
+    np.testing.assert_array_equal(together.windows[0][:, :N_TAGS], windows[0])
+
+
+def test_one_teacher_has_no_auxiliary_targets(tmp_path):
+    music, sources = write_music(tmp_path), tuple(teachers.all_published(tmp_path))[:1]
+    compute(sources, music, tmp_path)
+    source, paths = TargetSource(sources), make_paths(tmp_path)
+    assert all(
+        rows.shape == (len(logits), 0)
+        for rows, logits in zip(
+            source.load_auxiliary(music.tracks, paths), source.load(music.tracks, paths), strict=True
+        )
+    )
+
+
 def test_sources_name_all_that_determines_targets(tmp_path, computed):
     music, sources = computed
 

@@ -57,7 +57,7 @@ def test_result_has_pr_auc_and_loss_of_the_scores(net, tracks):
     scores = validation.predict(SHORT, net, tracks, VOCABULARY).astype(np.float64)
     assert scores.std(axis=0).min() > 1e-3, "scores differ between tracks"
     truth = tracks.targets.per_track()
-    result = Validator(SHORT, tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(net)
+    result = Validator(SHORT, tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net, n_tags=3))(net)
     assert result.score == metrics.evaluate(truth > 0.5, scores).macro["PR-AUC"]
     weight = SHORT.loss.pos_weight
     expected = -(weight * truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean()
@@ -84,7 +84,10 @@ def test_a_stride_takes_the_clip_in_the_middle_of_every_step(net, tracks):
         logits = [predict_logits(net, stored[start : start + clip]) for start in (first, first + step)]
         np.testing.assert_allclose(scores, sigmoid(np.mean(logits, axis=0)), rtol=1e-5)
     validator = Validator(
-        replace(SHORT, validate_stride=stride), tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net)
+        replace(SHORT, validate_stride=stride),
+        tracks,
+        VOCABULARY,
+        loop._make_loss(SHORT.loss, TRAIN_SET, net, n_tags=3),
     )
     assert validator(net).score == metrics.evaluate(tracks.targets.per_track() > 0.5, predicted).macro["PR-AUC"]
     unstrided = validation.predict(SHORT, net, tracks, VOCABULARY)
@@ -120,9 +123,12 @@ def test_excerpts_are_predicted_independently_by_every_kind_of_network(name):
 def test_validation_has_the_precision_of_training(net, tracks):
     """A recipe in bfloat16 is validated in bfloat16, with a loss near that in float32."""
     quick, exact = (
-        Validator(replace(SHORT, precision=precision), tracks, VOCABULARY, loop._make_loss(SHORT.loss, TRAIN_SET, net))(
-            net
-        ).loss
+        Validator(
+            replace(SHORT, precision=precision),
+            tracks,
+            VOCABULARY,
+            loop._make_loss(SHORT.loss, TRAIN_SET, net, n_tags=3),
+        )(net).loss
         for precision in ("bf16-mixed", "32-true")
     )
     assert quick != exact
@@ -140,5 +146,5 @@ def test_a_run_is_validated_with_its_stride(tmp_path):
     recipe = replace(SHORT, validate_stride=2.0)
     epochs: list[Epoch] = []
     net = test_loop.train(recipe, tmp_path, on_epoch=epochs.append)
-    validator = Validator(recipe, VALIDATION_SET, VOCABULARY, loop._make_loss(recipe.loss, TRAIN_SET, net))
+    validator = Validator(recipe, VALIDATION_SET, VOCABULARY, loop._make_loss(recipe.loss, TRAIN_SET, net, n_tags=3))
     assert validator(net).score == epochs[-1].best

@@ -126,13 +126,13 @@ def cut(mel: Mel, lengths: Lengths, *, clip_frames: int = CLIP_FRAMES) -> list[C
     return cutter.push(mel) + cutter.finish()
 
 
-def pool(logits: Float32[np.ndarray, "tags time"]) -> Float32[np.ndarray, "tags"]:
-    """Pool the logits of a track over time: their mean (§3.3), in float32.
+def pool(outputs: Float32[np.ndarray, "channels time"]) -> Float32[np.ndarray, "channels"]:
+    """Pool logits (§3.3) or features of a track over time: their mean, in float32.
 
     >>> pool(np.array([[1, 2, 3], [0, 0, 3]], np.float32)).tolist()
     [2.0, 1.0]
     """
-    return logits.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return outputs.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "time"]:

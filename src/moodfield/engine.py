@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
+from moodfield.card import EMBEDDING, LOGITS
 from moodfield.errors import ModelError
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from moodfield.nets import Net
 
-INPUT, OUTPUT = "mels", "logits"
-"""names of the input and the output of an exported network"""
+INPUT = "mels"
+"""name of the input of an exported network; its outputs are `LOGITS`, and `EMBEDDING` if it has one"""
 FEATURES = "features"
 """name of the array between the two files of a network that summarises tracks"""
 TYPE_AND_AXES = ("tensor(float)", 3)
@@ -28,15 +29,24 @@ Features = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
 
 
+class Output(NamedTuple):
+    """Outputs of a network over time."""
+
+    logits: Logits
+    """logits of every tag"""
+    embedding: Features | None
+    """the last feature map, mean over frequency; None if the network has no embedding"""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Runs a network."""
 
     def forward_features(self, mels: Mels) -> Features:
-        """Logits of clips at every step of time, or features of a network that summarises tracks."""
+        """Features of clips at every step of time, of which `forward_head` makes the outputs."""
 
-    def forward_head(self, features: Features) -> Logits:
-        """Logits over time of whole tracks, from the outputs of all their clips; usually these themselves."""
+    def forward_head(self, features: Features) -> Output:
+        """Outputs over time of whole tracks, from the features of all their clips, concatenated over time."""
 
 
 class OnnxEngine:
@@ -53,42 +63,53 @@ class OnnxEngine:
         Raises:
             ModelError: a file is not such a network.
         """
-        self._features = _Session(path, INPUT, FEATURES if head else OUTPUT, threads)
-        self._head = _Session(head, FEATURES, OUTPUT, threads) if head else None
+        self._clips = _Session(path, INPUT, (FEATURES,) if head else (LOGITS, EMBEDDING), threads)
+        self._head = _Session(head, FEATURES, (LOGITS,), threads) if head else None
 
     def forward_features(self, mels: Mels) -> Features:
-        """Outputs of clips at every step of time; raises `ModelError` for shapes that the network cannot take."""
-        return self._features(mels)
+        """Features of clips at every step of time; raises `ModelError` for shapes that the network cannot take.
 
-    def forward_head(self, features: Features) -> Logits:
-        """Logits over time of whole tracks, from the outputs of all their clips."""
-        return self._head(features) if self._head else features
+        Those of a network in one file are its logits, followed by its embedding.
+        """
+        return np.concatenate(self._clips(mels), axis=1)
+
+    def forward_head(self, features: Features) -> Output:
+        """Outputs over time of whole tracks, from the features of all their clips."""
+        if self._head:
+            return Output(self._head(features)[0], None)
+        n_tags = self._clips.channels[0]
+        return Output(features[:, :n_tags], features[:, n_tags:] if len(self._clips.channels) > 1 else None)
 
 
 class _Session:
-    """One ONNX file with one input and one output."""
+    """One ONNX file with one input and one output, or more."""
 
-    def __init__(self, path: str | Path, input_name: str, output_name: str, threads: int) -> None:
+    channels: tuple[int, ...]
+    """channels of the outputs"""
+
+    def __init__(self, path: str | Path, input_name: str, output_names: tuple[str, ...], threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()  # no output, no second try: errors are raised
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        self._path, self._input, self._output = path, input_name, output_name
+        self._path, self._input = path, input_name
         with _model_errors(f"{path} is not a network that ONNX Runtime can run"):
             providers = ["CPUExecutionProvider"]
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers, enable_fallback=0)
-            arrays = (*self._session.get_inputs(), *self._session.get_outputs())
+            outputs = self._session.get_outputs()
+            arrays = (*self._session.get_inputs(), *outputs)
             described = [(array.name, array.type, len(array.shape)) for array in arrays]
-        expected = [(name, *TYPE_AND_AXES) for name in (input_name, output_name)]
-        if described != expected:
+        expected = [(name, *TYPE_AND_AXES) for name in (input_name, *output_names)]
+        if described not in (expected, expected[:2]):  # all but the first output may be missing
             raise ModelError(f"{path} has inputs and outputs {described}, expected {expected}; export it again")
+        self.channels = tuple(array.shape[1] for array in outputs)
 
-    def __call__(self, array: Features) -> Features:
+    def __call__(self, array: Features) -> list[Features]:
         with _model_errors(f"{self._path} cannot take {self._input} of shape {array.shape}"):
-            output: Features = self._session.run([self._output], {self._input: np.ascontiguousarray(array)})[0]
-            return output
+            outputs: list[Features] = self._session.run(None, {self._input: np.ascontiguousarray(array)})
+            return outputs
 
 
 @contextmanager
@@ -116,12 +137,12 @@ class TorchEngine:
         self._precision = precision
 
     def forward_features(self, mels: Mels) -> Features:
-        """Outputs of clips at every step of time."""
+        """Features of clips at every step of time."""
         return self._run(self._net.forward_features, mels)
 
-    def forward_head(self, features: Features) -> Logits:
-        """Logits over time of whole tracks, from the outputs of all their clips."""
-        return self._run(self._net.forward_head, features)
+    def forward_head(self, features: Features) -> Output:
+        """Outputs over time of whole tracks, from the features of all their clips."""
+        return Output(self._run(self._net.forward_head, features), features if self._net.embedding_size else None)
 
     def _run(self, method: Callable[["Tensor"], "Tensor"], array: Features) -> Features:
         import torch

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -30,6 +30,7 @@ BEST, AVERAGES = "best", "swa-*"
 
 AnySource = TypeVar("AnySource", bound=Source)
 Scores = Float32[np.ndarray, "tags"]
+Embedding = Float32[np.ndarray, "_channels"]  # of several models one after the other
 LogitMap = Float32[np.ndarray, "tags time"]
 Blocks = Iterable[Float32[np.ndarray, "_bands _frames"]]
 LogitMaps = list[Float32[np.ndarray, "tags _time"]]  # underscores: models may differ in mel bands and time steps
@@ -104,9 +105,9 @@ class Tagger:
             >>> tagging.duration, len(tagging.scores)
             (5.0, 56)
         """
-        logits, times, reader = self._predict(source)
-        scores = _mean([model.scores(clips.pool(map_)) for model, map_ in zip(self.models, logits, strict=True)])
-        maps = [model.scores(map_) for model, map_ in zip(self.models, logits, strict=True)]
+        outputs, times, reader = self._predict(source)
+        pooled = [model.scores(clips.pool(output.logits)) for model, output in zip(self.models, outputs, strict=True)]
+        maps = [model.scores(output.logits) for model, output in zip(self.models, outputs, strict=True)]
         # Models that pool whole tracks have one time step; the steps of the first other model are used, if any.
         pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
         seconds = times[pooling.index(False) if False in pooling else 0]
@@ -116,10 +117,11 @@ class Tagger:
             model="+".join(dict.fromkeys(model.card.name for model in self.models)),
             vocabulary=self.vocabulary,
             theme_vocabulary=self.theme_vocabulary,
-            scores=scores,
+            scores=_mean(pooled),
             thresholds=self.thresholds,
             over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
             priors=self.priors,
+            embedding=_concatenate([output.embedding for output in outputs]),
             statistics=self.statistics,
             envelope=reader.envelope,
             warnings=tuple(reader.warnings),
@@ -144,7 +146,7 @@ class Tagger:
             predictor = TrackPredictor(model, clip_frames=self._clip_frames)
             for block in blocks:
                 predictor.push(block)
-            pooled.append(model.scores(clips.pool(predictor.finish())))
+            pooled.append(model.scores(clips.pool(predictor.finish().logits)))
         return _mean(pooled)
 
     def predict_excerpts(self, excerpts: Iterable[mel.Mel]) -> Scores:
@@ -157,12 +159,12 @@ class Tagger:
                 model.engine.forward_features(np.stack([clip.mel for clip in column]))[:, :, column[0].keep]
                 for column in zip(*cuts, strict=True)
             ]
-            logits = model.engine.forward_head(np.concatenate(features, axis=2))
+            logits = model.engine.forward_head(np.concatenate(features, axis=2)).logits
             maps += [_check_logits(model, map_) for map_ in logits]
         return model.scores(clips.pool(np.concatenate(maps, axis=1)))
 
-    def _predict(self, source: Source) -> tuple[LogitMaps, Times, "_EnvelopeReader"]:
-        """Logits over time of every model, the times of their steps, and the reader; one pass for each mel config."""
+    def _predict(self, source: Source) -> "tuple[list[TrackOutput], Times, _EnvelopeReader]":
+        """Outputs of every model, the times of their steps, and the reader; one pass for each mel config."""
         predictors = [TrackPredictor(model, clip_frames=self._clip_frames) for model in self.models]
         reader: _EnvelopeReader | None = None
         for config in dict.fromkeys(model.card.mel for model in self.models):
@@ -172,18 +174,26 @@ class Tagger:
                     if predictor.model.card.mel == config:
                         predictor.push(block)
         assert reader is not None
-        logits = [predictor.finish() for predictor in predictors]
-        times = [predictor.times(map_.shape[1]) for predictor, map_ in zip(predictors, logits, strict=True)]
-        return logits, times, reader
+        outputs = [predictor.finish() for predictor in predictors]
+        times = [predictor.times(output.logits.shape[1]) for predictor, output in zip(predictors, outputs, strict=True)]
+        return outputs, times, reader
+
+
+class TrackOutput(NamedTuple):
+    """Outputs of a network for one track."""
+
+    logits: LogitMap
+    """logits over time"""
+    embedding: Embedding | None
+    """mean of the last feature map over time and frequency; None if the network has no embedding"""
 
 
 class TrackPredictor:
-    """Computes the logits over time of one model for one track, whose mel comes in blocks."""
+    """Computes the outputs of one model for one track, whose mel comes in blocks."""
 
     def __init__(self, model: LoadedModel, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
         self.model = model
         self._cutter = clips.Cutter(model.card.lengths, clip_frames=clip_frames)
-        self._pools_track = isinstance(model.card.lengths, clips.WholeTrack)
         self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
         self._frames = 0
 
@@ -192,13 +202,12 @@ class TrackPredictor:
         self._frames += block.shape[1]
         self._run(self._cutter.push(block))
 
-    def finish(self) -> LogitMap:
-        """Logits of the whole track over time."""
+    def finish(self) -> TrackOutput:
+        """Outputs for the whole track."""
         self._run(self._cutter.finish())
-        features = np.concatenate(self._maps, axis=1)
-        if not self._pools_track:
-            return features
-        return _check_logits(self.model, self.model.engine.forward_head(features[None])[0])
+        logits, embedding = self.model.engine.forward_head(np.concatenate(self._maps, axis=1)[None])
+        pooled = None if embedding is None else clips.pool(embedding[0])
+        return TrackOutput(_check_logits(self.model, logits[0]), pooled)
 
     def times(self, steps: int) -> Float32[np.ndarray, "time"]:
         """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
@@ -208,9 +217,7 @@ class TrackPredictor:
 
     def _run(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
-            features = self.model.engine.forward_features(clip.mel[None])[0]
-            checked = features if self._pools_track else _check_logits(self.model, features)
-            self._maps.append(checked[:, clip.keep])
+            self._maps.append(self.model.engine.forward_features(clip.mel[None])[0][:, clip.keep])
 
 
 def load(*models: str | Path, threads: int = 0) -> Tagger:
@@ -360,6 +367,12 @@ def _interpolate(maps: LogitMaps, times: Times, wanted: Float32[np.ndarray, "_ti
         else np.array([np.interp(wanted, seconds, row) for row in map_], np.float32)
         for map_, seconds in zip(maps, times, strict=True)
     ]
+
+
+def _concatenate(embeddings: Sequence[Embedding | None]) -> Embedding | None:
+    """The embeddings of all models, one after the other; None if a model has none."""
+    present = [embedding for embedding in embeddings if embedding is not None]
+    return np.concatenate(present) if len(present) == len(embeddings) else None
 
 
 def _mean_usual(members: Sequence[Usual | None]) -> Usual | None:

@@ -49,6 +49,9 @@ class Tagging:
     """scores over time"""
     priors: Float32[np.ndarray, "tags"] | None = None
     """share of the training tracks with each tag; None if unknown, or if the averaged models differ"""
+    embedding: Float32[np.ndarray, "channels"] | None = None
+    """mean of the last feature map over time and frequency, of several models one after the other; None if a model has
+    no embedding"""
     statistics: Usual | None = None
     """what is usual for the logits of the scores: in the model's reference, or among tracks; None if unknown"""
     relative: bool = False
@@ -111,14 +114,15 @@ class Tagging:
         order = np.argsort(-(self.evidence if by == "evidence" else self.scores), kind="stable")[:n]
         return [(self.vocabulary[tag], float(self.scores[tag])) for tag in order]
 
-    def to_dict(self, *, over_time: bool = False) -> dict[str, object]:
+    def to_dict(self, *, over_time: bool = False, embedding: bool = False) -> dict[str, object]:
         """Plain values for JSON that explain every decision.
 
         Returns:
             `source`, `duration` in seconds, `model`, `decided`, `moods` and `themes` (lists of tags by decreasing
             evidence), `relative`, and by tag: `scores`, `times_usual` (None if unknown), `evidence`, `thresholds`
             clipped to 0 … 1, `priors` (None if unknown).
-            `warnings` if there are any; `over_time` (`seconds`, and `scores` by tag) if asked for.
+            `warnings` if there are any; `over_time` (`seconds`, and `scores` by tag) and `embedding` (a list of
+            numbers; None if the model has none) if asked for.
 
         Example:
             >>> over_time = OverTime(np.zeros(1, np.float32), np.full((2, 1), 0.5, np.float32))
@@ -143,6 +147,8 @@ class Tagging:
         }
         if self.warnings:
             values["warnings"] = list(self.warnings)
+        if embedding:
+            values["embedding"] = None if self.embedding is None else list(map(_round, self.embedding.tolist()))
         if over_time:
             rows = self.over_time.scores.tolist()
             values["over_time"] = {

@@ -57,7 +57,7 @@ def reference_logits(model: LoadedModel) -> Float64[np.ndarray, "tags"]:
     predictor, config = TrackPredictor(model), model.card.mel
     for block in mel.stream(partial(audio.blocks, reference_signal(), sample_rate=config.sample_rate), config):
         predictor.push(block)
-    return clips.pool(predictor.finish()).astype(np.float64)
+    return clips.pool(predictor.finish().logits).astype(np.float64)
 
 
 def check(model: str | Path) -> Verification:

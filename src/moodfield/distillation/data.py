@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from moodfield import tags
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.distillation import speed_perturbation, targets
 from moodfield.distillation.degradation import Degradation
@@ -26,12 +27,12 @@ from moodfield.training.recipe import Recipe
 
 STUDENT = Recipe(
     net=CPResNetConfig(width=64, rho_freq=9, rho_time=9, frequency_aware=True),
-    mel=MelConfig(sample_rate=12_000, n_fft=1_024, hop_length=768, n_mels=128, kind="plain"),
+    mel=MelConfig(sample_rate=16_000, n_fft=1_536, hop_length=1_024, n_mels=128, kind="plain"),
     batch=BatchConfig(clip_seconds=WINDOW_SECONDS),
     augment=AugmentConfig(roll_frames=0, mixup_alpha=0.0),
-    loss=LossConfig(kind="logits"),
-    averaging=AveragingConfig(start=7, every=1, snapshots=1),
-    schedule=ScheduleConfig(warm_up=0, constant=2, decay=4, final=2, peak=1e-3, floor=3e-5),
+    loss=LossConfig(kind="logits", auxiliary_weight=0.5),
+    averaging=AveragingConfig(start=6, every=1, snapshots=1),
+    schedule=ScheduleConfig(warm_up=0, constant=2, decay=3, final=1, peak=1e-3, floor=3e-5),
     precision="bf16-mixed",
 )
 """the recipe of the bundled model, which is the last average of its weights: no epoch is chosen by held-out music"""
@@ -98,7 +99,8 @@ class DistillationData:
     """Training and validation data of a student."""
 
     train_data: ClipDataset
-    """mels of the training tracks, at all speeds, and of their degraded copies, with their targets"""
+    """mels of the training tracks, at all speeds, and of their degraded copies, with their targets; auxiliary ones
+    follow those of the tags"""
     validation_data: ClipDataset
     """mels of the held-out tracks, with their targets"""
     train_tracks: tuple[Track, ...]
@@ -113,7 +115,7 @@ class DistillationData:
         wanted = set(tracks)
         parts = ((self.train_tracks, self.train_data), (self.validation_tracks, self.validation_data))
         rows = {
-            track: (stored, target)
+            track: (stored, target[: len(tags.MOODS_AND_THEMES)])
             for part_tracks, data in parts
             for track, stored, target in zip(part_tracks, data.mels, data.targets.per_track(), strict=True)
             if track in wanted
@@ -140,7 +142,7 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
             parts.append(_load(config, copies, copy_paths, progress))
             if config.degradation:
                 parts.append(_degrade(config.degradation, copies, parts[-1], copy_paths, progress))
-    heldout, cache, targets = _load(config, config.music.heldout.tracks, paths, progress)
+    heldout, cache, targets = _load(config, config.music.heldout.tracks, paths, progress, auxiliary=False)
     mels = tuple(cache.open(track) for tracks, cache, _ in parts for track in tracks)
     windows = tuple(rows for _, _, targets in parts for rows in targets.windows)
     return DistillationData(
@@ -152,13 +154,18 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
     )
 
 
-def _load(config: Distillation, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback) -> Part:
+def _load(
+    config: Distillation, tracks: Sequence[Track], paths: RunPaths, progress: ProgressCallback, *,
+    auxiliary: bool = True,
+) -> Part:  # fmt: skip
     """The tracks of one audio folder that teachers and student could read, the student's mels, the targets."""
     computed = set(targets.compute_all(config.targets.teachers, tracks, paths, progress).tracks)
     rows = pipeline.extract_mels(tracks, config.recipe, paths, progress=progress)
     readable = tuple(tracks[row] for row in rows if tracks[row] in computed)
     student_mel = config.recipe.mel
-    return readable, paths.mel_cache(student_mel), config.targets.targets(readable, paths, student_mel)
+    auxiliary = auxiliary and config.recipe.loss.auxiliary_weight > 0
+    windows = config.targets.targets(readable, paths, student_mel, auxiliary=auxiliary)
+    return readable, paths.mel_cache(student_mel), windows
 
 
 def _degrade(

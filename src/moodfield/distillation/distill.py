@@ -13,6 +13,8 @@ from moodfield.distillation import data, lossy_codecs, model_card, speed_perturb
 from moodfield.distillation.data import Distillation, DistillationData
 from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
 from moodfield.errors import ConfigError, RunError
+from moodfield.nets import regularized
+from moodfield.nets.configs import RegularizedConfig
 from moodfield.training import checkpoints, checks, distributed, export, loop, mel_cache, run_folder
 from moodfield.training.log import EpochCallback
 from moodfield.training.pipeline import ProgressCallback
@@ -70,6 +72,8 @@ def _check(config: Distillation) -> None:
     """Raise before any work if the inputs are invalid."""
     if distributed.is_distributed():
         raise ConfigError("started as several processes; distillation is one process, which uses all cores")
+    if config.recipe.loss.auxiliary_weight and not isinstance(config.recipe.net, RegularizedConfig):
+        raise ConfigError(f"{config.recipe.net.family} has no auxiliary outputs; set loss.auxiliary_weight=0")
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
     if config.degradation:
@@ -87,6 +91,7 @@ def _train(config: Distillation, prepared: DistillationData, folder: Path, on_ep
     )  # fmt: skip
     *_, last = checkpoints.snapshot_paths(config.recipe, config.paths.run_dir).values()
     checkpoints.load_weights(net, last)
+    net = regularized.without_auxiliary(net, len(vocabulary))
     card = export.describe(config.recipe, net, vocabulary, name=text.name, summary=text.summary, licence=text.licence)
     export.export(net, config.calibration.apply_to(card) if config.calibration else card, folder)
 

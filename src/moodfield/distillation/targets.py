@@ -67,9 +67,35 @@ class TargetSource:
             )
         return tuple(map(self.ensemble.combine, load_moods(self.teachers, self.ensemble.bridge, tracks, paths)))
 
-    def targets(self, tracks: Sequence[Track], paths: RunPaths, student_mel: MelConfig) -> WindowTargets:
-        """The logits of tracks as training targets of a student, whose frames the windows are counted in."""
-        return WindowTargets(self.load(tracks, paths), step=STEP_SECONDS * student_mel.frames_per_second)
+    def load_auxiliary(self, tracks: Sequence[Track], paths: RunPaths) -> Windows:
+        """Load auxiliary targets of tracks, for the windows of `load`: what the teachers have beside the 56 tags.
+
+        These are all outputs of the other teachers; those with the same vocabulary are averaged.
+        """
+        main = _main(self.teachers)
+        vocabularies = [item.vocabulary for item in self.teachers]
+        distinct = [names for names in dict.fromkeys(vocabularies) if names != tags.MOODS_AND_THEMES]
+        rows = []
+        for values in _load_aligned(self.teachers, tracks, paths):
+            groups = [
+                np.mean([one for one, own in zip(values, vocabularies, strict=True) if own == names], axis=0)
+                for names in distinct
+            ]
+            rows.append(np.concatenate([values[main][:, :0], *groups], axis=1))
+        return tuple(rows)
+
+    def targets(
+        self, tracks: Sequence[Track], paths: RunPaths, student_mel: MelConfig, *, auxiliary: bool = False
+    ) -> WindowTargets:
+        """The logits of tracks as training targets of a student, whose frames the windows are counted in.
+
+        With `auxiliary`, the auxiliary targets follow them.
+        """
+        windows = self.load(tracks, paths)
+        if auxiliary:
+            pairs = zip(windows, self.load_auxiliary(tracks, paths), strict=True)
+            windows = tuple(np.concatenate(pair, axis=1) for pair in pairs)
+        return WindowTargets(windows, step=STEP_SECONDS * student_mel.frames_per_second)
 
 
 def load_moods(
@@ -81,12 +107,23 @@ def load_moods(
         DatasetError: Outputs are missing or damaged.
     """
     maps = ensemble.mood_maps(teachers, bridge)
-    stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
-    main = [item.vocabulary for item in teachers].index(tags.MOODS_AND_THEMES)
-    for outputs in zip(*stored, strict=True):
-        grid = outputs[main]
-        values = [item.values if item is grid else item.at(grid.starts, grid.seconds) for item in outputs]
+    for values in _load_aligned(teachers, tracks, paths):
         yield {item.name: maps[item.name](rows) for item, rows in zip(teachers, values, strict=True)}
+
+
+def _load_aligned(
+    teachers: Sequence[Teacher], tracks: Sequence[Track], paths: RunPaths
+) -> Iterator[list[Float32[np.ndarray, "_clips _"]]]:
+    """The outputs of every teacher for each window of a track, for the windows of the teacher of the 56 tags."""
+    stored = [teacher.load(item, tracks, paths.audio_dir, paths.cache_dir) for item in teachers]
+    for outputs in zip(*stored, strict=True):
+        grid = outputs[_main(teachers)]
+        yield [item.values if item is grid else item.at(grid.starts, grid.seconds) for item in outputs]
+
+
+def _main(teachers: Sequence[Teacher]) -> int:
+    """Which is the teacher of the 56 tags."""
+    return [item.vocabulary for item in teachers].index(tags.MOODS_AND_THEMES)
 
 
 def track_moods(

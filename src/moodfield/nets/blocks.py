@@ -56,6 +56,11 @@ class Net(nn.Module, ABC):
         self.lengths = lengths(receptive_field.min_input(along_time), field.stride, field.size, field.start)
         self.standardize = Standardize(n_mels)
 
+    @property
+    def embedding_size(self) -> int:
+        """Channels of the embedding: `forward_features`, whose mean over time describes a track; 0: there is none."""
+        return 0
+
     @abstractmethod
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:
         """Logits at every step of time, before they are pooled over the clip.
@@ -81,14 +86,14 @@ class Net(nn.Module, ABC):
         return self.frame_logits(mels).mean(dim=-1)
 
     def forward_features(self, mels: Mels) -> Float[Tensor, "batch _channels time"]:
-        """The output of a clip that `forward_head` needs; the logits themselves, unless the network summarises tracks.
+        """Features of clips over time, in evaluation; by default the logits themselves.
 
-        The outputs of all clips of a track are concatenated over time.
+        The features of all clips of a track are concatenated over time.
         """
         return self.frame_logits(mels)
 
     def forward_head(self, features: Float[Tensor, "batch _channels time"]) -> Float[Tensor, "batch tags _time"]:
-        """Logits over time of a whole track, from the features of its clips."""
+        """Logits over time of a whole track, from the features of its clips, in evaluation."""
         return features
 
     def forward_blocks(self, maps: AnyMaps) -> AnyMaps:

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from moodfield import errors, mel, nets, receptive_field
-from moodfield.clips import FixedLength, Lengths
+from moodfield.clips import FixedLength, Lengths, WholeTrack
 from moodfield.errors import ConfigError, ModelError
 from moodfield.mel import MelConfig
 from moodfield.nets.blocks import Net
@@ -301,7 +301,7 @@ def effective_field(
 def _gradient(net: Net, clip: Tensor, maps: list[Tensor], row: int | None, generator: torch.Generator) -> Tensor:
     """Gradient of a mixture of the logits at the middle step of time, through one cell of the last map."""
     clip = clip[None].requires_grad_()
-    features = net.forward_features(clip)
+    features = net.forward_features(clip) if isinstance(net.lengths, WholeTrack) else net.frame_logits(clip)
     logits, last = features[..., features.shape[2] // 2], maps[-1]
     (gradient,) = torch.autograd.grad(logits, last, torch.randn(logits.shape, generator=generator), retain_graph=True)
     masked = torch.zeros_like(gradient)

@@ -12,6 +12,7 @@ MAX_BATCH_SIZE = 2**16
 MIN_ALPHA, MAX_ALPHA = 1e-3, 1e3
 """of the Beta distribution of mix-up: from clips that are hardly mixed to clips that are all mixed half and half"""
 MIN_POS_WEIGHT, MAX_POS_WEIGHT = 1e-6, 1e6
+MAX_AUXILIARY_WEIGHT = 1e3
 MAX_EPOCHS = 100_000
 
 
@@ -59,10 +60,17 @@ class LossConfig:
     pos_weight: float = 10.0
     """weight of a present tag relative to an absent one, for `tags`; *inferred* from how the submissions are
     calibrated"""
+    auxiliary_weight: float = 0.0
+    """weight of the mean error of auxiliary targets, relative to that of tags, for `logits`: further outputs of the
+    teachers, which the network predicts in training alone; 0 for none; *chosen by us*"""
 
     def __post_init__(self) -> None:
         if not MIN_POS_WEIGHT <= self.pos_weight <= MAX_POS_WEIGHT:
             raise ConfigError(f"{self}: pos_weight must be {MIN_POS_WEIGHT:g} … {MAX_POS_WEIGHT:g}")
+        if not 0 <= self.auxiliary_weight <= MAX_AUXILIARY_WEIGHT:
+            raise ConfigError(f"{self}: auxiliary_weight must be 0 … {MAX_AUXILIARY_WEIGHT:g}")
+        if self.auxiliary_weight and self.kind != "logits":
+            raise ConfigError(f"{self}: only logits have auxiliary targets; set auxiliary_weight=0 or kind=logits")
 
 
 @dataclass(frozen=True)

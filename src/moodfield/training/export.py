@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from moodfield import clips, files, tags, verify
-from moodfield.card import CARD, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIGHTS, Card, Provenance
-from moodfield.engine import FEATURES, INPUT, OUTPUT, OnnxEngine, TorchEngine
+from moodfield.card import CARD, EMBEDDING, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIGHTS, Card, Provenance
+from moodfield.engine import FEATURES, INPUT, Features, OnnxEngine, TorchEngine
 from moodfield.errors import ModelError, OutputError
 from moodfield.nets import Net, blocks
 from moodfield.tagger import LoadedModel
@@ -46,7 +46,7 @@ def describe(
         lengths=net.lengths,
         net=asdict(recipe.net),
         thresholds=(0.5,) * len(vocabulary),
-        outputs={LOGITS: len(vocabulary)},
+        outputs={LOGITS: len(vocabulary)} | ({EMBEDDING: net.embedding_size} if net.embedding_size else {}),
     )
 
 
@@ -118,6 +118,20 @@ class _Part(nn.Module):
         return output
 
 
+class _Embedding(nn.Module):
+    """A network whose outputs are its logits and its embedding over time."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, array: Float[Tensor, "batch bands frames"]
+    ) -> tuple[Float[Tensor, "batch tags time"], Float[Tensor, "batch channels time"]]:
+        features = self.net.forward_features(array)
+        return self.net.forward_head(features), features
+
+
 def _export_network(net: Net, card: Card, folder: Path) -> Card:
     """Write the ONNX files and compare them with torch; returns the card with the reference logits."""
     _export_onnx(net, card, folder)
@@ -133,13 +147,16 @@ def _export_onnx(net: Net, card: Card, folder: Path) -> None:
     if isinstance(card.lengths, clips.WholeTrack):
         features = net.forward_features(example).detach()
         _export_part(_Part(net, "forward_features"), example, (INPUT, FEATURES), folder / NETWORK)
-        _export_part(_Part(net, "forward_head"), features, (FEATURES, OUTPUT), folder / HEAD)
+        _export_part(_Part(net, "forward_head"), features, (FEATURES, LOGITS), folder / HEAD)
     else:
-        any_length, names = isinstance(card.lengths, clips.AnyLength), (INPUT, OUTPUT)
-        _export_part(_Part(net, "forward_features"), example, names, folder / NETWORK, any_length=any_length)
+        any_length, names = isinstance(card.lengths, clips.AnyLength), (INPUT, *card.outputs)
+        part = _Embedding(net) if EMBEDDING in card.outputs else _Part(net, "frame_logits")
+        _export_part(part, example, names, folder / NETWORK, any_length=any_length)
 
 
-def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Path, *, any_length: bool = True) -> None:
+def _export_part(
+    part: nn.Module, example: Tensor, names: tuple[str, ...], path: Path, *, any_length: bool = True
+) -> None:
     """Write one ONNX file with a dynamic number of clips, and with a dynamic length if `any_length`."""
     dims = {0: torch.export.Dim.DYNAMIC} | ({2: torch.export.Dim.DYNAMIC} if any_length else {})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -147,7 +164,7 @@ def _export_part(part: _Part, example: Tensor, names: tuple[str, str], path: Pat
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             part, (example,), dynamo=True, dynamic_shapes={"array": dims}, input_names=[names[0]],
-            output_names=[names[1]], verbose=False,
+            output_names=list(names[1:]), verbose=False,
         )  # fmt: skip
     if program is None:
         raise ModelError("torch exported nothing; install torch 2.6 or later, whose dynamo exporter is needed")
@@ -172,13 +189,20 @@ def _compare(net: Net, card: Card, folder: Path) -> None:
     for frames in _example_lengths(card):
         noise = generator.standard_normal((2, frames, card.mel.n_mels), np.float32) * std + mean
         mels = np.ascontiguousarray(noise.transpose(0, 2, 1), np.float32)
-        logits, expected = (engine.forward_head(engine.forward_features(mels)) for engine in (onnx, reference))
-        difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else math.inf
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-            raise ModelError(
-                f"{folder / NETWORK}: logits for clips of {frames} frames differ by {difference:.2g} from torch's "
-                f"(tolerance {TOLERANCE:g}); the export is wrong"
-            )
+        outputs, expected = (engine.forward_head(engine.forward_features(mels)) for engine in (onnx, reference))
+        for name, ours, theirs in zip(outputs._fields, outputs, expected, strict=True):
+            if not (difference := _difference(ours, theirs)) <= TOLERANCE:
+                raise ModelError(
+                    f"{folder / NETWORK}: {name} for clips of {frames} frames differ by {difference:.2g} from torch's "
+                    f"(tolerance {TOLERANCE:g}); the export is wrong"
+                )
+
+
+def _difference(ours: Features | None, theirs: Features | None) -> float:
+    """Largest difference of an output, relative to `theirs` if they are large; infinite if the shapes differ."""
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return 0.0 if ours is theirs else math.inf
+    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(theirs).max()))
 
 
 def _onnx_engine(card: Card, folder: Path, *, threads: int = 0) -> OnnxEngine:

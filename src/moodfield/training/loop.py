@@ -59,7 +59,7 @@ def fit(
 
     Args:
         recipe: settings of the run.
-        training: tracks to train on.
+        training: tracks to train on; targets beyond the vocabulary are auxiliary (`LossConfig.auxiliary_weight`).
         validation: tracks that the best epoch is chosen on.
         statistics: mean and standard deviation of the training mels, which the network standardizes with.
         vocabulary: names of the tags, in the order of the targets.
@@ -68,7 +68,7 @@ def fit(
         on_epoch: called after every epoch, in the first process.
 
     Returns:
-        The network of the best epoch.
+        The network of the best epoch, with the outputs for auxiliary targets.
 
     Raises:
         ConfigError: clips are shorter than the network takes, or batches cannot be shared.
@@ -78,8 +78,9 @@ def fit(
     """
     group = group or distributed.launch(recipe.precision)
     folder = Path(run_dir)
-    net = _create_net(recipe, statistics, len(vocabulary))
-    loss = _make_loss(recipe.loss, training, net)
+    n_outputs = training.targets.per_track().shape[1]
+    net = _create_net(recipe, statistics, n_outputs)
+    loss = _make_loss(recipe.loss, training, net, n_tags=len(vocabulary))
     checks.check_batches(recipe, clips=len(training.targets), processes=group.world_size)
     with run_folder.lock(folder, enabled=group.is_main):
         if group.is_main:
@@ -91,7 +92,7 @@ def fit(
         fill = statistics.mean.astype(np.float32)
         _Trainer(folder, recipe, training, fill, validator, group).train(net, on_epoch)
         group.barrier()
-        net = _create_net(recipe, statistics, len(vocabulary))
+        net = _create_net(recipe, statistics, n_outputs)
         checkpoints.load_weights(net, folder / checkpoints.BEST)
         return net
 
@@ -206,18 +207,21 @@ def _check_finite(loss: float, net: Net) -> None:
             raise DivergedError(f"the weights {name} are not finite")
 
 
-def _create_net(recipe: Recipe, statistics: Statistics, n_tags: int) -> Net:
+def _create_net(recipe: Recipe, statistics: Statistics, n_outputs: int) -> Net:
     """The network before its first epoch."""
     torch.manual_seed(recipe.seed)
-    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=n_tags)
+    net: Net = recipe.net.build(n_mels=recipe.mel.n_mels, n_tags=n_outputs)
     checks.check_clips(recipe, net)
     mean, std = (torch.from_numpy(values.astype(np.float32)) for values in (statistics.mean, statistics.std))
     net.standardize.set_statistics(mean, std)
     return net
 
 
-def _make_loss(config: LossConfig, training: ClipDataset, net: Net) -> Loss:
-    """The loss of logits and targets; for a teacher's logits the network's output starts at their mean and std."""
+def _make_loss(config: LossConfig, training: ClipDataset, net: Net, *, n_tags: int) -> Loss:
+    """The loss of logits and targets; for a teacher's logits the network's output starts at their mean and std.
+
+    It also takes the tags alone, without the auxiliary targets that follow them.
+    """
     rows = training.targets.per_track()
     checks.check_targets(config, rows)
     if config.kind == "tags":
@@ -226,7 +230,16 @@ def _make_loss(config: LossConfig, training: ClipDataset, net: Net) -> Loss:
     tensor = torch.from_numpy(rows)
     mean, std = tensor.mean(dim=0), tensor.std(dim=0).clamp_min(1e-3)
     net.init_output_bias(mean, std)
-    return lambda logits, targets: F.mse_loss(logits / std.to(logits), targets / std.to(targets))
+    n_auxiliary = rows.shape[1] - n_tags
+    weights = torch.full_like(std, 1 / n_tags)
+    weights[n_tags:] = config.auxiliary_weight / max(1, n_auxiliary)
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        columns = logits.shape[1]
+        errors = ((logits - targets) / std[:columns].to(logits)) ** 2
+        return (errors.mean(dim=0) * weights[:columns].to(logits)).sum()
+
+    return loss
 
 
 def _digest(training: ClipDataset, statistics: Statistics) -> str:

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from moodfield.engine import Features, Logits, Mels, Precision, TorchEngine
+from moodfield.engine import Features, Mels, Output, Precision, TorchEngine
 from moodfield.errors import RunError
 from moodfield.evaluation import metrics
-from moodfield.nets import Net
+from moodfield.nets import Net, regularized
 from moodfield.tagger import LoadedModel, Tagger
 from moodfield.training import export, mel_cache
 from moodfield.training.batches import ClipDataset
@@ -45,7 +45,7 @@ class Validator:
     tracks: ClipDataset
     """the validation tracks and their targets"""
     vocabulary: tuple[str, ...]
-    """names of the tags"""
+    """names of the tags, the first outputs of the networks"""
     loss: Callable[[Tensor, Tensor], Tensor]
     """of logits and targets"""
     group: ProcessGroup | None = None
@@ -94,6 +94,7 @@ def predict(
     Raises:
         DivergedError: an output of the network is not finite.
     """
+    net = regularized.without_auxiliary(net, len(vocabulary))
     engine = _FiniteEngine(TorchEngine(net, precision=precision))
     tagger = Tagger([LoadedModel(export.describe(recipe, net, vocabulary), engine)])
     scores = np.zeros((len(tracks.mels), len(vocabulary)), np.float32)
@@ -116,8 +117,10 @@ class _FiniteEngine:
     def forward_features(self, mels: Mels) -> Features:
         return _check_finite(self._engine.forward_features(mels))
 
-    def forward_head(self, features: Features) -> Logits:
-        return _check_finite(self._engine.forward_head(features))
+    def forward_head(self, features: Features) -> Output:
+        output = self._engine.forward_head(features)
+        _check_finite(output.logits)
+        return output
 
 
 def _check_finite(array: Features) -> Features:
