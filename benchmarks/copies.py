@@ -3,7 +3,7 @@
     python benchmarks/copies.py [NAME=MODEL …] [--per-kind 3]
 
 Takes a minute from a fixed sample of the held-out packages of music/manifest.tsv. Prints the section *Copies* of
-docs/model.md. It takes minutes on one core; needs PyAV and the music of `make music`.
+docs/model.md. It takes five minutes on one core; needs PyAV and the music of `make music`.
 """
 # ruff: noqa: E402
 

@@ -33,12 +33,14 @@ NO_TAG = "–"
 HEAD = """# Fifty tracks
 
 By `benchmarks/fifty.py` (`make fifty`): tags of the bundled model for {count} tracks of {kinds} kinds of music,
-{source}. *Absolute* tags are those of one track by itself, ordered by evidence, with how many times as likely
-as usual each is; *relative* tags set these {count} tracks off from each other (`moodfield tag --relative`).
+{source}.
+*Absolute* tags are those of one track by itself, ordered by evidence, with how many times as likely as usual each is;
+*relative* tags are decided relative to these {count} tracks, as by `moodfield tag --relative`.
 
-The verdict is about the absolute tags, by title, genre, measured tempo and mode, and what is known of the piece:
+The verdict is about the absolute tags, by title, genre, tempo, key, and what else is known of the piece:
 *right*: the tags describe it, and none contradicts; *half*: some do, or a clear one is missing; *wrong*: most
-contradict it. Tempo and mode are estimates by librosa, from a minute.
+contradict it. Tempo (beats per minute, often off by a factor of two), onsets and key are
+estimates by librosa, from a minute.
 
 {summary}
 """
