@@ -90,10 +90,10 @@ annotations of the half of Emotify that choices may be made on, within genre (*p
 linear heads on the embedding for Emotify's emotions (`benchmarks/embedding.py`), on the same half. No student is
 trained on Emotify. Parameters are in thousands; work is in millions of multiply-additions for 10 s.
 
-The base: FA-ResNet, ρ {rho_freq} on both axes, {width} channels, {n_mels} bands at {sample_rate:,} Hz, window {n_fft:,},
-hop {hop_length:,}; auxiliary targets with weight {auxiliary:g}; two epochs of all windows, the second at the lowest learning rate.
-Each row changes one thing; ± is the standard deviation over seeds. `make students` writes this page;
-`benchmarks/students.jsonl` has each run, and its `log.jsonl` the processor time.
+The base: FA-ResNet, ρ {rho_freq} on both axes, {width} channels, {n_mels} bands at {sample_rate:,} Hz, window
+{n_fft:,}, hop {hop_length:,}; auxiliary targets with weight {auxiliary:g}; two epochs of all windows, the second at the
+lowest learning rate. Each row changes one thing; ± is the standard deviation over seeds. `make students` writes this
+page; `benchmarks/students.jsonl` has each run, and its `log.jsonl` the processor time.
 """
 DIFFERENCES = """
 Differences from the base with the same seed and the same precision: mean tag, and probe, with 95 % intervals over seeds
