@@ -20,7 +20,7 @@ from moodfield.errors import OutputError
 from moodfield.report import curves
 from moodfield.report import page as report_page
 from moodfield.report import track as section
-from moodfield.tagging import OverTime, Tagging
+from moodfield.tagging import OverTime, Tagging, decide
 from moodfield.tags import MOODS_AND_THEMES, THEMES
 
 VOID = {"meta", "link", "input"}
@@ -231,7 +231,7 @@ def test_bars_show_scores_and_thresholds() -> None:
     track = small([0.8, 0.1, 0.4], [0.5, 0.2, 0.4], [[0.8], [0.1], [0.4]])
     (card,) = cards(report_page.render([track]))
     bars = re.findall(
-        r'--w:([\d.]+)%" title="([\d.]+), threshold ([\d.]+)".*?class="tag[^>]*>(\w).*?left:([\d.]+)%', card
+        r'--w:([\d.]+)%" title="score ([\d.]+), threshold ([\d.]+)".*?class="tag[^>]*>(\w).*?left:([\d.]+)%', card
     )
     assert bars == [
         ("100", "0.80", "0.50", "a", "62.5"),
@@ -410,12 +410,57 @@ def test_the_bars_begin_with_the_decided_tags() -> None:
 
 
 def test_the_longest_bar_has_the_highest_score() -> None:
-    # h alone is decided, has the highest score and the least evidence
+    # h alone is decided and has the highest score
     track = small([0.05] * 7 + [0.8], [0.1] * 7 + [0.2], [[0.5]] * 8)
-    (card,) = cards(report_page.render([replace(track, priors=np.array([0.01] * 7 + [0.9], np.float32))]))
+    (card,) = cards(report_page.render([track]))
     bars = card[card.index('<ol class="bars">') :].partition("</ol>")[0]
     assert re.findall(r"--w:([\d.]+)%", bars) == ["100"] + ["6.25"] * 4
     assert re.findall(r'<i style="left:([\d.]+)%', bars) == ["25"] + ["12.5"] * 4
+    assert re.findall(r'class="number">([^<]*)<', bars) == ["0.80"] + ["0.050"] * 4
+    assert "as usual" not in card
+
+
+def test_bars_show_how_much_more_likely_than_usual_tags_are() -> None:
+    # b has the highest score, and is as likely as usual; c is less likely
+    track = small([0.08, 0.5, 0.01, 0.04], [0.02, 0.6, 0.2, 0.16], [[0.08], [0.5], [0.01], [0.04]])
+    page = report_page.render([replace(track, priors=np.array([0.01, 0.5, 0.1, 0.02], np.float32))])
+    (card,) = cards(page)
+    bars = card[card.index('<ol class="bars">') :].partition("</ol>")[0]
+    assert re.findall(r'"tag[^>]*>(\w)<', bars) == ["a", "d", "b", "c"]
+    assert re.findall(r'class="number">([^<]*)<', bars) == ["8.0 ×", "2.0 ×", "1.0 ×", "0.10 ×"]
+    assert re.findall(r"--w:([\d.]+)%", bars) == ["100", "33.33", "0", "0"]
+    assert [round(float(place)) for place in re.findall(r'<i style="left:([\d.]+)%', bars)] == [33, 100, 9, 33]
+    assert "score 0.080, threshold 0.020" in bars
+    assert "● a 8.0 ×\n○ d 2.0 ×" in card
+    assert "as usual" in page
+
+
+def test_usual_scores_of_zero_have_bars() -> None:
+    track = replace(small([0.5, 0.0], [0.4, 0.4], [[0.5], [0.0]]), priors=np.array([0.0, np.nan], np.float32))
+    page = report_page.render([track])
+    assert ">999 ×" in unescape(page)
+    assert not re.search(r"\b(nan|inf)\b", page)
+
+
+def test_a_relative_report_is_marked() -> None:
+    absolute = [make_tagging(f"/music/{n}.ogg", seed=n, steps=4) for n in range(20)]
+    relative = decide(absolute)
+    facts = Reader(report_page.render(relative)).texts("ul", **{"class": "facts"})
+    assert "relative to these 20 tracks" in facts[0]
+    for page in (report_page.render(absolute), report_page.render([*relative[:1], *absolute[1:]])):
+        assert "relative" not in Reader(page).texts("ul", **{"class": "facts"})[0]
+    assert "relative" in Reader(report_page.render(relative[:1])).texts("ul", **{"class": "facts"})[0]
+
+
+def test_a_relative_report_shows_relative_decisions() -> None:
+    relative = decide([make_tagging(f"/music/{n}.ogg", seed=n, steps=9) for n in range(25)])
+    for track, card in zip(relative, cards(report_page.render(relative)), strict=True):
+        shown = re.findall(r"<li style[^>]*>(\w+)</li>", card.partition('class="timeline"')[0])
+        assert shown == [*track.moods, *track.themes]
+        bars = card[card.index('<ol class="bars">') :].partition("</ol>")[0]
+        assert re.findall(r'"tag[^>]*>(\w+)<', bars)[: len(track.decided)] == list(track.decided)
+    evidence = curves.segments(relative[0], range(56), 1, width=1)
+    assert relative[0].vocabulary[evidence[0].tag] in relative[0].decided
 
 
 def test_without_samples_there_is_no_waveform() -> None:
@@ -502,7 +547,7 @@ def test_the_threshold_is_at_half_of_the_height() -> None:
     track = small([0.1, 0.6, 0.3], [0.01, 0.6, np.inf], [[0.01, 0.02], [0.6, 0.2], [0.3, 0.1]])
     heights = curves.relative(track, [0, 1, 2], track.over_time.scores.astype(np.float64))
     np.testing.assert_allclose(heights[:, 0], 0.5, atol=1e-6)
-    assert heights[0, 1] > 0.6
+    assert heights[0, 1] > 0.75
     assert heights[1, 1] < 0.2
     assert (heights[2] <= 0.5).all()
 

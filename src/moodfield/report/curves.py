@@ -8,10 +8,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from moodfield import calibration
-from moodfield.tagging import Tagging
+from moodfield.tagging import MIN_USUAL, Tagging
 
 EDGE = 1e-6
 """scores and thresholds are clipped this far from 0 and 1"""
+
+STEEPNESS = 2
+"""height of curves by the threshold / that of the sigmoid of logits: most scores are near their threshold"""
 
 Curves = Float64[np.ndarray, "tags time"]
 
@@ -50,6 +53,11 @@ def threshold(tagging: Tagging, tag: int) -> float | None:
     return value if value < 1 else None
 
 
+def usual(tagging: Tagging, tag: int) -> float | None:
+    """The usual score of a tag, above 0; None if it is unknown."""
+    return None if tagging.usual is None else max(float(np.nan_to_num(tagging.usual[tag])), MIN_USUAL)
+
+
 def span(tagging: Tagging) -> float:
     """Length of the time axis in seconds."""
     return max(tagging.duration, float(tagging.over_time.seconds[-1]), 1e-3)
@@ -73,16 +81,15 @@ def averaged(tagging: Tagging, tags: Sequence[int], at: Float64[np.ndarray, "tim
 
 
 def relative(tagging: Tagging, tags: Sequence[int], scores: Curves) -> Curves:
-    """Scores relative to the threshold, 0 … 1: the sigmoid of the difference of their logits; 0.5 is the threshold.
+    """Scores relative to the threshold, 0 … 1: the sigmoid of `STEEPNESS` × the difference of logits; 0.5 is equal.
 
     Tags with low and with high thresholds get comparable curves. The curve of a tag that is never decided has the
     maximum 0.5.
     """
     marks = [threshold(tagging, tag) for tag in tags]
     halves = [float(row.max()) if mark is None else mark for row, mark in zip(scores, marks, strict=True)]
-    half = np.clip(np.array(halves)[:, None], EDGE, 1 - EDGE)
-    score = np.clip(scores, EDGE, 1 - EDGE)
-    return score * (1 - half) / (score * (1 - half) + half * (1 - score))
+    half = np.array(halves)[:, None]
+    return np.asarray(calibration.sigmoid(STEEPNESS * (logit(scores) - logit(half))))
 
 
 def steps(tagging: Tagging, tags: Sequence[int], count: int, *, width: int = 1) -> tuple[list[float], Curves]:
@@ -104,8 +111,8 @@ def segments(tagging: Tagging, tags: Sequence[int], count: int, *, width: int) -
     scores = steps(tagging, candidates, count, width=width)[1]
     heights = relative(tagging, candidates, scores)
     above = heights > 0.5
-    evidence = heights if tagging.priors is None else logit(scores) - logit(tagging.priors[candidates])[:, None]
-    rows = np.where(above | ~above.any(axis=0), evidence, -np.inf).argmax(axis=0)
+    evidence = _evidence(tagging, candidates, scores)
+    rows = np.where(above | ~above.any(axis=0), heights if evidence is None else evidence, -np.inf).argmax(axis=0)
     result, first = [], 0
     for row, run in itertools.groupby(rows.tolist()):
         marks = tuple(above[row, first : first + len(list(run))].tolist())
@@ -128,3 +135,11 @@ def waveform(tagging: Tagging, count: int) -> Float64[np.ndarray, "time"] | None
 def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
     """Logits of scores or thresholds, clipped by `EDGE`."""
     return calibration.logit(np.clip(scores.astype(np.float64), EDGE, 1 - EDGE))
+
+
+def _evidence(tagging: Tagging, tags: Sequence[int], scores: Curves) -> Curves | None:
+    """Evidence of scores over time (see `Tagging.evidence`); None if it is unknown what is usual."""
+    if tagging.statistics:
+        mean, std = tagging.statistics.mean[list(tags)], tagging.statistics.std[list(tags)]
+        return (logit(scores) - mean[:, None]) / np.where(std > 0, std, np.inf)[:, None]
+    return None if tagging.priors is None else logit(scores) - logit(tagging.priors[list(tags)])[:, None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from moodfield import files
+from moodfield import decisions, files
 from moodfield.report import curves, text, track, track_map
 from moodfield.tagging import Tagging
 
@@ -54,8 +54,8 @@ def render(
 ) -> str:
     """The HTML of a report (see `write`), about 20 kB a track."""
     names = text.names([tagging.source for tagging in taggings])
-    bars = [(tagging, tag) for tagging in taggings for tag in curves.strongest(tagging, track.TOP)]
-    marks = [mark for bar in bars for mark in (curves.score(*bar), curves.threshold(*bar)) if mark]
+    bars = [track.bar(tagging, tag) for tagging in taggings for tag in curves.strongest(tagging, track.TOP)]
+    marks = [mark for bar in bars for mark in bar if mark]
     scale = max(marks, default=1.0)
     style, script = (Path(__file__).with_suffix(kind).read_text(encoding="utf-8") for kind in (".css", ".js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -84,6 +84,8 @@ def _header(taggings: Sequence[Tagging], failed: Mapping[str, str], untagged: in
     if taggings:
         models = ", ".join(dict.fromkeys(tagging.model for tagging in taggings))
         facts += [text.length(sum(tagging.duration for tagging in taggings)), f"model: <bdi>{text.safe(models)}</bdi>"]
+        if _is_relative(taggings):
+            facts.append("tags relative to " + (f"these {len(taggings):,} tracks" if taggings[1:] else "other tracks"))
     if failed:
         facts.append(f'<a href="#failed">{len(failed)} failed</a>')
     if untagged:
@@ -92,12 +94,30 @@ def _header(taggings: Sequence[Tagging], failed: Mapping[str, str], untagged: in
         '<p class="legend"><svg viewBox="0 0 60 30" aria-hidden="true" style="--h:168"><path class="low" '
         'd="M0 30V27C12 27 14 4 28 4S44 24 60 24V30z"/>'
         '<path class="high" d="M12.4 15C15 9 19 4 28 4S37 9 40.8 15z"/><path class="line" d="M0 15H60"/></svg>'
-        "<span>A track gets every tag whose score is above the tag’s threshold; tags are sorted by evidence. "
+        f"<span>{_rule(taggings)} "
         "<em>Themes</em> (what the music is for or about) are in italics. In curves over time the dotted line is the "
         "threshold; scores above it have a strong colour. Related tags have similar colours.</span></p>"
     )
     lines = "".join(f"<li>{fact}</li>" for fact in facts)
     return f'<header><h1>{text.safe(title)}</h1><ul class="facts">{lines}</ul>{legend if taggings else ""}</header>'
+
+
+def _rule(taggings: Sequence[Tagging]) -> str:
+    """How tags are decided, and what is usual, in words."""
+    if _is_relative(taggings):
+        rule, where = "that set it apart from the others", "among these tracks"
+    else:
+        rule, where = "whose score is above their threshold", "for music in general"
+    limited = all(tagging.statistics for tagging in taggings)
+    most = f", at most {decisions.MAX_TAGS}, the clearest first" if limited else ", those with the most evidence first"
+    has_usual = any(tagging.usual is not None for tagging in taggings)
+    times = f" “4 × as usual” means four times as likely as {where}." if has_usual else ""
+    return f"A track gets the tags {rule}{most}.{times}"
+
+
+def _is_relative(taggings: Sequence[Tagging]) -> bool:
+    """Whether all decisions are relative to other tracks."""
+    return bool(taggings) and all(tagging.relative for tagging in taggings)
 
 
 def _map(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
@@ -138,7 +158,7 @@ def _map(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
         '<a class="skip" href="#all">Skip the map</a>'
         f'<div class="map"><div class="plane">{words}<ol class="places'
         f'{" dense" if is_dense else ""}">{dots}</ol></div>'
-        f'<div class="key"><h3>Strongest mood</h3><ul>{key}</ul><p class="quiet">Ring: no mood is above its threshold.'
+        f'<div class="key"><h3>Strongest mood</h3><ul>{key}</ul><p class="quiet">Ring: no mood among its tags.'
         "</p></div></div></section>"
     )
 

@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from moodfield import errors
 from moodfield.tagging import Tagging
 
-LISTED_TAGS = 3
+LISTED_TAGS = 5
 """decided tags per track in the list of all tracks"""
 FAMILIES = MappingProxyType(
     {
@@ -59,6 +60,20 @@ def percent(value: float | int, whole: float | int) -> str:
 def short(score: float) -> str:
     """Format a score with two or three decimals."""
     return f"{score:.2f}" if score >= 0.1 else f"{score:.3f}"
+
+
+def times(factor: float) -> str:
+    """Format how many times as likely as usual a tag is, with two digits, as `4.1 ×`; `–` if it is unknown.
+
+    Example:
+        >>> times(0.123), times(0.996), times(4.06), times(9.96), times(1e9), times(float("nan"))
+        ('0.12 ×', '1.0 ×', '4.1 ×', '10 ×', '>999 ×', '–')
+    """
+    if not math.isfinite(factor):
+        return "–"
+    if factor < 0.01 or factor > 999:
+        return "<0.01 ×" if factor < 0.01 else ">999 ×"
+    return f"{factor:.2f} ×" if factor < 0.995 else f"{factor:.1f} ×" if factor < 9.95 else f"{factor:.0f} ×"
 
 
 def count(number: int, noun: str) -> str:

@@ -16,6 +16,8 @@ TOP = 5
 """tags with a bar for their score"""
 ROWS = 6
 """tags with a curve over time"""
+MOST_TIMES = 1000
+"""times as likely as usual at which bars end"""
 CHIPS = 12
 """decided tags that are shown; further ones can be unfolded"""
 CURVE_POINTS = 160
@@ -48,13 +50,23 @@ CLIP_PATH = (
 def section(tagging: Tagging, name: tuple[str, str], number: int, scale: float) -> str:
     """The section of one track; `scale` is the score at the right end of the bars."""
     folder = f'<bdi class="folder">{text.safe(name[1])}</bdi>' if name[1] else ""
+    unit = "" if tagging.usual is None else '<span class="unit">as usual</span>'
     return (
         f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}">'
         f"<bdi>{text.safe(name[0])}</bdi></h3><p>{folder}"
         f'<span class="number">{text.clock(tagging.duration)}</span></p>{_chips(tagging)}</div>{_timeline(tagging)}'
-        f'<div class="charts"><div><h4>Strongest tags</h4>{_bars(tagging, scale)}</div>'
+        f'<div class="charts"><div><h4>Strongest tags{unit}</h4>{_bars(tagging, scale)}</div>'
         f"<div><h4>Over time</h4>{_over_time(tagging, number)}</div></div></article>"
     )
+
+
+def bar(tagging: Tagging, tag: int) -> tuple[float, float | None]:
+    """Length of the bar of a tag, and place of its threshold; None if no score exceeds it.
+
+    Both are logarithms of the score / the usual score, from 1 on; the scores themselves if it is unknown.
+    """
+    threshold, usual = curves.threshold(tagging, tag), curves.usual(tagging, tag)
+    return _length(curves.score(tagging, tag), usual), None if threshold is None else _length(threshold, usual)
 
 
 def ribbon(tagging: Tagging) -> str:
@@ -139,21 +151,32 @@ def _chips(tagging: Tagging) -> str:
 
 
 def _bars(tagging: Tagging, scale: float) -> str:
-    """Bars of the scores of the strongest tags, with marks at the thresholds."""
+    """Bars of the strongest tags, by how much more likely than usual they are, with marks at the thresholds."""
     lines = []
     for tag in curves.strongest(tagging, TOP):
         name, score, threshold = tagging.vocabulary[tag], curves.score(tagging, tag), curves.threshold(tagging, tag)
-        mark = "" if threshold is None else f'<i style="left:{text.percent(threshold, scale)}"></i>'
+        length, place = bar(tagging, tag)
+        mark = "" if place is None else f'<i style="left:{text.percent(place, scale)}"></i>'
         rule = "never decided" if threshold is None else f"threshold {text.short(threshold)}"
         faint = "" if name in tagging.decided else ' class="faint"'
         lines.append(
-            f'<li{faint} style="--h:{text.hue(name)};--w:{text.percent(score, scale)}" title="'
-            f'{text.short(score)}, {rule}">'
+            f'<li{faint} style="--h:{text.hue(name)};--w:{text.percent(length, scale)}" title="'
+            f'score {text.short(score)}, {rule}">'
             f'<span class="{text.kind(tagging, name)}">{text.safe(name)}</span>'
             f'<span class="bar" role="img" aria-label="{rule}">{mark}</span>'
-            f'<span class="number">{text.short(score)}</span></li>'
+            f'<span class="number">{_number(tagging, tag, score)}</span></li>'
         )
     return f'<ol class="bars">{"".join(lines)}</ol>'
+
+
+def _length(score: float, usual: float | None) -> float:
+    return score if usual is None else math.log2(min(max(score / usual, 1), MOST_TIMES))
+
+
+def _number(tagging: Tagging, tag: int, score: float) -> str:
+    """How many times as likely as usual a tag with this score is; the score if that is unknown."""
+    usual = curves.usual(tagging, tag)
+    return text.short(score) if usual is None else text.times(score / usual)
 
 
 def _over_time(tagging: Tagging, number: int) -> str:
@@ -198,11 +221,11 @@ def _tooltips(tagging: Tagging, tags: list[int]) -> str:
     count = min(len(tagging.over_time.seconds), TOOLTIPS)
     edges, scores = curves.steps(tagging, tags, count)
     signs = np.where(curves.relative(tagging, tags, scores) > 0.5, "●", "○")
+    numbers = [[_number(tagging, tag, score) for score in row.tolist()] for tag, row in zip(tags, scores, strict=True)]
     rectangles = "".join(
-        f'<rect x="{step}" width="1" height="1"><title>{text.clock(edges[step])} – '
-        f"{text.clock(edges[step + 1])}"
+        f'<rect x="{step}" width="1" height="1"><title>{text.clock(edges[step])} – {text.clock(edges[step + 1])}'
         + "".join(
-            f"\n{signs[row, step]} {text.safe(tagging.vocabulary[tag])} {text.short(float(scores[row, step]))}"
+            f"\n{signs[row, step]} {text.safe(tagging.vocabulary[tag])} {numbers[row][step]}"
             for row, tag in enumerate(tags)
         )
         + "</title></rect>"

@@ -1,0 +1,217 @@
+"""Tagged files: a table or JSON lines, a report, and decisions relative to all of the files."""
+
+import contextlib
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moodfield import errors
+from moodfield.cli import console, progress
+from moodfield.errors import AudioError, ConfigError, MoodfieldError
+
+if TYPE_CHECKING:
+    from moodfield.tagging import Tagging
+
+HEAD = f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]"
+"""head of the table"""
+FILE_WIDTH = 46
+"""columns of the name of a file and its duration"""
+TAG_WIDTH = 14
+"""columns of a tag in the long table, whose lines then have at most 80"""
+COMMON_TRACKS, COMMON_SHARE = 20, 0.5
+"""a tag on more than this share of this many tracks or more does not set them apart"""
+
+
+SHARED = ("vocabulary", "theme_vocabulary", "thresholds", "priors", "statistics")
+"""fields of taggings that are the same for all tracks; each process of several has its own"""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is printed and written of tagged files."""
+
+    as_json: bool = False
+    """whether JSON lines are printed, not a table"""
+    long: bool = False
+    """whether the table has a line for every tag, with how much more likely than usual it is"""
+    over_time: bool = False
+    """whether JSON has scores over time"""
+    relative: bool = False
+    """whether decisions are relative to all files; results are then printed after the last one"""
+    report: Path | None = None
+    """HTML report to write"""
+
+
+class Taggings:
+    """Prints and collects the results of files; keeps only what is still needed of them."""
+
+    def __init__(self, form: Form, bar: progress.FileProgress, *, files: int) -> None:
+        """Results of a number of files are printed above the bar, and counted by it."""
+        self.form, self.files = form, files
+        self.failed: dict[str, str] = {}
+        self._bar = bar
+        self._first: Tagging | None = None
+        self._kept: list[tuple[Path, Tagging | MoodfieldError]] = []
+        self._counts: Counter[str] = Counter()
+        self._done, self._has_head = 0, False
+
+    def add(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
+        """Add the result of the next file; it is printed at once unless decisions are relative."""
+        self._done += 1
+        if isinstance(tagging, MoodfieldError):
+            self.failed[str(path)] = str(tagging)
+        else:
+            self._counts.update(tagging.decided)
+        if self.form.relative or self.form.report:
+            self._kept.append((path, tagging if self.form.report else self._without_unused(tagging)))
+        if not self.form.relative:
+            self._print(path, tagging)
+        if isinstance(tagging, MoodfieldError) and not self.form.as_json:
+            console.message(str(tagging))
+        self._bar.advance()
+
+    def finish(self) -> None:
+        """Write the report and, if decisions are relative, decide and print; also of a part, if work was stopped."""
+        if not self._done or (self.form.relative and not self._decide()):
+            return
+        try:
+            if self.form.relative:
+                for path, tagging in self._kept:
+                    self._print(path, tagging)
+        finally:
+            if self.form.report:
+                self._write_report(self.form.report)
+
+    def warn_common(self) -> None:
+        """Print a message if an absolute decision is on so many tracks that it does not set them apart."""
+        tagged = self._done - len(self.failed)
+        if self.form.relative or tagged < COMMON_TRACKS or not self._counts:
+            return
+        ((tag, count),) = self._counts.most_common(1)
+        if count > COMMON_SHARE * tagged:
+            console.message(
+                f"{tag} is on {count:,} of {tagged:,} tracks ({count / tagged:.0%}); --relative sets them apart"
+            )
+
+    def _decide(self) -> bool:
+        """Make decisions relative to the tagged files; False if work was stopped before there were enough."""
+        from moodfield import decisions, tagging
+
+        absolute = [result for _, result in self._kept if not isinstance(result, MoodfieldError)]
+        stopped = self._done < self.files
+        try:
+            if len(absolute) < decisions.MIN_TRACKS:
+                done = "were tagged before it was stopped" if stopped else "could be tagged"
+                raise ConfigError(
+                    f"{len(absolute)} of {self.files} files {done}, and --relative needs {decisions.MIN_TRACKS}; "
+                    "name more, or leave it out"
+                )
+            relative = iter(tagging.decide(absolute))
+        except ConfigError as error:
+            for path, result in self._kept:
+                if self.form.as_json and isinstance(result, MoodfieldError):
+                    self._print(path, result)
+            if not stopped:
+                raise
+            console.message(str(error))  # whatever stopped it is what the command ends with
+            return False
+        if stopped:
+            console.message(f"relative to the {len(absolute):,} tracks that were tagged before it was stopped")
+        self._kept = [
+            (path, result if isinstance(result, MoodfieldError) else next(relative)) for path, result in self._kept
+        ]
+        return True
+
+    def _without_unused(self, tagging: "Tagging | MoodfieldError") -> "Tagging | MoodfieldError":
+        """A tagging without arrays that are not printed; the others are shared, since there may be millions."""
+        if isinstance(tagging, MoodfieldError):
+            return tagging
+        self._first = first = self._first or tagging
+        over_time = tagging.over_time
+        if not self.form.over_time:
+            over_time = type(over_time)(over_time.seconds[:0].copy(), over_time.scores[:, :0].copy())
+        shared = {name: getattr(first, name) for name in SHARED}
+        return replace(tagging, over_time=over_time, envelope=None, **shared)
+
+    def _print(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
+        """Print the result of a file: a line of JSON, or lines of the table."""
+        if self.form.as_json:
+            console.result_json(_to_dict(path, tagging, self.form))
+            return
+        if not self._has_head:
+            self._bar.print_result(HEAD)
+            self._has_head = True
+        self._bar.print_result(_format_long(path, tagging) if self.form.long else _format_row(path, tagging))
+
+    def _write_report(self, path: Path) -> None:
+        """Write the report, which has the number of files that are missing because work was stopped."""
+        from moodfield.report import page
+
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()  # the report may go there, too
+        taggings = [tagging for _, tagging in self._kept if not isinstance(tagging, MoodfieldError)]
+        page.write(path, taggings, failed=self.failed, untagged=self.files - self._done)
+        stopped = f": {self._done:,} of {self.files:,} files, since it was stopped" if self._done < self.files else ""
+        console.message(f"wrote {path}{stopped}")
+
+
+def _format_row(path: Path, tagging: "Tagging | MoodfieldError") -> str:
+    """The line of a file in the table, as markup."""
+    if isinstance(tagging, MoodfieldError):
+        return _format_file(path, None)
+    moods = console.escape(", ".join(tagging.moods)) or ("" if tagging.themes else "[dim]–[/dim]")
+    themes = f" · [dim]{console.escape(', '.join(tagging.themes))}[/dim]" if tagging.themes else ""
+    return f"{_format_file(path, tagging.duration)}  {moods}{themes}"
+
+
+def _format_long(path: Path, tagging: "Tagging | MoodfieldError") -> str:
+    """The lines of a file in the long table, one for every decided tag, as markup."""
+    from moodfield.report import text
+
+    if isinstance(tagging, MoodfieldError):
+        return _format_file(path, None)
+    begin, lines = _format_file(path, tagging.duration), []
+    for tag in (*tagging.moods, *tagging.themes):
+        number = tagging.vocabulary.index(tag)
+        name = _pad(tag, TAG_WIDTH)
+        if tag in tagging.theme_vocabulary:
+            name = f"[dim]{_pad(f'· {tag}', TAG_WIDTH)}[/dim]"
+        if tagging.times_usual is None:
+            lines.append(f"{begin}  {name}  {tagging.scores[number]:>6.3f}")
+        else:
+            lines.append(f"{begin}  {name}  {text.times(tagging.times_usual[number]):>6} as usual")
+        begin = " " * FILE_WIDTH
+    return "\n".join(lines or [f"{begin}  [dim]–[/dim]"])
+
+
+def _format_file(path: Path, duration: float | None) -> str:
+    """The columns of a file, with its duration unless it failed."""
+    minutes, seconds = divmod(round(duration or 0), 60)
+    time = f"{'–':>6}  [red]failed[/red]" if duration is None else f"{minutes:>3}:{seconds:02}"
+    return f"{_shorten(path)}  {time}"
+
+
+def _shorten(path: Path, width: int = 38) -> str:
+    """A file name of exactly this width, cut in the middle if it is long."""
+    from rich.cells import set_cell_size
+
+    name = path.name if len(path.name) <= width else f"{path.name[: width // 2 - 1]}…{path.name[-width // 2 :]}"
+    return console.escape(set_cell_size(errors.printable(name), width))
+
+
+def _pad(name: str, width: int) -> str:
+    """A tag in at least `width` columns of a terminal, as markup."""
+    from rich.cells import cell_len, set_cell_size
+
+    name = errors.printable(name)
+    return console.escape(set_cell_size(name, max(width, cell_len(name))))
+
+
+def _to_dict(path: Path, tagging: "Tagging | MoodfieldError", form: Form) -> dict[str, object]:
+    """The JSON object of a file."""
+    if not isinstance(tagging, MoodfieldError):
+        return tagging.to_dict(over_time=form.over_time)
+    reason = tagging.reason if isinstance(tagging, AudioError) else type(tagging).__name__
+    return {"source": str(path), "error": {"reason": reason, "message": str(tagging)}}
