@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets scores sources model clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets scores sources model evaluation fifty clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles calibration students model people teachers
+PAGES := zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -151,13 +151,25 @@ sources:
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
 model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
 	$(DISTILL) -o runs/default
-	.venv/bin/python -W ignore benchmarks/model.py runs/default/best --run runs/default --teacher "$(TEACHER)" > docs/model.part
-	@mv docs/model.part docs/model.md
+	$(MAKE) evaluation MODELS="'the model=runs/default/best'" RUN=runs/default
 	$(DISTILL) -o runs/default --appendix docs/model.md --appendix docs/students.md
 	.venv/bin/moodfield models runs/default/best --verify
 	rm -rf src/moodfield/pretrained/default.part && cp -r runs/default/best src/moodfield/pretrained/default.part
 	rm -rf src/moodfield/pretrained/default && mv src/moodfield/pretrained/default.part src/moodfield/pretrained/default
 	.venv/bin/moodfield models default --verify
+
+# Of any models: MODELS="'the model=default' 'the other=FOLDER'"; the first is described in detail, and its RUN has a learning curve.
+MODELS ?= 'the model=default'
+RUN ?=
+EVALUATE = .venv/bin/python -W ignore benchmarks
+evaluation: $(READY) music  ## compare MODELS with the ensemble of `make targets` and with people: minutes; writes docs/model.md
+	@{ $(EVALUATE)/model.py $(MODELS) $(if $(RUN),--run "$(RUN)"); \
+	  $(EVALUATE)/embedding.py $(MODELS); $(EVALUATE)/copies.py $(MODELS); } > docs/model.part
+	@mv docs/model.part docs/model.md
+
+fifty: $(READY) music  ## tags of fifty tracks, with verdicts of benchmarks/fifty.tsv; writes docs/fifty.md
+	$(EVALUATE)/fifty.py --update > docs/fifty.part
+	@mv docs/fifty.part docs/fifty.md
 
 clean:  ## remove everything that was built; downloads (.cache) and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html

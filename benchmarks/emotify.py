@@ -68,7 +68,7 @@ def main() -> None:
     recipe = Recipe().change(*SETTINGS, *options.settings)
     paths = pipeline.RunPaths(data / "audio", options.store, options.to, parallel.cpu_count())
     pipeline.extract_mels(whole.tracks, recipe, paths)
-    features = np.stack([_features(paths.mel_cache(recipe.mel).open(track)) for track in whole.tracks])
+    features = np.stack([mel_statistics(paths.mel_cache(recipe.mel).open(track)) for track in whole.tracks])
     results: dict[str, list[tuple[float, float]]] = {"tag priors": [], "logistic regression": [], "FA-ResNet": []}
     seconds = []
     for fold in range(FOLDS):
@@ -144,7 +144,7 @@ def sentence(first: str, second: str, differences: list[float], *, share: float 
     return f"{first} is {'better' if mean > 0 else 'worse'} than {second}: {figures}."
 
 
-def _features(stored: np.ndarray) -> np.ndarray:
+def mel_statistics(stored: np.ndarray) -> np.ndarray:
     """Mean, spread and percentiles of every band."""
     values = np.asarray(stored, np.float32)
     return np.concatenate(

@@ -1,217 +1,220 @@
-"""Evaluation of the bundled model: agreement with its teacher on held-out packages, with annotators, and speed.
+"""Evaluation of models distilled from the ensemble: agreement with it and with people, decisions, speed, size.
 
-    MOODFIELD_DATA=… python benchmarks/model.py [MODEL] [--run runs/measured]
+    MOODFIELD_DATA=… python benchmarks/model.py [NAME=MODEL …] [--run runs/default]
 
-MODEL must not be trained on the held-out packages of music/manifest.tsv; the bundled model is not. Prints the page
-docs/model.md. Needs the music of `make music` and the teacher's checkpoint;
-Emotify is used if it is there.
+No MODEL may be trained on the held-out packages of music/manifest.tsv; the bundled model is not. Several are compared
+in one table, and the first is described in detail. Prints the first part of docs/model.md. Needs the music of
+`make music`, the ensemble of `make targets` and Emotify; outputs are cached.
 """
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+import emotify
+import measures
+import outputs
 import people
-from moodfield import audio, calibration, mel, parallel, tagger
-from moodfield.card import Card, Provenance
+import speed
+from measures import HALVES, SUNG, Music
+from moodfield import parallel, tags
+from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.distillation import manifest, model_card, targets
-from moodfield.distillation.manifest import Music
-from moodfield.distillation.model_card import ThresholdedScores
-from moodfield.distillation.targets import TargetSource
-from moodfield.distillation.teachers import published
-from moodfield.errors import MoodfieldError
-from moodfield.evaluation import bootstrap, metrics, threshold_selection
-from moodfield.tagging import Tagging
+from moodfield.distillation import manifest
+from moodfield.distillation.manifest import KINDS
+from moodfield.distillation.teachers.published import VGGISH
+from moodfield.evaluation import metrics
 from moodfield.training import log
 from moodfield.training.pipeline import RunPaths
+from outputs import ENSEMBLE
 
 HERE = Path(__file__).parent
 HEAD = """# Evaluation of the bundled model
 
-By `benchmarks/model.py`, on {tracks} tracks of packages that it was not trained on. The model's card states its purpose
-and limits; its README ends with this page and with `docs/students.md`, which has the reasons for its recipe. The
-meaning of scores is in `docs/calibration.md`. The same tracks helped to choose the recipe, so the agreement is slightly
-optimistic; they also helped to choose the thresholds, so that the goals for decisions are met on them: the last column
-of *Decisions* has thresholds chosen on the training packages alone.
+By `benchmarks/model.py`, `embedding.py` and `copies.py` (`make model`), on {tracks} tracks of packages that it was not
+trained on and on the {excerpts} excerpts of Emotify, whose annotations are in no training. The model's card states its
+purpose and limits; its README ends with this page and with `docs/students.md`, which has the reasons for its recipe.
+The meaning of scores is in `docs/calibration.md`, the ensemble of teachers in `docs/teachers.md`. The held-out packages
+helped to choose the recipe, so the agreement on them is slightly optimistic.
+
+*Spearman* is the rank correlation of the track logits of model and ensemble, over tracks, for every tag. *Offset* is
+the mean over tags of |mean over tracks of (logit of the model − logit of the ensemble)|, of logits before any
+calibration: the card's calibration is undone.
 """
-GOALS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "share of tracks with one to five tags": ("at least 80 %", lambda value: value >= 0.8),
-    "share of tracks with no tag": ("at most 5 %", lambda value: value <= 0.05),
-    "different tags used": ("at least 30", lambda value: value >= 30),
-    "share of tracks with the commonest tag": ("at most 30 %", lambda value: value <= 0.3),
-}
-"""goals of decisions: text, and a test of a value"""
-CLEAREST = 5
-"""tags of a track with the most evidence"""
-SONGS, SHORTEST, LONGEST = 3, 200, 280
-"""number of timed tracks, with their minimum and maximum duration in seconds"""
-REPEATS = 3
-"""repeats of every timing; the fastest counts"""
-GOAL = 150
-"""seconds of music per second on one core, from file to tags"""
+PEOPLE = """
+## Agreement with people
 
+Spearman with the share of Emotify's annotators who felt an emotion, within each of four genres, mean over nine
+emotions. `benchmarks/people.py` has the map from tags to emotions, which was fixed before any score was seen. Words of
+the ensemble were changed after a look at {chosen} excerpts; the other {rest} are reported, with 95 % of {resamples:,}
+resamples of the excerpts. Differences are paired.
+"""
+KIND_HEAD = """
+## Agreement by kind of music
 
-@dataclass(frozen=True)
-class Results:
-    """Results of student and teacher on the held-out tracks."""
+Within the held-out tracks of a kind, and within the genres of Emotify: median tag's Spearman, for {fewest} tracks or
+more, and offset. Part of the agreement over all tracks is the difference between kinds: the ensemble's mean over a
+track's kind alone has a Spearman of {by_kind:.2f} with the ensemble in the median tag.
+"""
+FEWEST = 5
+"""tracks of a kind in which ranks are compared"""
 
-    tracks: tuple[Track, ...]
-    """tracks that both could read"""
-    card: Card
-    """the student's"""
-    metrics: Mapping[str, float]
-    """those in the student's provenance"""
-    taggings: tuple[Tagging, ...]
-    """the student's"""
-    teacher: np.ndarray
-    """the teacher's scores with the student's calibration, tracks × tags"""
-    teacher_decided: np.ndarray
-    """the teacher's decisions with thresholds chosen on all music, tracks × tags"""
-
-    @property
-    def scores(self) -> np.ndarray:
-        """The student's, tracks × tags."""
-        return np.stack([item.scores for item in self.taggings])
-
-    @property
-    def decided(self) -> np.ndarray:
-        """The student's decisions, tracks × tags."""
-        return np.stack([item.scores > item.thresholds for item in self.taggings])
+Interval = tuple[float, float, float]
+"""value, lower and upper bound"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", default="default")
-    parser.add_argument("--run", type=Path, help="its run, for the learning curve")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=["the model=default"], help="NAME=MODEL, or MODEL")
+    parser.add_argument("--run", type=Path, help="the run of the first one, for the learning curve")
     parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
-    parser.add_argument(
-        "--teacher", type=Path, help="the organisers' checkpoint, if not vggish/ in MOODFIELD_DATA has it"
-    )
+    parser.add_argument("--ensemble", type=Path, default=Path(".cache/teachers/ensemble.json"))
+    parser.add_argument("--jobs", type=int, default=parallel.cpu_count())
     options = parser.parse_args()
-    checkpoint = options.teacher or Path(os.environ.get("MOODFIELD_DATA", "")) / "vggish" / "best_model.pth"
-    if not checkpoint.is_file():
-        sys.exit(f"the teacher {checkpoint} is not here: name it with --teacher")
-    music = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
-    paths = RunPaths(options.music, options.store, Path(), parallel.cpu_count())
-    results = _score(options.model, music, checkpoint, paths)
-    print(HEAD.format(tracks=len(results.tracks)))
-    _agreement(results)
-    _decisions(results)
-    emotions = Path(os.environ.get("MOODFIELD_DATA", "")) / "emotify"
-    if emotions.is_dir():
-        print()
-        people.page({"the model": options.model}, emotions, checkpoint, paths.cache_dir)
+    data = outputs.data_folder("emotify", "teachers", "vggish")
+    models = outputs.named_models(options.models)
+    listed = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
+    split, _ = emotify.tracks(data / "emotify")
+    everyone = people.read(data / "emotify", split.tracks)
+    genres = _genres(data / "emotify", split.tracks)
+    music_paths, excerpt_paths = (
+        RunPaths(folder, options.store, Path(), options.jobs) for folder in (options.music, data / "emotify" / "audio")
+    )
+    teachers = data, options.ensemble
+    heldout = _outputs(models, listed.heldout.tracks, listed.kinds, teachers, music_paths)
+    excerpts = _outputs(models, split.tracks, genres, teachers, excerpt_paths)
+    if len(excerpts.tracks) != len(split.tracks):
+        sys.exit(f"{len(excerpts.tracks)} of {len(split.tracks)} excerpts could be read; get Emotify again")
+    felt = {VGGISH: excerpts.teachers[VGGISH], ENSEMBLE: excerpts.ensemble}
+    felt |= {name: item.logits for name, item in excerpts.models.items()}
+    predicted = {name: people.emotions(logits, tags.MOODS_AND_THEMES) for name, logits in felt.items()}
+    halves = _halves(data / "emotify", everyone)
+    songs = speed.songs(heldout.tracks, options.music)
+    times = {name: speed.measure(model, songs) for name, model in models.items()}
+    print(HEAD.format(tracks=len(heldout.tracks), excerpts=len(excerpts.tracks)))
+    print(f"| | goal | {' | '.join(models)} |\n|---|--:|{'--:|' * len(models)}")
+    for measure in [
+        *measures.agreement(heldout, "held-out packages", (0.92, 0.77, None)),
+        *measures.agreement(excerpts, "Emotify", (0.92, 0.80, 0.3)),
+        *measures.of_people(predicted, everyone, halves, tuple(models)),
+        *measures.absolute(heldout, "held-out packages", (0.3, 30, 0.05)),
+        *measures.absolute(excerpts, "Emotify", (0.4, 30, 0.05)),
+        *measures.relative(excerpts, SUNG),
+        *measures.cost(models, times),
+    ]:
+        print(measure.row())
+    _people(predicted, everyone, halves)
+    _kinds(heldout, excerpts)
+    _tags(next(iter(models)), heldout, excerpts)
     if options.run:
         _curve(options.run)
-    _speed(options.model, results.tracks, options.music)
+    speed.page(next(iter(models)), times)
 
 
-def _score(model: str, music: Music, checkpoint: Path, paths: RunPaths) -> Results:
-    """Results for the held-out tracks that both could read."""
-    source = TargetSource((published.teacher(published.VGGISH, checkpoint),))
-    tracks = targets.compute_all(source.teachers, music.tracks, paths, lambda *_: None).tracks
-    means = (windows.mean(axis=0) for windows in source.load(tracks, paths))
-    logits = dict(zip(tracks, means, strict=True))
-    [loaded] = tagger.load(model).models
-    fitted, stacked = loaded.card.calibration, np.stack(list(logits.values()))
-    is_heldout = np.array([track in music.heldout.tracks for track in logits])
-    taught = ThresholdedScores(
-        fitted.scores(stacked) if fitted else calibration.sigmoid(stacked), is_heldout, loaded.card.priors
+def _outputs(
+    models: Mapping[str, str],
+    tracks: Sequence[Track],
+    groups: Mapping[str, str],
+    teachers: tuple[Path, Path],
+    paths: RunPaths,
+) -> Music:
+    """Outputs for the tracks that all models could tag."""
+    tagged = {name: outputs.of_model(model, tracks, paths) for name, model in models.items()}
+    common = [track for track in tracks if all(track in item.tracks for item in tagged.values())]
+    return Music(
+        tuple(common),
+        tuple(groups[track.id] for track in common),
+        {name: item.take(common) for name, item in tagged.items()},
+        outputs.of_teachers(*teachers, common, paths),
     )
-    heldout = [track for track in logits if track in music.heldout.tracks]
-    tagged = tagger.tag_files([paths.audio_dir / item.path for item in heldout], model, jobs=paths.jobs)
-    readable = [
-        (track, tagging, scores)
-        for track, (_, tagging), scores in zip(heldout, tagged, taught.scores[is_heldout], strict=True)
-        if not isinstance(tagging, MoodfieldError)
-    ]
-    if not readable:
-        sys.exit(
-            f"none of {len(music.heldout.tracks)} held-out tracks could be read below {paths.audio_dir}; make music"
-        )
-    tracks, taggings, rows = zip(*readable, strict=True)
-    values = Provenance.read(tagger.model_folder(model)).metrics
-    decided = metrics.decide(np.stack(rows), taught.thresholds)
-    return Results(tracks, loaded.card, values, taggings, np.stack(rows), decided)
 
 
-def _agreement(results: Results) -> None:
-    """Print the agreement by tag and by package."""
-    ranks = metrics.spearman(results.teacher, results.scores)
-    areas = threshold_selection.decision_average_precision(results.teacher_decided, results.scores)
-    packages = np.array([track.path.partition("/")[0] for track in results.tracks])
-    first = results.taggings[0]
-    print("## Agreement with the teacher\n")
-    print(
-        f"Rank correlation (Spearman) over tracks: median tag {np.median(ranks):.3f}, worst {ranks.min():.3f}, mean "
-        f"{ranks.mean():.3f}.\nPart of it is the difference between packages: the teacher's mean score of a track's "
-        "package\nalone has "
-        f"{_by_package(results.teacher, packages):.3f} in the median tag. The second table is within packages.\n"
-    )
-    print(
-        f"PR-AUC with the teacher's decisions as truth, of the {np.isfinite(areas).sum()} tags that it decides for "
-        f"{bootstrap.MIN_POSITIVES} tracks or more:\nmean {np.nanmean(areas):.3f}, worst {np.nanmin(areas):.3f}.\n"
-    )
-    print("Themes are in italics.\n")
-    print("| tag | Spearman | PR-AUC | teacher decides | student decides |\n|---|---|---|---|---|")
-    for tag in np.argsort(-ranks, kind="stable"):
-        counts = results.teacher_decided[:, tag].sum(), results.decided[:, tag].sum()
-        name = f"*{word}*" if (word := first.vocabulary[tag]) in first.theme_vocabulary else word
-        area = "–" if np.isnan(areas[tag]) else f"{areas[tag]:.3f}"
-        print(f"| {name} | {ranks[tag]:.3f} | {area} | {counts[0]} | {counts[1]} |")
-    print(
-        "\n| package | tracks | Spearman, median tag | both decide, of the tags that either does |\n|---|---|---|---|"
-    )
-    shared = threshold_selection.jaccard(results.decided, results.teacher_decided)
-    for package in dict.fromkeys(packages.tolist()):
-        rows = packages == package
-        inside = np.nanmedian(metrics.spearman(results.teacher[rows], results.scores[rows]))
-        print(f"| {package} | {rows.sum()} | {inside:.3f} | {shared[rows].mean():.0%} |")
+def _genres(folder: Path, tracks: Sequence[Track]) -> dict[str, str]:
+    """Identifier of every excerpt → its genre."""
+    rows = people.annotations(folder)
+    return {track.id: rows[int(track.id.removeprefix("track_"))]["genre"] for track in tracks}
 
 
-def _by_package(teacher: np.ndarray, packages: np.ndarray) -> float:
-    """The median tag's rank correlation of the teacher with its own means over packages."""
-    logits = calibration.logit(teacher)
-    means = np.stack([logits[packages == package].mean(axis=0) for package in packages])
-    return float(np.median(metrics.spearman(teacher, means)))
+def _halves(folder: Path, everyone: people.People) -> dict[str, np.ndarray]:
+    """Rows of all excerpts, of those that choices were made on, and of those that are reported."""
+    validation = mtg_jamendo.read(folder / "emotify-validation.tsv")
+    chosen = people.choosing_half(everyone, [int(track.id.removeprefix("track_")) for track in validation.tracks])
+    return dict(zip(HALVES, map(np.flatnonzero, (np.ones_like(chosen), chosen, ~chosen)), strict=True))
 
 
-def _decisions(results: Results) -> None:
-    """Print statistics of decisions, of student and teacher, and with thresholds of the training packages."""
-    print("\n## Decisions\n\n| | goal | the model | its teacher | the model, thresholds of the training packages |")
-    print("|---|---|---|---|---|")
-    statistics = [threshold_selection.decision_statistics(item) for item in (results.decided, results.teacher_decided)]
-    for name, (goal, is_heldout) in GOALS.items():
-        values = (
-            *(item[name] for item in statistics),
-            results.metrics.get(f"{name}, {model_card.TRAIN_THRESHOLDS}", np.nan),
-        )
-        words = (f"{value:.0f}" if "used" in name else f"{value:.2%}" for value in values)
-        cells = (
-            "–"
-            if np.isnan(value)
-            else word
-            if is_heldout(value)
-            else f"{word}, missed"  # no figure where the card has none
-            for word, value in zip(words, values, strict=True)
-        )
-        print(f"| {name} | {goal} | {' | '.join(cells)} |")
-    shared = threshold_selection.jaccard(results.decided, results.teacher_decided).mean()
-    print(f"| tags that both decide, of those that either does | – | {shared:.0%} | – | – |")
-    clear = (
-        f"{(threshold_selection.rank_tags(scores, results.card.priors)[decided] < CLEAREST).mean():.0%}"
-        for decided, scores in ((results.decided, results.scores), (results.teacher_decided, results.teacher))
-    )
-    print(f"| decided tags that are among their track's {CLEAREST} clearest | – | {' | '.join(clear)} | – |")
+def _people(predicted: Mapping[str, np.ndarray], everyone: people.People, halves: Mapping[str, np.ndarray]) -> None:
+    """Print the agreement with people, with intervals and by emotion."""
+    rows = halves[HALVES[2]]
+    reported = people.select(everyone, rows)
+    counts = [f"{half}, {len(halves[half])}" for half in HALVES]
+    print(PEOPLE.format(chosen=len(halves[HALVES[1]]), rest=len(rows), resamples=people.RESAMPLES))
+    print(f"| | {' | '.join(counts)} | reported, − {ENSEMBLE} | reported, − VGG-ish |\n|---|{'--:|' * 5}")
+    for name, values in predicted.items():
+        cells = [f"{measures.mean_agreement(values, everyone, halves[half]):.3f}" for half in HALVES[:2]]
+        cells.append(_interval(people.mean_agreement(values[rows], reported)))
+        for other in (ENSEMBLE, VGGISH):
+            change = people.difference(values[rows], predicted[other][rows], reported)
+            cells.append("–" if name == other else _interval(change, sign="+"))
+        print(f"| {_title(name)} | {' | '.join(cells)} |")
+    print(f"\nBy emotion, all {len(everyone.ids)} excerpts:\n")
+    print(f"| | {' | '.join(people.EMOTIONS)} |\n|---|{'--:|' * len(people.EMOTIONS)}")
+    for name, values in predicted.items():
+        print(f"| {_title(name)} | {' | '.join(f'{item:.2f}' for item in people.agreement(values, everyone))} |")
+
+
+def _title(name: str) -> str:
+    return "VGG-ish" if name == VGGISH else name
+
+
+def _interval(values: Interval, *, sign: str = "") -> str:
+    value, low, high = (f"{item:{sign}.3f}" for item in values)
+    return f"{value} ({low} … {high})"
+
+
+def _kinds(heldout: Music, excerpts: Music) -> None:
+    """Print the agreement within every kind of music and every genre."""
+    names, groups = list(heldout.models), np.array(heldout.groups)
+    means = np.stack([heldout.ensemble[groups == group].mean(axis=0) for group in groups])
+    by_kind = float(np.median(metrics.spearman(heldout.ensemble, means)))
+    print(KIND_HEAD.format(fewest=FEWEST, by_kind=by_kind))
+    columns = [f"{name}: {what}" for name in names for what in ("median tag", "offset")]
+    print(f"| music | tracks | {' | '.join(columns)} |\n|---|--:|{'--:|' * len(columns)}")
+    order: Callable[[str], int] = KINDS.index
+    for music, present in (
+        (heldout, sorted(set(heldout.groups), key=order)),
+        (excerpts, sorted(set(excerpts.groups))),
+    ):
+        for group in present:
+            rows, cells = np.flatnonzero(np.array(music.groups) == group), []
+            for item in music.models.values():
+                one, other = item.logits[rows], music.ensemble[rows]
+                few = len(rows) < FEWEST
+                cells += [
+                    "–" if few else f"{np.median(metrics.spearman(other, one)):.3f}",
+                    f"{measures.offset(one, other):.2f}",
+                ]
+            print(f"| {'Emotify: ' * (music is excerpts)}{group} | {len(rows)} | {' | '.join(cells)} |")
+
+
+def _tags(name: str, heldout: Music, excerpts: Music) -> None:
+    """Print the agreement of one model with the ensemble by tag."""
+    columns = []
+    for music in (heldout, excerpts):
+        logits = music.models[name].logits
+        columns += [metrics.spearman(music.ensemble, logits), (logits - music.ensemble).mean(axis=0)]
+        columns.append(music.models[name].decided.mean(axis=0))
+    themes = heldout.models[name].taggings[0].theme_vocabulary
+    print(f"\n## Agreement by tag\n\nOf {name}. Themes are in italics; *difference* is the mean of the logits.\n")
+    print("| tag | held-out packages: Spearman | difference | decided | Emotify: Spearman | difference | decided |")
+    print(f"|---|{'--:|' * len(columns)}")
+    for tag in np.argsort(-columns[0], kind="stable"):
+        cells = [f"{column[tag]:{form}}" for column, form in zip(columns, (".3f", "+.2f", ".0%") * 2, strict=True)]
+        word = tags.MOODS_AND_THEMES[tag]
+        print(f"| {f'*{word}*' if word in themes else word} | {' | '.join(cells)} |")
 
 
 def _curve(run: Path) -> None:
@@ -222,44 +225,6 @@ def _curve(run: Path) -> None:
     for item in epochs:
         cells = ("–" if value is None else f"{value:.3f}" for value in (item.score, item.averaged))
         print(f"| {item.epoch} | {' | '.join(cells)} |")
-
-
-def _speed(model: str, tracks: tuple[Track, ...], music: Path) -> None:
-    """Print the time from file to tags on one core, with decoding as the lower bound."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    single = tagger.load(model, threads=1)
-    [loaded] = single.models
-    print(
-        f"\n## Speed\n\nOne core, warm, fastest of {REPEATS}. The goal is {GOAL} × real time; decoding is the "
-        "lower bound.\n"
-    )
-    print("| song | decode s | + mel s | + network s | × real time | × decoding |\n|---|---|---|---|---|---|")
-    songs = [music / track.path for track in tracks if SHORTEST <= track.seconds <= LONGEST][:SONGS]
-    for song in songs:
-        rate, seconds = soundfile.info(song).samplerate, soundfile.info(song).duration
-
-        def pieces(song: Path = song) -> list[mel.Mel]:
-            return list(
-                mel.stream(lambda: audio.blocks(song, sample_rate=loaded.card.mel.sample_rate), loaded.card.mel)
-            )
-
-        decode = _fastest(lambda song=song, rate=rate: [len(block) for block in audio.blocks(song, sample_rate=rate)])
-        mels = _fastest(pieces)
-        whole = _fastest(lambda song=song: single.tag(song))
-        print(
-            f"| {song.stem}, {seconds:.0f} s | {decode:.2f} | {mels:.2f} | {whole:.2f} | {seconds / whole:.0f} | "
-            f"{whole / decode:.2f} |"
-        )
-
-
-def _fastest(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 if __name__ == "__main__":

@@ -105,14 +105,19 @@ def page(models: Mapping[str, str | Path], data: Path, checkpoint: Path, store: 
 def read(folder: Path, excerpts: Sequence[Track]) -> People:
     """Read the annotations of excerpts, in their order."""
     ids = [int(track.id.removeprefix("track_")) for track in excerpts]
-    with (folder / "emotify-annotators.tsv").open(encoding="utf-8", newline="") as file:
-        rows = {int(row["track"]): row for row in csv.DictReader(file, delimiter="\t")}
+    rows = annotations(folder)
     genres = sorted({row["genre"] for row in rows.values()})
     return People(
         tuple(ids),
         np.array([genres.index(rows[number]["genre"]) for number in ids]),
         np.array([[float(rows[number][emotion]) for emotion in EMOTIONS] for number in ids]),
     )
+
+
+def annotations(folder: Path) -> dict[int, dict[str, str]]:
+    """The rows of the annotations, by number of the excerpt."""
+    with (folder / "emotify-annotators.tsv").open(encoding="utf-8", newline="") as file:
+        return {int(row["track"]): row for row in csv.DictReader(file, delimiter="\t")}
 
 
 def teacher_logits(

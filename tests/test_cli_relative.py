@@ -351,7 +351,38 @@ def test_more_than_half_of_the_tracks_are_too_many(library, monkeypatch, with_ta
     assert ("dark is on 11 of 20 tracks (55%)" in result.err) == bool(messages)
 
 
-def test_options_that_would_have_no_effect_are_usage_errors(library):
-    result = invoke("tag", library, "--long", "--json")
+# ---------------------------------------------------------------- the embedding
+
+
+@pytest.fixture
+def embedded(cp_model, tmp_path) -> Path:
+    """A model folder whose card lists an embedding."""
+    return models.rewritten(cp_model, tmp_path / "embedded", {"outputs": {"logits": 5, "embedding": 8}})
+
+
+@pytest.mark.parametrize("words", [(), ("--relative",)])
+def test_the_embedding_is_in_json_on_request(library, embedded, monkeypatch, words):
+    songs = [replace(tagging(path), embedding=np.arange(8, dtype=np.float32)) for path in sorted(library.iterdir())]
+    monkeypatch.setattr(tagger, "tag_files", lambda paths, *_, **__: zip(paths, songs, strict=True))
+    result = invoke("tag", library, "--json", "--embedding", "--model", embedded, *words)
+    assert result.code == 0, result.err
+    assert [line["embedding"] for line in json_lines(result.out)] == [list(range(8))] * 25
+    assert not any("embedding" in line for line in json_lines(invoke("tag", library, "--json", *words).out))
+
+
+def test_a_model_without_embedding_is_one_error_before_tagging(library, cp_model, embedded, tmp_path, monkeypatch):
+    without = models.rewritten(cp_model, tmp_path / "without", {"outputs": {"logits": 5}})
+    monkeypatch.setattr(tagger, "tag_files", lambda *_, **__: pytest.fail("it began"))
+    for folders in ((without,), (embedded, without)):
+        words = [word for folder in folders for word in ("--model", folder)]
+        result = invoke("tag", library, "--json", "--embedding", *words)
+        assert (result.code, result.out) == (1, "")
+        assert "no embedding" in result.err
+        assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("words", "token"), [(("--long", "--json"), "times_usual"), (("--embedding",), "--json")])
+def test_options_that_would_have_no_effect_are_usage_errors(library, words, token):
+    result = invoke("tag", library, *words)
     assert (result.code, result.out) == (2, "")
-    assert "times_usual" in result.err
+    assert token in result.err

@@ -23,7 +23,7 @@ from moodfield.report import track as section
 from moodfield.tagging import OverTime, Tagging, decide
 from moodfield.tags import MOODS_AND_THEMES, THEMES
 
-VOID = {"meta", "link", "input"}
+VOID = {"meta", "link", "input", "wbr"}
 HOSTILE = "/music/<script>alert('1')</script> \"q\" & \udcff\x00\u202e.mp3"
 
 
@@ -246,6 +246,27 @@ def test_the_overview_counts_tags() -> None:
     three = small([0.1, 0.1, 0.9], [0.5] * 3, [[0.1], [0.1], [0.9]])
     text = Reader(report_page.render([one, two, three])).texts("div", **{"class": "columns"})
     assert text == ["Moodsc3b1Themesa2"]
+
+
+def test_only_the_most_frequent_tags_are_counted() -> None:
+    tracks = [replace(make_tagging(), thresholds=np.full(56, threshold, np.float32)) for threshold in (1e-5, 1)]
+    pages = [Reader(report_page.render([track])).texts("section", **{"aria-labelledby": "all"}) for track in tracks]
+    assert [f"{report_page.COUNTED_TAGS} most" in page for (page,) in pages] == [True, False]
+
+
+def test_the_legend_of_the_map_counts_all_tracks() -> None:
+    for count in (3, 40):
+        (key,) = Reader(
+            report_page.render([make_tagging(f"/music/{n}.ogg", steps=1, seed=n) for n in range(count)])
+        ).texts("div", **{"class": "key"})
+        assert sum(map(int, re.findall(r"\d+", key))) == count
+        assert ("others" in key) == (count == 40)
+
+
+def test_lines_of_names_end_after_underscores() -> None:
+    page = report_page.render([make_tagging("/music/a_long_<name>.ogg")])
+    assert page.count("a_<wbr>long_<wbr>&lt;name&gt;") == 2
+    assert Reader(page).texts("h3", id="n0") == ["a_long_<name>"]
 
 
 @pytest.mark.parametrize(("steps", "duration"), [(1, 1.0), (1, 0.3), (2, 43.0), (12_860, 7_201.0), (5, 90_000.0)])

@@ -7,7 +7,7 @@ import typer
 
 from moodfield.cli import console, progress
 from moodfield.cli.taggings import Form, Taggings
-from moodfield.errors import AudioError, UsageError
+from moodfield.errors import AudioError, ModelError, UsageError
 
 
 def tag(
@@ -18,6 +18,7 @@ def tag(
     long: Annotated[bool, typer.Option("--long", help="how much more likely than usual every tag is")] = False,
     as_json: console.AsJson = False,
     over_time: Annotated[bool, typer.Option("--over-time", help="with --json: scores over time, too")] = False,
+    embedding: Annotated[bool, typer.Option("--embedding", help="with --json: the model's embedding, too")] = False,
     report: Annotated[Path | None, typer.Option(help="also write an HTML report, such as report.html")] = None,
     jobs: console.Jobs = 0,
 ) -> None:
@@ -34,6 +35,8 @@ def tag(
 
     if over_time and not as_json:
         raise UsageError("--over-time needs --json, because the table has no scores over time; --report draws them")
+    if embedding and not as_json:
+        raise UsageError("--embedding needs --json, because the table is too narrow for its numbers")
     if as_json:
         console.check_unused({"--long": long}, why="--json has times_usual of every tag")
     songs = audio.find(paths)
@@ -42,7 +45,9 @@ def tag(
         raise AudioError("missing", f"no music was found in {', '.join(map(str, paths))}; name audio files or folders")
     if relative:
         _check_count(len(songs))
-    form = Form(as_json=as_json, long=long, over_time=over_time, relative=relative, report=report)
+    if embedding:
+        _check_embedding(model or ["default"])
+    form = Form(as_json=as_json, long=long, over_time=over_time, embedding=embedding, relative=relative, report=report)
     with progress.FileProgress("files", len(songs)) as bar:
         taggings = Taggings(form, bar, files=len(songs))
         try:
@@ -75,3 +80,12 @@ def _check_count(files: int) -> None:
             f"--relative needs at least {decisions.MIN_TRACKS} files, to find what is usual among them, and {files} "
             f"{'was' if files == 1 else 'were'} found; name more, or leave it out"
         )
+
+
+def _check_embedding(models: list[str]) -> None:
+    """Raise `ModelError` if a model has no embedding."""
+    from moodfield import card, tagger
+
+    for model in models:
+        if card.EMBEDDING not in card.Card.read(tagger.model_folder(model)).outputs:
+            raise ModelError(f"the model {model} has no embedding; leave --embedding out, or choose another model")

@@ -38,6 +38,8 @@ class Form:
     """whether the table has a line for every tag, with how much more likely than usual it is"""
     over_time: bool = False
     """whether JSON has scores over time"""
+    embedding: bool = False
+    """whether JSON has the embedding"""
     relative: bool = False
     """whether decisions are relative to all files; results are then printed after the last one"""
     report: Path | None = None
@@ -52,7 +54,7 @@ class Taggings:
         self.form, self.files = form, files
         self.failed: dict[str, str] = {}
         self._bar = bar
-        self._first: Tagging | None = None
+        self._slim: Tagging | None = None
         self._kept: list[tuple[Path, Tagging | MoodfieldError]] = []
         self._counts: Counter[str] = Counter()
         self._done, self._has_head = 0, False
@@ -128,12 +130,13 @@ class Taggings:
         """A tagging without arrays that are not printed; the others are shared, since there may be millions."""
         if isinstance(tagging, MoodfieldError):
             return tagging
-        self._first = first = self._first or tagging
-        over_time = tagging.over_time
-        if not self.form.over_time:
-            over_time = type(over_time)(over_time.seconds[:0].copy(), over_time.scores[:, :0].copy())
-        shared = {name: getattr(first, name) for name in SHARED}
-        return replace(tagging, over_time=over_time, envelope=None, **shared)
+        if self._slim is None:
+            seconds, scores = tagging.over_time.seconds[:0].copy(), tagging.over_time.scores[:, :0].copy()
+            self._slim = replace(tagging, over_time=type(tagging.over_time)(seconds, scores))
+        names = SHARED if self.form.over_time else (*SHARED, "over_time")
+        shared = {name: getattr(self._slim, name) for name in names}
+        embedding = tagging.embedding if self.form.embedding else None
+        return replace(tagging, embedding=embedding, envelope=None, **shared)
 
     def _print(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
         """Print the result of a file: a line of JSON, or lines of the table."""
@@ -212,6 +215,6 @@ def _pad(name: str, width: int) -> str:
 def _to_dict(path: Path, tagging: "Tagging | MoodfieldError", form: Form) -> dict[str, object]:
     """The JSON object of a file."""
     if not isinstance(tagging, MoodfieldError):
-        return tagging.to_dict(over_time=form.over_time)
+        return tagging.to_dict(over_time=form.over_time, embedding=form.embedding)
     reason = tagging.reason if isinstance(tagging, AudioError) else type(tagging).__name__
     return {"source": str(path), "error": {"reason": reason, "message": str(tagging)}}

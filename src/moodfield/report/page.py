@@ -148,10 +148,12 @@ def _map(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> str:
     )
     words = "".join(f'<p class="{end}">{text.safe(", ".join(tags))}</p>' for end, tags in ends if tags)
     counts = Counter(moods)
+    listed = sorted(counts, key=lambda mood: (-counts[mood], mood))[:LEGEND_MOODS]
+    others = len(moods) - sum(counts[mood] for mood in listed)
     key = "".join(
         f'<li style="--h:{text.hue(mood)}">{text.safe(mood)} <span class="number">{counts[mood]}</span></li>'
-        for mood in sorted(counts, key=lambda mood: (-counts[mood], mood))[:LEGEND_MOODS]
-    )
+        for mood in listed
+    ) + (f'<li class="others">others <span class="number">{others}</span></li>' if others else "")
     return (
         '<section aria-labelledby="map"><h2 id="map">Map of moods</h2><p class="quiet">Every dot is a track; '
         "tracks with similar moods are near each other. The moods at an edge increase towards it.</p>"
@@ -171,7 +173,8 @@ def _overview(taggings: Sequence[Tagging]) -> str:
     counts = Counter(tag for tagging in taggings for tag in tagging.decided)
     most = max(counts.values(), default=1)
     columns = []
-    for name, tags in (("Moods", counts.keys() - themes), ("Themes", counts.keys() & themes)):
+    kinds = {"Moods": counts.keys() - themes, "Themes": counts.keys() & themes}
+    for name, tags in kinds.items():
         lines = "".join(
             f'<li style="--h:{text.hue(tag)};--w:{text.percent(counts[tag], most)}">'
             f'<span class="tag">{text.safe(tag)}</span>'
@@ -179,10 +182,11 @@ def _overview(taggings: Sequence[Tagging]) -> str:
             for tag in sorted(tags, key=lambda tag: (-counts[tag], tag))[:COUNTED_TAGS]
         )
         columns.append(f'<div><h3>{name}</h3><ol class="bars {name.lower()}-named">{lines}</ol></div>' if lines else "")
+    listed = f", of the {COUNTED_TAGS} most frequent" if max(map(len, kinds.values())) > COUNTED_TAGS else ""
     body = "".join(columns) or f'<p class="quiet">{text.NO_TAG}</p>'
     return (
         '<section aria-labelledby="all"><h2 id="all">All tracks</h2><p class="quiet">Number of '
-        f'tracks with each tag.</p><div class="columns">{body}</div></section>'
+        f'tracks with each tag{listed}.</p><div class="columns">{body}</div></section>'
     )
 
 
@@ -195,7 +199,7 @@ def _contents(taggings: Sequence[Tagging], names: Sequence[tuple[str, str]]) -> 
         '<span role="status" class="quiet"></span></label>'
     )
     lines = "".join(
-        f'<li><a href="#t{number}"><bdi>{text.safe(name)}</bdi></a>{track.ribbon(tagging)}<span class="few">'
+        f'<li><a href="#t{number}"><bdi>{text.breakable(name)}</bdi></a>{track.ribbon(tagging)}<span class="few">'
         + (text.tag_list(tagging) or "–")
         + f'</span><span class="number">{text.clock(tagging.duration)}</span></li>'
         for number, (tagging, (name, _)) in enumerate(zip(taggings, names, strict=True))

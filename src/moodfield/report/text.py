@@ -52,6 +52,11 @@ def safe(words: str) -> str:
     return html.escape(errors.printable(words))
 
 
+def breakable(name: str) -> str:
+    """Escape a name for HTML; a line may also end after an underscore."""
+    return safe(name).replace("_", "_<wbr>")
+
+
 def percent(value: float | int, whole: float | int) -> str:
     """A share as a CSS percentage, clipped to 0 … 100 %."""
     return f"{100 * min(max(value / whole, 0), 1):.4g}%"

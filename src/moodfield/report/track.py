@@ -53,7 +53,7 @@ def section(tagging: Tagging, name: tuple[str, str], number: int, scale: float) 
     unit = "" if tagging.usual is None else '<span class="unit">as usual</span>'
     return (
         f'<article id="t{number}" aria-labelledby="n{number}"><div class="head"><h3 id="n{number}">'
-        f"<bdi>{text.safe(name[0])}</bdi></h3><p>{folder}"
+        f"<bdi>{text.breakable(name[0])}</bdi></h3><p>{folder}"
         f'<span class="number">{text.clock(tagging.duration)}</span></p>{_chips(tagging)}</div>{_timeline(tagging)}'
         f'<div class="charts"><div><h4>Strongest tags{unit}</h4>{_bars(tagging, scale)}</div>'
         f"<div><h4>Over time</h4>{_over_time(tagging, number)}</div></div></article>"
