@@ -38,9 +38,9 @@ def _vocabulary(card: Card) -> Iterator[str]:
         yield ""
     if channels := card.outputs.get(EMBEDDING):
         yield (
-            f"**Embedding.** The output `{EMBEDDING}` of `model.onnx` has {channels} numbers for every step of time: the "
-            "last feature map, mean over frequency. Its mean over a track describes the track (`Tagging.embedding`), and "
-            "a linear layer on it gives the logits."
+            f"**Embedding.** The output `{EMBEDDING}` of `model.onnx` has {channels} numbers for every step of time: "
+            "the last feature map, mean over frequency. Its mean over time describes a track (`Tagging.embedding`); "
+            "logits are a linear function of it."
         )
         yield ""
     if card.priors:
