@@ -104,7 +104,7 @@ ensembles: $(READY)  ## ensembles of public systems on the test split: minutes; 
 	@mv docs/ensembles.part docs/ensembles.md
 
 students: $(READY) music  ## variants of the bundled model, one change each: hours, resumes; writes docs/students.md
-	.venv/bin/python -W ignore benchmarks/students.py $(if $(TEACHER),--teacher "$(TEACHER)") > docs/students.part
+	.venv/bin/python -W ignore benchmarks/students.py > docs/students.part
 	@mv docs/students.part docs/students.md
 
 calibration: $(READY)  ## calibrations of the published baseline: a minute; writes docs/calibration.md
@@ -142,16 +142,14 @@ teachers: $(READY) music  ## teachers and targets, compared with people and by k
 	@mv docs/teachers.part docs/teachers.md
 
 # The bundled model: a run without the held-out packages, evaluated on them, and its card with the results. It resumes.
-TEACHER ?= $(wildcard $(MOODFIELD_DATA)/vggish/best_model.pth)
 PREDICTIONS := $(MOODFIELD_DATA)/mediaeval2019/baseline/vggish_predictions.npy
 SETTINGS ?=
-DISTILL = .venv/bin/moodfield distill train music/manifest.tsv --teacher "$(TEACHER)" --audio .cache/music \
-  --speed 0.9 --speed 1.1 --predictions "$(PREDICTIONS)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
+DISTILL = .venv/bin/moodfield distill train music/manifest.tsv --ensemble $(TEACHERS)/ensemble.json --checkpoints "$(CHECKPOINTS)" \
+  --audio .cache/music --degrade --predictions "$(PREDICTIONS)" --splits "$(MOODFIELD_DATA)/mtg-jamendo" --card-text music/card_text.toml $(SETTINGS)
 sources:
-	@test -f "$(TEACHER)" || { echo "name the teacher: make model TEACHER=best_model.pth (see docs/train.md)" >&2; exit 1; }
 	@for file in "$(PREDICTIONS)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
-model: sources $(READY) music  ## train the bundled model, hours: TEACHER=best_model.pth, the organisers' published checkpoint
+model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
 	$(DISTILL) -o runs/default
 	$(MAKE) evaluation MODELS="'the model=runs/default/best'" RUN=runs/default
 	$(DISTILL) -o runs/default --appendix docs/model.md --appendix docs/students.md

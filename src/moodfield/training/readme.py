@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from moodfield.card import Card, Example, Provenance
+from moodfield.card import EMBEDDING, Card, Example, Provenance
 
 
 def page(card: Card, provenance: Provenance, *, appendix: str = "") -> str:
@@ -34,6 +34,13 @@ def _vocabulary(card: Card) -> Iterator[str]:
         yield (
             "**Scores** are calibrated: among the tracks used for calibration, the score is the share of tracks with "
             "this score that have the tag. See *calibration* under *Origin*."
+        )
+        yield ""
+    if channels := card.outputs.get(EMBEDDING):
+        yield (
+            f"**Embedding.** The output `{EMBEDDING}` of `model.onnx` has {channels} numbers for every step of time: "
+            "the last feature map, mean over frequency. Its mean over time describes a track (`Tagging.embedding`); "
+            "logits are a linear function of it."
         )
         yield ""
     if card.priors:
