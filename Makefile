@@ -149,6 +149,7 @@ DISTILL = .venv/bin/moodfield distill train music/manifest.tsv --ensemble $(TEAC
 sources:
 	@for file in "$(PREDICTIONS)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
+	@test -d "$(MOODFIELD_DATA)/emotify" || { echo "Emotify evaluates the model: make model MOODFIELD_DATA=FOLDER that has emotify/" >&2; exit 1; }
 model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
 	$(DISTILL) -o runs/default
 	$(MAKE) evaluation MODELS="'the model=runs/default/best'" RUN=runs/default
