@@ -151,13 +151,12 @@ def _compare(results: Mapping[str, Result], model: str) -> None:
         print(f"\n{model} has no embedding.")
         return
     mean = float(np.mean(results[first].pr_auc))
-    print(
-        f"\nGoal for {first}: {GOAL:.2f} or more; {'met' if mean >= GOAL else 'missed'}. PR-AUC, {emotify.INTERVALS}:\n"
-    )
+    print(f"\nThe goal for *{first}* is {GOAL:.2f}: {'met' if mean >= GOAL else 'missed'}. Differences of PR-AUC,")
+    print(f"{emotify.INTERVALS}:\n")
     for name, result in results.items():
         if name != first:
             differences = [one - other for one, other in zip(results[first].pr_auc, result.pr_auc, strict=True)]
-            print(f"- {emotify.sentence(first, name, differences)}")
+            print(f"- {emotify.sentence(f'*{first}*', f'*{name}*', differences)}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import embedding
 import numpy as np
 from jaxtyping import Float32
 from scipy import stats
 
+import embedding
 import emotify
 import people
 from moodfield import clips, parallel, tags
