@@ -27,7 +27,7 @@ from moodfield import calibration, tagger
 from moodfield.datasets.mtg_jamendo import Track
 from moodfield.distillation import lossy_codecs, manifest
 from moodfield.distillation.manifest import KINDS, Music
-from moodfield.evaluation import threshold_selection
+from moodfield.evaluation import agreement
 from moodfield.tagging import Tagging
 
 HERE = Path(__file__).parent
@@ -169,7 +169,7 @@ def _table(name: str, taggings: Mapping[str, Sequence[Tagging]]) -> None:
     print(f"| {name}: copy | Jaccard | tracks with the same tags | mean difference | largest difference |")
     print(f"|---|{'--:|' * 4}")
     for copy in copies:
-        shared = threshold_selection.jaccard(decided, outputs.decisions(taggings[copy]))
+        shared = agreement.jaccard(decided, outputs.decisions(taggings[copy]))
         same = (decided == outputs.decisions(taggings[copy])).all(axis=1).mean()
         change = np.abs(_logits(taggings[copy]) - logits)
         missed = ", missed" if copy == GOAL_COPY and round(shared.mean(), 3) < GOAL else ""

@@ -12,7 +12,8 @@ import people
 import speed
 from moodfield import tagger
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.evaluation import metrics, threshold_selection
+from moodfield.evaluation import agreement as agreements
+from moodfield.evaluation import metrics
 from outputs import ENSEMBLE, ModelOutputs
 
 SUNG = "pop", "rock"
@@ -156,7 +157,7 @@ def _common_and_used(name: str, decided: Sequence[np.ndarray], goals: tuple[Goal
 
 
 def _statistic(name: str, statistic: str, decided: Sequence[np.ndarray], goal: Goal | None, form: str) -> Measure:
-    values = (threshold_selection.decision_statistics(rows)[statistic] for rows in decided)
+    values = (agreements.decision_statistics(rows)[statistic] for rows in decided)
     return Measure(name, tuple(values), form, goal)
 
 

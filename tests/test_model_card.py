@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from moodfield.card import Example, Provenance
 from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
-from moodfield.evaluation import calibration_fit, threshold_selection
+from moodfield.evaluation import agreement, calibration_fit
 from moodfield.training import export, readme, run_folder
 from moodfield.training.log import LOG, Epoch
 from moodfield.training.recipe import Recipe
@@ -106,43 +107,41 @@ def test_examples_have_best_and_worst_agreement(monkeypatch):
     scores = music(160, len(tags.MOODS_AND_THEMES))
     student = scores.copy()
     student[120:] = student[120:][::-1]  # of the second half of the held-out music it says what is true of others
-    heldout = np.arange(160) >= 80
-    teacher = model_card.ThresholdedScores(scores, heldout)
-    own = model_card.ThresholdedScores(student, heldout, reference=teacher)
-    figures, examples = model_card.evaluate_student(own, [str(number) for number in range(80)])
+    heldout, kinds = np.arange(160) >= 80, ("rock",) * 160
+    teacher, own = (model_card.MusicLogits(calibration.logit(values), heldout, kinds) for values in (scores, student))
+    figures, examples = model_card.evaluate_student(own, teacher, [str(number) for number in range(80)])
     assert figures["held-out tracks"] == 80
     assert figures["Spearman with the teacher, worst tag"] < 0.9
-    for name, value in threshold_selection.decision_statistics(own.decided[heldout]).items():
+    for name, value in agreement.decision_statistics(own.decided).items():
         assert figures[name] == value
-        assert f"{name}, {model_card.TRAIN_THRESHOLDS}" in figures
     both = figures["Jaccard similarity with the teacher's decisions, mean over tracks"]
-    assert both == threshold_selection.jaccard(own.decided[heldout], teacher.decided[heldout]).mean()
+    assert both == agreement.jaccard(own.decided, teacher.decided).mean()
     assert [int(each.track) < 40 for each in examples] == [True, True, False, False]
     assert all(each.decided == each.expected for each in examples[:2])
     assert not any(set(each.decided) & set(each.expected) for each in examples[2:])
     assert all(set(each.decided) <= set(tags.MOODS_AND_THEMES) for each in examples)
-    few = model_card.ThresholdedScores(scores[:83], heldout[:83])
-    few = model_card.ThresholdedScores(student[:83], heldout[:83], reference=few)
-    _, examples = model_card.evaluate_student(few, ["0", "1", "2"])
+    few, other = (
+        model_card.MusicLogits(calibration.logit(values[:83]), heldout[:83], kinds[:83]) for values in (scores, student)
+    )
+    _, examples = model_card.evaluate_student(other, few, ["0", "1", "2"])
     assert sorted(example.track for example in examples) == ["0", "1", "2"], "none twice"
 
 
-def test_thresholded_scores_with_reference():
-    scores, heldout = music(160, 30), np.arange(160) >= 80
-    noise = np.random.default_rng(1).normal(0, 0.5, scores.shape)
-    teacher = model_card.ThresholdedScores(scores, heldout)
-    alone, alike = (
-        model_card.ThresholdedScores(
-            calibration.sigmoid(calibration.logit(scores) + noise), heldout, reference=reference
-        )
-        for reference in (None, teacher)
-    )
-    most = np.ceil(teacher.decided.sum(axis=0) * threshold_selection.MAX_COUNT_RATIO)
-    assert (alike.decided.sum(axis=0) <= most).all()
-    assert (alone.decided.sum(axis=0) > most).any(), "alone it strays"
-    assert alike.train.reference is not None
-    np.testing.assert_array_equal(alike.train.reference.scores, scores[~heldout])
-    np.testing.assert_array_equal(alike.train.scores, alone.scores[~heldout])
+def test_reference_is_the_training_music_with_kinds_balanced(cp_model):
+    logits = np.concatenate([np.full((200, 5), -2.0), np.full((20, 5), 0.0), np.full((80, 5), 7.0)])
+    logits += np.random.default_rng(0).normal(0, 0.1, logits.shape)
+    heldout, kinds = np.arange(300) >= 220, ("rock",) * 200 + ("jazz",) * 20 + ("song",) * 80
+    student = model_card.MusicLogits(logits, heldout, kinds)
+    assert student.reference == 220
+    np.testing.assert_allclose(student.usual.mean, -1, atol=0.1)
+    np.testing.assert_allclose(student.usual.std, 1, atol=0.1)
+    scale = Calibration((0.5,) * 5, (1.0,) * 5)
+    written = replace(cp_model.card, calibration=scale).with_usual(student.usual, tracks=student.reference)
+    assert written.statistics is not None
+    np.testing.assert_allclose(written.statistics.mean, (student.usual.mean - 1) / 0.5)
+    np.testing.assert_allclose(written.usual.std, student.usual.std)
+    np.testing.assert_allclose(calibration.logit(np.array(written.thresholds)), student.usual.cuts)
+    assert student.decided.shape == (80, 5)
 
 
 def test_readme_shows_limits_examples_and_appendix(cp_model):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import teachers
-from moodfield import calibration, tags
+from moodfield import calibration, decisions, tags
 from moodfield.distillation.teachers import ensemble, jamendo, msd_musicnn, published
 from moodfield.distillation.teachers.bridge import Bridge
 from moodfield.distillation.teachers.ensemble import Ensemble
@@ -55,7 +55,7 @@ def fit(**weights: float) -> Ensemble:
 def shares() -> np.ndarray:
     """The weight of every reference track: kinds count alike, those with fewer tracks than `FEWEST` in proportion."""
     counts = np.array([KINDS.count(kind) for kind in KINDS])
-    weights = np.minimum(counts, ensemble.FEWEST) / counts
+    weights = np.minimum(counts, decisions.FEWEST) / counts
     return weights / weights.sum()
 
 

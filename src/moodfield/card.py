@@ -197,6 +197,15 @@ class Card(_JsonFile):
         slopes = np.array(self.calibration.slopes)
         return Usual(slopes * mean + np.array(self.calibration.offsets), slopes * std)
 
+    def with_usual(self, usual: Usual, *, tracks: int) -> "Card":
+        """Set reference statistics from those of calibrated logits of tracks, and the thresholds that follow."""
+        scale = self.calibration or Calibration((1.0,) * len(usual.mean), (0.0,) * len(usual.mean))
+        slopes, offsets = np.array(scale.slopes), np.array(scale.offsets)
+        mean, std = (usual.mean - offsets) / slopes, usual.std / slopes
+        thresholds = np.where(np.isfinite(usual.cuts), calibration.sigmoid(usual.cuts), np.inf)
+        statistics = LogitStatistics(tracks, tuple(mean.tolist()), tuple(std.tolist()))
+        return replace(self, statistics=statistics, thresholds=tuple(thresholds.tolist()))
+
     @classmethod
     def read(cls, folder: str | Path) -> "Card":
         """Read the card of a model folder and verify the checksums of the files that it lists.

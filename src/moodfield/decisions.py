@@ -4,6 +4,7 @@ One rule for both: a tag is decided if its logit is `CUT` standard deviations ab
 `MARGIN` below the track's clearest tag.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ MAX_LOGIT = 20.0
 """larger logits, of scores that round to 0 or 1, count as this one in statistics"""
 DECIMALS = 4
 """of logits, by which tracks are compared: a track that is given twice counts once"""
+FEWEST = 20
+"""tracks of a kind of music that weigh as much as any other kind; fewer count in proportion"""
 MIN_STD = 1e-6
 """standard deviation of logits below which a tag is constant and never decided"""
 
@@ -49,6 +52,11 @@ class Usual:
         std = np.where(self.std > MIN_STD, self.std, np.inf)
         return np.asarray((np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - self.mean) / std)
 
+    def decide(self, logits: Logits) -> Bool[np.ndarray, "... tags"]:
+        """Which tags are decided for the logits of a track, or of every track."""
+        evidence = self.evidence(logits)
+        return clearest(evidence, evidence > CUT)
+
 
 def usual(logits: Float[np.ndarray, "tracks tags"], weights: Float[np.ndarray, "tracks"] | None = None) -> Usual:
     """What is usual among tracks, whose weights need not add up to 1.
@@ -61,6 +69,18 @@ def usual(logits: Float[np.ndarray, "tracks tags"], weights: Float[np.ndarray, "
     shares = np.full(len(logits), 1 / len(logits)) if weights is None else weights / weights.sum()
     mean = shares @ logits
     return Usual(mean, np.sqrt(shares @ (logits - mean) ** 2))
+
+
+def balance(kinds: Sequence[str]) -> Float64[np.ndarray, "tracks"]:
+    """Weights of tracks by which every kind of music counts alike, or in proportion if it has fewer than `FEWEST`.
+
+    Example:
+        >>> balance(["rock"] * 40 + ["jazz"] * 20)[[0, -1]].tolist()  # they add up to 1
+        [0.0125, 0.025]
+    """
+    _, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
+    shares = (np.minimum(counts, FEWEST) / counts)[numbers]
+    return np.asarray(shares / shares.sum())
 
 
 def different(logits: Float[np.ndarray, "tracks tags"]) -> Float[np.ndarray, "_tracks tags"]:

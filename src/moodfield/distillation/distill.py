@@ -2,16 +2,15 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from moodfield import calibration, files, tagger, tags
 from moodfield.card import Card, Example, Provenance
-from moodfield.distillation import data, lossy_codecs, model_card, speed_perturbation
+from moodfield.distillation import data, lossy_codecs, manifest, model_card, speed_perturbation
 from moodfield.distillation.data import Distillation, DistillationData
-from moodfield.distillation.model_card import TeacherCalibration, ThresholdedScores
+from moodfield.distillation.model_card import MusicLogits, TeacherCalibration
 from moodfield.errors import ConfigError, RunError
 from moodfield.nets import regularized
 from moodfield.nets.configs import RegularizedConfig
@@ -33,7 +32,7 @@ def distill(
     """Train a student on a teacher's logits, and export it as a model folder of the run.
 
     The student is the last average of its weights or, if the recipe takes none, the network of the best epoch.
-    Thresholds need no truth: the teacher's are chosen by its scores of all music, and the student's to decide like it.
+    Decisions need no truth: they follow from what is usual for the student among the training tracks.
     A repeated command does not train again; the earlier model folder stays until the new one replaces it.
 
     Args:
@@ -59,9 +58,11 @@ def distill(
         prepared = data.prepare(config, progress=progress)
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
         _train(config, prepared, draft, on_epoch)
-        scores, titles = _score(config, prepared, draft)
-        card = replace(Card.read(draft), thresholds=tuple(scores.thresholds.tolist()))
-        evaluation = (reused.metrics, reused.examples) if reused else model_card.evaluate_student(scores, titles)
+        student, teacher, titles = _predict(config, prepared, draft)
+        card = Card.read(draft).with_usual(student.usual, tracks=student.reference)
+        evaluation = (
+            (reused.metrics, reused.examples) if reused else model_card.evaluate_student(student, teacher, titles)
+        )
         provenance = _provenance(config, prepared, *evaluation)
         export.write_card(card, provenance, draft, appendix=config.appendix)
         export.check_folder(best)
@@ -96,18 +97,23 @@ def _train(config: Distillation, prepared: DistillationData, folder: Path, on_ep
     export.export(net, config.calibration.apply_to(card) if config.calibration else card, folder)
 
 
-def _score(config: Distillation, prepared: DistillationData, folder: Path) -> tuple[ThresholdedScores, list[str]]:
-    """The student's scores for all music, with the teacher's as reference, and the titles of held-out tracks."""
+def _predict(
+    config: Distillation, prepared: DistillationData, folder: Path
+) -> tuple[MusicLogits, MusicLogits, list[str]]:
+    """The student's and the teacher's logits for all music, calibrated, and the titles of held-out tracks."""
     dataset, tracks = prepared.per_track(config.music.tracks)
     heldout = np.array([track in config.music.heldout.tracks for track in tracks])
-    teacher = config.calibration
-    priors, to_scores = (teacher.priors, teacher.calibration.scores) if teacher else (None, calibration.sigmoid)
-    reference = ThresholdedScores(to_scores(dataset.targets.per_track()), heldout, priors)
+    kinds = tuple(config.music.kinds.get(track.id, manifest.UNKNOWN) for track in tracks)
+    to_scores = config.calibration.calibration.scores if config.calibration else calibration.sigmoid
     student = tagger.load(folder)
     scores = np.stack([student.predict([mel_cache.blocks(mel)]) for mel in dataset.mels])
     paths = (track.path for track in itertools.compress(tracks, heldout))
     titles = [f"{Path(path).stem.replace('_', ' ')} ({path.partition('/')[0]})" for path in paths]
-    return ThresholdedScores(scores, heldout, priors, reference), titles
+    by_student, by_teacher = (
+        MusicLogits(calibration.logit(values), heldout, kinds)
+        for values in (scores, to_scores(dataset.targets.per_track()))
+    )
+    return by_student, by_teacher, titles
 
 
 def _provenance(
@@ -122,7 +128,8 @@ def _provenance(
             "seed": str(config.recipe.seed),
             "cost": model_card.training_cost([config.paths.run_dir, *([reused] if reused else [])]),
             **({"calibration": teacher.origin} if teacher else {}),
-            "thresholds": "chosen on all of the music, from scores alone, to decide like the teacher",
+            "thresholds": "one standard deviation above the mean of the student's logits for the training tracks, in "
+            "which all kinds of music count alike",
         },
         training_data={
             "held-out tracks": music.summary(prepared.validation_tracks) + (TRAINED_ON_HELD_OUT if reused else ""),

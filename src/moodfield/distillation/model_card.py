@@ -1,4 +1,4 @@
-"""The model card of a student: text, calibration, thresholds, metrics, examples, training cost."""
+"""The model card of a student: text, calibration, reference, metrics, examples, training cost."""
 
 import json
 import tomllib
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from pydantic import TypeAdapter, ValidationError
 
-from moodfield import calibration, errors, tags
+from moodfield import calibration, decisions, errors, tags
 from moodfield.calibration import Calibration
 from moodfield.card import Card, Example
 from moodfield.datasets import mtg_jamendo
+from moodfield.decisions import Usual
 from moodfield.errors import ConfigError
-from moodfield.evaluation import calibration_fit, metrics, submissions, threshold_selection
+from moodfield.evaluation import agreement, calibration_fit, submissions
 from moodfield.training import log
 
 EXAMPLES = 10
@@ -26,8 +27,6 @@ COMPUTED = frozenset(
     ("checkpoint", "ensemble", "music", "speeds", "degraded copies", "seed", "thresholds", "cost", "calibration")
 )
 """what a distillation records of the origin of a student"""
-TRAIN_THRESHOLDS = "thresholds of the training packages"
-"""suffix of metrics under thresholds that were chosen without the held-out tracks"""
 CALIBRATION_METRICS = {
     "Brier score": calibration_fit.brier_score,
     "expected calibration error": calibration_fit.expected_calibration_error,
@@ -124,57 +123,52 @@ def calibrate_teacher(predictions: str | Path, splits: str | Path) -> TeacherCal
     return TeacherCalibration(fit.calibration, tuple(train.priors.tolist()), values, origin)
 
 
-@dataclass(frozen=True)
-class ThresholdedScores:
-    """Scores of a model for training and held-out tracks, with thresholds chosen from the scores alone."""
+@dataclass(frozen=True, eq=False)
+class MusicLogits:
+    """Calibrated track logits of a model for training and held-out tracks; what is usual for it, and its decisions."""
 
-    scores: Float[np.ndarray, "tracks tags"]
-    """scores of all tracks, 0 … 1"""
+    logits: Float64[np.ndarray, "tracks tags"]
+    """logits of all tracks, as scores have them"""
     heldout: Bool[np.ndarray, "tracks"]
     """which tracks are held out"""
-    priors: tuple[float, ...] | None = None
-    """priors of the tags, if known"""
-    reference: "ThresholdedScores | None" = None
-    """scores whose decisions the thresholds are to reproduce: the teacher's"""
+    kinds: tuple[str, ...]
+    """kind of music of every track"""
+
+    @property
+    def reference(self) -> int:
+        """Number of training tracks, which are the reference."""
+        return int((~self.heldout).sum())
 
     @cached_property
-    def thresholds(self) -> Float64[np.ndarray, "tags"]:
-        """Thresholds chosen on all tracks, such that no tag is common among the training or the held-out tracks."""
-        reference = self.reference.decided if self.reference else None
-        return threshold_selection.select_thresholds(
-            self.scores, priors=self.priors, groups=self.heldout, reference=reference
-        )
+    def usual(self) -> Usual:
+        """What is usual among the training tracks, in which all kinds of music count alike."""
+        weights = decisions.balance(np.array(self.kinds)[~self.heldout].tolist())
+        return decisions.usual(self.logits[~self.heldout], weights)
 
     @cached_property
-    def decided(self) -> Bool[np.ndarray, "tracks tags"]:
-        """Decisions by these thresholds."""
-        return metrics.decide(self.scores, self.thresholds)
+    def evidence(self) -> Float64[np.ndarray, "_tracks tags"]:
+        """Evidence for every tag of the held-out tracks."""
+        return self.usual.evidence(self.logits[self.heldout])
 
     @cached_property
-    def train(self) -> "ThresholdedScores":
-        """The scores of the training tracks alone."""
-        rows, reference = ~self.heldout, self.reference.train if self.reference else None
-        return ThresholdedScores(self.scores[rows], self.heldout[rows], self.priors, reference)
+    def decided(self) -> Bool[np.ndarray, "_tracks tags"]:
+        """Decisions for the held-out tracks."""
+        return self.usual.decide(self.logits[self.heldout])
 
 
-def evaluate_student(student: ThresholdedScores, titles: Sequence[str]) -> tuple[dict[str, float], tuple[Example, ...]]:
-    """Evaluate a student on held-out tracks, whose titles are given, against its `reference`, the teacher.
+def evaluate_student(
+    student: MusicLogits, teacher: MusicLogits, titles: Sequence[str]
+) -> tuple[dict[str, float], tuple[Example, ...]]:
+    """Evaluate a student on held-out tracks, whose titles are given, against its teacher; each decides by its own.
 
     Returns:
         Metrics by name, and the tracks with the best and the worst agreement.
     """
-    teacher = student.reference
-    assert teacher is not None
-    rows = student.heldout
-    expected, scores = teacher.scores[rows], student.scores[rows]
-    decided, wanted = student.decided[rows], teacher.decided[rows]
-    values = threshold_selection.agreement_statistics(expected, scores, wanted, priors=student.priors)
+    decided, wanted = student.decided, teacher.decided
+    values = agreement.agreement_statistics(teacher.evidence, student.evidence, wanted)
     values |= _decision_metrics(decided, wanted)
-    by_train_thresholds = _decision_metrics(
-        metrics.decide(scores, student.train.thresholds), metrics.decide(expected, teacher.train.thresholds)
-    )
-    values |= {f"{name}, {TRAIN_THRESHOLDS}": value for name, value in by_train_thresholds.items()}
-    order = threshold_selection.rank_by_agreement(expected, scores, wanted, decided)
+    expected, scores = (calibration.sigmoid(item.logits[item.heldout]) for item in (teacher, student))
+    order = agreement.rank_by_agreement(expected, scores, wanted, decided)
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     examples = (Example(titles[row], _tag_names(decided[row]), _tag_names(wanted[row])) for row in shown)
     return values, tuple(examples)
@@ -188,8 +182,8 @@ def _decision_metrics(
     student: Bool[np.ndarray, "tracks tags"], teacher: Bool[np.ndarray, "tracks tags"]
 ) -> dict[str, float]:
     """Statistics of a student's decisions, and their mean Jaccard similarity with the teacher's."""
-    shared = float(threshold_selection.jaccard(student, teacher).mean())
-    statistics = threshold_selection.decision_statistics(student)
+    shared = float(agreement.jaccard(student, teacher).mean())
+    statistics = agreement.decision_statistics(student)
     return statistics | {"Jaccard similarity with the teacher's decisions, mean over tracks": shared}
 
 

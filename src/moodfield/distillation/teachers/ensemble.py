@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from moodfield import calibration, files, tags
+from moodfield import calibration, decisions, files, tags
 from moodfield.distillation.teachers import bridge as bridges
 from moodfield.distillation.teachers import msd_musicnn
 from moodfield.distillation.teachers.bridge import Bridge
@@ -74,8 +74,6 @@ WORDS: Mapping[str, str] = MappingProxyType(
 )
 """mood → tags of the Million Song Dataset with a related meaning; their mean logit is that of the mood"""
 
-FEWEST = 20
-"""tracks of a kind of music that weigh as much as any other kind; fewer count in proportion"""
 TINY = 1e-9
 """standard deviation of logits that do not vary, up to rounding"""
 REMEDY = "compute the targets again, and give the file that was written then"
@@ -218,8 +216,8 @@ def fit(
 ) -> Ensemble:
     """Fit the standardizations of an ensemble on reference tracks.
 
-    Every kind of music with at least `FEWEST` tracks has the same total weight in the reference, so a tag is as common
-    there as for music of all kinds, and not as for the kind with the most tracks.
+    Kinds of music are balanced (`decisions.balance`), so a tag is as common in the reference as for music of all kinds,
+    and not as for the kind with the most tracks.
 
     Args:
         moods: Teacher → logits of the reference tracks.
@@ -230,9 +228,7 @@ def fit(
     Raises:
         DatasetError: The logits of the reference do not vary.
     """
-    _, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
-    shares = (np.minimum(counts, FEWEST) / counts)[numbers]
-    shares /= shares.sum()
+    shares = decisions.balance(kinds)
     members = {name: _standardization(moods[name], shares) for name in weights}
     if any((member.std <= TINY).any() for member in members.values()):
         raise DatasetError(
