@@ -69,8 +69,11 @@ def test_decided_tags_follow_the_rule(evidence):
 
 
 def test_times_usual():
-    tagging = make(REFERENCE.mean + np.log(4) * (np.arange(TAGS) == 3))
-    np.testing.assert_allclose(tagging.times_usual[[0, 3]], [1, 4], rtol=0.1)
+    tracks = REFERENCE.mean + REFERENCE.std * np.random.default_rng(0).normal(0, 1, (100_000, TAGS))
+    mean = calibration.sigmoid(tracks).mean(axis=0)
+    np.testing.assert_allclose(REFERENCE.scores, mean, rtol=0.03)
+    tagging = make(calibration.logit(mean * np.where(np.arange(TAGS) == 3, 4, 1)))
+    np.testing.assert_allclose(tagging.times_usual[[0, 3]], [1, 4], rtol=0.03)
     assert json.loads(json.dumps(tagging.to_dict()))["times_usual"]["tag 3"] == pytest.approx(
         tagging.times_usual[3], rel=1e-5
     )

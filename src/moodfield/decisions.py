@@ -6,17 +6,20 @@ One rule for both: a tag is decided if its logit is `CUT` standard deviations ab
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
+from moodfield import calibration
+
 CUT = 1.0
 """evidence above which a tag may be decided, in standard deviations above what is usual; *chosen by us*"""
-MARGIN = 0.5
+MARGIN = 0.4
 """standard deviations that a decided tag may be below the track's clearest one; *chosen by us*"""
 MAX_TAGS = 5
 """decided tags of a track at most; *chosen by us*"""
-PSEUDO_TRACKS = 20.0
+PSEUDO_TRACKS = 10.0
 """tracks that the reference counts for in relative decisions: k of the weight n / (n + k); *chosen by us*"""
 MIN_TRACKS = 20
 """different tracks that are needed without a reference; *chosen by us*"""
@@ -28,6 +31,9 @@ FEWEST = 20
 """tracks of a kind of music that weigh as much as any other kind; fewer count in proportion"""
 MIN_STD = 1e-6
 """standard deviation of logits below which a tag is constant and never decided"""
+
+NODES = 21
+"""of the Gauss–Hermite quadrature of mean scores"""
 
 Evidence = Float64[np.ndarray, "... tags"]
 Logits = Float[np.ndarray, "... tags"]
@@ -41,6 +47,13 @@ class Usual:
     """mean logit"""
     std: Float64[np.ndarray, "tags"]
     """standard deviation, 0 or more"""
+
+    @cached_property
+    def scores(self) -> Float64[np.ndarray, "tags"]:
+        """The mean score of every tag if its logits are normally distributed."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        values = calibration.sigmoid(self.mean + self.std * nodes[:, None])
+        return np.asarray(weights @ values / weights.sum())
 
     @property
     def cuts(self) -> Float64[np.ndarray, "tags"]:

@@ -98,8 +98,8 @@ class Tagging:
 
     @property
     def usual(self) -> Float32[np.ndarray, "tags"] | None:
-        """The score that is usual for every tag: that of its mean logit, or without statistics its prior, if known."""
-        return calibration.sigmoid(self.statistics.mean).astype(np.float32) if self.statistics else self.priors
+        """The score that is usual for every tag: the mean over tracks, or without statistics its prior, if known."""
+        return self.statistics.scores.astype(np.float32) if self.statistics else self.priors
 
     @property
     def times_usual(self) -> Float64[np.ndarray, "tags"] | None:

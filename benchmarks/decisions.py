@@ -1,0 +1,435 @@
+"""Which rule decides tags best: comparisons of absolute and of relative decisions, by people and by counts.
+
+    MOODFIELD_DATA=… python benchmarks/decisions.py [--model MODEL]
+
+MODEL is a model folder or the name of a model; without it the ensemble of teachers is evaluated. Prints the page
+docs/deciding.md. Needs the music of `make music`, the ensemble of `make targets` and Emotify; outputs are cached.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+import emotify
+import outputs
+import people
+from moodfield import calibration, decisions, tagger, tags
+from moodfield.calibration import Calibration
+from moodfield.datasets import mtg_jamendo
+from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual
+from moodfield.distillation import manifest, model_card
+from moodfield.training.pipeline import RunPaths
+from outputs import ENSEMBLE
+
+HERE = Path(__file__).parent
+SONG = "song"
+"""kind of music with singing: nothing is chosen on it"""
+FOLDS = 5
+"""parts of the training packages, each of which is decided by a reference of the others"""
+HEAD = """# How tags are decided
+
+By `benchmarks/decisions.py`, for {model}. The choice is recorded in
+[decision 0034](decisions/0034-decisions-against-what-is-usual.md).
+
+1. A tag may be decided for a track if its logit is more than {cut:g} standard deviation above its mean.
+2. It is decided if it is also at most {margin:g} standard deviations below the track's clearest tag, and among its
+   {most} clearest.
+3. Mean and standard deviation are those of the reference, which is the training music with all kinds balanced, for
+   *absolute* decisions; for decisions *relative* to n tracks they move to those of the tracks with the weight
+   n / (n + {k:g}).
+
+Cells: share of the tracks with the commonest tag · number of different tags used · share of tracks without a tag ·
+tags a track · human percentile. The *human percentile* is the mean, over all decided tags that `benchmarks/people.py`
+maps to emotions, of the percentile of the excerpt among all {excerpts} by the share of its annotators who felt these
+emotions; chance is {chance:.3f}, and {oracle:.3f} would be reached if every excerpt got its best tag.
+"""
+ABSOLUTE = """
+## Absolute decisions: what was chosen
+
+Chosen on half of Emotify and on the training packages without sung music, each fifth of which is decided by a
+reference of the other packages.
+
+| rule | Emotify, {chosen} to choose on | left-out training packages |
+|---|--:|--:|"""
+REPORTED = """
+## Absolute decisions: reported
+
+On music that nothing was chosen on. The reference has no sung music for the songs; *shipped*: with the reference of
+the card, which has {sung} of the {songs} songs.
+
+| rule | Emotify, {rest} reported | all of Emotify | held-out packages | {songs} songs | songs, shipped |
+|---|--:|--:|--:|--:|--:|"""
+RELATIVE = """
+## Relative decisions
+
+*Strength* is the weight of the tracks' own mean, {none} the n / (n + k) of the rule; the spread is that of the
+reference, that of the tracks, or between them with the same weight. Every set is decided relative to itself;
+*libraries* are the {libraries} training packages with {fewest} tracks or more, and cells are means over them.
+Choices were made on the first two.
+
+| strength | spread | Emotify, {chosen} chosen on | libraries | Emotify, {rest} reported | rock, pop | {songs} songs |
+|---|---|--:|--:|--:|--:|--:|"""
+
+Logits = Float64[np.ndarray, "tracks tags"]
+Decided = Bool[np.ndarray, "tracks tags"]
+Percentiles = Float64[np.ndarray, "tracks tags"]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Calibrated track logits of one model for all music and for Emotify's excerpts."""
+
+    music: Logits
+    """of the music"""
+    kinds: np.ndarray
+    """kind of every track"""
+    packages: np.ndarray
+    """package of every track"""
+    heldout: Bool[np.ndarray, "tracks"]
+    """whether it is held out"""
+    excerpts: Logits
+    """of Emotify"""
+    percentiles: Percentiles
+    """human percentile of every tag for every excerpt; NaN for tags without an emotion"""
+    chosen: Bool[np.ndarray, "tracks"]
+    """excerpts that choices may be made on"""
+    genres: np.ndarray
+    """genre of every excerpt"""
+    priors: np.ndarray
+    """shares of tracks by tag, in MTG-Jamendo"""
+    titles: tuple[str, ...]
+    """path of every track of the music"""
+
+    def reference(self, rows: Bool[np.ndarray, "tracks"]) -> Usual:
+        """What is usual among some of the music, with kinds balanced."""
+        return decisions.usual(self.music[rows], decisions.balance(self.kinds[rows].tolist()))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule for absolute decisions: from a reference's logits and their weights to decisions for tracks."""
+
+    name: str
+    """what it does"""
+    decide: Callable[[Data, Bool[np.ndarray, "tracks"], Logits], Decided]
+    """decisions for logits, with some of the music as reference"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model folder or name; the ensemble of teachers without it")
+    parser.add_argument("--store", type=Path, default=Path(".cache/moodfield"))
+    parser.add_argument("--music", type=Path, default=Path(".cache/music"))
+    parser.add_argument("--ensemble", type=Path, default=Path(".cache/teachers/ensemble.json"))
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    data = read(options)
+    oracle, chance = float(np.nanmax(data.percentiles, axis=1).mean()), float(np.nanmean(data.percentiles))
+    print(
+        HEAD.format(
+            model=f"the model {options.model}" if options.model else "the ensemble of teachers", cut=CUT, margin=MARGIN,
+            most=MAX_TAGS, k=PSEUDO_TRACKS, excerpts=len(data.excerpts), chance=chance, oracle=oracle,
+        )
+    )  # fmt: skip
+    _absolute(data)
+    _relative(data)
+    _goals(data)
+    _times(data)
+
+
+# ---------------------------------------------------------------- data
+
+
+def read(options: argparse.Namespace) -> Data:
+    """The logits of the model for everything."""
+    folder = outputs.data_folder("emotify", "teachers", "mtg-jamendo", "mediaeval2019")
+    listed = manifest.read_manifest(HERE.parent / "music" / "manifest.tsv")
+    split, _ = emotify.tracks(folder / "emotify")
+    everyone = people.read(folder / "emotify", split.tracks)
+    validation = mtg_jamendo.read(folder / "emotify" / "emotify-validation.tsv")
+    taught = model_card.calibrate_teacher(
+        folder / "mediaeval2019" / "baseline" / "vggish_predictions.npy", folder / "mtg-jamendo"
+    )
+    scale, sets = taught.calibration, []
+    for tracks, audio in ((listed.tracks, options.music), (split.tracks, folder / "emotify" / "audio")):
+        paths = RunPaths(audio, options.store, Path(), options.jobs)
+        if options.model:
+            tagged = outputs.of_model(options.model, tracks, paths)
+            [loaded] = tagger.load(options.model).models
+            scale = loaded.card.calibration or Calibration((1.0,) * len(taught.priors), (0.0,) * len(taught.priors))
+            sets.append((tagged.tracks, tagged.logits))
+        else:
+            sets.append((tracks, outputs.of_teachers(folder, options.ensemble, tracks, paths)[ENSEMBLE]))
+    (pieces, music), (excerpts, emotions) = (
+        (tracks, logits * np.array(scale.slopes) + np.array(scale.offsets)) for tracks, logits in sets
+    )
+    assert len(excerpts) == len(split.tracks), "an excerpt of Emotify could not be tagged"
+    heldout = {track.id for track in listed.heldout.tracks}
+    return Data(
+        music=music,
+        kinds=np.array([listed.kinds[track.id] for track in pieces]),
+        packages=np.array([track.path.partition("/")[0] for track in pieces]),
+        heldout=np.array([track.id in heldout for track in pieces]),
+        excerpts=emotions,
+        percentiles=human_percentiles(everyone.felt),
+        chosen=people.choosing_half(everyone, [int(track.id.removeprefix("track_")) for track in validation.tracks]),
+        genres=np.array([people.annotations(folder / "emotify")[number]["genre"] for number in everyone.ids]),
+        priors=np.array(taught.priors),
+        titles=tuple(track.path for track in pieces),
+    )
+
+
+def human_percentiles(felt: Float64[np.ndarray, "tracks emotions"]) -> Percentiles:
+    """Percentile of every excerpt among all, mean over the emotions of a tag; ties count half."""
+    of_emotions = np.stack(
+        [((values[:, None] > values).mean(axis=1) + (values[:, None] == values).mean(axis=1) / 2) for values in felt.T],
+        axis=1,
+    )
+    result = np.full((len(felt), len(tags.MOODS_AND_THEMES)), np.nan)
+    for column, tag in enumerate(tags.MOODS_AND_THEMES):
+        if members := [number for number, words in enumerate(people.EMOTIONS.values()) if tag in words]:
+            result[:, column] = of_emotions[:, members].mean(axis=1)
+    return result
+
+
+# ---------------------------------------------------------------- rules
+
+
+def by_evidence(cut: float, margin: float, most: int = MAX_TAGS) -> Rule:
+    """The rule that was adopted, with other constants."""
+    words = f"z > {cut:g}" + (f", within {margin:g} of the clearest" if np.isfinite(margin) else "")
+
+    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
+        return choose(data.reference(rows).evidence(logits), cut, margin, most)
+
+    return Rule(f"{words}, at most {most}", decide)
+
+
+def choose(evidence: Logits, cut: float, margin: float, most: int = MAX_TAGS) -> Decided:
+    """The rule on evidence."""
+    above = _clearest(evidence, evidence > cut, most)
+    return above & (evidence >= evidence.max(axis=1, keepdims=True) - margin)
+
+
+def first_is_easier(first: float, others: float) -> Rule:
+    """One cut for the clearest tag of a track, a higher one for others."""
+
+    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
+        evidence = data.reference(rows).evidence(logits)
+        above = (evidence > others) | ((evidence > first) & (evidence == evidence.max(axis=1, keepdims=True)))
+        return _clearest(evidence, above, MAX_TAGS)
+
+    return Rule(f"z > {others:g}, {first:g} for the clearest, at most {MAX_TAGS}", decide)
+
+
+def by_prior(nats: float) -> Rule:
+    """Log-odds above those of the prior."""
+
+    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
+        evidence = logits - calibration.logit(data.priors)
+        return _clearest(evidence, evidence > nats, MAX_TAGS)
+
+    return Rule(f"log-odds > prior + {nats:g}, at most {MAX_TAGS}", decide)
+
+
+def by_quantile(name: str, share: Callable[[np.ndarray], np.ndarray]) -> Rule:
+    """Every tag on a share of the reference that follows from its prior."""
+
+    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
+        values, weights = data.music[rows], decisions.balance(data.kinds[rows].tolist())
+        cuts = [_quantile(column, weights, 1 - part) for column, part in zip(values.T, share(data.priors), strict=True)]
+        return _clearest(data.reference(rows).evidence(logits), logits > np.array(cuts), MAX_TAGS)
+
+    return Rule(f"quantiles of {name}, at most {MAX_TAGS}", decide)
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+    order = np.argsort(values)
+    place = int(np.searchsorted(np.cumsum(weights[order]), share))
+    return float(values[order[min(place, len(order) - 1)]])
+
+
+def _clearest(evidence: Logits, above: Decided, most: int) -> Decided:
+    ranked = np.argsort(np.argsort(-np.where(above, evidence, -np.inf), axis=1, kind="stable"), axis=1)
+    return np.asarray(above & (ranked < most))
+
+
+RULES = (
+    by_quantile("the prior", lambda priors: priors),
+    by_quantile("twice the prior", lambda priors: 2 * priors),
+    by_quantile("0.4 √prior", lambda priors: 0.4 * np.sqrt(priors)),
+    by_prior(0.8),
+    *(by_evidence(cut, np.inf, most) for cut, most in ((1.0, 3), (1.0, 5), (1.25, 5), (1.75, 5))),
+    first_is_easier(1.0, 1.75),
+    *(by_evidence(cut, margin) for cut in (0.75, 1.0, 1.25) for margin in (0.3, 0.4, 0.5, 0.75)),
+)
+
+
+def relative(
+    usual: Usual, logits: Logits, strength: float | None = None, spread: str = "between", k: float = PSEUDO_TRACKS
+) -> Decided:
+    """Decisions relative to tracks by a variant of the rule; `strength` None is n / (n + k)."""
+    tracks = decisions.different(logits)
+    own, share = decisions.usual(tracks), len(tracks) / (len(tracks) + k) if strength is None else strength
+    between = np.sqrt(share * own.std**2 + (1 - share) * usual.std**2)
+    std = {"reference": usual.std, "tracks": own.std, "between": between}[spread]
+    return choose(Usual(share * own.mean + (1 - share) * usual.mean, std).evidence(logits), CUT, MARGIN)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def figures(decided: Decided, percentiles: Percentiles | None = None) -> list[float]:
+    """Share with the commonest tag, tags used, share without a tag, tags a track, and the human percentile."""
+    counts = decided.sum(axis=1)
+    values = [decided.mean(axis=0).max(), decided.any(axis=0).sum(), (counts == 0).mean(), counts.mean()]
+    if percentiles is not None:
+        values.append(float(np.nanmean(np.where(decided, percentiles, np.nan))))
+    return list(map(float, values))
+
+
+def cell(values: Sequence[float]) -> str:
+    """Figures as a cell of a table."""
+    words = [f"{values[0]:.0%}", f"{values[1]:.0f}", f"{values[2]:.0%}", f"{values[3]:.1f}"]
+    return " · ".join(words + [f"{value:.3f}" for value in values[4:]])
+
+
+def interval(decided: Decided, percentiles: Percentiles) -> tuple[float, float, float]:
+    """The human percentile with a bootstrap interval over excerpts."""
+    mapped = decided & np.isfinite(percentiles)
+    totals, counts = np.where(mapped, percentiles, 0).sum(axis=1), mapped.sum(axis=1)
+    drawn = np.random.default_rng(0).integers(0, len(totals), (people.RESAMPLES, len(totals)))
+    tail = (1 - people.CONFIDENCE) / 2
+    low, high = np.quantile(totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [tail, 1 - tail])
+    return float(totals.sum() / counts.sum()), float(low), float(high)
+
+
+def _absolute(data: Data) -> None:
+    """Print the rules on the music that choices are made on, and on other music."""
+    train, song = ~data.heldout, data.kinds == SONG
+    instrumental = train & ~song
+    names = np.unique(data.packages[instrumental])
+    fold = np.random.default_rng(0).permutation(len(names)) % FOLDS
+    part = fold[np.minimum(np.searchsorted(names, data.packages), len(names) - 1)]
+    print(ABSOLUTE.format(chosen=data.chosen.sum()))
+    for rule in RULES:
+        excerpts = rule.decide(data, instrumental, data.excerpts[data.chosen])
+        left = [rule.decide(data, instrumental & (part != n), data.music[instrumental & (part == n)])
+                for n in range(FOLDS)]  # fmt: skip
+        cells = cell(figures(excerpts, data.percentiles[data.chosen])), cell(figures(np.concatenate(left)))
+        print(f"| {rule.name} | {' | '.join(cells)} |")
+    print(REPORTED.format(rest=(~data.chosen).sum(), songs=song.sum(), sung=(song & train).sum()))
+    for rule in RULES:
+        by_half = rule.decide(data, train, data.excerpts)
+        cells = [cell(figures(by_half[~data.chosen], data.percentiles[~data.chosen]))]
+        cells += [
+            cell(figures(by_half, data.percentiles)),
+            cell(figures(rule.decide(data, train, data.music[data.heldout]))),
+        ]
+        cells += [cell(figures(rule.decide(data, rows, data.music[song]))) for rows in (instrumental, train)]
+        print(f"| {rule.name} | {' | '.join(cells)} |")
+
+
+def _relative(data: Data) -> None:
+    """Print variants of relative decisions."""
+    song, train = data.kinds == SONG, ~data.heldout
+    usual, without = data.reference(train), data.reference(train & ~song)
+    names, counts = np.unique(data.packages[train & ~song], return_counts=True)
+    libraries = [data.music[(data.packages == name) & train] for name in names[counts >= MIN_TRACKS]]
+    sung = np.isin(data.genres, ["pop", "rock"])
+    print(RELATIVE.format(
+        none="–", libraries=len(libraries), fewest=MIN_TRACKS, chosen=data.chosen.sum(), rest=(~data.chosen).sum(),
+        songs=song.sum(),
+    ))  # fmt: skip
+    variants = [
+        (strength, spread, PSEUDO_TRACKS)
+        for strength in (0.5, None, 1.0)
+        for spread in ("reference", "between", "tracks")
+    ]
+    variants += [(None, "between", k) for k in (5.0, 20.0, 40.0)]
+    for strength, spread, k in variants:
+        cells = []
+        for rows in (data.chosen, None, ~data.chosen, sung):
+            if rows is None:
+                each = [figures(relative(without, logits, strength, spread, k)) for logits in libraries]
+                cells.append(cell(np.mean(each, axis=0).tolist()))
+            else:
+                decided = relative(usual, data.excerpts[rows], strength, spread, k)
+                cells.append(cell(figures(decided, data.percentiles[rows])))
+        cells.append(cell(figures(relative(without, data.music[song], strength, spread, k))))
+        name = f"n / (n + {k:g})" if strength is None else f"{strength:g}"
+        print(f"| {name} | {spread} | {' | '.join(cells)} |")
+
+
+def _goals(data: Data) -> None:
+    """Print the figures of the adopted rule beside the goals."""
+    song, train, sung = data.kinds == SONG, ~data.heldout, np.isin(data.genres, ["pop", "rock"])
+    usual, without = data.reference(train), data.reference(train & ~song)
+    shrunk = decisions.shrink
+    rows = [
+        ("absolute, Emotify", usual.decide(data.excerpts), data.percentiles, (0.40, 30, 0.05, 0.62)),
+        ("absolute, Emotify, reported half", usual.decide(data.excerpts[~data.chosen]),
+         data.percentiles[~data.chosen], (0.40, 30, 0.05, 0.62)),
+        ("absolute, songs, reference without songs", without.decide(data.music[song]), None, (0.50, 20, 0.08)),
+        ("absolute, songs, shipped reference", usual.decide(data.music[song]), None, (0.50, 20, 0.08)),
+        ("absolute, held-out packages", usual.decide(data.music[data.heldout]), None, (0.30, 30, 0.05)),
+        ("relative, songs, reference without songs", shrunk(without, data.music[song]).decide(data.music[song]), None,
+         (0.30, 25)),
+        ("relative, Emotify's rock and pop", shrunk(usual, data.excerpts[sung]).decide(data.excerpts[sung]),
+         data.percentiles[sung], (0.30, 25)),
+        ("relative, Emotify", shrunk(usual, data.excerpts).decide(data.excerpts), data.percentiles, ()),
+    ]  # fmt: skip
+    print("\n## Goals\n\nHuman percentiles with 95 % of 1,000 resamples of the excerpts.\n")
+    print("| decisions | commonest tag | on | tags used | no tag | tags a track | human percentile |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for name, decided, percentiles, goals in rows:
+        values = figures(decided)
+        words = [f"{values[0]:.1%}", f"{values[1]:.0f}", f"{values[2]:.1%}", f"{values[3]:.1f}", "–"]
+        results = [-values[0], values[1], -values[2]]
+        if percentiles is not None:
+            mean, low, high = interval(decided, percentiles)
+            words[4] = f"{mean:.3f} ({low:.3f} … {high:.3f})"
+            results.append(mean)
+        places = (0, 1, 2, 4)
+        for place, result, goal, sign in zip(places, results, goals, (-1, 1, -1, 1), strict=False):
+            bound = f"{goal:.0%}" if place in (0, 2) else f"{goal:g}"
+            words[place] += f", goal {'≤' if sign < 0 else '≥'} {bound}{'' if result >= sign * goal else ', missed'}"
+        common = tags.MOODS_AND_THEMES[int(decided.mean(axis=0).argmax())]
+        print(f"| {name} | {common} | {' | '.join(words)} |")
+    decided = usual.decide(data.excerpts)
+    single = decided & (decided.sum(axis=1, keepdims=True) == 1)
+    mean, low, high = interval(single, data.percentiles)
+    print(f"\nThe {single.any(axis=1).sum()} excerpts of Emotify with a single tag, absolute, have {mean:.3f} "
+          f"({low:.3f} … {high:.3f}).")  # fmt: skip
+
+
+def _times(data: Data) -> None:
+    """Print what is read as "4 × as usual": the score divided by the usual one."""
+    usual = data.reference(~data.heldout)
+    logits = data.music[data.heldout]
+    times = calibration.sigmoid(logits) / usual.scores
+    decided = usual.decide(logits)
+    print(
+        "\n## How much more likely than usual\n\nScore divided by the usual score: the mean score, if logits are normally distributed.\n"
+    )
+    print("| held-out packages | 5 % | 25 % | median | 75 % | 95 % |\n|---|--:|--:|--:|--:|--:|")
+    for name, values in (("all tags", times.ravel()), ("decided tags", times[decided])):
+        print(
+            f"| {name} | {' | '.join(f'{value:.2g}' for value in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))} |"
+        )
+    mean_score = decisions.balance(data.kinds[~data.heldout].tolist()) @ calibration.sigmoid(data.music[~data.heldout])
+    ratio = mean_score / usual.scores
+    print(f"\nThe mean scores over the reference themselves are {np.median(ratio):.2f} × the usual score in the median tag "
+          f"({ratio.min():.2f} … {ratio.max():.2f}).\n")  # fmt: skip
+    for row in np.linspace(0, len(logits) - 1, 12).astype(int):
+        order = [tag for tag in np.argsort(-usual.evidence(logits[row])) if decided[row, tag]]
+        words = ", ".join(f"{tags.MOODS_AND_THEMES[tag]} {times[row, tag]:.2g} ×" for tag in order)
+        print(f"- `{np.array(data.titles)[data.heldout][row]}`: {words or '–'}")
+
+
+if __name__ == "__main__":
+    main()
