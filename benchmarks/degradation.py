@@ -148,9 +148,7 @@ def print_scores(tracks: Sequence[Path], originals: Sequence[Waveform]) -> None:
     """Print how the bundled model tags copies, compared with their originals."""
     model = tagger.load(threads=1)
     expected = [logits(model, original) for original in originals]
-    print(
-        "The bundled model, trained without degraded copies: change of its logits, and common tags of the first five.\n"
-    )
+    print("The bundled model: change of its logits, and common tags of the first five.\n")
     print("| effect | mean change of a logit | of five tags in common |\n|---|---|---|")
     for name, chain in CHAINS.items():
         print_row(name, expected, [logits(model, copy) for copy in degrade(originals, chain)])

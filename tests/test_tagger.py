@@ -123,7 +123,13 @@ def test_the_bundled_model_has_the_56_moods_and_themes():
     assert set(bundled.theme_vocabulary) == tags.THEMES
 
 
-def test_the_documented_program_without_moodfield_gives_the_same_scores(tmp_path, monkeypatch):
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_the_documented_program_without_moodfield_gives_the_same_scores(tmp_path, monkeypatch, has_statistics):
+    bundled = card.Card.read(tagger.model_folder("default"))
+    statistics = card.LogitStatistics(100, (-4.0,) * 56, tuple(np.linspace(0.1, 2, 56))) if has_statistics else None
+    shutil.copytree(tagger.model_folder("default"), tmp_path / "default")
+    replace(bundled, statistics=statistics, thresholds=(0.03,) * 56).write(tmp_path / "default")
+    monkeypatch.setattr(tagger, "PRETRAINED", tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "tag.md").read_text(encoding="utf-8")
     [_, chapter] = page.split("\n## The network without moodfield\n")
     program = chapter.split("```python\n")[1].split("```")[0]
@@ -131,9 +137,10 @@ def test_the_documented_program_without_moodfield_gives_the_same_scores(tmp_path
     monkeypatch.chdir(tmp_path)
     values: dict[str, object] = {}
     exec(compile(program, "docs/tag.md", "exec"), values)
-    bundled = moodfield.load().tag(song)
-    np.testing.assert_allclose(values["scores"], bundled.scores, rtol=2e-3)
-    assert set(values["decided"]) == set(bundled.decided) != set()
+    tagging = moodfield.load().tag(song)
+    np.testing.assert_allclose(values["scores"], tagging.scores, rtol=2e-3)
+    assert set(values["decided"]) == set(tagging.decided) != set()
+    assert (len(tagging.decided) < np.count_nonzero(tagging.scores > tagging.thresholds)) == has_statistics
 
 
 # ---------------------------------------------------------------- invalid models raise when they are loaded
