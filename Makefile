@@ -168,6 +168,12 @@ evaluation: $(READY) music  ## compare MODELS with the ensemble of `make targets
 	  $(EVALUATE)/embedding.py $(MODELS); $(EVALUATE)/copies.py $(MODELS); } > docs/model.part
 	@mv docs/model.part docs/model.md
 
+# DECIDING=FOLDER of a model; empty for the ensemble.
+DECIDING ?= default
+deciding: $(READY) music  ## rules for decisions, compared by people and by counts: minutes; writes docs/deciding.md
+	$(EVALUATE)/decisions.py $(if $(DECIDING),--model "$(DECIDING)") > docs/deciding.part
+	@mv docs/deciding.part docs/deciding.md
+
 fifty: $(READY) music  ## tags of fifty tracks, with verdicts of benchmarks/fifty.tsv; writes docs/fifty.md
 	$(EVALUATE)/fifty.py --update > docs/fifty.part
 	@mv docs/fifty.part docs/fifty.md

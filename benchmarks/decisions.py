@@ -7,12 +7,11 @@ docs/deciding.md. Needs the music of `make music`, the ensemble of `make targets
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 import emotify
 import outputs
@@ -20,10 +19,11 @@ import people
 from moodfield import calibration, decisions, tagger, tags
 from moodfield.calibration import Calibration
 from moodfield.datasets import mtg_jamendo
-from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual
+from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS
 from moodfield.distillation import manifest, model_card
 from moodfield.training.pipeline import RunPaths
 from outputs import ENSEMBLE
+from rules import RULES, Data, Decided, Percentiles, relative
 
 HERE = Path(__file__).parent
 SONG = "song"
@@ -73,50 +73,6 @@ Choices were made on the first two.
 
 | strength | spread | Emotify, {chosen} chosen on | libraries | Emotify, {rest} reported | rock, pop | {songs} songs |
 |---|---|--:|--:|--:|--:|--:|"""
-
-Logits = Float64[np.ndarray, "tracks tags"]
-Decided = Bool[np.ndarray, "tracks tags"]
-Percentiles = Float64[np.ndarray, "tracks tags"]
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Calibrated track logits of one model for all music and for Emotify's excerpts."""
-
-    music: Logits
-    """of the music"""
-    kinds: np.ndarray
-    """kind of every track"""
-    packages: np.ndarray
-    """package of every track"""
-    heldout: Bool[np.ndarray, "tracks"]
-    """whether it is held out"""
-    excerpts: Logits
-    """of Emotify"""
-    percentiles: Percentiles
-    """human percentile of every tag for every excerpt; NaN for tags without an emotion"""
-    chosen: Bool[np.ndarray, "tracks"]
-    """excerpts that choices may be made on"""
-    genres: np.ndarray
-    """genre of every excerpt"""
-    priors: np.ndarray
-    """shares of tracks by tag, in MTG-Jamendo"""
-    titles: tuple[str, ...]
-    """path of every track of the music"""
-
-    def reference(self, rows: Bool[np.ndarray, "tracks"]) -> Usual:
-        """What is usual among some of the music, with kinds balanced."""
-        return decisions.usual(self.music[rows], decisions.balance(self.kinds[rows].tolist()))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule for absolute decisions: from a reference's logits and their weights to decisions for tracks."""
-
-    name: str
-    """what it does"""
-    decide: Callable[[Data, Bool[np.ndarray, "tracks"], Logits], Decided]
-    """decisions for logits, with some of the music as reference"""
 
 
 def main() -> None:
@@ -194,90 +150,6 @@ def human_percentiles(felt: Float64[np.ndarray, "tracks emotions"]) -> Percentil
         if members := [number for number, words in enumerate(people.EMOTIONS.values()) if tag in words]:
             result[:, column] = of_emotions[:, members].mean(axis=1)
     return result
-
-
-# ---------------------------------------------------------------- rules
-
-
-def by_evidence(cut: float, margin: float, most: int = MAX_TAGS) -> Rule:
-    """The rule that was adopted, with other constants."""
-    words = f"z > {cut:g}" + (f", within {margin:g} of the clearest" if np.isfinite(margin) else "")
-
-    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
-        return choose(data.reference(rows).evidence(logits), cut, margin, most)
-
-    return Rule(f"{words}, at most {most}", decide)
-
-
-def choose(evidence: Logits, cut: float, margin: float, most: int = MAX_TAGS) -> Decided:
-    """The rule on evidence."""
-    above = _clearest(evidence, evidence > cut, most)
-    return above & (evidence >= evidence.max(axis=1, keepdims=True) - margin)
-
-
-def first_is_easier(first: float, others: float) -> Rule:
-    """One cut for the clearest tag of a track, a higher one for others."""
-
-    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
-        evidence = data.reference(rows).evidence(logits)
-        above = (evidence > others) | ((evidence > first) & (evidence == evidence.max(axis=1, keepdims=True)))
-        return _clearest(evidence, above, MAX_TAGS)
-
-    return Rule(f"z > {others:g}, {first:g} for the clearest, at most {MAX_TAGS}", decide)
-
-
-def by_prior(nats: float) -> Rule:
-    """Log-odds above those of the prior."""
-
-    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
-        evidence = logits - calibration.logit(data.priors)
-        return _clearest(evidence, evidence > nats, MAX_TAGS)
-
-    return Rule(f"log-odds > prior + {nats:g}, at most {MAX_TAGS}", decide)
-
-
-def by_quantile(name: str, share: Callable[[np.ndarray], np.ndarray]) -> Rule:
-    """Every tag on a share of the reference that follows from its prior."""
-
-    def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
-        values, weights = data.music[rows], decisions.balance(data.kinds[rows].tolist())
-        cuts = [_quantile(column, weights, 1 - part) for column, part in zip(values.T, share(data.priors), strict=True)]
-        return _clearest(data.reference(rows).evidence(logits), logits > np.array(cuts), MAX_TAGS)
-
-    return Rule(f"quantiles of {name}, at most {MAX_TAGS}", decide)
-
-
-def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    order = np.argsort(values)
-    place = int(np.searchsorted(np.cumsum(weights[order]), share))
-    return float(values[order[min(place, len(order) - 1)]])
-
-
-def _clearest(evidence: Logits, above: Decided, most: int) -> Decided:
-    ranked = np.argsort(np.argsort(-np.where(above, evidence, -np.inf), axis=1, kind="stable"), axis=1)
-    return np.asarray(above & (ranked < most))
-
-
-RULES = (
-    by_quantile("the prior", lambda priors: priors),
-    by_quantile("twice the prior", lambda priors: 2 * priors),
-    by_quantile("0.4 √prior", lambda priors: 0.4 * np.sqrt(priors)),
-    by_prior(0.8),
-    *(by_evidence(cut, np.inf, most) for cut, most in ((1.0, 3), (1.0, 5), (1.25, 5), (1.75, 5))),
-    first_is_easier(1.0, 1.75),
-    *(by_evidence(cut, margin) for cut in (0.75, 1.0, 1.25) for margin in (0.3, 0.4, 0.5, 0.75)),
-)
-
-
-def relative(
-    usual: Usual, logits: Logits, strength: float | None = None, spread: str = "between", k: float = PSEUDO_TRACKS
-) -> Decided:
-    """Decisions relative to tracks by a variant of the rule; `strength` None is n / (n + k)."""
-    tracks = decisions.different(logits)
-    own, share = decisions.usual(tracks), len(tracks) / (len(tracks) + k) if strength is None else strength
-    between = np.sqrt(share * own.std**2 + (1 - share) * usual.std**2)
-    std = {"reference": usual.std, "tracks": own.std, "between": between}[spread]
-    return choose(Usual(share * own.mean + (1 - share) * usual.mean, std).evidence(logits), CUT, MARGIN)
 
 
 # ---------------------------------------------------------------- the page
@@ -413,18 +285,17 @@ def _times(data: Data) -> None:
     logits = data.music[data.heldout]
     times = calibration.sigmoid(logits) / usual.scores
     decided = usual.decide(logits)
-    print(
-        "\n## How much more likely than usual\n\nScore divided by the usual score: the mean score, if logits are normally distributed.\n"
-    )
+    print("\n## How much more likely than usual\n")
+    print("Score divided by the usual one: the mean score, if logits are normally distributed.\n")
     print("| held-out packages | 5 % | 25 % | median | 75 % | 95 % |\n|---|--:|--:|--:|--:|--:|")
     for name, values in (("all tags", times.ravel()), ("decided tags", times[decided])):
         print(
             f"| {name} | {' | '.join(f'{value:.2g}' for value in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))} |"
         )
-    mean_score = decisions.balance(data.kinds[~data.heldout].tolist()) @ calibration.sigmoid(data.music[~data.heldout])
-    ratio = mean_score / usual.scores
-    print(f"\nThe mean scores over the reference themselves are {np.median(ratio):.2f} × the usual score in the median tag "
-          f"({ratio.min():.2f} … {ratio.max():.2f}).\n")  # fmt: skip
+    weights = decisions.balance(data.kinds[~data.heldout].tolist())
+    ratio = weights @ calibration.sigmoid(data.music[~data.heldout]) / usual.scores
+    spread = f"{np.median(ratio):.2f} × the usual ones in the median tag ({ratio.min():.2f} … {ratio.max():.2f})"
+    print(f"\nThe mean scores of the reference themselves are {spread}. Some held-out tracks:\n")
     for row in np.linspace(0, len(logits) - 1, 12).astype(int):
         order = [tag for tag in np.argsort(-usual.evidence(logits[row])) if decided[row, tag]]
         words = ", ".join(f"{tags.MOODS_AND_THEMES[tag]} {times[row, tag]:.2g} ×" for tag in order)
