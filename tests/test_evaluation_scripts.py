@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moodfield import audio
+from moodfield import audio, decisions
 from moodfield.distillation import manifest
 
 ROOT = Path(__file__).parent.parent
@@ -103,3 +103,31 @@ class _Decided:
 
     def __init__(self, decided: tuple[str, ...]) -> None:
         self.decided = decided
+
+
+@pytest.mark.parametrize("script", ["rules"], indirect=True)
+def test_the_adopted_rule_is_among_those_that_are_compared(script):
+    generator = np.random.default_rng(0)
+    music, songs = generator.normal(-4, 1, (300, 56)), generator.normal(-3, 1, (40, 56))
+    kinds, everything = np.array(["rock"] * 250 + ["jazz"] * 50), np.ones(300, bool)
+    data = script.Data(
+        music=music, kinds=kinds, packages=kinds, heldout=~everything, excerpts=songs,
+        percentiles=np.zeros((40, 56)), chosen=np.ones(40, bool), genres=np.array(["pop"] * 40),
+        priors=np.full(56, 0.02), titles=("",) * 300,
+    )  # fmt: skip
+    usual = data.reference(everything)
+    absolute = [rule.decide(data, everything, songs) for rule in script.RULES]
+    assert any((decided == usual.decide(songs)).all() for decided in absolute)
+    assert all(decided.sum(axis=1).max() <= decisions.MAX_TAGS for decided in absolute)
+    np.testing.assert_array_equal(script.relative(usual, songs), decisions.shrink(usual, songs).decide(songs))
+
+
+@pytest.mark.parametrize("script", ["decisions"], indirect=True)
+def test_human_percentiles(script):
+    felt = np.zeros((4, len(script.people.EMOTIONS)))
+    felt[:, 2] = [0.1, 0.4, 0.2, 0.4]  # tenderness
+    values = script.human_percentiles(felt)
+    love, calm = (list(script.tags.MOODS_AND_THEMES).index(tag) for tag in ("love", "calm"))
+    assert values[:, love].tolist() == [0.125, 0.75, 0.375, 0.75]
+    assert values[:, calm].tolist() == [0.5] * 4
+    assert np.isnan(values[:, list(script.tags.MOODS_AND_THEMES).index("corporate")]).all()
