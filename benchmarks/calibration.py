@@ -26,8 +26,8 @@ UNREGULARIZED = 1e-3
 UNCALIBRATED, GLOBAL, REGULARIZED = "uncalibrated", "one slope, one offset for all", "regularized slopes and offsets"
 HEAD = """# Calibration of scores
 
-The VGG-ish baseline, the teacher of the bundled model, has published predictions for the {tracks:,} test tracks of
-MTG-Jamendo's moods and themes, and their 56 tags are known. How well do scores match probabilities, and which
+The VGG-ish baseline, one of the teachers of the bundled model, has published predictions for the {tracks:,} test
+tracks of MTG-Jamendo's moods and themes, and their 56 tags are known. How well do scores match probabilities, and which
 calibration helps? `make calibration` writes this page, by [calibration.py](../benchmarks/calibration.py).
 
 The tracks are split into halves, with every artist in one half, because the tracks of an artist are similar ({artists}
@@ -249,8 +249,9 @@ def _limits_text(test: mtg_jamendo.Split, train: mtg_jamendo.Split, artists: np.
   per tag, most of the error is in shares that differ between artists, far above chance.
 - A calibrated score is the share of MTG-Jamendo's tracks with this score whose uploaders chose the tag. They choose few
   of the tags that fit, so these probabilities are low. Other music has other shares.
-- The bundled model is a student of this network: it imitates its logits on other music, and scores whole tracks where
-  the published predictions may be of excerpts. That its scores mean the same is an assumption, not a measurement.
+- The bundled model is a student of an ensemble with this network: it is trained to have the ensemble's logits on other
+  music, and scores whole tracks where the published predictions may be of excerpts. That its scores mean the same is an
+  assumption, not a measurement.
 - Logits of an ensemble of teachers (`docs/teachers.md`) have, for every tag, the mean and the standard deviation of
   the published predictions, over the training music balanced over its kinds. The calibration applies to them if
   tags are as frequent in such music as on MTG-Jamendo, and if a logit that orders tracks better means as much as ever:
