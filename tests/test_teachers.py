@@ -165,7 +165,7 @@ def test_outputs_of_every_window_are_computed_once(tmp_path):
     recipe = Recipe(net=net.config, mel=mel.ORGANISERS)
     predictor = TrackPredictor(LoadedModel(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net)))
     predictor.push(mel.spectrogram(audio.read(tmp_path / "songs" / "a.wav", sample_rate=12_000), mel.ORGANISERS))
-    expected = predictor.finish().T
+    expected = predictor.finish().logits.T
     assert expected.std() > 0.01
     np.testing.assert_allclose(outputs[0].values, expected, atol=1e-4)
     np.testing.assert_allclose(np.diff(outputs[0].starts)[:-1], targets.STEP_SECONDS, rtol=1e-5)
