@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty
+PAGES := zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty decisions rules
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -168,7 +168,7 @@ evaluation: $(READY) music  ## compare MODELS with the ensemble of `make targets
 	  $(EVALUATE)/embedding.py $(MODELS); $(EVALUATE)/copies.py $(MODELS); } > docs/model.part
 	@mv docs/model.part docs/model.md
 
-# DECIDING=FOLDER of a model; empty for the ensemble.
+# DECIDING=FOLDER of a model, beside the ensemble; empty for the ensemble alone. A model tags all of the music first.
 DECIDING ?= default
 deciding: $(READY) music  ## rules for decisions, compared by people and by counts: minutes; writes docs/deciding.md
 	$(EVALUATE)/decisions.py $(if $(DECIDING),--model "$(DECIDING)") > docs/deciding.part

@@ -38,6 +38,8 @@ class Data:
     """shares of tracks by tag, in MTG-Jamendo"""
     titles: tuple[str, ...]
     """path of every track of the music"""
+    model: str = "the model"
+    """what the logits are of"""
 
     def reference(self, rows: Bool[np.ndarray, "tracks"]) -> Usual:
         """What is usual among some of the music, with kinds balanced."""

@@ -123,6 +123,15 @@ def test_the_adopted_rule_is_among_those_that_are_compared(script):
 
 
 @pytest.mark.parametrize("script", ["decisions"], indirect=True)
+def test_percentile_of_tracks_with_a_single_tag(script):
+    decided = np.array([[True, False], [True, True], [False, True], [False, False]])
+    percentiles = np.array([[0.25, 0.9], [0.9, 0.9], [0.9, np.nan], [0.9, 0.9]])
+    assert script.of_single(decided, percentiles) == "0.250 (1)"
+    assert script.of_single(decided[1:], percentiles[1:]) == "–"
+    assert script.agreement(decided[:2], decided[1:3]) == 0.5
+
+
+@pytest.mark.parametrize("script", ["decisions"], indirect=True)
 def test_human_percentiles(script):
     felt = np.zeros((4, len(script.people.EMOTIONS)))
     felt[:, 2] = [0.1, 0.4, 0.2, 0.4]  # tenderness
