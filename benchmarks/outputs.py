@@ -70,7 +70,7 @@ class ModelOutputs:
 
 def decisions(taggings: Sequence[Tagging]) -> Bool[np.ndarray, "tracks tags"]:
     """Which tags are decided."""
-    return np.array([[tag in decided for tag in item.vocabulary] for item in taggings for decided in [item.decided]])
+    return np.stack([item.is_decided for item in taggings])
 
 
 def data_folder(*needed: str) -> Path:

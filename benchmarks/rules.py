@@ -68,8 +68,7 @@ def by_evidence(cut: float, margin: float, most: int = MAX_TAGS) -> Rule:
 
 def choose(evidence: Logits, cut: float, margin: float, most: int = MAX_TAGS) -> Decided:
     """The rule on evidence."""
-    above = _clearest(evidence, evidence > cut, most)
-    return above & (evidence >= evidence.max(axis=1, keepdims=True) - margin)
+    return decisions.clearest(evidence, evidence > cut, margin=margin, most=most)
 
 
 def first_is_easier(first: float, others: float) -> Rule:
@@ -78,7 +77,7 @@ def first_is_easier(first: float, others: float) -> Rule:
     def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
         evidence = data.reference(rows).evidence(logits)
         above = (evidence > others) | ((evidence > first) & (evidence == evidence.max(axis=1, keepdims=True)))
-        return _clearest(evidence, above, MAX_TAGS)
+        return decisions.clearest(evidence, above, margin=np.inf)
 
     return Rule(f"z > {others:g}, {first:g} for the clearest, at most {MAX_TAGS}", decide)
 
@@ -88,7 +87,7 @@ def by_prior(nats: float) -> Rule:
 
     def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
         evidence = logits - calibration.logit(data.priors)
-        return _clearest(evidence, evidence > nats, MAX_TAGS)
+        return decisions.clearest(evidence, evidence > nats, margin=np.inf)
 
     return Rule(f"log-odds > prior + {nats:g}, at most {MAX_TAGS}", decide)
 
@@ -99,7 +98,7 @@ def by_quantile(name: str, share: Callable[[np.ndarray], np.ndarray]) -> Rule:
     def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
         values, weights = data.music[rows], decisions.balance(data.kinds[rows].tolist())
         cuts = [_quantile(column, weights, 1 - part) for column, part in zip(values.T, share(data.priors), strict=True)]
-        return _clearest(data.reference(rows).evidence(logits), logits > np.array(cuts), MAX_TAGS)
+        return decisions.clearest(data.reference(rows).evidence(logits), logits > np.array(cuts), margin=np.inf)
 
     return Rule(f"quantiles of {name}, at most {MAX_TAGS}", decide)
 
@@ -108,11 +107,6 @@ def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
     order = np.argsort(values)
     place = int(np.searchsorted(np.cumsum(weights[order]), share))
     return float(values[order[min(place, len(order) - 1)]])
-
-
-def _clearest(evidence: Logits, above: Decided, most: int) -> Decided:
-    ranked = np.argsort(np.argsort(-np.where(above, evidence, -np.inf), axis=1, kind="stable"), axis=1)
-    return np.asarray(above & (ranked < most))
 
 
 RULES = (

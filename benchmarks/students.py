@@ -219,10 +219,7 @@ def _predict(
     model = LoadedModel(export.describe(recipe, net, tags.MOODS_AND_THEMES), TorchEngine(net))
     logits, embeddings = [], []
     for mel in mels:
-        predictor = TrackPredictor(model)
-        for block in mel_cache.blocks(mel):
-            predictor.push(block)
-        output = predictor.finish()
+        output = TrackPredictor(model).predict(mel_cache.blocks(mel))
         assert output.embedding is not None
         logits.append(clips.pool(output.logits))
         embeddings.append(output.embedding)

@@ -120,13 +120,19 @@ def shrink(reference: Usual, logits: Float[np.ndarray, "tracks tags"]) -> Usual:
 
 
 def clearest(
-    evidence: Float[np.ndarray, "... tags"], above: Bool[np.ndarray, "... tags"]
+    evidence: Float[np.ndarray, "... tags"],
+    above: Bool[np.ndarray, "... tags"],
+    *,
+    margin: float = MARGIN,
+    most: int = MAX_TAGS,
 ) -> Bool[np.ndarray, "... tags"]:
-    """Choose the clearest of the tags that may be decided: at most `MAX_TAGS`, within `MARGIN` of the very clearest.
+    """Choose the clearest of the tags that may be decided.
 
     Args:
         evidence: Standard deviations above what is usual.
         above: Which tags may be decided.
+        margin: Standard deviations that a tag may be below the very clearest.
+        most: Number of tags at most.
 
     Example:
         >>> clearest(np.array([2.5, 2.1, 1.6, 2.2]), np.array([True, True, True, False])).tolist()
@@ -134,4 +140,4 @@ def clearest(
     """
     open_ = np.where(above, evidence, -np.inf)
     ranks = np.argsort(np.argsort(-open_, axis=-1, kind="stable"), axis=-1)
-    return np.asarray(above & (ranks < MAX_TAGS) & (open_ >= open_.max(axis=-1, keepdims=True) - MARGIN))
+    return np.asarray(above & (ranks < most) & (open_ >= open_.max(axis=-1, keepdims=True) - margin))

@@ -143,10 +143,8 @@ class Tagger:
         """Scores of a track from its mel: for every model the blocks of the mel made with that model's config."""
         pooled = []
         for model, blocks in zip(self.models, mels, strict=True):
-            predictor = TrackPredictor(model, clip_frames=self._clip_frames)
-            for block in blocks:
-                predictor.push(block)
-            pooled.append(model.scores(clips.pool(predictor.finish().logits)))
+            output = TrackPredictor(model, clip_frames=self._clip_frames).predict(blocks)
+            pooled.append(model.scores(clips.pool(output.logits)))
         return _mean(pooled)
 
     def predict_excerpts(self, excerpts: Iterable[mel.Mel]) -> Scores:
@@ -196,6 +194,12 @@ class TrackPredictor:
         self._cutter = clips.Cutter(model.card.lengths, clip_frames=clip_frames)
         self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
         self._frames = 0
+
+    def predict(self, blocks: Blocks) -> TrackOutput:
+        """Outputs for a track from all blocks of its mel."""
+        for block in blocks:
+            self.push(block)
+        return self.finish()
 
     def push(self, block: mel.Mel) -> None:
         """Process the next block of the mel."""

@@ -165,7 +165,7 @@ class Tagging:
 
 
 def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
-    """Decide anew, relative to the tracks: what sets each of them apart from the others.
+    """Decide anew, relative to the tracks: what distinguishes each of them from the others.
 
     What is usual for a tag moves from the model's reference to the mean of these tracks, the more of them there are; a
     track that is given twice counts once. A model without reference statistics needs at least 20 different tracks.

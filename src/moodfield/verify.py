@@ -54,10 +54,9 @@ def reference_signal() -> Waveform:
 
 def reference_logits(model: LoadedModel) -> Float64[np.ndarray, "tags"]:
     """Track logits of a model for the reference signal, before any calibration."""
-    predictor, config = TrackPredictor(model), model.card.mel
-    for block in mel.stream(partial(audio.blocks, reference_signal(), sample_rate=config.sample_rate), config):
-        predictor.push(block)
-    return clips.pool(predictor.finish().logits).astype(np.float64)
+    config = model.card.mel
+    blocks = mel.stream(partial(audio.blocks, reference_signal(), sample_rate=config.sample_rate), config)
+    return clips.pool(TrackPredictor(model).predict(blocks).logits).astype(np.float64)
 
 
 def check(model: str | Path) -> Verification:

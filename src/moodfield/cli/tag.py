@@ -14,7 +14,7 @@ def tag(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="music files and folders", show_default=False)],
     *,
     model: console.Models = None,
-    relative: Annotated[bool, typer.Option("--relative", help="decide what sets the files apart; 20 or more")] = False,
+    relative: Annotated[bool, typer.Option("--relative", help="decide relative to these files; 20 or more")] = False,
     long: Annotated[bool, typer.Option("--long", help="how much more likely than usual every tag is")] = False,
     as_json: console.AsJson = False,
     over_time: Annotated[bool, typer.Option("--over-time", help="with --json: scores over time, too")] = False,

@@ -21,7 +21,7 @@ FILE_WIDTH = 46
 TAG_WIDTH = 14
 """columns of a tag in the long table, whose lines then have at most 80"""
 COMMON_TRACKS, COMMON_SHARE = 20, 0.5
-"""a tag on more than this share of this many tracks or more does not set them apart"""
+"""a tag on more than this share of this many tracks or more does not distinguish them"""
 
 
 SHARED = ("vocabulary", "theme_vocabulary", "thresholds", "priors", "statistics")
@@ -87,14 +87,14 @@ class Taggings:
                 self._write_report(self.form.report)
 
     def warn_common(self) -> None:
-        """Print a message if an absolute decision is on so many tracks that it does not set them apart."""
+        """Print a message if an absolute decision is on so many tracks that it does not distinguish them."""
         tagged = self._done - len(self.failed)
         if self.form.relative or tagged < COMMON_TRACKS or not self._counts:
             return
         ((tag, count),) = self._counts.most_common(1)
         if count > COMMON_SHARE * tagged:
             console.message(
-                f"{tag} is on {count:,} of {tagged:,} tracks ({count / tagged:.0%}); --relative sets them apart"
+                f"{tag} is on {count:,} of {tagged:,} tracks ({count / tagged:.0%}); --relative distinguishes them"
             )
 
     def _decide(self) -> bool:

@@ -167,8 +167,8 @@ def evaluate_student(
     decided, wanted = student.decided, teacher.decided
     values = agreement.agreement_statistics(teacher.evidence, student.evidence, wanted)
     values |= _decision_metrics(decided, wanted)
-    expected, scores = (calibration.sigmoid(item.logits[item.heldout]) for item in (teacher, student))
-    order = agreement.rank_by_agreement(expected, scores, wanted, decided)
+    expected, logits = (item.logits[item.heldout] for item in (teacher, student))
+    order = agreement.rank_by_agreement(expected, logits, wanted, decided)
     shown = order if len(order) <= 2 * EXAMPLES else np.concatenate([order[:EXAMPLES], order[-EXAMPLES:]])
     examples = (Example(titles[row], _tag_names(decided[row]), _tag_names(wanted[row])) for row in shown)
     return values, tuple(examples)

@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from moodfield import calibration
 from moodfield.evaluation import bootstrap, metrics
 from moodfield.evaluation.metrics import PerTag
 
@@ -13,7 +12,7 @@ MIN_STD = 1e-9
 """standard deviation of logits below which a tag is constant"""
 
 Decisions = Bool[np.ndarray, "tracks tags"]
-InputScores = Float[np.ndarray, "tracks tags"]
+Logits = Float[np.ndarray, "tracks tags"]
 Evidence = Float64[np.ndarray, "tracks tags"]
 
 
@@ -41,7 +40,7 @@ def agreement_statistics(teacher: Evidence, student: Evidence, teacher_decided: 
     return {name: float(value) for name, value in statistics.items()}
 
 
-def decision_average_precision(decided: Decisions, scores: InputScores) -> PerTag:
+def decision_average_precision(decided: Decisions, scores: Evidence) -> PerTag:
     """PR-AUC of scores against decisions, per tag; NaN for tags decided for fewer than `bootstrap.MIN_POSITIVES`."""
     values = metrics.average_precision(decided, scores)
     return np.where(decided.sum(axis=0) >= bootstrap.MIN_POSITIVES, values, np.nan)
@@ -63,14 +62,14 @@ def decision_statistics(decided: Decisions) -> dict[str, float]:
 
 
 def rank_by_agreement(
-    teacher: InputScores, student: InputScores, teacher_decided: Decisions, student_decided: Decisions
+    teacher: Logits, student: Logits, teacher_decided: Decisions, student_decided: Decisions
 ) -> Int64[np.ndarray, "tracks"]:
     """Rows of tracks, from those whose decisions agree best (`jaccard`) to those that agree least.
 
     Ties are broken by the Spearman correlation of the track's logits, standardized per tag so that common tags do not
     dominate every track.
     """
-    correlations = metrics.spearman(*(_standardize(calibration.logit(scores)).T for scores in (teacher, student)))
+    correlations = metrics.spearman(*(_standardize(logits).T for logits in (teacher, student)))
     return np.lexsort((-correlations, -jaccard(teacher_decided, student_decided)))
 
 
@@ -89,7 +88,7 @@ def _clearest(evidence: Evidence) -> Decisions:
     return np.asarray(np.argsort(np.argsort(-evidence, axis=1, kind="stable"), axis=1) < CLEAREST)
 
 
-def _standardize(logits: InputScores) -> Float64[np.ndarray, "tracks tags"]:
+def _standardize(logits: Logits) -> Float64[np.ndarray, "tracks tags"]:
     """Standard deviations from the mean over tracks; 0 for a constant tag."""
     logits = logits.astype(np.float64)
     std = logits.std(axis=0)

@@ -30,16 +30,18 @@ class RegularizedNet(Net):
     @property
     def embedding_size(self) -> int:
         """Channels of the embedding: those of the last feature map."""
-        *_, conv, _ = self.head
-        assert isinstance(conv, nn.Conv2d)
-        return conv.in_channels
+        return self._last_conv.in_channels
 
     @property
     def n_outputs(self) -> int:
         """Number of logits."""
+        return self._last_conv.out_channels
+
+    @property
+    def _last_conv(self) -> nn.Conv2d:
         *_, conv, _ = self.head
         assert isinstance(conv, nn.Conv2d)
-        return conv.out_channels
+        return conv
 
     def forward_features(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """The last feature map every 16 frames, mean over frequency: the embedding over time."""
@@ -53,8 +55,7 @@ class RegularizedNet(Net):
     def reset_parameters(self) -> None:
         """He's normal distribution for the stem, zero for the head: fresh logits are exactly 0."""
         nn.init.kaiming_normal_(self.stem.get_parameter("0.weight"), mode="fan_in", nonlinearity="relu")
-        *_, conv, _ = self.head
-        nn.init.zeros_(conv.get_parameter("weight"))
+        nn.init.zeros_(self._last_conv.weight)
 
 
 def without_auxiliary(net: Net, n_tags: int) -> Net:

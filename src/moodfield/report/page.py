@@ -105,7 +105,7 @@ def _header(taggings: Sequence[Tagging], failed: Mapping[str, str], untagged: in
 def _rule(taggings: Sequence[Tagging]) -> str:
     """How tags are decided, and what is usual, in words."""
     if _is_relative(taggings):
-        rule, where = "that set it apart from the others", "among these tracks"
+        rule, where = "that distinguish it from the others", "among these tracks"
     else:
         rule, where = "whose score is above their threshold", "for music in general"
     limited = all(tagging.statistics for tagging in taggings)
