@@ -109,7 +109,8 @@ def _rule(taggings: Sequence[Tagging]) -> str:
     else:
         rule, where = "whose score is above their threshold", "for music in general"
     limited = all(tagging.statistics for tagging in taggings)
-    most = f", at most {decisions.MAX_TAGS}, the clearest first" if limited else ", those with the most evidence first"
+    clearest = f": the clearest of these, at most {decisions.MAX_TAGS}"
+    most = clearest if limited else ", those with the most evidence first"
     has_usual = any(tagging.usual is not None for tagging in taggings)
     times = f" “4 × as usual” means four times as likely as {where}." if has_usual else ""
     return f"A track gets the tags {rule}{most}.{times}"
