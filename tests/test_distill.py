@@ -26,7 +26,7 @@ from moodfield.distillation.data import STUDENT, Distillation
 from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.targets import TargetSource
 from moodfield.distillation.teachers import published
-from moodfield.errors import AudioError, ConfigError, DatasetError, OutputError, RunError
+from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
 from moodfield.tagger import LoadedModel
 from moodfield.training import pipeline, run_folder
 from moodfield.training.recipe import Recipe
@@ -191,6 +191,20 @@ def test_sources_name_degraded_copies(tmp_path, checkpoint):
     assert make_config(tmp_path).sources["degraded copies"] == "none"
 
 
+def test_kinds_of_music_are_balanced(tmp_path, checkpoint):
+    rows = [f"train\tsongs\t{number}.wav\t5\tMIT\tsong" for number in range(4)]
+    rows += ["train\trocks\ta.wav\t5\tMIT\trock", "heldout\ttunes\ta.wav\t5\tMIT\tjazz"]
+    for row in rows:
+        write_music(tmp_path, "/".join(row.split("\t")[1:3]))
+    write_manifest(tmp_path, f"{HEADER}\tkind", *rows)
+    for balance, ratio in ((0.5, 2.0), (1.0, 4.0)):
+        config = make_config(tmp_path, balance=balance, degradation=Degradation(encode=0.0))
+        weights = data_.prepare(config).train_data.targets.weights
+        assert len(weights) == 10, "tracks and their degraded copies"
+        np.testing.assert_allclose(weights / weights[0], ([1] * 4 + [ratio]) * 2)
+    assert data_.prepare(make_config(tmp_path)).train_data.targets.weights is None
+
+
 def test_degradation_without_pyav_raises_before_any_work(tmp_path, checkpoint, monkeypatch):
     write_training_music(tmp_path)
     monkeypatch.setitem(sys.modules, "av", None)
@@ -245,8 +259,24 @@ def test_run_of_other_inputs_raises_before_any_work(student, monkeypatch):
         distill.distill(student(recipe=TINY.change("seed=7")))
     with pytest.raises(RunError, match="truth"):
         distill.distill(student(speeds=()))
+    with pytest.raises(RunError, match="truth"):
+        distill.distill(student(balance=0.5))
     with pytest.raises(ConfigError, match="speed"):
         distill.distill(student(speeds=(9.0,)))
+    with pytest.raises(ConfigError, match="balance"):
+        distill.distill(student(balance=1.5))
+    with pytest.raises(ModelError, match="nowhere"):
+        distill.distill(student("new", initial_model=Path("nowhere")))
+
+
+def test_student_may_start_from_a_model(tmp_path, student):
+    rate = TINY.change("schedule.peak=1e-9", "schedule.floor=1e-9")
+    distill.distill(student("next", recipe=rate, initial_model=tmp_path / "run" / "best"))
+    before, after = (load_file(tmp_path / run / "best" / WEIGHTS) for run in ("run", "next"))
+    differences = [float((before[name] - after[name]).abs().max()) for name in before if "running" not in name]
+    assert max(differences) < 1e-4
+    provenance = Provenance.read(tmp_path / "next" / "best")
+    assert provenance.origin["initial weights"].startswith("SHA-256")
 
 
 def test_model_folder_is_restored_if_its_replacement_was_killed(tmp_path, student, monkeypatch):

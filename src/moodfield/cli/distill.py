@@ -110,6 +110,10 @@ def train(
     output: console.RunFolder,
     speed: Annotated[list[float] | None, typer.Option(help="also train on the music at this speed")] = None,
     degrade: Annotated[bool, typer.Option("--degrade", help="also train on degraded copies of the music")] = False,
+    balance: Annotated[
+        float, typer.Option(min=0, max=1, help="how far kinds of music are balanced: 0, by hours; 1, all alike")
+    ] = 0.0,
+    initial_model: Annotated[Path | None, typer.Option(help="model folder of the same network to start from")] = None,
     reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
     cache_dir: console.CacheDir = console.CACHE_DIR,
@@ -142,6 +146,8 @@ def train(
         paths=pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count()),
         speeds=tuple(speed or ()),
         degradation=Degradation() if degrade else None,
+        balance=balance,
+        initial_model=initial_model,
         reuse_metrics_from=reuse_metrics_from,
         calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
         text=model_card.read_card_text(card_text) if card_text else model_card.CardText(),

@@ -75,6 +75,10 @@ def _check(config: Distillation) -> None:
         raise ConfigError("started as several processes; distillation is one process, which uses all cores")
     if config.recipe.loss.auxiliary_weight and not isinstance(config.recipe.net, RegularizedConfig):
         raise ConfigError(f"{config.recipe.net.family} has no auxiliary outputs; set loss.auxiliary_weight=0")
+    if not 0 <= config.balance <= 1:
+        raise ConfigError(f"balance is {config.balance:g}, expected 0 … 1")
+    if config.initial_model:
+        Card.read(config.initial_model)
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
     if config.degradation:
@@ -88,7 +92,7 @@ def _train(config: Distillation, prepared: DistillationData, folder: Path, on_ep
     text, vocabulary = config.text, config.music.train.vocabulary
     net = loop.fit(
         config.recipe, prepared.train_data, prepared.validation_data, prepared.statistics,
-        vocabulary, config.paths.run_dir, on_epoch=on_epoch,
+        vocabulary, config.paths.run_dir, initial_weights=config.initial_weights, on_epoch=on_epoch,
     )  # fmt: skip
     *_, last = checkpoints.snapshot_paths(config.recipe, config.paths.run_dir).values()
     checkpoints.load_weights(net, last)
@@ -121,12 +125,15 @@ def _provenance(
 ) -> Provenance:
     """Origin, training data, metrics, limits and examples of a student."""
     teacher, music, reused = config.calibration, config.music, config.reuse_metrics_from
+    cost = model_card.training_cost([config.paths.run_dir, *([reused] if reused else [])])
+    if config.initial_model and (earlier := Provenance.read(config.initial_model).origin.get("cost")):
+        cost = f"{cost}; of the initial weights: {earlier}"
     return Provenance(
         origin={
             **config.text.origin,
             **config.sources,
             "seed": str(config.recipe.seed),
-            "cost": model_card.training_cost([config.paths.run_dir, *([reused] if reused else [])]),
+            "cost": cost,
             **({"calibration": teacher.origin} if teacher else {}),
             "thresholds": "one standard deviation above the mean of the student's logits for the training tracks, in "
             "which all kinds of music count alike",

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import safetensors.torch
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from moodfield import files, tagger
-from moodfield.errors import RunError
+from moodfield.errors import ConfigError, RunError
 from moodfield.nets import Net
 from moodfield.training import log, run_folder
 from moodfield.training.log import Epoch
@@ -54,6 +55,30 @@ def load_weights(net: Net, path: Path) -> None:
             net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(f"{path} does not hold the weights of this network: {error}") from error
+
+
+def initialize(net: Net, path: Path) -> None:
+    """Start a network from trained weights; the last outputs keep their own values if the weights lack them.
+
+    Raises:
+        ConfigError: The file cannot be read, or has the weights of another network.
+    """
+    try:
+        initial = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"the initial weights {path} cannot be read: {error}") from error
+    own = net.state_dict()
+    for name, value in own.items():
+        start = initial.pop(name, None)
+        if start is None or start.shape[1:] != value.shape[1:] or (start.dim() and len(start) > len(value)):
+            given = "nothing" if start is None else f"the shape {tuple(start.shape)}"
+            raise ConfigError(
+                f"{path} has {given} for {name}, this network {tuple(value.shape)}: it is another network"
+            )
+        own[name] = torch.cat([start, value[len(start) :]]) if value.dim() else start
+    if initial:
+        raise ConfigError(f"{path} has {min(initial)}, which this network lacks: it is another network")
+    net.load_state_dict(own)
 
 
 def save_snapshot(run_dir: Path, epoch: int, net: Net) -> None:

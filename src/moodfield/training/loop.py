@@ -50,6 +50,7 @@ def fit(
     run_dir: str | Path,
     *,
     group: ProcessGroup | None = None,
+    initial_weights: Path | None = None,
     on_epoch: EpochCallback = lambda _: None,
 ) -> Net:
     """Train a network by its recipe, or resume a run that was stopped.
@@ -65,13 +66,15 @@ def fit(
         vocabulary: names of the tags, in the order of the targets.
         run_dir: folder of the run.
         group: the processes that train together; by default launched here.
+        initial_weights: `.safetensors` of the same network to start from; it may lack auxiliary outputs.
         on_epoch: called after every epoch, in the first process.
 
     Returns:
         The network of the best epoch, with the outputs for auxiliary targets.
 
     Raises:
-        ConfigError: clips are shorter than the network takes, or batches cannot be shared.
+        ConfigError: clips are shorter than the network takes, batches cannot be shared, or the initial weights are
+            those of another network.
         OutputError: the folder holds something else than a run.
         RunError: the run has another recipe, vocabulary or dataset, is locked by another process, or cannot be written;
             or training diverged. What the run had before is kept.
@@ -81,6 +84,8 @@ def fit(
     n_outputs = training.targets.per_track().shape[1]
     net = _create_net(recipe, statistics, n_outputs)
     loss = _make_loss(recipe.loss, training, net, n_tags=len(vocabulary))
+    if initial_weights:
+        checkpoints.initialize(net, initial_weights)
     checks.check_batches(recipe, clips=len(training.targets), processes=group.world_size)
     with run_folder.lock(folder, enabled=group.is_main):
         if group.is_main:
