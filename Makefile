@@ -151,7 +151,7 @@ sources:
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
 	@test -d "$(MOODFIELD_DATA)/emotify" || { echo "Emotify evaluates the model: make model MOODFIELD_DATA=FOLDER that has emotify/" >&2; exit 1; }
 # In two stages: all music alike; then from those weights, at a lower learning rate, with kinds of music nearly balanced.
-SECOND = $(DISTILL) -o runs/default --initial-model runs/first/best --balance 0.5 $(STAGE)
+SECOND = $(DISTILL) -o runs/default --init runs/first/best --balance 0.5 $(STAGE)
 STAGE := $(addprefix --set schedule.,constant=0 decay=2 final=1 peak=4e-4) --set averaging.start=3
 model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
 	$(DISTILL) -o runs/first

@@ -113,7 +113,9 @@ def train(
     balance: Annotated[
         float, typer.Option(min=0, max=1, help="how far kinds of music are balanced: 0, by hours; 1, all alike")
     ] = 0.0,
-    initial_model: Annotated[Path | None, typer.Option(help="model folder of the same network to start from")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="model folder of the same network whose weights are the first")
+    ] = None,
     reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
     cache_dir: console.CacheDir = console.CACHE_DIR,
@@ -147,7 +149,7 @@ def train(
         speeds=tuple(speed or ()),
         degradation=Degradation() if degrade else None,
         balance=balance,
-        initial_model=initial_model,
+        initial_model=init,
         reuse_metrics_from=reuse_metrics_from,
         calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
         text=model_card.read_card_text(card_text) if card_text else model_card.CardText(),
