@@ -172,7 +172,7 @@ def _table(name: str, taggings: Mapping[str, Sequence[Tagging]]) -> None:
         shared = agreement.jaccard(decided, outputs.decisions(taggings[copy]))
         same = (decided == outputs.decisions(taggings[copy])).all(axis=1).mean()
         change = np.abs(_logits(taggings[copy]) - logits)
-        missed = ", missed" if copy == GOAL_COPY and round(shared.mean(), 3) < GOAL else ""
+        missed = ", missed" if copy == GOAL_COPY and shared.mean() < GOAL else ""
         cells = [f"{_interval(shared)}{missed}", f"{same:.0%}", f"{change.mean():.2f}", f"{change.max():.2f}"]
         print(f"| {copy} | {' | '.join(cells)} |")
     print(f"\n{decided.sum(axis=1).mean():.1f} tags a track, {(~decided.any(axis=1)).mean():.0%} without one.\n")

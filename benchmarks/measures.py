@@ -34,7 +34,7 @@ class Goal:
     """whether it is the least"""
 
     def is_met(self, value: float) -> bool:
-        """Whether a value, as it is printed, reaches the goal."""
+        """Whether a value, before it is rounded, reaches the goal."""
         return value >= self.bound if self.least else value <= self.bound
 
 

@@ -96,7 +96,7 @@ def goal() -> int:
 
 
 def page(model: str, times: Mapping[str, Times]) -> None:
-    """Print the times of a model, and the speed of the others."""
+    """Print the times of a model."""
     print(HEAD.format(kind=kind(), repeats=REPEATS, goal=goal()))
     print(f"| {model}: track | decode s | + mel s | + network s | × real time | × decoding |\n|---|{'--:|' * 5}")
     for song in times[model].songs:

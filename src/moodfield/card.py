@@ -159,7 +159,7 @@ class Card(_JsonFile):
     net: Mapping[str, str | int | float | bool]
     """config of the network, with its `family`"""
     thresholds: tuple[float, ...]
-    """a tag is decided when its score is above its threshold; infinity: never"""
+    """a tag may be decided when its score is above its threshold; infinity: never"""
     calibration: Calibration | None = None
     """map from logits to scores; None is the sigmoid alone"""
     priors: tuple[float, ...] | None = None

@@ -32,8 +32,9 @@ FEWEST = 20
 MIN_STD = 1e-6
 """standard deviation of logits below which a tag is constant and never decided"""
 
-NODES = 21
-"""of the Gauss–Hermite quadrature of mean scores"""
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+NODES, WEIGHTS = NODES[:, None], WEIGHTS / WEIGHTS.sum()
+"""of the Gauss–Hermite quadrature of means over a normal distribution"""
 
 Evidence = Float64[np.ndarray, "... tags"]
 Logits = Float[np.ndarray, "... tags"]
@@ -51,9 +52,7 @@ class Usual:
     @cached_property
     def scores(self) -> Float64[np.ndarray, "tags"]:
         """The mean score of every tag if its logits are normally distributed."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        values = calibration.sigmoid(self.mean + self.std * nodes[:, None])
-        return np.asarray(weights @ values / weights.sum())
+        return np.asarray(WEIGHTS @ calibration.sigmoid(self.mean + self.std * NODES))
 
     @property
     def cuts(self) -> Float64[np.ndarray, "tags"]:
@@ -82,6 +81,19 @@ def usual(logits: Float[np.ndarray, "tracks tags"], weights: Float[np.ndarray, "
     shares = np.full(len(logits), 1 / len(logits)) if weights is None else weights / weights.sum()
     mean = shares @ logits
     return Usual(mean, np.sqrt(shares @ (logits - mean) ** 2))
+
+
+def usual_mean(members: Sequence[Usual]) -> Usual:
+    """What is usual for the mean score of several models, whose logits are normally distributed and fully correlated.
+
+    Example:
+        >>> usual_mean([Usual(np.zeros(1), np.ones(1))] * 2).std.round(6)
+        array([1.])
+    """
+    scores = np.mean([calibration.sigmoid(item.mean + item.std * NODES) for item in members], axis=0)
+    logits = calibration.logit(scores)
+    mean = WEIGHTS @ logits
+    return Usual(mean, np.sqrt(WEIGHTS @ (logits - mean) ** 2))
 
 
 def balance(kinds: Sequence[str]) -> Float64[np.ndarray, "tracks"]:

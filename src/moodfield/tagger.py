@@ -13,10 +13,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import audio, calibration, clips, errors, mel, parallel
+from moodfield import audio, calibration, clips, decisions, errors, mel, parallel
 from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card
-from moodfield.decisions import Usual
 from moodfield.engine import Engine, OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
 from moodfield.tagging import OverTime, Tagging
@@ -59,8 +58,9 @@ class Tagger:
         """Create a tagger.
 
         Args:
-            models: One or more models with the same vocabulary. Thresholds are averaged like scores, and so are
-                reference statistics, if all have some; priors are kept only if all models have the same.
+            models: One or more models with the same vocabulary. Thresholds are averaged like scores, unless all models
+                have reference statistics, from which those of the mean score follow; priors are kept only if all models
+                have the same.
             clip_frames: Frames of mel per call of a network that takes any length.
 
         Raises:
@@ -76,12 +76,15 @@ class Tagger:
                 raise ModelError(
                     f"the vocabularies of {cards[0].name!r} and {card.name!r} differ; average models with the same tags"
                 )
-        thresholds = np.array([card.thresholds for card in cards], np.float64)
-        self.thresholds: Scores = thresholds.mean(axis=0).astype(np.float32)
+        thresholds = np.array([card.thresholds for card in cards], np.float64).mean(axis=0)
         priors = {card.priors for card in cards}
         common = priors.pop() if len(priors) == 1 else None
         self.priors: Scores | None = None if common is None else np.array(common, np.float32)
-        self.statistics = _mean_usual([card.usual for card in cards])
+        usual = [card.usual for card in cards if card.usual]
+        self.statistics = decisions.usual_mean(usual) if len(usual) == len(cards) else None
+        if self.statistics and len(cards) > 1:
+            thresholds = np.where(thresholds >= 1, thresholds, calibration.sigmoid(self.statistics.cuts))
+        self.thresholds: Scores = np.asarray(thresholds, np.float32)
         self._clip_frames = clip_frames
 
     @property
@@ -377,14 +380,6 @@ def _concatenate(embeddings: Sequence[Embedding | None]) -> Embedding | None:
     """The embeddings of all models, one after the other; None if a model has none."""
     present = [embedding for embedding in embeddings if embedding is not None]
     return np.concatenate(present) if len(present) == len(embeddings) else None
-
-
-def _mean_usual(members: Sequence[Usual | None]) -> Usual | None:
-    """The mean of reference statistics; None if a model has none."""
-    present = [member for member in members if member]
-    if len(present) < len(members):
-        return None
-    return Usual(np.mean([item.mean for item in present], axis=0), np.mean([item.std for item in present], axis=0))
 
 
 def _mean(arrays: Sequence[Float32[np.ndarray, "..."]]) -> Float32[np.ndarray, "..."]:

@@ -44,7 +44,7 @@ class Tagging:
     scores: Float32[np.ndarray, "tags"]
     """score of every tag, 0 … 1"""
     thresholds: Float32[np.ndarray, "tags"]
-    """a tag is decided when its score is above its threshold"""
+    """a tag may be decided when its score is above its threshold"""
     over_time: OverTime
     """scores over time"""
     priors: Float32[np.ndarray, "tags"] | None = None
@@ -214,11 +214,12 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
 
 def _is_comparable(one: Tagging, other: Tagging) -> bool:
     """Whether two taggings have the same tags and the same reference."""
-    if one is other or (one.vocabulary, one.model) != (other.vocabulary, other.model):
-        return one is other
-    if one.statistics is None or other.statistics is None:
-        return one.statistics is other.statistics
-    return np.array_equal(one.statistics.mean, other.statistics.mean)
+    if (one.vocabulary, one.model) != (other.vocabulary, other.model):
+        return False
+    first, second = one.statistics, other.statistics
+    if first is None or second is None:
+        return first is second
+    return np.array_equal([first.mean, first.std], [second.mean, second.std])
 
 
 def _round(value: float) -> float:

@@ -113,9 +113,7 @@ def train(
     balance: Annotated[
         float, typer.Option(min=0, max=1, help="how far kinds of music are balanced: 0, by hours; 1, all alike")
     ] = 0.0,
-    init: Annotated[
-        Path | None, typer.Option(help="model folder of the same network whose weights are the first")
-    ] = None,
+    init: Annotated[str | None, typer.Option(help="start from the weights of this model, of the same network")] = None,
     reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
     cache_dir: console.CacheDir = console.CACHE_DIR,
@@ -131,7 +129,7 @@ def train(
         moodfield distill train manifest.tsv --teacher best_model.pth --audio music -o runs/mine
         moodfield distill train manifest.tsv --ensemble ensemble.json --checkpoints data --audio music -o runs/mine
     """
-    from moodfield import parallel
+    from moodfield import parallel, tagger
     from moodfield.distillation import distill as distillation
     from moodfield.distillation import manifest as manifests
     from moodfield.distillation import model_card
@@ -149,7 +147,7 @@ def train(
         speeds=tuple(speed or ()),
         degradation=Degradation() if degrade else None,
         balance=balance,
-        initial_model=init,
+        initial_model=tagger.model_folder(init) if init else None,
         reuse_metrics_from=reuse_metrics_from,
         calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,
         text=model_card.read_card_text(card_text) if card_text else model_card.CardText(),

@@ -60,20 +60,19 @@ def _show(name: str, *, as_json: bool) -> None:
     from moodfield.card import README, Card, Provenance
 
     folder = tagger.model_folder(name)
-    card = Card.read(folder)
+    card, provenance = Card.read(folder), Provenance.read(folder)
     if as_json:
-        files = {"card": card, "provenance": Provenance.read(folder)}
+        files = {"card": card, "provenance": provenance}
         console.result_json({name: json.loads(file.to_json()) for name, file in files.items()}, indent=2)
         return
-    path = folder / README
-    try:
-        page = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); try --json, or get the model again") from error
     from rich.markdown import Markdown
 
-    lines = "\n".join(map(errors.printable, page.split("\n")))
-    console.terminal().print(Markdown(lines), soft_wrap=False)
+    from moodfield.training import readme
+
+    lines = "\n".join(map(errors.printable, readme.page(card, provenance).split("\n")))
+    terminal = console.terminal()
+    terminal.print(Markdown(lines), soft_wrap=False)
+    terminal.print(f"\n[dim]its evaluation, if there is one: {console.escape(str(folder / README))}[/dim]")
 
 
 def _verify(name: str, *, as_json: bool) -> None:

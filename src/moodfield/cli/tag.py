@@ -15,7 +15,9 @@ def tag(
     *,
     model: console.Models = None,
     relative: Annotated[bool, typer.Option("--relative", help="decide relative to these files; 20 or more")] = False,
-    long: Annotated[bool, typer.Option("--long", help="how much more likely than usual every tag is")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="a line for every decided tag, with how much more likely than usual it is")
+    ] = False,
     as_json: console.AsJson = False,
     over_time: Annotated[bool, typer.Option("--over-time", help="with --json: scores over time, too")] = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="with --json: the model's embedding, too")] = False,
@@ -49,7 +51,7 @@ def tag(
         _check_embedding(model or ["default"])
     form = Form(as_json=as_json, long=long, over_time=over_time, embedding=embedding, relative=relative, report=report)
     with progress.FileProgress("files", len(songs)) as bar:
-        taggings = Taggings(form, bar, files=len(songs))
+        taggings = Taggings(form, bar, files=songs)
         try:
             for path, tagging in tagger.tag_files(songs, *(model or ()), jobs=console.choose_jobs(jobs, len(songs))):
                 taggings.add(path, tagging)

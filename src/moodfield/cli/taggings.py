@@ -1,8 +1,10 @@
 """Tagged files: a table or JSON lines, a report, and decisions relative to all of the files."""
 
 import contextlib
+import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +16,10 @@ from moodfield.errors import AudioError, ConfigError, MoodfieldError
 if TYPE_CHECKING:
     from moodfield.tagging import Tagging
 
-HEAD = f"[bold]{'track':<38}  {'time':>6}  moods · [dim]themes[/dim][/bold]"
-"""head of the table"""
-FILE_WIDTH = 46
-"""columns of the name of a file and its duration"""
+MIN_WIDTH, TIME_WIDTH = 38, 8
+"""columns of the path of a file, at least, and of its duration"""
+TAGS_WIDTH = 60
+"""columns of a wide terminal that paths leave to tags"""
 TAG_WIDTH = 14
 """columns of a tag in the long table, whose lines then have at most 80"""
 COMMON_TRACKS, COMMON_SHARE = 20, 0.5
@@ -35,7 +37,7 @@ class Form:
     as_json: bool = False
     """whether JSON lines are printed, not a table"""
     long: bool = False
-    """whether the table has a line for every tag, with how much more likely than usual it is"""
+    """whether the table has a line for every decided tag, with how much more likely than usual it is"""
     over_time: bool = False
     """whether JSON has scores over time"""
     embedding: bool = False
@@ -49,9 +51,10 @@ class Form:
 class Taggings:
     """Prints and collects the results of files; keeps only what is still needed of them."""
 
-    def __init__(self, form: Form, bar: progress.FileProgress, *, files: int) -> None:
-        """Results of a number of files are printed above the bar, and counted by it."""
-        self.form, self.files = form, files
+    def __init__(self, form: Form, bar: progress.FileProgress, *, files: Sequence[Path]) -> None:
+        """Results of files are printed above the bar, and counted by it."""
+        self.form, self.files = form, len(files)
+        self._names = _Names(files)
         self.failed: dict[str, str] = {}
         self._bar = bar
         self._slim: Tagging | None = None
@@ -99,17 +102,11 @@ class Taggings:
 
     def _decide(self) -> bool:
         """Make decisions relative to the tagged files; False if work was stopped before there were enough."""
-        from moodfield import decisions, tagging
+        from moodfield import tagging
 
         absolute = [result for _, result in self._kept if not isinstance(result, MoodfieldError)]
         stopped = self._done < self.files
         try:
-            if len(absolute) < decisions.MIN_TRACKS:
-                done = "were tagged before it was stopped" if stopped else "could be tagged"
-                raise ConfigError(
-                    f"{len(absolute)} of {self.files} files {done}, and --relative needs {decisions.MIN_TRACKS}; "
-                    "name more, or leave it out"
-                )
             relative = iter(tagging.decide(absolute))
         except ConfigError as error:
             for path, result in self._kept:
@@ -144,9 +141,11 @@ class Taggings:
             console.result_json(_to_dict(path, tagging, self.form))
             return
         if not self._has_head:
-            self._bar.print_result(HEAD)
+            head = f"[bold]{'track':<{self._names.width}}  {'time':>{TIME_WIDTH - 2}}  moods · [dim]themes[/dim][/bold]"
+            self._bar.print_result(head)
             self._has_head = True
-        self._bar.print_result(_format_long(path, tagging) if self.form.long else _format_row(path, tagging))
+        begin = f"{self._names.format(path)}{_format_time(tagging)}"
+        self._bar.print_result(_format_long(begin, tagging) if self.form.long else _format_row(begin, tagging))
 
     def _write_report(self, path: Path) -> None:
         """Write the report, which has the number of files that are missing because work was stopped."""
@@ -160,22 +159,49 @@ class Taggings:
         console.message(f"wrote {path}{stopped}")
 
 
-def _format_row(path: Path, tagging: "Tagging | MoodfieldError") -> str:
+class _Names:
+    """Paths of files as columns of the table, relative to the folder that they have in common."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._parent: Path | None
+        try:
+            self._parent = Path(os.path.commonpath([path.parent.absolute() for path in files]))
+        except ValueError:  # on several drives
+            self._parent = None
+        longest = max(len(str(self._relative(path))) for path in files)
+        self.width = max(MIN_WIDTH, min(longest, console.terminal().width - TIME_WIDTH - TAGS_WIDTH))
+
+    def format(self, path: Path) -> str:
+        """A path in exactly `width` columns, cut in the middle if it is long, as markup."""
+        from rich.cells import set_cell_size
+
+        name, half = str(self._relative(path)), self.width // 2
+        if len(name) > self.width:
+            name = f"{name[: half - 1]}…{name[-half:]}"
+        return console.escape(set_cell_size(errors.printable(name), self.width))
+
+    def _relative(self, path: Path) -> Path:
+        return path.absolute().relative_to(self._parent) if self._parent else path
+
+
+def _format_row(begin: str, tagging: "Tagging | MoodfieldError") -> str:
     """The line of a file in the table, as markup."""
     if isinstance(tagging, MoodfieldError):
-        return _format_file(path, None)
-    moods = console.escape(", ".join(tagging.moods)) or ("" if tagging.themes else "[dim]–[/dim]")
+        return begin
+    moods = console.escape(", ".join(tagging.moods)) or "[dim]–[/dim]"
     themes = f" · [dim]{console.escape(', '.join(tagging.themes))}[/dim]" if tagging.themes else ""
-    return f"{_format_file(path, tagging.duration)}  {moods}{themes}"
+    return f"{begin}  {moods}{themes}"
 
 
-def _format_long(path: Path, tagging: "Tagging | MoodfieldError") -> str:
+def _format_long(begin: str, tagging: "Tagging | MoodfieldError") -> str:
     """The lines of a file in the long table, one for every decided tag, as markup."""
+    from rich.text import Text
+
     from moodfield.report import text
 
     if isinstance(tagging, MoodfieldError):
-        return _format_file(path, None)
-    begin, lines = _format_file(path, tagging.duration), []
+        return begin
+    lines, width = [], Text.from_markup(begin).cell_len
     for tag in (*tagging.moods, *tagging.themes):
         number = tagging.vocabulary.index(tag)
         name = _pad(tag, TAG_WIDTH)
@@ -185,23 +211,16 @@ def _format_long(path: Path, tagging: "Tagging | MoodfieldError") -> str:
             lines.append(f"{begin}  {name}  {tagging.scores[number]:>6.3f}")
         else:
             lines.append(f"{begin}  {name}  {text.times(tagging.times_usual[number]):>6} as usual")
-        begin = " " * FILE_WIDTH
+        begin = " " * width
     return "\n".join(lines or [f"{begin}  [dim]–[/dim]"])
 
 
-def _format_file(path: Path, duration: float | None) -> str:
-    """The columns of a file, with its duration unless it failed."""
-    minutes, seconds = divmod(round(duration or 0), 60)
-    time = f"{'–':>6}  [red]failed[/red]" if duration is None else f"{minutes:>3}:{seconds:02}"
-    return f"{_shorten(path)}  {time}"
-
-
-def _shorten(path: Path, width: int = 38) -> str:
-    """A file name of exactly this width, cut in the middle if it is long."""
-    from rich.cells import set_cell_size
-
-    name = path.name if len(path.name) <= width else f"{path.name[: width // 2 - 1]}…{path.name[-width // 2 :]}"
-    return console.escape(set_cell_size(errors.printable(name), width))
+def _format_time(tagging: "Tagging | MoodfieldError") -> str:
+    """The column of the duration of a file, or that it failed."""
+    if isinstance(tagging, MoodfieldError):
+        return f"{'–':>{TIME_WIDTH}}  [red]failed[/red]"
+    minutes, seconds = divmod(round(tagging.duration), 60)
+    return f"{minutes:>{TIME_WIDTH - 3}}:{seconds:02}"
 
 
 def _pad(name: str, width: int) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ def distill(
         on_epoch: Called after every epoch.
 
     Raises:
-        ConfigError: A speed or the recipe is invalid, or several processes were started.
+        ConfigError: A speed or the recipe is invalid, the initial model is another network, or several processes were
+            started.
+        ModelError: The initial model cannot be read.
         RunError: The run is of other inputs, or `reuse_metrics_from` is.
         OutputError: A file would be in the way of the model folder.
     """
@@ -59,7 +62,7 @@ def distill(
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
         _train(config, prepared, draft, on_epoch)
         student, teacher, titles = _predict(config, prepared, draft)
-        card = Card.read(draft).with_usual(student.usual, tracks=student.reference)
+        card = Card.read(draft).with_usual(student.usual, tracks=student.n_reference)
         evaluation = (
             (reused.metrics, reused.examples) if reused else model_card.evaluate_student(student, teacher, titles)
         )
@@ -78,13 +81,22 @@ def _check(config: Distillation) -> None:
     if not 0 <= config.balance <= 1:
         raise ConfigError(f"balance is {config.balance:g}, expected 0 … 1")
     if config.initial_model:
-        Card.read(config.initial_model)
+        _check_initial(config.initial_model, config.recipe)
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
     if config.degradation:
         lossy_codecs.check_installed()
     clips = len(config.train_split.tracks)
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
+
+
+def _check_initial(folder: Path, recipe: Recipe) -> None:
+    """Raise `ConfigError` unless a model has the network, the mel and the tags of the student."""
+    card, _ = Card.read(folder), Provenance.read(folder)
+    expected = {"network": asdict(recipe.net), "mel": recipe.mel, "vocabulary": tags.MOODS_AND_THEMES}
+    for name, value in {"network": dict(card.net), "mel": card.mel, "vocabulary": card.vocabulary}.items():
+        if value != expected[name]:
+            raise ConfigError(f"the initial model {folder} has another {name} than the student; expected the same")
 
 
 def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: EpochCallback) -> None:

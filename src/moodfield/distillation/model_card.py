@@ -135,7 +135,7 @@ class MusicLogits:
     """kind of music of every track"""
 
     @property
-    def reference(self) -> int:
+    def n_reference(self) -> int:
         """Number of training tracks, which are the reference."""
         return int((~self.heldout).sum())
 

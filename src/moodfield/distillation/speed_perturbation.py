@@ -19,7 +19,7 @@ from moodfield.training.digests import Digest, Digests
 from moodfield.training.mel_cache import Entries
 
 SAMPLE_RATE = 22_050
-"""sample rate of copies in Hz: above that of the bundled model and its teacher, 12 kHz"""
+"""sample rate of copies in Hz: above those of the bundled model and its teachers"""
 MIN_SPEED, MAX_SPEED = 0.5, 2.0
 FULL_SCALE = 2**15 - 1
 """largest sample of 16 bits"""

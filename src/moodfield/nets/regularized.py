@@ -58,6 +58,14 @@ class RegularizedNet(Net):
         nn.init.zeros_(self._last_conv.weight)
 
 
+def output_weights(net: Net) -> frozenset[str]:
+    """Names of the weights whose first axis is the outputs: those of the last convolution and batch norm."""
+    if not isinstance(net, RegularizedNet):
+        return frozenset()
+    layers = range(len(net.head) - 2, len(net.head))
+    return frozenset(f"head.{layer}.{name}" for layer in layers for name in net.head[layer].state_dict())
+
+
 def without_auxiliary(net: Net, n_tags: int) -> Net:
     """The network, or if it has more outputs, a copy with the first ones alone: those after the tags are auxiliary."""
     if not isinstance(net, RegularizedNet) or net.n_outputs == n_tags:

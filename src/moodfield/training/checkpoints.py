@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from moodfield import files, tagger
 from moodfield.errors import ConfigError, RunError
-from moodfield.nets import Net
+from moodfield.nets import Net, regularized
 from moodfield.training import log, run_folder
 from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
@@ -67,15 +67,16 @@ def initialize(net: Net, path: Path) -> None:
         initial = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ConfigError(f"the initial weights {path} cannot be read: {error}") from error
-    own = net.state_dict()
+    own, outputs = net.state_dict(), regularized.output_weights(net)
     for name, value in own.items():
         start = initial.pop(name, None)
-        if start is None or start.shape[1:] != value.shape[1:] or (start.dim() and len(start) > len(value)):
+        fewer = name in outputs and start is not None and start.dim() > 0 and len(start) < len(value)
+        if start is None or start.shape[fewer:] != value.shape[fewer:]:
             given = "nothing" if start is None else f"the shape {tuple(start.shape)}"
             raise ConfigError(
                 f"{path} has {given} for {name}, this network {tuple(value.shape)}: it is another network"
             )
-        own[name] = torch.cat([start, value[len(start) :]]) if value.dim() else start
+        own[name] = torch.cat([start, value[len(start) :]]) if fewer else start
     if initial:
         raise ConfigError(f"{path} has {min(initial)}, which this network lacks: it is another network")
     net.load_state_dict(own)

@@ -62,7 +62,8 @@ def fit(
         recipe: settings of the run.
         training: tracks to train on; targets beyond the vocabulary are auxiliary (`LossConfig.auxiliary_weight`).
         validation: tracks that the best epoch is chosen on.
-        statistics: mean and standard deviation of the training mels, which the network standardizes with.
+        statistics: mean and standard deviation of the training mels, which the network standardizes with, unless it has
+            initial weights: these contain statistics of their own.
         vocabulary: names of the tags, in the order of the targets.
         run_dir: folder of the run.
         group: the processes that train together; by default launched here.
@@ -94,7 +95,7 @@ def fit(
             run_folder.claim(folder, recipe, identity)
         group.barrier()
         validator = Validator(recipe, validation, tuple(vocabulary), loss, group)
-        fill = statistics.mean.astype(np.float32)
+        fill = net.standardize.mean.numpy()
         _Trainer(folder, recipe, training, fill, validator, group).train(net, on_epoch)
         group.barrier()
         net = _create_net(recipe, statistics, n_outputs)
