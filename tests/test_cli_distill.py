@@ -11,9 +11,10 @@ import pytest
 import models
 import teachers
 from commands import Result, invoke
-from moodfield import tags
+from moodfield import tagger, tags
 from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import distill, manifest
+from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.teachers import bridge, ensemble, jamendo, published
 from moodfield.distillation.teachers.bridge import Bridge
 
@@ -167,6 +168,17 @@ def test_train_takes_one_teacher(folder, configs):
     assert result.code == 0, result.err
     assert configs[0].targets.teachers == (published.teacher("vggish", folder / "best.pth"),)
     assert configs[0].targets.ensemble is None
+
+
+def test_train_takes_an_initial_model_by_name_and_a_balance(folder, configs):
+    result = run_train(folder, "--teacher", folder / "best.pth", "--init", "default", "--balance", 0.5, "--degrade")
+    assert result.code == 0, result.err
+    [config] = configs
+    assert (config.initial_model, config.balance) == (tagger.model_folder("default"), 0.5)
+    assert config.degradation == Degradation()
+    assert run_train(folder, "--teacher", folder / "best.pth", "--init", "defalt").code == 2
+    assert run_train(folder, "--teacher", folder / "best.pth", "--balance", 1.5).code == 2
+    assert len(configs) == 1
 
 
 @pytest.mark.parametrize(

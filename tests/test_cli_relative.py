@@ -16,7 +16,9 @@ import models
 import moodfield
 from commands import Result, invoke, json_lines, start
 from moodfield import tagger
+from moodfield.audio import Envelope
 from moodfield.cli import taggings
+from moodfield.decisions import Usual
 from moodfield.errors import AudioError, MoodfieldError
 from moodfield.tagging import OverTime, Tagging
 
@@ -40,6 +42,8 @@ def tagging(path: Path, *, priors: bool = True) -> Tagging:
         thresholds=np.array([0.3, 0.3, 0.5, np.inf], np.float32),
         over_time=OverTime(np.array([1, 2], np.float32), np.stack([scores, scores], axis=1)),
         priors=np.array([0.1, 0.1, 0.1, 0.1], np.float32) if priors else None,
+        embedding=scores[:2],
+        envelope=Envelope(0.1, np.ones(9, np.float32)),
     )
 
 
@@ -119,7 +123,7 @@ def test_little_is_kept_of_many_files(library, monkeypatch):
     for each in kept:
         assert each.over_time.scores.size == each.over_time.seconds.size == 0
         assert each.over_time.scores.base is None
-        assert each.envelope is None
+        assert each.envelope is each.embedding is None
         assert all(getattr(each, name) is getattr(kept[0], name) for name in taggings.SHARED)
 
 
@@ -156,14 +160,39 @@ def test_failed_files_keep_their_place(library, form):
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_too_many_failed_files_are_an_error(library, form):
+def test_too_many_failed_files_are_an_error_without_a_reference(library, form):
     shorten(library, 22, failing=3)
     result = invoke("tag", library, "--relative", *form, "--report", library.parent / "page.html")
     assert result.code == 1
-    assert "19 of 22" in result.err.splitlines()[-1]
+    assert "19 different" in result.err.splitlines()[-1]
     assert not (library.parent / "page.html").exists()
     failed = json_lines(result.out) if form else result.err.splitlines()[:-1]
     assert len(failed) == 3
+
+
+def test_with_a_reference_failed_files_do_not_matter(library, monkeypatch):
+    usual, whole = Usual(np.full(4, -2.0), np.ones(4)), tagger.tag_files
+
+    def with_reference(paths, *_, **__):
+        for path, result in whole(paths):
+            yield path, result if isinstance(result, MoodfieldError) else replace(result, statistics=usual)
+
+    monkeypatch.setattr(tagger, "tag_files", with_reference)
+    shorten(library, 20, failing=15)
+    result = invoke("tag", library, "--relative", "--json")
+    assert result.code == 3
+    lines = json_lines(result.out)
+    assert [line.get("relative") for line in lines] == [None] * 15 + [True] * 5
+    tracks = [replace(tagging(path), statistics=usual) for path in sorted(library.iterdir())[15:]]
+    assert [line["decided"] for line in lines[15:]] == [list(each.decided) for each in moodfield.decide(tracks)]
+
+
+def test_files_of_one_name_are_told_apart(library):
+    for name in ("a", "b"):
+        (library / name).mkdir()
+        (library / name / "07.wav").write_bytes(b"music")
+    rows = invoke("tag", library).out.splitlines()
+    assert [row.split()[0] for row in rows if "07.wav" in row] == ["07.wav", "a/07.wav", "b/07.wav"]
 
 
 def test_copies_of_one_track_are_too_few_without_a_reference(library, monkeypatch):
@@ -220,7 +249,7 @@ def test_a_stopped_command_uses_what_is_done(library, monkeypatch, form, tagged)
     if tagged < 20:
         assert result.out == ""
         assert not page.exists()
-        assert ("19 of 25" in result.err) == (tagged == 19)
+        assert ("19 different" in result.err) == (tagged == 19)
     else:
         assert len(result.out.splitlines()) == tagged + (not form)
         assert f"relative to the {tagged}" in result.err

@@ -14,7 +14,7 @@ import models
 import moodfield
 from moodfield import calibration, card, tagger
 from moodfield.calibration import Calibration
-from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual
+from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual, usual
 from moodfield.errors import ConfigError
 from moodfield.tagging import OverTime, Tagging
 
@@ -108,6 +108,23 @@ def test_taggers_have_the_statistics_of_their_cards(cp_model, tmp_path):
     assert tagger.load(other, threads=1).tag(models.music(5)).statistics is None
 
 
+def test_several_models_decide_by_the_statistics_of_their_mean_score(cp_model, tmp_path):
+    parts = [(0.0, -1.0, -2.0, -3.0, -4.0), (-3.0, -1.0, 1.0, -2.5, -6.0)]
+    folders = [
+        models.varied(
+            cp_model, tmp_path / str(n), statistics=card.LogitStatistics(9, mean, (1.0,) * 5), thresholds=cuts
+        )
+        for n, (mean, cuts) in enumerate(zip(parts, [(0.1,) * 5, (0.1, 0.1, 0.1, 0.1, np.inf)], strict=True))
+    ]
+    loaded = tagger.load(*folders, threads=1)
+    drawn = np.random.default_rng(0).normal(size=(20_000, 1))
+    logits = calibration.logit(np.mean([calibration.sigmoid(np.array(mean) + drawn) for mean in parts], axis=0))
+    np.testing.assert_allclose(loaded.statistics.mean, logits.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(loaded.statistics.std, logits.std(axis=0), atol=0.02)
+    np.testing.assert_allclose(loaded.thresholds[:4], calibration.sigmoid(loaded.statistics.cuts[:4]), rtol=1e-5)
+    assert loaded.thresholds[4] >= 1, "a tag that one of them never decides stays out"
+
+
 # ---------------------------------------------------------------- relative to other tracks
 
 
@@ -195,7 +212,9 @@ def test_tags_that_are_never_decided_stay_so():
         (lambda tagging: replace(tagging, model="other"), "other"),
         (lambda tagging: replace(tagging, statistics=None), "one tagger"),
         (lambda tagging: replace(tagging, statistics=Usual(REFERENCE.mean + 1, REFERENCE.std)), "one tagger"),
+        (lambda tagging: replace(tagging, statistics=Usual(REFERENCE.mean, REFERENCE.std + 1)), "one tagger"),
         (lambda tagging: replace(tagging, relative=True), "already"),
+        (lambda tagging: tagging.source, "list of taggings"),
     ],
 )
 def test_taggings_that_cannot_be_compared_raise(change: Callable[[Tagging], Tagging], message):
@@ -207,4 +226,10 @@ def test_taggings_that_cannot_be_compared_raise(change: Callable[[Tagging], Tagg
 def test_bundled_model_decides_relative_to_its_tracks():
     loaded = tagger.load(threads=1)
     taggings = [loaded.tag(models.music(3, seed=seed)) for seed in range(MIN_TRACKS)]
-    assert all(tagging.relative for tagging in moodfield.decide(taggings))
+    decided = moodfield.decide(taggings)
+    own = usual(calibration.logit(np.stack([tagging.scores for tagging in taggings])))
+    share = MIN_TRACKS / (MIN_TRACKS + PSEUDO_TRACKS)
+    for tagging in decided:
+        np.testing.assert_allclose(
+            tagging.statistics.mean, share * own.mean + (1 - share) * loaded.statistics.mean, atol=1e-3
+        )

@@ -40,15 +40,18 @@ def test_measures_name_missed_goals(script, value, least, missed):
 @pytest.mark.parametrize("script", ["embedding"], indirect=True)
 def test_heads_choose_their_strength_without_the_fold_that_is_scored(script, monkeypatch):
     monkeypatch.setattr(script, "STRENGTHS", (0.01, 0.1, 1.0))
+    seen, choose = [], script.choose_strength
+    monkeypatch.setattr(script, "choose_strength", lambda *arrays: seen.append(arrays) or choose(*arrays))
     generator = np.random.default_rng(0)
     folds, truth = np.arange(100) % 5, generator.random((100, 2)) < 0.4
     features = truth @ generator.normal(size=(2, 6)) + 0.1 * generator.normal(size=(100, 6))
     result = script.evaluate(features, truth, folds)
     assert min(result.pr_auc) > 0.9
     assert result.size == 6
-    other = features.copy()
-    other[folds == 0] = 0
-    assert script.evaluate(other, truth, folds).strengths[0] == result.strengths[0]
+    for fold, (given, labels, parts) in enumerate(seen):
+        assert set(parts) == set(range(5)) - {fold}
+        np.testing.assert_array_equal(given, features[folds != fold])
+        np.testing.assert_array_equal(labels, truth[folds != fold])
 
 
 @pytest.mark.parametrize("script", ["copies"], indirect=True)

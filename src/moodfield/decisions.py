@@ -90,6 +90,8 @@ def usual_mean(members: Sequence[Usual]) -> Usual:
         >>> usual_mean([Usual(np.zeros(1), np.ones(1))] * 2).std.round(6)
         array([1.])
     """
+    if len(members) == 1:
+        return members[0]
     scores = np.mean([calibration.sigmoid(item.mean + item.std * NODES) for item in members], axis=0)
     logits = calibration.logit(scores)
     mean = WEIGHTS @ logits

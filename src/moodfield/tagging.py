@@ -177,7 +177,7 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
         The same taggings in the same order, with other decisions, evidence and usual scores; scores are unchanged.
 
     Raises:
-        ConfigError: They are of different models or already relative, or there are too few.
+        ConfigError: They are of different models or already relative, there are too few, or they are no taggings.
 
     Example:
         >>> import moodfield
@@ -189,6 +189,8 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
         >>> songs[29].decided, moodfield.decide(songs)[29].decided  # all songs are like films, few are as calm
         (('film', 'calm'), ('calm',))
     """
+    if isinstance(taggings, Tagging) or not all(isinstance(tagging, Tagging) for tagging in taggings):
+        raise ConfigError("expected a list of taggings, such as [tagger.tag(path) for path in paths]")
     if not taggings:
         return []
     first = taggings[0]

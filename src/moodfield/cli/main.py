@@ -26,6 +26,7 @@ from moodfield.cli import (
 app = typer.Typer(
     cls=application.CommandGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Tag music with moods and themes; train and evaluate such taggers.",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )  # fmt: skip
 
 COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
