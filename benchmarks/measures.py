@@ -53,13 +53,19 @@ class Measure:
 
     def row(self) -> str:
         """The row in Markdown."""
-        cells = [
-            f"{value:{self.form}}{'' if self.goal is None or self.goal.is_met(value) else ', missed'}"
-            for value in self.values
-        ]
+        cells = [self._cell(value) for value in self.values]
         sign = "≥" if self.goal and self.goal.least else "≤"
         goal = f"{sign} {self.goal.bound:{self.form}}" if self.goal else "–"
         return f"| {self.name} | {goal} | {' | '.join(cells)} |"
+
+    def _cell(self, value: float) -> str:
+        """A value, and whether it misses the goal; with one more digit if it would look like the goal."""
+        if self.goal is None or self.goal.is_met(value):
+            return f"{value:{self.form}}"
+        form = self.form
+        if f"{value:{form}}" == f"{self.goal.bound:{form}}":
+            form = f".{int(form[1:-1]) + 1}{form[-1]}"
+        return f"{value:{form}}, missed"
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ HEAD = """# Evaluation of the bundled model
 
 By `benchmarks/model.py`, `embedding.py` and `copies.py` (`make model`), on {tracks} tracks of packages that it was not
 trained on and on the {excerpts} excerpts of Emotify, whose annotations are in no training. The model's card states its
-purpose and limits; its README ends with this page and with `docs/students.md`, which has the reasons for its recipe.
+purpose and limits; its README ends with this page. `docs/students.md` compares variants of its recipe.
 The meaning of scores is in `docs/calibration.md`, the ensemble of teachers in `docs/teachers.md`. The held-out packages
 helped to choose the recipe, so the agreement on them is slightly optimistic.
 

@@ -35,6 +35,7 @@ def test_offset_is_a_mean_over_tags_of_absolute_means(script):
 def test_measures_name_missed_goals(script, value, least, missed):
     row = script.Measure("m", (value,), goal=script.Goal(0.5, least=least)).row()
     assert ("missed" in row) == missed
+    assert "0.4999, missed" in script.Measure("m", (0.4999,), goal=script.Goal(0.5)).row()
 
 
 @pytest.mark.parametrize("script", ["embedding"], indirect=True)
