@@ -152,7 +152,7 @@ sources:
 	@test -d "$(MOODFIELD_DATA)/emotify" || { echo "Emotify evaluates the model: make model MOODFIELD_DATA=FOLDER that has emotify/" >&2; exit 1; }
 # In two stages: every window once an epoch; then from those weights, at a lower learning rate, with kinds balanced half-way.
 SECOND = $(DISTILL) -o runs/default --init runs/first/best --balance 0.5 $(STAGE)
-STAGE := $(addprefix --set schedule.,constant=0 decay=2 final=1 peak=4e-4) --set averaging.start=3
+STAGE := $(addprefix --set schedule.,constant=1 decay=0 final=1 peak=3e-4) --set averaging.start=2
 model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
 	$(DISTILL) -o runs/first
 	$(SECOND)
