@@ -1,7 +1,7 @@
 """Rules for decisions that decisions.py compares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -43,7 +43,7 @@ class Data:
 
     def reference(self, rows: Bool[np.ndarray, "tracks"]) -> Usual:
         """What is usual among some of the music, with kinds balanced."""
-        return decisions.usual(self.music[rows], decisions.balance(self.kinds[rows].tolist()))
+        return decisions.usual(self.music[rows], self.kinds[rows].tolist())
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,16 @@ class Rule:
     """decisions for logits, with some of the music as reference"""
 
 
-def by_evidence(cut: float, margin: float, most: int = MAX_TAGS) -> Rule:
-    """The rule that was adopted, with other constants."""
-    words = f"z > {cut:g}" + (f", within {margin:g} of the clearest" if np.isfinite(margin) else "")
+def by_evidence(cut: float, margin: float, most: int = MAX_TAGS, slack: float = np.inf) -> Rule:
+    """The rule that was adopted, with other constants; without `slack` no kind of music is looked at by itself."""
+    words = f"z > {cut:g}" + (f", of a kind > {cut - slack:g}" if np.isfinite(slack) else "")
+    words += f", within {margin:g} of the clearest" if np.isfinite(margin) else ""
 
     def decide(data: Data, rows: np.ndarray, logits: Logits) -> Decided:
-        return choose(data.reference(rows).evidence(logits), cut, margin, most)
+        usual = data.reference(rows)
+        parts = [replace(usual, kinds={}).evidence(logits)]
+        parts += [kind.evidence(logits) + slack for kind in usual.kinds.values()]
+        return choose(np.min(parts, axis=0), cut, margin, most)
 
     return Rule(f"{words}, at most {most}", decide)
 
@@ -117,6 +121,7 @@ RULES = (
     *(by_evidence(cut, np.inf, most) for cut, most in ((1.0, 3), (1.0, 5), (1.25, 5), (1.75, 5))),
     first_is_easier(1.0, 1.75),
     *(by_evidence(cut, margin) for cut in (0.75, 1.0, 1.25) for margin in (0.3, 0.4, 0.5, 0.75)),
+    *(by_evidence(CUT, MARGIN, slack=slack) for slack in (0.25, 0.5, 0.75, 1.0, 1.25)),
 )
 
 
@@ -126,6 +131,11 @@ def relative(
     """Decisions relative to tracks by a variant of the rule; `strength` None is n / (n + k)."""
     tracks = decisions.different(logits)
     own, share = decisions.usual(tracks), len(tracks) / (len(tracks) + k) if strength is None else strength
-    between = np.sqrt(share * own.std**2 + (1 - share) * usual.std**2)
-    std = {"reference": usual.std, "tracks": own.std, "between": between}[spread]
-    return choose(Usual(share * own.mean + (1 - share) * usual.mean, std).evidence(logits), CUT, MARGIN)
+
+    def move(part: Usual) -> Usual:
+        between = np.sqrt(share * own.std**2 + (1 - share) * part.std**2)
+        std = {"reference": part.std, "tracks": own.std, "between": between}[spread]
+        kinds = {name: move(kind) for name, kind in part.kinds.items()}
+        return Usual(share * own.mean + (1 - share) * part.mean, std, kinds=kinds)
+
+    return choose(move(usual).evidence(logits), CUT, MARGIN)

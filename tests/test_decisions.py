@@ -14,8 +14,8 @@ import models
 import moodfield
 from moodfield import calibration, card, tagger
 from moodfield.calibration import Calibration
-from moodfield.decisions import CUT, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual, usual
-from moodfield.errors import ConfigError
+from moodfield.decisions import CUT, KIND_SLACK, MARGIN, MAX_TAGS, MIN_TRACKS, PSEUDO_TRACKS, Usual, usual
+from moodfield.errors import ConfigError, ModelError
 from moodfield.tagging import OverTime, Tagging
 
 TAGS = 12
@@ -87,6 +87,68 @@ def test_times_usual():
 def test_a_constant_tag_is_never_decided():
     constant = replace(REFERENCE, std=REFERENCE.std * (np.arange(TAGS) != 4))
     assert "tag 4" not in make(np.full(TAGS, 9.0), constant).decided
+
+
+def with_kinds() -> Usual:
+    """A reference in which tags 0 and 1 are common in songs."""
+    mean = REFERENCE.mean + 2 * REFERENCE.std * (np.arange(TAGS) < 2)
+    rock = Usual(REFERENCE.mean - 1, REFERENCE.std)
+    return replace(REFERENCE, kinds={"rock": rock, "song": Usual(mean, REFERENCE.std)})
+
+
+def test_a_tag_that_is_usual_for_a_kind_of_music_is_not_decided():
+    logits = REFERENCE.mean + REFERENCE.std * np.array([1.9, 2.5, 1.2, *[0.0] * (TAGS - 3)])
+    assert make(logits).decided == ("tag 1",)
+    tagging = make(logits, with_kinds())
+    np.testing.assert_allclose(tagging.evidence[:3], [KIND_SLACK - 0.1, KIND_SLACK + 0.5, 1.2], atol=1e-4)
+    assert tagging.decided == ("tag 1", "tag 2")
+
+
+@given(arrays.arrays(np.float64, TAGS, elements=st.floats(-12, 6)))
+@settings(deadline=None, max_examples=50)
+def test_cuts_are_logits_with_the_evidence_that_it_takes(logits):
+    usual = with_kinds()
+    close = np.abs(logits - usual.cuts) < 1e-9
+    np.testing.assert_array_equal((usual.evidence(logits) > CUT) | close, (logits > usual.cuts) | close)
+
+
+def test_kinds_of_music_with_many_tracks_have_statistics_of_their_own():
+    drawn = np.random.default_rng(0).normal(size=(90, TAGS))
+    drawn[:40] += 3
+    found = usual(drawn, ["song"] * 40 + ["rock"] * 30 + ["jazz"] * 19 + ["film"])
+    assert set(found.kinds) == {"rock", "song"}
+    assert (found.tracks, found.kinds["song"].tracks) == (90, 40)
+    np.testing.assert_allclose(found.kinds["song"].mean, drawn[:40].mean(axis=0))
+    shares = [1 / 3, 1 / 3, 19 / 60, 1 / 60]
+    parts = (drawn[:40], drawn[40:70], drawn[70:89], drawn[89:])
+    expected = sum(share * part.mean(axis=0) for share, part in zip(shares, parts, strict=True)) / sum(shares)
+    np.testing.assert_allclose(found.mean, expected, atol=0.1)
+    assert usual(drawn, ["song"] * 90).kinds == {}, "one kind is no kind"
+    np.testing.assert_array_equal(found.take([3, 5]).kinds["rock"].mean, found.kinds["rock"].mean[[3, 5]])
+
+
+def test_what_is_usual_for_kinds_fades_with_the_number_of_tracks():
+    taggings = [make(row, with_kinds()) for row in library(25)]
+    relative = moodfield.decide(taggings)[0].statistics
+    own = usual(np.stack([calibration.logit(tagging.scores) for tagging in taggings]))
+    share = 25 / (25 + PSEUDO_TRACKS)
+    for name, kind in with_kinds().kinds.items():
+        np.testing.assert_allclose(relative.kinds[name].mean, share * own.mean + (1 - share) * kind.mean, atol=1e-3)
+
+
+def test_a_card_keeps_what_is_usual_for_kinds(cp_model):
+    scale = Calibration((0.5,) * 5, (1.0,) * 5)
+    kind = Usual(np.full(5, 3.0), np.full(5, 2.0), 30)
+    reference = Usual(np.arange(5.0), np.ones(5), 100, {"song": kind})
+    written = replace(cp_model.card, calibration=scale).with_usual(reference)
+    again = card.Card.from_json(written.to_json())
+    assert again == written
+    assert again.statistics.kinds["song"].mean == (4.0,) * 5
+    np.testing.assert_allclose(again.usual.kinds["song"].std, 2)
+    np.testing.assert_allclose(calibration.logit(np.array(again.thresholds)), np.maximum(np.arange(5.0) + 1, 3))
+    broken = replace(written.statistics, kinds={"song": card.LogitStatistics(30, (0.0,) * 4, (1.0,) * 5)})
+    with pytest.raises(ModelError, match="statistics"):
+        replace(written, statistics=broken)
 
 
 def test_taggers_have_the_statistics_of_their_cards(cp_model, tmp_path):

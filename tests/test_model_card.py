@@ -132,11 +132,11 @@ def test_reference_is_the_training_music_with_kinds_balanced(cp_model):
     logits += np.random.default_rng(0).normal(0, 0.1, logits.shape)
     heldout, kinds = np.arange(300) >= 220, ("rock",) * 200 + ("jazz",) * 20 + ("song",) * 80
     student = model_card.MusicLogits(logits, heldout, kinds)
-    assert student.n_reference == 220
+    assert student.usual.tracks == 220
     np.testing.assert_allclose(student.usual.mean, -1, atol=0.1)
     np.testing.assert_allclose(student.usual.std, 1, atol=0.1)
     scale = Calibration((0.5,) * 5, (1.0,) * 5)
-    written = replace(cp_model.card, calibration=scale).with_usual(student.usual, tracks=student.n_reference)
+    written = replace(cp_model.card, calibration=scale).with_usual(student.usual)
     assert written.statistics is not None
     np.testing.assert_allclose(written.statistics.mean, (student.usual.mean - 1) / 0.5)
     np.testing.assert_allclose(written.usual.std, student.usual.std)

@@ -117,6 +117,32 @@ class LogitStatistics:
     """mean logit of every tag, before any calibration"""
     std: tuple[float, ...]
     """standard deviation of the logits of every tag, 0 or more"""
+    kinds: "Mapping[str, LogitStatistics]" = field(default_factory=dict)
+    """the same for the tracks of one kind of music, by its name; empty if unknown"""
+
+    @staticmethod
+    def of(usual: Usual, scale: Calibration) -> "LogitStatistics":
+        """The statistics before a calibration, from what is usual after it."""
+        slopes, offsets = np.array(scale.slopes), np.array(scale.offsets)
+        mean, std = (usual.mean - offsets) / slopes, usual.std / slopes
+        kinds = {name: LogitStatistics.of(kind, scale) for name, kind in usual.kinds.items()}
+        return LogitStatistics(usual.tracks, tuple(mean.tolist()), tuple(std.tolist()), kinds)
+
+    def usual(self, scale: Calibration) -> Usual:
+        """What is usual after a calibration."""
+        slopes, offsets = np.array(scale.slopes), np.array(scale.offsets)
+        kinds = {name: kind.usual(scale) for name, kind in self.kinds.items()}
+        return Usual(slopes * np.array(self.mean) + offsets, slopes * np.array(self.std), self.tracks, kinds)
+
+    def is_valid(self, n_tags: int) -> bool:
+        """Whether all values are possible for a number of tags."""
+        finite = _is_finite(self.mean, n_tags) and _is_finite(self.std, n_tags)
+        return (
+            self.tracks >= 1
+            and finite
+            and min(self.std) >= 0
+            and all(kind.is_valid(n_tags) for kind in self.kinds.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -189,22 +215,19 @@ class Card(_JsonFile):
     @property
     def usual(self) -> Usual | None:
         """The reference statistics after the calibration, as scores have it; None if there are none."""
-        if self.statistics is None:
-            return None
-        mean, std = np.array(self.statistics.mean), np.array(self.statistics.std)
-        if self.calibration is None:
-            return Usual(mean, std)
-        slopes = np.array(self.calibration.slopes)
-        return Usual(slopes * mean + np.array(self.calibration.offsets), slopes * std)
+        return self.statistics.usual(self._scale) if self.statistics else None
 
-    def with_usual(self, usual: Usual, *, tracks: int) -> "Card":
-        """Set reference statistics from those of calibrated logits of tracks, and the thresholds that follow."""
-        scale = self.calibration or Calibration((1.0,) * len(usual.mean), (0.0,) * len(usual.mean))
-        slopes, offsets = np.array(scale.slopes), np.array(scale.offsets)
-        mean, std = (usual.mean - offsets) / slopes, usual.std / slopes
+    def with_usual(self, usual: Usual) -> "Card":
+        """Set reference statistics from those of calibrated logits, and the thresholds that follow."""
         thresholds = np.where(np.isfinite(usual.cuts), calibration.sigmoid(usual.cuts), np.inf)
-        statistics = LogitStatistics(tracks, tuple(mean.tolist()), tuple(std.tolist()))
+        statistics = LogitStatistics.of(usual, self._scale)
         return replace(self, statistics=statistics, thresholds=tuple(thresholds.tolist()))
+
+    @property
+    def _scale(self) -> Calibration:
+        """The calibration, or the identity if there is none."""
+        n_tags = len(self.vocabulary)
+        return self.calibration or Calibration((1.0,) * n_tags, (0.0,) * n_tags)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Card":
@@ -235,7 +258,7 @@ class Card(_JsonFile):
         Raises:
             ModelError: A slope is 0, so that scores do not depend on logits.
         """
-        old = self.calibration or Calibration((1.0,) * len(new.slopes), (0.0,) * len(new.offsets))
+        old = self._scale
         if not min(*old.slopes, *new.slopes) > 0:
             raise ModelError(f"a slope of 0 gives a tag of {self.name!r} the same score for all tracks; fit it again")
         card, thresholds = replace(self, calibration=new, priors=priors), np.array(self.thresholds)
@@ -267,9 +290,7 @@ class Card(_JsonFile):
             yield f"a number of its net is beyond {MAX_NUMBER:,}"
         if self.reference_logits and not _is_finite(self.reference_logits, n_tags):
             yield f"it has {len(self.reference_logits)} reference_logits, expected {n_tags} finite ones"
-        if (of := self.statistics) and not (
-            of.tracks >= 1 and _is_finite(of.mean, n_tags) and _is_finite(of.std, n_tags) and min(of.std) >= 0
-        ):
+        if self.statistics and not self.statistics.is_valid(n_tags):
             yield f"its statistics are not finite means and non-negative stds of {n_tags} tags over 1 or more tracks"
         if extra := set(self.themes) - set(self.vocabulary):
             yield f"its themes {', '.join(sorted(extra))} are not in its vocabulary"

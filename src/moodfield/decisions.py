@@ -1,11 +1,11 @@
 """Decisions by logits: which tags are decided for a track, against a reference or other tracks.
 
-One rule for both: a tag is decided if its logit is `CUT` standard deviations above what is usual for it, and at most
-`MARGIN` below the track's clearest tag.
+One rule for both: a tag is decided if its evidence is above `CUT`, and at most `MARGIN` below that of the track's
+clearest tag. Evidence is how far a logit is above what is usual, in standard deviations.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,8 @@ from moodfield import calibration
 
 CUT = 1.0
 """evidence above which a tag may be decided, in standard deviations above what is usual; *chosen by us*"""
+KIND_SLACK = 1.0
+"""standard deviations by which evidence among one kind of music may be less than among all; *chosen by us*"""
 MARGIN = 0.4
 """standard deviations that a decided tag may be below the track's clearest one; *chosen by us*"""
 MAX_TAGS = 5
@@ -42,12 +44,16 @@ Logits = Float[np.ndarray, "... tags"]
 
 @dataclass(frozen=True, eq=False)
 class Usual:
-    """What is usual for every tag: mean and standard deviation of the logits of tracks."""
+    """What is usual for every tag: mean and standard deviation of the logits of tracks, and of each kind of music."""
 
     mean: Float64[np.ndarray, "tags"]
     """mean logit"""
     std: Float64[np.ndarray, "tags"]
     """standard deviation, 0 or more"""
+    tracks: int = 1
+    """number of tracks"""
+    kinds: "Mapping[str, Usual]" = field(default_factory=dict)
+    """what is usual among the tracks of one kind of music, by its name; empty if unknown"""
 
     @cached_property
     def scores(self) -> Float64[np.ndarray, "tags"]:
@@ -57,12 +63,23 @@ class Usual:
     @property
     def cuts(self) -> Float64[np.ndarray, "tags"]:
         """Logits above which tags may be decided; infinity for constant tags."""
-        return np.where(self.std > MIN_STD, self.mean + CUT * self.std, np.inf)
+        among = [kind.mean + (CUT - KIND_SLACK) * kind.std for kind in self.kinds.values()]
+        return np.where(self.std > MIN_STD, np.max([self.mean + CUT * self.std, *among], axis=0), np.inf)
+
+    def take(self, tags: Sequence[int]) -> "Usual":
+        """What is usual for some of the tags."""
+        kinds = {name: kind.take(tags) for name, kind in self.kinds.items()}
+        return Usual(self.mean[list(tags)], self.std[list(tags)], self.tracks, kinds)
 
     def evidence(self, logits: Logits) -> Evidence:
-        """Standard deviations of logits above the mean; 0 for constant tags."""
-        std = np.where(self.std > MIN_STD, self.std, np.inf)
-        return np.asarray((np.clip(logits, -MAX_LOGIT, MAX_LOGIT) - self.mean) / std)
+        """Evidence for every tag: standard deviations of its logit above the mean; 0 for constant tags.
+
+        If the logit is less unusual among the tracks of one kind of music, it is that, plus `KIND_SLACK`.
+        """
+        logits = np.clip(logits, -MAX_LOGIT, MAX_LOGIT)
+        among = [(logits - kind.mean) / np.maximum(kind.std, MIN_STD) + KIND_SLACK for kind in self.kinds.values()]
+        evidence = (logits - self.mean) / np.maximum(self.std, MIN_STD)
+        return np.where(self.std > MIN_STD, np.min([evidence, *among], axis=0), 0.0)
 
     def decide(self, logits: Logits) -> Bool[np.ndarray, "... tags"]:
         """Which tags are decided for the logits of a track, or of every track."""
@@ -70,17 +87,22 @@ class Usual:
         return clearest(evidence, evidence > CUT)
 
 
-def usual(logits: Float[np.ndarray, "tracks tags"], weights: Float[np.ndarray, "tracks"] | None = None) -> Usual:
-    """What is usual among tracks, whose weights need not add up to 1.
+def usual(logits: Float[np.ndarray, "tracks tags"], kinds: Sequence[str] = ()) -> Usual:
+    """What is usual among tracks and, if the kinds of music of all tracks are given, among those of each kind.
+
+    All kinds count alike; those with fewer than `FEWEST` tracks in proportion, and nothing is known of each of them.
 
     Example:
         >>> usual(np.array([[1.0], [3.0]])).mean
         array([2.])
     """
     logits = np.clip(logits.astype(np.float64), -MAX_LOGIT, MAX_LOGIT)
-    shares = np.full(len(logits), 1 / len(logits)) if weights is None else weights / weights.sum()
+    shares = balance(kinds) if len(kinds) else np.full(len(logits), 1 / len(logits))
     mean = shares @ logits
-    return Usual(mean, np.sqrt(shares @ (logits - mean) ** 2))
+    names, numbers = np.unique(np.array(kinds, dtype=str), return_inverse=True)
+    rows = {str(name): logits[numbers == number] for number, name in enumerate(names)}
+    by_kind = {name: usual(values) for name, values in rows.items() if FEWEST <= len(values) < len(logits)}
+    return Usual(mean, np.sqrt(shares @ (logits - mean) ** 2), len(logits), by_kind)
 
 
 def usual_mean(members: Sequence[Usual]) -> Usual:
@@ -95,7 +117,9 @@ def usual_mean(members: Sequence[Usual]) -> Usual:
     scores = np.mean([calibration.sigmoid(item.mean + item.std * NODES) for item in members], axis=0)
     logits = calibration.logit(scores)
     mean = WEIGHTS @ logits
-    return Usual(mean, np.sqrt(WEIGHTS @ (logits - mean) ** 2))
+    names = set.intersection(*(set(item.kinds) for item in members))
+    kinds = {name: usual_mean([item.kinds[name] for item in members]) for name in sorted(names)}
+    return Usual(mean, np.sqrt(WEIGHTS @ (logits - mean) ** 2), min(item.tracks for item in members), kinds)
 
 
 def balance(kinds: Sequence[str]) -> Float64[np.ndarray, "tracks"]:
@@ -129,8 +153,14 @@ def shrink(reference: Usual, logits: Float[np.ndarray, "tracks tags"]) -> Usual:
     if not len(tracks):
         return reference
     own, share = usual(tracks), len(tracks) / (len(tracks) + PSEUDO_TRACKS)
+    return _between(reference, own, share)
+
+
+def _between(reference: Usual, own: Usual, share: float) -> Usual:
+    """A reference, moved by a share towards statistics of tracks; so is what is usual for each kind of music."""
     variance = share * own.std**2 + (1 - share) * reference.std**2
-    return Usual(share * own.mean + (1 - share) * reference.mean, np.sqrt(variance))
+    kinds = {name: _between(kind, own, share) for name, kind in reference.kinds.items()}
+    return Usual(share * own.mean + (1 - share) * reference.mean, np.sqrt(variance), own.tracks, kinds)
 
 
 def clearest(

@@ -85,7 +85,7 @@ class Tagging:
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """How far the log-odds of every score are above what is usual, in standard deviations.
+        """How far the log-odds of every score are above what is usual, in standard deviations (`Usual.evidence`).
 
         Without statistics: log-odds minus those of the prior, in nats; of the threshold if priors are unknown. A
         threshold beyond which a tag is always or never decided is no reference: 0.5 is used instead.
@@ -221,7 +221,7 @@ def _is_comparable(one: Tagging, other: Tagging) -> bool:
     first, second = one.statistics, other.statistics
     if first is None or second is None:
         return first is second
-    return np.array_equal([first.mean, first.std], [second.mean, second.std])
+    return np.array_equal([first.mean, first.std, first.cuts], [second.mean, second.std, second.cuts])
 
 
 def _round(value: float) -> float:

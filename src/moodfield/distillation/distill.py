@@ -62,7 +62,7 @@ def distill(
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
         _train(config, prepared, draft, on_epoch)
         student, teacher, titles = _predict(config, prepared, draft)
-        card = Card.read(draft).with_usual(student.usual, tracks=student.n_reference)
+        card = Card.read(draft).with_usual(student.usual)
         evaluation = (
             (reused.metrics, reused.examples) if reused else model_card.evaluate_student(student, teacher, titles)
         )
@@ -148,7 +148,7 @@ def _provenance(
             "cost": cost,
             **({"calibration": teacher.origin} if teacher else {}),
             "thresholds": "one standard deviation above the mean of the student's logits for the training tracks, in "
-            "which all kinds of music count alike",
+            "which all kinds of music count alike, and the mean of each kind",
         },
         training_data={
             "held-out tracks": music.summary(prepared.validation_tracks) + (TRAINED_ON_HELD_OUT if reused else ""),

@@ -134,16 +134,10 @@ class MusicLogits:
     kinds: tuple[str, ...]
     """kind of music of every track"""
 
-    @property
-    def n_reference(self) -> int:
-        """Number of training tracks, which are the reference."""
-        return int((~self.heldout).sum())
-
     @cached_property
     def usual(self) -> Usual:
         """What is usual among the training tracks, in which all kinds of music count alike."""
-        weights = decisions.balance(np.array(self.kinds)[~self.heldout].tolist())
-        return decisions.usual(self.logits[~self.heldout], weights)
+        return decisions.usual(self.logits[~self.heldout], np.array(self.kinds)[~self.heldout].tolist())
 
     @cached_property
     def evidence(self) -> Float64[np.ndarray, "_tracks tags"]:

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from moodfield import calibration
-from moodfield.decisions import Usual
 from moodfield.tagging import MIN_USUAL, Tagging
 
 EDGE = 1e-6
@@ -141,6 +140,5 @@ def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
 def _evidence(tagging: Tagging, tags: Sequence[int], scores: Curves) -> Curves | None:
     """Evidence of scores over time (see `Tagging.evidence`); None if it is unknown what is usual."""
     if tagging.statistics:
-        usual_of_tags = Usual(tagging.statistics.mean[list(tags)], tagging.statistics.std[list(tags)])
-        return usual_of_tags.evidence(logit(scores).T).T
+        return tagging.statistics.take(tags).evidence(logit(scores).T).T
     return None if tagging.priors is None else logit(scores) - logit(tagging.priors[list(tags)])[:, None]
