@@ -150,14 +150,10 @@ sources:
 	@for file in "$(PREDICTIONS)" "$(MOODFIELD_DATA)"/mtg-jamendo/autotagging_moodtheme-{train,test}.tsv; do test -f "$$file" || \
 	  { echo "$$file calibrates scores: make model MOODFIELD_DATA=FOLDER that has it (see docs/train.md)" >&2; exit 1; }; done
 	@test -d "$(MOODFIELD_DATA)/emotify" || { echo "Emotify evaluates the model: make model MOODFIELD_DATA=FOLDER that has emotify/" >&2; exit 1; }
-# In two stages: every window once an epoch; then from those weights, at a lower learning rate, with kinds balanced half-way.
-SECOND = $(DISTILL) -o runs/default --init runs/first/best --balance 0.5 $(STAGE)
-STAGE := $(addprefix --set schedule.,constant=1 decay=0 final=1 peak=3e-4) --set averaging.start=2
 model: sources targets  ## train the bundled model, hours; CHECKPOINTS=FOLDER of the teachers' published checkpoints
-	$(DISTILL) -o runs/first
-	$(SECOND)
+	$(DISTILL) -o runs/default
 	$(MAKE) evaluation MODELS="'the model=runs/default/best'" RUN=runs/default
-	$(SECOND) --appendix docs/model.md
+	$(DISTILL) -o runs/default --appendix docs/model.md
 	.venv/bin/moodfield models runs/default/best --verify
 	rm -rf src/moodfield/pretrained/default.part && cp -r runs/default/best src/moodfield/pretrained/default.part
 	rm -rf src/moodfield/pretrained/default && mv src/moodfield/pretrained/default.part src/moodfield/pretrained/default

@@ -51,8 +51,8 @@ BASE = (
     "averaging.every=0",
 )
 """settings of all students beside the recipe of the bundled model; an epoch has every window once"""
-DEGRADE, BALANCE = "degraded copies", "balance=0.5"
-"""a degraded copy of every track, and kinds of music balanced half-way; not settings of the recipe"""
+DEGRADE = "degraded copies"
+"""a degraded copy of every track; not a setting of the recipe"""
 FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "auxiliary targets": {
@@ -68,7 +68,6 @@ FACTORS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "width": {"32 channels": ("net.width=32",), "80 channels": ("net.width=80",)},
         "frequency-awareness": {"without": ("net.frequency_aware=false",)},
         "mix-up": {"α 0.3": ("augment.mixup_alpha=0.3",)},
-        "kinds of music": {"half-way balanced": (BALANCE,)},
         "twice as long": {
             "four epochs": ("schedule.constant=2", "schedule.final=2"),
             "two epochs with degraded copies": (DEGRADE,),
@@ -166,7 +165,7 @@ def _settings(variant: str) -> tuple[str, ...]:
 
 
 def _recipe(variant: str) -> Recipe:
-    recipe = STUDENT.change(*(item for item in _settings(variant) if item not in (DEGRADE, BALANCE)))
+    recipe = STUDENT.change(*(item for item in _settings(variant) if item != DEGRADE))
     return recipe.change(f"validate_every={recipe.schedule.epochs}")
 
 
@@ -192,8 +191,7 @@ def _student(variant: str, seed: int, base: Distillation, excerpts: Excerpts) ->
     name = variant.replace(": ", "-").replace(" ", "-")
     paths = replace(base.paths, run_dir=base.paths.run_dir / f"{name}-{seed}")
     degradation = Degradation() if DEGRADE in variants()[variant] else None
-    balance = 0.5 if BALANCE in variants()[variant] else 0.0
-    prepared = data.prepare(replace(base, recipe=recipe, paths=paths, degradation=degradation, balance=balance))
+    prepared = data.prepare(replace(base, recipe=recipe, paths=paths, degradation=degradation))
     net = loop.fit(
         recipe, prepared.train_data, prepared.validation_data, prepared.statistics, tags.MOODS_AND_THEMES, paths.run_dir
     )  # the network of the only epoch that is validated, the last

@@ -156,17 +156,6 @@ def test_every_window_occurs_once_and_the_last_ends_with_its_track(step):
     assert max(start for track, start, _ in epoch_clips if track == 2) == 1, "the last window ends with the track"
 
 
-def test_windows_occur_as_often_as_their_weights_demand():
-    truth = WindowTargets(windows(40, 10), step=4.0, weights=np.array([1.0, 4.0]))
-    epochs = [truth.order(np.random.default_rng(seed)) for seed in range(50)]
-    counts = np.array([np.bincount(order, minlength=50) for order in epochs])
-    assert (counts.sum(axis=1) == 50).all(), "an epoch has as many clips as there are windows"
-    assert counts[:, :40].max() == 1
-    assert set(counts[:, 40:].ravel()) == {2, 3}
-    np.testing.assert_allclose(counts.mean(axis=0), [0.625] * 40 + [2.5] * 10, atol=0.25)
-    assert len({tuple(order) for order in epochs}) == 50, "in random order"
-
-
 def test_a_track_shorter_than_its_window_begins_at_its_start():
     truth = WindowTargets(windows(1, 2), step=4.0)
     assert truth.draw(0, [3, 3], 10, np.random.default_rng(0))[:2] == (0, 0)

@@ -170,14 +170,13 @@ def test_train_takes_one_teacher(folder, configs):
     assert configs[0].targets.ensemble is None
 
 
-def test_train_takes_an_initial_model_by_name_and_a_balance(folder, configs):
-    result = run_train(folder, "--teacher", folder / "best.pth", "--init", "default", "--balance", 0.5, "--degrade")
+def test_train_takes_an_initial_model_by_name(folder, configs):
+    result = run_train(folder, "--teacher", folder / "best.pth", "--init", "default", "--degrade")
     assert result.code == 0, result.err
     [config] = configs
-    assert (config.initial_model, config.balance) == (tagger.model_folder("default"), 0.5)
+    assert config.initial_model == tagger.model_folder("default")
     assert config.degradation == Degradation()
     assert run_train(folder, "--teacher", folder / "best.pth", "--init", "defalt").code == 2
-    assert run_train(folder, "--teacher", folder / "best.pth", "--balance", 1.5).code == 2
     assert len(configs) == 1
 
 

@@ -191,20 +191,6 @@ def test_sources_name_degraded_copies(tmp_path, checkpoint):
     assert make_config(tmp_path).sources["degraded copies"] == "none"
 
 
-def test_kinds_of_music_are_balanced(tmp_path, checkpoint):
-    rows = [f"train\tsongs\t{number}.wav\t5\tMIT\tsong" for number in range(4)]
-    rows += ["train\trocks\ta.wav\t5\tMIT\trock", "heldout\ttunes\ta.wav\t5\tMIT\tjazz"]
-    for row in rows:
-        write_music(tmp_path, "/".join(row.split("\t")[1:3]))
-    write_manifest(tmp_path, f"{HEADER}\tkind", *rows)
-    for balance, ratio in ((0.5, 2.0), (1.0, 4.0)):
-        config = make_config(tmp_path, balance=balance, degradation=Degradation(encode=0.0))
-        weights = data_.prepare(config).train_data.targets.weights
-        assert len(weights) == 10, "tracks and their degraded copies"
-        np.testing.assert_allclose(weights / weights[0], ([1] * 4 + [ratio]) * 2)
-    assert data_.prepare(make_config(tmp_path)).train_data.targets.weights is None
-
-
 def test_degradation_without_pyav_raises_before_any_work(tmp_path, checkpoint, monkeypatch):
     write_training_music(tmp_path)
     monkeypatch.setitem(sys.modules, "av", None)
@@ -260,11 +246,11 @@ def test_run_of_other_inputs_raises_before_any_work(student, monkeypatch):
     with pytest.raises(RunError, match="truth"):
         distill.distill(student(speeds=()))
     with pytest.raises(RunError, match="truth"):
-        distill.distill(student(balance=0.5))
+        distill.distill(student(initial_model=student().paths.run_dir / "best"))
     with pytest.raises(ConfigError, match="speed"):
         distill.distill(student(speeds=(9.0,)))
-    with pytest.raises(ConfigError, match="balance"):
-        distill.distill(student(balance=1.5))
+    with pytest.raises(ConfigError, match="another network"):
+        distill.distill(student("new", initial_model=tagger.PRETRAINED / "default"))
     with pytest.raises(ModelError, match="nowhere"):
         distill.distill(student("new", initial_model=Path("nowhere")))
 

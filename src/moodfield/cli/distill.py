@@ -110,9 +110,6 @@ def train(
     output: console.RunFolder,
     speed: Annotated[list[float] | None, typer.Option(help="also train on the music at this speed")] = None,
     degrade: Annotated[bool, typer.Option("--degrade", help="also train on degraded copies of the music")] = False,
-    balance: Annotated[
-        float, typer.Option(min=0, max=1, help="how far kinds of music are balanced: 0, by hours; 1, all alike")
-    ] = 0.0,
     init: Annotated[str | None, typer.Option(help="start from the weights of this model, of the same network")] = None,
     reuse_metrics_from: Metrics = None,
     settings: console.Settings = None,
@@ -146,7 +143,6 @@ def train(
         paths=pipeline.RunPaths(audio, cache_dir, output, jobs or parallel.cpu_count()),
         speeds=tuple(speed or ()),
         degradation=Degradation() if degrade else None,
-        balance=balance,
         initial_model=tagger.model_folder(init) if init else None,
         reuse_metrics_from=reuse_metrics_from,
         calibration=model_card.calibrate_teacher(predictions, splits) if predictions and splits else None,

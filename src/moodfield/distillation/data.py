@@ -1,7 +1,5 @@
 """The inputs of a distillation, and its training data: mels with logits of teachers as targets."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,11 +7,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
 from moodfield import card, files, tags
 from moodfield.datasets.mtg_jamendo import Split, Track
-from moodfield.distillation import manifest, speed_perturbation, targets
+from moodfield.distillation import speed_perturbation, targets
 from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.manifest import Music
 from moodfield.distillation.model_card import CardText, TeacherCalibration
@@ -40,8 +37,6 @@ STUDENT = Recipe(
 )
 """the recipe of the bundled model, which is the last average of its weights: no epoch is chosen by held-out music"""
 
-COPY = re.compile(r"( × [0-9.]+)?(, degraded)?$")
-"""what the identifiers of copies end with"""
 Part: TypeAlias = tuple[tuple[Track, ...], MelCache, WindowTargets]
 """tracks of one audio folder, the student's mels, the targets"""
 
@@ -62,9 +57,6 @@ class Distillation:
     """further speeds of the training music, 0.5 … 2; each gives more music with targets of its own"""
     degradation: Degradation | None = None
     """adds a degraded copy of every training track at every speed, with the targets of the track at that speed"""
-    balance: float = 0.0
-    """how far kinds of music are balanced: an epoch has clips of a kind in proportion to its windows to the power
-    1 − `balance`; 0 for every window once, 1 for all kinds alike"""
     initial_model: Path | None = None
     """a model folder of the same network: the student starts from its weights"""
     reuse_metrics_from: Path | None = None
@@ -101,7 +93,6 @@ class Distillation:
             "music": f"a manifest, SHA-256 {self.music.sha256}",
             "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
             "degraded copies": f"one a track and speed, {self.degradation.digest}" if self.degradation else "none",
-            "balance of kinds of music": f"{self.balance:g}",
             "initial weights": f"SHA-256 {files.sha256(self.initial_weights)}" if self.initial_weights else "random",
         }
 
@@ -163,26 +154,13 @@ def prepare(config: Distillation, *, progress: ProgressCallback = lambda *_: Non
     mels = tuple(cache.open(track) for tracks, cache, _ in parts for track in tracks)
     windows = tuple(rows for _, _, targets in parts for rows in targets.windows)
     train_tracks = tuple(track for tracks, _, _ in parts for track in tracks)
-    weights = _weights(config, train_tracks, windows) if config.balance else None
     return DistillationData(
-        train_data=ClipDataset(mels, WindowTargets(windows, targets.step, weights)),
+        train_data=ClipDataset(mels, WindowTargets(windows, targets.step)),
         validation_data=ClipDataset(tuple(map(cache.open, heldout)), targets),
         train_tracks=train_tracks,
         validation_tracks=heldout,
         statistics=mel_cache.statistics([(cache, tracks) for tracks, cache, _ in parts]),
     )
-
-
-def _weights(
-    config: Distillation, tracks: Sequence[Track], windows: Sequence[Float32[np.ndarray, "_clips _"]]
-) -> Float64[np.ndarray, "tracks"]:
-    """How often an epoch has each window of a track or copy, relative to those of others."""
-    kinds = config.music.kinds
-    own = [kinds.get(track.id) or kinds.get(COPY.sub("", track.id), manifest.UNKNOWN) for track in tracks]
-    totals = Counter[str]()
-    for kind, rows in zip(own, windows, strict=True):
-        totals[kind] += len(rows)
-    return np.array([max(1, totals[kind]) ** -config.balance for kind in own])
 
 
 def _load(

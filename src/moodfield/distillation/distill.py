@@ -78,8 +78,6 @@ def _check(config: Distillation) -> None:
         raise ConfigError("started as several processes; distillation is one process, which uses all cores")
     if config.recipe.loss.auxiliary_weight and not isinstance(config.recipe.net, RegularizedConfig):
         raise ConfigError(f"{config.recipe.net.family} has no auxiliary outputs; set loss.auxiliary_weight=0")
-    if not 0 <= config.balance <= 1:
-        raise ConfigError(f"balance is {config.balance:g}, expected 0 … 1")
     if config.initial_model:
         _check_initial(config.initial_model, config.recipe)
     for speed in config.speeds:

@@ -24,8 +24,8 @@ from moodfield.training import log
 EXAMPLES = 10
 """number of tracks that a card lists with the best agreement, and of those with the worst"""
 COMPUTED = frozenset(
-    ("checkpoint", "ensemble", "music", "speeds", "degraded copies", "balance of kinds of music", "initial weights")
-) | {"seed", "thresholds", "cost", "calibration"}
+    ("checkpoint", "ensemble", "music", "speeds", "degraded copies", "initial weights", "seed", "thresholds", "cost")
+) | {"calibration"}
 """what a distillation records of the origin of a student"""
 CALIBRATION_METRICS = {
     "Brier score": calibration_fit.brier_score,

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Float64, Int64
+from jaxtyping import Float, Float16, Float32
 from torch import Tensor
 
 from moodfield.errors import DatasetError
@@ -16,7 +16,6 @@ from moodfield.errors import DatasetError
 StoredMel = Float16[np.ndarray, "_frames bands"]  # with the underscore, since tracks differ in length
 Item = TypeVar("Item")
 Row = Float32[np.ndarray, "tags"]
-Numbers = Int64[np.ndarray, "clips"]
 
 
 @runtime_checkable
@@ -25,9 +24,6 @@ class Targets(Protocol):
 
     def __len__(self) -> int:
         """Clips in an epoch."""
-
-    def order(self, generator: np.random.Generator) -> Numbers:
-        """Numbers of the clips of an epoch, in random order."""
 
     def draw(
         self, index: int, frames: Sequence[int], clip_frames: int, generator: np.random.Generator
@@ -59,10 +55,6 @@ class TrackTargets:
         """One clip a track."""
         return len(self.rows)
 
-    def order(self, generator: np.random.Generator) -> Numbers:
-        """All clips once."""
-        return generator.permutation(len(self))
-
     def draw(
         self, index: int, frames: Sequence[int], clip_frames: int, generator: np.random.Generator
     ) -> tuple[int, int, Row]:
@@ -76,14 +68,12 @@ class TrackTargets:
 
 @dataclass(frozen=True)
 class WindowTargets:
-    """One row of targets for every window of a track; the last window ends with the track."""
+    """One row of targets for every window of a track; an epoch has every window once. The last one ends the track."""
 
     windows: tuple[Float32[np.ndarray, "_clips tags"], ...]
     """targets of the windows of every track"""
     step: float
     """frames from one window to the next"""
-    weights: Float64[np.ndarray, "tracks"] | None = None
-    """how often an epoch has each window of a track, relative to those of other tracks; none: every window once"""
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -92,15 +82,6 @@ class WindowTargets:
     def __len__(self) -> int:
         """One clip a window."""
         return int(self._ends[-1]) if self.windows else 0
-
-    def order(self, generator: np.random.Generator) -> Numbers:
-        """As many clips as there are windows, each as often as its weight demands, rounded up or down at random."""
-        numbers = np.arange(len(self))
-        if self.weights is not None:
-            times = np.repeat(self.weights, [len(rows) for rows in self.windows])
-            ends = np.floor(np.cumsum(times * len(self) / times.sum()) + generator.random())  # systematic sampling
-            numbers = np.repeat(numbers, np.diff(ends, prepend=0).astype(int))
-        return generator.permutation(numbers)
 
     def draw(
         self, index: int, frames: Sequence[int], clip_frames: int, generator: np.random.Generator
@@ -139,7 +120,7 @@ def epoch(
     fill: Float32[np.ndarray, "bands"],
     generator: np.random.Generator,
 ) -> Iterator[tuple[Float[Tensor, "batch bands frames"], Float[Tensor, "batch tags"]]]:
-    """The clips of an epoch, in random order, in batches with their targets.
+    """All clips once, in random order, in batches with their targets.
 
     Args:
         dataset: mels and targets.
@@ -148,7 +129,7 @@ def epoch(
         fill: what follows a track shorter than a clip: the mean of every band, which is zero once standardized.
         generator: of the order and the positions of clips.
     """
-    order = dataset.targets.order(generator)
+    order = generator.permutation(len(dataset.targets))
     frames = [len(mel) for mel in dataset.mels]
     size = min(size, len(order))
     for first in range(0, len(order) - size + 1, size):
