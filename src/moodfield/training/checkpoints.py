@@ -72,9 +72,9 @@ def initialize(net: Net, path: Path) -> None:
         start = initial.pop(name, None)
         fewer = name in outputs and start is not None and start.dim() > 0 and len(start) < len(value)
         if start is None or start.shape[fewer:] != value.shape[fewer:]:
-            given = "nothing" if start is None else f"the shape {tuple(start.shape)}"
+            shape = "nothing" if start is None else f"the shape {tuple(start.shape)}"
             raise ConfigError(
-                f"{path} has {given} for {name}, this network {tuple(value.shape)}: it is another network"
+                f"{path} has {shape} for {name}, this network {tuple(value.shape)}: it is another network"
             )
         own[name] = torch.cat([start, value[len(start) :]]) if fewer else start
     if initial:
