@@ -16,7 +16,7 @@ from moodfield.datasets import mtg_jamendo
 from moodfield.distillation import model_card
 from moodfield.errors import ConfigError, DatasetError, ScoresError
 from moodfield.evaluation import agreement, calibration_fit
-from moodfield.training import export, readme, run_folder
+from moodfield.training import model_folder, readme, run_folder
 from moodfield.training.log import LOG, Epoch
 from moodfield.training.recipe import Recipe
 
@@ -70,7 +70,7 @@ def test_calibrated_model_decides_the_same(tmp_path, cp_model):
     teacher_calibration = model_card.TeacherCalibration(
         scale, (0.1, 0.2, 0.3, 0.4, 0.05), {"Brier score": 0.03}, "tests"
     )
-    written = export.write_card(teacher_calibration.apply_to(card.Card.read(folder)), Provenance(), folder)
+    written = model_folder.write_card(teacher_calibration.apply_to(card.Card.read(folder)), Provenance(), folder)
     assert card.Card.read(folder) == written
     assert (written.calibration, written.priors) == (scale, teacher_calibration.priors)
     assert (folder / card.WEIGHTS).read_bytes() == weights

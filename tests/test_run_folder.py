@@ -14,7 +14,7 @@ import pytest
 import test_loop
 from moodfield import card
 from moodfield.errors import LockedError, MoodfieldError, OutputError, RunError
-from moodfield.training import checkpoints, export, log, run_folder
+from moodfield.training import checkpoints, export, log, model_folder, run_folder
 from moodfield.training.log import LOG
 from test_loop import SHORT, train
 
@@ -112,13 +112,13 @@ def test_exporting_to_a_folder_with_other_files_raises(tmp_path, cp_model):
 
 def test_a_model_folder_with_other_files_is_not_replaced(tmp_path, cp_model):
     folder = shutil.copytree(cp_model.folder, tmp_path / "best")
-    export.check_folder(folder)
-    export.check_folder(tmp_path / "none")
+    model_folder.check_folder(folder)
+    model_folder.check_folder(tmp_path / "none")
     (folder / f"{card.CARD}.0123456789abcdef.part").write_text("ours")
-    export.check_folder(folder)
+    model_folder.check_folder(folder)
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"notes\.txt"):
-        export.check_folder(folder)
+        model_folder.check_folder(folder)
 
 
 # ---------------------------------------------------------------- one process

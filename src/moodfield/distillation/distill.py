@@ -15,7 +15,7 @@ from moodfield.distillation.model_card import MusicLogits, TeacherCalibration
 from moodfield.errors import ConfigError, RunError
 from moodfield.nets import regularized
 from moodfield.nets.configs import RegularizedConfig
-from moodfield.training import checkpoints, checks, distributed, export, loop, mel_cache, run_folder
+from moodfield.training import checkpoints, checks, distributed, export, loop, mel_cache, model_folder, run_folder
 from moodfield.training.log import EpochCallback
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
@@ -57,7 +57,7 @@ def distill(
         draft, best = run / DRAFT, run / tagger.BEST
         files.restore_directory(best)
         for folder in (draft, best):
-            export.check_folder(folder)
+            model_folder.check_folder(folder)
         prepared = data.prepare(config, progress=progress)
         run_folder.claim(run, config.recipe, identity, cache=config.paths.cache_dir)
         _train(config, prepared, draft, on_epoch)
@@ -67,8 +67,8 @@ def distill(
             (reused.metrics, reused.examples) if reused else model_card.evaluate_student(student, teacher, titles)
         )
         provenance = _provenance(config, prepared, *evaluation)
-        export.write_card(card, provenance, draft, appendix=config.appendix)
-        export.check_folder(best)
+        model_folder.write_card(card, provenance, draft, appendix=config.appendix)
+        model_folder.check_folder(best)
         return Card.read(files.replace_directory(draft, best))
 
 

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,19 +15,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from moodfield import clips, files, tags, verify
-from moodfield.card import CARD, EMBEDDING, HEAD, LOGITS, NETWORK, PROVENANCE, README, WEIGHTS, Card, Provenance
+from moodfield.card import EMBEDDING, HEAD, LOGITS, NETWORK, WEIGHTS, Card, Provenance
 from moodfield.engine import FEATURES, INPUT, Features, OnnxEngine, TorchEngine
-from moodfield.errors import ModelError, OutputError
+from moodfield.errors import ModelError
 from moodfield.nets import Net, blocks
 from moodfield.tagger import LoadedModel
-from moodfield.training import readme
+from moodfield.training import model_folder
 from moodfield.training.recipe import Recipe
 
 TOLERANCE = 1e-4
 """largest accepted difference in logits between torch and ONNX Runtime"""
 UNKNOWN = Provenance()
 """of a model that nothing is recorded about"""
-MODEL_FILES = frozenset((CARD, PROVENANCE, README, WEIGHTS, NETWORK, HEAD))
 
 
 def describe(
@@ -63,46 +60,13 @@ def export(net: Net, card: Card, folder: str | Path, provenance: Provenance = UN
         ModelError: torch cannot export the network, or ONNX Runtime gives other logits than torch.
     """
     folder = Path(folder)
-    _check_replaceable(folder)
+    model_folder.check_replaceable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_partial_files(folder)
     net = net.eval().cpu()
     weights = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     files.write(folder / WEIGHTS, save(weights))
-    return write_card(_export_network(net, card, folder), provenance, folder)
-
-
-def write_card(card: Card, provenance: Provenance, folder: str | Path, *, appendix: str = "") -> Card:
-    """Write README, provenance and card of a folder with weights and network; returns the card with checksums.
-
-    `appendix` is Markdown that the README ends with.
-    """
-    folder = Path(folder)
-    files.write(folder / README, readme.page(card, provenance, appendix=appendix).encode())
-    provenance.write(folder)
-    card = replace(card, sha256={name: files.sha256(folder / name) for name in (WEIGHTS, *card.network_files)})
-    card.write(folder)
-    return card
-
-
-def check_folder(folder: Path) -> None:
-    """Raise `OutputError` if replacing a model folder would delete files that are not of a model."""
-    _check_replaceable(folder)
-    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
-        is_ours = path.name in MODEL_FILES | {".DS_Store"} or files.PARTIAL.fullmatch(path.name)
-        if path.is_dir() or not is_ours:
-            raise OutputError(f"{folder} would be replaced, but holds {path.name!r}, not a file of a model; move it")
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raise `OutputError` unless the path is missing, an empty folder, or a model folder, maybe unfinished."""
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder} is a file, expected a model folder; move it, or give another folder")
-    names = {re.sub(r"\.[0-9a-f]{16}\.part$", "", path.name) for path in folder.iterdir()}
-    if names - {".DS_Store"} and not names & {CARD, WEIGHTS}:
-        raise OutputError(f"{folder} is neither empty nor a model folder: it holds {min(names)!r}; give another folder")
+    return model_folder.write_card(_export_network(net, card, folder), provenance, folder)
 
 
 class _Part(nn.Module):

@@ -1,1 +1,0 @@
-"""[learn] A new head on a model's embedding: a person's own tags, from a few labelled tracks."""
