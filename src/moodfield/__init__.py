@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moodfield.learning.learn import learn
     from moodfield.nets import create
     from moodfield.tagger import Tagger, load
     from moodfield.tagging import Tagging, decide
 
 __version__ = "0.1.0"
-__all__ = ["Tagger", "Tagging", "create", "decide", "load"]
+__all__ = ["Tagger", "Tagging", "create", "decide", "learn", "load"]
 
 PRIVACY = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 """environment variables that switch off the telemetry of libraries; read when a library is imported"""
@@ -31,7 +32,10 @@ if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "
     )
 os.environ.update(PRIVACY)
 
-_MODULES = {"load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "decide": "tagging", "create": "nets"}
+_MODULES = {
+    "load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "decide": "tagging", "create": "nets",
+    "learn": "learning.learn",
+}  # fmt: skip
 """modules of the public names, imported at first use"""
 
 

@@ -27,7 +27,8 @@ from moodfield.errors import MoodfieldError, MoodfieldWarning, UnknownNameError,
 
 EXTRAS = MappingProxyType(
     {
-        **dict.fromkeys(("torch", "lightning_fabric", "matplotlib", "safetensors", "onnx", "onnxscript"), "train"),
+        **dict.fromkeys(("torch", "lightning_fabric", "matplotlib", "onnxscript"), "train"),
+        **dict.fromkeys(("sklearn", "onnx", "safetensors"), "learn"),
         "httpx": "data",
         "av": "codecs",
         "tensorboard": "watch",

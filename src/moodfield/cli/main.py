@@ -12,6 +12,7 @@ from moodfield.cli import (
     data,
     distill,
     evaluate,
+    learn,
     models,
     nets,
     paper,
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "tag": tag.tag,
+    "learn": learn.learn,
     "train": train.train,
     "predict": predict.predict,
     "evaluate": evaluate.evaluate,

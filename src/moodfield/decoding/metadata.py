@@ -43,7 +43,10 @@ def _by_ffmpeg(path: str | Path) -> dict[str, str]:
         return {}
     options = {"format_whitelist": decoders.FORMATS, "protocol_whitelist": "file"}
     url = f"file:{path}"
-    with suppress(av.FFmpegError, OSError, ValueError), av.open(url, metadata_errors="replace", options=options) as file:
+    with (
+        suppress(av.FFmpegError, OSError, ValueError),
+        av.open(url, metadata_errors="replace", options=options) as file,
+    ):
         streams = file.streams.audio
         both = (streams[0].metadata if streams else {}), file.metadata
         return {name.lower(): value for values in both for name, value in values.items()}

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
+from sklearn.linear_model import LogisticRegression
 
 from moodfield import calibration
 from moodfield.calibration import Calibration
@@ -111,8 +112,6 @@ def out_of_fold(embeddings: Embeddings, truth: Truth, folds: Folds, strength: fl
 
 def fit_head(embeddings: Embeddings, truth: Truth, strength: float) -> LinearHead:
     """Fit a logistic regression for every tag; a tag without positives or without negatives has logits of 0."""
-    from sklearn.linear_model import LogisticRegression
-
     mean, std = embeddings.mean(axis=0, dtype=np.float64), embeddings.std(axis=0, dtype=np.float64)
     std = np.where(std > 0, std, 1.0)
     standard = (embeddings - mean) / std

@@ -193,7 +193,9 @@ def _check(labelled: Sequence[LabelledTrack], faults: list[str], name: str) -> l
     if not names and not faults:
         faults.append("no track has a tag")
     if len(names) > MAX_TAGS:
-        faults.append(f"there are {len(names):,} tags, such as {errors.join_some(names)}; expected {MAX_TAGS:,} or less")
+        faults.append(
+            f"there are {len(names):,} tags, such as {errors.join_some(names)}; expected {MAX_TAGS:,} or less"
+        )
     if faults:
         raise DatasetError(f"the labels in {name} cannot be used: {errors.join_errors(faults)}")
     return list(tracks.values())

@@ -1,126 +1,132 @@
 """Learn tags from labelled tracks: a linear head on the embedding of a base model, as a model folder."""
 
+import tempfile
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from moodfield import errors, tagger
-from moodfield.card import Card, Provenance
-from moodfield.errors import DatasetError, MoodfieldError
-from moodfield.evaluation import bootstrap
-from moodfield.evaluation.bootstrap import Interval
-from moodfield.learn import embeddings, head, model_folder
-from moodfield.learn.embeddings import Progress
-from moodfield.learn.head import MIN_POSITIVES, Fit
-from moodfield.learn.labels import Labels
+from moodfield import tagger
+from moodfield.card import Card
+from moodfield.datasets.mtg_jamendo import Track
+from moodfield.errors import MoodfieldError, MoodfieldWarning
+from moodfield.learning import embeddings, examples, export, head, network, results
+from moodfield.learning import labels as label_lists
+from moodfield.learning.embeddings import Progress
+from moodfield.learning.examples import GroupedBy
+from moodfield.learning.export import Description
+from moodfield.learning.head import Fit
+from moodfield.learning.labels import LabelledTrack, Paths, TagLists
+from moodfield.learning.results import TagResult
+from moodfield.tagger import Tagger
 
 CACHE_DIR = Path(".cache/moodfield")
-"""default folder of cached embeddings"""
-
-
-@dataclass(frozen=True)
-class TagResult:
-    """How well a tag is predicted for tracks that were left out of the fit."""
-
-    tag: str
-    """name of the tag"""
-    positives: int
-    """labelled tracks with the tag"""
-    tracks: int
-    """labelled tracks"""
-    pr_auc: float
-    """area under the precision-recall curve, out of fold; chance is positives / tracks"""
-    pr_auc_interval: Interval
-    """95 % interval over tracks; NaN for few positives"""
-    roc_auc: float
-    """area under the ROC curve, out of fold; chance is 0.5"""
-    roc_auc_interval: Interval
-    """95 % interval over tracks; NaN for few positives"""
-
-    @property
-    def verdict(self) -> str:
-        """Whether the tag can be learned from these tracks, in words."""
-        low = self.roc_auc_interval.low
-        if np.isnan(low):
-            return "too few tracks to tell"
-        return "learned" if low > 0.5 else "not better than chance"
+"""folder where embeddings are kept between runs"""
+UNNAMED = "learned"
+"""name of a model without a folder"""
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The result of learning: a model folder, and how good it is."""
+    """The result of learning: a model folder, and how good its model is."""
 
     card: Card
     """card of the model"""
     results: tuple[TagResult, ...]
-    """how well every tag is predicted"""
+    """how well every tag is predicted, and which tags were left out"""
     fit: Fit
     """the head and its cross-validation"""
-    left_out: tuple[str, ...]
-    """tags with too few tracks"""
+    grouped_by: GroupedBy
+    """what was not divided in the cross-validation"""
 
 
 def learn(
-    labels: Labels,
+    paths: Paths,
+    labels: TagLists,
+    base: str | Path = "default",
+    *,
+    output: str | Path | None = None,
+    cache_dir: str | Path = CACHE_DIR,
+    jobs: int = 1,
+) -> Tagger:
+    """Learn tags from labelled tracks.
+
+    Args:
+        paths: Audio files; if labels are a mapping also folders, whose other tracks are negatives.
+        labels: Tags of every path, in their order; or a mapping from paths to tags. A track without a tag is a
+            negative of it.
+        base: Name, folder or run of a model with an embedding.
+        output: Model folder to write, for `moodfield.load` and `moodfield tag --model`.
+        cache_dir: Folder where embeddings are kept.
+        jobs: Number of processes that decode audio.
+
+    Returns:
+        A tagger with these tags. A warning names each track that cannot be read, and each tag that cannot be learned
+        or is not clearly better than chance.
+
+    Raises:
+        ConfigError: There is not one list of tags for every path.
+        DatasetError: Files are missing, or no tag has enough tracks with it and without it.
+        ModelError: The base has no embedding.
+        OutputError: The folder holds files that are not of a model.
+    """
+    labelled = label_lists.from_lists(paths, labels)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(output or Path(temporary, UNNAMED))
+        learned = write_model(labelled, folder, base=base, cache_dir=cache_dir, jobs=jobs, progress=_warn)
+        for result in learned.results:
+            if result.problem:
+                warnings.warn(result.problem, MoodfieldWarning, stacklevel=2)
+        return tagger.load(folder)
+
+
+def write_model(
+    tracks: Sequence[LabelledTrack],
     folder: str | Path,
     *,
     base: str | Path = "default",
     cache_dir: str | Path = CACHE_DIR,
     jobs: int = 1,
-    name: str = "mine",
-    seed: int = 0,
+    name: str = "",
     progress: Progress = lambda *_: None,
 ) -> Learned:
-    """Learn tags from labelled tracks, and write the model folder.
+    """Learn tags from labelled tracks, and write the model folder, at once or not at all.
 
     Args:
-        labels: Tracks and their tags; a track without a tag is a negative of it.
-        folder: Model folder to write.
+        tracks: Labelled tracks, each path once.
+        folder: Model folder to write; an existing one is replaced.
         base: Name, folder or run of a model with an embedding.
         cache_dir: Folder of the cache of embeddings.
-        jobs: Number of processes that compute embeddings.
-        name: Name of the model.
-        seed: Of the division of tracks into parts of the cross-validation.
-        progress: Called for every track, with the error if it failed; such tracks are left out.
+        jobs: Number of processes that decode audio.
+        name: Name of the model; by default that of the folder.
+        progress: Called for every track, with the error if it cannot be read; such tracks are left out.
 
     Raises:
         DatasetError: No tag has enough tracks with it and without it.
         ModelError: The base has no embedding.
         OutputError: The folder holds files that are not of a model.
     """
-    computed = embeddings.compute(base, labels.paths, cache_dir, jobs=jobs, progress=progress)
-    rows = [row for row, path in enumerate(labels.paths) if path in computed]
-    truth = labels.truth[rows]
-    enough = np.minimum(truth.sum(axis=0), (~truth).sum(axis=0)) >= MIN_POSITIVES
-    vocabulary = tuple(tag for tag, keep in zip(labels.vocabulary, enough, strict=True) if keep)
-    left_out = tuple(tag for tag, keep in zip(labels.vocabulary, enough, strict=True) if not keep)
-    if not vocabulary:
-        raise DatasetError(
-            f"no tag has {MIN_POSITIVES} tracks with it and {MIN_POSITIVES} without it among {len(rows)} tracks that "
-            "could be read; label more"
-        )
-    values = np.stack([computed[labels.paths[row]] for row in rows])
-    fit = head.fit(values, truth[:, enough], [labels.groups[row] for row in rows], seed=seed)
-    results = evaluate(fit, truth[:, enough], vocabulary)
-    card = model_folder.write(tagger.model_folder(base), fit, vocabulary, Path(folder), name=name, results=results)
-    return Learned(card, results, fit, left_out)
+    target = export.check_target(folder)
+    examples.check(tracks)
+    base_folder = tagger.model_folder(base)
+    base_network = network.read(base_folder)
+    paths = [track.path for track in tracks]
+    computed = embeddings.compute(base_folder, paths, cache_dir, jobs=jobs, progress=progress)
+    data = examples.build(tracks, computed)
+    obstacles = {
+        tag: problem
+        for tag, column in zip(data.vocabulary, data.truth.T, strict=True)
+        if (problem := examples.obstacle(column, data.groups, data.grouped_by))
+    }
+    examples.raise_if_all(data.vocabulary, obstacles)
+    learnable = [column for column, tag in enumerate(data.vocabulary) if tag not in obstacles]
+    fit = head.fit(data.embeddings, data.truth[:, learnable], data.groups)
+    by_tag = results.evaluate(data, fit, obstacles)
+    description = Description(name or target.name, str(base), by_tag, data.grouped_by)
+    return Learned(export.write(base_network, fit, description, target), by_tag, fit, data.grouped_by)
 
 
-def evaluate(fit: Fit, truth: head.Truth, vocabulary: Sequence[str]) -> tuple[TagResult, ...]:
-    """Evaluate the out-of-fold scores of a fit, tag by tag."""
-    resampled = bootstrap.bootstrap(truth, fit.scores, tags=vocabulary)
-    intervals = bootstrap.tag_intervals(resampled)
-    return tuple(
-        TagResult(
-            tag,
-            int(truth[:, column].sum()),
-            len(truth),
-            float(resampled.report.per_tag["PR-AUC"][column]),
-            intervals["PR-AUC"][column],
-            float(resampled.report.per_tag["ROC-AUC"][column]),
-            intervals["ROC-AUC"][column],
-        )
-        for column, tag in enumerate(vocabulary)
-    )
+def _warn(_track: Track, error: MoodfieldError | None) -> None:
+    """Warn about a track that is left out."""
+    if error:
+        warnings.warn(f"left out: {error}", MoodfieldWarning, stacklevel=2)

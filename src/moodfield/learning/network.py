@@ -1,79 +1,126 @@
-"""A model folder with the body of another model and a head of its own; needs ONNX and safetensors, not torch."""
+"""The network of a model with another head: weights and ONNX file, changed without torch."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
+from jaxtyping import Float32
+from onnx import ModelProto, NodeProto, checker, load_model, numpy_helper, save_model
 from safetensors.numpy import load_file, save
 
-from moodfield import files
+from moodfield import clips, files
 from moodfield.card import EMBEDDING, LOGITS, NETWORK, WEIGHTS, Card
+from moodfield.engine import OnnxEngine
 from moodfield.errors import ModelError
-from moodfield.learn.head import LinearHead
+from moodfield.learning.head import LinearHead
 
-BATCH_NORM_EPSILON = 1e-5
-"""of torch's batch norms"""
+EPSILON = 1e-5
+"""term that torch's batch norms add to the variance"""
+TOLERANCE = 1e-4
+"""largest accepted difference in logits, relative if they are large, between ONNX Runtime and the head"""
+FRAMES = 300
+"""frames of the mel on which they are compared, if the network takes any length"""
 
 
-def write_network(base: Path, head: LinearHead, folder: Path) -> None:
-    """Write weights and ONNX file of a base model with another last layer.
+@dataclass(frozen=True, eq=False)
+class BaseNetwork:
+    """The network of a base model, and where its head is."""
 
-    Args:
-        base: Folder of a model with an embedding.
-        head: From its embedding to logits.
-        folder: An existing folder.
+    card: Card
+    """card of the base model"""
+    weights: dict[str, Float32[np.ndarray, "..."]]
+    """its weights, as torch names them"""
+    graph: ModelProto
+    """its ONNX file"""
+    conv: str
+    """name of the last convolution in the weights"""
+    norm: str
+    """name of the batch norm after it"""
+    parameters: tuple[str, str]
+    """names of weight and bias of the convolution in the ONNX file, into which the batch norm was folded"""
+
+
+def read(base: Path) -> BaseNetwork:
+    """Read the network of a base model.
 
     Raises:
-        ModelError: The base has no embedding, or another last layer than the networks of this package.
+        ModelError: The model has no embedding, or does not end with a 1 × 1 convolution and a batch norm.
     """
     card = Card.read(base)
     if EMBEDDING not in card.outputs or card.network_files != (NETWORK,):
-        raise ModelError(f"{base} has no embedding, so it cannot get another head; take another model as base")
-    files.write(folder / WEIGHTS, save(_with_head(load_file(base / WEIGHTS), head, base)))
-    network = onnx.load(base / NETWORK)
-    _replace_head(network, head, base)
-    with files.atomic_path(folder / NETWORK) as partial:
-        onnx.save(network, partial)
-
-
-def _with_head(weights: dict[str, np.ndarray], head: LinearHead, base: Path) -> dict[str, np.ndarray]:
-    """The weights with a convolution and a batch norm that compute the head; the norm only adds the bias."""
+        raise ModelError(f"the model {base} has no embedding, from which tags are learned; take another one as base")
+    try:
+        weights, graph = load_file(base / WEIGHTS), load_model(base / NETWORK)
+    except Exception as error:  # both libraries raise errors of many types
+        raise ModelError(f"the network of {base} cannot be read ({error}); get the model again") from error
     layers = sorted({int(name.split(".")[1]) for name in weights if name.startswith("head.")})[-2:]
-    names = [f"head.{layer}.weight" for layer in layers]
-    if len(layers) < 2 or weights[names[0]].shape[1:] != (head.weight.shape[1], 1, 1):
+    conv, norm = (f"head.{layer}" for layer in layers) if len(layers) == 2 else ("", "")
+    channels = card.outputs[EMBEDDING]
+    shapes = {name: value.shape for name, value in weights.items() if name.startswith((f"{conv}.", f"{norm}."))}
+    is_conv = shapes.get(f"{conv}.weight", ())[1:] == (channels, 1, 1) and f"{conv}.bias" not in shapes
+    producers = {output: node for node in graph.graph.node for output in node.output}
+    last = next((node for node in _upstream(producers, LOGITS) if node.op_type == "Conv"), None)
+    parameters = tuple(last.input[1:]) if last else ()
+    arrays = {item.name: tuple(item.dims) for item in graph.graph.initializer}
+    folded = [arrays.get(name) for name in parameters]
+    n_outputs = len(card.vocabulary)
+    if not is_conv or f"{norm}.running_var" not in shapes or folded != [(n_outputs, channels, 1, 1), (n_outputs,)]:
         raise ModelError(f"{base} does not end with a 1 × 1 convolution and a batch norm; take another model as base")
-    conv, norm = (f"head.{layer}" for layer in layers)
-    ones, zeros = np.ones(len(head.bias), np.float32), np.zeros(len(head.bias), np.float32)
-    changed = {
-        f"{conv}.weight": head.weight.astype(np.float32)[:, :, None, None],
-        f"{norm}.weight": ones * np.float32(np.sqrt(1 + BATCH_NORM_EPSILON)),
-        f"{norm}.bias": head.bias.astype(np.float32),
-        f"{norm}.running_mean": zeros,
-        f"{norm}.running_var": ones,
-    }
-    return weights | changed
+    return BaseNetwork(card, weights, graph, conv, norm, (parameters[0], parameters[1]))
 
 
-def _replace_head(network: onnx.ModelProto, head: LinearHead, base: Path) -> None:
-    """Replace weight and bias of the convolution that the logits come from."""
-    graph = network.graph
-    producers = {output: node for node in graph.node for output in node.output}
-    [conv] = [node for node in _upstream(producers, LOGITS) if node.op_type == "Conv"][:1] or [None]
-    values = {item.name: item for item in graph.initializer}
-    if conv is None or len(conv.input) != 3 or not set(conv.input[1:]) <= values.keys():
-        raise ModelError(f"{base / NETWORK} has no convolution before its logits; take another model as base")
+def write(network: BaseNetwork, head: LinearHead, folder: Path) -> None:
+    """Write weights and ONNX file of a base network with another head into an existing folder.
+
+    Raises:
+        ModelError: ONNX Runtime does not give the logits of the head.
+    """
+    files.write(folder / WEIGHTS, save(_with_head(network, head)))
+    graph = ModelProto()
+    graph.CopyFrom(network.graph)
+    values = {item.name: item for item in graph.graph.initializer}
     arrays = head.weight[:, :, None, None], head.bias
-    for name, array in zip(conv.input[1:], arrays, strict=True):
+    for name, array in zip(network.parameters, arrays, strict=True):
         values[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
-    del graph.value_info[:]
-    [output] = [item for item in graph.output if item.name == LOGITS]
+    del graph.graph.value_info[:]  # shapes with the former number of tags
+    [output] = [item for item in graph.graph.output if item.name == LOGITS]
     output.type.tensor_type.shape.dim[1].dim_value = len(head.bias)
-    onnx.checker.check_model(network)
+    checker.check_model(graph)
+    with files.atomic_path(folder / NETWORK) as partial:
+        save_model(graph, partial)
+    _compare(network.card, head, folder / NETWORK)
 
 
-def _upstream(producers: dict[str, onnx.NodeProto], name: str) -> Iterator[onnx.NodeProto]:
+def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, Float32[np.ndarray, "..."]]:
+    """The weights with a convolution and a batch norm that compute the head; the norm only adds the bias."""
+    n_tags = len(head.bias)
+    changed = {
+        f"{network.conv}.weight": head.weight[:, :, None, None],
+        f"{network.norm}.weight": np.full(n_tags, np.sqrt(1 + EPSILON)),
+        f"{network.norm}.bias": head.bias,
+        f"{network.norm}.running_mean": np.zeros(n_tags),
+        f"{network.norm}.running_var": np.ones(n_tags),
+    }
+    return network.weights | {name: np.ascontiguousarray(value, np.float32) for name, value in changed.items()}
+
+
+def _compare(card: Card, head: LinearHead, path: Path) -> None:
+    """Raise `ModelError` unless the logits of a network are the head's, of its embedding, for noise."""
+    fixed = isinstance(card.lengths, clips.FixedLength)
+    frames = (
+        card.lengths.frames if isinstance(card.lengths, clips.FixedLength) else max(FRAMES, card.lengths.min_frames)
+    )
+    noise = np.random.default_rng(0).standard_normal((1, card.mel.n_mels, frames), np.float32)
+    engine = OnnxEngine(path, threads=1)
+    logits, embedding = engine.forward_head(engine.forward_features(noise))
+    assert embedding is not None, fixed
+    expected = head.logits(embedding[0].T).T
+    if not np.abs(logits[0] - expected).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ModelError(f"{path}: the logits are not a linear function of the embedding; take another model as base")
+
+
+def _upstream(producers: dict[str, NodeProto], name: str) -> Iterator[NodeProto]:
     """The nodes before an output, each the producer of the first input of the one after it."""
     while (node := producers.get(name)) is not None:
         yield node

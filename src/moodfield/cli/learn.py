@@ -1,0 +1,95 @@
+"""The command that learns tags from labelled tracks."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodfield.cli import console, progress
+from moodfield.errors import MoodfieldError
+
+if TYPE_CHECKING:
+    from moodfield.datasets.mtg_jamendo import Track
+    from moodfield.evaluation.bootstrap import Interval
+    from moodfield.learning.learn import Learned
+
+
+def learn(
+    labels: Annotated[
+        list[Path],
+        typer.Argument(metavar="LABELS...", help="TSV, CSV, playlists, or a folder of either", show_default=False),
+    ],
+    *,
+    audio: Annotated[Path | None, typer.Option(help="folder of the music, if not that of the labels")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="model folder to write; an old model is replaced")],
+    base: Annotated[
+        str, typer.Option(help="name, folder or run of a model to start from", autocompletion=console.complete_model)
+    ] = "default",
+    name: Annotated[str, typer.Option(help="name of the model; by default that of its folder")] = "",
+    cache_dir: Annotated[Path, typer.Option(help="folder where embeddings are kept")] = console.CACHE_DIR,
+    jobs: console.Jobs = 0,
+) -> None:
+    """Learn tags of your own from labelled tracks.
+
+    LABELS: a CSV with lines path,tag;tag; a TSV in the form of MTG-Jamendo; playlists, whose names are tags; or a
+    folder of playlists, or of folders whose names are tags. If a tag is on all labelled tracks, the tracks in --audio
+    without labels count as tracks without it.
+
+    For example:
+        moodfield learn labels.csv --audio ~/Music -o mine
+        moodfield learn calm.m3u8 party.m3u8 --audio ~/Music -o mine
+        moodfield tag song.mp3 --model mine
+    """
+    from moodfield.learning import examples, export
+    from moodfield.learning import labels as label_files
+    from moodfield.learning import learn as learning
+
+    if audio:
+        console.check_audio(audio)
+    export.check_target(output)
+    completed = examples.add_unlabelled(label_files.read(labels, audio_dir=audio), audio)
+    tracks = completed.tracks
+    if completed.n_unlabelled:
+        share = f"{completed.n_unlabelled:,} of {completed.n_available:,}"
+        console.message(f"{share} tracks in {audio} without labels count as tracks without the tags")
+    failed = 0
+
+    with progress.TrackProgress("embeddings", len(tracks)) as bar:
+
+        def count(track: "Track", error: MoodfieldError | None) -> None:
+            nonlocal failed
+            failed += error is not None
+            bar.track(track, error)
+
+        jobs = console.choose_jobs(jobs, len(tracks))
+        learned = learning.write_model(
+            tracks, output, base=base, cache_dir=cache_dir, jobs=jobs, name=name, progress=count
+        )
+    _print_results(learned)
+    n_tags = len(learned.card.vocabulary)
+    console.message(f"{output}: {n_tags} tag{'' if n_tags == 1 else 's'}; moodfield tag FILE --model {output} uses it")
+    if failed:
+        console.message(f"{failed:,} of {len(tracks):,} tracks could not be read, and were left out")
+        raise typer.Exit(console.SOME_FAILED)
+
+
+def _print_results(learned: "Learned") -> None:
+    """Print how well every tag is predicted, as a table, and in words which cannot be learned."""
+    table = console.table("tag", "positives", "PR-AUC", "95 %", "chance", "ROC-AUC", "95 %", words=1)
+    for result in learned.results:
+        numbers = (result.pr_auc, result.pr_auc_interval, result.chance, result.roc_auc, result.roc_auc_interval)
+        table.add_row(console.escape(result.tag), f"{result.positives:,}", *map(_format, numbers))
+    tracks = f"{learned.results[0].tracks:,} tracks"
+    terminal = console.terminal()
+    terminal.print(table)
+    terminal.print(f"\n{tracks}, by cross-validation divided by {learned.grouped_by}; chance of ROC-AUC is 0.5")
+    for result in learned.results:
+        if result.problem:
+            terminal.print(console.escape(result.problem))
+
+
+def _format(value: "float | Interval") -> str:
+    """A metric or an interval with three digits, or a dash if it is not defined: few tracks give no more."""
+    values = (value,) if isinstance(value, float) else value
+    return "–" if math.isnan(values[0]) else " … ".join(f"{item:.3f}" for item in values)

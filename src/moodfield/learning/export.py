@@ -1,0 +1,122 @@
+"""Export a learned head as a model folder, atomically."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import moodfield
+from moodfield import files, verify
+from moodfield.card import EMBEDDING, LOGITS, NETWORK, Card, Provenance
+from moodfield.engine import OnnxEngine
+from moodfield.errors import OutputError
+from moodfield.learning import network
+from moodfield.learning.examples import GroupedBy
+from moodfield.learning.head import Fit
+from moodfield.learning.network import BaseNetwork
+from moodfield.learning.results import METRICS, TagResult
+from moodfield.tagger import LoadedModel
+from moodfield.training import model_folder
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the card and the README of a learned model state about it."""
+
+    name: str
+    """name of the model"""
+    base: str
+    """name or path of the base model"""
+    results: Sequence[TagResult]
+    """how well every tag is predicted, and which tags were left out"""
+    grouped_by: GroupedBy
+    """what was not divided in the cross-validation"""
+
+
+def check_target(folder: str | Path) -> Path:
+    """The path of a model folder with links followed; raises `OutputError` unless it may be written and replaced."""
+    files.check_name(folder)
+    target = Path(os.path.realpath(folder))
+    files.restore_directory(target)
+    model_folder.check_folder(target)
+    parent = target.parent
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written: {parent} is no folder that may be written to; name another")
+    return target
+
+
+def write(base: BaseNetwork, fit: Fit, description: Description, target: Path) -> Card:
+    """Write the model folder of a fit; an exception leaves the former folder, and nothing else.
+
+    Raises:
+        ModelError: The network of the base model cannot be used.
+        OutputError: The folder cannot be written, or holds files that are not of a model.
+    """
+    draft = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        draft.mkdir(parents=True)
+        network.write(base, fit.head, draft)
+        card = _describe(base.card, fit, description)
+        logits = verify.reference_logits(LoadedModel(card, OnnxEngine(draft / NETWORK, threads=1)))
+        card = replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
+        card = model_folder.write_card(card, _provenance(base.card, fit, description), draft)
+        model_folder.check_folder(target)
+        files.replace_directory(draft, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{target} cannot be written ({reason}); free space, or name another folder") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return card
+
+
+def _describe(base: Card, fit: Fit, description: Description) -> Card:
+    """The card of a learned model, without reference logits and checksums."""
+    learned = [result for result in description.results if not result.obstacle]
+    n_tags = len(learned)
+    tags = f"{n_tags} tag" if n_tags == 1 else f"{n_tags} tags"
+    return replace(
+        base,
+        name=description.name,
+        summary=f"{tags} learned from {learned[0].tracks:,} tracks: a linear head on the embedding of {base.name}.",
+        vocabulary=tuple(result.tag for result in learned),
+        themes=(),
+        thresholds=tuple(fit.thresholds.tolist()),
+        calibration=fit.calibration,
+        priors=tuple(result.chance for result in learned),
+        reference_logits=(),
+        outputs={LOGITS: n_tags, EMBEDDING: base.outputs[EMBEDDING]},
+        heads=(),
+        statistics=None,
+        sha256={},
+    )
+
+
+def _provenance(base: Card, fit: Fit, description: Description) -> Provenance:
+    """Where a learned model comes from, and its metrics."""
+    learned = [result for result in description.results if not result.obstacle]
+    left_out = [f"{result.tag} ({result.obstacle})" for result in description.results if result.obstacle]
+    values = np.array([(result.pr_auc, result.roc_auc) for result in learned])
+    metrics = {f"{metric}-macro": float(value) for metric, value in zip(METRICS, values.mean(axis=0), strict=True)}
+    for result in learned:
+        metrics |= {f"PR-AUC of {result.tag}": result.pr_auc, f"ROC-AUC of {result.tag}": result.roc_auc}
+    counts = ", ".join(f"{result.tag} {result.positives:,}" for result in learned)
+    origin = {
+        "base": f"{base.name} ({description.base}), `{NETWORK}` with SHA-256 {base.sha256.get(NETWORK, 'unknown')}",
+        "head": f"a logistic regression for every tag, C = {fit.strength:.3g}, by moodfield {moodfield.__version__}",
+        "calibration": "slope and offset of every tag, and its threshold, by out-of-fold logits of the labelled tracks",
+    }
+    data = {"tracks": f"{learned[0].tracks:,}", "tracks with each tag": counts}
+    data |= {"tags that could not be learned": ", ".join(left_out)} if left_out else {}
+    limits = (
+        f"Metrics are of a cross-validation over the labelled tracks, divided by {description.grouped_by}; on other "
+        "music the model may be worse.",
+        "Tracks without a tag counted as negatives of it.",
+    )
+    return Provenance(origin=origin, training_data=data, metrics=metrics, limits=limits)
