@@ -11,7 +11,6 @@ from moodfield.errors import MoodfieldError
 
 if TYPE_CHECKING:
     from moodfield.datasets.mtg_jamendo import Track
-    from moodfield.evaluation.bootstrap import Interval
     from moodfield.learning.learn import Learned
 
 
@@ -78,8 +77,10 @@ def _print_results(learned: "Learned") -> None:
     """Print how well every tag is predicted, as a table, and in words which cannot be learned."""
     table = console.table("tag", "positives", "PR-AUC", "95 %", "chance", "ROC-AUC", "95 %", words=1)
     for result in learned.results:
-        numbers = (result.pr_auc, result.pr_auc_interval, result.chance, result.roc_auc, result.roc_auc_interval)
-        table.add_row(console.escape(result.tag), f"{result.positives:,}", *map(_format, numbers))
+        pr_auc, roc_auc = _format(result.pr_auc), _format(result.roc_auc)
+        intervals = _format(*result.pr_auc_interval), _format(*result.roc_auc_interval)
+        tag, positives = console.escape(result.tag), f"{result.positives:,}"
+        table.add_row(tag, positives, pr_auc, intervals[0], _format(result.chance), roc_auc, intervals[1])
     tracks = f"{learned.results[0].tracks:,} tracks"
     terminal = console.terminal()
     terminal.print(table)
@@ -89,7 +90,6 @@ def _print_results(learned: "Learned") -> None:
             terminal.print(console.escape(result.problem))
 
 
-def _format(value: "float | Interval") -> str:
-    """A metric or an interval with three digits, or a dash if it is not defined: few tracks give no more."""
-    values = (value,) if isinstance(value, float) else value
-    return "–" if math.isnan(values[0]) else " … ".join(f"{item:.3f}" for item in values)
+def _format(*values: float) -> str:
+    """A metric, or the ends of an interval, with three digits, since few tracks give no more; a dash for NaN."""
+    return "–" if math.isnan(values[0]) else " … ".join(f"{value:.3f}" for value in values)

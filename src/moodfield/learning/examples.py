@@ -111,7 +111,7 @@ def obstacle(tag: Bool[np.ndarray, "tracks"], groups: Sequence[str], grouped_by:
     for kind, word in ((tag, "with"), (~tag, "without")):
         if (count := int(kind.sum())) < MIN_TRACKS:
             return f"{count} track{'' if count == 1 else 's'} {word} it, expected {MIN_TRACKS} or more"
-        if len(set(np.asarray(groups)[kind])) < 2:
+        if len(set(np.array(list(groups))[kind])) < 2:
             return f"all tracks {word} it are of one {grouped_by}, expected 2 or more"
     return ""
 
@@ -128,7 +128,7 @@ def raise_if_all(vocabulary: Sequence[str], obstacles: Mapping[str, str]) -> Non
     """Raise `DatasetError` if there is an obstacle to every tag."""
     if len(obstacles) == len(vocabulary):
         listed = errors.join_some((f"{tag} ({problem})" for tag, problem in obstacles.items()), "; ")
-        raise DatasetError(f"no tag can be learned: {listed}; label more tracks, also some without the tag")
+        raise DatasetError(f"no tag can be learned: {listed}; label more tracks, and some without the tag")
 
 
 def _groups(tracks: Sequence[LabelledTrack]) -> tuple[tuple[str, ...], GroupedBy]:

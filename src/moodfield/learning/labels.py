@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from moodfield import audio, errors, tags
@@ -27,7 +28,7 @@ URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
 """how addresses in playlists begin"""
 
 Paths = str | Path | Iterable[str | Path]
-TagLists = Sequence[str | Iterable[str]] | Mapping[str, str | Iterable[str]] | Mapping[Path, str | Iterable[str]]
+TagLists = Sequence[str | Iterable[str]] | Mapping[Any, str | Iterable[str]]
 """tags of tracks, in their order or by path; a string is one tag"""
 
 

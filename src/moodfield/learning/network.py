@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 from onnx import ModelProto, NodeProto, checker, load_model, numpy_helper, save_model
 from safetensors.numpy import load_file, save
 
@@ -29,7 +28,7 @@ class BaseNetwork:
 
     card: Card
     """card of the base model"""
-    weights: dict[str, Float32[np.ndarray, "..."]]
+    weights: dict[str, np.ndarray]
     """its weights, as torch names them"""
     graph: ModelProto
     """its ONNX file"""
@@ -92,7 +91,7 @@ def write(network: BaseNetwork, head: LinearHead, folder: Path) -> None:
     _compare(network.card, head, folder / NETWORK)
 
 
-def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, Float32[np.ndarray, "..."]]:
+def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, np.ndarray]:
     """The weights with a convolution and a batch norm that compute the head; the norm only adds the bias."""
     n_tags = len(head.bias)
     changed = {
