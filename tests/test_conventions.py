@@ -30,7 +30,9 @@ AXES = set("batch channels bands frames clips tracks tags samples freq time".spl
 VAGUE_MODULES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 HEAVY = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx".split())
 """packages that the core environment does not have"""
-NEEDS_EXTRA = ("nets/", "training/", "distillation/", "plots/", "paper/figure1.py", "paper/reproduce.py")
+NEEDS_EXTRA = (
+    "nets/", "training/", "learning/", "distillation/", "plots/", "paper/figure1.py", "paper/reproduce.py"
+)  # fmt: skip
 """modules that may import a heavy package when they are imported"""
 
 DIALECT = re.compile(

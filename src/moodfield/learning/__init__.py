@@ -1,1 +1,1 @@
-"""[learn] Learning: a new head on a model's embedding, for tags of one's own, from a few labelled tracks."""
+"""Learning: a new head on a model's embedding, for tags of one's own, from some labelled tracks."""

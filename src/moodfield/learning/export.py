@@ -29,8 +29,6 @@ class Description:
 
     name: str
     """name of the model"""
-    base: str
-    """name or path of the base model"""
     results: Sequence[TagResult]
     """how well every tag is predicted, and which tags were left out"""
     grouped_by: GroupedBy
@@ -108,7 +106,7 @@ def _provenance(base: Card, fit: Fit, description: Description) -> Provenance:
         metrics |= {f"PR-AUC of {result.tag}": result.pr_auc, f"ROC-AUC of {result.tag}": result.roc_auc}
     counts = ", ".join(f"{result.tag} {result.positives:,}" for result in learned)
     origin = {
-        "base": f"{base.name} ({description.base}), `{NETWORK}` with SHA-256 {base.sha256.get(NETWORK, 'unknown')}",
+        "base": f"{base.name}, `{NETWORK}` with SHA-256 {base.sha256.get(NETWORK, 'unknown')}",
         "head": f"a logistic regression for every tag, C = {fit.strength:.3g}, by moodfield {moodfield.__version__}",
         "calibration": "slope and offset of every tag, and its threshold, by out-of-fold logits of the labelled tracks",
     }

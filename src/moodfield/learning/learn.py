@@ -122,7 +122,7 @@ def write_model(
     learnable = [column for column, tag in enumerate(data.vocabulary) if tag not in obstacles]
     fit = head.fit(data.embeddings, data.truth[:, learnable], data.groups)
     by_tag = results.evaluate(data, fit, obstacles)
-    description = Description(name or target.name, str(base), by_tag, data.grouped_by)
+    description = Description(name or target.name, by_tag, data.grouped_by)
     return Learned(export.write(base_network, fit, description, target), by_tag, fit, data.grouped_by)
 
 
