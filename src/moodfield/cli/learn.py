@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodfield.cli import console, progress
-from moodfield.errors import MoodfieldError
 
 if TYPE_CHECKING:
-    from moodfield.datasets.mtg_jamendo import Track
     from moodfield.learning.learn import Learned
 
 
 def learn(
     labels: Annotated[
         list[Path],
-        typer.Argument(metavar="LABELS...", help="TSV, CSV, playlists, or a folder of either", show_default=False),
+        typer.Argument(metavar="LABELS...", help="TSV, CSV, playlists, or a folder", show_default=False),
     ],
     *,
     audio: Annotated[Path | None, typer.Option(help="folder of the music, if not that of the labels")] = None,
@@ -52,24 +50,16 @@ def learn(
     if completed.n_unlabelled:
         share = f"{completed.n_unlabelled:,} of {completed.n_available:,}"
         console.message(f"{share} tracks in {audio} without labels count as tracks without the tags")
-    failed = 0
-
+    jobs = console.choose_jobs(jobs, len(tracks))
     with progress.TrackProgress("embeddings", len(tracks)) as bar:
-
-        def count(track: "Track", error: MoodfieldError | None) -> None:
-            nonlocal failed
-            failed += error is not None
-            bar.track(track, error)
-
-        jobs = console.choose_jobs(jobs, len(tracks))
         learned = learning.write_model(
-            tracks, output, base=base, cache_dir=cache_dir, jobs=jobs, name=name, progress=count
+            tracks, output, base=base, cache_dir=cache_dir, jobs=jobs, name=name, progress=bar.track
         )
     _print_results(learned)
     n_tags = len(learned.card.vocabulary)
     console.message(f"{output}: {n_tags} tag{'' if n_tags == 1 else 's'}; moodfield tag FILE --model {output} uses it")
-    if failed:
-        console.message(f"{failed:,} of {len(tracks):,} tracks could not be read, and were left out")
+    if learned.unread:
+        console.message(f"{len(learned.unread):,} of {len(tracks):,} tracks could not be read, and were left out")
         raise typer.Exit(console.SOME_FAILED)
 
 

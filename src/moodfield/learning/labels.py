@@ -66,7 +66,11 @@ class _Reader:
 
     def _folder(self, folder: Path) -> Iterator[LabelledTrack]:
         """The tracks of playlists in a folder, and of its folders, whose names are tags."""
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        try:
+            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            self.faults.append(f"{folder} cannot be searched: {error.strerror}")
+            return
         playlists = [path for path in entries if path.suffix.lower() in PLAYLISTS]
         folders = [path for path in entries if path.is_dir()]
         if not playlists and not folders:

@@ -38,6 +38,8 @@ class Learned:
     """the head and its cross-validation"""
     grouped_by: GroupedBy
     """what was not divided in the cross-validation"""
+    unread: tuple[Path, ...]
+    """files that could not be read, and were left out"""
 
 
 def learn(
@@ -123,7 +125,9 @@ def write_model(
     fit = head.fit(data.embeddings, data.truth[:, learnable], data.groups)
     by_tag = results.evaluate(data, fit, obstacles)
     description = Description(name or target.name, by_tag, data.grouped_by)
-    return Learned(export.write(base_network, fit, description, target), by_tag, fit, data.grouped_by)
+    card = export.write(base_network, fit, description, target)
+    unread = tuple(path for path in paths if path not in computed)
+    return Learned(card, by_tag, fit, data.grouped_by, unread)
 
 
 def _warn(_track: Track, error: MoodfieldError | None) -> None:
