@@ -1,6 +1,8 @@
 """Learning: labels from every kind of file, linear heads, model folders without torch, and `moodfield.learn`."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -561,3 +563,9 @@ def test_an_interrupted_model_leaves_the_former_one(run, learned, tmp_path, monk
         run(tmp_path / "new")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_learning_needs_no_torch():
+    code = "import sys, moodfield.cli.learn, moodfield.learning.learn; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
