@@ -538,6 +538,14 @@ def test_a_model_folder_is_replaced(run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "link"}
 
 
+def test_a_base_can_be_replaced_by_what_is_learned_from_it(learned, music, tmp_path, cache):
+    folder = Path(shutil.copytree(learned, tmp_path / "mine"))
+    tracks = [replace(track, tags=track.tags & {"high"}) for track in labels.read([music])]
+    learn.write_model(tracks, folder, base=folder, cache_dir=cache)
+    assert Card.read(folder).vocabulary == ("high",)
+    assert verify.check(folder).passed
+
+
 def test_other_folders_are_not_replaced(run, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "compute", lambda *_, **__: 1 / 0)
     (tmp_path / "notes.txt").write_text("mine")
