@@ -113,9 +113,8 @@ def _compare(card: Card, head: LinearHead, path: Path) -> None:
     engine = OnnxEngine(path, threads=1)
     logits, embedding = engine.forward_head(engine.forward_features(noise))
     expected = np.zeros_like(logits[0]) if embedding is None else head.logits(embedding[0].T).T
-    if embedding is None or not np.abs(logits[0] - expected).max() <= TOLERANCE * max(
-        1.0, float(np.abs(expected).max())
-    ):
+    scale = max(1.0, float(np.abs(expected).max()))
+    if embedding is None or not np.abs(logits[0] - expected).max() <= TOLERANCE * scale:
         raise ModelError(f"{path}: the logits are not a linear function of the embedding; take another model as base")
 
 
