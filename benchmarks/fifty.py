@@ -37,8 +37,8 @@ By `benchmarks/fifty.py` (`make fifty`): tags of the bundled model for {count} t
 *Absolute* tags are those of one track by itself, ordered by evidence, with how many times as likely as usual each is;
 *relative* tags are decided relative to these {count} tracks, as by `moodfield tag --relative`.
 
-The verdict is about the absolute tags, by title, genre, tempo, key, and what else is known of the piece; the tracks were
-not played for it:
+The verdict is about the absolute tags, by title, genre, tempo, key, and what else is known of the piece; nobody
+played the tracks for it:
 *right*: the tags describe it, and none contradicts; *half*: some do, or a clear one is missing; *wrong*: most
 contradict it. Tempo (beats per minute, often off by a factor of two), onsets and key are
 estimates by librosa, from a minute.
