@@ -35,7 +35,8 @@ HEAD = """# How tags are decided
 
 By `benchmarks/decisions.py`, for {models}.
 The rule was chosen with the ensemble's logits; the choice is recorded in
-[decision 0034](decisions/0034-decisions-against-what-is-usual.md).
+decisions [0034](decisions/0034-decisions-against-what-is-usual.md) and
+[0037](decisions/0037-evidence-among-each-kind-of-music.md).
 
 1. The *evidence* for a tag is how many standard deviations its logit is above its mean in the reference, the training
    music with all kinds balanced; or if less, above its mean in any one kind of music, plus {slack:g}.
