@@ -68,10 +68,10 @@ def test_files_are_tagged_in_order_and_a_failure_is_one_line(album, model):
     result = invoke("tag", album / "track 5.wav", album, *model, "--jobs", "1")
     assert result.code == 3
     rows = result.out.splitlines()[1:]
-    wanted = ["track 5.wav", "broken.mp3", *(f"disc 2/{number}.flac" for number in range(1, 6)), "empty.ogg",
+    wanted = ["track 5.wav", "broken.mp3", *(f"disc 2/{number}.flac" for number in range(1, 6)), "disc 2/empty.ogg",
               "track 1.wav", "track 2.wav", "track 3.wav", "track 4.wav"]  # fmt: skip
     assert [row[:38].strip() for row in rows] == wanted
-    assert [row[:38].strip() for row in rows if "failed" in row] == ["broken.mp3", "empty.ogg"]
+    assert [row[:38].strip() for row in rows if "failed" in row] == ["broken.mp3", "disc 2/empty.ogg"]
     first, second, count = result.err.splitlines()
     assert first.startswith("moodfield: ")
     assert "broken.mp3" in first
