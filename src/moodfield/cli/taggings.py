@@ -54,13 +54,14 @@ class Taggings:
     def __init__(self, form: Form, bar: progress.FileProgress, *, files: Sequence[Path]) -> None:
         """Results of files are printed above the bar, and counted by it."""
         self.form, self.files = form, len(files)
-        self._names = _Names(files)
+        self._paths = files
         self.failed: dict[str, str] = {}
         self._bar = bar
         self._slim: Tagging | None = None
         self._kept: list[tuple[Path, Tagging | MoodfieldError]] = []
         self._counts: Counter[str] = Counter()
-        self._done, self._has_head = 0, False
+        self._done = 0
+        self._names: _Names | None = None
 
     def add(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
         """Add the result of the next file; it is printed at once unless decisions are relative."""
@@ -140,10 +141,10 @@ class Taggings:
         if self.form.as_json:
             console.result_json(_to_dict(path, tagging, self.form))
             return
-        if not self._has_head:
+        if self._names is None:
+            self._names = _Names(self._paths)
             head = f"[bold]{'track':<{self._names.width}}  {'time':>{TIME_WIDTH - 2}}  moods · [dim]themes[/dim][/bold]"
             self._bar.print_result(head)
-            self._has_head = True
         begin = f"{self._names.format(path)}{_format_time(tagging)}"
         self._bar.print_result(_format_long(begin, tagging) if self.form.long else _format_row(begin, tagging))
 

@@ -9,7 +9,7 @@ import soundfile as sf
 from moodfield.decoding import c_stderr, decoders
 
 VARIOUS = frozenset(("various artists", "various", "va", "unknown artist", "unknown album", "unknown", "untitled"))
-"""placeholders, which do not name whoever made the music"""
+"""placeholders, which are not the name of an artist"""
 
 
 @dataclass(frozen=True)
