@@ -1,5 +1,6 @@
 """Decisions: absolute against a model's reference, and relative to other tracks."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -276,13 +277,18 @@ def test_tags_that_are_never_decided_stay_so():
         (lambda tagging: replace(tagging, statistics=Usual(REFERENCE.mean + 1, REFERENCE.std)), "one tagger"),
         (lambda tagging: replace(tagging, statistics=Usual(REFERENCE.mean, REFERENCE.std + 1)), "one tagger"),
         (lambda tagging: replace(tagging, relative=True), "already"),
-        (lambda tagging: tagging.source, "list of taggings"),
     ],
 )
 def test_taggings_that_cannot_be_compared_raise(change: Callable[[Tagging], Tagging], message):
     taggings = [make(row) for row in library(25)]
     with pytest.raises(ConfigError, match=message):
         moodfield.decide([*taggings, change(taggings[0])])
+
+
+@pytest.mark.parametrize("taggings", [[*map(make, library(25)), "song.mp3"], make(library(1)[0])])
+def test_decide_without_list_of_taggings_raises(taggings):
+    with pytest.raises(ConfigError, match="list of taggings"):
+        inspect.unwrap(moodfield.decide)(taggings)  # without type checks, which look at one item of a list, by chance
 
 
 def test_bundled_model_decides_relative_to_its_tracks():
