@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import models
 from disks import files_up_to
@@ -229,57 +229,6 @@ def test_auxiliary_outputs_are_trained_and_then_removed(tmp_path):
     torch.testing.assert_close(without(mels), net.eval()(mels)[:, :2])
     assert net.n_outputs == 3  # it is a copy
     assert regularized.without_auxiliary(without, 2) is without
-
-
-def initial_weights(folder: Path) -> tuple[Net, Path]:
-    """A network of two outputs with random weights and statistics, and the file of its weights."""
-    net = TEACHER.net.build(n_mels=BANDS, n_tags=2)
-    for value in net.state_dict().values():
-        if value.is_floating_point():
-            value.add_(0.1 * torch.rand(value.shape))
-    save_file(net.state_dict(), folder / "initial.safetensors")
-    return net, folder / "initial.safetensors"
-
-
-def test_training_starts_from_initial_weights_without_auxiliary_outputs(tmp_path):
-    initial, path = initial_weights(tmp_path)
-    net = TEACHER.net.build(n_mels=BANDS, n_tags=3)
-    net.init_output_bias(torch.tensor([7.0, 8.0, 9.0]), torch.ones(3))
-    checkpoints.initialize(net, path)
-    mels = torch.randn(2, BANDS, FRAMES)
-    torch.testing.assert_close(net.eval()(mels)[:, :2], initial.eval()(mels))
-    torch.testing.assert_close(net(mels)[:, 2], torch.full((2,), 9.0))  # which keeps its own weights
-    train_set = make_dataset(96, seed=1, logits=True)
-    recipe = replace(
-        TEACHER, loss=LossConfig(kind="logits", auxiliary_weight=1.0), averaging=AveragingConfig(every=0),
-        schedule=ScheduleConfig(warm_up=0, constant=1, decay=0, final=0, peak=1e-9, floor=1e-9),
-    )  # fmt: skip
-    validation = ClipDataset(VALIDATION_SET.mels, TrackTargets(VALIDATION_SET.targets.per_track()[:, :2]))
-    run = tmp_path / "run"
-    trained = loop.fit(recipe, train_set, validation, STATISTICS, ("one", "two"), run, initial_weights=path)
-    for name, value in initial.named_parameters():
-        torch.testing.assert_close(dict(trained.named_parameters())[name][: len(value)], value)
-
-
-@pytest.mark.parametrize(
-    ("change", "token"),
-    [
-        (lambda weights: weights.pop("stem.0.weight"), "nothing for stem.0.weight"),
-        (lambda weights: weights.update(other=torch.ones(1)), "other, which this network lacks"),
-        (lambda weights: weights.update({"stem.0.weight": torch.ones(1, 1, 1, 1)}), "shape"),
-        (lambda weights: weights.update({"standardize.mean": torch.ones(BANDS + 1)}), "shape"),
-    ],
-)
-def test_initial_weights_of_another_network_are_refused(tmp_path, change, token):
-    net, path = initial_weights(tmp_path)
-    weights = load_file(path)
-    change(weights)
-    save_file(weights, path)
-    with pytest.raises(ConfigError, match=token):
-        checkpoints.initialize(net, path)
-    path.write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        checkpoints.initialize(net, path)
 
 
 def test_pos_weight_multiplies_the_loss_of_present_tags(tmp_path):

@@ -49,7 +49,13 @@ Models = Annotated[
 SubmissionPath = Annotated[str, typer.Argument(help="folder of a submission, or predictions.npy", show_default=False)]
 Tracks = Annotated[Path, typer.Argument(metavar="TSV", help="tracks, in the form of MTG-Jamendo", show_default=False)]
 RunFolder = Annotated[Path, typer.Option("--output", "-o", help="folder of the run; an unfinished one continues")]
-Recipe = Annotated[str, typer.Option(help="name of a recipe, or a recipe.json", autocompletion=complete_recipe)]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="name of a recipe, or a recipe.json; by default fa_resnet, and with --init fine_tuning",
+        autocompletion=complete_recipe,
+    ),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as net.rho_freq=7")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 chooses by cores and files")]
 On = Annotated[Backend, typer.Option(help="where mels are computed: in local processes, or on a Ray cluster")]

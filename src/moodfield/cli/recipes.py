@@ -1,6 +1,7 @@
 """The command that lists recipes, and shows every setting of one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,16 +34,21 @@ def recipes(
         _list(as_json=as_json)
 
 
-def read(name: str, settings: Sequence[str] | None) -> "Recipe":
-    """A recipe of the list, or one in a file, with changed settings."""
+def read(name: str, settings: Sequence[str] | None, *, initial_model: Path | None = None) -> "Recipe":
+    """A recipe of the list, or one in a file, with the network and mel of an initial model and changed settings."""
     from moodfield import errors
     from moodfield.paper import recipes
     from moodfield.training.recipe import Recipe
 
     if name.endswith(".json"):
-        return Recipe.read(name).change(*(settings or ()))
-    named = errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)")
-    return named.recipe.change(*(settings or ()))
+        recipe = Recipe.read(name)
+    else:
+        recipe = errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)").recipe
+    if initial_model:
+        from moodfield.training import fine_tuning
+
+        recipe = fine_tuning.with_model(recipe, initial_model)
+    return recipe.change(*(settings or ()))
 
 
 def _list(*, as_json: bool) -> None:

@@ -13,6 +13,8 @@ from moodfield.parallel import Backend
 if TYPE_CHECKING:
     from moodfield.training.log import Epoch
 
+FROM_SCRATCH, FINE_TUNING = "fa_resnet", "fine_tuning"
+"""recipes without and with initial weights, if none is named"""
 machine = partial(typer.Option, rich_help_panel="Options for the machine")
 
 
@@ -23,9 +25,10 @@ def train(
     validation: Annotated[Path, typer.Option(help="validation tracks, in the same form")],
     audio: console.Audio,
     output: console.RunFolder,
-    recipe: console.Recipe = "fa_resnet",
+    recipe: console.Recipe = None,
     settings: console.Settings = None,
     tags: console.Tags = None,
+    init: Annotated[str | None, typer.Option(help="start from the weights of this model: fine-tuning")] = None,
     soft_targets: Annotated[Path | None, typer.Option(help="soft targets for training, tracks × tags, .npy")] = None,
     name: Annotated[str, typer.Option(help="name of the model")] = "mine",
     cache_dir: Annotated[Path, machine(help="folder where mels are kept between runs")] = console.CACHE_DIR,
@@ -39,14 +42,16 @@ def train(
         moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/first
         moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/small \
             --recipe cp_resnet --set net.width=32 --set schedule.constant=20
+        moodfield train train.tsv --validation validation.tsv --audio music/ -o runs/tuned --init default
     """
-    from moodfield import parallel
+    from moodfield import parallel, tagger
     from moodfield.datasets import mtg_jamendo
     from moodfield.training import log, loop, pipeline
 
     console.check_audio(audio)
     vocabulary = console.read_tags(tags)
-    config = recipes.read(recipe, settings)
+    initial_model = tagger.model_folder(init) if init else None
+    config = recipes.read(recipe or (FINE_TUNING if init else FROM_SCRATCH), settings, initial_model=initial_model)
     train_split = mtg_jamendo.read(tracks, vocabulary=vocabulary)
     validation_split = mtg_jamendo.read(validation, vocabulary=vocabulary or train_split.vocabulary)
     targets = pipeline.read_soft_targets(soft_targets) if soft_targets else None
@@ -61,5 +66,8 @@ def train(
             write_events(epoch)
 
         splits = train_split, validation_split
-        pipeline.train(config, *splits, paths, name=name, soft_targets=targets, progress=bars.track, on_epoch=report)
+        pipeline.train(
+            config, *splits, paths, name=name, soft_targets=targets, initial_model=initial_model,
+            progress=bars.track, on_epoch=report,
+        )  # fmt: skip
     tables.print_metrics(output)

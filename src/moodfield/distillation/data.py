@@ -21,6 +21,7 @@ from moodfield.nets import CPResNetConfig
 from moodfield.training import mel_cache, pipeline
 from moodfield.training.batches import ClipDataset, TrackTargets, WindowTargets
 from moodfield.training.configs import AugmentConfig, AveragingConfig, BatchConfig, LossConfig, ScheduleConfig
+from moodfield.training.fine_tuning import InitialWeights
 from moodfield.training.mel_cache import MelCache, Statistics
 from moodfield.training.pipeline import ProgressCallback, RunPaths
 from moodfield.training.recipe import Recipe
@@ -88,18 +89,19 @@ class Distillation:
     @cached_property
     def sources(self) -> dict[str, str]:
         """What determines the training data, in words; students of equal recipes and sources are the same."""
+        initial = self.initial_weights
         return {
             **self.targets.sources,
             "music": f"a manifest, SHA-256 {self.music.sha256}",
             "speeds": ", ".join(f"{speed:g}" for speed in sorted({1.0, *self.speeds})),
             "degraded copies": f"one a track and speed, {self.degradation.digest}" if self.degradation else "none",
-            "initial weights": f"SHA-256 {files.sha256(self.initial_weights)}" if self.initial_weights else "random",
+            "initial weights": f"SHA-256 {files.sha256(initial.path)}" if initial else "random",
         }
 
     @property
-    def initial_weights(self) -> Path | None:
-        """The file of the weights that the student starts from."""
-        return self.initial_model / card.WEIGHTS if self.initial_model else None
+    def initial_weights(self) -> InitialWeights | None:
+        """The weights that the student starts from."""
+        return InitialWeights(self.initial_model / card.WEIGHTS) if self.initial_model else None
 
 
 @dataclass(frozen=True)

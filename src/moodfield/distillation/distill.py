@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,17 @@ from moodfield.distillation.model_card import MusicLogits, TeacherCalibration
 from moodfield.errors import ConfigError, RunError
 from moodfield.nets import regularized
 from moodfield.nets.configs import RegularizedConfig
-from moodfield.training import checkpoints, checks, distributed, export, loop, mel_cache, model_folder, run_folder
+from moodfield.training import (
+    checkpoints,
+    checks,
+    distributed,
+    export,
+    fine_tuning,
+    loop,
+    mel_cache,
+    model_folder,
+    run_folder,
+)
 from moodfield.training.log import EpochCallback
 from moodfield.training.pipeline import ProgressCallback
 from moodfield.training.recipe import Recipe
@@ -78,23 +87,17 @@ def _check(config: Distillation) -> None:
         raise ConfigError("started as several processes; distillation is one process, which uses all cores")
     if config.recipe.loss.auxiliary_weight and not isinstance(config.recipe.net, RegularizedConfig):
         raise ConfigError(f"{config.recipe.net.family} has no auxiliary outputs; set loss.auxiliary_weight=0")
+    initial = fine_tuning.check(config.recipe, config.initial_model)
+    if initial and initial.vocabulary != tags.MOODS_AND_THEMES:
+        raise ConfigError(f"the initial model {config.initial_model} has another vocabulary than the student")
     if config.initial_model:
-        _check_initial(config.initial_model, config.recipe)
+        Provenance.read(config.initial_model)
     for speed in config.speeds:
         speed_perturbation.check_speed(speed)
     if config.degradation:
         lossy_codecs.check_installed()
     clips = len(config.train_split.tracks)
     checks.check_recipe(config.recipe, n_tags=len(tags.MOODS_AND_THEMES), clips=clips, processes=1)
-
-
-def _check_initial(folder: Path, recipe: Recipe) -> None:
-    """Raise `ConfigError` unless a model has the network, the mel and the tags of the student."""
-    card, _ = Card.read(folder), Provenance.read(folder)
-    expected = {"network": asdict(recipe.net), "mel": recipe.mel, "vocabulary": tags.MOODS_AND_THEMES}
-    for name, value in {"network": dict(card.net), "mel": card.mel, "vocabulary": card.vocabulary}.items():
-        if value != expected[name]:
-            raise ConfigError(f"the initial model {folder} has another {name} than the student; expected the same")
 
 
 def _train(config: Distillation, prepared: DistillationData, folder: Path, on_epoch: EpochCallback) -> None:

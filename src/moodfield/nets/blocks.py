@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -46,6 +46,9 @@ class Net(nn.Module, ABC):
     blocks: nn.Sequential
     """the layers between stem and head"""
 
+    body_frozen: bool = False
+    """whether training changes the output layer alone (`freeze_body`)"""
+
     def __init__(self, config: Config, *, n_mels: int, lengths: type[AnyLength] | type[WholeTrack] = AnyLength) -> None:
         super().__init__()
         along_freq, along_time = config.layers("freq"), config.layers("time")
@@ -60,6 +63,38 @@ class Net(nn.Module, ABC):
     def embedding_size(self) -> int:
         """Channels of the embedding: `forward_features`, whose mean over time describes a track; 0: there is none."""
         return 0
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last layer, with one output per tag; all layers before it are the body."""
+        return self.get_submodule("dense")
+
+    @property
+    def output_names(self) -> frozenset[str]:
+        """Names, in the state dict, of the weights of the output layer."""
+        layers = set(self.output_layer.modules())
+        return frozenset(
+            f"{name}.{key}"
+            for name, module in self.named_modules()
+            if module in layers
+            for key, _ in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        )
+
+    def freeze_body(self) -> None:
+        """Exclude the body from training: its weights and its batch-norm statistics stay, its dropout is off."""
+        self.body_frozen, trained = True, self.output_names
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.train(self.training)
+
+    def train(self: AnyNet, mode: bool = True) -> AnyNet:  # noqa: FBT001, FBT002 - as in torch
+        """Set training or evaluation mode; a frozen body is always in evaluation mode."""
+        super().train(mode)
+        if self.body_frozen:
+            for child in self.children():
+                child.eval()
+            self.output_layer.train(mode)
+        return self
 
     @abstractmethod
     def frame_logits(self, mels: Mels) -> Float[Tensor, "batch tags time"]:

@@ -28,6 +28,11 @@ class RegularizedNet(Net):
         return blocks.at_least_float32(self.head(maps)).mean(dim=2)
 
     @property
+    def output_layer(self) -> nn.Module:
+        """The last convolution and batch norm."""
+        return self.head[-2:]
+
+    @property
     def embedding_size(self) -> int:
         """Channels of the embedding: those of the last feature map."""
         return self._last_conv.in_channels
@@ -50,20 +55,12 @@ class RegularizedNet(Net):
 
     def forward_head(self, features: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags time"]:
         """Logits every 16 frames: in evaluation, the rest of the head commutes with the mean over frequency."""
-        return blocks.apply_in_float32(self.head[-2:], features.unsqueeze(2)).squeeze(2)
+        return blocks.apply_in_float32(self.output_layer, features.unsqueeze(2)).squeeze(2)
 
     def reset_parameters(self) -> None:
         """He's normal distribution for the stem, zero for the head: fresh logits are exactly 0."""
         nn.init.kaiming_normal_(self.stem.get_parameter("0.weight"), mode="fan_in", nonlinearity="relu")
         nn.init.zeros_(self._last_conv.weight)
-
-
-def output_weights(net: Net) -> frozenset[str]:
-    """Names of the weights whose first axis is the outputs: those of the last convolution and batch norm."""
-    if not isinstance(net, RegularizedNet):
-        return frozenset()
-    layers = range(len(net.head) - 2, len(net.head))
-    return frozenset(f"head.{layer}.{name}" for layer in layers for name in net.head[layer].state_dict())
 
 
 def without_auxiliary(net: Net, n_tags: int) -> Net:

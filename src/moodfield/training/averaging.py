@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from moodfield.nets import Net
 
@@ -16,8 +17,20 @@ def update(average: AveragedModel, net: Net, clips: Iterable[Float[Tensor, "batc
         average: the mean of the weights so far; changed in place.
         net: a network after an epoch.
         clips: batches of mels that the batch-norm statistics are computed from: statistics of different weights have
-            no mean that fits the mean of the weights.
+            no mean that fits the mean of the weights. Those of a frozen body are kept.
 
     """
     average.update_parameters(net)
-    update_bn(clips, average)
+    was_training = average.training
+    average.train()
+    norms = [module for module in average.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        for mels in clips:
+            average(mels)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    average.train(was_training)

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from moodfield import files, tagger
-from moodfield.errors import ConfigError, RunError
-from moodfield.nets import Net, regularized
+from moodfield.errors import RunError
+from moodfield.nets import Net
 from moodfield.training import log, run_folder
 from moodfield.training.log import Epoch
 from moodfield.training.recipe import Recipe
@@ -55,31 +54,6 @@ def load_weights(net: Net, path: Path) -> None:
             net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(f"{path} does not hold the weights of this network: {error}") from error
-
-
-def initialize(net: Net, path: Path) -> None:
-    """Start a network from trained weights; the last outputs keep their own values if the weights lack them.
-
-    Raises:
-        ConfigError: The file cannot be read, or has the weights of another network.
-    """
-    try:
-        initial = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ConfigError(f"the initial weights {path} cannot be read: {error}") from error
-    own, outputs = net.state_dict(), regularized.output_weights(net)
-    for name, value in own.items():
-        start = initial.pop(name, None)
-        fewer = name in outputs and start is not None and start.dim() > 0 and len(start) < len(value)
-        if start is None or start.shape[fewer:] != value.shape[fewer:]:
-            shape = "nothing" if start is None else f"the shape {tuple(start.shape)}"
-            raise ConfigError(
-                f"{path} has {shape} for {name}, this network {tuple(value.shape)}: it is another network"
-            )
-        own[name] = torch.cat([start, value[len(start) :]]) if fewer else start
-    if initial:
-        raise ConfigError(f"{path} has {min(initial)}, which this network lacks: it is another network")
-    net.load_state_dict(own)
 
 
 def save_snapshot(run_dir: Path, epoch: int, net: Net) -> None:
@@ -143,7 +117,7 @@ def _read_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def _load_state(path: Path, state: TrainingState) -> None:
-    parameters = list(state.net.parameters())
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     tensors: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}}
     with safetensors.safe_open(path, framework="pt") as file:

@@ -89,8 +89,13 @@ class ScheduleConfig:
     """the highest learning rate (§2.2)"""
     floor: float = 1e-6
     """the lowest learning rate (§2.2)"""
+    body_rate: float = 1.0
+    """with initial weights, the learning rate of all layers before the last one, relative to that of the last; 0 keeps
+    these layers as they are; *chosen by us*"""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.body_rate <= 1:
+            raise ConfigError(f"{self}: body_rate must be 0 … 1")
         if min(self.warm_up, self.constant, self.decay, self.final) < 0 or not 1 <= self.epochs <= MAX_EPOCHS:
             raise ConfigError(f"{self}: phases must be 0 or more epochs, and 1 … {MAX_EPOCHS} epochs in total")
         if not 0 < self.floor <= self.peak < math.inf:

@@ -24,11 +24,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from moodfield.errors import RunError
 from moodfield.nets import Net
-from moodfield.training import augment, averaging, batches, checkpoints, checks, distributed, run_folder
+from moodfield.training import augment, averaging, batches, checkpoints, checks, distributed, fine_tuning, run_folder
 from moodfield.training.batches import ClipDataset
 from moodfield.training.checkpoints import TrainingState
 from moodfield.training.configs import LossConfig
 from moodfield.training.distributed import ProcessGroup
+from moodfield.training.fine_tuning import InitialWeights
 from moodfield.training.log import Epoch, EpochCallback
 from moodfield.training.mel_cache import Statistics
 from moodfield.training.recipe import Recipe
@@ -50,7 +51,7 @@ def fit(
     run_dir: str | Path,
     *,
     group: ProcessGroup | None = None,
-    initial_weights: Path | None = None,
+    initial_weights: InitialWeights | None = None,
     on_epoch: EpochCallback = lambda _: None,
 ) -> Net:
     """Train a network by its recipe, or resume a run that was stopped.
@@ -67,7 +68,7 @@ def fit(
         vocabulary: names of the tags, in the order of the targets.
         run_dir: folder of the run.
         group: the processes that train together; by default launched here.
-        initial_weights: `.safetensors` of the same network to start from; it may lack auxiliary outputs.
+        initial_weights: weights of the same network to start from.
         on_epoch: called after every epoch, in the first process.
 
     Returns:
@@ -86,7 +87,7 @@ def fit(
     net = _create_net(recipe, statistics, n_outputs)
     loss = _make_loss(recipe.loss, training, net, n_tags=len(vocabulary))
     if initial_weights:
-        checkpoints.initialize(net, initial_weights)
+        fine_tuning.initialize(net, initial_weights)
     checks.check_batches(recipe, clips=len(training.targets), processes=group.world_size)
     with run_folder.lock(folder, enabled=group.is_main):
         if group.is_main:
@@ -119,7 +120,8 @@ class _Trainer:
         recipe, group = self.recipe, self.group
         net.recompute = recipe.recompute
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.Adam(net.parameters(), lr=recipe.schedule.peak, fused=True)
+        groups = fine_tuning.parameter_groups(net, recipe.schedule)
+        optimizer = torch.optim.Adam(groups, lr=recipe.schedule.peak, fused=True)
         if group.world_size > 1:
             distributed.sync_batch_norms(net)
         model, wrapped = group.fabric.setup(net, optimizer)
@@ -129,7 +131,7 @@ class _Trainer:
         for number in range(complete, recipe.schedule.epochs):
             started, rate = time.process_time(), recipe.schedule.learning_rate(number)
             for parameters in wrapped.param_groups:
-                parameters["lr"] = rate
+                parameters["lr"] = rate * parameters["scale"]
             generator = np.random.default_rng([recipe.seed, number])
             torch.manual_seed((int(generator.integers(2**63)) + group.rank) % 2**63)
             with _training_errors(recipe, number + 1):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from moodfield import arrays, tagger
-from moodfield.card import Card, Provenance
+from moodfield.card import WEIGHTS, Card, Provenance
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
 from moodfield.evaluation import metrics
 from moodfield.mel import MelConfig
 from moodfield.nets import Net
 from moodfield.parallel import Backend
-from moodfield.training import checkpoints, checks, distributed, export, loop, run_folder, validation
+from moodfield.training import checkpoints, checks, distributed, export, fine_tuning, loop, run_folder, validation
 from moodfield.training.batches import ClipDataset, TrackTargets
 from moodfield.training.distributed import ProcessGroup
 from moodfield.training.log import EpochCallback
@@ -58,6 +58,7 @@ def train(
     *,
     name: str | None = None,
     soft_targets: Float32[np.ndarray, "tracks tags"] | None = None,
+    initial_model: Path | None = None,
     progress: ProgressCallback = lambda *_: None,
     on_epoch: EpochCallback = lambda _: None,
     group: ProcessGroup | None = None,
@@ -74,6 +75,8 @@ def train(
         paths: folders.
         name: name of the model; None exports no model folders.
         soft_targets: rows that replace the truth of `train_split`.
+        initial_model: a model folder with the network and the mel of the recipe, to start from its weights; its output
+            layer is replaced unless it has the same tags.
         progress: called for every track whose mel is ready or cannot be read.
         on_epoch: called after every epoch.
         group: the processes that train together; by default launched here.
@@ -82,18 +85,20 @@ def train(
         The card of the best epoch, None without model folders.
 
     Raises:
-        ConfigError: the recipe does not fit the data or the machine; found before any mel is computed.
+        ConfigError: the recipe does not fit the data, the initial model or the machine; found before any mel is
+            computed.
         DatasetError: the splits or the soft targets cannot be trained on.
         OutputError: the folder holds something else than a run.
         RunError: the run has another recipe, vocabulary or truth, or training diverged.
         LockedError: another process works on the run.
     """
     targets = _check(recipe, train_split, validation_split, soft_targets)
+    initial = fine_tuning.check(recipe, initial_model)
     group = group or distributed.launch(recipe.precision)
     if not group.is_main:
         progress = _silent
     with run_folder.lock(paths.run_dir, enabled=group.is_main, cache=paths.cache_dir):
-        digest = _digest(train_split, targets, validation_split)
+        digest = _digest(train_split, targets, validation_split, initial)
         identity = {run_folder.VOCABULARY: list(train_split.vocabulary), run_folder.TRUTH: digest}
         if group.is_main:
             run_folder.check(paths.run_dir, recipe, identity)
@@ -111,16 +116,20 @@ def train(
         statistics = paths.mel_cache(recipe.mel).statistics(train_split.tracks)
         if group.is_main:
             run_folder.claim(paths.run_dir, recipe, identity, cache=paths.cache_dir)
+        weights = fine_tuning.initial_weights(initial_model, train_split.vocabulary)
         net = loop.fit(
             recipe, train_set, validation_set, statistics, train_split.vocabulary, paths.run_dir,
-            group=group, on_epoch=on_epoch,
+            group=group, initial_weights=weights, on_epoch=on_epoch,
         )  # fmt: skip
         if name is None:
             return None
         trained, validated = len(train_rows), len(validation_rows)
-        summary = f"Trained on {trained} tracks; thresholds chosen on {validated} validation tracks."
-        card = export.describe(recipe, net, train_split.vocabulary, name=name, summary=summary, licence=LICENCE)
-        return _export(recipe, net, card, validation_set, paths.run_dir, group)
+        action = f"Fine-tuned from {initial.name}" if initial else "Trained"
+        summary = f"{action} on {trained} tracks; thresholds chosen on {validated} validation tracks."
+        licence = f"{initial.licence}; and {LICENCE}" if initial else LICENCE
+        card = export.describe(recipe, net, train_split.vocabulary, name=name, summary=summary, licence=licence)
+        origin = {"initial weights": f"{initial.name}, SHA-256 {initial.sha256.get(WEIGHTS)}"} if initial else {}
+        return _export(recipe, net, card, validation_set, paths.run_dir, group, origin)
 
 
 def extract_mels(
@@ -201,10 +210,13 @@ def _warn_of_absent_tags(targets: Float32[np.ndarray, "tracks tags"], vocabulary
         warnings.warn(f"no training track has {', '.join(absent)}: {remedy}", MoodfieldWarning, stacklevel=3)
 
 
-def _digest(train_split: Split, targets: Float32[np.ndarray, "tracks tags"], validation_split: Split) -> str:
-    """A SHA-256 that identifies the tracks and the truth of a run."""
+def _digest(
+    train_split: Split, targets: Float32[np.ndarray, "tracks tags"], validation_split: Split, initial: Card | None
+) -> str:
+    """A SHA-256 that identifies the tracks, the truth and the initial weights of a run."""
     names = json.dumps([[track.path for track in split.tracks] for split in (train_split, validation_split)]).encode()
-    return hashlib.sha256(b"".join((names, targets.tobytes(), validation_split.truth.tobytes()))).hexdigest()
+    weights = initial.sha256.get(WEIGHTS, initial.name).encode() if initial else b""
+    return hashlib.sha256(b"".join((names, targets.tobytes(), validation_split.truth.tobytes(), weights))).hexdigest()
 
 
 def _silent(*_: object) -> None:
@@ -220,8 +232,9 @@ def _extract_shard(tracks: Sequence[Track], recipe: Recipe, paths: RunPaths, gro
 
 
 def _export(
-    recipe: Recipe, net: Net, card: Card, validation_set: ClipDataset, run_dir: Path, group: ProcessGroup
-) -> Card:
+    recipe: Recipe, net: Net, card: Card, validation_set: ClipDataset, run_dir: Path, group: ProcessGroup,
+    origin: Mapping[str, str],
+) -> Card:  # fmt: skip
     """Export every snapshot as a model folder in the run, which `moodfield.load(run_dir)` loads.
 
     A run predicts with the mean of its snapshots (§3.4): thresholds and metrics are those of the mean.
@@ -238,9 +251,9 @@ def _export(
     thresholds = np.clip(metrics.best_thresholds(truth, mean), 0, 1)  # above 1 is never, below 0 is always
     report = metrics.evaluate(truth, mean, decisions=metrics.decide(mean, thresholds), tags=card.vocabulary)
     figures = {f"validation {metric}": value for metric, value in report.to_dict().items() if np.isfinite(value)}
-    origin = {}
     if report.without_positives:
-        origin["tags without a validation track, left out of the means"] = ", ".join(report.without_positives)
+        tags = ", ".join(report.without_positives)
+        origin = {**origin, "tags without a validation track, left out of the means": tags}
     if len(scores) > 1:
         summary = f"{card.summary} One of {len(scores)} snapshots; thresholds and metrics are those of their mean."
         card = replace(card, summary=summary)
