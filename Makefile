@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles calibration students music teachers targets scores sources model evaluation fifty clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles few_labels calibration students music teachers targets scores sources model evaluation fifty clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty decisions rules
+PAGES := zoo ablation figure_1 ensembles few_labels calibration students model people teachers outputs measures speed embedding copies fifty decisions rules
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -98,6 +98,10 @@ zoo: $(READY)  ## every network on Emotify, five folds each: hours, resumes; wri
 ablation: $(READY)  ## ablation of the recipe on Emotify: hours, resumes; writes docs/ablation.md
 	.venv/bin/python -W ignore benchmarks/ablation.py > docs/ablation.part
 	@mv docs/ablation.part docs/ablation.md
+
+few_labels: $(READY)  ## learning, fine-tuning and training from scratch on Emotify: hours, resumes; writes docs/few_labels.md
+	.venv/bin/python -W ignore benchmarks/few_labels.py > docs/few_labels.part
+	@mv docs/few_labels.part docs/few_labels.md
 
 ensembles: $(READY)  ## ensembles of public systems on the test split: minutes; writes docs/ensembles.md
 	.venv/bin/python -W ignore benchmarks/ensembles.py > docs/ensembles.part

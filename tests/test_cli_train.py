@@ -54,6 +54,38 @@ def test_a_run_is_a_tagger(run):
     assert (run / "swa-2" / "card.json").is_file()
 
 
+def test_a_run_starts_from_a_model(dataset, run, tmp_path):
+    paths = ["--validation", dataset / "validation.tsv", "--audio", dataset / "music", "-o", tmp_path / "tuned"]
+    phases = ("schedule.constant=1", "schedule.decay=0", "schedule.final=0", "schedule.body_rate=0")
+    settings = [word for setting in (*phases, "batch.size=4", "batch.clip_seconds=1") for word in ("--set", setting)]
+    cache = ["--cache-dir", dataset / "store"]
+    result = invoke("train", dataset / "train.tsv", *paths, *cache, "--init", run / "best", *settings)
+    assert result.code == 0, result.err
+    recipe, first = (Recipe.read(folder / "recipe.json") for folder in (tmp_path / "tuned", run))
+    assert (recipe.net, recipe.mel) == (first.net, first.mel)
+    assert recipe.schedule.peak == recipes.RECIPES["fine_tuning"].recipe.schedule.peak
+    assert moodfield.load(tmp_path / "tuned").vocabulary == moodfield.load(run).vocabulary
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "err"),
+    [
+        (["--init", "defualt"], 2, "default"),
+        (["--init", "default", "--set", "net.width=32"], 1, "net.width"),
+        (["--init", "default", "--set", "mel.hop_length=512"], 1, "mel.hop_length"),
+        (["--set", "schedule.body_rate=0"], 1, "--init"),
+        (["--init", "default", "--set", "schedule.body_rate=2"], 1, "body_rate"),
+    ],
+)
+def test_what_cannot_start_from_a_model(dataset, tmp_path, words, code, err):
+    paths = ["--validation", dataset / "validation.tsv", "--audio", dataset / "music", "-o", tmp_path / "tuned"]
+    result = invoke("train", dataset / "train.tsv", *paths, "--cache-dir", tmp_path / "cache", *words)
+    assert result.code == code
+    assert err in result.err
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "tuned").exists()
+
+
 def test_event_files_for_tensorboard(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -200,7 +200,8 @@ def booleans_are_named(_: str, source: str) -> Iterator[str]:
         for argument, default in zip(positional, defaults, strict=True):
             note = ast.unparse(argument.annotation) if argument.annotation else ""
             noted = "bool" in re.split(r"\W+", note) and "[" not in note
-            if noted or is_literal(default, True) or is_literal(default, False):
+            is_boolean = noted or is_literal(default, True) or is_literal(default, False)
+            if is_boolean and (node.name, argument.arg) != ("train", "mode"):  # the signature of nn.Module
                 yield f"line {node.lineno}: {node.name}({argument.arg}) is a boolean and positional"
 
 

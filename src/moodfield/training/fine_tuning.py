@@ -1,4 +1,4 @@
-"""Fine-tuning: training that starts from the weights of a model, with a lower learning rate for its body, or none."""
+"""Fine-tuning: initial weights of a model, a new output layer, and the learning rate of the body."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
