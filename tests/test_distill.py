@@ -250,7 +250,7 @@ def test_run_of_other_inputs_raises_before_any_work(student, monkeypatch):
         distill.distill(student(initial_model=student().paths.run_dir / "best"))
     with pytest.raises(ConfigError, match="speed"):
         distill.distill(student(speeds=(9.0,)))
-    with pytest.raises(ConfigError, match="net.rho_freq"):
+    with pytest.raises(ConfigError, match=r"net\.rho_freq"):
         distill.distill(student("new", initial_model=tagger.PRETRAINED / "default"))
     with pytest.raises(ModelError, match="nowhere"):
         distill.distill(student("new", initial_model=Path("nowhere")))
