@@ -36,7 +36,7 @@ from moodfield.distillation.teachers import ensemble, published
 from moodfield.engine import TorchEngine
 from moodfield.evaluation import metrics
 from moodfield.nets import Net, regularized, summary
-from moodfield.tagger import LoadedModel, TrackPredictor
+from moodfield.predictor import LoadedModel, TrackPredictor
 from moodfield.training import distributed, export, loop, mel_cache, pipeline
 from moodfield.training.batches import StoredMel
 from moodfield.training.pipeline import RunPaths

@@ -28,7 +28,7 @@ from moodfield.distillation.degradation import Degradation
 from moodfield.distillation.targets import TargetSource
 from moodfield.distillation.teachers import published
 from moodfield.errors import AudioError, ConfigError, DatasetError, ModelError, OutputError, RunError
-from moodfield.tagger import LoadedModel
+from moodfield.predictor import LoadedModel
 from moodfield.training import pipeline, run_folder
 from moodfield.training.recipe import Recipe
 

@@ -26,7 +26,8 @@ from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import Output, TorchEngine
 from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
-from moodfield.tagger import LoadedModel, Tagger
+from moodfield.predictor import LoadedModel
+from moodfield.tagger import Tagger
 from moodfield.tagging import OverTime, Tagging
 
 SECONDS = 20.3

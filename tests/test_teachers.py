@@ -17,7 +17,7 @@ from moodfield.distillation.teachers import jamendo, msd_musicnn, published, tea
 from moodfield.distillation.teachers.teacher import Architecture, Outputs, Teacher
 from moodfield.engine import TorchEngine
 from moodfield.errors import AudioError, DatasetError, ModelError, UnknownNameError
-from moodfield.tagger import LoadedModel, TrackPredictor
+from moodfield.predictor import LoadedModel, TrackPredictor
 from moodfield.training import export
 from moodfield.training.recipe import Recipe
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 
 from moodfield.errors import ConfigError
 
@@ -43,6 +43,16 @@ class Calibration:
     def scores(self, logits: Float[np.ndarray, "... tags"]) -> Float64[np.ndarray, "... tags"]:
         """Probabilities in 0 … 1 of logits."""
         return sigmoid(np.array(self.slopes) * logits + np.array(self.offsets))
+
+
+def scores(calibration: Calibration | None, logits: Float[np.ndarray, "tags ..."]) -> Float32[np.ndarray, "tags ..."]:
+    """Scores of logits: by a calibration, or by the sigmoid alone.
+
+    Example:
+        >>> scores(None, np.array([0.0]))
+        array([0.5], dtype=float32)
+    """
+    return (calibration.scores(logits.T).T if calibration else sigmoid(logits)).astype(np.float32)
 
 
 def sigmoid(logits: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:

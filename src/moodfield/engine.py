@@ -1,8 +1,9 @@
 """Run a network on clips of mel: ONNX Runtime, or torch on request."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from moodfield.nets import Net
 
 INPUT = "mels"
-"""name of the input of an exported network; its outputs are `LOGITS`, and `EMBEDDING` if it has one"""
+"""name of the input of an exported network; its outputs are `LOGITS`, `EMBEDDING` if it has one, and further heads"""
 FEATURES = "features"
 """name of the array between the two files of a network that summarises tracks"""
 TYPE_AND_AXES = ("tensor(float)", 3)
@@ -36,6 +37,8 @@ class Output(NamedTuple):
     """logits of every tag"""
     embedding: Features | None
     """the last feature map, mean over frequency; None if the network has no embedding"""
+    heads: Mapping[str, Features] = MappingProxyType({})
+    """logits of the tags of further heads, by name"""
 
 
 @runtime_checkable
@@ -63,13 +66,13 @@ class OnnxEngine:
         Raises:
             ModelError: a file is not such a network.
         """
-        self._clips = _Session(path, INPUT, (FEATURES,) if head else (LOGITS, EMBEDDING), threads)
-        self._head = _Session(head, FEATURES, (LOGITS,), threads) if head else None
+        self._clips = _Session(path, INPUT, FEATURES if head else LOGITS, threads)
+        self._head = _Session(head, FEATURES, LOGITS, threads) if head else None
 
     def forward_features(self, mels: Mels) -> Features:
         """Features of clips at every step of time; raises `ModelError` for shapes that the network cannot take.
 
-        Those of a network in one file are its logits, followed by its embedding.
+        Those of a network in one file are its logits, followed by its other outputs.
         """
         return np.concatenate(self._clips(mels), axis=1)
 
@@ -77,17 +80,19 @@ class OnnxEngine:
         """Outputs over time of whole tracks, from the features of all their clips."""
         if self._head:
             return Output(self._head(features)[0], None)
-        n_tags = self._clips.channels[0]
-        return Output(features[:, :n_tags], features[:, n_tags:] if len(self._clips.channels) > 1 else None)
+        channels = self._clips.channels
+        parts = np.split(features, np.cumsum(list(channels.values()))[:-1], axis=1)
+        outputs = dict(zip(channels, parts, strict=True))
+        return Output(outputs.pop(LOGITS), outputs.pop(EMBEDDING, None), outputs)
 
 
 class _Session:
     """One ONNX file with one input and one output, or more."""
 
-    channels: tuple[int, ...]
-    """channels of the outputs"""
+    channels: dict[str, int]
+    """channels of the outputs, by name"""
 
-    def __init__(self, path: str | Path, input_name: str, output_names: tuple[str, ...], threads: int) -> None:
+    def __init__(self, path: str | Path, input_name: str, output_name: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()  # no output, no second try: errors are raised
@@ -98,13 +103,12 @@ class _Session:
         with _model_errors(f"{path} is not a network that ONNX Runtime can run"):
             providers = ["CPUExecutionProvider"]
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers, enable_fallback=0)
-            outputs = self._session.get_outputs()
-            arrays = (*self._session.get_inputs(), *outputs)
-            described = [(array.name, array.type, len(array.shape)) for array in arrays]
-        expected = [(name, *TYPE_AND_AXES) for name in (input_name, *output_names)]
-        if described not in (expected, expected[:2]):  # all but the first output may be missing
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            described = [(array.name, array.type, len(array.shape)) for array in (*inputs, *outputs)]
+        expected = [(name, *TYPE_AND_AXES) for name in (input_name, output_name)]
+        if len(inputs) != 1 or described[:2] != expected or {item[1:] for item in described} != {TYPE_AND_AXES}:
             raise ModelError(f"{path} has inputs and outputs {described}, expected {expected}; export it again")
-        self.channels = tuple(array.shape[1] for array in outputs)
+        self.channels = {array.name: array.shape[1] for array in outputs}
 
     def __call__(self, array: Features) -> list[Features]:
         with _model_errors(f"{self._path} cannot take {self._input} of shape {array.shape}"):

@@ -4,20 +4,21 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from moodfield import audio, calibration, clips, decisions, errors, mel, parallel
 from moodfield.audio import Envelope, Reader, Source
-from moodfield.card import CARD, Card
-from moodfield.engine import Engine, OnnxEngine
+from moodfield.card import CARD, Card, Head
+from moodfield.engine import OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
+from moodfield.predictor import Blocks, Embedding, LoadedModel, LogitMap, TrackOutput, TrackPredictor, check_logits
 from moodfield.tagging import OverTime, Tagging
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -29,26 +30,8 @@ BEST, AVERAGES = "best", "swa-*"
 
 AnySource = TypeVar("AnySource", bound=Source)
 Scores = Float32[np.ndarray, "tags"]
-Embedding = Float32[np.ndarray, "_channels"]  # of several models one after the other
-LogitMap = Float32[np.ndarray, "tags time"]
-Blocks = Iterable[Float32[np.ndarray, "_bands _frames"]]
 LogitMaps = list[Float32[np.ndarray, "tags _time"]]  # underscores: models may differ in mel bands and time steps
 Times = list[Float32[np.ndarray, "_time"]]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to use: its card, and an engine that runs its network."""
-
-    card: Card
-    """card of the model"""
-    engine: Engine
-    """engine with the network of the model"""
-
-    def scores(self, logits: Float32[np.ndarray, "tags ..."]) -> Float32[np.ndarray, "tags ..."]:
-        """Scores of logits: the card's calibration, if any, and the sigmoid."""
-        calibrate = self.card.calibration
-        return (calibrate.scores(logits.T).T if calibrate else calibration.sigmoid(logits)).astype(np.float32)
 
 
 class Tagger:
@@ -60,11 +43,11 @@ class Tagger:
         Args:
             models: One or more models with the same vocabulary. Thresholds are averaged like scores, unless all models
                 have reference statistics, from which those of the mean score follow; priors are kept only if all models
-                have the same.
+                have the same. A model with further heads is used alone.
             clip_frames: Frames of mel per call of a network that takes any length.
 
         Raises:
-            ModelError: There is no model, or the vocabularies differ.
+            ModelError: There is no model, the vocabularies differ, or one of several models has further heads.
         """
         if not models:
             raise ModelError("a tagger needs at least one model, and none was given")
@@ -76,6 +59,8 @@ class Tagger:
                 raise ModelError(
                     f"the vocabularies of {cards[0].name!r} and {card.name!r} differ; average models with the same tags"
                 )
+            if cards[0].heads or card.heads:
+                raise ModelError(f"{cards[0].name!r} or {card.name!r} has further heads; such a model is used alone")
         thresholds = np.array([card.thresholds for card in cards], np.float64).mean(axis=0)
         priors = {card.priors for card in cards}
         common = priors.pop() if len(priors) == 1 else None
@@ -114,7 +99,7 @@ class Tagger:
         # Models that pool whole tracks have one time step; the steps of the first other model are used, if any.
         pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
         seconds = times[pooling.index(False) if False in pooling else 0]
-        return Tagging(
+        tagging = Tagging(
             source=audio.source_name(source),
             duration=reader.duration,
             model="+".join(dict.fromkeys(model.card.name for model in self.models)),
@@ -129,6 +114,8 @@ class Tagger:
             envelope=reader.envelope,
             warnings=tuple(reader.warnings),
         )
+        further = zip(self.models[0].card.heads, outputs[0].heads, strict=True)
+        return replace(tagging, heads=tuple(_tag_head(tagging, head, logits) for head, logits in further))
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag tracks in order; a track that cannot be tagged gives its error instead of a tagging."""
@@ -161,7 +148,7 @@ class Tagger:
                 for column in zip(*cuts, strict=True)
             ]
             logits = model.engine.forward_head(np.concatenate(features, axis=2)).logits
-            maps += [_check_logits(model, map_) for map_ in logits]
+            maps += [check_logits(model.card.name, model.card, map_) for map_ in logits]
         return model.scores(clips.pool(np.concatenate(maps, axis=1)))
 
     def _predict(self, source: Source) -> "tuple[list[TrackOutput], Times, _EnvelopeReader]":
@@ -178,53 +165,6 @@ class Tagger:
         outputs = [predictor.finish() for predictor in predictors]
         times = [predictor.times(output.logits.shape[1]) for predictor, output in zip(predictors, outputs, strict=True)]
         return outputs, times, reader
-
-
-class TrackOutput(NamedTuple):
-    """Outputs of a network for one track."""
-
-    logits: LogitMap
-    """logits over time"""
-    embedding: Embedding | None
-    """mean of the last feature map over time and frequency; None if the network has no embedding"""
-
-
-class TrackPredictor:
-    """Computes the outputs of one model for one track, whose mel comes in blocks."""
-
-    def __init__(self, model: LoadedModel, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
-        self.model = model
-        self._cutter = clips.Cutter(model.card.lengths, clip_frames=clip_frames)
-        self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
-        self._frames = 0
-
-    def predict(self, blocks: Blocks) -> TrackOutput:
-        """Outputs for a track from all blocks of its mel."""
-        for block in blocks:
-            self.push(block)
-        return self.finish()
-
-    def push(self, block: mel.Mel) -> None:
-        """Process the next block of the mel."""
-        self._frames += block.shape[1]
-        self._run(self._cutter.push(block))
-
-    def finish(self) -> TrackOutput:
-        """Outputs for the whole track."""
-        self._run(self._cutter.finish())
-        logits, embedding = self.model.engine.forward_head(np.concatenate(self._maps, axis=1)[None])
-        pooled = None if embedding is None else clips.pool(embedding[0])
-        return TrackOutput(_check_logits(self.model, logits[0]), pooled)
-
-    def times(self, steps: int) -> Float32[np.ndarray, "time"]:
-        """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
-        config = self.model.card.mel
-        centres = clips.centres(steps, self._frames, self.model.card.lengths)
-        return (centres * (config.hop_length / config.sample_rate)).astype(np.float32)
-
-    def _run(self, ready: Iterable[clips.Clip]) -> None:
-        for clip in ready:
-            self._maps.append(self.model.engine.forward_features(clip.mel[None])[0][:, clip.keep])
 
 
 def load(*models: str | Path, threads: int = 0) -> Tagger:
@@ -323,15 +263,19 @@ def _snapshot_folders(model: str | Path) -> list[Path]:
     return [best, *sorted(averages, key=lambda path: (len(path.name), path.name))]
 
 
-def _check_logits(model: LoadedModel, logits: LogitMap) -> LogitMap:
-    """Return logits; raise `ModelError` unless they are finite and as many as the card has tags."""
-    n_tags = len(model.card.vocabulary)
-    if logits.shape[0] != n_tags or not np.isfinite(logits).all():
-        raise ModelError(
-            f"the network of {model.card.name!r} gave {logits.shape[0]} logits, expected {n_tags} finite ones; its "
-            "weights are damaged: get the model again"
-        )
-    return logits
+def _tag_head(tagging: Tagging, head: Head, logits: LogitMap) -> Tagging:
+    """The tagging of a track by a further head."""
+    return replace(
+        tagging,
+        model=head.name,
+        vocabulary=head.vocabulary,
+        theme_vocabulary=(),
+        scores=calibration.scores(head.calibration, clips.pool(logits)),
+        thresholds=np.array(head.thresholds, np.float32),
+        over_time=OverTime(tagging.over_time.seconds, calibration.scores(head.calibration, logits)),
+        priors=None if head.priors is None else np.array(head.priors, np.float32),
+        statistics=None,
+    )
 
 
 def _tag_file(names: tuple[str, ...], path: Path) -> Tagging:

@@ -13,6 +13,8 @@ from moodfield.audio import Envelope
 from moodfield.decisions import Usual
 from moodfield.errors import ConfigError
 
+OWN = frozenset(("decided", "scores", "times_usual", "evidence", "thresholds", "priors", "over_time"))
+"""values of `Tagging.to_dict` that differ between the heads of a model"""
 MIN_USUAL = 1e-9
 """smaller usual scores count as this one, in `Tagging.times_usual`"""
 
@@ -60,6 +62,9 @@ class Tagging:
     """peak envelope of the waveform; None if there were no samples"""
     warnings: tuple[str, ...] = ()
     """one line for each damaged part of the source that was skipped"""
+    heads: "tuple[Tagging, ...]" = ()
+    """taggings of the same track by the further heads of the model, which have tags of their own; `model` is the name
+    of the head"""
 
     @property
     def decided(self) -> tuple[str, ...]:
@@ -121,8 +126,9 @@ class Tagging:
             `source`, `duration` in seconds, `model`, `decided`, `moods` and `themes` (lists of tags by decreasing
             evidence), `relative`, and by tag: `scores`, `times_usual` (None if unknown), `evidence`, `thresholds`
             clipped to 0 … 1, `priors` (None if unknown).
-            `warnings` if there are any; `over_time` (`seconds`, and `scores` by tag) and `embedding` (a list of
-            numbers; None if the model has none) if asked for.
+            `warnings` if there are any; `heads` if there are any: by name, the values that differ between them.
+            `over_time` (`seconds`, and `scores` by tag) and `embedding` (a list of numbers; None if the model has none)
+            if asked for.
 
         Example:
             >>> over_time = OverTime(np.zeros(1, np.float32), np.full((2, 1), 0.5, np.float32))
@@ -145,6 +151,11 @@ class Tagging:
             "thresholds": self._by_tag(np.clip(self.thresholds, 0, 1)),  # JSON has no infinity
             "priors": None if self.priors is None else self._by_tag(self.priors),
         }
+        if self.heads:
+            values["heads"] = {
+                head.model: {name: value for name, value in head.to_dict(over_time=over_time).items() if name in OWN}
+                for head in self.heads
+            }
         if self.warnings:
             values["warnings"] = list(self.warnings)
         if embedding:

@@ -11,7 +11,7 @@ from moodfield import audio, clips, mel, tagger
 from moodfield.audio import Waveform
 from moodfield.card import Card
 from moodfield.errors import ModelError
-from moodfield.tagger import LoadedModel, TrackPredictor
+from moodfield.predictor import LoadedModel, TrackPredictor
 
 SAMPLE_RATE = 44_100
 SECONDS = 30

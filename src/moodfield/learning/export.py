@@ -19,7 +19,7 @@ from moodfield.learning.examples import GroupedBy
 from moodfield.learning.head import Fit
 from moodfield.learning.network import BaseNetwork
 from moodfield.learning.results import METRICS, TagResult
-from moodfield.tagger import LoadedModel
+from moodfield.predictor import LoadedModel
 from moodfield.training import model_folder
 
 

@@ -12,7 +12,8 @@ from moodfield.engine import Features, Mels, Output, Precision, TorchEngine
 from moodfield.errors import RunError
 from moodfield.evaluation import metrics
 from moodfield.nets import Net, regularized
-from moodfield.tagger import LoadedModel, Tagger
+from moodfield.predictor import LoadedModel
+from moodfield.tagger import Tagger
 from moodfield.training import export, mel_cache
 from moodfield.training.batches import ClipDataset
 from moodfield.training.distributed import ProcessGroup

@@ -1,0 +1,96 @@
+"""The outputs of one model for one track: logits over time, embedding, and logits of further heads."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from moodfield import calibration, clips, mel
+from moodfield.card import Card, Head
+from moodfield.engine import Engine
+from moodfield.errors import ModelError
+
+Embedding = Float32[np.ndarray, "_channels"]  # of several models one after the other
+LogitMap = Float32[np.ndarray, "tags time"]
+Blocks = Iterable[Float32[np.ndarray, "_bands _frames"]]
+LogitMaps = list[Float32[np.ndarray, "_tags _time"]]  # underscores: models may differ in time steps, heads in tags
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to use: its card, and an engine that runs its network."""
+
+    card: Card
+    """card of the model"""
+    engine: Engine
+    """engine with the network of the model"""
+
+    def scores(self, logits: Float32[np.ndarray, "tags ..."]) -> Float32[np.ndarray, "tags ..."]:
+        """Scores of logits: the card's calibration, if any, and the sigmoid."""
+        return calibration.scores(self.card.calibration, logits)
+
+
+class TrackOutput(NamedTuple):
+    """Outputs of a network for one track."""
+
+    logits: LogitMap
+    """logits over time"""
+    embedding: Embedding | None
+    """mean of the last feature map over time and frequency; None if the network has no embedding"""
+    heads: LogitMaps
+    """logits over time of the further heads, in the order of the card"""
+
+
+class TrackPredictor:
+    """Computes the outputs of one model for one track, whose mel comes in blocks."""
+
+    def __init__(self, model: LoadedModel, *, clip_frames: int = clips.CLIP_FRAMES) -> None:
+        self.model = model
+        self._cutter = clips.Cutter(model.card.lengths, clip_frames=clip_frames)
+        self._maps: list[Float32[np.ndarray, "_channels _time"]] = []
+        self._frames = 0
+
+    def predict(self, blocks: Blocks) -> TrackOutput:
+        """Outputs for a track from all blocks of its mel."""
+        for block in blocks:
+            self.push(block)
+        return self.finish()
+
+    def push(self, block: mel.Mel) -> None:
+        """Process the next block of the mel."""
+        self._frames += block.shape[1]
+        self._run(self._cutter.push(block))
+
+    def finish(self) -> TrackOutput:
+        """Outputs for the whole track."""
+        self._run(self._cutter.finish())
+        output = self.model.engine.forward_head(np.concatenate(self._maps, axis=1)[None])
+        pooled = None if output.embedding is None else clips.pool(output.embedding[0])
+        card = self.model.card
+        if missing := [head.name for head in card.heads if head.name not in output.heads]:
+            raise ModelError(f"the network of {card.name!r} lacks the head {missing[0]!r}: get the model again")
+        heads = [check_logits(card.name, head, output.heads[head.name][0]) for head in card.heads]
+        return TrackOutput(check_logits(card.name, card, output.logits[0]), pooled, heads)
+
+    def times(self, steps: int) -> Float32[np.ndarray, "time"]:
+        """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
+        config = self.model.card.mel
+        centres = clips.centres(steps, self._frames, self.model.card.lengths)
+        return (centres * (config.hop_length / config.sample_rate)).astype(np.float32)
+
+    def _run(self, ready: Iterable[clips.Clip]) -> None:
+        for clip in ready:
+            self._maps.append(self.model.engine.forward_features(clip.mel[None])[0][:, clip.keep])
+
+
+def check_logits(model: str, head: Card | Head, logits: LogitMap) -> LogitMap:
+    """Return logits; raise `ModelError` unless they are finite and as many as the card has tags."""
+    n_tags = len(head.vocabulary)
+    if logits.shape[0] != n_tags or not np.isfinite(logits).all():
+        raise ModelError(
+            f"the network of {model!r} gave {logits.shape[0]} logits, expected {n_tags} finite ones; its "
+            "weights are damaged: get the model again"
+        )
+    return logits
