@@ -1,6 +1,7 @@
 """A file is there whole or not at all, whatever fails, and whoever writes."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -90,6 +91,83 @@ def test_only_folders_of_a_replacement_are_restored_or_removed(tmp_path):
     files.restore_directory(tmp_path / "best")
     files.restore_directory(tmp_path / "nowhere" / "best")
     assert {path.name for path in tmp_path.iterdir()} == {*names, "best.0123456789abcdef.before"}
+
+
+LEAVE_A_PART = """if True:
+    import os, pathlib, signal, sys, time
+    from moodfield import files
+    with files.partial_directory(pathlib.Path(sys.argv[1]), names=("card",)) as folder:
+        (folder / "card").write_text("half")
+        print(folder, flush=True)
+        time.sleep(60)
+"""
+
+
+def start_partial_directory(target: Path) -> "tuple[subprocess.Popen[str], Path]":
+    """A process that writes a partial folder, and that folder."""
+    program = subprocess.Popen([sys.executable, "-c", LEAVE_A_PART, target], stdout=subprocess.PIPE, text=True)
+    return program, Path(program.stdout.readline().strip())
+
+
+def test_a_partial_folder_becomes_its_target_or_is_removed(tmp_path):
+    target = tmp_path / "new" / "model"
+    with files.partial_directory(target, names=("card",)) as folder:
+        (folder / "card").write_text("whole")
+        files.replace_directory(folder, target)
+    assert (target / "card").read_text() == "whole"
+    with pytest.raises(KeyError), files.partial_directory(target, names=("card",)) as folder:  # noqa: PT012
+        (folder / "card").write_text("half")
+        raise KeyError
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_partial_folder_of_a_killed_process_is_removed_and_that_of_a_live_one_is_not(tmp_path):
+    target = tmp_path / "model"
+    program, folder = start_partial_directory(target)
+    try:
+        with files.partial_directory(target, names=("card",)):
+            assert (folder / "card").read_text() == "half", "its process lives"
+        with files.partial_directory(tmp_path / "mode", names=("card",)):
+            pass
+        assert folder.is_dir()
+    finally:
+        program.kill()
+        program.communicate()
+    with files.partial_directory(tmp_path / "mode", names=("card",)):
+        assert folder.is_dir(), "it is of another target"
+    with files.partial_directory(target, names=("card",)) as second:
+        assert list(tmp_path.iterdir()) == [second]
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_partial_folders_are_removed(tmp_path):
+    for name in ("model.part", "model.0123.part", "model.0123456789ABCDEF.part", "amodel.0123456789abcdef.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card").touch()
+    (tmp_path / "model.0000000000000000.part").mkdir()
+    (tmp_path / "model.1111111111111111.part" / "folder").mkdir(parents=True)
+    (tmp_path / "model.2222222222222222.part").mkdir()
+    (tmp_path / "model.2222222222222222.part" / "notes.txt").write_text("mine")
+    (tmp_path / "model.3333333333333333.part").write_text("a file")
+    (tmp_path / "model.4444444444444444.part").symlink_to(tmp_path / "model.part")
+    before = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    with files.partial_directory(tmp_path / "model", names=("card",)):
+        pass
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} == before
+
+
+def test_where_folders_cannot_be_locked_none_is_removed(tmp_path, monkeypatch):
+    (tmp_path / "model.0123456789abcdef.part").mkdir()
+    (tmp_path / "model.0123456789abcdef.part" / "card").touch()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with files.partial_directory(tmp_path / "model", names=("card",)) as folder:
+        assert len(list(tmp_path.iterdir())) == 2
+        files.replace_directory(folder, tmp_path / "model")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.0123456789abcdef.part"}
 
 
 def test_a_full_disk_leaves_what_was_there(path):

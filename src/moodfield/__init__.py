@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moodfield.learning.learn import learn
+    from moodfield.learning.suggest import suggest
     from moodfield.nets import create
     from moodfield.tagger import Tagger, load
     from moodfield.tagging import Tagging, decide
 
 __version__ = "0.1.0"
-__all__ = ["Tagger", "Tagging", "create", "decide", "learn", "load"]
+__all__ = ["Tagger", "Tagging", "create", "decide", "learn", "load", "suggest"]
 
 PRIVACY = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 """environment variables that switch off the telemetry of libraries; read when a library is imported"""
@@ -34,7 +35,7 @@ os.environ.update(PRIVACY)
 
 _MODULES = {
     "load": "tagger", "Tagger": "tagger", "Tagging": "tagging", "decide": "tagging", "create": "nets",
-    "learn": "learning.learn",
+    "learn": "learning.learn", "suggest": "learning.suggest",
 }  # fmt: skip
 """modules of the public names, imported at first use"""
 

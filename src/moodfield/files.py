@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -124,6 +124,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+@contextmanager
+def partial_directory(target: Path, *, names: Collection[str]) -> Iterator[Path]:
+    """A context with an empty folder beside `target`, to be filled and given to `replace_directory`.
+
+    At the end it is removed, if it was not renamed. It is locked as long as its process lives; those that killed
+    processes left for the same target are removed first.
+
+    Args:
+        target: The folder that it becomes.
+        names: Files that it may hold. A folder with others is never removed by a later process.
+    """
+    for path in sorted(target.parent.iterdir()) if target.parent.is_dir() else ():
+        if re.fullmatch(re.escape(target.name) + r"\.[0-9a-f]{16}\.part", path.name):
+            _remove_abandoned(path, names)
+    folder = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    folder.mkdir(parents=True)
+    try:
+        with _lock_directory(folder, wait=True):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_directory(folder: Path, target: Path) -> Path:
@@ -292,6 +315,43 @@ def _is_stream(path: Path) -> bool:
             break
         path = path.parent / path.readlink()
     return False
+
+
+def _remove_abandoned(folder: Path, names: Collection[str]) -> None:
+    """Remove a partial folder whose process has ended, if it has files, and none but these.
+
+    An empty one may have been created just before it is locked.
+    """
+    with contextlib.suppress(OSError), _lock_directory(folder, wait=False) as is_locked:  # OSError: not ours to remove
+        paths = list(folder.iterdir())
+        are_ours = (
+            stat.S_ISREG(path.lstat().st_mode) and (path.name in names or PARTIAL.fullmatch(path.name))
+            for path in paths
+        )
+        if is_locked and paths and all(are_ours):
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _lock_directory(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """A context that locks a folder, and whether it could; raises `BlockingIOError` if another process did."""
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    is_locked = True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in UNLOCKABLE:
+                raise
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from moodfield import arrays, files, tagger
-from moodfield.card import EMBEDDING, NETWORK, Card
+from moodfield import arrays, tagger
+from moodfield.card import EMBEDDING
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import DatasetError, ModelError, MoodfieldError
+from moodfield.errors import DatasetError, MoodfieldError
+from moodfield.learning import network
 from moodfield.tagger import Tagger
 from moodfield.training import digests, mel_cache
 from moodfield.training.digests import Digest, Digests
 from moodfield.training.mel_cache import Entries
 
-VERSION = 1
+VERSION = 2
 """of the computation; cached embeddings of another version are not found"""
 
 Progress = Callable[[Track, MoodfieldError | None], None]
@@ -36,17 +37,10 @@ class Embedding:
     """mean of the last feature map over time and frequency"""
 
 
-def size(folder: Path) -> int:
-    """Channels of a model's embedding; raises `ModelError` if it has none."""
-    if channels := Card.read(folder).outputs.get(EMBEDDING):
-        return channels
-    raise ModelError(f"the model {folder} has no embedding, from which tags are learned; take another one as base")
-
-
 def compute(
     folder: Path, paths: Sequence[Path], cache_dir: str | Path, *, jobs: int = 1, progress: Progress
 ) -> dict[Path, Embedding]:
-    """Compute the embeddings of files, unless they are cached.
+    """Compute the embeddings of files, unless they are cached, by this model or another one with the same body.
 
     Args:
         folder: Folder of a model with an embedding.
@@ -56,11 +50,12 @@ def compute(
         progress: Called for every file, with the error if it cannot be read; such files are left out.
 
     Raises:
-        ModelError: The model cannot be loaded, or has no embedding.
+        ModelError: The model cannot be loaded, has no embedding, or has no linear head.
         DatasetError: The cache cannot be written.
     """
-    is_complete = partial(arrays.shape, dtype=np.float32, expected=(size(folder),))
-    settings = {"network": files.sha256(folder / NETWORK), "mel": asdict(Card.read(folder).mel), "version": VERSION}
+    base = network.read(folder)
+    is_complete = partial(arrays.shape, dtype=np.float32, expected=(base.card.outputs[EMBEDDING],))
+    settings = {"network": base.body_digest, "mel": asdict(base.card.mel), "version": VERSION}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     cache = Path(cache_dir).absolute() / f"embedding-{key}"
     entries = Entries(cache, is_complete, partial(_write, str(folder.absolute()), key))
@@ -81,7 +76,7 @@ def compute(
 
 @lru_cache(maxsize=1)
 def _load(folder: str, _key: str) -> Tagger:
-    """The tagger of a model, loaded once in every process, on one core; another model in the folder has another key."""
+    """The tagger of a model, loaded once in every process, on one core; another body in the folder has another key."""
     return tagger.load(folder, threads=1)
 
 

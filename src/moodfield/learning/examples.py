@@ -64,7 +64,7 @@ def add_unlabelled(labelled: Sequence[LabelledTrack], audio_dir: str | Path | No
     """
     if audio_dir is None or not labels.has_single_class(labelled):
         return Completed(tuple(labelled), 0, 0)
-    paths = labels.unlabelled(labelled, audio_dir)
+    paths = labels.unlabelled([track.path for track in labelled], audio_dir)
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(len(paths), min(len(paths), MAX_UNLABELLED), replace=False)) if paths else ()
     rest = [LabelledTrack(paths[row], frozenset()) for row in chosen]

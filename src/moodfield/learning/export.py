@@ -1,8 +1,6 @@
 """Export a learned head as a model folder, atomically."""
 
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,21 +54,18 @@ def write(base: BaseNetwork, fit: Fit, description: Description, target: Path) -
         ModelError: The network of the base model cannot be used.
         OutputError: The folder cannot be written, or holds files that are not of a model.
     """
-    draft = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
     try:
-        draft.mkdir(parents=True)
-        network.write(base, fit.head, draft)
-        card = _describe(base.card, fit, description)
-        logits = verify.reference_logits(LoadedModel(card, OnnxEngine(draft / NETWORK, threads=1)))
-        card = replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
-        card = model_folder.write_card(card, _provenance(base.card, fit, description), draft)
-        model_folder.check_folder(target)
-        files.replace_directory(draft, target)
+        with files.partial_directory(target, names=model_folder.MODEL_FILES) as draft:
+            network.write(base, fit.head, draft)
+            card = _describe(base.card, fit, description)
+            logits = verify.reference_logits(LoadedModel(card, OnnxEngine(draft / NETWORK, threads=1)))
+            card = replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
+            card = model_folder.write_card(card, _provenance(base.card, fit, description), draft)
+            model_folder.check_folder(target)
+            files.replace_directory(draft, target)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{target} cannot be written ({reason}); free space, or name another folder") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return card
 
 

@@ -167,10 +167,10 @@ def from_lists(paths: Paths, labels: TagLists) -> list[LabelledTrack]:
     return _check(labelled, [], f"{len(labelled)} tracks")
 
 
-def unlabelled(labelled: Sequence[LabelledTrack], audio_dir: str | Path) -> list[Path]:
-    """The audio files in a folder that are not labelled."""
-    paths = {os.path.realpath(track.path) for track in labelled}
-    return [path for path in audio.find(audio_dir) if os.path.realpath(path) not in paths]
+def unlabelled(labelled: Iterable[Path], paths: Paths) -> list[Path]:
+    """The audio files, also those in folders, that are not labelled."""
+    labelled_paths = set(map(os.path.realpath, labelled))
+    return [path for path in audio.find(paths) if os.path.realpath(path) not in labelled_paths]
 
 
 def vocabulary(labelled: Iterable[LabelledTrack]) -> tuple[str, ...]:

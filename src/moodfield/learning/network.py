@@ -1,5 +1,6 @@
 """The network of a model with another head: weights and ONNX file, changed without torch."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,20 @@ class BaseNetwork:
     """name of the batch norm after it"""
     parameters: tuple[str, str]
     """names of weight and bias of the convolution in the ONNX file, into which the batch norm was folded"""
+
+    @property
+    def head(self) -> LinearHead:
+        """The head: a linear map from the embedding to the logits."""
+        values = {item.name: item for item in self.graph.graph.initializer}
+        weight, bias = (numpy_helper.to_array(values[name]).astype(np.float64) for name in self.parameters)
+        return LinearHead(weight[:, :, 0, 0], bias)
+
+    @property
+    def body_digest(self) -> str:
+        """SHA-256 of the network without its head: equal for a base and what is learned from it."""
+        layers = [*self.graph.graph.node, *self.graph.graph.initializer]
+        kept = (layer for layer in layers if layer.name not in self.parameters)
+        return hashlib.sha256(b"".join(layer.SerializeToString(deterministic=True) for layer in kept)).hexdigest()
 
 
 def read(base: Path) -> BaseNetwork:
