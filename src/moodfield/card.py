@@ -195,7 +195,7 @@ class Card(_JsonFile):
     outputs: Mapping[str, int] = field(default_factory=dict)
     """channels of the outputs of `model.onnx`, by name: `logits`, `embedding`, heads; empty: `logits` alone"""
     heads: tuple[Head, ...] = ()
-    """further heads on the same body; taggers use `logits` alone"""
+    """further heads on the same body, each with tags of its own"""
     statistics: LogitStatistics | None = None
     """reference statistics of the logits: what is usual, for decisions; None if unknown"""
     sha256: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,7 @@ def learn(
     base: Annotated[
         str, typer.Option(help="name, folder or run of a model to start from", autocompletion=console.complete_model)
     ] = "default",
+    keep_tags: Annotated[bool, typer.Option("--keep-tags", help="keep the tags of the base beside yours")] = False,
     name: Annotated[str, typer.Option(help="name of the model; by default that of its folder")] = "",
     cache_dir: Annotated[Path, typer.Option(help="folder where embeddings are kept")] = console.CACHE_DIR,
     jobs: console.Jobs = 0,
@@ -36,6 +37,7 @@ def learn(
     For example:
         moodfield learn labels.csv --audio ~/Music -o mine
         moodfield learn calm.m3u8 party.m3u8 --audio ~/Music -o mine
+        moodfield learn labels.csv --audio ~/Music -o mine --keep-tags
         moodfield tag song.mp3 --model mine
     """
     from moodfield.learning import examples, export
@@ -53,10 +55,11 @@ def learn(
     jobs = console.choose_jobs(jobs, len(tracks))
     with progress.TrackProgress("embeddings", len(tracks)) as bar:
         learned = learning.write_model(
-            tracks, output, base=base, cache_dir=cache_dir, jobs=jobs, name=name, progress=bar.track
-        )
+            tracks, output, base=base, keep_tags=keep_tags, cache_dir=cache_dir, jobs=jobs, name=name,
+            progress=bar.track,
+        )  # fmt: skip
     _print_results(learned)
-    n_tags = len(learned.card.vocabulary)
+    n_tags = sum(not result.obstacle for result in learned.results)
     console.message(f"{output}: {n_tags} tag{'' if n_tags == 1 else 's'}; moodfield tag FILE --model {output} uses it")
     if learned.unread:
         console.message(f"{len(learned.unread):,} of {len(tracks):,} tracks could not be read, and were left out")

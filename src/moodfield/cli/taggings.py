@@ -191,7 +191,9 @@ def _format_row(begin: str, tagging: "Tagging | MoodfieldError") -> str:
         return begin
     moods = console.escape(", ".join(tagging.moods)) or "[dim]–[/dim]"
     themes = f" · [dim]{console.escape(', '.join(tagging.themes))}[/dim]" if tagging.themes else ""
-    return f"{begin}  {moods}{themes}"
+    own = [f"{head.model}: {', '.join(head.decided)}" for head in tagging.heads if head.decided]
+    heads = "".join(f" · {console.escape(line)}" for line in own)
+    return f"{begin}  {moods}{themes}{heads}"
 
 
 def _format_long(begin: str, tagging: "Tagging | MoodfieldError") -> str:
@@ -203,15 +205,16 @@ def _format_long(begin: str, tagging: "Tagging | MoodfieldError") -> str:
     if isinstance(tagging, MoodfieldError):
         return begin
     lines, width = [], Text.from_markup(begin).cell_len
-    for tag in (*tagging.moods, *tagging.themes):
-        number = tagging.vocabulary.index(tag)
+    decided = [(part, tag) for part in (tagging, *tagging.heads) for tag in (*part.moods, *part.themes)]
+    for part, tag in decided:
+        number = part.vocabulary.index(tag)
         name = _pad(tag, TAG_WIDTH)
-        if tag in tagging.theme_vocabulary:
+        if tag in part.theme_vocabulary:
             name = f"[dim]{_pad(f'· {tag}', TAG_WIDTH)}[/dim]"
-        if tagging.times_usual is None:
-            lines.append(f"{begin}  {name}  {tagging.scores[number]:>6.3f}")
+        if part.times_usual is None:
+            lines.append(f"{begin}  {name}  {part.scores[number]:>6.3f}")
         else:
-            lines.append(f"{begin}  {name}  {text.times(tagging.times_usual[number]):>6} as usual")
+            lines.append(f"{begin}  {name}  {text.times(part.times_usual[number]):>6} as usual")
         begin = " " * width
     return "\n".join(lines or [f"{begin}  [dim]–[/dim]"])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import moodfield
 from moodfield import files, verify
-from moodfield.card import EMBEDDING, LOGITS, NETWORK, Card, Provenance
+from moodfield.card import EMBEDDING, LOGITS, NETWORK, Card, Head, Provenance
 from moodfield.engine import OnnxEngine
 from moodfield.errors import OutputError
 from moodfield.learning import network
@@ -31,6 +31,8 @@ class Description:
     """how well every tag is predicted, and which tags were left out"""
     grouped_by: GroupedBy
     """what was not divided in the cross-validation"""
+    keep_tags: bool = False
+    """whether the model keeps the tags of its base, and the learned ones are a further head with the same name"""
 
 
 def check_target(folder: str | Path) -> Path:
@@ -56,7 +58,7 @@ def write(base: BaseNetwork, fit: Fit, description: Description, target: Path) -
     """
     try:
         with files.partial_directory(target, names=model_folder.MODEL_FILES) as draft:
-            network.write(base, fit.head, draft)
+            network.write(base, fit.head, draft, further=description.name if description.keep_tags else "")
             card = _describe(base.card, fit, description)
             logits = verify.reference_logits(LoadedModel(card, OnnxEngine(draft / NETWORK, threads=1)))
             card = replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
@@ -74,15 +76,33 @@ def _describe(base: Card, fit: Fit, description: Description) -> Card:
     learned = [result for result in description.results if not result.obstacle]
     n_tags = len(learned)
     tags = f"{n_tags} tag" if n_tags == 1 else f"{n_tags} tags"
-    return replace(
-        base,
+    summary = f"{tags} learned from {learned[0].tracks:,} tracks: a linear head on the embedding of {base.name}."
+    head = Head(
         name=description.name,
-        summary=f"{tags} learned from {learned[0].tracks:,} tracks: a linear head on the embedding of {base.name}.",
         vocabulary=tuple(result.tag for result in learned),
-        themes=(),
         thresholds=tuple(fit.thresholds.tolist()),
         calibration=fit.calibration,
         priors=tuple(result.chance for result in learned),
+    )
+    if description.keep_tags:
+        return replace(
+            base,
+            name=description.name,
+            summary=f"{summary} It keeps the tags of {base.name}.",
+            reference_logits=(),
+            outputs={**base.outputs, head.name: n_tags},
+            heads=(*base.heads, head),
+            sha256={},
+        )
+    return replace(
+        base,
+        name=description.name,
+        summary=summary,
+        vocabulary=head.vocabulary,
+        themes=(),
+        thresholds=head.thresholds,
+        calibration=head.calibration,
+        priors=head.priors,
         reference_logits=(),
         outputs={LOGITS: n_tags, EMBEDDING: base.outputs[EMBEDDING]},
         heads=(),

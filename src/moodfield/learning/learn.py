@@ -48,6 +48,7 @@ def learn(
     base: str | Path = "default",
     *,
     output: str | Path | None = None,
+    keep_tags: bool = False,
     cache_dir: str | Path = CACHE_DIR,
     jobs: int = 1,
 ) -> Tagger:
@@ -59,6 +60,7 @@ def learn(
             negative of it.
         base: Name, folder or run of a model with an embedding.
         output: Model folder to write, for `moodfield.load` and `moodfield tag --model`.
+        keep_tags: Whether the model keeps the tags of its base: `Tagging.heads` then has these tags.
         cache_dir: Folder where embeddings are kept.
         jobs: Number of processes that decode audio.
 
@@ -75,7 +77,9 @@ def learn(
     labelled = label_lists.from_lists(paths, labels)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(output or Path(temporary, UNNAMED))
-        learned = write_model(labelled, folder, base=base, cache_dir=cache_dir, jobs=jobs, progress=_warn)
+        learned = write_model(
+            labelled, folder, base=base, keep_tags=keep_tags, cache_dir=cache_dir, jobs=jobs, progress=_warn
+        )
         for result in learned.results:
             if result.problem:
                 warnings.warn(result.problem, MoodfieldWarning, stacklevel=2)
@@ -87,6 +91,7 @@ def write_model(
     folder: str | Path,
     *,
     base: str | Path = "default",
+    keep_tags: bool = False,
     cache_dir: str | Path = CACHE_DIR,
     jobs: int = 1,
     name: str = "",
@@ -98,6 +103,7 @@ def write_model(
         tracks: Labelled tracks, each path once.
         folder: Model folder to write; an existing one is replaced.
         base: Name, folder or run of a model with an embedding.
+        keep_tags: Whether the model keeps the tags of its base; the learned ones are then a further head.
         cache_dir: Folder of the cache of embeddings.
         jobs: Number of processes that decode audio.
         name: Name of the model; by default that of the folder.
@@ -124,7 +130,7 @@ def write_model(
     learnable = [column for column, tag in enumerate(data.vocabulary) if tag not in obstacles]
     fit = head.fit(data.embeddings, data.truth[:, learnable], data.groups)
     by_tag = results.evaluate(data, fit, obstacles)
-    description = Description(name or target.name, by_tag, data.grouped_by)
+    description = Description(name or target.name, by_tag, data.grouped_by, keep_tags)
     card = export.write(base_network, fit, description, target)
     unread = tuple(path for path in paths if path not in computed)
     return Learned(card, by_tag, fit, data.grouped_by, unread)

@@ -1,18 +1,18 @@
 """The network of a model with another head: weights and ONNX file, changed without torch."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, NodeProto, checker, load_model, numpy_helper, save_model
+from onnx import ModelProto, NodeProto, checker, helper, load_model, numpy_helper, save_model
 from safetensors.numpy import load_file, save
 
 from moodfield import clips, files
 from moodfield.card import EMBEDDING, LOGITS, NETWORK, WEIGHTS, Card
 from moodfield.engine import OnnxEngine
-from moodfield.errors import ModelError
+from moodfield.errors import ConfigError, ModelError
 from moodfield.learning.head import LinearHead
 
 EPSILON = 1e-5
@@ -84,26 +84,67 @@ def read(base: Path) -> BaseNetwork:
     return BaseNetwork(card, weights, graph, conv, norm, (parameters[0], parameters[1]))
 
 
-def write(network: BaseNetwork, head: LinearHead, folder: Path) -> None:
+def write(network: BaseNetwork, head: LinearHead, folder: Path, *, further: str = "") -> None:
     """Write weights and ONNX file of a base network with another head into an existing folder.
 
+    Args:
+        network: The base network.
+        head: The head.
+        folder: Folder to write into.
+        further: Name of a further head: the base keeps its own ones. Only the ONNX file has it.
+
     Raises:
+        ConfigError: The network has an array of this name already.
         ModelError: ONNX Runtime does not give the logits of the head.
     """
-    files.write(folder / WEIGHTS, save(_with_head(network, head)))
     graph = ModelProto()
     graph.CopyFrom(network.graph)
+    if further:
+        _add_head(graph, head, further)
+    else:
+        _remove_heads(graph, [item.name for item in network.card.heads])
+        _replace_head(graph, network.parameters, head)
+    checker.check_model(graph)
+    files.write(folder / WEIGHTS, save(network.weights if further else _with_head(network, head)))
+    with files.atomic_path(folder / NETWORK) as partial:
+        save_model(graph, partial)
+    _compare(network.card, head, folder / NETWORK, further)
+
+
+def _replace_head(graph: ModelProto, parameters: tuple[str, str], head: LinearHead) -> None:
+    """Replace weight and bias of the last convolution of an ONNX network."""
     values = {item.name: item for item in graph.graph.initializer}
-    arrays = head.weight[:, :, None, None], head.bias
-    for name, array in zip(network.parameters, arrays, strict=True):
+    for name, array in zip(parameters, (head.weight[:, :, None, None], head.bias), strict=True):
         values[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
     del graph.graph.value_info[:]  # shapes with the former number of tags
     [output] = [item for item in graph.graph.output if item.name == LOGITS]
     output.type.tensor_type.shape.dim[1].dim_value = len(head.bias)
-    checker.check_model(graph)
-    with files.atomic_path(folder / NETWORK) as partial:
-        save_model(graph, partial)
-    _compare(network.card, head, folder / NETWORK)
+
+
+def _add_head(graph: ModelProto, head: LinearHead, name: str) -> None:
+    """Add a head to an ONNX network: a convolution from the embedding over time to a further output."""
+    taken = {array for node in graph.graph.node for array in (*node.input, *node.output)}
+    if name in taken:
+        raise ConfigError(f"the base has a head or an array {name!r} already; give the model another --name")
+    parameters = f"{name}.weight", f"{name}.bias"
+    for parameter, array in zip(parameters, (head.weight[:, :, None], head.bias), strict=True):
+        graph.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), parameter))
+    graph.graph.node.append(helper.make_node("Conv", [EMBEDDING, *parameters], [name], name=name))
+    output = graph.graph.output.add()
+    output.CopyFrom(next(item for item in graph.graph.output if item.name == EMBEDDING))
+    output.name = name
+    output.type.tensor_type.shape.dim[1].dim_value = len(head.bias)
+
+
+def _remove_heads(graph: ModelProto, names: Sequence[str]) -> None:
+    """Remove further heads from an ONNX network."""
+    parameters = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    for items, unwanted in (
+        (graph.graph.node, set(names)), (graph.graph.output, set(names)), (graph.graph.initializer, parameters),
+    ):  # fmt: skip
+        kept = [item for item in items if item.name not in unwanted]
+        del items[:]
+        items.extend(kept)
 
 
 def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, np.ndarray]:
@@ -119,17 +160,18 @@ def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, np.ndarray]:
     return network.weights | {name: np.ascontiguousarray(value, np.float32) for name, value in changed.items()}
 
 
-def _compare(card: Card, head: LinearHead, path: Path) -> None:
-    """Raise `ModelError` unless the logits of a network are the head's, of its embedding, for noise."""
+def _compare(card: Card, head: LinearHead, path: Path, further: str) -> None:
+    """Raise `ModelError` unless the logits of a network, or of a further head, are the head's, for noise."""
     frames = (
         card.lengths.frames if isinstance(card.lengths, clips.FixedLength) else max(FRAMES, card.lengths.min_frames)
     )
     noise = np.random.default_rng(0).standard_normal((1, card.mel.n_mels, frames), np.float32)
     engine = OnnxEngine(path, threads=1)
-    logits, embedding = engine.forward_head(engine.forward_features(noise))
-    expected = np.zeros_like(logits[0]) if embedding is None else head.logits(embedding[0].T).T
+    output = engine.forward_head(engine.forward_features(noise))
+    logits = output.heads[further][0] if further else output.logits[0]
+    expected = np.zeros_like(logits) if output.embedding is None else head.logits(output.embedding[0].T).T
     scale = max(1.0, float(np.abs(expected).max()))
-    if embedding is None or not np.abs(logits[0] - expected).max() <= TOLERANCE * scale:
+    if output.embedding is None or not np.abs(logits - expected).max() <= TOLERANCE * scale:
         raise ModelError(f"{path}: the logits are not a linear function of the embedding; take another model as base")
 
 

@@ -30,6 +30,9 @@ def _vocabulary(card: Card) -> Iterator[str]:
     yield from (f"**Moods.** {moods}", "")
     if card.themes:
         yield from (f"**Themes.** {', '.join(card.themes)}", "")
+    for head in card.heads:
+        yield f"**Tags of the head `{head.name}`.** {', '.join(head.vocabulary)}"
+        yield ""
     if card.calibration:
         yield (
             "**Scores** are calibrated: among the tracks used for calibration, the score is the share of tracks with "
