@@ -17,13 +17,15 @@ from moodfield.errors import MoodfieldError, OutputError, UsageError
 from moodfield.parallel import Backend
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
 DONE, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 """exit codes; a command that a signal stops ends with 128 plus the number of the signal"""
 
 
+MAX_WIDTH = 10_000
+"""columns of a table at most, where no terminal limits them"""
 CACHE_DIR = Path(".cache/moodfield")
 """where mels are kept if no other folder is named"""
 
@@ -83,7 +85,16 @@ def table(*heads: str, words: int) -> "Table":
     """A plain table; the first `words` columns hold text, the others numbers."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    class WideTable(Table):
+        """A table that is as wide as its words if it is not printed on a terminal, whose width would break them."""
+
+        def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+            if options.no_wrap and not console.is_terminal:
+                natural = self.__rich_measure__(console, options.update(max_width=MAX_WIDTH)).maximum
+                options = options.update(max_width=max(natural, options.max_width))
+            yield from super().__rich_console__(console, options)
+
+    table = WideTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index < words else "right", overflow="fold")
     return table
