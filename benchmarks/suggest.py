@@ -347,8 +347,8 @@ other seeds and smaller batches: the weighted design was the best there, inside 
 to 200 labelled tracks, after 20 random ones, on the same three folds:
 """
 LIMITS = """
-*Most uncertain* are the tracks with the largest uncertainty; *k-center* is the track farthest from all labelled ones, again and again
-(core-set selection); *experimental design* is what is used, without the weights.
+*Most uncertain* are the tracks with the largest uncertainty; *k-center* is the track farthest from all labelled ones,
+again and again (core-set selection); *experimental design* is what is used, without the weights.
 
 ## Limits
 

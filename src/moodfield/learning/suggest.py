@@ -137,7 +137,7 @@ def choose(
     logits, scale = base.head.logits(values), base.card.calibration
     scores = scale.scores(logits) if scale else calibration.sigmoid(logits)
     uncertain = uncertainty(scores, np.array(base.card.thresholds))
-    rows = select(values, uncertain.mean(axis=1), limit, labelled=others)
+    rows = select(values, uncertain.mean(axis=1), limit, labelled=others) if tracks else []
     if not rows:
         raise DatasetError(
             f"none of the {len(candidates):,} tracks without labels can be suggested: they cannot be read, or are "
