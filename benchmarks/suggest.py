@@ -342,7 +342,8 @@ fixed C, and evaluated on the 60 excerpts of the fold; three seeds. *Suggested f
 suggested, too, by the bundled model, which knows none of the emotions.
 
 ![PR-AUC and ROC-AUC over the number of labelled tracks]({plot})"""
-STRATEGIES_TEXT = """Which strategy is used was decided on folds 1 to 3, before folds 4 and 5 were evaluated, by a first simulation with
+STRATEGIES_TEXT = """\
+Which strategy is used was decided on folds 1 to 3, before folds 4 and 5 were evaluated, by a first simulation with
 other seeds and smaller batches: the weighted design was the best there, inside the noise. This one has means over 40
 to 200 labelled tracks, after 20 random ones, on the same three folds:
 """

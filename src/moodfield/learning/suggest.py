@@ -1,4 +1,4 @@
-"""Suggest which tracks to label next: those whose labels would reduce the uncertainty of all tracks most."""
+"""Suggest which tracks to label next: those that reduce the uncertainty of all tracks most."""
 
 import warnings
 from collections.abc import Mapping, Sequence
