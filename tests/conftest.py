@@ -119,6 +119,22 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of high and low noises; not to be changed."""
+    import noises
+
+    folder = tmp_path_factory.mktemp("music")
+    noises.write_folders(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of embeddings that tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Model folders without the ONNX file, which takes seconds."""

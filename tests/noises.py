@@ -8,6 +8,10 @@ import soundfile
 from moodfield.datasets import mtg_jamendo
 
 TAGS = ("high", "low")
+COUNT = 12
+"""files in each folder of `write_folders`"""
+RATE = 22_050
+"""their sample rate"""
 HEADER = "\t".join(mtg_jamendo.HEADER)
 
 
@@ -28,3 +32,25 @@ def write(folder: Path, name: str, tracks: int, *, seed: int) -> Path:
     index = folder / f"{name}.tsv"
     index.write_text("\n".join(lines) + "\n")
     return index
+
+
+def write_folders(folder: Path) -> None:
+    """Folders of wavs, `high` and `low`, with two seconds of such noises."""
+    for kind in TAGS:
+        (folder / kind).mkdir()
+        for number in range(COUNT):
+            save(folder / kind / f"{number}.wav", high=kind == "high", seed=number)
+
+
+def save(path: Path, *, high: bool, seed: int, artist: str = "", album: str = "") -> Path:
+    """Two seconds of high or low noise."""
+    drawn = np.random.default_rng(seed)
+    noise = drawn.standard_normal(2 * RATE)
+    samples = np.diff(noise, prepend=0) if high else np.convolve(noise, np.ones(200) / 20, "same")
+    with soundfile.SoundFile(path, "w", RATE, 1) as file:
+        if artist:
+            file.artist = artist
+        if album:
+            file.album = album
+        file.write(drawn.uniform(0.02, 0.1) * samples)
+    return path

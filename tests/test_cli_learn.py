@@ -12,27 +12,7 @@ from commands import Result, invoke, json_lines, start
 from models import Exported
 from moodfield.card import Card
 from moodfield.learning import embeddings, learn
-
-RATE, COUNT = 22_050, 10
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of high and low noises; not to be changed."""
-    folder = tmp_path_factory.mktemp("music")
-    for kind in ("high", "low"):
-        (folder / kind).mkdir()
-        for number in range(COUNT):
-            drawn = np.random.default_rng(number)
-            noise = drawn.uniform(0.02, 0.1) * drawn.standard_normal(2 * RATE)
-            samples = np.diff(noise, prepend=0) if kind == "high" else np.convolve(noise, np.ones(200) / 20, "same")
-            sf.write(folder / kind / f"{number}.wav", samples, RATE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+from noises import COUNT, RATE
 
 
 @pytest.fixture
@@ -62,7 +42,7 @@ def test_a_folder_of_folders_is_learned_listed_verified_and_used(run, music, tmp
     assert result.code == 0, result.err
     rows = [line.split() for line in result.out.splitlines()]
     assert rows[0][:5] == ["tag", "positives", "PR-AUC", "95", "%"]
-    assert [row[:2] for row in rows[1:3]] == [["high", "10"], ["low", "10"]]
+    assert [row[:2] for row in rows[1:3]] == [["high", str(COUNT)], ["low", str(COUNT)]]
     pr_auc, low, _, high, chance, roc_auc, *interval = rows[1][2:]
     assert chance == "0.500" < low <= pr_auc <= high
     assert interval[0] <= roc_auc <= interval[2]
@@ -113,7 +93,7 @@ def test_unreadable_audio_is_left_out(run, music, tmp_path):
     result = run(csv_of(tmp_path / "labels.csv", music, f"{tmp_path / 'broken.wav'},high"), "--audio", music)
     assert result.code == 3
     assert "broken.wav" in result.err
-    assert "1 of 21" in result.err
+    assert f"1 of {2 * COUNT + 1}" in result.err
     assert Card.read(tmp_path / "mine").vocabulary == ("high", "low")
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors.torch
-import soundfile as sf
 
 import moodfield
-from models import RATE, Exported
+import noises
+from models import Exported
 from moodfield import card, nets, tagger, verify
 from moodfield.card import Card, Provenance
 from moodfield.datasets import mtg_jamendo
@@ -30,39 +30,7 @@ from moodfield.learning.labels import LabelledTrack
 from moodfield.learning.learn import Learned
 from moodfield.learning.results import TagResult
 
-COUNT = 12
-"""tracks of each kind"""
 FILES = {card.WEIGHTS, card.NETWORK, card.README, card.PROVENANCE, card.CARD}
-
-
-def save_noise(path: Path, *, high: bool, seed: int, artist: str = "", album: str = "") -> Path:
-    """Two seconds of high or low noise."""
-    drawn = np.random.default_rng(seed)
-    noise = drawn.standard_normal(2 * RATE)
-    samples = np.diff(noise, prepend=0) if high else np.convolve(noise, np.ones(200) / 20, "same")
-    with sf.SoundFile(path, "w", RATE, 1) as file:
-        if artist:
-            file.artist = artist
-        if album:
-            file.album = album
-        file.write(drawn.uniform(0.02, 0.1) * samples)
-    return path
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of high and low noises; not to be changed."""
-    folder = tmp_path_factory.mktemp("music")
-    for kind in ("high", "low"):
-        (folder / kind).mkdir()
-        for number in range(COUNT):
-            save_noise(folder / kind / f"{number}.wav", high=kind == "high", seed=number)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -283,9 +251,9 @@ def test_obstacles_to_learning_a_tag(tag, groups, token):
 
 def test_metadata_of_files(tmp_path):
     for suffix in ("wav", "flac", "ogg", "mp3"):
-        path = save_noise(tmp_path / f"a.{suffix}", high=True, seed=0, artist="An  Artist", album="Unknown Album")
+        path = noises.save(tmp_path / f"a.{suffix}", high=True, seed=0, artist="An  Artist", album="Unknown Album")
         assert metadata.read(path) == Metadata("An Artist", ""), suffix
-    assert metadata.read(save_noise(tmp_path / "b.wav", high=True, seed=0)) == Metadata()
+    assert metadata.read(noises.save(tmp_path / "b.wav", high=True, seed=0)) == Metadata()
     assert metadata.read(tmp_path / "none.wav") == Metadata()
     (tmp_path / "text.wav").write_text("no audio")
     assert metadata.read(tmp_path / "text.wav") == Metadata()
@@ -512,7 +480,7 @@ def test_rare_tags_are_left_out(run, music, tmp_path):
     assert "rare" in str(Provenance.read(tmp_path / "mine").training_data)
 
 
-@pytest.mark.parametrize("kept", [2, COUNT])
+@pytest.mark.parametrize("kept", [2, noises.COUNT])
 def test_tags_of_one_class_raise_before_any_work(run, music, tmp_path, monkeypatch, kept):
     monkeypatch.setattr(embeddings, "compute", lambda *_, **__: 1 / 0)
     with pytest.raises(DatasetError, match="high"):
@@ -523,7 +491,7 @@ def test_tags_of_one_class_raise_before_any_work(run, music, tmp_path, monkeypat
 def test_an_artist_is_not_a_tag(run, tmp_path):
     tracks = []
     for number in range(12):
-        path = save_noise(tmp_path / f"{number}.wav", high=number < 4, seed=number, artist=f"artist {number // 4}")
+        path = noises.save(tmp_path / f"{number}.wav", high=number < 4, seed=number, artist=f"artist {number // 4}")
         tracks.append(LabelledTrack(path, frozenset(("high",) if number < 4 else ())))
     with pytest.raises(DatasetError, match="one artist"):
         run(tmp_path / "mine", tracks)

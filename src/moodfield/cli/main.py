@@ -20,6 +20,7 @@ from moodfield.cli import (
     recipes,
     runs,
     submission,
+    suggest,
     tag,
     train,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "tag": tag.tag,
     "learn": learn.learn,
+    "suggest": suggest.suggest,
     "train": train.train,
     "predict": predict.predict,
     "evaluate": evaluate.evaluate,

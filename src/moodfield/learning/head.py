@@ -60,7 +60,14 @@ class Fit:
     """scores with the best F-score out of fold, none below the share of tracks with the tag"""
 
 
-def fit(embeddings: Embeddings, truth: Truth, groups: Sequence[str], *, seed: int = 0) -> Fit:
+def fit(
+    embeddings: Embeddings,
+    truth: Truth,
+    groups: Sequence[str],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> Fit:
     """Fit a logistic regression for every tag, with one C for all of them, and calibrate the logits.
 
     C has the least log loss in a cross-validation, positives and negatives weighted alike as in the fits.
@@ -69,17 +76,18 @@ def fit(embeddings: Embeddings, truth: Truth, groups: Sequence[str], *, seed: in
         embeddings: Embeddings of tracks.
         truth: Which of them has which tag; every tag has positives and negatives in two groups or more.
         groups: Artist, album or another group of every track; two or more different ones. A group is not divided.
+        strengths: Candidates for C.
         seed: Seed of the division into parts.
     """
     folds = split(truth, groups, seed=seed)
-    by_strength = [out_of_fold(embeddings, truth, folds, strength) for strength in STRENGTHS]
+    by_strength = [out_of_fold(embeddings, truth, folds, strength) for strength in strengths]
     best = int(np.argmin([_balanced_loss(truth, logits) for logits in by_strength]))
     logits = by_strength[best]
     scale = calibration_fit.fit(truth, calibration.sigmoid(logits), regularization=REGULARIZATION)
     thresholds = metrics.best_thresholds(truth, scale.scores(logits))
     return Fit(
-        head=fit_head(embeddings, truth, STRENGTHS[best]),
-        strength=STRENGTHS[best],
+        head=fit_head(embeddings, truth, strengths[best]),
+        strength=strengths[best],
         logits=logits,
         calibration=scale,
         thresholds=np.maximum(thresholds, truth.mean(axis=0)),

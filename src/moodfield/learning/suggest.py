@@ -1,4 +1,4 @@
-"""Suggest which tracks to label next: those whose labels would reduce the uncertainty of all tracks most."""
+"""Suggest which tracks to label next: those that reduce the uncertainty of all tracks most."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from moodfield.learning.labels import Paths
 from moodfield.learning.learn import CACHE_DIR
 
 LIMIT = 20
-"""suggestions, if no other number is requested"""
+"""suggestions, if no other number is requested; as in `moodfield suggest`"""
 MIN_DISTANCE = 0.05
 """mean squared distance of standardized channels below which tracks are near-duplicates, such as an MP3 of a FLAC"""
 MAX_TAGS = 3
@@ -137,7 +137,7 @@ def choose(
     logits, scale = base.head.logits(values), base.card.calibration
     scores = scale.scores(logits) if scale else calibration.sigmoid(logits)
     uncertain = uncertainty(scores, np.array(base.card.thresholds))
-    rows = select(values, uncertain.mean(axis=1), limit, labelled=others)
+    rows = select(values, uncertain.mean(axis=1), limit, labelled=others) if tracks else []
     if not rows:
         raise DatasetError(
             f"none of the {len(candidates):,} tracks without labels can be suggested: they cannot be read, or are "
@@ -146,7 +146,7 @@ def choose(
     suggestions = []
     for row in rows:
         tags = np.argsort(-uncertain[row], kind="stable")[:MAX_TAGS]
-        least_certain = {base.card.vocabulary[tag]: float(scores[row, tag]) for tag in tags}
+        least_certain = {base.card.vocabulary[tag]: round(float(scores[row, tag]), 6) for tag in tags}
         suggestions.append(Suggestion(tracks[row], least_certain))
     return Suggestions(tuple(suggestions), tuple(path for path in paths if path not in computed))
 
