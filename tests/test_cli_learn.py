@@ -161,3 +161,19 @@ def test_help():
     result = invoke("learn", "--help")
     assert result.code == 0
     assert all(word in result.out for word in ("LABELS", "--audio", "--base", "playlists"))
+
+
+def test_the_tags_of_the_base_are_kept_on_request(run, cp_model, music, tmp_path):
+    result = run(music, "--keep-tags", "--name", "own")
+    assert result.code == 0, result.err
+    assert "2 tags" in result.err
+    card, model = Card.read(tmp_path / "mine"), tmp_path / "mine"
+    assert (card.vocabulary, card.thresholds) == (cp_model.card.vocabulary, cp_model.card.thresholds)
+    assert [(head.name, head.vocabulary) for head in card.heads] == [("own", ("high", "low"))]
+    assert invoke("models", model, "--verify").code == 0
+    assert "high, low" in invoke("models", model).out
+    lines = json_lines(invoke("tag", music / "high", "--model", model, "--json", "--jobs", 1).out)
+    assert sum("high" in line["heads"]["own"]["decided"] for line in lines) > COUNT / 2
+    other = run(music, "--base", model, "--keep-tags", "--name", "logits", output=tmp_path / "other")
+    assert (other.code, "--name" in other.err) == (1, True)
+    assert not (tmp_path / "other").exists()
