@@ -14,6 +14,7 @@ import pytest
 
 import models
 import moodfield
+import reports
 from commands import Result, invoke, json_lines, start
 from moodfield import tagger
 from moodfield.audio import Envelope
@@ -210,10 +211,10 @@ def test_the_relative_report_is_that_of_the_same_decisions(library):
     assert "wrote" in result.err
     text = page.read_text(encoding="utf-8")
     assert "relative to these 25 tracks" in text
-    lines = json_lines(result.out)
-    for line, card in zip(lines, re.findall(r"<article.*?</article>", text, flags=re.DOTALL), strict=True):
-        shown = re.findall(r"<li style[^>]*>(\w+)</li>", card.partition('class="timeline"')[0])
-        assert shown == line["moods"] + line["themes"]
+    data = reports.read_data(text)
+    names = [tag[0] for tag in data["tags"]]
+    for line, (*_, (_, strongest, count, *_)) in zip(json_lines(result.out), data["tracks"], strict=True):
+        assert [names[tag] for tag in strongest[:count]] == line["decided"]
 
 
 def test_the_program_of_the_documents_prints_the_same_decisions(library, monkeypatch, capsys):

@@ -27,7 +27,7 @@ def steps(tagging: Tagging, count: int) -> Float64[np.ndarray, "tags time"]:
     return _means(np.nan_to_num(tagging.over_time.scores.astype(np.float64)), bounds, np.linspace(0, end, count + 1))
 
 
-def levels(tagging: Tagging, count: int) -> Float64[np.ndarray, "bars"] | None:
+def levels(tagging: Tagging, count: int) -> Float64[np.ndarray, "time"] | None:
     """Mean peak of the waveform in each of `count` equal steps, scaled to a maximum of 1; None without an envelope."""
     if tagging.envelope is None or not len(tagging.envelope.peaks):
         return None
@@ -61,8 +61,8 @@ def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
 
 
 def _means(
-    values: Float64[np.ndarray, "rows time"], bounds: Float64[np.ndarray, "bounds"], edges: Float64[np.ndarray, "edges"]
-) -> Float64[np.ndarray, "rows steps"]:
+    values: Float64[np.ndarray, "tags time"], bounds: Float64[np.ndarray, "_time"], edges: Float64[np.ndarray, "_time"]
+) -> Float64[np.ndarray, "tags _time"]:
     """Means of a step function, which has one value between two bounds, between consecutive edges."""
     sums = np.pad(np.cumsum(values * np.diff(bounds), axis=1), ((0, 0), (1, 0)))
     inside = np.minimum(edges, bounds[-1])

@@ -1,4 +1,4 @@
-"""The data of a report as compact JSON: a short list for each track, in which letters stand for small integers."""
+"""The data of a report as compact JSON, in which letters stand for small integers."""
 
 import json
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def _encode_runs(runs: Sequence[Run]) -> list[int]:
     return [number for run in runs for number in (run.tag, 2 * run.steps + run.above)]
 
 
-def _letters(shares: Float[np.ndarray, "values"]) -> str:
+def _letters(shares: Float[np.ndarray, "..."]) -> str:
     """Values of 0 … 1 as a letter each."""
     return _join(np.rint(np.clip(np.nan_to_num(shares), 0, 1) * MAX_LETTER).astype(int))
 

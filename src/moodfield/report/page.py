@@ -1,4 +1,4 @@
-"""An HTML report about tagged tracks: one file that loads nothing else, and draws from the data that it contains."""
+"""An HTML report about tagged tracks: one file that loads nothing else and contains its data."""
 
 import base64
 import hashlib

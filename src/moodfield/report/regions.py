@@ -49,7 +49,7 @@ def name_regions(track_map: TrackMap) -> list[Region]:
     return regions
 
 
-def _local_means(track_map: TrackMap) -> tuple[Float64[np.ndarray, "cells tags"], Float64[np.ndarray, "cells 2"]]:
+def _local_means(track_map: TrackMap) -> tuple[Float64[np.ndarray, "_ tags"], Float64[np.ndarray, "_ 2"]]:
     """Means of the standardized tags around the centre of every cell, lower where there are few tracks; the centres."""
     x, y = np.meshgrid((np.arange(COLUMNS) + 0.5) / COLUMNS, (np.arange(ROWS) + 0.5) / ROWS)
     centres = np.stack([x.ravel(), y.ravel()], axis=1)

@@ -97,7 +97,7 @@ class Track:
     """whether each tag is decided"""
     over_time: Float[np.ndarray, "tags time"] | None = None
     """mean scores in equal time steps; None if they are not known"""
-    levels: Float[np.ndarray, "bars"] | None = None
+    levels: Float[np.ndarray, "_time"] | None = None
     """mean peak level of the waveform in equal time steps, at any scale; None if it is not known"""
 
     @classmethod

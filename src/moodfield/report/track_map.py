@@ -1,4 +1,4 @@
-"""A two-dimensional map of tracks by their moods: positions, names of its axes and regions, places of track names."""
+"""A two-dimensional map of tracks by their moods, and the placement of names on it."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -169,6 +169,7 @@ def _transport(places: Places, size: Float64[np.ndarray, "2"]) -> Places:
     """
     numbers = np.arange(1, len(places) + 1)[:, None]
     even = (np.modf(numbers * [0.7548776662466927, 0.5698402909980532])[0] - 0.5) * size  # the R2 sequence
+    even -= even.mean(axis=0)
     points = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-9) * even.std(axis=0)
     angles = np.arange(8) * np.pi / 8
     directions = np.stack([np.cos(angles), np.sin(angles)])
