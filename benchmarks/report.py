@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from moodfield import calibration, tags
 from moodfield.decisions import Usual
-from moodfield.report import page, track
+from moodfield.report import page, track, track_map
 from moodfield.report.track import Reference, Track
 
 COUNTS = (10, 1_000, 10_000)
@@ -49,6 +49,12 @@ def main() -> None:
     print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
     for row in rows:
         print("| " + " | ".join(row.values()) + " |")
+    print("\nPositions of 2,000 points on a map with 54 cells; *curve* has two uncorrelated, dependent components.\n")
+    print(
+        "| points | positions | empty cells | fullest cell / mean | of 10 nearest points kept |\n|---|---|---|---|---|"
+    )
+    for row in _positions():
+        print("| " + " | ".join(row) + " |")
 
 
 def reference() -> Reference:
@@ -76,6 +82,31 @@ def tracks(count: int, shared: Reference) -> Iterator[Track]:
             scores,
             generator.uniform(size=detail.levels),
         )
+
+
+def _positions() -> Iterator[tuple[str, ...]]:
+    """How evenly the principal components, their ranks, and the optimal transport of the map spread points."""
+    generator, size = np.random.default_rng(0), np.array([1.44, 0.94])
+    x, y = generator.normal(size=(2, 2_000))
+    for name, points in {"normal": np.stack([x, y], axis=1), "curve": np.stack([x, x**2 + 0.3 * y], axis=1)}.items():
+        ranks = points.argsort(axis=0).argsort(axis=0) / len(points)
+        near = _nearest(points)
+        forms = {
+            "components": (points - points.min(axis=0)) / np.ptp(points, axis=0) - 0.5,
+            "ranks": ranks - 0.5,
+            "transport": track_map._transport(points, size) / size,
+        }
+        for form, places in forms.items():
+            cells, _, _ = np.histogram2d(*places.T, bins=(9, 6), range=((-0.5, 0.5), (-0.5, 0.5)))
+            kept = np.mean(
+                [len(set(one) & set(other)) for one, other in zip(near, _nearest(places * size), strict=True)]
+            )
+            yield name, form, str((cells == 0).sum()), f"{cells.max() / cells.mean():.1f}", f"{kept:.1f}"
+
+
+def _nearest(points: np.ndarray) -> np.ndarray:
+    """Indices of the ten points that are nearest to each."""
+    return np.linalg.norm(points[:, None] - points, axis=2).argsort(axis=1)[:, 1:11]
 
 
 def _measure(count: int) -> dict[str, str]:

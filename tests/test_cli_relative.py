@@ -21,6 +21,7 @@ from moodfield.audio import Envelope
 from moodfield.cli import taggings
 from moodfield.decisions import Usual
 from moodfield.errors import AudioError, MoodfieldError
+from moodfield.report.track import COARSE
 from moodfield.tagging import OverTime, Tagging
 
 TAGS = ("calm", "happy", "film", "dark")
@@ -126,6 +127,19 @@ def test_little_is_kept_of_many_files(library, monkeypatch):
         assert each.over_time.scores.base is None
         assert each.envelope is each.embedding is None
         assert all(getattr(each, name) is getattr(kept[0], name) for name in taggings.SHARED)
+
+
+@pytest.mark.parametrize("form", [(), ("--json", "--over-time")])
+def test_a_report_of_many_files_keeps_coarse_scores(library, monkeypatch, form):
+    kept, whole = [], moodfield.decide
+    monkeypatch.setattr("moodfield.report.track.MANY_TRACKS", 10)
+    monkeypatch.setattr("moodfield.tagging.decide", lambda tracks: [kept.extend(tracks), whole(tracks)][1])
+    page = library.parent / "page.html"
+    assert invoke("tag", library, "--relative", *form, "--report", page).code == 0
+    steps = {each.over_time.seconds.size for each in kept}
+    assert steps == ({2} if form else {COARSE.steps})  # scores over time that are printed are whole
+    assert all(each.embedding is None for each in kept)
+    assert len(reports.read_data(page.read_text(encoding="utf-8"))["tracks"]) == 25
 
 
 @pytest.mark.parametrize("files", [1, 19])

@@ -25,8 +25,8 @@ MIN_EXTENT = 0.05
 """smallest extent that is scaled to the frame; tracks that hardly differ stay in the middle"""
 DECIMALS = 3
 """of features, by which tracks are compared: equal ones have one position"""
-ROUNDS = 30
-"""iterations of the optimal transport"""
+ROUNDS = 4
+"""iterations of the optimal transport; more are a little more even, and separate more neighbours"""
 LABEL_TAGS = 2
 """most tags at each end of an axis"""
 MIN_CORRELATION = 0.4
