@@ -192,6 +192,14 @@ def test_the_data_has_scores_and_decisions(detail: track.Detail) -> None:
     assert decoded.levels.max() == 1
 
 
+def test_the_script_reads_the_numbers_as_they_are_written() -> None:
+    script = (Path(report_page.__file__).parent / "values.js").read_text(encoding="utf-8")
+    assert f'LETTERS = "{data.LETTERS}"' in script
+    assert f"MAX_LOGIT = {data.MAX_LOGIT};" in script
+    card = (Path(report_page.__file__).parent / "card.js").read_text(encoding="utf-8")
+    assert f"CURVES = {data.CURVES};" in card
+
+
 def test_tags_have_their_kind_threshold_and_usual_score() -> None:
     tagging = replace(small([0.9, 0.2, 0.1], [0.5, np.inf, np.nan], [[0.9], [0.2], [0.1]]), priors=None)
     tags = read_data(render([tagging]))["tags"]

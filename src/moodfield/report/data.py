@@ -41,7 +41,7 @@ def encode_track(track: Track, reference: Reference) -> Json:
         ribbons = [_encode_runs(runs) for runs in ribbon.ribbons(track.over_time, reference)]
     if track.levels is not None:
         levels = _letters(track.levels / max(float(track.levels.max()), 1e-12))
-    return [round(track.duration, 1), tags, len(decided), encode_scores(track.scores), heights, *ribbons, levels]
+    return [round(track.duration, 2), tags, len(decided), encode_scores(track.scores), heights, *ribbons, levels]
 
 
 def encode_tags(reference: Reference) -> list[Json]:

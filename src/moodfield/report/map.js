@@ -94,5 +94,9 @@ if (places) {
 }
 
 // A link to a track, such as report.html#t12, opens it.
-const linked = /^#t(\d+)$/.exec(location.hash);
-if (linked && tracks[Number(linked[1])]) openTrack(tracks[Number(linked[1])]);
+function openLinked() {
+  const track = tracks[Number(/^#t(\d+)$/.exec(location.hash)?.[1])];
+  if (track) openTrack(track);
+}
+addEventListener("hashchange", openLinked);
+openLinked();

@@ -19,7 +19,7 @@ MAX_REGIONS = 14
 """most names of regions"""
 GAP = (0.22, 0.13)
 """least distance between the names of two regions, across or down, as shares of width and height"""
-EDGE = (0.1, 0.05)
+EDGE = (0.14, 0.05)
 """distance of a name from the edge of the map, as shares of width and height"""
 
 
