@@ -42,7 +42,7 @@ def write(
 
     Args:
         path: The HTML file.
-        tracks: The tracks, in the order of the report. They are read once, and about 1 kB of each is kept.
+        tracks: The tracks, in the order of the report. They are read once; memory grows by a few kB a track.
         reference: What the tracks share; None only if there are none.
         failed: Files that could not be tagged → error messages.
         untagged: Number of files that were not tagged because the work was interrupted.
