@@ -14,12 +14,14 @@ import pytest
 
 import models
 import moodfield
+import reports
 from commands import Result, invoke, json_lines, start
 from moodfield import tagger
 from moodfield.audio import Envelope
 from moodfield.cli import taggings
 from moodfield.decisions import Usual
 from moodfield.errors import AudioError, MoodfieldError
+from moodfield.report.track import COARSE
 from moodfield.tagging import OverTime, Tagging
 
 TAGS = ("calm", "happy", "film", "dark")
@@ -127,6 +129,19 @@ def test_little_is_kept_of_many_files(library, monkeypatch):
         assert all(getattr(each, name) is getattr(kept[0], name) for name in taggings.SHARED)
 
 
+@pytest.mark.parametrize("form", [(), ("--json", "--over-time")])
+def test_a_report_of_many_files_keeps_coarse_scores(library, monkeypatch, form):
+    kept, whole = [], moodfield.decide
+    monkeypatch.setattr("moodfield.report.track.MANY_TRACKS", 10)
+    monkeypatch.setattr("moodfield.tagging.decide", lambda tracks: [kept.extend(tracks), whole(tracks)][1])
+    page = library.parent / "page.html"
+    assert invoke("tag", library, "--relative", *form, "--report", page).code == 0
+    steps = {each.over_time.seconds.size for each in kept}
+    assert steps == ({2} if form else {COARSE.steps})  # scores over time that are printed are whole
+    assert all(each.embedding is None for each in kept)
+    assert len(reports.read_data(page.read_text(encoding="utf-8"))["tracks"]) == 25
+
+
 @pytest.mark.parametrize("files", [1, 19])
 def test_too_few_files_are_a_usage_error_before_tagging(library, monkeypatch, files):
     shorten(library, files)
@@ -210,10 +225,10 @@ def test_the_relative_report_is_that_of_the_same_decisions(library):
     assert "wrote" in result.err
     text = page.read_text(encoding="utf-8")
     assert "relative to these 25 tracks" in text
-    lines = json_lines(result.out)
-    for line, card in zip(lines, re.findall(r"<article.*?</article>", text, flags=re.DOTALL), strict=True):
-        shown = re.findall(r"<li style[^>]*>(\w+)</li>", card.partition('class="timeline"')[0])
-        assert shown == line["moods"] + line["themes"]
+    data = reports.read_data(text)
+    names = [tag[0] for tag in data["tags"]]
+    for line, (*_, (_, strongest, count, *_)) in zip(json_lines(result.out), data["tracks"], strict=True):
+        assert [names[tag] for tag in strongest[:count]] == line["decided"]
 
 
 def test_the_program_of_the_documents_prints_the_same_decisions(library, monkeypatch, capsys):

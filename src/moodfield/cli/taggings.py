@@ -71,7 +71,7 @@ class Taggings:
         else:
             self._counts.update(tagging.decided)
         if self.form.relative or self.form.report:
-            self._kept.append((path, tagging if self.form.report else self._without_unused(tagging)))
+            self._kept.append((path, self._without_unused(tagging)))
         if not self.form.relative:
             self._print(path, tagging)
         if isinstance(tagging, MoodfieldError) and not self.form.as_json:
@@ -125,16 +125,26 @@ class Taggings:
         return True
 
     def _without_unused(self, tagging: "Tagging | MoodfieldError") -> "Tagging | MoodfieldError":
-        """A tagging without arrays that are not printed; the others are shared, since there may be millions."""
+        """A tagging without arrays that are not printed or drawn; others are shared, since there may be millions."""
         if isinstance(tagging, MoodfieldError):
             return tagging
         if self._slim is None:
             seconds, scores = tagging.over_time.seconds[:0].copy(), tagging.over_time.scores[:, :0].copy()
             self._slim = replace(tagging, over_time=type(tagging.over_time)(seconds, scores))
-        names = SHARED if self.form.over_time else (*SHARED, "over_time")
-        shared = {name: getattr(self._slim, name) for name in names}
         embedding = tagging.embedding if self.form.embedding else None
-        return replace(tagging, embedding=embedding, envelope=None, **shared)
+        if not (self.form.relative and self.form.over_time):
+            tagging = self._shrink(tagging)
+        elif not self.form.report:
+            tagging = replace(tagging, envelope=None)
+        return replace(tagging, embedding=embedding, **{name: getattr(self._slim, name) for name in SHARED})
+
+    def _shrink(self, tagging: "Tagging") -> "Tagging":
+        """A tagging with what the report shows of scores over time, or without them if there is no report."""
+        from moodfield.report import track
+
+        if self.form.report:
+            return track.shrink(tagging, track.detail_of(self.files))
+        return replace(tagging, over_time=self._slim.over_time if self._slim else tagging.over_time, envelope=None)
 
     def _print(self, path: Path, tagging: "Tagging | MoodfieldError") -> None:
         """Print the result of a file: a line of JSON, or lines of the table."""
@@ -150,12 +160,14 @@ class Taggings:
 
     def _write_report(self, path: Path) -> None:
         """Write the report, which has the number of files that are missing because work was stopped."""
-        from moodfield.report import page
+        from moodfield.report import page, track
 
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()  # the report may go there, too
         taggings = [tagging for _, tagging in self._kept if not isinstance(tagging, MoodfieldError)]
-        page.write(path, taggings, failed=self.failed, untagged=self.files - self._done)
+        reference = track.Reference.from_tagging(taggings[0]) if taggings else None
+        tracks = track.from_taggings(taggings, reference, track.detail_of(self.files)) if reference else ()
+        page.write(path, tracks, reference, failed=self.failed, untagged=self.files - self._done)
         stopped = f": {self._done:,} of {self.files:,} files, since it was stopped" if self._done < self.files else ""
         console.message(f"wrote {path}{stopped}")
 

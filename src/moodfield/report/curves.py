@@ -1,14 +1,10 @@
-"""Scores over time as curves and segments for drawing, and the waveform envelope."""
-
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Scores over time and levels of a waveform in equal steps, and heights of curves for drawing."""
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 from moodfield import calibration
-from moodfield.tagging import MIN_USUAL, Tagging
+from moodfield.tagging import Tagging
 
 EDGE = 1e-6
 """scores and thresholds are clipped this far from 0 and 1"""
@@ -16,120 +12,47 @@ EDGE = 1e-6
 STEEPNESS = 2
 """height of curves by the threshold / that of the sigmoid of logits: most scores are near their threshold"""
 
-Curves = Float64[np.ndarray, "tags time"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive steps of a track with the same strongest tag."""
-
-    tag: int
-    """index of the tag"""
-    first: int
-    """index of the first step"""
-    above: tuple[bool, ...]
-    """for every step, whether the tag is above its threshold"""
-
-    @property
-    def end(self) -> int:
-        """Index after the last step."""
-        return self.first + len(self.above)
-
-
-def strongest(tagging: Tagging, count: int) -> list[int]:
-    """Indices of the decided tags, then of the others, both by decreasing evidence."""
-    tags = [*tagging.decided, *(tag for tag, _ in tagging.top(len(tagging.scores)))]
-    return [tagging.vocabulary.index(tag) for tag in dict.fromkeys(tags)][:count]
-
-
-def score(tagging: Tagging, tag: int) -> float:
-    """Score of a tag, 0 … 1."""
-    return float(np.clip(np.nan_to_num(tagging.scores[tag]), 0, 1))
-
-
-def threshold(tagging: Tagging, tag: int) -> float | None:
-    """Threshold of a tag, 0 … 1; None if no score exceeds it."""
-    value = float(tagging.thresholds[tag])
-    return value if value < 1 else None
-
-
-def usual(tagging: Tagging, tag: int) -> float | None:
-    """The usual score of a tag, above 0; None if it is unknown."""
-    return None if tagging.usual is None else max(float(np.nan_to_num(tagging.usual[tag])), MIN_USUAL)
+Scores = Float[np.ndarray, "tags time"]
 
 
 def span(tagging: Tagging) -> float:
     """Length of the time axis in seconds."""
-    return max(tagging.duration, float(tagging.over_time.seconds[-1]), 1e-3)
+    return max(tagging.duration, *tagging.over_time.seconds[-1:].tolist(), 1e-3)
 
 
-def averaged(tagging: Tagging, tags: Sequence[int], at: Float64[np.ndarray, "time"], *, window: float) -> Curves:
-    """Moving average of scores over time.
-
-    Args:
-        tagging: A tagging.
-        tags: Indices of tags.
-        at: Centres of the windows, in seconds from the start.
-        window: Length of the window in seconds. A window as long as a time step interpolates linearly.
-    """
+def steps(tagging: Tagging, count: int) -> Float64[np.ndarray, "tags time"]:
+    """Mean scores of all tags in each of `count` equal steps of a track; NaN counts as 0."""
     seconds, end = tagging.over_time.seconds.astype(np.float64), span(tagging)
     bounds = np.concatenate([[0.0], (seconds[1:] + seconds[:-1]) / 2, [end]])
-    scores = np.nan_to_num(tagging.over_time.scores[list(tags)].astype(np.float64))
-    sums = np.pad(np.cumsum(scores * np.diff(bounds), axis=1), ((0, 0), (1, 0)))
-    first, last = np.clip(at - window / 2, 0, end), np.clip(at + window / 2, 0, end)
-    return np.array([np.interp(last, bounds, row) - np.interp(first, bounds, row) for row in sums]) / (last - first)
+    return _means(np.nan_to_num(tagging.over_time.scores.astype(np.float64)), bounds, np.linspace(0, end, count + 1))
 
 
-def relative(tagging: Tagging, tags: Sequence[int], scores: Curves) -> Curves:
+def levels(tagging: Tagging, count: int) -> Float64[np.ndarray, "time"] | None:
+    """Mean peak of the waveform in each of `count` equal steps, scaled to a maximum of 1; None without an envelope."""
+    if tagging.envelope is None or not len(tagging.envelope.peaks):
+        return None
+    peaks, end = np.nan_to_num(tagging.envelope.peaks.astype(np.float64)), span(tagging)
+    bounds = np.minimum(np.arange(len(peaks) + 1) * tagging.envelope.seconds, end)
+    means = _means(peaks[None], bounds, np.linspace(0, end, count + 1))[0]
+    return means / max(float(means.max()), 1e-12)
+
+
+def smooth(scores: Scores, width: int) -> Float64[np.ndarray, "tags time"]:
+    """Moving average over a centred window of `width` steps, an odd number; shorter at both ends."""
+    at, count = np.arange(scores.shape[1]), scores.shape[1]
+    first, last = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, count)
+    sums = np.pad(np.cumsum(scores, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
+    return (sums[:, last] - sums[:, first]) / (last - first)
+
+
+def relative(scores: Scores, thresholds: Float[np.ndarray, "tags"]) -> Float64[np.ndarray, "tags time"]:
     """Scores relative to the threshold, 0 … 1: the sigmoid of `STEEPNESS` × the difference of logits; 0.5 is equal.
 
     Tags with low and with high thresholds get comparable curves. The curve of a tag that is never decided has the
     maximum 0.5.
     """
-    marks = [threshold(tagging, tag) for tag in tags]
-    halves = [float(row.max()) if mark is None else mark for row, mark in zip(scores, marks, strict=True)]
-    half = np.array(halves)[:, None]
+    half = np.where(np.nan_to_num(thresholds, nan=np.inf) < 1, thresholds, scores.max(axis=1))[:, None]
     return np.asarray(calibration.sigmoid(STEEPNESS * (logit(scores) - logit(half))))
-
-
-def steps(tagging: Tagging, tags: Sequence[int], count: int, *, width: int = 1) -> tuple[list[float], Curves]:
-    """Edges of `count` equal steps of a track in seconds, and mean scores over windows of `width` steps."""
-    edges = np.linspace(0, span(tagging), count + 1)
-    scores = averaged(tagging, tags, (edges[1:] + edges[:-1]) / 2, window=width * float(edges[1]))
-    return edges.tolist(), scores
-
-
-def segments(tagging: Tagging, tags: Sequence[int], count: int, *, width: int) -> list[Segment]:
-    """The strongest of some tags in each of `count` equal steps, from means over `width` steps, as segments.
-
-    Tags above their threshold come before others, then evidence counts. Tags that are never decided are used only if
-    there are no others.
-    """
-    candidates = [tag for tag in tags if threshold(tagging, tag) is not None] or list(tags)
-    if not candidates:
-        return []
-    scores = steps(tagging, candidates, count, width=width)[1]
-    heights = relative(tagging, candidates, scores)
-    above = heights > 0.5
-    evidence = _evidence(tagging, candidates, scores)
-    rows = np.where(above | ~above.any(axis=0), heights if evidence is None else evidence, -np.inf).argmax(axis=0)
-    result, first = [], 0
-    for row, run in itertools.groupby(rows.tolist()):
-        marks = tuple(above[row, first : first + len(list(run))].tolist())
-        result.append(Segment(candidates[row], first, marks))
-        first += len(marks)
-    return result
-
-
-def waveform(tagging: Tagging, count: int) -> Float64[np.ndarray, "time"] | None:
-    """Mean peak of the waveform in each of `count` equal steps, scaled to a maximum of 1; None without an envelope."""
-    if tagging.envelope is None or not len(tagging.envelope.peaks):
-        return None
-    peaks = np.nan_to_num(tagging.envelope.peaks.astype(np.float64))
-    bounds = np.minimum(np.arange(len(peaks) + 1) * tagging.envelope.seconds, span(tagging))
-    sums = np.pad(np.cumsum(peaks * np.diff(bounds)), (1, 0))
-    levels = np.diff(np.interp(np.linspace(0, span(tagging), count + 1), bounds, sums))
-    return levels / max(float(levels.max()), 1e-12)
 
 
 def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
@@ -137,8 +60,12 @@ def logit(scores: np.ndarray) -> Float64[np.ndarray, "..."]:
     return calibration.logit(np.clip(scores.astype(np.float64), EDGE, 1 - EDGE))
 
 
-def _evidence(tagging: Tagging, tags: Sequence[int], scores: Curves) -> Curves | None:
-    """Evidence of scores over time (see `Tagging.evidence`); None if it is unknown what is usual."""
-    if tagging.statistics:
-        return tagging.statistics.take(tags).evidence(logit(scores).T).T
-    return None if tagging.priors is None else logit(scores) - logit(tagging.priors[list(tags)])[:, None]
+def _means(
+    values: Float64[np.ndarray, "tags time"], bounds: Float64[np.ndarray, "_time"], edges: Float64[np.ndarray, "_time"]
+) -> Float64[np.ndarray, "tags _time"]:
+    """Means of a step function, which has one value between two bounds, between consecutive edges."""
+    sums = np.pad(np.cumsum(values * np.diff(bounds), axis=1), ((0, 0), (1, 0)))
+    inside = np.minimum(edges, bounds[-1])
+    last = np.clip(np.searchsorted(bounds, inside, side="right") - 1, 0, values.shape[1] - 1)
+    integrals = sums[:, last] + values[:, last] * (inside - bounds[last])
+    return np.diff(integrals, axis=1) / np.diff(edges)

@@ -10,10 +10,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from moodfield import errors
-from moodfield.tagging import Tagging
 
-LISTED_TAGS = 5
-"""decided tags per track in the list of all tracks"""
 FAMILIES = MappingProxyType(
     {
         5: "love romantic sexy sensual passionate tender tenderness",
@@ -62,11 +59,6 @@ def percent(value: float | int, whole: float | int) -> str:
     return f"{100 * min(max(value / whole, 0), 1):.4g}%"
 
 
-def short(score: float) -> str:
-    """Format a score with two or three decimals."""
-    return f"{score:.2f}" if score >= 0.1 else f"{score:.3f}"
-
-
 def times(factor: float) -> str:
     """Format how many times as likely as usual a tag is, with two digits, as `4.1 ×`; `–` if it is unknown.
 
@@ -109,16 +101,3 @@ def hue(tag: str) -> int:
 def deep(tag: str) -> bool:
     """Whether a tag has the darker shade of its family."""
     return tag.casefold() in DEEP
-
-
-def kind(tagging: Tagging, name: str) -> str:
-    """CSS classes of a tag."""
-    return "tag theme" if name in tagging.theme_vocabulary else "tag"
-
-
-def tag_list(tagging: Tagging) -> str:
-    """The first decided tags, in their colours."""
-    return ", ".join(
-        f'<span class="{kind(tagging, tag)}" style="--h:{hue(tag)}">{safe(tag)}</span>'
-        for tag in tagging.decided[:LISTED_TAGS]
-    )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 from moodfield.report import curves
-from moodfield.tagging import Tagging
+from moodfield.report.track import MANY_TRACKS, Reference
 
 MIN_TRACKS = 3
 """fewest tracks that get a map"""
@@ -17,10 +17,16 @@ ASPECT = 1.5
 """width of the map / height"""
 MARGINS = (0.18, 0.08)
 """margins left and right, and above and below, as a share of the height; names need more space across"""
+DENSE_MARGIN = 0.03
+"""the margin of a map without names"""
 SOFT_STD = 0.5
 """logits; tags with a much larger standard deviation weigh the same, tags with a smaller one weigh less"""
 MIN_EXTENT = 0.05
 """smallest extent that is scaled to the frame; tracks that hardly differ stay in the middle"""
+DECIMALS = 3
+"""of features, by which tracks are compared: equal ones have one position"""
+ROUNDS = 4
+"""iterations of the optimal transport; more are a little more even, and separate more neighbours"""
 LABEL_TAGS = 2
 """most tags at each end of an axis"""
 MIN_CORRELATION = 0.4
@@ -33,6 +39,8 @@ DOT = 7.0
 """pixels between the centre of a dot and its name"""
 
 Coordinate = Float64[np.ndarray, "tracks"]
+Places = Float64[np.ndarray, "tracks 2"]
+Features = Float64[np.ndarray, "tracks tags"]
 
 
 @dataclass(frozen=True)
@@ -57,26 +65,34 @@ class TrackMap:
     """labels of the left and right edge"""
     vertical: Axis
     """labels of the bottom and top edge"""
+    features: Features
+    """standardized logits, from which the positions were computed"""
+    tags: tuple[str, ...]
+    """the tags of the features"""
 
 
-def lay_out(taggings: Sequence[Tagging]) -> TrackMap | None:
-    """Map tracks by their two first principal components; None below `MIN_TRACKS` or without common tags.
+def lay_out(scores: Float[np.ndarray, "tracks tags"], reference: Reference) -> TrackMap | None:
+    """Map tracks by the two first principal components of their scores; None below `MIN_TRACKS`.
 
-    The features are logits relative to the thresholds, of moods only unless there are fewer than two. Both axes have
-    the same scale. The map does not depend on the order of the tracks.
+    The features are standardized logits, of moods only unless there are fewer than two. Up to `MANY_TRACKS` both axes
+    have the same scale. The more tracks there are beyond that, the more evenly they are spread over the map. The map
+    does not depend on the order of the tracks.
     """
-    shared = _shared(taggings)
-    if len(taggings) < MIN_TRACKS or not shared:
+    tags = reference.moods if len(reference.moods) > 1 else list(range(len(reference.vocabulary)))
+    tags.sort(key=lambda tag: reference.vocabulary[tag])
+    if len(scores) < MIN_TRACKS or not tags:
         return None
-    above = _above(taggings, shared)
-    order = np.lexsort(above.T[::-1])  # floating-point sums depend on the order of their terms
-    features = _standardize(above[order])
-    places = np.empty((len(taggings), 2))
-    places[order] = _principal(features)
-    back = np.argsort(order, kind="stable")
-    horizontal, vertical = _axes(places, features[back], shared)
-    right, up = _framed(places)
-    return TrackMap(right, 1 - up, horizontal, vertical)
+    logits = _finite(curves.logit(scores[:, tags]))
+    order = np.lexsort(logits.T[::-1])  # floating-point sums depend on the order of their terms
+    features = _standardize(logits[order])
+    places = np.empty((len(scores), 2))
+    share = max(0.0, 1 - MANY_TRACKS / len(scores))
+    places[order] = _spread(_principal(features), features, share)
+    features = features[np.argsort(order, kind="stable")]
+    names = tuple(reference.vocabulary[tag] for tag in tags)
+    horizontal, vertical = _axes(places - places.mean(axis=0), features, names)
+    right, up = (places / [ASPECT, 1] + 0.5).T
+    return TrackMap(right, 1 - up, horizontal, vertical, features, names)
 
 
 def label_sides(
@@ -112,34 +128,19 @@ def label_sides(
     return sides
 
 
-def _shared(taggings: Sequence[Tagging]) -> list[str]:
-    """The moods in the vocabulary of all tracks, or all common tags if there are fewer than two moods; sorted."""
-    tags = set.intersection(*(set(tagging.vocabulary) for tagging in taggings)) if taggings else set()
-    moods = tags - {tag for tagging in taggings for tag in tagging.theme_vocabulary}
-    return sorted(moods if len(moods) > 1 else tags)
+def _finite(logits: Features) -> Features:
+    """The same logits with the mean over the other tracks instead of NaN."""
+    finite = np.isfinite(logits)
+    means = np.where(finite, logits, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+    return np.where(finite, logits, means)
 
 
-def _above(taggings: Sequence[Tagging], shared: Sequence[str]) -> Float64[np.ndarray, "tracks tags"]:
-    """Logits of the scores minus logits of the thresholds; where a threshold is 1 or more, the logits alone.
-
-    NaN is replaced by the mean over the other tracks.
-    """
-    columns = [[tagging.vocabulary.index(tag) for tag in shared] for tagging in taggings]
-    scores = np.array([tagging.scores[order] for tagging, order in zip(taggings, columns, strict=True)])
-    thresholds = np.array([tagging.thresholds[order] for tagging, order in zip(taggings, columns, strict=True)])
-    possible = (np.isfinite(thresholds) & (thresholds < 1)).all(axis=0)
-    above = curves.logit(scores) - np.where(possible, curves.logit(np.where(possible, thresholds, 0.5)), 0)
-    finite = np.isfinite(above)
-    means = np.where(finite, above, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
-    return np.where(finite, above, means)
-
-
-def _standardize(above: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks tags"]:
+def _standardize(logits: Features) -> Features:
     """Subtract the mean and divide by the softened standard deviation of every tag."""
-    return (above - above.mean(axis=0)) / np.hypot(above.std(axis=0), SOFT_STD)
+    return (logits - logits.mean(axis=0)) / np.hypot(logits.std(axis=0), SOFT_STD)
 
 
-def _principal(features: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarray, "tracks 2"]:
+def _principal(features: Features) -> Places:
     """Project on the two first principal components, signed so that the largest weight is positive."""
     _, _, axes = np.linalg.svd(features, full_matrices=False)
     axes = np.vstack([axes, np.zeros_like(axes)])[:2]
@@ -148,9 +149,40 @@ def _principal(features: Float64[np.ndarray, "tracks tags"]) -> Float64[np.ndarr
     return features @ (axes * signs[:, None]).T
 
 
-def _axes(
-    places: Float64[np.ndarray, "tracks 2"], features: Float64[np.ndarray, "tracks tags"], tags: Sequence[str]
-) -> tuple[Axis, Axis]:
+def _spread(principal: Places, features: Features, share: float) -> Places:
+    """Fit positions into the frame around 0, and move them by a share of the way to an even distribution."""
+    size = np.array([ASPECT, 1]) - 2 * (share * DENSE_MARGIN + (1 - share) * np.array(MARGINS))
+    low, high = principal.min(axis=0), principal.max(axis=0)
+    places = (principal - (low + high) / 2) / max(float(((high - low) / size).max()), MIN_EXTENT)
+    if not share:
+        return places
+    _, first, numbers = np.unique(features.round(DECIMALS), axis=0, return_index=True, return_inverse=True)
+    even = _transport(places[first], size)[numbers]
+    return (1 - share) * places + share * even
+
+
+def _transport(places: Places, size: Float64[np.ndarray, "2"]) -> Places:
+    """Move points to an even distribution over a rectangle around 0 by sliced optimal transport.
+
+    In every direction the projections of the points are moved towards those of evenly distributed points, in the order
+    that they have, so that neighbours stay neighbours (Rabin et al., 2011).
+    """
+    numbers = np.arange(1, len(places) + 1)[:, None]
+    even = (np.modf(numbers * [0.7548776662466927, 0.5698402909980532])[0] - 0.5) * size  # the R2 sequence
+    even -= even.mean(axis=0)
+    points = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-9) * even.std(axis=0)
+    angles = np.arange(8) * np.pi / 8
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    targets = np.sort(even @ directions, axis=0)
+    for _ in range(ROUNDS):
+        projected = points @ directions
+        moves = np.empty_like(projected)
+        np.put_along_axis(moves, projected.argsort(axis=0, kind="stable"), targets, axis=0)
+        points += 2 * (moves - projected) @ directions.T / len(angles)
+    return np.clip(points, -size / 2, size / 2)
+
+
+def _axes(places: Places, features: Features, tags: Sequence[str]) -> tuple[Axis, Axis]:
     """Label both axes with the tags that correlate most with them; a tag labels one end of one axis."""
     lengths = np.linalg.norm(features, axis=0), np.linalg.norm(places, axis=0)
     floor = 1e-3 * np.sqrt(len(places))
@@ -162,15 +194,6 @@ def _axes(
         ends = (tuple(tags[tag] for tag in order if sign * correlation[tag, axis] > 0)[:LABEL_TAGS] for sign in (-1, 1))
         axes.append(Axis(*ends))
     return axes[0], axes[1]
-
-
-def _framed(places: Float64[np.ndarray, "tracks 2"]) -> tuple[Coordinate, Coordinate]:
-    """Scale positions to 0 … 1 of width and height, both by the same factor, and centre them."""
-    low, high = places.min(axis=0), places.max(axis=0)
-    size = np.array([ASPECT, 1]) - 2 * np.array(MARGINS)
-    scale = 1 / max(float(((high - low) / size).max()), MIN_EXTENT)
-    right, up = ((places - (low + high) / 2) * scale / [ASPECT, 1] + 0.5).T
-    return right, up
 
 
 def _ems(name: str) -> float:
