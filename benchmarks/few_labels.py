@@ -12,6 +12,7 @@ deleted; a run that was stopped resumes. Prints docs/few_labels.md.
 """
 
 import argparse
+import hashlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ import emotify
 import outputs
 from emotify import FOLDS
 from moodfield import parallel, tagger
+from moodfield.card import WEIGHTS, Card
 from moodfield.datasets.mtg_jamendo import Split
 from moodfield.evaluation import metrics
 from moodfield.learning import head
@@ -200,8 +202,10 @@ def _inner(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _settings(system: str, size: int) -> str:
-    """What identifies the settings of a system."""
-    return BASE if system == HEAD else str(_recipe(system, size).change("precision=32-true"))
+    """What identifies the settings of a system: its recipe, and the base model that it starts from."""
+    recipe = "" if system == HEAD else _recipe(system, size).change("precision=32-true").to_json()
+    base = "" if system == SCRATCH else Card.read(tagger.model_folder(BASE)).sha256[WEIGHTS]
+    return hashlib.sha256(f"{recipe} {base}".encode()).hexdigest()[:16]
 
 
 def _is_done(system: str, size: int, fold: int) -> bool:
