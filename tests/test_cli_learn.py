@@ -10,7 +10,7 @@ import soundfile as sf
 
 from commands import Result, invoke, json_lines, start
 from models import Exported
-from moodfield.card import Card
+from moodfield.card import Card, Provenance
 from moodfield.learning import embeddings, learn
 from noises import COUNT, RATE
 
@@ -163,7 +163,7 @@ def test_help():
     assert all(word in result.out for word in ("LABELS", "--audio", "--base", "playlists"))
 
 
-def test_the_tags_of_the_base_are_kept_on_request(run, cp_model, music, tmp_path):
+def test_the_tags_of_the_base_are_kept_on_request(run, cp_model, music, tmp_path, monkeypatch):
     result = run(music, "--keep-tags", "--name", "own")
     assert result.code == 0, result.err
     assert "2 tags" in result.err
@@ -174,6 +174,10 @@ def test_the_tags_of_the_base_are_kept_on_request(run, cp_model, music, tmp_path
     assert "high, low" in invoke("models", model).out
     lines = json_lines(invoke("tag", music / "high", "--model", model, "--json", "--jobs", 1).out)
     assert sum("high" in line["heads"]["own"]["decided"] for line in lines) > COUNT / 2
-    other = run(music, "--base", model, "--keep-tags", "--name", "logits", output=tmp_path / "other")
-    assert (other.code, "--name" in other.err) == (1, True)
+    provenance = Provenance.read(model)
+    assert provenance.limits[: len(Provenance.read(cp_model.folder).limits)] == Provenance.read(cp_model.folder).limits
+    assert "own: PR-AUC-macro" in provenance.metrics
+    monkeypatch.setattr(embeddings, "compute", lambda *_, **__: 1 / 0)
+    other = run(music, "--base", model, "--keep-tags", "--name", "own", output=tmp_path / "other")
+    assert (other.code, "another name" in other.err) == (1, True), "before any work"
     assert not (tmp_path / "other").exists()

@@ -11,10 +11,11 @@ import pytest
 import moodfield
 from commands import invoke, json_lines
 from moodfield.cli import progress, tables
+from moodfield.cli.recipes import named, read, replaced
 from moodfield.paper import recipes
 from moodfield.training import distributed, log
 from moodfield.training.log import LOG
-from moodfield.training.recipe import Recipe
+from moodfield.training.recipe import FINE_TUNING, Recipe
 
 SETTINGS = (
     *("net.width=4", "net.rho_freq=3", "net.rho_time=1", "mel.sample_rate=8000", "mel.n_fft=256", "mel.hop_length=128"),
@@ -59,12 +60,24 @@ def test_a_run_starts_from_a_model(dataset, run, tmp_path):
     phases = ("schedule.constant=1", "schedule.decay=0", "schedule.final=0", "schedule.body_rate=0")
     settings = [word for setting in (*phases, "batch.size=4", "batch.clip_seconds=1") for word in ("--set", setting)]
     cache = ["--cache-dir", dataset / "store"]
-    result = invoke("train", dataset / "train.tsv", *paths, *cache, "--init", run / "best", *settings)
+    result = invoke("train", dataset / "train.tsv", *paths, *cache, "--init", run, *settings)
     assert result.code == 0, result.err
+    assert "are replaced" not in result.err
     recipe, first = (Recipe.read(folder / "recipe.json") for folder in (tmp_path / "tuned", run))
     assert (recipe.net, recipe.mel) == (first.net, first.mel)
-    assert recipe.schedule.peak == recipes.RECIPES["fine_tuning"].recipe.schedule.peak
+    assert recipe.schedule.peak == FINE_TUNING.recipe.schedule.peak
     assert moodfield.load(tmp_path / "tuned").vocabulary == moodfield.load(run).vocabulary
+
+
+def test_network_and_mel_of_a_named_recipe_are_replaced_by_those_of_the_model(dataset, run, tmp_path):
+    paths = ["--validation", dataset / "validation.tsv", "--audio", dataset / "music", "-o", tmp_path / "tuned"]
+    words = ["--init", run, "--recipe", "vgg", "--set", "batch.size=1"]  # which is refused before any work
+    result = invoke("train", dataset / "train.tsv", *paths, *words)
+    assert result.code == 1
+    recipe = read("vgg", [], initial_model=run / "best")
+    assert recipe.mel == Recipe.read(run / "recipe.json").mel
+    assert replaced("vgg", recipe) == ["network", "mel"]
+    assert replaced("vgg", recipes.RECIPES["vgg"].recipe) == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +162,7 @@ def test_a_bad_plot_path_is_a_usage_error(run, tmp_path):
 def test_recipes_are_listed_and_described():
     result = invoke("recipes")
     assert (result.code, result.err) == (0, "")
-    assert [name for name in recipes.RECIPES if f"\n{name}" in result.out] == list(recipes.RECIPES)
+    assert [name for name in named() if f"\n{name}" in result.out] == [*recipes.RECIPES, "fine_tuning"]
     result = invoke("recipes", "crnn", "--set", "seed=4")
     assert result.code == 0
     flat = " ".join(result.out.split())
@@ -164,7 +177,7 @@ def test_recipes_are_listed_and_described():
 
 def test_a_recipe_as_json_is_what_train_takes(tmp_path):
     (read,) = json_lines(invoke("recipes", "--json").out)
-    assert list(read) == list(recipes.RECIPES)
+    assert list(read) == list(named())
     assert Recipe.from_dict(read["crnn"]["recipe"]) == recipes.RECIPES["crnn"].recipe
     result = invoke("recipes", "resnet34", "--set", "net.width=8", "--json")
     (tmp_path / "mine.json").write_text(result.out)

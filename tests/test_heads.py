@@ -96,7 +96,7 @@ def test_the_table_has_decided_tags_of_heads(fa_model, tmp_path):
     own = moodfield.load(folder).tag(SONG).heads[0].decided
     assert f"mine: {', '.join(own)}" in invoke("tag", song, "--model", folder).out
     for tag in own:
-        assert tag in invoke("tag", song, "--model", folder, "--long").out
+        assert f"mine: {tag}" in invoke("tag", song, "--model", folder, "--long").out
 
 
 def test_a_model_may_have_several_heads(fa_model, model, tmp_path):
@@ -106,8 +106,10 @@ def test_a_model_may_have_several_heads(fa_model, model, tmp_path):
     tagging = moodfield.load(with_head(model, tmp_path / "three", other, seed=7)).tag(SONG)
     assert [own.model for own in tagging.heads] == ["mine", "other"]
     np.testing.assert_array_equal(tagging.heads[0].scores, moodfield.load(model).tag(SONG).heads[0].scores)
-    with pytest.raises(ConfigError, match="--name"):
-        with_head(model, tmp_path / "twice")
+    [inner, *_] = [item.name for item in onnx.load(model / "model.onnx").graph.initializer]
+    for number, name in enumerate(("mine", LOGITS, EMBEDDING, "mels", inner, "")):
+        with pytest.raises(ConfigError, match="another name"):
+            with_head(model, tmp_path / f"taken {number}", replace(HEAD, name=name))
 
 
 def test_a_model_learned_from_one_with_heads_has_none_of_them(fa_model, model, tmp_path):

@@ -129,6 +129,16 @@ def test_copies_are_suggested_once_and_not_if_one_is_labelled(cp_model, music, t
         moodfield.suggest(tmp_path, cp_model.folder, labelled=tmp_path, cache_dir=cache)
 
 
+def test_what_was_learned_beside_the_tags_of_the_base_counts(cp_model, learned, music, tmp_path, cache, monkeypatch):
+    some = [track for track in labels.read([music]) if int(track.path.stem) % 3 == 0]
+    learn.write_model(some, tmp_path / "kept", base=cp_model.folder, keep_tags=True, cache_dir=cache)
+    monkeypatch.setattr(embeddings, "_load", lambda *_: 1 / 0)  # the embeddings are those of the base
+    kept = moodfield.suggest(music, tmp_path / "kept", limit=3, cache_dir=cache)
+    alone = moodfield.suggest(music, learned, limit=3, cache_dir=cache)
+    assert [track.path for track in kept] == [track.path for track in alone]
+    assert kept[0].least_certain == pytest.approx(alone[0].least_certain, abs=1e-5)
+
+
 def test_invalid_arguments_raise(cp_model, crnn_model, music, tmp_path, cache):
     with pytest.raises(AudioError, match="no music"):
         moodfield.suggest(tmp_path, cp_model.folder, cache_dir=cache)
@@ -163,6 +173,7 @@ def test_the_command_lists_paths_in_a_fixed_order(run, music):
     assert run(music, "--limit", 4).out == result.out
     objects = json_lines(run(music, "-n", 4, "--json").out)
     assert [line["source"] for line in objects] == [str(path) for path in paths]
+    assert all(path.is_absolute() for path in paths)
     assert all(0 <= score <= 1 for line in objects for score in line["least_certain"].values())
 
 

@@ -13,7 +13,7 @@ from moodfield.audio import Envelope
 from moodfield.decisions import Usual
 from moodfield.errors import ConfigError
 
-OWN = frozenset(("decided", "scores", "times_usual", "evidence", "thresholds", "priors", "over_time"))
+HEAD_VALUES = frozenset(("decided", "scores", "times_usual", "evidence", "thresholds", "priors", "over_time"))
 """values of `Tagging.to_dict` that differ between the heads of a model"""
 MIN_USUAL = 1e-9
 """smaller usual scores count as this one, in `Tagging.times_usual`"""
@@ -153,7 +153,9 @@ class Tagging:
         }
         if self.heads:
             values["heads"] = {
-                head.model: {name: value for name, value in head.to_dict(over_time=over_time).items() if name in OWN}
+                head.model: {
+                    name: value for name, value in head.to_dict(over_time=over_time).items() if name in HEAD_VALUES
+                }
                 for head in self.heads
             }
         if self.warnings:

@@ -41,7 +41,7 @@ def complete(module: str, names: str) -> Callable[[str], list[str]]:
 
 
 complete_model = complete("tagger", "pretrained_models")
-complete_recipe = complete("paper.recipes", "RECIPES")
+complete_recipe = complete("cli.recipes", "named")
 complete_net = complete("nets", "NETS")
 
 Models = Annotated[

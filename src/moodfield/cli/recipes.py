@@ -9,7 +9,7 @@ import typer
 from moodfield.cli import console
 
 if TYPE_CHECKING:
-    from moodfield.training.recipe import Recipe
+    from moodfield.training.recipe import NamedRecipe, Recipe
 
 
 def recipes(
@@ -34,16 +34,23 @@ def recipes(
         _list(as_json=as_json)
 
 
+def named() -> "dict[str, NamedRecipe]":
+    """All recipes that have a name: those of the paper, and that of fine-tuning."""
+    from moodfield.paper import recipes
+    from moodfield.training.recipe import FINE_TUNING
+
+    return {**recipes.RECIPES, "fine_tuning": FINE_TUNING}
+
+
 def read(name: str, settings: Sequence[str] | None, *, initial_model: Path | None = None) -> "Recipe":
     """A recipe of the list, or one in a file, with the network and mel of an initial model and changed settings."""
     from moodfield import errors
-    from moodfield.paper import recipes
     from moodfield.training.recipe import Recipe
 
     if name.endswith(".json"):
         recipe = Recipe.read(name)
     else:
-        recipe = errors.get_or_suggest(recipes.RECIPES, name, what="recipe (nor a .json file)").recipe
+        recipe = errors.get_or_suggest(named(), name, what="recipe (nor a .json file)").recipe
     if initial_model:
         from moodfield.training import fine_tuning
 
@@ -51,33 +58,35 @@ def read(name: str, settings: Sequence[str] | None, *, initial_model: Path | Non
     return recipe.change(*(settings or ()))
 
 
-def _list(*, as_json: bool) -> None:
-    from moodfield.paper import recipes
+def replaced(name: str, recipe: "Recipe") -> list[str]:
+    """Which of network and mel differ between a recipe of the list, or in a file, and another one."""
+    own = read(name, None)
+    return [part for part, differs in (("network", own.net != recipe.net), ("mel", own.mel != recipe.mel)) if differs]
 
+
+def _list(*, as_json: bool) -> None:
     if as_json:
         plain = {
-            name: {"what": named.description, "reasons": dict(named.reasons), "recipe": named.recipe.to_dict()}
-            for name, named in recipes.RECIPES.items()
+            name: {"what": one.description, "reasons": dict(one.reasons), "recipe": one.recipe.to_dict()}
+            for name, one in named().items()
         }
         console.result_json(plain)
         return
     table = console.table("recipe", "description", words=2)
-    for name, named in recipes.RECIPES.items():
-        table.add_row(name, named.description)
+    for name, one in named().items():
+        table.add_row(name, one.description)
     terminal = console.terminal()
     terminal.print(table, soft_wrap=False)
     terminal.print("\n[dim]every setting of one: moodfield recipes NAME; § is a section of the paper[/dim]")
 
 
 def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
-    from moodfield.paper import recipes
-
     config = read(name, settings)
     if as_json:
         console.result_json(config.to_dict(), indent=2)
         return
-    named = recipes.RECIPES.get(name)
-    reasons = {setting.partition("=")[0]: reason for setting, reason in (named.reasons if named else {}).items()}
+    one = named().get(name)
+    reasons = {setting.partition("=")[0]: reason for setting, reason in (one.reasons if one else {}).items()}
     reasons |= {setting.partition("=")[0]: "changed by --set" for setting in settings}
     table = console.table("setting", "value", "meaning and source", words=3)
     group = "net"
@@ -89,8 +98,8 @@ def _show(name: str, settings: Sequence[str], *, as_json: bool) -> None:
         meaning = f"{setting.meaning}{reason}".replace("*", "")
         table.add_row(setting.path, console.escape(format_value(setting.value)), console.escape(meaning))
     terminal = console.terminal()
-    if named:
-        terminal.print(f"[bold]{name}[/bold]: {named.description}\n", soft_wrap=False)
+    if one:
+        terminal.print(f"[bold]{name}[/bold]: {one.description}\n", soft_wrap=False)
     terminal.print(table, soft_wrap=False)
 
 

@@ -33,7 +33,7 @@ def suggest(
     """List the tracks to label next, the first one first.
 
     They are tracks of which the model is uncertain, that are like many others, and unlike each other and the labelled
-    ones. Before there are any labels, use the model to learn from. The list is a playlist in M3U.
+    ones. Before there are any labels, use the model to learn from. The list, of absolute paths, is a playlist in M3U.
 
     For example:
         moodfield suggest ~/Music > next.m3u8
@@ -57,7 +57,7 @@ def suggest(
         if as_json:
             console.result_json({"source": str(track.path), "least_certain": track.least_certain})
         else:
-            console.result(str(track.path))
+            console.result(str(track.path.absolute()))
     if chosen.unread:
         console.message(f"{len(chosen.unread):,} of {files:,} files could not be read, and were left out")
         raise typer.Exit(console.SOME_FAILED)

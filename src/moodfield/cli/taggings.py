@@ -203,8 +203,8 @@ def _format_row(begin: str, tagging: "Tagging | MoodfieldError") -> str:
         return begin
     moods = console.escape(", ".join(tagging.moods)) or "[dim]–[/dim]"
     themes = f" · [dim]{console.escape(', '.join(tagging.themes))}[/dim]" if tagging.themes else ""
-    own = [f"{head.model}: {', '.join(head.decided)}" for head in tagging.heads if head.decided]
-    heads = "".join(f" · {console.escape(line)}" for line in own)
+    by_head = [f"{head.model}: {', '.join(head.decided)}" for head in tagging.heads if head.decided]
+    heads = "".join(f" · {console.escape(line)}" for line in by_head)
     return f"{begin}  {moods}{themes}{heads}"
 
 
@@ -220,7 +220,7 @@ def _format_long(begin: str, tagging: "Tagging | MoodfieldError") -> str:
     decided = [(part, tag) for part in (tagging, *tagging.heads) for tag in (*part.moods, *part.themes)]
     for part, tag in decided:
         number = part.vocabulary.index(tag)
-        name = _pad(tag, TAG_WIDTH)
+        name = _pad(tag if part is tagging else f"{part.model}: {tag}", TAG_WIDTH)
         if tag in part.theme_vocabulary:
             name = f"[dim]{_pad(f'· {tag}', TAG_WIDTH)}[/dim]"
         if part.times_usual is None:

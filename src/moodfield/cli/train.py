@@ -28,7 +28,10 @@ def train(
     recipe: console.Recipe = None,
     settings: console.Settings = None,
     tags: console.Tags = None,
-    init: Annotated[str | None, typer.Option(help="start from the weights of this model: fine-tuning")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="start from this model: name, folder or run", autocompletion=console.complete_model),
+    ] = None,
     soft_targets: Annotated[Path | None, typer.Option(help="soft targets for training, tracks × tags, .npy")] = None,
     name: Annotated[str, typer.Option(help="name of the model")] = "mine",
     cache_dir: Annotated[Path, machine(help="folder where mels are kept between runs")] = console.CACHE_DIR,
@@ -52,6 +55,8 @@ def train(
     vocabulary = console.read_tags(tags)
     initial_model = tagger.model_folder(init) if init else None
     config = recipes.read(recipe or (FINE_TUNING if init else FROM_SCRATCH), settings, initial_model=initial_model)
+    if recipe and initial_model and (replaced := recipes.replaced(recipe, config)):
+        console.message(f"with --init, {' and '.join(replaced)} of {recipe} are replaced by those of {init}")
     train_split = mtg_jamendo.read(tracks, vocabulary=vocabulary)
     validation_split = mtg_jamendo.read(validation, vocabulary=vocabulary or train_split.vocabulary)
     targets = pipeline.read_soft_targets(soft_targets) if soft_targets else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -13,13 +14,15 @@ from jaxtyping import Float32
 from moodfield import arrays, tagger
 from moodfield.card import EMBEDDING
 from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import DatasetError, MoodfieldError
+from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
 from moodfield.learning import network
 from moodfield.tagger import Tagger
 from moodfield.training import digests, mel_cache
 from moodfield.training.digests import Digest, Digests
 from moodfield.training.mel_cache import Entries
 
+CACHE_DIR = Path(".cache/moodfield")
+"""folder where embeddings are kept between runs"""
 VERSION = 2
 """of the computation; cached embeddings of another version are not found"""
 
@@ -72,6 +75,12 @@ def compute(
     except OSError as error:
         raise DatasetError(f"cannot write {cache}: {error}; free space, or name another folder") from error
     return computed
+
+
+def warn(_track: Track, error: MoodfieldError | None) -> None:
+    """A `Progress` that warns of each file that is left out."""
+    if error:
+        warnings.warn(f"left out: {error}", MoodfieldWarning, stacklevel=2)
 
 
 @lru_cache(maxsize=1)

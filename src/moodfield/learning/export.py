@@ -1,9 +1,10 @@
 """Export a learned head as a model folder, atomically."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def check_target(folder: str | Path) -> Path:
     return target
 
 
-def write(base: BaseNetwork, fit: Fit, description: Description, target: Path) -> Card:
+def write(base: BaseNetwork, base_provenance: Provenance, fit: Fit, description: Description, target: Path) -> Card:
     """Write the model folder of a fit; an exception leaves the former folder, and nothing else.
 
     Raises:
@@ -58,11 +59,14 @@ def write(base: BaseNetwork, fit: Fit, description: Description, target: Path) -
     """
     try:
         with files.partial_directory(target, names=model_folder.MODEL_FILES) as draft:
-            network.write(base, fit.head, draft, further=description.name if description.keep_tags else "")
+            network.write(base, fit.head, draft, further=description.name if description.keep_tags else None)
             card = _describe(base.card, fit, description)
             logits = verify.reference_logits(LoadedModel(card, OnnxEngine(draft / NETWORK, threads=1)))
             card = replace(card, reference_logits=tuple(float(f"{logit:.7g}") for logit in logits))
-            card = model_folder.write_card(card, _provenance(base.card, fit, description), draft)
+            provenance = _provenance(base.card, fit, description)
+            if description.keep_tags:
+                provenance = _joined(base_provenance, provenance, description.name)
+            card = model_folder.write_card(card, provenance, draft)
             model_folder.check_folder(target)
             files.replace_directory(draft, target)
     except OSError as error:
@@ -133,3 +137,18 @@ def _provenance(base: Card, fit: Fit, description: Description) -> Provenance:
         "Tracks without a tag counted as negatives of it.",
     )
     return Provenance(origin=origin, training_data=data, metrics=metrics, limits=limits)
+
+
+def _joined(base: Provenance, learned: Provenance, head: str) -> Provenance:
+    """The provenance of a base that keeps its tags, and of a further head, whose values have its name before theirs."""
+
+    def named(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{head}: {name}": value for name, value in values.items()}
+
+    return Provenance(
+        origin={**base.origin, **named(learned.origin)},
+        training_data={**base.training_data, **named(learned.training_data)},
+        metrics={**base.metrics, **named(learned.metrics)},
+        limits=(*base.limits, *(f"{head}: {limit}" for limit in learned.limits)),
+        examples=base.examples,
+    )

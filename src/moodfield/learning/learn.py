@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moodfield import tagger
-from moodfield.card import Card
-from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import MoodfieldError, MoodfieldWarning
+from moodfield.card import Card, Provenance
+from moodfield.errors import MoodfieldWarning
 from moodfield.learning import embeddings, examples, export, head, network, results
 from moodfield.learning import labels as label_lists
-from moodfield.learning.embeddings import Progress
+from moodfield.learning.embeddings import CACHE_DIR, Progress
 from moodfield.learning.examples import GroupedBy
 from moodfield.learning.export import Description
 from moodfield.learning.head import Fit
@@ -20,8 +19,6 @@ from moodfield.learning.labels import LabelledTrack, Paths, TagLists
 from moodfield.learning.results import TagResult
 from moodfield.tagger import Tagger
 
-CACHE_DIR = Path(".cache/moodfield")
-"""folder where embeddings are kept between runs"""
 UNNAMED = "learned"
 """name of a model without a folder"""
 
@@ -48,6 +45,7 @@ def learn(
     base: str | Path = "default",
     *,
     output: str | Path | None = None,
+    name: str = "",
     keep_tags: bool = False,
     cache_dir: str | Path = CACHE_DIR,
     jobs: int = 1,
@@ -60,7 +58,8 @@ def learn(
             negative of it.
         base: Name, folder or run of a model with an embedding.
         output: Model folder to write, for `moodfield.load` and `moodfield tag --model`.
-        keep_tags: Whether the model keeps the tags of its base: `Tagging.heads` then has these tags.
+        name: Name of the model; by default that of the folder.
+        keep_tags: Whether the model keeps the tags of its base: `Tagging.heads` then has these tags, by the name.
         cache_dir: Folder where embeddings are kept.
         jobs: Number of processes that decode audio.
 
@@ -69,7 +68,7 @@ def learn(
         or is not clearly better than chance.
 
     Raises:
-        ConfigError: There is not one list of tags for every path.
+        ConfigError: There is not one list of tags for every path, or the base has a head with this name already.
         DatasetError: Files are missing, or no tag has enough tracks with it and without it.
         ModelError: The base has no embedding.
         OutputError: The folder holds files that are not of a model.
@@ -78,8 +77,9 @@ def learn(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(output or Path(temporary, UNNAMED))
         learned = write_model(
-            labelled, folder, base=base, keep_tags=keep_tags, cache_dir=cache_dir, jobs=jobs, progress=_warn
-        )
+            labelled, folder, base=base, name=name, keep_tags=keep_tags, cache_dir=cache_dir, jobs=jobs,
+            progress=embeddings.warn,
+        )  # fmt: skip
         for result in learned.results:
             if result.problem:
                 warnings.warn(result.problem, MoodfieldWarning, stacklevel=2)
@@ -118,6 +118,8 @@ def write_model(
     examples.check(tracks)
     base_folder = tagger.model_folder(base)
     base_network = network.read(base_folder)
+    if keep_tags:
+        base_network.check_name(name or target.name)
     paths = [track.path for track in tracks]
     computed = embeddings.compute(base_folder, paths, cache_dir, jobs=jobs, progress=progress)
     data = examples.build(tracks, computed)
@@ -131,12 +133,6 @@ def write_model(
     fit = head.fit(data.embeddings, data.truth[:, learnable], data.groups)
     by_tag = results.evaluate(data, fit, obstacles)
     description = Description(name or target.name, by_tag, data.grouped_by, keep_tags)
-    card = export.write(base_network, fit, description, target)
+    card = export.write(base_network, Provenance.read(base_folder), fit, description, target)
     unread = tuple(path for path in paths if path not in computed)
     return Learned(card, by_tag, fit, data.grouped_by, unread)
-
-
-def _warn(_track: Track, error: MoodfieldError | None) -> None:
-    """Warn about a track that is left out."""
-    if error:
-        warnings.warn(f"left out: {error}", MoodfieldWarning, stacklevel=2)

@@ -43,16 +43,32 @@ class BaseNetwork:
     @property
     def head(self) -> LinearHead:
         """The head: a linear map from the embedding to the logits."""
-        values = {item.name: item for item in self.graph.graph.initializer}
-        weight, bias = (numpy_helper.to_array(values[name]).astype(np.float64) for name in self.parameters)
-        return LinearHead(weight[:, :, 0, 0], bias)
+        return self._head(*self.parameters)
+
+    def further_head(self, name: str) -> LinearHead:
+        """A further head, by its name."""
+        return self._head(*_parameters(name))
 
     @property
     def body_digest(self) -> str:
-        """SHA-256 of the network without its head: equal for a base and what is learned from it."""
-        layers = [*self.graph.graph.node, *self.graph.graph.initializer]
+        """SHA-256 of the network without its heads: equal for a base and what is learned from it."""
+        graph = _copy(self.graph)
+        _remove_heads(graph, [item.name for item in self.card.heads])
+        layers = [*graph.graph.node, *graph.graph.initializer]
         kept = (layer for layer in layers if layer.name not in self.parameters)
         return hashlib.sha256(b"".join(layer.SerializeToString(deterministic=True) for layer in kept)).hexdigest()
+
+    def check_name(self, name: str) -> None:
+        """Raise `ConfigError` unless a further head may have this name, which that of no array may be."""
+        graph = self.graph.graph
+        taken = {array for node in graph.node for array in (*node.input, *node.output)}
+        if not name or name in taken | {item.name for item in graph.initializer}:
+            raise ConfigError(f"the base has a head or an array {name!r} already; give the model another name")
+
+    def _head(self, weight_name: str, bias_name: str) -> LinearHead:
+        values = {item.name: item for item in self.graph.graph.initializer}
+        weight, bias = (numpy_helper.to_array(values[name]).astype(np.float64) for name in (weight_name, bias_name))
+        return LinearHead(weight.reshape(weight.shape[:2]), bias)
 
 
 def read(base: Path) -> BaseNetwork:
@@ -84,7 +100,7 @@ def read(base: Path) -> BaseNetwork:
     return BaseNetwork(card, weights, graph, conv, norm, (parameters[0], parameters[1]))
 
 
-def write(network: BaseNetwork, head: LinearHead, folder: Path, *, further: str = "") -> None:
+def write(network: BaseNetwork, head: LinearHead, folder: Path, *, further: str | None = None) -> None:
     """Write weights and ONNX file of a base network with another head into an existing folder.
 
     Args:
@@ -97,15 +113,15 @@ def write(network: BaseNetwork, head: LinearHead, folder: Path, *, further: str 
         ConfigError: The network has an array of this name already.
         ModelError: ONNX Runtime does not give the logits of the head.
     """
-    graph = ModelProto()
-    graph.CopyFrom(network.graph)
-    if further:
+    graph = _copy(network.graph)
+    if further is not None:
+        network.check_name(further)
         _add_head(graph, head, further)
     else:
         _remove_heads(graph, [item.name for item in network.card.heads])
         _replace_head(graph, network.parameters, head)
     checker.check_model(graph)
-    files.write(folder / WEIGHTS, save(network.weights if further else _with_head(network, head)))
+    files.write(folder / WEIGHTS, save(_with_head(network, head) if further is None else network.weights))
     with files.atomic_path(folder / NETWORK) as partial:
         save_model(graph, partial)
     _compare(network.card, head, folder / NETWORK, further)
@@ -123,13 +139,10 @@ def _replace_head(graph: ModelProto, parameters: tuple[str, str], head: LinearHe
 
 def _add_head(graph: ModelProto, head: LinearHead, name: str) -> None:
     """Add a head to an ONNX network: a convolution from the embedding over time to a further output."""
-    taken = {array for node in graph.graph.node for array in (*node.input, *node.output)}
-    if name in taken:
-        raise ConfigError(f"the base has a head or an array {name!r} already; give the model another --name")
-    parameters = f"{name}.weight", f"{name}.bias"
-    for parameter, array in zip(parameters, (head.weight[:, :, None], head.bias), strict=True):
+    for parameter, array in zip(_parameters(name), (head.weight[:, :, None], head.bias), strict=True):
         graph.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), parameter))
-    graph.graph.node.append(helper.make_node("Conv", [EMBEDDING, *parameters], [name], name=name))
+    node = helper.make_node("Conv", [EMBEDDING, *_parameters(name)], [name], name=f"heads/{name}")
+    graph.graph.node.append(node)
     output = graph.graph.output.add()
     output.CopyFrom(next(item for item in graph.graph.output if item.name == EMBEDDING))
     output.name = name
@@ -138,13 +151,24 @@ def _add_head(graph: ModelProto, head: LinearHead, name: str) -> None:
 
 def _remove_heads(graph: ModelProto, names: Sequence[str]) -> None:
     """Remove further heads from an ONNX network."""
-    parameters = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    nodes, parameters = {f"heads/{name}" for name in names}, {part for name in names for part in _parameters(name)}
     for items, unwanted in (
-        (graph.graph.node, set(names)), (graph.graph.output, set(names)), (graph.graph.initializer, parameters),
+        (graph.graph.node, nodes), (graph.graph.output, set(names)), (graph.graph.initializer, parameters),
     ):  # fmt: skip
         kept = [item for item in items if item.name not in unwanted]
         del items[:]
         items.extend(kept)
+
+
+def _parameters(name: str) -> tuple[str, str]:
+    """Names of weight and bias of a further head in the ONNX file."""
+    return f"heads/{name}/weight", f"heads/{name}/bias"
+
+
+def _copy(graph: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(graph)
+    return copy
 
 
 def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, np.ndarray]:
@@ -160,7 +184,7 @@ def _with_head(network: BaseNetwork, head: LinearHead) -> dict[str, np.ndarray]:
     return network.weights | {name: np.ascontiguousarray(value, np.float32) for name, value in changed.items()}
 
 
-def _compare(card: Card, head: LinearHead, path: Path, further: str) -> None:
+def _compare(card: Card, head: LinearHead, path: Path, further: str | None) -> None:
     """Raise `ModelError` unless the logits of a network, or of a further head, are the head's, for noise."""
     frames = (
         card.lengths.frames if isinstance(card.lengths, clips.FixedLength) else max(FRAMES, card.lengths.min_frames)
@@ -168,7 +192,7 @@ def _compare(card: Card, head: LinearHead, path: Path, further: str) -> None:
     noise = np.random.default_rng(0).standard_normal((1, card.mel.n_mels, frames), np.float32)
     engine = OnnxEngine(path, threads=1)
     output = engine.forward_head(engine.forward_features(noise))
-    logits = output.heads[further][0] if further else output.logits[0]
+    logits = output.logits[0] if further is None else output.heads[further][0]
     expected = np.zeros_like(logits) if output.embedding is None else head.logits(output.embedding[0].T).T
     scale = max(1.0, float(np.abs(expected).max()))
     if output.embedding is None or not np.abs(logits - expected).max() <= TOLERANCE * scale:

@@ -1,6 +1,5 @@
 """Suggest which tracks to label next: those that reduce the uncertainty of all tracks most."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from moodfield import audio, calibration, tagger
-from moodfield.card import EMBEDDING
-from moodfield.datasets.mtg_jamendo import Track
-from moodfield.errors import AudioError, ConfigError, DatasetError, MoodfieldError, MoodfieldWarning
+from moodfield.card import EMBEDDING, Card, Head
+from moodfield.errors import AudioError, ConfigError, DatasetError
 from moodfield.learning import embeddings, labels, network
-from moodfield.learning.embeddings import Progress
+from moodfield.learning.embeddings import CACHE_DIR, Progress
+from moodfield.learning.head import LinearHead
 from moodfield.learning.labels import Paths
-from moodfield.learning.learn import CACHE_DIR
 
 LIMIT = 20
 """suggestions, if no other number is requested; as in `moodfield suggest`"""
@@ -77,7 +75,9 @@ def suggest(
     """
     labelled_paths = audio.find(labelled)
     candidates = unlabelled(paths, labelled_paths)
-    chosen = choose(candidates, labelled_paths, model, limit=limit, cache_dir=cache_dir, jobs=jobs, progress=_warn)
+    chosen = choose(
+        candidates, labelled_paths, model, limit=limit, cache_dir=cache_dir, jobs=jobs, progress=embeddings.warn
+    )
     return list(chosen.tracks)
 
 
@@ -134,9 +134,13 @@ def choose(
         np.array(arrays, np.float32).reshape(-1, n_channels)
         for arrays in ([computed[path].values for path in tracks], [*done.values()])
     )
-    logits, scale = base.head.logits(values), base.card.calibration
-    scores = scale.scores(logits) if scale else calibration.sigmoid(logits)
-    uncertain = uncertainty(scores, np.array(base.card.thresholds))
+    further = [(head, base.further_head(head.name)) for head in base.card.heads]
+    heads: list[tuple[Card | Head, LinearHead]] = [*further] or [(base.card, base.head)]  # what was learned
+    vocabulary = [tag for card, _ in heads for tag in card.vocabulary]
+    scores = np.concatenate(
+        [calibration.scores(card.calibration, head.logits(values).T).T for card, head in heads], axis=1
+    )
+    uncertain = uncertainty(scores, np.concatenate([card.thresholds for card, _ in heads]))
     rows = select(values, uncertain.mean(axis=1), limit, labelled=others) if tracks else []
     if not rows:
         raise DatasetError(
@@ -146,7 +150,7 @@ def choose(
     suggestions = []
     for row in rows:
         tags = np.argsort(-uncertain[row], kind="stable")[:MAX_TAGS]
-        least_certain = {base.card.vocabulary[tag]: round(float(scores[row, tag]), 6) for tag in tags}
+        least_certain = {vocabulary[tag]: round(float(scores[row, tag]), 6) for tag in tags}
         suggestions.append(Suggestion(tracks[row], least_certain))
     return Suggestions(tuple(suggestions), tuple(path for path in paths if path not in computed))
 
@@ -216,9 +220,3 @@ def _distances(
 ) -> Float64[np.ndarray, "tracks"]:
     """Mean squared distance over the channels of tracks from one."""
     return np.square(tracks - one).mean(axis=1)
-
-
-def _warn(_track: Track, error: MoodfieldError | None) -> None:
-    """Warn about a track that is left out."""
-    if error:
-        warnings.warn(f"left out: {error}", MoodfieldWarning, stacklevel=2)

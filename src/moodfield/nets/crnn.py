@@ -33,6 +33,7 @@ class CRNN(Net):
                 block.extend((nn.ELU(), nn.Dropout(config.dropout)))
             self.blocks.append(block)
             inputs = outputs
+        self.feature_dropout = nn.Dropout(config.dropout)
         self.recurrent = nn.GRU(inputs, config.hidden, num_layers=2, batch_first=True)
         self.dropout = nn.Dropout(config.dropout_summary)
         self.dense = nn.Linear(config.hidden, n_tags)
@@ -40,7 +41,7 @@ class CRNN(Net):
     def forward_features(self, mels: Mels) -> Float[Tensor, "batch channels time"]:
         """Features every 96 frames: the maximum over frequency."""
         largest = self.forward_blocks(self.standardize(mels)).amax(dim=2)
-        return F.dropout(F.elu(largest), self.config.dropout, self.training)
+        return self.feature_dropout(F.elu(largest))
 
     def forward_head(self, features: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch tags 1"]:
         """Logits of a whole track: one step of time."""

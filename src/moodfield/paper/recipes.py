@@ -5,29 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from moodfield import errors
-from moodfield.training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class NamedRecipe:
-    """A recipe of the paper, or for fine-tuning."""
-
-    description: str
-    """the network, and its use in the paper"""
-    reasons: Mapping[str, str]
-    """settings that differ from the default recipe: `a.b=v` → reason"""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The complete recipe."""
-        return Recipe().change(*self.reasons)
-
+from moodfield.training.recipe import NamedRecipe, Recipe
 
 WIDE_HOP = "§2.1: windows overlap by 25 % for submissions 4 and 5"
 CALIBRATED = "*inferred*: the scores of submissions 4 and 5 are calibrated, as those of plain cross-entropy are"
 BASELINE_MEL = ("mel.sample_rate=12000", "mel.n_fft=512", "mel.hop_length=256", "mel.n_mels=96", "mel.kind=plain")
-
-FEW_EPOCHS = "*chosen by us*: a trained network needs few epochs"
 
 RECIPES: dict[str, NamedRecipe] = {
     "fa_resnet": NamedRecipe("FA-ResNet with a regularized receptive field, a member of submission 2 (§3.2)", {}),
@@ -70,20 +52,6 @@ RECIPES: dict[str, NamedRecipe] = {
                 ("averaging.every=0", "augment.roll_frames=0", "augment.mixup_alpha=0", "loss.pos_weight=1"),
                 "the organisers' baseline does without; *inferred* from their published script",
             ),
-        },
-    ),
-    "fine_tuning": NamedRecipe(
-        "A trained network goes on with other tracks and tags, for `--init MODEL`; *chosen by us*, not of the paper",
-        {
-            "schedule.warm_up=0": FEW_EPOCHS,
-            "schedule.constant=5": FEW_EPOCHS,
-            "schedule.decay=12": FEW_EPOCHS,
-            "schedule.final=3": FEW_EPOCHS,
-            "schedule.peak=1e-3": "*chosen by us*: the output layer begins anew",
-            "schedule.floor=1e-5": "*chosen by us*: a hundredth of the peak",
-            "schedule.body_rate=0.1": "*chosen by us*: trained layers change little",
-            "averaging.every=0": "*chosen by us*: the best epoch alone",
-            "loss.pos_weight=1": "*chosen by us*: plain cross-entropy",
         },
     ),
 }

@@ -24,6 +24,9 @@ def update(average: AveragedModel, net: Net, clips: Iterable[Float[Tensor, "batc
     was_training = average.training
     average.train()
     norms = [module for module in average.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    if not norms:
+        average.train(was_training)
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -68,6 +68,11 @@ def check(recipe: Recipe, folder: Path | None) -> Card | None:
             )
         return None
     card = Card.read(folder)
+    if card.net.get("family") != recipe.net.family:
+        raise ConfigError(
+            f"the network of the initial model {folder} is a {card.net.get('family')}, that of the recipe a "
+            f"{recipe.net.family}; expected the same"
+        )
     pairs = {"net": (dict(card.net), asdict(recipe.net)), "mel": (asdict(card.mel), asdict(recipe.mel))}
     for group, (theirs, ours) in pairs.items():
         for name in theirs | ours:
@@ -79,10 +84,8 @@ def check(recipe: Recipe, folder: Path | None) -> Card | None:
     return card
 
 
-def initial_weights(folder: Path | None, vocabulary: Sequence[str]) -> InitialWeights | None:
-    """The weights of a model, with its output layer only if it has this vocabulary; None without a model."""
-    if folder is None:
-        return None
+def initial_weights(folder: Path, vocabulary: Sequence[str]) -> InitialWeights:
+    """The weights of a model, with its output layer only if it has this vocabulary."""
     return InitialWeights(folder / WEIGHTS, output_layer=Card.read(folder).vocabulary == tuple(vocabulary))
 
 
@@ -97,21 +100,22 @@ def initialize(net: Net, initial: InitialWeights) -> None:
         weights = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ConfigError(f"the initial weights {path} cannot be read: {error}") from error
-    own, outputs = net.state_dict(), net.output_names
-    for name, value in own.items():
-        start = weights.pop(name, None)
+    state, outputs = net.state_dict(), net.output_names
+    for name, value in state.items():
+        weight = weights.pop(name, None)
         if name in outputs and not initial.output_layer:
             continue
-        fewer = name in outputs and start is not None and start.dim() > 0 and len(start) < len(value)
-        if start is None or start.shape[fewer:] != value.shape[fewer:]:
-            shape = "nothing" if start is None else f"the shape {tuple(start.shape)}"
+        lacks_outputs = name in outputs and weight is not None and weight.dim() > 0 and len(weight) < len(value)
+        first_axis = 1 if lacks_outputs else 0
+        if weight is None or weight.shape[first_axis:] != value.shape[first_axis:]:
+            shape = "nothing" if weight is None else f"the shape {tuple(weight.shape)}"
             raise ConfigError(
                 f"{path} has {shape} for {name}, this network {tuple(value.shape)}: it is another network"
             )
-        own[name] = torch.cat([start, value[len(start) :]]) if fewer else start
+        state[name] = torch.cat([weight, value[len(weight) :]]) if lacks_outputs else weight
     if weights:
         raise ConfigError(f"{path} has {min(weights)}, which this network lacks: it is another network")
-    net.load_state_dict(own)
+    net.load_state_dict(state)
 
 
 def parameter_groups(net: Net, schedule: ScheduleConfig) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from moodfield import arrays, tagger
+from moodfield import arrays, files, tagger
 from moodfield.card import WEIGHTS, Card, Provenance
 from moodfield.datasets.mtg_jamendo import Split, Track
 from moodfield.errors import DatasetError, MoodfieldError, MoodfieldWarning
@@ -28,6 +28,7 @@ from moodfield.training.recipe import Recipe
 ProgressCallback = Callable[[Track, MoodfieldError | None], None]
 """called for every track when its mel is in the cache, or with the error of a track that cannot be read"""
 LICENCE = "that of the data it was trained on; not stated"
+TUNED_LICENCE = " (of the initial model; that of the data of fine-tuning is not stated)"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,13 @@ def train(
     if not group.is_main:
         progress = _silent
     with run_folder.lock(paths.run_dir, enabled=group.is_main, cache=paths.cache_dir):
-        digest = _digest(train_split, targets, validation_split, initial)
-        identity = {run_folder.VOCABULARY: list(train_split.vocabulary), run_folder.TRUTH: digest}
+        digest = _digest(train_split, targets, validation_split)
+        weights_digest = files.sha256(initial_model / WEIGHTS) if initial_model else run_folder.RANDOM
+        identity = {
+            run_folder.VOCABULARY: list(train_split.vocabulary),
+            run_folder.TRUTH: digest,
+            run_folder.INITIAL_WEIGHTS: weights_digest,
+        }
         if group.is_main:
             run_folder.check(paths.run_dir, recipe, identity)
         if group.world_size > 1 and paths.backend is Backend.LOCAL:
@@ -116,7 +122,7 @@ def train(
         statistics = paths.mel_cache(recipe.mel).statistics(train_split.tracks)
         if group.is_main:
             run_folder.claim(paths.run_dir, recipe, identity, cache=paths.cache_dir)
-        weights = fine_tuning.initial_weights(initial_model, train_split.vocabulary)
+        weights = fine_tuning.initial_weights(initial_model, train_split.vocabulary) if initial_model else None
         net = loop.fit(
             recipe, train_set, validation_set, statistics, train_split.vocabulary, paths.run_dir,
             group=group, initial_weights=weights, on_epoch=on_epoch,
@@ -126,9 +132,9 @@ def train(
         trained, validated = len(train_rows), len(validation_rows)
         action = f"Fine-tuned from {initial.name}" if initial else "Trained"
         summary = f"{action} on {trained} tracks; thresholds chosen on {validated} validation tracks."
-        licence = f"{initial.licence}; and {LICENCE}" if initial else LICENCE
+        licence = f"{initial.licence.removesuffix(TUNED_LICENCE)}{TUNED_LICENCE}" if initial else LICENCE
         card = export.describe(recipe, net, train_split.vocabulary, name=name, summary=summary, licence=licence)
-        origin = {"initial weights": f"{initial.name}, SHA-256 {initial.sha256.get(WEIGHTS)}"} if initial else {}
+        origin = {"initial weights": f"{initial.name}, SHA-256 {weights_digest}"} if initial else {}
         return _export(recipe, net, card, validation_set, paths.run_dir, group, origin)
 
 
@@ -210,13 +216,10 @@ def _warn_of_absent_tags(targets: Float32[np.ndarray, "tracks tags"], vocabulary
         warnings.warn(f"no training track has {', '.join(absent)}: {remedy}", MoodfieldWarning, stacklevel=3)
 
 
-def _digest(
-    train_split: Split, targets: Float32[np.ndarray, "tracks tags"], validation_split: Split, initial: Card | None
-) -> str:
-    """A SHA-256 that identifies the tracks, the truth and the initial weights of a run."""
+def _digest(train_split: Split, targets: Float32[np.ndarray, "tracks tags"], validation_split: Split) -> str:
+    """A SHA-256 that identifies the tracks and the truth of a run."""
     names = json.dumps([[track.path for track in split.tracks] for split in (train_split, validation_split)]).encode()
-    weights = initial.sha256.get(WEIGHTS, initial.name).encode() if initial else b""
-    return hashlib.sha256(b"".join((names, targets.tobytes(), validation_split.truth.tobytes(), weights))).hexdigest()
+    return hashlib.sha256(b"".join((names, targets.tobytes(), validation_split.truth.tobytes()))).hexdigest()
 
 
 def _silent(*_: object) -> None:

@@ -188,6 +188,39 @@ class Recipe:
             raise ConfigError(f"{path}: {error}") from error
 
 
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe with reasons for its settings."""
+
+    description: str
+    """the network or the method, and its source"""
+    reasons: Mapping[str, str]
+    """settings that differ from the default recipe: `a.b=v` → reason"""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The complete recipe."""
+        return Recipe().change(*self.reasons)
+
+
+FEW_EPOCHS = "*chosen by us*: a trained network needs few epochs"
+FINE_TUNING = NamedRecipe(
+    "A trained network goes on with other tracks and tags, for `--init MODEL`; *chosen by us*, not of the paper",
+    {
+        "schedule.warm_up=0": FEW_EPOCHS,
+        "schedule.constant=5": FEW_EPOCHS,
+        "schedule.decay=12": FEW_EPOCHS,
+        "schedule.final=3": FEW_EPOCHS,
+        "schedule.peak=1e-3": "*chosen by us*: the output layer begins anew",
+        "schedule.floor=1e-5": "*chosen by us*: a hundredth of the peak",
+        "schedule.body_rate=0.1": "*chosen by us*: better than 0, 0.03 and 0.3 (`benchmarks/few_labels.py --choose`)",
+        "averaging.every=0": "*chosen by us*: the best epoch alone",
+        "loss.pos_weight=1": "*chosen by us*: plain cross-entropy",
+    },
+)
+"""the recipe of fine-tuning, for the network and the mel of the initial model"""
+
+
 @cache
 def _validator() -> Any:
     """The pydantic validator of recipes; building it takes a while."""

@@ -13,6 +13,8 @@ from moodfield.training.recipe import Recipe
 
 RECIPE, VOCABULARY, TRUTH, DATASET = "recipe.json", "vocabulary.json", "truth.json", "dataset.json"
 """files that identify a run: settings, tags, a digest of the truth, and one of all training data"""
+INITIAL_WEIGHTS, RANDOM = "initial-weights.json", "random"
+"""file with a digest of the weights that training started from, and its content if these were random"""
 LOCK = ".lock"
 IGNORED = frozenset({LOCK, ".DS_Store"})
 """files that do not make a folder belong to something else: our lock, and what macOS creates everywhere"""
