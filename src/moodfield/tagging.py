@@ -198,9 +198,7 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
         raise ConfigError(f"the taggings are of different models or versions ({names}); give those of one tagger")
     logits = calibration.logit(np.stack([tagging.scores for tagging in taggings]))
     rule = first.rule.relative_to(logits)
-    return [
-        replace(tagging, statistics=rule.usual, thresholds=rule.thresholds, relative=True) for tagging in taggings
-    ]
+    return [replace(tagging, statistics=rule.usual, thresholds=rule.thresholds, relative=True) for tagging in taggings]
 
 
 def _is_comparable(one: Tagging, other: Tagging) -> bool:
