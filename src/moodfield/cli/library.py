@@ -311,8 +311,8 @@ def check(
     for name in gone:
         console.result(f"gone: {name}")
     console.message(
-        f"{len(stored):,} tracks, {len(faults):,} faults of the database, {len(gone):,} files gone since the last scan, "
-        f"{noted:,} before it" + ("; moodfield library prune removes those" if noted else "")
+        f"{len(stored):,} tracks, {len(faults):,} faults of the database, {len(gone):,} files gone since the last "
+        f"scan, {noted:,} before it" + ("; moodfield library prune removes those" if noted else "")
     )
     if faults or gone:
         raise typer.Exit(console.SOME_FAILED)

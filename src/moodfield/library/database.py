@@ -70,7 +70,7 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-"""scripts that lead from one version of the schema to the next"""
+"""scripts that lead from one version of the schema to the next; every statement ends with a line"""
 
 
 def default_path() -> Path:

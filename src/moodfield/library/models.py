@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,8 @@ def choose(connection: sqlite3.Connection, wanted: str | None = None) -> StoredM
 def _rule(text: str) -> Rule:
     values = json.loads(text)
     priors = None if values["priors"] is None else np.array(values["priors"], np.float32)
-    return Rule(np.array(values["thresholds"], np.float32), priors, _load(values["usual"]))
+    usual = None if values["usual"] is None else _load(values["usual"])
+    return Rule(np.array(values["thresholds"], np.float32), priors, usual)
 
 
 def _dump(usual: Usual) -> dict[str, object]:
@@ -96,9 +98,7 @@ def _dump(usual: Usual) -> dict[str, object]:
     return {"mean": usual.mean.tolist(), "std": usual.std.tolist(), "tracks": usual.tracks, "kinds": kinds}
 
 
-def _load(values: dict[str, dict[str, dict[str, object]]] | None) -> Usual | None:
-    if values is None:
-        return None
-    kinds = {label: kind for label, item in values["kinds"].items() if (kind := _load(item))}  # type: ignore[arg-type]
-    mean, std = np.array(values["mean"], np.float64), np.array(values["std"], np.float64)
-    return Usual(mean, std, int(values["tracks"]), kinds)  # type: ignore[call-overload]
+def _load(values: Any) -> Usual:
+    """What is usual, from the values of `_dump`."""
+    kinds = {label: _load(kind) for label, kind in values["kinds"].items()}
+    return Usual(np.array(values["mean"], np.float64), np.array(values["std"], np.float64), values["tracks"], kinds)

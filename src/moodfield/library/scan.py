@@ -157,7 +157,7 @@ def run(
         with database.transaction(connection):
             if isinstance(result, Analysis):
                 seconds += result.duration
-                _store(connection, state, plan.model, result)
+                store(connection, state, plan.model, result)
             elif _is_gone(path):
                 error = AudioError("missing", f"{path} has gone during the scan")
                 connection.execute(
@@ -173,20 +173,47 @@ def run(
         connection.execute("UPDATE models SET speed = ? WHERE id = ?", (speed, plan.model))
 
 
+def store(connection: sqlite3.Connection, state: FileState, model: int, result: Analysis) -> None:
+    """Store a tagged file. Taggings of other models are removed if its content has changed."""
+    values = (
+        result.digest, result.duration, *map(database.encode, _names(state, result)), result.metadata.year,
+    )  # fmt: skip
+    track, digest = _upsert(connection, state)
+    if digest != result.digest:
+        connection.execute("DELETE FROM taggings WHERE track = ?", (track,))
+        connection.execute("DELETE FROM curves WHERE track = ?", (track,))
+    connection.execute(
+        "UPDATE tracks SET digest = ?, duration = ?, title = CAST(? AS TEXT), artist = CAST(? AS TEXT), "
+        "album = CAST(? AS TEXT), genre = CAST(? AS TEXT), year = ?, error = NULL, reason = NULL WHERE id = ?",
+        (*values, track),
+    )
+    embedding = None if result.embedding is None else result.embedding.tobytes()
+    connection.execute(
+        "REPLACE INTO taggings (track, model, logits, embedding) VALUES (?, ?, ?, ?)",
+        (track, model, result.logits.tobytes(), embedding),
+    )
+    connection.execute(
+        "REPLACE INTO curves (track, model, logits, envelope) VALUES (?, ?, ?, ?)",
+        (track, model, result.curves.tobytes(), result.envelope.tobytes()),
+    )
+
+
 def _roots(connection: sqlite3.Connection, paths: Sequence[Path], result: Plan) -> list[str]:
     """The folders and files to scan, absolute; folders are kept for later scans."""
     stored = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
     if not paths and not stored:
         raise LibraryError("the library has no folders yet; name one: moodfield library scan FOLDER")
     roots = [os.path.abspath(path) for path in paths] or stored  # noqa: PTH100 (Path.absolute keeps ..)
-    present = [root for root in roots if os.path.exists(root)]  # noqa: PTH110
+    present = [root for root in dict.fromkeys(roots) if os.path.exists(root)]  # noqa: PTH110
     result.unsearched |= {root: "it does not exist" for root in roots if root not in present}
     if not present:
         raise LibraryError(f"{', '.join(roots)} cannot be scanned: no such file or folder; the library is as it was")
+    folders = [root for root in present if os.path.isdir(root)]  # noqa: PTH112
+    top = [root for root in folders if not _is_below(root, [name for name in (*stored, *folders) if name != root])]
     with database.transaction(connection):
         connection.executemany(
             "INSERT INTO folders VALUES (CAST(? AS TEXT)) ON CONFLICT DO NOTHING",
-            [(database.encode(root),) for root in present if os.path.isdir(root) and not _is_below(root, stored)],  # noqa: PTH112
+            [(database.encode(root),) for root in top],
         )
     return present
 
@@ -211,10 +238,13 @@ def _read_stored(connection: sqlite3.Connection, model: int) -> dict[str, _Store
     """What the library knows of all files, by path."""
     rows = connection.execute(
         "SELECT path, id, size, mtime, digest, missing IS NOT NULL, error IS NOT NULL, taggings.track IS NOT NULL, "
-        "coalesce(duration, 0) FROM tracks LEFT JOIN taggings ON taggings.track = id AND taggings.model = ?",
+        "coalesce(duration, 0.0) FROM tracks LEFT JOIN taggings ON taggings.track = id AND taggings.model = ?",
         (model,),
     )
-    return {path: _StoredFile(*values) for path, *values in rows}
+    return {
+        path: _StoredFile(number, size, mtime, digest, bool(missing), bool(error), bool(tagged), duration)
+        for path, number, size, mtime, digest, missing, error, tagged, duration in rows
+    }
 
 
 def _choose_untagged(result: Plan, track: _StoredFile, state: FileState, *, retag: bool) -> None:
@@ -262,31 +292,6 @@ def _digest(path: Path) -> bytes:
         return bytes.fromhex(files.sha256(path))
     except OSError as error:
         raise AudioError("unreadable", f"{path} cannot be read ({error.strerror})") from error
-
-
-def _store(connection: sqlite3.Connection, state: FileState, model: int, result: Analysis) -> None:
-    """Store a tagged file. Taggings of other models are removed if its content has changed."""
-    values = (
-        result.digest, result.duration, *map(database.encode, _names(state, result)), result.metadata.year,
-    )  # fmt: skip
-    track, digest = _upsert(connection, state)
-    if digest != result.digest:
-        connection.execute("DELETE FROM taggings WHERE track = ?", (track,))
-        connection.execute("DELETE FROM curves WHERE track = ?", (track,))
-    connection.execute(
-        "UPDATE tracks SET digest = ?, duration = ?, title = CAST(? AS TEXT), artist = CAST(? AS TEXT), "
-        "album = CAST(? AS TEXT), genre = CAST(? AS TEXT), year = ?, error = NULL, reason = NULL WHERE id = ?",
-        (*values, track),
-    )
-    embedding = None if result.embedding is None else result.embedding.tobytes()
-    connection.execute(
-        "REPLACE INTO taggings (track, model, logits, embedding) VALUES (?, ?, ?, ?)",
-        (track, model, result.logits.tobytes(), embedding),
-    )
-    connection.execute(
-        "REPLACE INTO curves (track, model, logits, envelope) VALUES (?, ?, ?, ?)",
-        (track, model, result.curves.tobytes(), result.envelope.tobytes()),
-    )
 
 
 def _names(state: FileState, result: Analysis) -> tuple[str, str, str, str]:
