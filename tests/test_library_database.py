@@ -122,15 +122,20 @@ def test_a_library_in_a_write_protected_folder_is_read(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_one_error_and_loses_nothing(tmp_path):
     path, tagger = tmp_path / "a.db", libraries.StubTagger()
-    stored = 0
-    with pytest.raises(LibraryError, match="free space"), database.write(path) as connection:
-        connection.execute("PRAGMA max_page_count = 40")
-        for seed in range(1_000):
-            libraries.add(connection, libraries.tagging(seed, tagger), tagger)
-            stored += 1
+    stored: list[int] = []
+
+    def fill() -> None:
+        with database.write(path) as connection:
+            connection.execute("PRAGMA max_page_count = 40")
+            for seed in range(1_000):
+                libraries.add(connection, libraries.tagging(seed, tagger), tagger)
+                stored.append(seed)
+
+    with pytest.raises(LibraryError, match="free space"):
+        fill()
     with database.read(path) as connection:
-        assert count(connection) == stored > 5
-        assert connection.execute("SELECT count(*) FROM taggings").fetchone()[0] == stored
+        assert count(connection) == len(stored) > 5
+        assert connection.execute("SELECT count(*) FROM taggings").fetchone()[0] == len(stored)
         assert database.faults(connection) == []
 
 

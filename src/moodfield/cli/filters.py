@@ -109,7 +109,7 @@ def _seconds(clock: str, text: str) -> float:
     if not match:
         raise UsageError(f"--duration {text}: {clock} is no duration; expected minutes:seconds, or seconds")
     hours, minutes, seconds, plain = match.groups()
-    return float(plain) if plain else 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds)
+    return float(plain) if plain else 3600.0 * int(hours or 0) + 60 * int(minutes) + int(seconds)
 
 
 def database_path(named: Path | None) -> Path:

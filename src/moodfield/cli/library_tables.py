@@ -10,6 +10,8 @@ from moodfield import decisions
 from moodfield.cli import console, filters
 
 if TYPE_CHECKING:
+    from jaxtyping import Float64
+
     from moodfield.library.decided import DecidedTracks
     from moodfield.library.statistics import LibraryStatistics
     from moodfield.library.tracks import LibraryTrack
@@ -67,15 +69,15 @@ def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "Dec
     heads = ("score", "evidence", "relative") if relative.relative else ("score", "evidence")
     table = console.table("tag", *heads, "decided", "why", words=1)
     table.columns[-1].justify = table.columns[-2].justify = "left"
-    order = np.argsort(-relative.evidence[0], kind="stable")
+    evidence = [decided.rule.evidence(decided.logits[0]) for decided in (absolute, relative)]
+    order = np.argsort(-evidence[1], kind="stable")
     decided = absolute.is_decided[0] | relative.is_decided[0]
     shown = [tag for place, tag in enumerate(order) if place < SHOWN_TAGS or decided[tag]]
     for tag in shown:
-        values = [absolute.evidence[0, tag], *([relative.evidence[0, tag]] if relative.relative else [])]
         table.add_row(
             console.escape(relative.model.vocabulary[tag]), f"{relative.scores[0, tag]:.3f}",
-            *(f"{value:+.2f}" for value in values), _decided_by(absolute, relative, int(tag)),
-            _reason(relative, int(tag)),
+            *(f"{values[tag]:+.2f}" for values in evidence[: len(heads) - 1]), _decided_by(absolute, relative, int(tag)),
+            _reason(relative, evidence[1], int(tag)),
         )  # fmt: skip
     terminal.print(table)
     if relative.relative:
@@ -93,15 +95,15 @@ def _decided_by(absolute: "DecidedTracks", relative: "DecidedTracks", tag: int) 
     return ", ".join(name for name, is_decided in both if is_decided) or "–"
 
 
-def _reason(decided: "DecidedTracks", tag: int) -> str:
+def _reason(decided: "DecidedTracks", evidence: 'Float64[np.ndarray, "tags"]', tag: int) -> str:
     """Why a tag is decided, or not, by the rule that lists use."""
-    name, value = decided.model.vocabulary[tag], float(decided.evidence[0, tag])
+    name, value = decided.model.vocabulary[tag], float(evidence[tag])
     correction = decided.correction(0)
     if name in correction.added or name in correction.removed:
         return "a person has decided"
     if decided.rule.usual is None:
         return "above its threshold" if decided.is_decided[0, tag] else "not above its threshold"
-    best = float(decided.evidence[0].max())
+    best = float(evidence.max())
     if decided.is_decided[0, tag]:
         return f"above {decisions.CUT:g}, and at most {decisions.MARGIN:g} below the clearest"
     if value <= decisions.CUT:

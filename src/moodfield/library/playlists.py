@@ -117,12 +117,16 @@ class _Pool:
         self.one_group = len(set(self.groups.tolist())) == 1
         """whether all candidates are of one artist, who then may come twice in a row"""
 
-    def take(self, values: Float[np.ndarray, "_tracks"], last_group: int | None) -> int | None:
-        """The best free candidate by values, not of the last artist; None if there is none."""
-        open_ = self.is_free if self.one_group or last_group is None else self.is_free & (self.groups != last_group)
-        if not open_.any():
+    def take(
+        self, values: Float[np.ndarray, "_tracks"], last_group: int | None, *, seconds: float = np.inf
+    ) -> int | None:
+        """The best free candidate by values, not of the last artist and not longer; None if there is none."""
+        is_open = self.is_free & (self.seconds < seconds)
+        if not self.one_group and last_group is not None:
+            is_open &= self.groups != last_group
+        if not is_open.any():
             return None
-        number = int(np.argmax(np.where(open_, values, -np.inf)))
+        number = int(np.argmax(np.where(is_open, values, -np.inf)))
         self.is_free[number] = False
         return number
 
@@ -165,16 +169,17 @@ def _scale(values: np.ndarray) -> np.ndarray:
 def _select(pool: _Pool, request: Request) -> list[int]:
     """Rows of tracks chosen by maximal marginal relevance (Carbonell and Goldstein, 1998)."""
     chosen: list[int] = []
-    total, last = 0.0, None
+    left, last = request.seconds, None
     nearest = np.zeros(len(pool.rows), np.float32)
-    while (number := pool.take(RELEVANCE * pool.relevance - (1 - RELEVANCE) * nearest, last)) is not None:
-        if not _fits_in(total, pool.seconds[number], request.seconds):
-            break
+    while True:
+        values = RELEVANCE * pool.relevance - (1 - RELEVANCE) * nearest
+        number = pool.take(values, last, seconds=2 * left)  # a longer one would miss the duration by more than none
+        if number is None:
+            return chosen
         similarity = pool.vectors @ pool.vectors[number]
         nearest = np.maximum(nearest, similarity) if chosen else similarity
         chosen.append(int(pool.rows[number]))
-        total, last = total + pool.seconds[number], int(pool.groups[number])
-    return chosen
+        left, last = left - float(pool.seconds[number]), int(pool.groups[number])
 
 
 def _walk(pool: _Pool, request: Request) -> list[int]:
@@ -204,11 +209,6 @@ def _walk(pool: _Pool, request: Request) -> list[int]:
         chosen.append(int(pool.rows[number]))
         previous = int(pool.groups[number])
     return [*chosen, last] if first != last else chosen
-
-
-def _fits_in(total: float, seconds: float, wanted: float) -> bool:
-    """Whether one more track brings the duration nearer to the one that is wanted."""
-    return abs(total + seconds - wanted) < abs(total - wanted)
 
 
 def energy(decided: DecidedTracks) -> Float32[np.ndarray, "tracks"]:

@@ -12,7 +12,7 @@ from moodfield.library import database
 
 COLUMNS = "id, path, size, mtime, digest, missing, error, reason, duration, title, artist, album, genre, year"
 
-Range = tuple[float | None, float | None]
+Range = tuple[int | float | None, int | float | None]
 """smallest and largest value, both included; None: no limit"""
 
 

@@ -13,7 +13,7 @@ TIMEOUT = 1_000
 
 
 def changes(folders: Sequence[Path]) -> Iterator[list[Path]]:
-    """Watch folders; needs watchfiles.
+    """Watch folders until a signal stops the process; needs watchfiles.
 
     Yields:
         All folders once the watch has begun, so that nothing is missed in between; then, after every change, the
@@ -23,7 +23,7 @@ def changes(folders: Sequence[Path]) -> Iterator[list[Path]]:
 
     has_begun = False
     for batch in watchfiles.watch(
-        *folders, debounce=QUIET, rust_timeout=TIMEOUT, yield_on_timeout=True, raise_interrupt=True
+        *folders, debounce=QUIET, rust_timeout=TIMEOUT, yield_on_timeout=True, raise_interrupt=False
     ):
         if not has_begun:
             has_begun = True
