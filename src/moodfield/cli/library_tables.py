@@ -69,16 +69,18 @@ def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "Dec
     heads = ("score", "evidence", "relative") if relative.relative else ("score", "evidence")
     table = console.table("tag", *heads, "decided", "why", words=1)
     table.columns[-1].justify = table.columns[-2].justify = "left"
-    evidence = [decided.rule.evidence(decided.logits[0]) for decided in (absolute, relative)]
+    evidence = [rule.evidence(relative.logits[0]) for rule in (absolute.rule, relative.rule)]
     order = np.argsort(-evidence[1], kind="stable")
     decided = absolute.is_decided[0] | relative.is_decided[0]
     shown = [tag for place, tag in enumerate(order) if place < SHOWN_TAGS or decided[tag]]
     for tag in shown:
+        numbers = [relative.scores[0, tag], *(values[tag] for values in evidence[: len(heads) - 1])]
         table.add_row(
-            console.escape(relative.model.vocabulary[tag]), f"{relative.scores[0, tag]:.3f}",
-            *(f"{values[tag]:+.2f}" for values in evidence[: len(heads) - 1]), _decided_by(absolute, relative, int(tag)),
+            console.escape(relative.model.vocabulary[tag]),
+            *(f"{number:.3f}" if place == 0 else f"{number:+.2f}" for place, number in enumerate(numbers)),
+            _decided_by(absolute, relative, int(tag)),
             _reason(relative, evidence[1], int(tag)),
-        )  # fmt: skip
+        )
     terminal.print(table)
     if relative.relative:
         terminal.print(

@@ -55,6 +55,7 @@ MIGRATIONS = (
         embedding BLOB,              -- float16; NULL if the model has none
         PRIMARY KEY (model, track)
     ) WITHOUT ROWID;
+    CREATE INDEX taggings_by_track ON taggings (track);
     CREATE TABLE curves (            -- over the time of a track, for pictures
         track INTEGER NOT NULL REFERENCES tracks ON DELETE CASCADE,
         model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
