@@ -13,7 +13,7 @@ from moodfield.library.models import StoredModel
 
 SAMPLE = 20_000
 """tracks from which mean and covariance are computed, at most"""
-RIDGE = 0.1
+RIDGE = 0.3
 """share of the mean variance that is added to that of every principal component; *chosen by us*"""
 BATCH = 16_384
 """tracks that are whitened at once"""
