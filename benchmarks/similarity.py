@@ -51,9 +51,8 @@ def main() -> None:
         }
     features["chance"] = np.random.default_rng(0).normal(size=(len(ids), 8))
     print(f"## Similarity by package: {len(ids):,} tracks, {len(measured)} packages with {FEWEST} or more\n")
-    print(
-        "| features | number | mean average precision | 95 % | first neighbour of the same package |\n|---|--:|--:|---|--:|"
-    )
+    print("| features | number | mean average precision | 95 % | first neighbour in package |")
+    print("|---|--:|--:|---|--:|")
     results = {name: evaluate(unit(values), packages, measured) for name, values in features.items()}
     for name, (precision, first) in results.items():
         low, high = interval(precision)

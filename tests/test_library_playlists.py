@@ -111,6 +111,20 @@ def test_no_artist_comes_twice_in_a_row(loaded):
         assert all(first != second for first, second in pairwise(artists)), options
 
 
+def test_no_recording_comes_twice(tmp_path):
+    path, tagger = tmp_path / "a.db", StubTagger()
+    libraries.make(path, 100)
+    with database.write(path) as connection:
+        for seed in range(100):
+            libraries.add(connection, libraries.tagging(seed, tagger), tagger, path=f"/copies/{99 - seed}.ogg")
+    with database.read(path) as connection:
+        result = decided.decide(connection)
+        pair = result, similarity.read(connection, result.model)
+    for options in ({"tags": ("calm",)}, {"journey": (1, 2)}, {"like": (5,)}):
+        titles = [track.title for track in create(pair, 45, **options).tracks]
+        assert len(titles) == len(set(titles)) > 5
+
+
 def test_one_artist_alone_may_come_twice(loaded):
     result, embeddings = loaded
     rows = np.array([row for row, track in enumerate(result.tracks) if track.artist == "artist 2"])

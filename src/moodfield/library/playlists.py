@@ -17,6 +17,8 @@ RELEVANCE = 0.7
 """weight of relevance, from 0 … 1, against diversity in maximal marginal relevance; *chosen by us*"""
 POOL = 2_000
 """most relevant tracks from which a playlist is chosen"""
+COPY = 0.97
+"""similarity above which two tracks are copies of one recording, of which a playlist has one"""
 JITTER = 0.15
 """standard deviation of the noise on relevance, of 0 … 1, by which seeds give different playlists; *chosen by us*"""
 HIGH_ENERGY = ("energetic", "powerful", "fast", "upbeat", "party")
@@ -66,7 +68,8 @@ def create(decided: DecidedTracks, embeddings: Embeddings, request: Request) -> 
     Tracks fit if their evidence for each of the tags is above 0, for one of them above `CUT` on average, and for each
     unwanted tag at most `CUT` and not decided. Of those, maximal marginal relevance chooses: relevant tracks that are
     unlike those chosen before. Relevance is the mean evidence for the tags, and the similarity to the tracks that the
-    playlist should be like. No artist comes twice in a row; a folder stands for an unknown artist.
+    playlist should be like. No artist comes twice in a row, and no recording twice;
+    a folder stands for an unknown artist.
 
     Args:
         decided: The tracks to choose from.
@@ -127,8 +130,12 @@ class _Pool:
         if not is_open.any():
             return None
         number = int(np.argmax(np.where(is_open, values, -np.inf)))
-        self.is_free[number] = False
+        self.remove_copies(self.vectors[number])
         return number
+
+    def remove_copies(self, vector: Float32[np.ndarray, "channels"]) -> None:
+        """Take away all candidates that are copies of a track, and that track itself."""
+        self.is_free &= self.vectors @ vector <= COPY
 
 
 def _fitting(decided: DecidedTracks, request: Request) -> Bool[np.ndarray, "tracks"]:
@@ -195,6 +202,8 @@ def _walk(pool: _Pool, request: Request) -> list[int]:
     mean = float(np.mean(pool.seconds)) if len(pool.seconds) else 0.0
     steps = round((request.seconds - seconds) / mean) if mean else 0
     groups = {pool.decided.tracks[row].group: int(group) for row, group in zip(pool.rows, pool.groups, strict=True)}
+    for vector in ends:
+        pool.remove_copies(vector)
     chosen, previous = [first], groups.get(pool.decided.tracks[first].group)
     final = groups.get(pool.decided.tracks[last].group)
     for step in range(1, max(0, steps) + 1):
