@@ -184,6 +184,19 @@ def test_energy_rises_and_falls(loaded, curve, sign):
     assert {track.id for track in playlist.tracks} == {track.id for track in create(loaded, tags=("film",)).tracks}
 
 
+@pytest.mark.parametrize("curve", ["rising", "falling", "peak"])
+def test_energy_keeps_artists_apart(loaded, curve):
+    result, embeddings = loaded
+    energy = playlists.energy(result)
+    order = np.argsort(energy)
+    two = [np.array([row for row in order if result.tracks[row].artist == f"artist {n}"]) for n in (1, 2)]
+    some = result.take(np.concatenate([two[0][:8], two[1][-8:]]))  # one artist has little energy, the other much
+    tracks_ = playlists.create(some, embeddings, Request(10_000.0, like=(int(embeddings.ids[0]),), energy=curve)).tracks
+    artists = [track.artist for track in tracks_]
+    assert len(artists) > 10
+    assert all(first != second for first, second in pairwise(artists))
+
+
 def test_energy_has_its_peak_in_the_middle(loaded):
     result, _ = loaded
     energy = playlists.energy(result)

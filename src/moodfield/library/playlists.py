@@ -1,5 +1,6 @@
 """Playlists: tracks by moods, themes and diversity, or on the way from one track to another."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -236,18 +237,28 @@ def energy(decided: DecidedTracks) -> Float32[np.ndarray, "tracks"]:
 
 
 def _arrange(decided: DecidedTracks, chosen: Sequence[int], curve: Energy) -> list[int]:
-    """Order tracks along a curve of energy; a track of the same artist as the one before is moved back."""
+    """Order tracks along a curve of energy; tracks are moved so that no artist comes twice in a row."""
     values = energy(decided)
     rising = sorted(chosen, key=lambda row: float(values[row]))
     if curve == "peak":
         rising = [*rising[::2], *reversed(rising[1::2])]
-    ordered = rising if curve != "falling" else rising[::-1]
-    waiting, result = list(ordered), list[int]()
+    waiting, result = rising[::-1] if curve == "falling" else list(rising), list[int]()
+    groups = [track.group for track in decided.tracks]
+    counts = Counter(groups[row] for row in waiting)
     while waiting:
-        last = decided.tracks[result[-1]].group if result else None
-        number = next((n for n, row in enumerate(waiting) if decided.tracks[row].group != last), 0)
-        result.append(waiting.pop(number))
+        last = groups[result[-1]] if result else None
+        allowed = (place for place, row in enumerate(waiting) if _can_follow(groups[row], last, counts))
+        row = waiting.pop(next(allowed, 0))
+        counts[groups[row]] -= 1
+        result.append(row)
     return result
+
+
+def _can_follow(group: str, last: str | None, counts: Counter[str]) -> bool:
+    """Whether a track of an artist may be next, so that the others can still alternate; counts include that track."""
+    left = counts.total() - 1
+    others = max((count for other, count in counts.items() if other != group), default=0)
+    return group != last and counts[group] - 1 <= left // 2 and others <= (left + 1) // 2
 
 
 def _finish(decided: DecidedTracks, chosen: Sequence[int], request: Request, *, candidates: int) -> Playlist:
