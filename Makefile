@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles few_labels calibration students model people teachers outputs measures speed embedding copies fifty decisions rules suggest
+PAGES := similarity zoo ablation figure_1 ensembles few_labels calibration students model people teachers outputs measures speed embedding copies fifty decisions rules suggest
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints.txt
 	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,codecs,watch,cluster,dev]"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,codecs,watch,cluster,dev]"
 	@touch $@
 
 # The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.

@@ -61,6 +61,10 @@ class RunError(MoodfieldError):
     """A training run that cannot be started, resumed or read."""
 
 
+class LibraryError(MoodfieldError):
+    """A library that cannot be opened, read or written, or a track that it does not have."""
+
+
 class WorkerCrashedError(MoodfieldError):
     """An item whose worker process died."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 
 from moodfield import calibration, decisions
 from moodfield.audio import Envelope
-from moodfield.decisions import Usual
+from moodfield.decisions import Rule, Usual
 from moodfield.errors import ConfigError
 
 HEAD_VALUES = frozenset(("decided", "scores", "times_usual", "evidence", "thresholds", "priors", "over_time"))
@@ -90,16 +90,13 @@ class Tagging:
 
     @property
     def evidence(self) -> Float64[np.ndarray, "tags"]:
-        """How far the log-odds of every score are above what is usual, in standard deviations (`Usual.evidence`).
+        """How far the log-odds of every score are above what is usual: `Rule.evidence`."""
+        return self.rule.evidence(calibration.logit(self.scores))
 
-        Without statistics: log-odds minus those of the prior, in nats; of the threshold if priors are unknown. A
-        threshold beyond which a tag is always or never decided is no reference: 0.5 is used instead.
-        """
-        logits = calibration.logit(self.scores)
-        if self.statistics:
-            return self.statistics.evidence(logits)
-        finite = np.where((self.thresholds > 0) & (self.thresholds < 1), self.thresholds, 0.5)
-        return logits - calibration.logit(finite if self.priors is None else self.priors)
+    @property
+    def rule(self) -> Rule:
+        """The rule by which tags are decided."""
+        return Rule(self.thresholds, self.priors, self.statistics)
 
     @property
     def usual(self) -> Float32[np.ndarray, "tags"] | None:
@@ -213,18 +210,8 @@ def decide(taggings: Sequence[Tagging]) -> list[Tagging]:
         names = ", ".join(dict.fromkeys(tagging.model for tagging in taggings))
         raise ConfigError(f"the taggings are of different models or versions ({names}); give those of one tagger")
     logits = calibration.logit(np.stack([tagging.scores for tagging in taggings]))
-    if first.statistics:
-        usual = decisions.shrink(first.statistics, logits)
-    elif (count := len(tracks := decisions.different(logits))) >= decisions.MIN_TRACKS:
-        usual = decisions.usual(tracks)
-    else:
-        raise ConfigError(
-            f"{count} different tracks are too few for relative decisions of {first.model}, which has no reference "
-            f"statistics; give {decisions.MIN_TRACKS} tracks or more"
-        )
-    never = first.thresholds >= 1
-    thresholds = np.where(never, first.thresholds, calibration.sigmoid(usual.cuts)).astype(np.float32)
-    return [replace(tagging, statistics=usual, thresholds=thresholds, relative=True) for tagging in taggings]
+    rule = first.rule.relative_to(logits)
+    return [replace(tagging, statistics=rule.usual, thresholds=rule.thresholds, relative=True) for tagging in taggings]
 
 
 def _is_comparable(one: Tagging, other: Tagging) -> bool:

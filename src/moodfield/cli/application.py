@@ -29,6 +29,7 @@ EXTRAS = MappingProxyType(
     {
         **dict.fromkeys(("torch", "lightning_fabric", "matplotlib", "onnxscript"), "train"),
         **dict.fromkeys(("sklearn", "onnx", "safetensors"), "learn"),
+        **dict.fromkeys(("watchfiles", "pyarrow"), "library"),
         "httpx": "data",
         "av": "codecs",
         "tensorboard": "watch",

@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield.cli import console, progress
+from moodfield.cli import console, filters, progress
+from moodfield.errors import UsageError
 
 if TYPE_CHECKING:
+    from moodfield.learning.labels import LabelledTrack
     from moodfield.learning.learn import Learned
 
 
 def learn(
     labels: Annotated[
-        list[Path],
-        typer.Argument(metavar="LABELS...", help="TSV, CSV, playlists, or a folder", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="[LABELS]...", help="TSV, CSV, playlists, or a folder", show_default=False),
+    ] = None,
     *,
+    library: Annotated[bool, typer.Option("--library", help="learn from the corrections in your library")] = False,
+    db: filters.Database = None,
     audio: Annotated[Path | None, typer.Option(help="folder of the music, if not that of the labels")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="model folder to write; an old model is replaced")],
     base: Annotated[
@@ -38,6 +42,7 @@ def learn(
         moodfield learn labels.csv --audio ~/Music -o mine
         moodfield learn calm.m3u8 party.m3u8 --audio ~/Music -o mine
         moodfield learn labels.csv --audio ~/Music -o mine --keep-tags
+        moodfield learn --library -o mine
         moodfield tag song.mp3 --model mine
     """
     from moodfield.learning import examples, export
@@ -47,7 +52,12 @@ def learn(
     if audio:
         console.check_audio(audio)
     export.check_target(output)
-    completed = examples.add_unlabelled(label_files.read(labels, audio_dir=audio), audio)
+    if library == bool(labels):
+        raise UsageError("give either LABELS, or --library for the corrections in your library")
+    if not library:
+        console.check_unused({"--db": db}, why="labels come from files")
+    labelled = _corrected(db) if library else label_files.read(labels or [], audio_dir=audio)
+    completed = examples.add_unlabelled(labelled, audio)
     tracks = completed.tracks
     if completed.n_unlabelled:
         share = f"{completed.n_unlabelled:,} of {completed.n_available:,}"
@@ -64,6 +74,15 @@ def learn(
     if learned.unread:
         console.message(f"{len(learned.unread):,} of {len(tracks):,} tracks could not be read, and were left out")
         raise typer.Exit(console.SOME_FAILED)
+
+
+def _corrected(db: Path | None) -> "list[LabelledTrack]":
+    """The corrected tracks of a library."""
+    from moodfield.library import database
+    from moodfield.library import labels as corrections
+
+    with database.read(filters.database_path(db)) as connection:
+        return corrections.corrected(connection)
 
 
 def _print_results(learned: "Learned") -> None:

@@ -13,9 +13,11 @@ from moodfield.cli import (
     distill,
     evaluate,
     learn,
+    library,
     models,
     nets,
     paper,
+    playlist,
     predict,
     recipes,
     runs,
@@ -33,6 +35,12 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "tag": tag.tag,
+    "library": {
+        "scan": library.scan, "list": library.list_tracks, "find": library.find_tracks, "show": library.show,
+        "similar": library.similar, "stats": library.stats, "export": library.export, "correct": library.correct,
+        "check": library.check, "prune": library.prune,
+    },
+    "playlist": playlist.playlist,
     "learn": learn.learn,
     "suggest": suggest.suggest,
     "train": train.train,
@@ -52,6 +60,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
 }  # fmt: skip
 """every command and group of commands, in the order of the help"""
 GROUP_HELP = {
+    "library": "Keep the tags of your music in a database; search, compare, correct and export them.",
     "submission": "Make and check submissions to the MediaEval task.",
     "data": "Download, validate and count datasets.",
     "paper": "Reproduce the paper's results.",

@@ -1,5 +1,6 @@
-"""The artist and album of an audio file, from its own metadata."""
+"""The title, artist, album, genre and year of an audio file, from its own metadata."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from moodfield.decoding import c_stderr, decoders
 
 VARIOUS = frozenset(("various artists", "various", "va", "unknown artist", "unknown album", "unknown", "untitled"))
 """placeholders, which are not the name of an artist"""
+YEAR = re.compile(r"\b(?:1[89]|20)\d\d")
+"""a year in a date"""
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,16 @@ class Metadata:
     """name of the artist"""
     album: str = ""
     """name of the album"""
+    title: str = ""
+    """title of the track"""
+    genre: str = ""
+    """genre, as the file names it"""
+    year: int | None = None
+    """year of the recording or publication"""
 
 
 def read(path: str | Path) -> Metadata:
-    """Read the artist and album of a file, by libsndfile or, if it is installed, PyAV; empty if there are none.
+    """Read the metadata of a file, by libsndfile or, if it is installed, PyAV; empty if there are none.
 
     Placeholders such as *Various Artists* count as none. Raises nothing for files that cannot be read.
     """
@@ -32,7 +41,9 @@ def read(path: str | Path) -> Metadata:
         values = file.copy_metadata()
     if not values.get("artist"):
         values |= _by_ffmpeg(path)
-    return Metadata(_clean(values.get("artist", "")), _clean(values.get("album", "")))
+    artist, album, title, genre = (_clean(values.get(name, "")) for name in ("artist", "album", "title", "genre"))
+    year = YEAR.search(values.get("date", ""))
+    return Metadata(artist, album, title, genre, int(year[0]) if year else None)
 
 
 def _by_ffmpeg(path: str | Path) -> dict[str, str]:
@@ -54,6 +65,6 @@ def _by_ffmpeg(path: str | Path) -> dict[str, str]:
 
 
 def _clean(name: str) -> str:
-    """A name without needless blanks, or nothing for a placeholder."""
-    name = " ".join(name.split())
+    """A name without needless blanks and broken characters, or nothing for a placeholder."""
+    name = " ".join(name.encode("utf-8", "replace").decode().replace("\0", " ").split())
     return "" if name.casefold() in VARIOUS else name

@@ -1,0 +1,1 @@
+"""A person's music in one database: scan, search, similarity, playlists, exports."""
