@@ -9,6 +9,7 @@ import pytest
 
 import libraries
 import models
+import reports
 from commands import Result, invoke, json_lines, start
 from moodfield.library import database, tracks
 
@@ -121,6 +122,21 @@ def test_stats(db):
     counts = json.loads(run("library", "stats", "--json").out)
     assert (counts["tracks"], counts["artists"]) == (COUNT, 7)
     assert "80 tagged" in run("library", "stats").out
+
+
+def test_report(db, tmp_path):
+    path = tmp_path / "library.html"
+    result = run("library", "report", "-o", path)
+    assert f"{COUNT} tracks" in result.err
+    names = [name for name, *_ in reports.read_data(path.read_text())["tracks"]]
+    values = json_lines(run("library", "list", "--json").out)
+    assert names == [f"{row['artist']} – {row['title']}" for row in values]
+    assert "relative to the library" in path.read_text()
+    few = run("library", "report", "-o", path, "--artist", "artist 2", "--absolute")
+    assert f"{COUNT} tracks" not in few.err
+    path.write_text("not a page")
+    assert "replace" in run("library", "report", "-o", path, code=1).err
+    assert run("library", "report", "-o", tmp_path / "none.html", "--genre", "rock").code == 0
 
 
 def test_export(db, tmp_path):

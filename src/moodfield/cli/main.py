@@ -14,6 +14,7 @@ from moodfield.cli import (
     evaluate,
     learn,
     library,
+    library_report,
     models,
     nets,
     paper,
@@ -37,8 +38,8 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "tag": tag.tag,
     "library": {
         "scan": library.scan, "list": library.list_tracks, "find": library.find_tracks, "show": library.show,
-        "similar": library.similar, "stats": library.stats, "export": library.export, "correct": library.correct,
-        "check": library.check, "prune": library.prune,
+        "similar": library.similar, "stats": library.stats, "report": library_report.report, "export": library.export,
+        "correct": library.correct, "check": library.check, "prune": library.prune,
     },
     "playlist": playlist.playlist,
     "learn": learn.learn,

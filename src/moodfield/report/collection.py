@@ -19,6 +19,8 @@ class Collection:
     """what the tracks share"""
     sources: list[str]
     """paths"""
+    titles: list[str]
+    """names that are shown; empty: the names of the files"""
     durations: list[float]
     """durations in seconds"""
     encoded: list[str]
@@ -35,10 +37,11 @@ class Collection:
         """Read tracks one at a time, and keep what the page needs of each."""
         names = reference.vocabulary
         candidates = set(reference.moods or range(len(names)))
-        collected = cls(reference, [], [], [], [], [], np.empty((0, len(names)), np.float32))
+        collected = cls(reference, [], [], [], [], [], [], np.empty((0, len(names)), np.float32))
         scores = bytearray()
         for track in tracks:
             collected.sources.append(track.source)
+            collected.titles.append(track.title)
             collected.durations.append(track.duration)
             collected.encoded.append(data.script(data.encode_track(track, reference)))
             collected.decided.append(tuple(names[tag] for tag in track.decided))

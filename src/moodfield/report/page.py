@@ -87,7 +87,10 @@ def render(
 def _body(collection: Collection) -> tuple[str, ...]:
     """The sections about the tracks, and their data."""
     places = track_map.lay_out(collection.scores, collection.reference)
-    names = text.names(collection.sources)
+    names = [
+        (title or name, folder)
+        for title, (name, folder) in zip(collection.titles, text.names(collection.sources), strict=True)
+    ]
     return (
         _map(collection, places, names),
         _overview(collection),
@@ -104,7 +107,7 @@ def _header(collection: Collection | None, failed: Mapping[str, str], untagged: 
         facts += [text.length(sum(collection.durations)), f"model: <bdi>{model}</bdi>"]
         if collection.reference.relative:
             others = f"these {len(collection):,} tracks" if len(collection) > 1 else "other tracks"
-            facts.append(f"tags relative to {others}")
+            facts.append(f"tags relative to {collection.reference.others or others}")
     if failed:
         facts.append(f'<a href="#failed">{len(failed):,} failed</a>')
     if untagged:
@@ -116,7 +119,10 @@ def _header(collection: Collection | None, failed: Mapping[str, str], untagged: 
 def _legend(reference: Reference) -> str:
     """How tags are decided, what is usual, and what curves and colours are."""
     if reference.relative:
-        rule, where = "that distinguish it from the others", "among these tracks"
+        rule, where = (
+            "that distinguish it from the others",
+            f"in {reference.others}" if reference.others else "among these tracks",
+        )
     else:
         rule, where = "whose score is above their threshold", "for music in general"
     clearest = f": the clearest of these, at most {decisions.MAX_TAGS}"

@@ -49,6 +49,8 @@ class Reference:
     """what is usual for the logits of the scores; None if unknown"""
     relative: bool = False
     """whether decisions are relative to other tracks"""
+    others: str = ""
+    """what these tracks are; empty: those of the report"""
 
     @classmethod
     def from_tagging(cls, tagging: Tagging) -> "Reference":
@@ -99,6 +101,8 @@ class Track:
     """mean scores in equal time steps; None if they are not known"""
     levels: Float[np.ndarray, "_time"] | None = None
     """mean peak level of the waveform in equal time steps, at any scale; None if it is not known"""
+    title: str = ""
+    """name that is shown; empty: the name of the file"""
 
     @classmethod
     def from_tagging(cls, tagging: Tagging, detail: Detail = FINE) -> "Track":
