@@ -135,7 +135,7 @@ def test_report(db, tmp_path):
     few = run("library", "report", "-o", path, "--artist", "artist 2", "--absolute")
     assert f"{COUNT} tracks" not in few.err
     path.write_text("not a page")
-    assert "replace" in run("library", "report", "-o", path, code=1).err
+    assert "replace" in run("library", "report", "-o", path, code=2).err
     assert run("library", "report", "-o", tmp_path / "none.html", "--genre", "rock").code == 0
 
 
