@@ -119,10 +119,8 @@ def _header(collection: Collection | None, failed: Mapping[str, str], untagged: 
 def _legend(reference: Reference) -> str:
     """How tags are decided, what is usual, and what curves and colours are."""
     if reference.relative:
-        rule, where = (
-            "that distinguish it from the others",
-            f"in {reference.others}" if reference.others else "among these tracks",
-        )
+        rule = "that distinguish it from the others"
+        where = f"in {reference.others}" if reference.others else "among these tracks"
     else:
         rule, where = "whose score is above their threshold", "for music in general"
     clearest = f": the clearest of these, at most {decisions.MAX_TAGS}"
