@@ -24,6 +24,7 @@ from moodfield.cli import (
     submission,
     tag,
     train,
+    write_tags,
 )
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
         "check": library.check, "prune": library.prune,
     },
     "playlist": playlist.playlist,
+    "write-tags": write_tags.write_tags,
     "learn": learn.learn,
     "train": train.train,
     "predict": predict.predict,
