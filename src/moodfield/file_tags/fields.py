@@ -91,4 +91,8 @@ def texts(field: Field, before: Sequence[str], values: Sequence[str], *, is_join
 
 def unique(words: Iterable[str]) -> tuple[str, ...]:
     """Words without empty ones, each once whatever its case."""
-    return tuple({word.casefold(): word for word in reversed([*words]) if word}.values())[::-1]
+    first: dict[str, str] = {}
+    for word in words:
+        if word:
+            first.setdefault(word.casefold(), word)
+    return tuple(first.values())

@@ -9,6 +9,7 @@ from typing import Any
 
 import mutagen
 from mutagen import aiff, apev2, asf, dsf, flac, id3, mp4, wave
+from mutagen._riff import RiffFile
 from mutagen._vorbis import VComment
 
 from moodfield.errors import FileTagsError
@@ -17,6 +18,13 @@ from moodfield.file_tags.fields import COMMENT, Field
 
 ID3_TYPES = (id3.ID3FileType, wave.WAVE, aiff.AIFF, dsf.DSF)
 ID3V1_BYTES = 128
+FRAME = re.compile(rb"[A-Z][A-Z0-9]{3}")
+"""identifier of a frame of ID3v2.3 and 2.4"""
+INFO = {
+    "INAM": "TIT2", "IART": "TPE1", "IPRD": "TALB", "IGNR": "TCON", "ICRD": "TDRC", "ITRK": "TRCK", "IPRT": "TRCK",
+    "ICMT": "COMM",
+}  # fmt: skip
+"""chunks of the INFO list of WAV files → frames of ID3"""
 LATIN1, UTF16, UTF8 = 0, 1, 3
 """encodings of ID3; UTF-8 only since version 2.4"""
 ENCODING = re.compile(r"encoding=<[^>]*>,? ?")
@@ -49,6 +57,10 @@ class TagFile:
         """Digests of everything in the tags but these fields, by key."""
         keys = {key for field in changed for key in self._keys(field)}
         return {str(key): _digest(self._texts(key)) for key in self.tags if key not in keys}
+
+    def lost(self) -> str:
+        """Names of parts of the tags that mutagen cannot read, and would not write again."""
+        return ""
 
     def save(self) -> None:
         """Write the tags into the file, which is not atomic."""
@@ -139,6 +151,8 @@ class _ID3(TagFile):
 
     def __init__(self, path: Path, file: Any) -> None:
         super().__init__(path, file)
+        if isinstance(file, wave.WAVE) and not self.tags:
+            self._copy_info()
         version = self.tags.version
         self._version = 3 if (2, 2) <= version[:2] < (2, 4) else 4
         if version[:2] == (2, 2):
@@ -160,7 +174,7 @@ class _ID3(TagFile):
             return
         has_frame = field.frame != "TXXX" and self._version == 4
         if field == COMMENT:
-            text = texts if self._version == 4 else [fields.SEPARATOR.join(texts)]
+            text = list(texts) if self._version == 4 else [fields.SEPARATOR.join(texts)]
             self.tags.add(id3.COMM(_encoding(texts, self._version), lang=[*languages, "eng"][0], desc="", text=text))
         elif has_frame:
             self.tags.add(id3.Frames[field.frame](_encoding(texts, self._version), list(texts)))
@@ -185,6 +199,34 @@ class _ID3(TagFile):
                 file.seek(-ID3V1_BYTES, 2)
                 file.write(before)
 
+    def lost(self) -> str:
+        with self.path.open("rb") as file:
+            head = file.read(10)
+            if not head.startswith(b"ID3") or head[3] not in (3, 4) or head[5] & 0xC0:
+                return ""
+            data = file.read(_size(head[6:], 4))
+        lost: set[str] = set()
+        unsupported = {frame[:4] for frame in self.tags.unknown_frames}
+        frames = {frame.FrameID.encode() for frame in self.tags.values()} | unsupported
+        while FRAME.fullmatch(data[:4]):
+            name, size = data[:4], _size(data[4:8], head[3])
+            if name not in frames and data[11 : 10 + size].strip(b"\0\xff\xfe"):
+                lost.add(name.decode())
+            data = data[10 + size :]
+        return ", ".join(sorted(lost))
+
+    def _copy_info(self) -> None:
+        """Copy the INFO list of a WAV file, which players do not read any more once there is ID3."""
+        with self.path.open("rb") as file:
+            lists = [chunk for chunk in RiffFile(file).root.subchunks() if chunk.id == "LIST" and chunk.name == "INFO"]
+            items = {item.id: item.read() for chunk in lists for item in chunk.subchunks()}
+        for name, content in items.items():
+            text = content.rstrip(b"\0").decode("utf-8", "replace").strip()
+            if frame := text and INFO.get(name):
+                kind = id3.Frames[frame]
+                own = {"lang": "eng", "desc": ""} if frame == "COMM" else {}
+                self.tags.add(kind(encoding=_encoding([text], 4), text=[text], **own))
+
     def _keys(self, field: Field) -> list[str]:
         """The frame of the field, and TXXX frames of the same name in any case; comments without description."""
         if field == COMMENT:
@@ -208,6 +250,8 @@ def open_file(path: Path) -> TagFile:
         if kind is _ID3:
             has_v2 = file.tags is not None and file.tags.version[0] == 2
             file = type(file)(path, translate=False, load_v1=not has_v2)
+            if not has_v2 and isinstance(file, id3.ID3FileType) and (ape := apev2.APEv2File(path)).tags is not None:
+                kind, file = _APE, ape  # a new ID3v2 tag would hide it from players
     if kind is None:
         formats = "mp3, flac, ogg, opus, m4a, wma, wav, aiff, wv or ape"
         raise FileTagsError(f"{path} has no tags that could be written: expected {formats}")
@@ -244,6 +288,12 @@ def _encoding(texts: Sequence[str], version: int) -> int:
     if all(text.isascii() for text in texts):
         return LATIN1
     return UTF8 if version == 4 else UTF16
+
+
+def _size(digits: bytes, version: int) -> int:
+    """A size in ID3v2: 7 bits a byte since version 2.4, before 8."""
+    bits = 7 if version == 4 else 8
+    return sum(digit << bits * (3 - place) for place, digit in enumerate(digits[:4]))
 
 
 def _id3v1(path: Path) -> bytes:

@@ -152,6 +152,8 @@ def _change(path: Path, partial: Path, changes: Sequence[Change]) -> None:
     """Change the fields of a copy, and verify that it has them, and everything else as before."""
     changed = [fields.FIELDS[change.field] for change in changes]
     tags = formats.open_file(partial)
+    if lost := tags.lost():
+        raise FileTagsError(f"{path} has damaged tags ({lost}), which would be lost; it is as it was")
     others = tags.others(changed)
     with formats.errors(path, "written"):
         for field, change in zip(changed, changes, strict=True):
