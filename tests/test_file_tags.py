@@ -5,13 +5,13 @@ import json
 import subprocess
 from pathlib import Path
 
-import audio_files
 import mediafile
 import mutagen
 import pytest
-from audio_files import CONTENTS, FORMATS
 from mutagen import id3
 
+import audio_files
+from audio_files import CONTENTS, FORMATS
 from moodfield.errors import FileTagsError
 from moodfield.file_tags import fields, formats, journal, plan, verification, writing
 from moodfield.file_tags.fields import COMMENT, MOOD, SCORES, THEME
@@ -23,8 +23,8 @@ NAVIDROME = ("TMOO", "MOOD", "----:com.apple.iTunes:MOOD", "WM/Mood")
 """names of the tag `mood` in Navidrome's resources/mappings.yaml; TagLib gives TXXX:MOOD and APEv2's Mood as MOOD"""
 
 
-def write(path: Path, values=VALUES, config=WriteConfig(), run: int = 1) -> writing.Written:
-    return writing.write_file(path, values, Job(config, path.parent / "journal.db", run))
+def write(path: Path, values=VALUES, config: WriteConfig | None = None, run: int = 1) -> writing.Written:
+    return writing.write_file(path, values, Job(config or WriteConfig(), path.parent / "journal.db", run))
 
 
 def undo(path: Path) -> None:
@@ -119,11 +119,11 @@ def test_moods_are_written_and_nothing_else_changes(tmp_path, name, content):
 def test_readers_find_moods(tmp_path, name):
     path = audio_files.make(tmp_path / "x", name, "tags")
     write(path)
-    values = probed(path)
-    text = next(values[key] for key in ("mood", "tmoo", "wm/mood") if key in values)
-    assert text.replace(";", " ").split() in (["calm", "dark"], ["calm"]), "ffprobe reads one value of MP4 and WMA"
-    if name not in ("wv",):
-        assert beets_moods(path) == ["calm", "dark"]
+    if name != "wav":  # in which ffprobe reads no ID3
+        values = probed(path)
+        text = next(values[key] for key in ("mood", "tmoo", "wm/mood") if key in values)
+        assert text.replace(";", " ").split() in (["calm", "dark"], ["calm"], ["dark"]), "of MP4 and WMA it reads one"
+    assert beets_moods(path) == ["calm", "dark"]
     file = mutagen.File(path)
     keys = {str(key).removeprefix("TXXX:").upper() for key in file.tags.keys()}  # noqa: SIM118
     assert keys & {key.upper() for key in NAVIDROME}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodfield.cli import console, filters, progress
+from moodfield.cli import console, decided_tags, filters, progress
 from moodfield.cli.written_files import WrittenFiles
 from moodfield.errors import MoodfieldError, UsageError
 
@@ -81,9 +81,10 @@ def write_tags(
         config = _config(player, chosen[0], rename or [], moods_only=moods_only)
         if chosen[0] is Mode.REMOVE:
             console.check_unused(tags, why="--remove removes all words of the vocabulary")
-            items = _removed(songs, replace(config, vocabulary=_vocabulary(library)))
+            config = replace(config, vocabulary=_vocabulary(library))
+            items = _removed(songs, config)
         else:
-            stored = _decide(library, paths, jobs, model=model, absolute=absolute, scores=scores)
+            stored = decided_tags.decide(library, paths, model=model, absolute=absolute, scores=scores, jobs=jobs)
             config = _choose(config, stored, _words(include), _words(exclude))
             items = _wanted(songs, stored, config)
         _write(written, items, config, len(songs), jobs)
@@ -107,27 +108,6 @@ def _config(player: str | None, mode: "Mode", rename: Sequence[str], *, moods_on
 
     preset = errors.get_or_suggest(fields.PRESETS, player, what="player") if player else fields.STANDARD
     return plan.WriteConfig(preset, mode, rename=plan.parse_renames(rename), moods_only=moods_only)
-
-
-def _decide(
-    library: Path, paths: Sequence[Path], jobs: int, *, model: str | None, absolute: bool, scores: bool
-) -> "LibraryTags":
-    """The tags of the library, after a scan of what it does not have."""
-    from moodfield.file_tags import track_tags
-    from moodfield.library import database
-
-    with database.lock(library), database.write(library) as connection:
-        plan = track_tags.plan_scan(connection, paths, jobs=console.choose_jobs(jobs, 100))
-        if plan.files:
-            console.message(f"{len(plan.files):,} tracks are not in the library, and are scanned first")
-        with progress.FileProgress("tracks", len(plan.files)) as bar:
-            for _ in track_tags.scan(connection, plan, jobs=console.choose_jobs(jobs, len(plan.files))):
-                bar.advance()  # errors are printed with the files that have no tags
-    with database.read(library) as connection:
-        stored = track_tags.LibraryTags(connection, model=model, absolute=absolute, scores=scores)
-    if not (absolute or stored.decided.relative):
-        console.message("decisions are absolute: this model needs 20 different tracks for relative ones")
-    return stored
 
 
 def _choose(
@@ -180,9 +160,23 @@ def _write(written: WrittenFiles, items: "Iterable[Item]", config: "WriteConfig"
 
     job = Job(config, written.journal if written.apply else None, written.start())
     jobs = console.choose_jobs(jobs, count, files_per_job=20) if written.apply else 1
+    items = _clean_folders(items) if written.apply else items
     with progress.FileProgress("files", count) as bar:
         for (path, _), result in parallel.map(partial(_write_item, job), items, jobs=jobs):
             written.add(path, result, bar)
+
+
+def _clean_folders(items: "Iterable[Item]") -> "Iterator[Item]":
+    """The items; what killed processes have left in a folder is removed before the first of its files."""
+    from moodfield.file_tags import writing
+
+    cleaned: set[Path] = set()
+    for item in items:
+        folder = item[0].parent
+        if folder not in cleaned:
+            cleaned.add(folder)
+            writing.remove_partial_files(folder)
+        yield item
 
 
 def _write_item(job: "Job", item: "Item") -> "Written":

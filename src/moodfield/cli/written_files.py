@@ -31,7 +31,6 @@ class WrittenFiles:
         self.library, self.journal = library, journal.default_path(library)
         self.apply, self._as_json = apply, as_json
         self._stack = ExitStack()
-        self._folders: set[Path] = set()
         self.changed = self.kept = self.unchanged = self.linked = self.failed = 0
 
     def start(self) -> int:

@@ -65,7 +65,7 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise FileTagsError(f"the journal {path}: {error}; nothing is written without it, name another --db") from error
 
 

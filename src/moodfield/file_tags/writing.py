@@ -1,5 +1,6 @@
 """Write tags into files atomically: copy, change the copy, verify it, add to the journal, replace."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -141,11 +142,12 @@ def undo_file(entry: Entry, *, apply: bool = True) -> Written:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove partial copies of audio files that killed processes have left in a folder."""
-    for path in folder.iterdir():
-        match = PARTIAL.fullmatch(path.name)
-        if match and match[1].lower() in audio.SUFFIXES and path.is_file() and not path.is_symlink():
-            path.unlink(missing_ok=True)
+    """Remove partial copies of audio files that killed processes have left in a folder, if it can be changed."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            match = PARTIAL.fullmatch(path.name)
+            if match and match[1].lower() in audio.SUFFIXES and path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
 
 
 def _change(path: Path, partial: Path, changes: Sequence[Change]) -> None:
