@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty decisions rules
+PAGES := similarity zoo ablation figure_1 ensembles calibration students model people teachers outputs measures speed embedding copies fifty decisions rules
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music

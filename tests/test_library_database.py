@@ -166,3 +166,14 @@ def test_paths_that_are_no_utf8_are_kept(tmp_path):
         libraries.add(connection, libraries.tagging(1, tagger), tagger, path=name)
         assert connection.execute("SELECT path FROM tracks").fetchone() == (name,)
         assert connection.execute("SELECT typeof(path) FROM tracks").fetchone() == ("text",)
+
+
+def test_the_schema_is_documented(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "library.md").read_text(encoding="utf-8")
+    lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    with database.write(tmp_path / "a.db") as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert len(tables) >= 6
+        for table in tables:
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            assert columns == {column for column in columns if f"`{column}`" in lines[table]}, table

@@ -111,6 +111,20 @@ def test_no_artist_comes_twice_in_a_row(loaded):
         assert all(first != second for first, second in pairwise(artists)), options
 
 
+def test_no_recording_comes_twice(tmp_path):
+    path, tagger = tmp_path / "a.db", StubTagger()
+    libraries.make(path, 100)
+    with database.write(path) as connection:
+        for seed in range(100):
+            libraries.add(connection, libraries.tagging(seed, tagger), tagger, path=f"/copies/{99 - seed}.ogg")
+    with database.read(path) as connection:
+        result = decided.decide(connection)
+        pair = result, similarity.read(connection, result.model)
+    for options in ({"tags": ("calm",)}, {"journey": (1, 2)}, {"like": (5,)}):
+        titles = [track.title for track in create(pair, 45, **options).tracks]
+        assert len(titles) == len(set(titles)) > 5
+
+
 def test_one_artist_alone_may_come_twice(loaded):
     result, embeddings = loaded
     rows = np.array([row for row, track in enumerate(result.tracks) if track.artist == "artist 2"])
@@ -168,6 +182,19 @@ def test_energy_rises_and_falls(loaded, curve, sign):
     values = [energy[result.tracks.index(track)] for track in playlist.tracks]
     assert sign * np.corrcoef(np.arange(len(values)), values)[0, 1] > 0.85
     assert {track.id for track in playlist.tracks} == {track.id for track in create(loaded, tags=("film",)).tracks}
+
+
+@pytest.mark.parametrize("curve", ["rising", "falling", "peak"])
+def test_energy_keeps_artists_apart(loaded, curve):
+    result, embeddings = loaded
+    energy = playlists.energy(result)
+    order = np.argsort(energy)
+    two = [np.array([row for row in order if result.tracks[row].artist == f"artist {n}"]) for n in (1, 2)]
+    some = result.take(np.concatenate([two[0][:8], two[1][-8:]]))  # one artist has little energy, the other much
+    tracks_ = playlists.create(some, embeddings, Request(10_000.0, like=(int(embeddings.ids[0]),), energy=curve)).tracks
+    artists = [track.artist for track in tracks_]
+    assert len(artists) > 10
+    assert all(first != second for first, second in pairwise(artists))
 
 
 def test_energy_has_its_peak_in_the_middle(loaded):

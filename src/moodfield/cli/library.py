@@ -382,7 +382,8 @@ def _print_tracks(
     ordered = deciding.order(decided, _check_order(order), tags=tags, seed=seed)
     ordered = ordered.first(limit) if limit else ordered
     if as_json:
-        console.result_json(*rows.rows(ordered))
+        for row in rows.rows(ordered):
+            console.result_json(row)
     else:
         library_tables.print_tracks(ordered, tags)
 

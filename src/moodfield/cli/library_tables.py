@@ -69,30 +69,33 @@ def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "Dec
     heads = ("score", "evidence", "relative") if relative.relative else ("score", "evidence")
     table = console.table("tag", *heads, "decided", "why", words=1)
     table.columns[-1].justify = table.columns[-2].justify = "left"
-    evidence = [decided.rule.evidence(decided.logits[0]) for decided in (absolute, relative)]
+    evidence = [rule.evidence(relative.logits[0]) for rule in (absolute.rule, relative.rule)]
     order = np.argsort(-evidence[1], kind="stable")
     decided = absolute.is_decided[0] | relative.is_decided[0]
     shown = [tag for place, tag in enumerate(order) if place < SHOWN_TAGS or decided[tag]]
     for tag in shown:
+        numbers = [relative.scores[0, tag], *(values[tag] for values in evidence[: len(heads) - 1])]
         table.add_row(
-            console.escape(relative.model.vocabulary[tag]), f"{relative.scores[0, tag]:.3f}",
-            *(f"{values[tag]:+.2f}" for values in evidence[: len(heads) - 1]), _decided_by(absolute, relative, int(tag)),
+            console.escape(relative.model.vocabulary[tag]),
+            *(f"{number:.3f}" if place == 0 else f"{number:+.2f}" for place, number in enumerate(numbers)),
+            _decided_by(absolute, relative, int(tag)),
             _reason(relative, evidence[1], int(tag)),
-        )  # fmt: skip
+        )
     terminal.print(table)
     if relative.relative:
         terminal.print(
-            f"\nevidence: standard deviations above what is usual in music; relative: in this library of "
-            f"{relative.model.tracks:,} tracks"
+            f"\nEvidence is in standard deviations above what is usual in music, or relative: in these "
+            f"{relative.model.tracks:,} tracks.\nA tag is decided if it is above {decisions.CUT:g}, and at most "
+            f"{decisions.MARGIN:g} below the clearest."
         )
 
 
 def _decided_by(absolute: "DecidedTracks", relative: "DecidedTracks", tag: int) -> str:
     """Which rules decide a tag."""
-    both = [("absolute", absolute.is_decided[0, tag])]
-    if relative.relative:
-        both.append(("relative", relative.is_decided[0, tag]))
-    return ", ".join(name for name, is_decided in both if is_decided) or "–"
+    both = bool(absolute.is_decided[0, tag]), bool(relative.is_decided[0, tag])
+    if not relative.relative:
+        return "yes" if both[0] else "–"
+    return {(True, True): "both", (True, False): "absolute", (False, True): "relative"}.get(both, "–")
 
 
 def _reason(decided: "DecidedTracks", evidence: 'Float64[np.ndarray, "tags"]', tag: int) -> str:
@@ -105,11 +108,11 @@ def _reason(decided: "DecidedTracks", evidence: 'Float64[np.ndarray, "tags"]', t
         return "above its threshold" if decided.is_decided[0, tag] else "not above its threshold"
     best = float(evidence.max())
     if decided.is_decided[0, tag]:
-        return f"above {decisions.CUT:g}, and at most {decisions.MARGIN:g} below the clearest"
+        return f"{best - value:.2f} below the clearest" if value < best else "the clearest"
     if value <= decisions.CUT:
         return f"not above {decisions.CUT:g}"
     if value < best - decisions.MARGIN:
-        return f"{best - value:.2f} below the clearest; at most {decisions.MARGIN:g} counts"
+        return f"{best - value:.2f} below the clearest"
     return f"{decisions.MAX_TAGS} others are clearer"
 
 

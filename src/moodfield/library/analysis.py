@@ -18,8 +18,8 @@ STEPS = 32
 """time steps of the curves"""
 LOGIT_SCALE = 12.0
 """steps of a logit in the curves: int8 then reaches ±10.6"""
-SPANS = 256
-"""spans of the peak envelope"""
+SPANS = 160
+"""spans of the peak envelope; with curves of 56 tags, two tracks then fit into one page of the database"""
 MAX_FLOAT16 = 65_504.0
 """larger numbers of an embedding are clipped"""
 

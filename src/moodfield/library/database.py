@@ -55,11 +55,12 @@ MIGRATIONS = (
         embedding BLOB,              -- float16; NULL if the model has none
         PRIMARY KEY (model, track)
     ) WITHOUT ROWID;
+    CREATE INDEX taggings_by_track ON taggings (track);
     CREATE TABLE curves (            -- over the time of a track, for pictures
         track INTEGER NOT NULL REFERENCES tracks ON DELETE CASCADE,
         model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
         logits BLOB NOT NULL,        -- int8, tags × 32: logits × 12
-        envelope BLOB NOT NULL,      -- uint8, 256: peaks × 255; empty if unknown
+        envelope BLOB NOT NULL,      -- uint8, up to 160: peaks × 255; empty if unknown
         PRIMARY KEY (track, model)
     );
     CREATE TABLE corrections (       -- tags by a person, which win over those of a model

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -55,9 +56,16 @@ class DecidedTracks:
 
     def decided(self, row: int) -> tuple[str, ...]:
         """Decided tags of a track by decreasing evidence; tags by a person that the model does not know come last."""
-        order = np.argsort(-self.evidence[row], kind="stable")
-        names = [self.model.vocabulary[tag] for tag in order if self.is_decided[row, tag]]
-        return (*names, *sorted(self.correction(row).added.difference(self.model.vocabulary)))
+        return (*self._decided[row], *sorted(self.correction(row).added.difference(self.model.vocabulary)))
+
+    @cached_property
+    def _decided(self) -> list[list[str]]:
+        """Decided tags of all tracks that the model knows."""
+        rows, tags = np.nonzero(self.is_decided)
+        tags = tags[np.lexsort((-self.evidence[rows, tags], rows))]
+        names = [self.model.vocabulary[tag] for tag in tags.tolist()]
+        ends = np.cumsum(self.is_decided.sum(axis=1)).tolist()
+        return [names[start:end] for start, end in pairwise([0, *ends])]
 
     def take(self, rows: Int64[np.ndarray, "_tracks"]) -> "DecidedTracks":
         """Some of the tagged tracks, in this order."""

@@ -1,5 +1,6 @@
 """Playlists: tracks by moods, themes and diversity, or on the way from one track to another."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,8 @@ RELEVANCE = 0.7
 """weight of relevance, from 0 … 1, against diversity in maximal marginal relevance; *chosen by us*"""
 POOL = 2_000
 """most relevant tracks from which a playlist is chosen"""
+COPY = 0.97
+"""similarity above which two tracks are copies of one recording, of which a playlist has one"""
 JITTER = 0.15
 """standard deviation of the noise on relevance, of 0 … 1, by which seeds give different playlists; *chosen by us*"""
 HIGH_ENERGY = ("energetic", "powerful", "fast", "upbeat", "party")
@@ -66,7 +69,8 @@ def create(decided: DecidedTracks, embeddings: Embeddings, request: Request) -> 
     Tracks fit if their evidence for each of the tags is above 0, for one of them above `CUT` on average, and for each
     unwanted tag at most `CUT` and not decided. Of those, maximal marginal relevance chooses: relevant tracks that are
     unlike those chosen before. Relevance is the mean evidence for the tags, and the similarity to the tracks that the
-    playlist should be like. No artist comes twice in a row; a folder stands for an unknown artist.
+    playlist should be like. No artist comes twice in a row, and no recording twice;
+    a folder stands for an unknown artist.
 
     Args:
         decided: The tracks to choose from.
@@ -127,8 +131,12 @@ class _Pool:
         if not is_open.any():
             return None
         number = int(np.argmax(np.where(is_open, values, -np.inf)))
-        self.is_free[number] = False
+        self.remove_copies(self.vectors[number])
         return number
+
+    def remove_copies(self, vector: Float32[np.ndarray, "channels"]) -> None:
+        """Take away all candidates that are copies of a track, and that track itself."""
+        self.is_free &= self.vectors @ vector <= COPY
 
 
 def _fitting(decided: DecidedTracks, request: Request) -> Bool[np.ndarray, "tracks"]:
@@ -195,6 +203,8 @@ def _walk(pool: _Pool, request: Request) -> list[int]:
     mean = float(np.mean(pool.seconds)) if len(pool.seconds) else 0.0
     steps = round((request.seconds - seconds) / mean) if mean else 0
     groups = {pool.decided.tracks[row].group: int(group) for row, group in zip(pool.rows, pool.groups, strict=True)}
+    for vector in ends:
+        pool.remove_copies(vector)
     chosen, previous = [first], groups.get(pool.decided.tracks[first].group)
     final = groups.get(pool.decided.tracks[last].group)
     for step in range(1, max(0, steps) + 1):
@@ -227,18 +237,28 @@ def energy(decided: DecidedTracks) -> Float32[np.ndarray, "tracks"]:
 
 
 def _arrange(decided: DecidedTracks, chosen: Sequence[int], curve: Energy) -> list[int]:
-    """Order tracks along a curve of energy; a track of the same artist as the one before is moved back."""
+    """Order tracks along a curve of energy; tracks are moved so that no artist comes twice in a row."""
     values = energy(decided)
     rising = sorted(chosen, key=lambda row: float(values[row]))
     if curve == "peak":
         rising = [*rising[::2], *reversed(rising[1::2])]
-    ordered = rising if curve != "falling" else rising[::-1]
-    waiting, result = list(ordered), list[int]()
+    waiting, result = rising[::-1] if curve == "falling" else list(rising), list[int]()
+    groups = [track.group for track in decided.tracks]
+    counts = Counter(groups[row] for row in waiting)
     while waiting:
-        last = decided.tracks[result[-1]].group if result else None
-        number = next((n for n, row in enumerate(waiting) if decided.tracks[row].group != last), 0)
-        result.append(waiting.pop(number))
+        last = groups[result[-1]] if result else None
+        allowed = (place for place, row in enumerate(waiting) if _can_follow(groups[row], last, counts))
+        row = waiting.pop(next(allowed, 0))
+        counts[groups[row]] -= 1
+        result.append(row)
     return result
+
+
+def _can_follow(group: str, last: str | None, counts: Counter[str]) -> bool:
+    """Whether a track of an artist may be next, so that the others can still alternate; counts include that track."""
+    left = counts.total() - 1
+    others = max((count for other, count in counts.items() if other != group), default=0)
+    return group != last and counts[group] - 1 <= left // 2 and others <= (left + 1) // 2
 
 
 def _finish(decided: DecidedTracks, chosen: Sequence[int], request: Request, *, candidates: int) -> Playlist:

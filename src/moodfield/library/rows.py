@@ -74,7 +74,7 @@ def _file(track: LibraryTrack) -> dict[str, object]:
     }
 
 
-def format_time(seconds: float) -> str:
+def format_time(seconds: int | float) -> str:
     """A time in seconds since 1970 as ISO 8601 in UTC.
 
     >>> format_time(0)

@@ -179,7 +179,7 @@ def store(connection: sqlite3.Connection, state: FileState, model: int, result: 
         result.digest, result.duration, *map(database.encode, _names(state, result)), result.metadata.year,
     )  # fmt: skip
     track, digest = _upsert(connection, state)
-    if digest != result.digest:
+    if digest not in (None, result.digest):
         connection.execute("DELETE FROM taggings WHERE track = ?", (track,))
         connection.execute("DELETE FROM curves WHERE track = ?", (track,))
     connection.execute(

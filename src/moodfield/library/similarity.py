@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 from moodfield.errors import LibraryError
 from moodfield.library import decided
@@ -13,8 +13,10 @@ from moodfield.library.models import StoredModel
 
 SAMPLE = 20_000
 """tracks from which mean and covariance are computed, at most"""
-RIDGE = 0.1
+RIDGE = 0.3
 """share of the mean variance that is added to that of every principal component; *chosen by us*"""
+COMPONENTS = 128
+"""principal components that are used, at most; the others are mostly noise; *chosen by us*"""
 BATCH = 16_384
 """tracks that are whitened at once"""
 
@@ -54,16 +56,19 @@ def read(connection: sqlite3.Connection, model: StoredModel) -> Embeddings:
     return Embeddings(np.array(ids, np.int64), whiten(decided.matrix(blobs, np.float16)))
 
 
-def whiten(embeddings: np.ndarray) -> Float32[np.ndarray, "tracks channels"]:
+def whiten(embeddings: Float[np.ndarray, "tracks channels"]) -> Float32[np.ndarray, "tracks _channels"]:
     """Whiten embeddings by their principal components (PCA), and scale each of them to length 1.
 
     Args:
-        embeddings: Embeddings, tracks × channels. Mean and covariance are those of up to `SAMPLE` tracks, at equal
-            distances.
+        embeddings: Embeddings. Mean and covariance are those of up to `SAMPLE` tracks, at equal distances.
+
+    Returns:
+        The `COMPONENTS` largest components, of about the same variance.
 
     Example:
-        >>> whiten(np.array([[0.0, 1.0], [2.0, 1.0]])).round(3).tolist()
-        [[-1.0, 0.0], [1.0, 0.0]]
+        >>> white = whiten(np.array([[0.0, 1.0], [2.0, 1.0], [1.0, 9.0]]))
+        >>> white.shape, np.linalg.norm(white, axis=1).round(3).tolist()
+        ((3, 2), [1.0, 1.0, 1.0])
     """
     sample = embeddings[:: max(1, len(embeddings) // SAMPLE)].astype(np.float32)
     mean = sample.mean(axis=0)
@@ -71,8 +76,8 @@ def whiten(embeddings: np.ndarray) -> Float32[np.ndarray, "tracks channels"]:
     variances, directions = np.linalg.eigh(centred.T @ centred / len(sample))
     ridge = RIDGE + embeddings.shape[1] / len(sample)  # of few tracks only the largest components are known
     scale = 1 / np.sqrt(np.maximum(variances, 0) + ridge * max(float(variances.mean()), 1e-12))
-    matrix = (directions * scale) @ directions.T
-    result = np.empty(embeddings.shape, np.float32)
+    matrix = (directions * scale)[:, -COMPONENTS:]
+    result = np.empty((len(embeddings), matrix.shape[1]), np.float32)
     for start in range(0, len(embeddings), BATCH):
         batch = (embeddings[start : start + BATCH].astype(np.float32) - mean) @ matrix
         result[start : start + BATCH] = batch / np.maximum(np.linalg.norm(batch, axis=1, keepdims=True), 1e-12)
