@@ -74,6 +74,7 @@ def expected(db: Path) -> dict[str, dict[str, object]]:
     return {row["title"]: row for row in map(json.loads, result.out.splitlines())}
 
 
+@pytest.mark.slow
 def test_command_queries_and_smart_playlists(tmp_path, music):
     beets = Beets(tmp_path)
     beets.run("import", str(music))
@@ -95,14 +96,17 @@ def test_command_queries_and_smart_playlists(tmp_path, music):
     assert len((tmp_path / "x.m3u").read_text("utf-8").splitlines()) == len(titles)
 
 
-def test_files_are_not_changed(tmp_path, music):
+def test_fields_are_stored_and_files_are_not_changed(tmp_path, music):
     beets = Beets(tmp_path)
     beets.run("import", str(music))
     before = {path: path.read_bytes() for path in (tmp_path / "library").rglob("*.flac")}
     beets.run("moodfield")
+    rows, moods = expected(tmp_path / "mood.db"), beets.moods()
+    assert moods == {title: [tag for tag in row["decided"] if tag not in THEMES] for title, row in rows.items()}
     assert {path: path.read_bytes() for path in (tmp_path / "library").rglob("*.flac")} == before
 
 
+@pytest.mark.slow
 def test_import_tags_if_asked(tmp_path, music):
     beets = Beets(tmp_path, auto=True, absolute=True)
     broken = music / "broken.flac"
@@ -113,6 +117,7 @@ def test_import_tags_if_asked(tmp_path, music):
     assert len(expected(tmp_path / "mood.db")) >= COUNT
 
 
+@pytest.mark.slow
 def test_a_database_of_another_program_is_an_error(tmp_path, music):
     beets = Beets(tmp_path, db=str(tmp_path / "beets.db"))
     beets.run("import", str(music))
@@ -121,6 +126,7 @@ def test_a_database_of_another_program_is_an_error(tmp_path, music):
     assert "another program" in result.stderr
 
 
+@pytest.mark.slow
 def test_files_that_have_gone_are_warnings(tmp_path, music):
     beets = Beets(tmp_path)
     beets.run("import", str(music))

@@ -1,7 +1,6 @@
 """The command `write-tags`."""
 
 import json
-import os
 import shutil
 import signal
 import time
