@@ -271,3 +271,15 @@ def test_renames_and_words():
     assert plan.wanted(tags, config) == {MOOD: ("Relaxed",), THEME: ("film",)}
     assert plan.wanted(tags, WriteConfig(moods_only=True)) == {MOOD: ("calm", "dark", "slow")}
     assert plan.parse_renames(["a = b"]) == {"a": "b"}
+
+
+@pytest.mark.parametrize("name", ["mp3-2.3", "mp3-2.4", "flac", "ogg", "opus"])
+def test_some_formats_need_no_decoding(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(verification, "_decoded", None)
+    path = audio_files.make(tmp_path / "x", name, "odd")
+    assert write(path).is_change
+    data = bytearray(path.read_bytes())
+    data[-2_000] ^= 0x55
+    other = path.with_stem("other")
+    other.write_bytes(data)
+    assert verification._encoded(path) != verification._encoded(other)
