@@ -87,12 +87,13 @@ def _equal(before: "mmap | bytes", after: "mmap | bytes", start: int, other: int
 
 def _resume(before: "mmap | bytes", after: "mmap | bytes", start: int, other: int) -> tuple[int, int]:
     """After a difference: the number of bytes without equal ones, and where in `after` equal ones begin."""
+    for skip in range(1, min(PROBE, len(before) - start - PROBE)):  # as in the headers of Ogg pages
+        if before[start + skip : start + skip + PROBE] == after[other + skip : other + skip + PROBE]:
+            return skip, other + skip
     for skip in _steps(len(before) - start):
         probe = before[start + skip : start + skip + PROBE]
         if len(probe) < PROBE:
             break
-        if after[other + skip : other + skip + PROBE] == probe:
-            return skip, other + skip
         if (place := after.find(probe, other, min(len(after), other + WINDOW))) >= 0:
             return skip, place
     return len(before) - start, other

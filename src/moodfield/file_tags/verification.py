@@ -49,6 +49,7 @@ def _ogg_parts(pieces: Pieces) -> Iterator[bytes]:
     packet = 0
     while head := pieces.read(PAGE_HEADER):
         lacing = pieces.read(head[-1]) or b""
+        first = packet
         body = BytesIO(pieces.read(sum(lacing)) or b"")
         for length in lacing:
             content = body.read(length)
@@ -58,7 +59,9 @@ def _ogg_parts(pieces: Pieces) -> Iterator[bytes]:
                 packet += 1
                 yield b"|"
         if packet > HEADER_PACKETS:
-            yield head[5:14]
+            yield head[6:14]
+        if first > HEADER_PACKETS:  # before, a page may be continued or not, as long as the tags are
+            yield head[5:6]
 
 
 def _decoded(path: Path) -> bytes:
