@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from moodfield import decisions
 from moodfield.cli import console, filters
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Float64
 
     from moodfield.library.decided import DecidedTracks
@@ -46,6 +44,10 @@ def _lines(decided: "DecidedTracks", tags: tuple[str, ...]) -> Iterator[str]:
 
 def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "DecidedTracks") -> None:
     """Print all about a track: metadata, then its clearest tags with both kinds of decisions and the reason."""
+    import numpy as np
+
+    from moodfield import decisions
+
     terminal = console.terminal()
     minutes, seconds = divmod(round(track.duration or 0), 60)
     lines = {
@@ -100,6 +102,8 @@ def _decided_by(absolute: "DecidedTracks", relative: "DecidedTracks", tag: int) 
 
 def _reason(decided: "DecidedTracks", evidence: 'Float64[np.ndarray, "tags"]', tag: int) -> str:
     """Why a tag is decided, or not, by the rule that lists use."""
+    from moodfield import decisions
+
     name, value = decided.model.vocabulary[tag], float(evidence[tag])
     correction = decided.correction(0)
     if name in correction.added or name in correction.removed:
