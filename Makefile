@@ -50,11 +50,11 @@ $(READY): pyproject.toml constraints.txt
 	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,codecs,watch,cluster,dev]"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,tags,codecs,watch,cluster,dev]"
 	@touch $@
 
 # The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.
-# Tests of pages need a browser, those of privacy strace; without them they are skipped.
+# Tests of pages need a browser, those of privacy strace, those of file tags ffmpeg; without them they are skipped.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $$(nproc) --dist worksteal
 test: $(READY) programs check  ## formatting, lint, types, layers, fast tests: minutes
 	@began=$$(date +%s); $(PYTEST) -m "not slow"; \
@@ -70,10 +70,10 @@ check: $(READY)  ## formatting, lint, types, layers: under a minute
 	.venv/bin/lint-imports --no-logo
 
 programs:
-	@{ command -v chromium && command -v strace; } >/dev/null || { \
+	@{ command -v chromium && command -v strace && command -v ffmpeg; } >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && \
-	  apt-get install --yes --no-install-recommends chromium strace; \
-	} || echo "no chromium or strace: some tests are skipped; as root, apt-get install chromium strace" >&2
+	  apt-get install --yes --no-install-recommends chromium strace ffmpeg; \
+	} || echo "no chromium, strace or ffmpeg: some tests are skipped; as root, apt-get install chromium strace ffmpeg" >&2
 
 fuzz: $(READY)  ## COUNT (5000) damaged files of every kind, each read in a child process: minutes
 	.venv/bin/python benchmarks/fuzz.py --count $(COUNT)

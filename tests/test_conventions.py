@@ -28,10 +28,10 @@ RECORD_OF_WORDS = "0031-plain-words-and-packages.md"
 """the decision record that names words that were replaced"""
 AXES = set("batch channels bands frames clips tracks tags samples freq time".split())
 VAGUE_MODULES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
-HEAVY = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx".split())
+HEAVY = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx mutagen".split())
 """packages that the core environment does not have"""
 NEEDS_EXTRA = (
-    "nets/", "training/", "learning/", "distillation/", "plots/", "paper/figure1.py", "paper/reproduce.py"
+    "nets/", "training/", "learning/", "distillation/", "plots/", "file_tags/", "paper/figure1.py", "paper/reproduce.py"
 )  # fmt: skip
 """modules that may import a heavy package when they are imported"""
 

@@ -31,6 +31,7 @@ EXTRAS = MappingProxyType(
         **dict.fromkeys(("sklearn", "onnx", "safetensors"), "learn"),
         **dict.fromkeys(("watchfiles", "pyarrow"), "library"),
         "httpx": "data",
+        "mutagen": "tags",
         "av": "codecs",
         "tensorboard": "watch",
         "ray": "cluster",

@@ -26,6 +26,7 @@ from moodfield.cli import (
     suggest,
     tag,
     train,
+    write_tags,
 )
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
         "correct": library.correct, "check": library.check, "prune": library.prune,
     },
     "playlist": playlist.playlist,
+    "write-tags": write_tags.write_tags,
     "learn": learn.learn,
     "suggest": suggest.suggest,
     "train": train.train,

@@ -1,0 +1,1 @@
+"""Moods written into audio files: planned, verified, atomic, and undone exactly."""
