@@ -178,6 +178,7 @@ def test_the_tags_of_the_base_are_kept_on_request(run, cp_model, music, tmp_path
     assert provenance.limits[: len(Provenance.read(cp_model.folder).limits)] == Provenance.read(cp_model.folder).limits
     assert "own: PR-AUC-macro" in provenance.metrics
     monkeypatch.setattr(embeddings, "compute", lambda *_, **__: 1 / 0)
-    other = run(music, "--base", model, "--keep-tags", "--name", "own", output=tmp_path / "other")
+    paths = ("-o", tmp_path / "other", "--cache-dir", tmp_path)
+    other = invoke("learn", music, "--base", model, "--keep-tags", "--name", "own", *paths)
     assert (other.code, "another name" in other.err) == (1, True), "before any work"
     assert not (tmp_path / "other").exists()

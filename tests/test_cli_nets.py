@@ -167,7 +167,7 @@ def complete(line: str, shell: str = "bash") -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("moodfield su", ["submission"]),
+        ("moodfield sub", ["submission"]),
         ("moodfield submission ", ["make", "check"]),
         ("moodfield nets fa", ["fa_resnet"]),
         ("moodfield train --recipe cr", ["crnn"]),

@@ -57,8 +57,8 @@ def check_equal(model: Exported, frames: list[int]) -> None:
     means = []
     for length in frames:
         mels = mels_for(model, 2, length)
-        logits, embedding = onnx_engine.forward_head(onnx_engine.forward_features(mels))
-        expected, expected_embedding = torch_engine.forward_head(torch_engine.forward_features(mels))
+        logits, embedding, _ = onnx_engine.forward_head(onnx_engine.forward_features(mels))
+        expected, expected_embedding, _ = torch_engine.forward_head(torch_engine.forward_features(mels))
         assert (embedding is None) == (expected_embedding is None) == (EMBEDDING not in model.card.outputs)
         if embedding is not None:
             assert embedding.shape == (2, model.card.outputs[EMBEDDING], logits.shape[2])

@@ -559,7 +559,7 @@ def test_the_crnn_depends_on_the_order_of_features():
 
 def test_layers_of_the_crnn():
     net = randomised(small("crnn", n_mels=256))
-    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.1] * 3 + [0.3]
+    assert [module.p for module in net.modules() if isinstance(module, nn.Dropout)] == [0.1] * 4 + [0.3]
     mels = example(net)
     maps = net.standardize(mels)
     for (conv, norm, *_), pool in zip(net.blocks, [(4, 2), (4, 3), (4, 4), (4, 4)], strict=True):

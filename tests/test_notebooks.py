@@ -42,4 +42,3 @@ def test_notebooks_have_no_paths_and_no_errors():
         kinds = {output["output_type"] for cell in content["cells"] for output in cell.get("outputs", ())}
         assert kinds <= {"stream"}
         assert "/home/" not in notebook.read_text()
-        assert "/work/" not in notebook.read_text()

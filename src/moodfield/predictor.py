@@ -31,6 +31,16 @@ class LoadedModel:
         """Scores of logits: the card's calibration, if any, and the sigmoid."""
         return calibration.scores(self.card.calibration, logits)
 
+    def check_logits(self, head: Card | Head, logits: LogitMap) -> LogitMap:
+        """Return logits over time; raise `ModelError` unless they are finite and as many as the head has tags."""
+        n_tags = len(head.vocabulary)
+        if logits.shape[0] != n_tags or not np.isfinite(logits).all():
+            raise ModelError(
+                f"the network of {self.card.name!r} gave {logits.shape[0]} logits, expected {n_tags} finite ones; its "
+                "weights are damaged: get the model again"
+            )
+        return logits
+
 
 class TrackOutput(NamedTuple):
     """Outputs of a network for one track."""
@@ -71,8 +81,8 @@ class TrackPredictor:
         card = self.model.card
         if missing := [head.name for head in card.heads if head.name not in output.heads]:
             raise ModelError(f"the network of {card.name!r} lacks the head {missing[0]!r}: get the model again")
-        heads = [check_logits(card.name, head, output.heads[head.name][0]) for head in card.heads]
-        return TrackOutput(check_logits(card.name, card, output.logits[0]), pooled, heads)
+        heads = [self.model.check_logits(head, output.heads[head.name][0]) for head in card.heads]
+        return TrackOutput(self.model.check_logits(card, output.logits[0]), pooled, heads)
 
     def times(self, steps: int) -> Float32[np.ndarray, "time"]:
         """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
@@ -83,14 +93,3 @@ class TrackPredictor:
     def _run(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
             self._maps.append(self.model.engine.forward_features(clip.mel[None])[0][:, clip.keep])
-
-
-def check_logits(model: str, head: Card | Head, logits: LogitMap) -> LogitMap:
-    """Return logits; raise `ModelError` unless they are finite and as many as the card has tags."""
-    n_tags = len(head.vocabulary)
-    if logits.shape[0] != n_tags or not np.isfinite(logits).all():
-        raise ModelError(
-            f"the network of {model!r} gave {logits.shape[0]} logits, expected {n_tags} finite ones; its "
-            "weights are damaged: get the model again"
-        )
-    return logits

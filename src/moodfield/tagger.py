@@ -18,7 +18,7 @@ from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card, Head
 from moodfield.engine import OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
-from moodfield.predictor import Blocks, Embedding, LoadedModel, LogitMap, TrackOutput, TrackPredictor, check_logits
+from moodfield.predictor import Blocks, Embedding, LoadedModel, LogitMap, TrackOutput, TrackPredictor
 from moodfield.tagging import OverTime, Tagging
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -148,7 +148,7 @@ class Tagger:
                 for column in zip(*cuts, strict=True)
             ]
             logits = model.engine.forward_head(np.concatenate(features, axis=2)).logits
-            maps += [check_logits(model.card.name, model.card, map_) for map_ in logits]
+            maps += [model.check_logits(model.card, map_) for map_ in logits]
         return model.scores(clips.pool(np.concatenate(maps, axis=1)))
 
     def _predict(self, source: Source) -> "tuple[list[TrackOutput], Times, _EnvelopeReader]":

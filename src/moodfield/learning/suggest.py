@@ -137,9 +137,8 @@ def choose(
     further = [(head, base.further_head(head.name)) for head in base.card.heads]
     heads: list[tuple[Card | Head, LinearHead]] = [*further] or [(base.card, base.head)]  # what was learned
     vocabulary = [tag for card, _ in heads for tag in card.vocabulary]
-    scores = np.concatenate(
-        [calibration.scores(card.calibration, head.logits(values).T).T for card, head in heads], axis=1
-    )
+    by_head = [calibration.scores(card.calibration, head.logits(values).T).T for card, head in heads]
+    scores = np.concatenate(by_head, axis=1, dtype=np.float64)
     uncertain = uncertainty(scores, np.concatenate([card.thresholds for card, _ in heads]))
     rows = select(values, uncertain.mean(axis=1), limit, labelled=others) if tracks else []
     if not rows:
