@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     Item = tuple[Path, "dict[Field, tuple[str, ...]] | MoodfieldError"]
 
+choice = partial(typer.Option, rich_help_panel="Options for what is written")
 complete_player = console.complete("file_tags.fields", "PRESETS")
 
 
+# More than ten options: those of the panel choose tags.
 def write_tags(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="music files and folders", show_default=False)],
     *,
@@ -36,12 +38,12 @@ def write_tags(
     merge: Annotated[bool, typer.Option("--merge", help="add to moods that files have")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="remove moods and themes of the vocabulary")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="undo the last command that wrote these files")] = False,
-    include: Annotated[list[str] | None, typer.Option(help="only these tags, such as calm,dark")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="not these tags")] = None,
-    rename: Annotated[list[str] | None, typer.Option(help="another word for a tag: calm=Relaxed")] = None,
-    moods_only: Annotated[bool, typer.Option("--moods-only", help="no themes")] = False,
-    scores: Annotated[bool, typer.Option("--scores", help="also all scores, in the field MOODFIELD_SCORES")] = False,
-    absolute: filters.Absolute = False,
+    include: Annotated[list[str] | None, choice(help="only these tags, such as calm,dark")] = None,
+    exclude: Annotated[list[str] | None, choice(help="not these tags")] = None,
+    rename: Annotated[list[str] | None, choice(help="another word for a tag: calm=Relaxed")] = None,
+    moods_only: Annotated[bool, choice("--moods-only", help="no themes")] = False,
+    scores: Annotated[bool, choice("--scores", help="also all scores, in the field MOODFIELD_SCORES")] = False,
+    absolute: Annotated[bool, choice("--absolute", help="decide against music in general, not your library")] = False,
     model: filters.LibraryModel = None,
     db: filters.Database = None,
     as_json: console.AsJson = False,
