@@ -107,7 +107,9 @@ class CommandGroup(TyperGroup):
 
 
 def _exit_stopped(number: int, error: BaseException | None = None) -> NoReturn:
-    console.message("stopped; finished work is kept: training, predictions and downloads continue when run again")
+    console.message(
+        "stopped; finished work is kept: scans, training, predictions and downloads continue when run again"
+    )
     raise typer.Exit(128 + number) from error
 
 

@@ -28,7 +28,7 @@ LibraryModel = Annotated[
 Absolute = Annotated[bool, typer.Option("--absolute", help="decide against music in general, not your library")]
 Limit = Annotated[int | None, typer.Option(min=1, help="number of tracks at most; by default all")]
 TrackName = Annotated[
-    str, typer.Argument(metavar="TRACK", help="path, or words of artist and title", show_default=False)
+    list[str], typer.Argument(metavar="TRACK...", help="path, or words of artist and title", show_default=False)
 ]
 
 OPTIONS: dict[str, Any] = {
@@ -69,7 +69,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         for name in ("tags", "without"):
             fields[name] = tuple(fields[name] or ())
         fields["year"], fields["duration"] = parse_years(fields["year"]), parse_durations(fields["duration"])
-        if fields["evidence"] is not None and not fields["tags"] and "tags" not in values:
+        if fields["evidence"] is not None and not fields["tags"] and "names" not in values:
             raise UsageError("--evidence needs --mood or --theme: evidence for what?")
         command(**values, wanted=Filter(**fields))
 

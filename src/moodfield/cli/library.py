@@ -87,6 +87,10 @@ def _scan(path: Path, paths: list[Path], names: tuple[str, ...], *, retag: bool,
     parts += [f"{number:,} {word}" for number, word in
               ((failed, "failed"), (len(plan.moved), "moved"), (plan.missing, "gone")) if number]  # fmt: skip
     console.message(f"{path}: {count:,} tracks; {', '.join(parts)}")
+    if plan.missing:
+        console.message("moodfield library list --missing lists files that have gone, and prune removes them")
+    if tagged and tagged == count:
+        console.message("moodfield library stats counts their tags, and report -o library.html draws them")
     return failed
 
 
@@ -167,7 +171,7 @@ def show(
     from moodfield.library import rows, tracks
 
     with _reading(db) as connection:
-        meant = tracks.locate(connection, track)
+        meant = tracks.locate(connection, " ".join(track))
         if as_json:
             console.result_json(next(rows.rows(_of_track(connection, meant, model, relative=True))))
             return
@@ -190,7 +194,7 @@ def similar(
     from moodfield.library import models, similarity, tracks
 
     with _reading(db) as connection:
-        meant = tracks.locate(connection, track)
+        meant = tracks.locate(connection, " ".join(track))
         nearest = similarity.nearest(
             similarity.read(connection, models.choose(connection, model)), meant.id, limit=limit
         )
@@ -278,7 +282,7 @@ def correct(
         raise UsageError(f"{', '.join(sorted(both))} cannot be added and removed at once")
     path = filters.database_path(db)
     with _reading(db) as connection:
-        meant = tracks.locate(connection, track)
+        meant = tracks.locate(connection, " ".join(track))
         names = {tag: tag for stored in models.read(connection) for tag in stored.vocabulary}
         for tag in (*added, *removed):
             errors.get_or_suggest(names, tag, what="tag")

@@ -74,7 +74,7 @@ def write_tags(
     }
     tags |= {"--absolute": absolute, "--model": model}
     library = filters.database_path(db)
-    with WrittenFiles(library, apply=apply, as_json=as_json) as written:
+    with WrittenFiles(library, apply=apply, as_json=as_json, keeps=chosen[0] is Mode.KEEP) as written:
         if chosen[0] is None:
             console.check_unused(tags | {"--for": player, "--rename": rename}, why="--undo restores whole files")
             _undo(written, paths)

@@ -24,12 +24,19 @@ NONE = "–"
 class WrittenFiles:
     """A context that prints the results of files and keeps the library up to date; ends with the exit code."""
 
-    def __init__(self, library: Path, *, apply: bool, as_json: bool) -> None:
-        """Of a library, beside which the journal lies; without `apply` files are planned, not written."""
+    def __init__(self, library: Path, *, apply: bool, as_json: bool, keeps: bool) -> None:
+        """Of a library, beside which the journal lies.
+
+        Args:
+            library: Database of the library.
+            apply: Whether files are written, not only planned.
+            as_json: Whether JSON is printed.
+            keeps: Whether values that files have already are kept.
+        """
         from moodfield.file_tags import journal
 
         self.library, self.journal = library, journal.default_path(library)
-        self.apply, self._as_json = apply, as_json
+        self.apply, self._as_json, self._keeps = apply, as_json, keeps
         self._stack = ExitStack()
         self.changed = self.kept = self.unchanged = self.linked = self.failed = 0
 
@@ -88,8 +95,8 @@ class WrittenFiles:
         parts = [f"{self.changed:,} files {'changed' if self.apply else 'would change'}"]
         if self.unchanged:
             parts.append(f"{self.unchanged:,} stay as they are")
-        if self.kept:
-            parts.append(f"of which {self.kept:,} have values already, which --overwrite or --merge would change")
+        if self.kept and self._keeps:
+            parts.append(f"of which {self.kept:,} have values already, which are kept without --overwrite or --merge")
         if self.linked:
             parts.append(f"{self.linked:,} have other hard links, which keep the old tags")
         if self.failed:

@@ -128,7 +128,9 @@ def raise_if_all(vocabulary: Sequence[str], obstacles: Mapping[str, str]) -> Non
     """Raise `DatasetError` if there is an obstacle to every tag."""
     if len(obstacles) == len(vocabulary):
         listed = errors.join_some((f"{tag} ({problem})" for tag, problem in obstacles.items()), "; ")
-        raise DatasetError(f"no tag can be learned: {listed}; label more tracks, or name others that have no tags")
+        raise DatasetError(
+            f"no tag can be learned: {listed}; label more tracks, or name a folder with others (--audio)"
+        )
 
 
 def _groups(tracks: Sequence[LabelledTrack]) -> tuple[tuple[str, ...], GroupedBy]:

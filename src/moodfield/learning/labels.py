@@ -193,7 +193,10 @@ def _check(labelled: Sequence[LabelledTrack], faults: list[str], name: str) -> l
             faults.append(f"{track.path} is listed with tags ({both}) and without any; remove one of the two")
         tracks[track.path] = LabelledTrack(track.path, earlier.tags | track.tags, earlier.artist or track.artist)
     if missing := [str(path) for path in tracks if not _is_file(path)]:
-        faults.append(f"{len(missing)} of {len(tracks)} audio files do not exist: {errors.join_some(missing)}")
+        faults.append(
+            f"{len(missing)} of {len(tracks)} audio files do not exist, is their folder named (--audio)? "
+            f"{errors.join_some(missing)}"
+        )
     names = vocabulary(tracks.values())
     if not names and not faults:
         faults.append("no track has a tag")
