@@ -10,6 +10,7 @@ import pytest
 
 import libraries
 from libraries import TAGS, StubTagger
+from moodfield.decoding.metadata import Metadata
 from moodfield.errors import OutputError, UsageError
 from moodfield.library import database, decided, exports, rows, tracks
 
@@ -111,3 +112,12 @@ def test_exports_replace_exports_and_nothing_else(db, tmp_path):
         exports.check(folder)
     with pytest.raises(UsageError, match="suffix"):
         exports.check(tmp_path / "a.xml")
+
+
+def test_parquet_of_names_that_are_no_utf8(db, tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    tagger = libraries.StubTagger()
+    with database.write(db) as connection:
+        names = Metadata("", "", "caf\udce9", "", 1990)
+        libraries.add(connection, libraries.tagging(99, tagger), tagger, path="/music/caf\udce9.ogg", names=names)
+    export(db, tmp_path / "x.parquet")

@@ -285,3 +285,17 @@ def test_a_folder_stands_for_an_unknown_artist():
     assert make_track("/music/one/a.ogg", artist="").group == "/music/one"
     assert make_track("/music/one/a.ogg", artist="ABC").group == "abc"
     assert Metadata().artist == ""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_copies_of_one_track_are_in_a_playlist_once(tmp_path, count):
+    path, tagger = tmp_path / "a.db", StubTagger()
+    libraries.make(path, 1)
+    with database.write(path) as connection:
+        for number in range(1, count):
+            libraries.add(connection, libraries.tagging(0, tagger), tagger, path=f"/copies/{number}.ogg")
+    with database.read(path) as connection:
+        result = decided.decide(connection)
+        embeddings = similarity.read(connection, result.model)
+    assert len(result.tracks) == count
+    assert len(playlists.create(result, embeddings, Request(1_800.0)).tracks) <= count

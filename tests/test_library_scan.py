@@ -13,8 +13,8 @@ import pytest
 import models as model_files
 from commands import invoke, start
 from moodfield import tagger
-from moodfield.errors import LibraryError
-from moodfield.library import analysis, database, decided, models, scan, tracks
+from moodfield.errors import AudioError, LibraryError
+from moodfield.library import analysis, database, decided, models, scan, tracks, watch
 from moodfield.library.scan import Plan
 from moodfield.library.tracks import Filter
 
@@ -331,3 +331,46 @@ def test_an_interrupted_scan_goes_on(db, songs, tmp_path):
     result = invoke("library", "scan", "--db", db, "--jobs", 1)
     assert result.code == 0
     assert len(rows(db)) == 40
+
+
+def test_a_failed_new_tagging_keeps_what_other_models_gave(db, music, cp_model):
+    run(db, music)
+    (before,) = rows(db, "digest, title, artist", "path LIKE '%0.flac'")
+    state = scan.FileState(music / "0.flac", (music / "0.flac").stat().st_size, int(1e18))
+    with database.write(db) as connection:
+        scan._store_error(connection, state, AudioError("unreadable", "a disk error"))
+        (count,) = connection.execute("SELECT count(*) FROM taggings").fetchone()
+    assert count == len(list(music.iterdir()))
+    assert rows(db, "digest, title, artist, reason", "path LIKE '%0.flac'") == [(*before, "unreadable")]
+
+
+def test_a_file_that_goes_between_tagging_and_digest_is_one_line(db, music, monkeypatch):
+    def vanish(path: Path) -> str:
+        path.unlink()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    real = analysis.files.sha256
+    monkeypatch.setattr(analysis.files, "sha256", lambda path: vanish(path) if path.name == "1.flac" else real(path))
+    _, errors = run(db, music)
+    assert list(errors) == ["1.flac"]
+    assert len(rows(db)) == 3
+
+
+def test_words_find_tracks_beside_names_that_are_no_utf8(db, music):
+    (music / "0.flac").rename(os.fsdecode(bytes(music) + b"/caf\xe9.flac"))
+    run(db, music)
+    with database.read(db) as connection:
+        assert tracks.locate(connection, "2").path.endswith("2.flac")
+        assert os.fsencode(tracks.locate(connection, "caf").path).endswith(b"caf\xe9.flac")
+        assert len(tracks.select(connection, Filter(path="MUSIC"))) == 4
+
+
+def test_watching_stays_below_the_folder_and_ignores_the_database(tmp_path):
+    folder, library = tmp_path / "music", tmp_path / "music" / "library.db"
+    folder.mkdir()
+    assert watch._existing(str(folder), [folder]) == folder
+    assert watch._existing(str(folder / "gone" / "a.flac"), [folder]) == folder
+    for name in ("library.db", "library.db-wal", "library.db.lock"):
+        assert not watch.is_music(str(folder / name), library)
+    assert watch.is_music(str(folder / "a.flac"), library)
+    assert watch.is_music(str(folder / "album"), library)

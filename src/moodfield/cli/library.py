@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from moodfield.cli import console, filters, library_tables, progress
-from moodfield.errors import LockedError, UsageError
+from moodfield.errors import LibraryError, LockedError, UsageError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,10 +57,10 @@ def scan(
     if not folders:
         with database.read(path) as connection:
             folders = [Path(row[0]) for row in connection.execute("SELECT path FROM folders")]
-    for changed in watching.changes(folders):
+    for changed in watching.changes(folders, path):
         try:
             _scan(path, changed, names, retag=retag, jobs=jobs)
-        except LockedError as error:
+        except (LockedError, LibraryError) as error:
             console.message(str(error))
         console.message("watching for changes; stop it with Ctrl-C")
 

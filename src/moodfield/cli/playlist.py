@@ -59,6 +59,8 @@ def playlist(
         console.check_unused({"--energy": energy}, why="a journey has an order of its own")
     if output:
         playlist_files.check(output)
+    if wanted.evidence is not None:
+        raise UsageError("--evidence would be ignored: a playlist has the tracks with the most of it; leave it out")
     request = Request(60 * minutes, wanted.tags, wanted.without, energy=cast("Energy | None", energy), seed=seed)
     if output and output.suffix.lower() == ".nsp":
         _check_rules(wanted, {"--like": like, "--from": start, "--energy": energy, "--seed": seed is not None})

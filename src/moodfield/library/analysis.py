@@ -11,6 +11,7 @@ from jaxtyping import Float, Float16, Float32, Int8, UInt8
 from moodfield import calibration, files, tagger
 from moodfield.decoding import metadata
 from moodfield.decoding.metadata import Metadata
+from moodfield.errors import AudioError
 from moodfield.tagger import Tagger
 from moodfield.tagging import Tagging
 
@@ -56,7 +57,15 @@ def analyse(models: tuple[str, ...], path: Path) -> Analysis:
     The models are loaded once in every process.
     """
     tagging = load(models).tag(path)
-    return from_tagging(tagging, bytes.fromhex(files.sha256(path)), metadata.read(path))
+    return from_tagging(tagging, digest(path), metadata.read(path))
+
+
+def digest(path: Path) -> bytes:
+    """SHA-256 of a file; raises `AudioError` if it cannot be read."""
+    try:
+        return bytes.fromhex(files.sha256(path))
+    except OSError as error:
+        raise AudioError("unreadable", f"{path} cannot be read ({error.strerror})") from error
 
 
 def from_tagging(tagging: Tagging, digest: bytes, names: Metadata) -> Analysis:

@@ -228,9 +228,9 @@ def _decode(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
-def _contains(text: str | None, part: str) -> bool:
-    """The SQL function `contains`: whether text contains a part, whatever their case."""
-    return part in (text or "").casefold()
+def _contains(text: bytes | None, part: bytes) -> bool:
+    """The SQL function `contains`: whether text contains a part in lower case; BLOBs, since paths may be no UTF-8."""
+    return _decode(part) in _decode(text or b"").casefold()
 
 
 def strings(text: str) -> tuple[str, ...]:

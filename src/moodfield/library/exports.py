@@ -105,12 +105,16 @@ def _write_parquet(path: Path, decided: DecidedTracks) -> None:
     with parquet.ParquetWriter(path, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in _flat(decided):
-            row["path"] = row["path"].encode("utf-8", "replace").decode()  # Parquet has UTF-8 alone
-            batch.append(row)
+            batch.append({name: _as_utf8(value) for name, value in row.items()})
             if len(batch) == BATCH:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
                 batch.clear()
         writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _as_utf8(value: Any) -> Any:
+    """A value without bytes that are no UTF-8, which Parquet cannot have."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _write_jams(folder: Path, decided: DecidedTracks, connection: sqlite3.Connection) -> None:

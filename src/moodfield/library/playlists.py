@@ -132,6 +132,7 @@ class _Pool:
             return None
         number = int(np.argmax(np.where(is_open, values, -np.inf)))
         self.remove_copies(self.vectors[number])
+        self.is_free[number] = False
         return number
 
     def remove_copies(self, vector: Float32[np.ndarray, "channels"]) -> None:

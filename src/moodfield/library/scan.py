@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from moodfield import audio, files, parallel
+from moodfield import audio, parallel
 from moodfield.errors import AudioError, LibraryError, MoodfieldError
 from moodfield.library import analysis, database, models
 from moodfield.library.analysis import Analysis
@@ -276,7 +276,7 @@ def _recognise(
     ]
     same: dict[Path, str] = {}
     by_path = {state.path: state for state in candidates}
-    for path, digest in parallel.map(_digest, list(by_path), jobs=jobs if len(by_path) > 100 else 1):
+    for path, digest in parallel.map(analysis.digest, list(by_path), jobs=jobs if len(by_path) > 100 else 1):
         if isinstance(digest, MoodfieldError):
             continue  # it is read again, with the same error, when it is tagged
         if path in own:
@@ -287,13 +287,6 @@ def _recognise(
     return same
 
 
-def _digest(path: Path) -> bytes:
-    try:
-        return bytes.fromhex(files.sha256(path))
-    except OSError as error:
-        raise AudioError("unreadable", f"{path} cannot be read ({error.strerror})") from error
-
-
 def _names(state: FileState, result: Analysis) -> tuple[str, str, str, str]:
     """Title, artist, album and genre; without a title the name of the file."""
     names = result.metadata
@@ -301,9 +294,17 @@ def _names(state: FileState, result: Analysis) -> tuple[str, str, str, str]:
 
 
 def _store_error(connection: sqlite3.Connection, state: FileState, error: MoodfieldError) -> None:
-    """Store why a file cannot be tagged; what an earlier content had is removed."""
-    track, _ = _upsert(connection, state)
+    """Store why a file cannot be tagged; what an earlier content had is removed, not what other models gave."""
     reason = error.reason if isinstance(error, AudioError) else type(error).__name__
+    path = database.encode(str(state.path))
+    row = connection.execute("SELECT size, mtime, digest FROM tracks WHERE path = CAST(? AS TEXT)", (path,)).fetchone()
+    if row and row[:2] == (state.size, state.mtime) and row[2] is not None:
+        connection.execute(
+            "UPDATE tracks SET error = CAST(? AS TEXT), reason = ? WHERE path = CAST(? AS TEXT)",
+            (database.encode(str(error)), reason, path),
+        )
+        return
+    track, _ = _upsert(connection, state)
     connection.execute("DELETE FROM taggings WHERE track = ?", (track,))
     connection.execute("DELETE FROM curves WHERE track = ?", (track,))
     connection.execute(

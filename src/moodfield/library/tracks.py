@@ -110,7 +110,7 @@ def select(connection: sqlite3.Connection, wanted: Filter = ALL) -> list[Library
         conditions.append("error IS NOT NULL")
     for name in ("artist", "album", "genre", "path"):
         if part := getattr(wanted, name):
-            conditions.append(f"contains({name}, CAST(? AS TEXT))")
+            conditions.append(f"contains(CAST({name} AS BLOB), ?)")
             values.append(database.encode(part.casefold()))
     for name in ("year", "duration"):
         for limit, sign in zip(getattr(wanted, name), (">=", "<="), strict=True):
@@ -138,8 +138,8 @@ def locate(connection: sqlite3.Connection, name: str | Path) -> LibraryTrack:
     if row := connection.execute(query, (database.encode(path),)).fetchone():
         return LibraryTrack(*row)
     words = str(name).casefold().split()
-    text = "artist || ' ' || title || ' ' || path"
-    condition = " AND ".join(f"contains({text}, CAST(? AS TEXT))" for _ in words) or "FALSE"
+    text = "(artist || ' ' || title || ' ' || path)"
+    condition = " AND ".join(f"contains(CAST({text} AS BLOB), ?)" for _ in words) or "FALSE"
     query = f"SELECT {COLUMNS} FROM tracks WHERE {condition} ORDER BY missing IS NOT NULL, path"
     matches = [LibraryTrack(*row) for row in connection.execute(query, list(map(database.encode, words)))]
     titled = [track for track in matches if track.title.casefold() == str(name).casefold()]
