@@ -85,7 +85,7 @@ def default_path() -> Path:
 
 @contextmanager
 def read(path: Path) -> Iterator[sqlite3.Connection]:
-    """A context with a connection that cannot write; it sees one state of the library, whoever writes meanwhile.
+    """A context with a connection that cannot write; it reads one state of the library, also while another one writes.
 
     Raises:
         LibraryError: There is no library, it is damaged, or a newer version of moodfield has made it.

@@ -1,4 +1,4 @@
-"""Regions of the map of tracks: the tags that set the tracks of a region apart from the others."""
+"""Regions of the map of tracks: the tags that distinguish the tracks of a region from the others."""
 
 from dataclasses import dataclass
 
