@@ -44,7 +44,7 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
   const track = trackOf(found, vocabulary);
   const source = audioOf(found);
   const isPlayable = !found.missing;
-  const decisions = found.relative ?? found.absolute;
+  const decisions = found.relative;
   return (
     <article class="details" aria-label={found.title}>
       {back}
@@ -66,7 +66,7 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
           <Correctable details={found} decisions={decisions} vocabulary={vocabulary} onChange={change} />
           <Timeline track={track} audio={isPlayable ? source : null} />
           <Reasons details={found} vocabulary={vocabulary} />
-          <Evidence track={track} caption={found.relative ? "standard deviations above the library" : "standard deviations above what is usual"} />
+          <Evidence track={track} caption={`standard deviations above what is usual ${found.relative?.relative ? "in the library" : "in music"}`} />
         </>
       )}
       <Similar rows={similar.value} />
@@ -118,7 +118,7 @@ function Reasons({ details, vocabulary }: { details: Details; vocabulary: Vocabu
             {tagsOf(decisions, vocabulary).filter(({ isDecided }) => isDecided).map((tag) => (
               <li key={tag.name} style={hued(tag.name)}>
                 <span class={tagClass(tag)}>{tag.name}</span> <span class="number">{evidence(tag.evidence)}</span>
-                <span class="quiet why">{decisions.why[tag.name]}</span>
+                <span class="quiet why">{tag.why}</span>
               </li>
             ))}
             {!decisions.decided.length && <li class="quiet">{NO_TAG}</li>}

@@ -27,12 +27,12 @@ export function Drop({ queue }: { queue: Queue }) {
   }, []);
   return (
     <main class={items.length ? "drop" : "drop blank"}>
-      <h1 class={items.length ? "unseen" : ""}>What does it feel like?</h1>
+      <h1 class={items.length ? "unseen" : ""}>What does your music feel like?</h1>
       <Zone queue={queue} isSmall={items.length > 0} />
       {!items.length && (
         <p class="quiet hint">
           {queue.tagger.place}
-          {model.value && <> The model is <bdi>{model.value}</bdi>.</>}
+          {model.value && <><br />Model: <bdi>{model.value}</bdi></>}
         </p>
       )}
       <LeftOut names={queue.leftOut.value} />

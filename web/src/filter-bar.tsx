@@ -20,7 +20,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
 }) {
   const [isLong, setLong] = useState(false);
   const set = (values: Partial<Filters>) => onChange({ ...filters, ...values });
-  const further = TEXTS.filter(([name]) => filters[name]).length + Number(filters.corrected) + Number(filters.not.length > 0);
+  const further = TEXTS.filter(([name]) => filters[name]).length + Number(filters.corrected) + Number(filters.failed) + Number(filters.not.length > 0);
   return (
     <form class="filters" role="search" aria-label="Tracks" onSubmit={(event) => event.preventDefault()}>
       <div class="first">
@@ -52,6 +52,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
             </select>
           </label>
           <label class="check"><input type="checkbox" checked={filters.corrected} onChange={(event) => set({ corrected: event.currentTarget.checked })} /> corrected by hand</label>
+          <label class="check"><input type="checkbox" checked={filters.failed} onChange={(event) => set({ failed: event.currentTarget.checked })} /> could not be tagged</label>
         </div>
       )}
     </form>

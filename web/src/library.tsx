@@ -3,7 +3,6 @@
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useRef } from "preact/hooks";
 
-import { get } from "./api";
 import {
   audioOf, type Details, type Filters, isFiltered, listTracks, loadDetails, loadMap, loadVocabulary, NO_FILTERS, type Page, type Row,
   subtitle, type Vocabulary,
@@ -15,7 +14,7 @@ import { FilterBar } from "./filter-bar";
 import { TrackMap } from "./map";
 import { PickButton, PlaylistPanel, playlist, playlistIds } from "./playlist";
 import { PlayButton } from "./player";
-import { FolderForm, follow, scan, ScanProgress } from "./scan";
+import { FolderForm, followRunning, ScanProgress } from "./scan";
 import { clock, count, counted } from "./text";
 
 /** Milliseconds without a key after which the search begins. */
@@ -31,11 +30,10 @@ export function Library({ track }: { track: number | null }) {
   const loaded = useSignal<Loaded | null>(null);
   const problem = useSignal("");
   const load = useCallback(() => {
-    Promise.all([loadVocabulary(), loadMap(), get<{ scan?: string | null }>("v1/stats")]).then(
-      ([vocabulary, map, stats]) => {
+    Promise.all([loadVocabulary(), loadMap()]).then(
+      ([vocabulary, map]) => {
         loaded.value = { vocabulary, map };
         problem.value = "";
-        if (stats.scan && !scan.value) void follow(stats.scan).catch(() => undefined);
       },
       (error: Error) => { problem.value = error.message; },
     );
@@ -43,6 +41,7 @@ export function Library({ track }: { track: number | null }) {
   useEffect(() => {
     document.title = "Library – moodfield";
     load();
+    void followRunning().catch(() => undefined);  // what matters is asked for again
   }, []);
   if (problem.value) {
     return (
@@ -92,10 +91,9 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
       listTracks(wanted, vocabulary, null, controller.signal).then((found) => {
         keep(found.tracks);
         page.value = found;
+        shown.value = found.ids ? new Set(found.ids) : null;
         problem.value = "";
       }, (error: Error) => { if (!controller.signal.aborted) problem.value = error.message; });
-      if (!isFiltered(wanted)) shown.value = null;
-      else void matching(wanted, vocabulary, controller.signal).then((ids) => { shown.value = ids; }, () => undefined);
     }, page.value ? PAUSE : 0);
     return () => {
       clearTimeout(timer);
@@ -157,18 +155,6 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
   );
 }
 
-/** The ids of all tracks that fit. */
-async function matching(filters: Filters, vocabulary: Vocabulary, signal: AbortSignal): Promise<ReadonlySet<number>> {
-  const ids = new Set<number>();
-  let cursor: string | null = null;
-  do {
-    const page: Page = await listTracks(filters, vocabulary, cursor, signal);
-    for (const { id } of page.tracks) ids.add(id);
-    cursor = page.next;
-  } while (cursor !== null);
-  return ids;
-}
-
 function List({ page, total, isFiltered: isSome, onMore, onClear }: {
   page: Page | null; total: number; isFiltered: boolean; onMore: () => void; onClear: () => void;
 }) {
@@ -176,9 +162,7 @@ function List({ page, total, isFiltered: isSome, onMore, onClear }: {
   const sources = page.tracks.map(audioOf);
   return (
     <>
-      <p class="quiet found" role="status">
-        {isSome ? `${count(page.total)} of ${counted(total, "track")} fit` : counted(page.total, "track")}
-      </p>
+      <p class="quiet found" role="status">{isSome && `${count(page.total)} of ${counted(total, "track")}`}</p>
       {isSome && page.total === 0 && <p class="none">No track fits. <button type="button" class="link" onClick={onClear}>Show all tracks</button></p>}
       <table class="rows">
         <caption class="unseen">Tracks</caption>

@@ -23,7 +23,7 @@ void main() {
   fill = vec4(colour, pass > 0.0 ? 0.9 : 0.16);
 }`;
 const FRAGMENT = `#version 300 es
-precision mediump float;
+precision highp float;
 in vec4 fill;
 uniform float size;
 out vec4 result;
