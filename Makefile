@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints.txt
 	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,tags,codecs,watch,cluster,dev]"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,serve,tags,codecs,watch,cluster,dev]"
 	@touch $@
 
 # The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.

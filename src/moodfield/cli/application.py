@@ -30,6 +30,7 @@ EXTRAS = MappingProxyType(
         **dict.fromkeys(("torch", "lightning_fabric", "matplotlib", "onnxscript"), "train"),
         **dict.fromkeys(("sklearn", "onnx", "safetensors"), "learn"),
         **dict.fromkeys(("watchfiles", "pyarrow"), "library"),
+        **dict.fromkeys(("fastapi", "uvicorn", "starlette", "h11", "python_multipart", "prometheus_client"), "serve"),
         "httpx": "data",
         "mutagen": "tags",
         "av": "codecs",
