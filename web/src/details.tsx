@@ -1,7 +1,7 @@
 // One track of the library: tags and why, relative to the library and absolute; corrections; similar tracks.
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 
 import { Evidence, NO_TAG, tagClass } from "./card";
 import {
@@ -15,10 +15,20 @@ import { TagSelect } from "./tag-picker";
 import { clock, evidence, percent } from "./text";
 import { Timeline } from "./timeline";
 
+/** Screens on which the details are below the map, as in the style. */
+const NARROW = "(max-width: 60rem)";
+
 export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabulary: Vocabulary; onChange: (details: Details) => void }) {
   const details = useSignal<Details | null>(null);
   const similar = useSignal<Row[] | null>(null);
   const problem = useSignal("");
+  // Whoever opens a track is taken to it; the map stays in view where there is room.
+  const heading = useRef<HTMLHeadingElement>(null);
+  const isLoaded = details.value !== null;
+  useEffect(() => {
+    heading.current?.focus({ preventScroll: true });
+    if (isLoaded && matchMedia(NARROW).matches) heading.current?.closest(".panel")?.scrollIntoView();
+  }, [isLoaded]);
   useEffect(() => {
     const controller = new AbortController();
     loadDetails(id, controller.signal).then(
@@ -50,7 +60,7 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
       {back}
       <div class="file-head">
         {isPlayable && <PlayButton track={source} />}
-        <h2><bdi>{found.title}</bdi></h2>
+        <h2 ref={heading} tabIndex={-1}><bdi>{found.title}</bdi></h2>
         <span class="number quiet">{found.duration === null ? "" : clock(found.duration)}</span>
         {track && <PickButton row={found} />}
       </div>

@@ -37,7 +37,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
       </div>
       {isLong && (
         <div class="further">
-          <TagPicker label="Without" first="No tag is left out" chosen={filters.not} vocabulary={vocabulary} onChange={(not) => set({ not })} />
+          <TagPicker label="Without" chosen={filters.not} vocabulary={vocabulary} onChange={(not) => set({ not })} />
           {TEXTS.map(([name, label, example]) => (
             <label key={name} class="field"><span>{label}</span>
               <input type="text" value={filters[name]} placeholder={example} onInput={(event) => set({ [name]: event.currentTarget.value })} />
@@ -45,7 +45,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
           ))}
           <label class="field"><span>Order</span>
             <select value={filters.order} onChange={(event) => set({ order: event.currentTarget.value as Filters["order"] })}>
-              <option value="">as it fits</option>
+              <option value="">usual order</option>
               <option value="name">artist, album, title</option>
               <option value="evidence">evidence for the moods</option>
               <option value="random">random</option>

@@ -12,7 +12,7 @@ import { hued } from "./colours";
 import { TrackDetails } from "./details";
 import { FilterBar } from "./filter-bar";
 import { TrackMap } from "./map";
-import { PickButton, PlaylistPanel, playlist, playlistIds } from "./playlist";
+import { PickButton, PlaylistPanel, playlist, playlistIds, playlistSet } from "./playlist";
 import { PlayButton } from "./player";
 import { FolderForm, followRunning, ScanProgress } from "./scan";
 import { clock, count, counted } from "./text";
@@ -20,6 +20,7 @@ import { clock, count, counted } from "./text";
 /** Milliseconds without a key after which the search begins. */
 const PAUSE = 180;
 const FEW_TAGS = 4;
+const NO_PATH: readonly number[] = [];
 
 interface Loaded {
   vocabulary: Vocabulary;
@@ -53,12 +54,12 @@ export function Library({ track }: { track: number | null }) {
     );
   }
   if (!loaded.value) return <main><p class="quiet loading" role="status">Loading the library …</p></main>;
-  if (!loaded.value.map.ids.length) return <Empty onEnd={load} />;
+  if (!loaded.value.map.ids.length) return <Empty onChange={load} />;
   return <Tracks {...loaded.value} track={track} onChange={load} />;
 }
 
 /** A library without tracks: what to do. */
-function Empty({ onEnd }: { onEnd: () => void }) {
+function Empty({ onChange }: { onChange: () => void }) {
   return (
     <main class="narrow empty">
       <h1>Your library is empty</h1>
@@ -67,7 +68,7 @@ function Empty({ onEnd }: { onEnd: () => void }) {
         it, find similar tracks, and make playlists. Files are only read, never changed.
       </p>
       <FolderForm isFirst />
-      <ScanProgress onEnd={onEnd} />
+      <ScanProgress onChange={onChange} />
     </main>
   );
 }
@@ -91,7 +92,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
       listTracks(wanted, vocabulary, null, controller.signal).then((found) => {
         keep(found.tracks);
         page.value = found;
-        shown.value = found.ids ? new Set(found.ids) : null;
+        shown.value = isFiltered(wanted) ? new Set(found.ids) : null;
         problem.value = "";
       }, (error: Error) => { if (!controller.signal.aborted) problem.value = error.message; });
     }, page.value ? PAUSE : 0);
@@ -115,6 +116,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
     return { title: row.title, subtitle: subtitle(row), tags: row.decided ?? [] };
   }, []);
   const open = useCallback((id: number) => { location.hash = `library/${id}`; }, []);
+  const isPlaylist = panel.value === "playlist" && playlist.value.length > 0;
   const tag = wanted.tags.length === 1 ? wanted.tags[0]! : null;
   return (
     <main class="library">
@@ -127,12 +129,12 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
         <button type="button" aria-expanded={isAdding.value} onClick={() => { isAdding.value = !isAdding.value; }}>Add music</button>
       </FilterBar>
       {isAdding.value && <FolderForm isFirst={false} />}
-      <ScanProgress onEnd={() => {
+      <ScanProgress onChange={() => {
         onChange();
         changes.value += 1;
       }} />
       <div class="columns">
-        <TrackMap data={map} shown={shown.value} tag={tag} path={playlistIds.value} current={track} describe={describe} onOpen={open} />
+        <TrackMap data={map} shown={isPlaylist ? playlistSet.value : shown.value} tag={isPlaylist ? null : tag} path={isPlaylist ? playlistIds.value : NO_PATH} current={track} describe={describe} onOpen={open} />
         <div class="panel">
           <div class="tabs">
             <button type="button" aria-pressed={panel.value === "tracks"} onClick={() => { panel.value = "tracks"; }}>

@@ -14,6 +14,7 @@ const MINUTES = 45;
 
 export const playlist = signal<readonly Row[]>(restore());
 export const playlistIds = computed(() => playlist.value.map(({ id }) => id));
+export const playlistSet = computed<ReadonlySet<number>>(() => new Set(playlistIds.value));
 
 effect(() => {
   const rows = playlist.value.map(({ id, path, title, artist, duration: seconds }) => ({ id, path, title, artist, duration: seconds }));

@@ -24,6 +24,8 @@ export interface Scan {
 }
 
 const INTERVAL = 700;
+/** Milliseconds after which tracks that were scanned appear on the map. */
+const RENEWAL = 15_000;
 const CONFLICT = 409;
 /** The scan that runs, or that has run last. */
 export const scan = signal<Scan | null>(null);
@@ -86,11 +88,16 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
   );
 }
 
-/** How far the scan is; when it has ended, what it has done. */
-export function ScanProgress({ onEnd }: { onEnd: () => void }) {
+/** How far the scan is; when it has ended, what it has done. `onChange` is called now and then, and at its end. */
+export function ScanProgress({ onChange }: { onChange: () => void }) {
   const current = scan.value;
   const state = current?.state;
-  useEffect(() => { if (state && state !== "running") onEnd(); }, [state]);
+  useEffect(() => {
+    if (state && state !== "running") onChange();
+    if (state !== "running") return undefined;
+    const renewing = setInterval(onChange, RENEWAL);
+    return () => clearInterval(renewing);
+  }, [state]);
   if (!current) return null;
   const { done, total, failed, rate, seconds_left: left } = current;
   const isRunning = state === "running";

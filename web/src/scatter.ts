@@ -97,7 +97,8 @@ export class Scatter {
   }
 
   dispose(): void {
-    this.#gl.getExtension("WEBGL_lose_context")?.loseContext();
+    for (const buffer of this.#buffers.values()) this.#gl.deleteBuffer(buffer);
+    this.#gl.deleteProgram(this.#program);
   }
 
   #upload(name: string, data: Float32Array | Uint8Array, size: number, type: number): void {

@@ -73,6 +73,7 @@ def list_tracks(
     seed: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str, Query(pattern="^[0-9]{0,9}$", description="`next` of the answer before")] = "",
+    ids: Annotated[bool, Query(description="also the numbers of all tracks that fit, in their order")] = False,
 ) -> Response:
     """Tracks that fit all conditions: rows as in exports of the library, with `id`."""
     wanted = Filter(
@@ -103,7 +104,8 @@ def list_tracks(
     ordered = decided.order(fitting, by, tags=wanted.tags, seed=seed)
     end = min(start + limit, len(ordered.tracks))
     shown = ordered.take(np.arange(min(start, end), end))
-    return service.answer(request, _page(_rows(shown), len(ordered.tracks), end))
+    numbers = {"ids": [track.id for track in ordered.tracks]} if ids else {}
+    return service.answer(request, _page(_rows(shown), len(ordered.tracks), end) | numbers)
 
 
 @router.get("/tracks/{number}", responses=service.documented(schemas.TrackRow, 404, 409, 422))

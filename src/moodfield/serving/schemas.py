@@ -99,11 +99,12 @@ class TrackRow(BaseModel):
 
 
 class TracksAnswer(BaseModel):
-    """Tracks, how many there are, and the cursor of the next ones."""
+    """Tracks, how many there are, the cursor of the next ones, and with `ids` the numbers of all."""
 
     tracks: list[TrackRow]
     total: int
     next: str | None
+    ids: list[int] = []
 
 
 class SimilarAnswer(BaseModel):
