@@ -38,7 +38,7 @@ export function Warnings({ lines }: { lines: readonly string[] }) {
   if (!lines.length) return null;
   return (
     <div class="warnings" role="note">
-      <strong>Damaged, and tagged as far as possible</strong>
+      <strong>Tagged as far as possible</strong>
       <ul>{lines.map((line) => <li key={line}>{line}</li>)}</ul>
     </div>
   );
@@ -51,7 +51,7 @@ export function Evidence({ track, caption }: { track: Track; caption: string }) 
   const shown = track.tags.slice(0, isLong ? MORE_BARS : most);
   return (
     <div class="evidence">
-      <h4>Evidence <span class="unit">{caption}</span></h4>
+      <h3>Evidence <span class="unit">{caption}</span></h3>
       <ol>{shown.map((tag) => <Row key={tag.name} tag={tag} scores={track.curves?.scores[tag.name]} />)}</ol>
       {track.tags.length > most && (
         <button type="button" class="link" onClick={() => setLong(!isLong)}>

@@ -78,16 +78,23 @@ export const NO_FILTERS: Filters = {
 };
 
 export interface Vocabulary {
+  /** Tags of the served model, and of the one that has tagged the library. */
   tags: string[];
   themes: ReadonlySet<string>;
+  /** Number of tracks with each tag. */
+  counts: Record<string, number>;
 }
 
 export async function loadVocabulary(): Promise<Vocabulary> {
-  const { models } = await get<{ models: { tags: { name: string; kind: string }[] }[] }>("v1/models");
-  const tags = models[0]?.tags ?? [];
+  const [{ models }, stats] = await Promise.all([
+    get<{ models: { tags: { name: string; kind: string }[] }[] }>("v1/models"),
+    get<{ tags: Record<string, number> }>("v1/stats"),
+  ]);
+  const tags = models.flatMap((model) => model.tags);
   return {
-    tags: tags.map(({ name }) => name),
+    tags: [...new Set([...tags.map(({ name }) => name), ...Object.keys(stats.tags)])].sort(),
     themes: new Set(tags.filter(({ kind }) => kind === "theme").map(({ name }) => name)),
+    counts: stats.tags,
   };
 }
 

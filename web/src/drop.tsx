@@ -167,7 +167,7 @@ function FileHead({ item, track, queue, isOpen, onToggle }: { item: Item; track:
             <span key={name} class={isTheme ? "theme" : ""} style={hued(name)}>{name}</span>
           ))}
           {!decided(track).length && "no tag"}
-          {track.warnings.length > 0 && <span class="damaged">damaged</span>}
+          {track.warnings.length > 0 && <span class="problem">with faults</span>}
         </span>
       )}
       <span class="number quiet">{clock(track.seconds)}</span>

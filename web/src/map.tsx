@@ -74,7 +74,7 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
       </div>
       <p class="unseen" role="status">{pointed.value && tip.value?.id === id ? words(tip.value!) : ""}</p>
       <div class="map-foot">
-        <p class="quiet">{counted(data.ids.length, "track")} , the nearer the more alike in mood</p>
+        <p class="quiet">{counted(data.ids.length, "track")}: near ones have similar moods</p>
         <button type="button" aria-label="Zoom in" onClick={() => chart.current?.zoomBy(1.6)}>+</button>
         <button type="button" aria-label="Zoom out" onClick={() => chart.current?.zoomBy(1 / 1.6)}>−</button>
         <button type="button" aria-label="Show all of the map" onClick={() => chart.current?.reset()}><Icon name="reset" /></button>
