@@ -46,8 +46,19 @@ export async function startScan(path: string | null): Promise<void> {
 /** Asks for the progress of a scan until it ends. */
 async function follow(id: number): Promise<void> {
   clearTimeout(timer);
-  scan.value = { ...(await get<Scan>(`v1/scans/${id}`)), id };
-  if (scan.value.state === "running") timer = window.setTimeout(() => void follow(id).catch(() => follow(id)), INTERVAL);
+  scan.value = await get<Scan>(`v1/scans/${id}`);
+  if (scan.value.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
+}
+
+/** Goes on to ask, also while the server cannot be reached. */
+async function followLater(id: number): Promise<void> {
+  try {
+    await follow(id);
+  } catch (error) {
+    if (!scan.value) return;
+    scan.value = { ...scan.value, error: (error as Error).message };
+    timer = window.setTimeout(() => void followLater(id), 5 * INTERVAL);
+  }
 }
 
 /** Follows the scan that runs, if there is one. */

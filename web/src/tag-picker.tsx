@@ -22,7 +22,7 @@ export function TagPicker({ label, chosen, vocabulary, onChange, first = "Add â€
           {chosen.map((tag) => (
             <li key={tag} style={hued(tag)}>
               {tag}
-              <button type="button" aria-label={`Without ${tag}`} onClick={() => onChange(chosen.filter((other) => other !== tag))}><Icon name="close" /></button>
+              <button type="button" aria-label={`Remove ${tag}`} onClick={() => onChange(chosen.filter((other) => other !== tag))}><Icon name="close" /></button>
             </li>
           ))}
         </ul>
