@@ -113,7 +113,7 @@ class Worker:
     """A process that calls a function for one item at a time, and is killed if a call takes too long."""
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
-        self._function, self._pool = function, _pool(1)
+        self._function, self._pool, self._is_closed = function, _pool(1), False
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
         """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
@@ -127,12 +127,14 @@ class Worker:
             error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
         except BrokenProcessPool:
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
-        self.close()
-        self._pool = _pool(1)
+        if not self._is_closed:
+            _terminate(self._pool)
+            self._pool = _pool(1)
         return error
 
     def close(self) -> None:
-        """Terminate the process, also during a call."""
+        """Terminate the process, also during a call of another thread; no other call may follow."""
+        self._is_closed = True
         _terminate(self._pool)
 
 

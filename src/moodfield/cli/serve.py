@@ -48,8 +48,9 @@ def serve(
         jobs=jobs or parallel.cpu_count(),
     )
     with server.listen(host, port) as listening:
+        created = server.create(config)
         shown = f"[{host}]" if ":" in host else host
         console.message(
             f"serving {config.database} at http://{shown}:{listening.getsockname()[1]}/; stop it with Ctrl-C"
         )
-        server.run(config, listening)
+        created.run([listening])

@@ -31,11 +31,8 @@ def create(config: ServiceConfig) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.pool.start()
-        try:
+        with service.running():
             yield
-        finally:
-            service.close()
 
     app = FastAPI(
         title="moodfield",

@@ -37,7 +37,7 @@ class ServiceConfig:
     """bytes of the body of every other request"""
     stalled_seconds: float = 30.0
     """time after which an upload without a byte is ended"""
-    min_rate: float = 16 * 2**10
+    min_rate: float = 16_384.0
     """bytes in a second that an upload must reach on average, after `stalled_seconds`"""
     tag_seconds: float = 60.0
     """time after which the process that decodes and tags a file is killed"""

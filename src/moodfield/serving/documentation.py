@@ -1,6 +1,6 @@
 """The documentation of the API as one HTML page, made from its OpenAPI description; it loads nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -74,6 +74,6 @@ def _type(schema: Schema) -> str:
     return " | ".join(map(str, schema.get("enum", []))) or str(schema.get("type", "any"))
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    cells = ["".join(f"<td>{escape(cell)}</td>" for cell in (f"{row[0]}", *row[1:])) for row in rows]
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     return f"<table>{''.join(f'<tr>{cell}</tr>' for cell in cells)}</table>" if rows else ""

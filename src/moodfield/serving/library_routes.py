@@ -4,7 +4,7 @@ import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -28,7 +28,7 @@ from moodfield.library import (
 )
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.playlists import Playlist
-from moodfield.library.tracks import Filter
+from moodfield.library.tracks import Filter, LibraryTrack
 from moodfield.serving import schemas, service
 from moodfield.serving.problems import ProblemError
 from moodfield.serving.schemas import Corrections, PlaylistRequest, TrackId
@@ -93,7 +93,7 @@ def list_tracks(
     if failed:
         with current.library.read() as connection:
             chosen = tracks.select(connection, wanted)
-        page = [_with_id(track.id, row) for track in chosen[start : start + limit] for row in [rows.of_file(track)]]
+        page = [_untagged(track) for track in chosen[start : start + limit]]
         return service.answer(request, _page(page, len(chosen), start + limit))
     snapshot = current.library.snapshot()
     if snapshot is None:
@@ -202,7 +202,7 @@ def get_map(request: Request, current: Current) -> Response:
     return service.answer(request, empty if snapshot is None else snapshot.map)
 
 
-@router.get("/stats", responses=service.documented(dict[str, Any], 409))
+@router.get("/stats", responses=service.documented(schemas.StatisticsAnswer, 409))
 def get_statistics(request: Request, current: Current) -> Response:
     """Counts of tracks, hours, artists and tags, and the folders of the library."""
     snapshot = current.library.snapshot()
@@ -226,11 +226,16 @@ def _rows(chosen: DecidedTracks) -> list[dict[str, object]]:
     return [_with_id(track.id, row) for track, row in zip(tagged.tracks, rows.rows(tagged), strict=True)]
 
 
+def _untagged(track: LibraryTrack) -> dict[str, object]:
+    """The row of a track that the model has not tagged."""
+    return _with_id(track.id, rows.of_file(track) | {"model": None})
+
+
 def _with_id(number: int, row: dict[str, object]) -> dict[str, object]:
     return {"id": number} | row
 
 
-def _find(connection: sqlite3.Connection, number: int) -> tracks.LibraryTrack:
+def _find(connection: sqlite3.Connection, number: int) -> LibraryTrack:
     """A track by its number; raises `ProblemError` 404."""
     for track in tracks.select(connection, Filter(ids=(number,))):
         return track
@@ -243,7 +248,7 @@ def _details(current: Service, number: int) -> dict[str, object]:
     with current.library.read() as connection:
         track = _find(connection, number)
         if snapshot is None or number not in snapshot.rows:
-            return _with_id(number, rows.of_file(track))
+            return _untagged(track)
         relative = snapshot.take([number])
         absolute = decided.decide(connection, Filter(ids=(number,)), model=relative.model.name, relative=False)
         curves, envelope = connection.execute(
@@ -296,7 +301,7 @@ def _request(body: PlaylistRequest) -> playlists.Request:
         raise UsageError("a playlist needs tags, like, from and to, or tracks")
     journey = None if body.first is None or body.last is None else (body.first, body.last)
     return playlists.Request(
-        60 * body.minutes,
+        60.0 * body.minutes,
         tuple(body.tags),
         tuple(body.without),
         like=like,

@@ -1,14 +1,10 @@
 """Metrics of the service for Prometheus."""
 
 import time
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from moodfield.serving.service import Service
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """seconds"""
@@ -30,11 +26,17 @@ class Metrics:
             "moodfield_killed_processes", "processes that died or were killed", registry=self._registry
         )
 
-    def render(self, service: "Service") -> tuple[bytes, str]:
-        """The text, and its media type."""
-        self._active.set(service.pool.requests)
-        self._limit.set(service.config.max_requests)
-        self._killed.set(service.pool.killed)
+    def render(self, *, active: int, limit: int, killed: int) -> tuple[bytes, str]:
+        """The text, and its media type.
+
+        Args:
+            active: Requests with files under way.
+            limit: How many of them there may be.
+            killed: Processes that died or were killed.
+        """
+        self._active.set(active)
+        self._limit.set(limit)
+        self._killed.set(killed)
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 

@@ -54,7 +54,9 @@ def healthz() -> Response:
 @router.get("/metrics", tags=["service"], include_in_schema=False)
 def metrics(current: Current) -> Response:
     """Counts and durations of requests, in the text format of Prometheus."""
-    text, media_type = current.metrics.render(current)
+    text, media_type = current.metrics.render(
+        active=current.pool.requests, limit=current.config.max_requests, killed=current.pool.killed
+    )
     return Response(text, media_type=media_type)
 
 

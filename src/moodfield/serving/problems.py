@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,10 +59,8 @@ class ProblemError(Exception):
         return Response(encode(self.to_dict()), self.status, self.headers, MEDIA_TYPE)
 
 
-class JsonResponse(Response):
+class JsonResponse(JSONResponse):
     """JSON in ASCII, since paths of files need not be UTF-8."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """The bytes of a value."""
@@ -90,10 +89,10 @@ def from_error(error: Exception) -> ProblemError:
     if isinstance(error, OSError) and error.errno in FULL:
         return ProblemError(507, "the disk of the server is full; try again later")
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    members = {"reason": error.reason} if isinstance(error, AudioError) else {}
-    return ProblemError(
-        status, str(error) if status < 500 else "an error of the server, which its log describes", **members
-    )
+    detail = str(error) if status < 500 else "an error of the server, which its log describes"
+    if isinstance(error, AudioError):
+        return ProblemError(status, detail, reason=error.reason)
+    return ProblemError(status, detail)
 
 
 def install(app: FastAPI) -> None:

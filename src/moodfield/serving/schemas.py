@@ -146,7 +146,7 @@ class ScansAnswer(BaseModel):
 
 
 class MapRegion(BaseModel):
-    """A name on the map, and how many tracks have this as their strongest mood."""
+    """A name on the map, and how many tracks are nearest to it."""
 
     tag: str
     x: float
@@ -163,3 +163,16 @@ class MapAnswer(BaseModel):
     tag: list[int]
     tags: list[str]
     regions: list[MapRegion]
+
+
+class StatisticsAnswer(BaseModel):
+    """Counts of a library, and its folders."""
+
+    model_config = ConfigDict(extra="allow")
+
+    tracks: int
+    failed: int
+    hours: float
+    tags: dict[str, int]
+    models: dict[str, int]
+    folders: list[str]

@@ -72,12 +72,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}, port {port}, cannot be used: {error}; choose another one by --port") from error
 
 
-def run(config: ServiceConfig, listening: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    Args:
-        config: What is served.
-        listening: The socket.
+def create(config: ServiceConfig) -> uvicorn.Server:
+    """Create the server; its `run` serves on sockets until SIGINT or SIGTERM.
 
     Raises:
         LibraryError: The database cannot be opened.
@@ -93,4 +89,4 @@ def run(config: ServiceConfig, listening: socket.socket) -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    uvicorn.Server(settings).run([listening])
+    return uvicorn.Server(settings)

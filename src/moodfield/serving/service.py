@@ -1,9 +1,9 @@
 """What all routes share: the parts of the service, and answers."""
 
 import gzip
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,19 +35,26 @@ class Service:
         self.pool = TaggingPool(config)
         self.scans = Scans(config)
         self.metrics = Metrics()
-        self.folder = Path(tempfile.mkdtemp(prefix="moodfield-"))
+        self.folder = Path()
+        """temporary files, in a folder of this service alone"""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A context in which processes run, and files can be received."""
+        with tempfile.TemporaryDirectory(prefix="moodfield-", ignore_cleanup_errors=True) as folder:
+            self.folder = Path(folder)
+            self.pool.start()
+            try:
+                yield
+            finally:
+                self.scans.close()
+                self.pool.close()
 
     def model(self, name: str | None) -> str:
         """The name by which a model is loaded; raises `UnknownNameError`."""
         if name is None:
             return self.config.models[0]
         return errors.get_or_suggest(self.cards, name, what="model")[0]
-
-    def close(self) -> None:
-        """End all processes, and remove the temporary files."""
-        self.scans.close()
-        self.pool.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def current(request: Request) -> Service:
@@ -72,7 +79,7 @@ def answer(request: Request, value: object, *, status: int = 200) -> Response:
 def documented(model: type[Any] | None, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """The documentation of answers: what is expected, and the problems that there may be."""
     problem = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}}
-    described = {
+    described: dict[int | str, dict[str, Any]] = {
         code: {"description": HTTPStatus(code).phrase} | problem for code in (400, 401, 403, 413, 421, *statuses)
     }
     if model is None:

@@ -17,7 +17,8 @@ from moodfield.library.decided import DecidedTracks
 from moodfield.library.similarity import Embeddings
 from moodfield.library.tracks import Filter
 from moodfield.report import regions
-from moodfield.report.track_map import TrackMap
+from moodfield.report.regions import Region
+from moodfield.report.track_map import ASPECT, TrackMap
 from moodfield.serving.problems import ProblemError
 
 PATIENCE = 10.0
@@ -141,8 +142,8 @@ def to_columns(decided: DecidedTracks, track_map: TrackMap) -> dict[str, object]
     evidence, is_decided = decided.evidence[:, columns], decided.is_decided[:, columns]
     open_ = np.where(is_decided | ~is_decided.any(axis=1, keepdims=True), evidence, -np.inf)
     strongest = open_.argmax(axis=1) if len(columns) else np.zeros(len(decided.tracks), int)
-    counts = np.bincount(strongest, minlength=len(columns))
     named = regions.name_regions(track_map) if len(decided.tracks) else []
+    counts = _count_nearest(track_map, named)
     return {
         "ids": [track.id for track in decided.tracks],
         "x": track_map.x.round(4).tolist(),
@@ -150,7 +151,14 @@ def to_columns(decided: DecidedTracks, track_map: TrackMap) -> dict[str, object]
         "tag": strongest.tolist(),
         "tags": list(track_map.tags),
         "regions": [
-            {"tag": one.tag, "x": one.x, "y": one.y, "tracks": int(counts[track_map.tags.index(one.tag)])}
-            for one in named
+            {"tag": one.tag, "x": one.x, "y": one.y, "tracks": count} for one, count in zip(named, counts, strict=True)
         ],
     }
+
+
+def _count_nearest(track_map: TrackMap, named: Sequence[Region]) -> list[int]:
+    """The number of tracks that are nearest to each of the regions."""
+    if not named:
+        return []
+    distances = [np.hypot((track_map.x - one.x) * ASPECT, track_map.y - one.y) for one in named]
+    return np.bincount(np.argmin(distances, axis=0), minlength=len(named)).tolist()

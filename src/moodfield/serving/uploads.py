@@ -4,11 +4,11 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from fastapi import Request
@@ -132,7 +132,8 @@ def file_name(name: str) -> str:
     >>> file_name("C:\\Music\\song.mp3"), file_name("../../etc/passwd"), file_name("")
     ('song.mp3', 'passwd', 'upload')
     """
-    return PurePosixPath(PureWindowsPath(name).name).name[-MAX_NAME:] or "upload"
+    last = PurePosixPath(PureWindowsPath(name).name).name[-MAX_NAME:]
+    return last if last.strip(".") else "upload"
 
 
 async def _body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
@@ -207,7 +208,7 @@ class _Form:
         self._field, self._value = b"", b""
         self._headers: dict[bytes, bytes] = {}
 
-    def callbacks(self) -> dict[str, Callable[..., None]]:
+    def callbacks(self) -> Any:
         """What the parser calls."""
         names = (
             "part_begin",
