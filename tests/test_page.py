@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO, StringIO
@@ -19,13 +21,17 @@ import commands
 import libraries
 from moodfield.decoding.metadata import Metadata
 from moodfield.library import database
+from moodfield.report import text
 
 TRACKS = 60
 """tracks of the library"""
 RATE = 22_050
 TOKEN = "a token for tests"
 HOSTILE = '<img src=x onerror="alert(1)">&amp; \N{RIGHT-TO-LEFT OVERRIDE}title'
-AXE = Path(__file__).parent.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
+ROOT = Path(__file__).parent.parent
+WEB, REPORT = ROOT / "web", ROOT / "src" / "moodfield" / "report"
+STATIC = ROOT / "src" / "moodfield" / "serving" / "static"
+AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 Open = Callable[..., Any]
 
@@ -93,7 +99,9 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("request", lambda request: request.url.startswith((base, "blob:", "data:")) or faults.append(request.url))
+        page.on(
+            "request", lambda request: request.url.startswith((base, "blob:", "data:")) or faults.append(request.url)
+        )
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: faults.append(dialog.message))
         page.on("console", lambda message: is_expected(message, expected) or faults.append(message.text))
@@ -146,10 +154,16 @@ def chips(page: Any) -> list[str]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_views_fit_the_screen_and_are_accessible(opened, width, scheme):
-    page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", expected=(422,))
+    page = opened(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", expected=(422,)
+    )
     expect(page.get_by_text("Nothing leaves it.")).to_be_visible()
     check(page, width)
-    choose(page, upload("a long name without any space in it at all_or_hyphens_to_break_it.wav", audio()), upload("b.mp3", b"no"))
+    choose(
+        page,
+        upload("a long name without any space in it at all_or_hyphens_to_break_it.wav", audio()),
+        upload("b.mp3", b"no"),
+    )
     expect(page.locator("article .evidence")).to_be_visible()
     expect(page.locator(".file.failed")).to_be_visible()
     check(page, width)
@@ -175,7 +189,8 @@ def check(page: Any, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     cut = """[...document.querySelectorAll('button, a, input, select, h1, h2, h3, td, li')].filter(node => {
             const box = node.getBoundingClientRect();
-            return box.width > 1 && !node.closest('.unseen, .skip, .plane, .lane, .ticks') && (box.left < -1 || box.right > innerWidth + 1);
+            return box.width > 1 && !node.closest('.unseen, .skip, .plane, .lane, .ticks')
+                && (box.left < -1 || box.right > innerWidth + 1);
         }).map(node => node.outerHTML)"""
     assert page.evaluate(cut) == []
     if not AXE.exists():
@@ -240,9 +255,14 @@ def test_a_server_that_has_gone_is_named(opened):
 def test_dropped_files_are_tagged(opened):
     page = opened(expected=(422,))
     results: dict[str, Any] = {}
-    page.on("response", lambda answer: "/v1/tag" in answer.url and answer.ok and results.update({answer.url: answer.json()}))
+    page.on(
+        "response", lambda answer: "/v1/tag" in answer.url and answer.ok and results.update({answer.url: answer.json()})
+    )
     damaged = audio(20, kind="FLAC")
-    drop(page, {"one.wav": audio(), "broken.flac": damaged[: len(damaged) // 2], "notes.txt": b"text", "not.mp3": b"nothing"})
+    drop(
+        page,
+        {"one.wav": audio(), "broken.flac": damaged[: len(damaged) // 2], "notes.txt": b"text", "not.mp3": b"nothing"},
+    )
     expect(page.locator(".file.done")).to_have_count(2)
     expect(page.locator(".file.failed")).to_contain_text("not.mp3 is not audio")
     expect(page.locator(".note")).to_contain_text("notes.txt")
@@ -252,7 +272,9 @@ def test_dropped_files_are_tagged(opened):
         assert sorted(chips(card)) == sorted(tagging["decided"])
         assert card.locator(".wave").count() == 2
         assert card.locator(".lane .ribbon rect").count() >= 2
-        strongest = sorted(tagging["evidence"], key=lambda tag: (tag not in tagging["decided"], -tagging["evidence"][tag]))
+        strongest = sorted(
+            tagging["evidence"], key=lambda tag: (tag not in tagging["decided"], -tagging["evidence"][tag])
+        )
         assert card.locator(".evidence .tag").all_text_contents() == strongest[: max(6, len(tagging["decided"]))]
         assert card.locator(".warnings li").all_text_contents() == tagging.get("warnings", [])
     assert page.locator(".warnings").count() == 1
@@ -376,17 +398,19 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     page = opened("#library")
     chart = page.get_by_role("application")
     expect(chart).to_be_visible()
-    colours = """() => {
+    opaque = """() => {
         const canvas = document.querySelector('canvas');
-        const small = Object.assign(document.createElement('canvas'), {width: canvas.width, height: canvas.height}).getContext('2d');
+        const size = {width: canvas.width, height: canvas.height};
+        const copy = Object.assign(document.createElement('canvas'), size).getContext('2d');
         return new Promise(resolve => requestAnimationFrame(() => {
-            small.drawImage(canvas, 0, 0);
-            resolve(small.getImageData(0, 0, canvas.width, canvas.height).data.filter((_, at) => at % 4 === 3).filter(Boolean).length);
+            copy.drawImage(canvas, 0, 0);
+            const pixels = copy.getImageData(0, 0, size.width, size.height).data;
+            resolve(pixels.filter((value, at) => at % 4 === 3 && value).length);
         }));
     }"""
     chart.focus()
     page.keyboard.press("+")  # draws in the frame that is read
-    assert page.evaluate(colours) > 20 * TRACKS
+    assert page.evaluate(opaque) > 20 * TRACKS
     page.keyboard.press("0")
     page.keyboard.press("ArrowRight")
     tip = page.locator(".tip bdi").first
@@ -436,7 +460,9 @@ def test_details_show_both_decisions_and_take_corrections(opened, address):
 def test_a_playlist_is_picked_made_and_exported(opened, address):
     page = opened("#library")
     for place in (2, 0):
-        page.locator("table.rows tbody tr").nth(place).get_by_role("button", name=re.compile("in the playlist$")).click()
+        page.locator("table.rows tbody tr").nth(place).get_by_role(
+            "button", name=re.compile("in the playlist$")
+        ).click()
     picked = [names(page)[place] for place in (2, 0)]
     page.get_by_role("button", name="Playlist 2").click()
     titles = page.locator(".playlist .rows .title")
@@ -461,7 +487,9 @@ def test_a_playlist_is_picked_made_and_exported(opened, address):
     lines = Path(download.value.path()).read_text("utf-8").splitlines()
     paths = {row["title"]: row["path"] for row in get(address, "v1/tracks?limit=100")["tracks"]}
     assert lines[0] == "#EXTM3U"
-    assert [line for line in lines if not line.startswith("#")] == [paths[title] for title in titles.all_text_contents()]
+    assert [line for line in lines if not line.startswith("#")] == [
+        paths[title] for title in titles.all_text_contents()
+    ]
 
 
 def test_an_empty_library_is_filled(opened, tmp_path):
@@ -497,3 +525,38 @@ def test_a_scan_is_cancelled(opened, tmp_path):
         page.get_by_role("region", name="Scan").get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("The scan was cancelled", exact=True)).to_be_visible()
         assert get(base, "v1/scans")["scans"][0]["state"] == "cancelled"
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_colours_are_those_of_reports():
+    source = (WEB / "src" / "colours.ts").read_text("utf-8")
+    families = {int(hue): words for hue, words in re.findall(r'^  (\d+): "([^"]+)",$', source, flags=re.MULTILINE)}
+    assert families == dict(text.FAMILIES)
+    page, report = (
+        [
+            dict(re.findall(r"(--[\w-]+): ([^;]+);", block))
+            for block in re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)
+        ]
+        for css in ((WEB / "src" / "style.css").read_text("utf-8"), (REPORT / "page.css").read_text("utf-8"))
+    )
+    assert len(report) == 2  # light and dark
+    for ours, theirs in zip(page, report, strict=True):
+        assert theirs.items() <= ours.items()
+
+
+@pytest.mark.slow
+def test_the_built_page_is_that_of_its_sources(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    folder = tmp_path / "web"
+    shutil.copytree(WEB, folder, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    build = ["npm", "run", "build", "--", "--outDir", str(tmp_path / "static")]
+    subprocess.run(build, cwd=folder, check=True, capture_output=True)
+    built, committed = (
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "static", STATIC)
+    )
+    assert built == committed
