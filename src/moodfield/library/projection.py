@@ -1,4 +1,4 @@
-"""The map of a library: positions of tracks by their moods, which stay where they are when tracks are added."""
+"""The map of a library: positions by moods, which stay where they are when tracks are added."""
 
 import sqlite3
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Who may use the service: rules for hosts and origins, the token, sessions, and headers that protect the page."""
+"""Who may use the service: hosts, origins, the token, sessions, and headers that protect the page."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Routes about the tracks of the library: search, details, similar ones, audio, corrections, playlists, map, counts."""
+"""Routes about tracks of the library: search, details, audio, corrections, playlists, map, counts."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""Routes without private data: the page and its assets, the documentation of the API, and whether the service works."""
+"""Routes without private data: the page, the documentation of the API, sessions, health, metrics."""
 
 import mimetypes
 from pathlib import Path

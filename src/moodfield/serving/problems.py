@@ -44,11 +44,16 @@ class ProblemError(Exception):
     """A request that is answered by a problem."""
 
     def __init__(
-        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: object
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
-        self.headers, self.members = dict(headers or {}), members
+        self.headers, self.members = dict(headers or {}), dict(members or {})
 
     def to_dict(self) -> dict[str, object]:
         """The members of the answer: `type`, `title`, `status`, `detail`, and further ones."""
@@ -91,7 +96,7 @@ def from_error(error: Exception) -> ProblemError:
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     detail = str(error) if status < 500 else "an error of the server, which its log describes"
     if isinstance(error, AudioError):
-        return ProblemError(status, detail, reason=error.reason)
+        return ProblemError(status, detail, members={"reason": error.reason})
     return ProblemError(status, detail)
 
 

@@ -94,7 +94,9 @@ class Scans:
         paths = () if path is None else (str(check_folder(path)),)
         with self._lock:
             if running := next((scan for scan in self._scans.values() if scan.state == "running"), None):
-                raise ProblemError(409, f"scan {running.id} is going on; wait for it, or cancel it", id=running.id)
+                raise ProblemError(
+                    409, f"scan {running.id} is going on; wait for it, or cancel it", members={"id": running.id}
+                )
             scan = Scan(next(self._numbers), paths)
             self._scans[scan.id] = scan
             for number in list(self._scans)[:-KEPT]:

@@ -1,4 +1,4 @@
-"""Tag uploads in processes of their own, which are killed after a time limit; a bounded number of requests waits."""
+"""Tag uploads in processes that are killed after a time limit; a bounded number of requests waits."""
 
 import asyncio
 import hashlib
@@ -20,8 +20,9 @@ from moodfield.audio import Envelope
 from moodfield.card import Card
 from moodfield.errors import AudioError, MoodfieldError, WorkerCrashedError
 from moodfield.parallel import Worker
+from moodfield.serving import problems
 from moodfield.serving.configs import ServiceConfig
-from moodfield.serving.problems import ProblemError, encode
+from moodfield.serving.problems import ProblemError
 from moodfield.tagger import Tagger
 from moodfield.tagging import Tagging
 
@@ -127,7 +128,7 @@ def tag(task: Task) -> bytes:
     except AudioError as error:
         raise AudioError(error.reason, str(error).replace(str(task.path), task.name)) from None
     warnings = tuple(warning.replace(str(task.path), task.name) for warning in tagging.warnings)
-    return encode(to_dict(replace(tagging, source=task.name, warnings=warnings), task))
+    return problems.encode(to_dict(replace(tagging, source=task.name, warnings=warnings), task))
 
 
 def to_dict(tagging: Tagging, task: Task) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Uploaded files: a request's body, plain or multipart, written to temporary files within limits of size and time."""
+"""Uploaded files: bodies of requests, written to temporary files within limits of size and time."""
 
 import asyncio
 import shutil
@@ -112,16 +112,14 @@ async def receive(request: Request, folder: Path, limits: Limits, *, name: str =
     """
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
-        kind, options = parse_options_header(request.headers.get("content-type", ""))
-        if kind == b"multipart/form-data":
+        head, options = parse_options_header(request.headers.get("content-type", ""))
+        kind = head.decode("latin-1")
+        if kind == "multipart/form-data":
             yield await _receive_form(request, own, limits, options.get(b"boundary", b""))
-        elif not kind or kind.decode("latin-1").startswith(TYPES):
+        elif not kind or kind.startswith(TYPES):
             yield [await _receive_plain(request, own, limits, name or request.headers.get("x-filename", ""))]
         else:
-            given = kind.decode("latin-1")
-            raise ProblemError(
-                415, f"a body of type {given}: expected a form with a field {FIELD!r}, or a file as audio/*"
-            )
+            raise ProblemError(415, f"a body of type {kind}: expected a form with a field {FIELD!r}, or audio/*")
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
