@@ -519,9 +519,11 @@ def test_a_scan_is_cancelled(opened, tmp_path):
     for seed in range(40):
         (music / f"{seed}.wav").write_bytes(audio(30, seed=seed))
     with serving(tmp_path / "library.db") as base:
-        page = opened("#library", base=base)
+        page = opened("#library", base=base, viewport={"width": 360, "height": 800})
         page.get_by_label("Folder").fill(str(music))
         page.get_by_role("button", name="Scan the folder").click()
+        expect(page.get_by_text("a second")).to_be_visible()
+        check(page, 360)
         page.get_by_role("region", name="Scan").get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("The scan was cancelled", exact=True)).to_be_visible()
         assert get(base, "v1/scans")["scans"][0]["state"] == "cancelled"

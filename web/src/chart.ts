@@ -26,6 +26,8 @@ const MOST_ZOOM = 60;
 const FAINT = [128, 128, 128] as const;
 /** Pixels within which a track is under the pointer. */
 const NEAR = 16;
+/** Diameters of points, in pixels. */
+const [SMALLEST, LARGEST] = [2.4, 10];
 const ARROWS: Record<string, [number, number]> = {
   ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1],
 };
@@ -200,10 +202,7 @@ export class Chart {
 
   #draw(): void {
     const view = this.#view();
-    const [width, height] = this.#size;
-    const room = Math.sqrt((width * height) / Math.max(this.data.ids.length, 1));
-    const size = Math.min(Math.max(room / 3, 2.4), 11) * Math.min(this.#transform.k ** 0.4, 3.5);
-    this.#scatter.draw(view, size);
+    this.#scatter.draw(view, [0.7 * this.#diameter(this.data.ids.length), this.#diameter(this.#shown?.size ?? this.data.ids.length)]);
     this.#placeRegions(view);
     const line = this.node.querySelector("polyline")!;
     const places = this.#path.map((id) => this.#place(id)).filter((place) => place !== null);
@@ -214,6 +213,13 @@ export class Chart {
     const place = this.#current === null ? null : this.#place(this.#current);
     here.hidden = place === null;
     if (place) here.style.transform = `translate(${place[0]}px, ${place[1]}px)`;
+  }
+
+  /** Diameter of so many points: the fewer there are, and the nearer one looks, the larger they are. */
+  #diameter(count: number): number {
+    const [width, height] = this.#size;
+    const room = Math.sqrt((width * height) / Math.max(count, 1));
+    return Math.min(Math.max(room / 3, SMALLEST), LARGEST) * Math.min(this.#transform.k ** 0.4, 3.5);
   }
 
   /** Moves the names of regions; of two that would overlap, the larger region has its name. */

@@ -76,7 +76,7 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
           <Correctable details={found} decisions={decisions} vocabulary={vocabulary} onChange={change} />
           <Timeline track={track} audio={isPlayable ? source : null} />
           <Reasons details={found} vocabulary={vocabulary} />
-          <Evidence track={track} caption={`standard deviations above what is usual ${found.relative?.relative ? "in the library" : "in music"}`} />
+          <Evidence track={track} caption={`standard deviations above what is usual ${found.relative?.relative ? "in the library" : "in music"}; a tag needs more than 1`} />
         </>
       )}
       <Similar rows={similar.value} />

@@ -69,7 +69,7 @@ function Zone({ queue, isSmall }: { queue: Queue; isSmall: boolean }) {
   return (
     <div class={`zone${isSmall ? " small" : ""}${isOver.value ? " over" : ""}`}>
       {!isSmall && <Motif />}
-      <p>{isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}</p>
+      <p class={isOver.value ? "letting" : ""}>{isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}</p>
       <button type="button" class={isSmall ? "" : "primary"} onClick={() => input.current?.click()}>choose files</button>
       <input ref={input} type="file" multiple hidden accept="audio/*,.opus,.flac,.wma,.ape,.wv" aria-label="Files to tag"
         onChange={(event) => {
@@ -182,7 +182,7 @@ function FileDetails({ item, track }: { item: Item; track: Track }) {
       <Chips track={track} />
       <Warnings lines={track.warnings} />
       <Timeline track={track} audio={audioOf(item, track)} />
-      <Evidence track={track} caption="standard deviations above what is usual" />
+      <Evidence track={track} caption="standard deviations above what is usual; a tag needs more than 1" />
     </article>
   );
 }

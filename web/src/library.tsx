@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useRef } from "preact/hooks";
 
+import { isLocal } from "./api";
 import {
   audioOf, type Details, type Filters, isFiltered, listTracks, loadDetails, loadMap, loadVocabulary, NO_FILTERS, type Page, type Row,
   subtitle, type Vocabulary,
@@ -64,8 +65,8 @@ function Empty({ onChange }: { onChange: () => void }) {
     <main class="narrow empty">
       <h1>Your library is empty</h1>
       <p>
-        Give a folder of the computer that runs this server. All music below it is tagged once, and then mapped by mood. You can then search
-        it, find similar tracks, and make playlists. Files are only read, never changed.
+        Give a folder of {isLocal ? "this computer" : "the computer that runs this server"}. All music in it and below is tagged once and mapped by
+        mood; then you can search it, find similar tracks, and make playlists. Files are only read, never changed.
       </p>
       <FolderForm isFirst />
       <ScanProgress onChange={onChange} />

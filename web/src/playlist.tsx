@@ -70,7 +70,7 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
     <div class="playlist">
       <Maker vocabulary={vocabulary} />
       {rows.length === 0 ? (
-        <p class="quiet none">The playlist is empty. Add tracks by the + beside them, or let one be made from moods.</p>
+        <p class="quiet none">The playlist is empty. Add tracks by the + beside them, or choose moods above. From two tracks, a journey between them can be made.</p>
       ) : (
         <>
           <div class="summary">

@@ -3,7 +3,7 @@
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { get, Problem, send } from "./api";
+import { get, isLocal, Problem, send } from "./api";
 import { count, counted, duration, percent } from "./text";
 
 export interface Scan {
@@ -87,7 +87,7 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
       begin(path.value.trim());
     }}>
       <label>Folder
-        <input type="text" required placeholder="/home/me/Music" spellcheck={false} autocomplete="off" value={path.value}
+        <input type="text" required placeholder={isLocal ? "~/Music" : "/home/me/Music"} spellcheck={false} autocomplete="off" value={path.value}
           onInput={(event) => { path.value = event.currentTarget.value; }} />
       </label>
       <span class="actions">
