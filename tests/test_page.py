@@ -400,6 +400,7 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     expect(chart).to_be_visible()
     opaque = """() => {
         const canvas = document.querySelector('canvas');
+        canvas.parentElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}));  // draws in the frame that is read
         const size = {width: canvas.width, height: canvas.height};
         const copy = Object.assign(document.createElement('canvas'), size).getContext('2d');
         return new Promise(resolve => requestAnimationFrame(() => {
@@ -409,7 +410,6 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
         }));
     }"""
     chart.focus()
-    page.keyboard.press("+")  # draws in the frame that is read
     assert page.evaluate(opaque) > 20 * TRACKS
     page.keyboard.press("0")
     page.keyboard.press("ArrowRight")

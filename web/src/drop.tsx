@@ -7,7 +7,7 @@ import { Chips, Evidence, Warnings } from "./card";
 import { hued } from "./colours";
 import { Icon } from "./icons";
 import { PlayButton } from "./player";
-import { asCsv, asJson, droppedFiles, type Item, keyOf, type Queue, save } from "./queue";
+import { asCsv, asJson, droppedFiles, type Entry, type Item, keyOf, type Queue, save } from "./queue";
 import { Ribbon, Timeline } from "./timeline";
 import { runs } from "./ribbon";
 import { clock, counted, duration, percent } from "./text";
@@ -20,24 +20,24 @@ const FEW_TAGS = 5;
 
 export function Drop({ queue }: { queue: Queue }) {
   const model = useSignal("");
-  const items = queue.items.value;
+  const entries = queue.entries.value;
   useEffect(() => {
     document.title = "moodfield";
     queue.tagger.model().then((name) => { model.value = name; }, () => undefined);  // a request that matters will say why
   }, []);
   return (
-    <main class={items.length ? "drop" : "drop blank"}>
-      <h1 class={items.length ? "unseen" : ""}>What does your music feel like?</h1>
-      <Zone queue={queue} isSmall={items.length > 0} />
-      {!items.length && (
+    <main class={entries.length ? "drop" : "drop blank"}>
+      <h1 class={entries.length ? "unseen" : ""}>What does your music feel like?</h1>
+      <Zone queue={queue} isSmall={entries.length > 0} />
+      {!entries.length && (
         <p class="quiet hint">
           {queue.tagger.place}
           {model.value && <><br />Model: <bdi>{model.value}</bdi></>}
         </p>
       )}
       <LeftOut names={queue.leftOut.value} />
-      {items.length > 0 && <Summary queue={queue} />}
-      <ol class="files">{items.map((item) => <File key={item.id} item={item} queue={queue} isFew={items.length <= FEW} />)}</ol>
+      {entries.length > 0 && <Summary queue={queue} />}
+      <ol class="files">{entries.map((entry) => <File key={entry.peek().id} entry={entry} queue={queue} isFew={entries.length <= FEW} />)}</ol>
     </main>
   );
 }
@@ -103,6 +103,7 @@ function Summary({ queue }: { queue: Queue }) {
   const total = waiting + tagging + done + failed;
   const isBusy = waiting + tagging > 0;
   const left = queue.secondsLeft.value;
+  const items = () => queue.entries.peek().map((entry) => entry.peek());
   return (
     <div class="summary">
       <p role="status">
@@ -112,8 +113,8 @@ function Summary({ queue }: { queue: Queue }) {
       </p>
       {isBusy && total > 1 && <progress max={total} value={done + failed} aria-label="Files tagged" />}
       <span class="actions">
-        {done > 0 && <button type="button" onClick={() => save("moods.jsonl", asJson(queue.items.value), "application/jsonl")}>Save JSON</button>}
-        {done > 0 && <button type="button" onClick={() => save("moods.csv", asCsv(queue.items.value), "text/csv")}>Save CSV</button>}
+        {done > 0 && <button type="button" onClick={() => save("moods.jsonl", asJson(items()), "application/jsonl")}>Save JSON</button>}
+        {done > 0 && <button type="button" onClick={() => save("moods.csv", asCsv(items()), "text/csv")}>Save CSV</button>}
         {isBusy ? <button type="button" onClick={() => queue.cancel()}>Cancel</button>
           : <button type="button" onClick={() => queue.clear()}>Clear</button>}
       </span>
@@ -121,16 +122,17 @@ function Summary({ queue }: { queue: Queue }) {
   );
 }
 
-function File({ item, queue, isFew }: { item: Item; queue: Queue; isFew: boolean }) {
+function File({ entry, queue, isFew }: { entry: Entry; queue: Queue; isFew: boolean }) {
   const isOpen = useSignal<boolean | null>(null);
+  const item = entry.value;
   const { file, state, tagged, error } = item;
   if (state === "failed") {
     return (
       <li class="file failed">
         <div><bdi class="name">{file.name}</bdi><p class="problem">{error}</p></div>
         <span class="actions">
-          <button type="button" onClick={() => queue.retry(item.id)}>Try again</button>
-          <Remove item={item} queue={queue} />
+          <button type="button" onClick={() => queue.retry(entry)}>Try again</button>
+          <Remove name={file.name} onRemove={() => queue.remove(entry)} />
         </span>
       </li>
     );
@@ -146,13 +148,15 @@ function File({ item, queue, isFew }: { item: Item; queue: Queue; isFew: boolean
   const open = isOpen.value ?? isFew;
   return (
     <li class="file done">
-      <FileHead item={item} track={tagged.track} queue={queue} isOpen={open} onToggle={() => { isOpen.value = !open; }} />
+      <FileHead item={item} track={tagged.track} isOpen={open} onToggle={() => { isOpen.value = !open; }} onRemove={() => queue.remove(entry)} />
       {open && <FileDetails item={item} track={tagged.track} />}
     </li>
   );
 }
 
-function FileHead({ item, track, queue, isOpen, onToggle }: { item: Item; track: Track; queue: Queue; isOpen: boolean; onToggle: () => void }) {
+function FileHead({ item, track, isOpen, onToggle, onRemove }: {
+  item: Item; track: Track; isOpen: boolean; onToggle: () => void; onRemove: () => void;
+}) {
   const ribbon = useMemo(() => runs(track, false), [track]);
   return (
     <div class="file-head">
@@ -171,7 +175,7 @@ function FileHead({ item, track, queue, isOpen, onToggle }: { item: Item; track:
         </span>
       )}
       <span class="number quiet">{clock(track.seconds)}</span>
-      <Remove item={item} queue={queue} />
+      <Remove name={item.file.name} onRemove={onRemove} />
     </div>
   );
 }
@@ -187,9 +191,9 @@ function FileDetails({ item, track }: { item: Item; track: Track }) {
   );
 }
 
-function Remove({ item, queue }: { item: Item; queue: Queue }) {
+function Remove({ name, onRemove }: { name: string; onRemove: () => void }) {
   return (
-    <button type="button" class="plain" aria-label={`Remove ${item.file.name}`} onClick={() => queue.remove(item.id)}>
+    <button type="button" class="plain" aria-label={`Remove ${name}`} onClick={onRemove}>
       <Icon name="close" />
     </button>
   );

@@ -101,7 +101,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
       clearTimeout(timer);
       controller.abort();
     };
-  }, [wanted, vocabulary, changes.value]);
+  }, [wanted, changes.value]);
   useEffect(() => { if (track !== null) panel.value = "tracks"; }, [track]);
 
   const more = () => {
@@ -130,9 +130,9 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
         <button type="button" aria-expanded={isAdding.value} onClick={() => { isAdding.value = !isAdding.value; }}>Add music</button>
       </FilterBar>
       {isAdding.value && <FolderForm isFirst={false} />}
-      <ScanProgress onChange={() => {
+      <ScanProgress onChange={(isEnd) => {
         onChange();
-        changes.value += 1;
+        if (isEnd) changes.value += 1;
       }} />
       <div class="columns">
         <TrackMap data={map} shown={isPlaylist ? playlistSet.value : shown.value} tag={isPlaylist ? null : tag} path={isPlaylist ? playlistIds.value : NO_PATH} current={track} describe={describe} onOpen={open} />

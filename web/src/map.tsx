@@ -8,6 +8,9 @@ import { hued } from "./colours";
 import { Icon } from "./icons";
 import { counted } from "./text";
 
+/** Milliseconds that the pointer rests before a track is asked for. */
+const PAUSE = 60;
+
 export interface Tip {
   title: string;
   subtitle: string;
@@ -55,8 +58,13 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
   useEffect(() => {
     if (id === undefined) return undefined;
     let isGone = false;
-    void describe(id).then((found) => { if (!isGone) tip.value = { ...found, id }; }, () => undefined);  // a tip only
-    return () => { isGone = true; };
+    const timer = setTimeout(() => {
+      void describe(id).then((found) => { if (!isGone) tip.value = { ...found, id }; }, () => undefined);  // a tip only
+    }, PAUSE);
+    return () => {
+      isGone = true;
+      clearTimeout(timer);
+    };
   }, [id]);
 
   if (problem.value) return <div class="map"><p class="note">The map cannot be drawn: {problem.value}</p></div>;

@@ -30,6 +30,7 @@ const CONFLICT = 409;
 /** The scan that runs, or that has run last. */
 export const scan = signal<Scan | null>(null);
 let timer = 0;
+let requests = 0;
 
 /** Starts a scan of a folder, or of all folders; follows the one that runs if there is one. */
 export async function startScan(path: string | null): Promise<void> {
@@ -46,8 +47,12 @@ export async function startScan(path: string | null): Promise<void> {
 /** Asks for the progress of a scan until it ends. */
 async function follow(id: number): Promise<void> {
   clearTimeout(timer);
-  scan.value = await get<Scan>(`v1/scans/${id}`);
-  if (scan.value.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
+  requests += 1;
+  const request = requests;
+  const answer = await get<Scan>(`v1/scans/${id}`);
+  if (request !== requests) return;  // a later one has a newer answer
+  scan.value = answer;
+  if (answer.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
 }
 
 /** Goes on to ask, also while the server cannot be reached. */
@@ -100,13 +105,13 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
 }
 
 /** How far the scan is; when it has ended, what it has done. `onChange` is called now and then, and at its end. */
-export function ScanProgress({ onChange }: { onChange: () => void }) {
+export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void }) {
   const current = scan.value;
   const state = current?.state;
   useEffect(() => {
-    if (state && state !== "running") onChange();
+    if (state && state !== "running") onChange(true);
     if (state !== "running") return undefined;
-    const renewing = setInterval(onChange, RENEWAL);
+    const renewing = setInterval(() => onChange(false), RENEWAL);
     return () => clearInterval(renewing);
   }, [state]);
   if (!current) return null;

@@ -17,7 +17,7 @@ export interface Tagger {
 
 export interface Tagged {
   track: Track;
-  /** The whole result, as it is saved. */
+  /** The result as it is saved, without scores over time. */
   result: Tagging;
 }
 
@@ -58,7 +58,8 @@ export class ServerTagger implements Tagger {
     for (;;) {
       try {
         const result = await post(file, signal, onProgress);
-        return { track: fromTagging(result, file.name, themes), result: { ...result, source: file.name } };
+        const { over_time: _, envelope: __, ...kept } = result;
+        return { track: fromTagging(result, file.name, themes), result: { ...kept, source: file.name } };
       } catch (error) {
         if (!(error instanceof Problem) || error.status !== BUSY) throw error;
         const seconds = error.retryAfter || 1;
