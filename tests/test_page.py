@@ -400,7 +400,7 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     expect(chart).to_be_visible()
     opaque = """() => {
         const canvas = document.querySelector('canvas');
-        canvas.parentElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}));  // draws in the frame that is read
+        canvas.parentElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}));  // draws in the next frame
         const size = {width: canvas.width, height: canvas.height};
         const copy = Object.assign(document.createElement('canvas'), size).getContext('2d');
         return new Promise(resolve => requestAnimationFrame(() => {
@@ -511,6 +511,7 @@ def test_an_empty_library_is_filled(opened, tmp_path):
         expect(page.locator("table.rows tbody tr")).to_have_count(3)
         page.get_by_text("1 file could not be tagged").click()
         expect(page.locator(".errors")).to_contain_text("broken.mp3")
+        page.close()
 
 
 def test_a_scan_is_cancelled(opened, tmp_path):
@@ -527,6 +528,7 @@ def test_a_scan_is_cancelled(opened, tmp_path):
         page.get_by_role("region", name="Scan").get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("The scan was cancelled", exact=True)).to_be_visible()
         assert get(base, "v1/scans")["scans"][0]["state"] == "cancelled"
+        page.close()  # before the service
 
 
 # ---------------------------------------------------------------- sources
