@@ -46,7 +46,7 @@ def style() -> Response:
 
 
 @router.get("/healthz", tags=["service"])
-def healthz() -> Response:
+async def healthz() -> Response:
     """Answers whenever the service works."""
     return JsonResponse({"status": "ok"})
 
