@@ -29,7 +29,7 @@ from moodfield.library import (
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.playlists import Playlist
 from moodfield.library.tracks import Filter, LibraryTrack
-from moodfield.serving import schemas, service
+from moodfield.serving import schemas, service, snapshots
 from moodfield.serving.problems import ProblemError
 from moodfield.serving.schemas import Corrections, PlaylistRequest, TrackId
 from moodfield.serving.service import Current, Service
@@ -90,7 +90,8 @@ def list_tracks(
     start = int(cursor or 0)
     if failed:
         with current.library.read() as connection:
-            chosen = tracks.select(connection, wanted)  # by path; words are for tagged tracks
+            selected = tracks.select(connection, wanted)
+        chosen = [track for track in selected if all(word in snapshots.text(track) for word in q.casefold().split())]
         page = [_untagged(track) for track in chosen[start : start + limit]]
         return service.answer(request, _page(page, len(chosen), start + limit))
     snapshot = current.library.snapshot()

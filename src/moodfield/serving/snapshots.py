@@ -15,7 +15,7 @@ from moodfield.errors import LibraryError
 from moodfield.library import database, decided, models, projection, similarity, tracks
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.similarity import Embeddings
-from moodfield.library.tracks import Correction, Filter
+from moodfield.library.tracks import Correction, Filter, LibraryTrack
 from moodfield.report import regions
 from moodfield.report.regions import Region
 from moodfield.report.track_map import ASPECT, TrackMap
@@ -43,7 +43,7 @@ class Snapshot:
     @cached_property
     def _texts(self) -> list[str]:
         """What words are searched in."""
-        return [f"{track.artist} {track.title} {track.album} {track.path}".casefold() for track in self.decided.tracks]
+        return [text(track) for track in self.decided.tracks]
 
     @property
     def embeddings(self) -> Embeddings:
@@ -159,6 +159,11 @@ class _FileState:
         parts = (path, path.with_name(f"{path.name}-wal"))
         states = [part.stat() if part.exists() else None for part in parts]
         return cls(tuple((state.st_size, state.st_mtime_ns) for state in states if state and state.st_size))
+
+
+def text(track: LibraryTrack) -> str:
+    """What words are searched in, in lower case."""
+    return f"{track.artist} {track.title} {track.album} {track.path}".casefold()
 
 
 def to_columns(decided: DecidedTracks, track_map: TrackMap) -> dict[str, object]:
