@@ -112,8 +112,9 @@ def map(  # noqa: A001 (as concurrent.futures names it)
 class Worker:
     """A process that calls a function for one item at a time, and is killed if a call takes too long."""
 
-    def __init__(self, function: Callable[[Item], Result]) -> None:
-        self._function, self._pool, self._is_closed = function, _pool(1), False
+    def __init__(self, function: Callable[[Item], Result], *, niceness: int = 0) -> None:
+        self._function, self._niceness, self._is_closed = function, niceness, False
+        self._pool = _pool(1, niceness)
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
         """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
@@ -129,7 +130,7 @@ class Worker:
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
         if not self._is_closed:
             _terminate(self._pool)
-            self._pool = _pool(1)
+            self._pool = _pool(1, self._niceness)
         return error
 
     def close(self) -> None:
@@ -284,10 +285,10 @@ def _is_broken(future: Future[Any]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
+def _pool(jobs: int, niceness: int = 0) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker)
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker, (niceness,))
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -336,8 +337,10 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def initialize_worker() -> None:
-    """Use one core, leave SIGINT and SIGHUP to the parent process, and end with it."""
+def initialize_worker(niceness: int = 0) -> None:
+    """Use one core at lower priority, leave SIGINT and SIGHUP to the parent process, and end with it."""
+    if niceness and hasattr(os, "nice"):
+        os.nice(niceness)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -88,8 +88,6 @@ class Filter:
     """only files that have gone, which are left out otherwise"""
     ids: tuple[int, ...] = ()
     """numbers of tracks; also of missing ones"""
-    words: tuple[str, ...] = ()
-    """words that artist, title, album or path contain, all of them"""
     corrected: bool = False
     """only tracks with corrections"""
 
@@ -124,10 +122,8 @@ def _select(connection: sqlite3.Connection, columns: str, wanted: Filter) -> sql
         conditions.append("error IS NOT NULL")
     if wanted.corrected:
         conditions.append("id IN (SELECT track FROM corrections)")
-    parts = [(name, getattr(wanted, name)) for name in ("artist", "album", "genre", "path")]
-    parts += [("(artist || ' ' || title || ' ' || album || ' ' || path)", word) for word in wanted.words]
-    for name, part in parts:
-        if part:
+    for name in ("artist", "album", "genre", "path"):
+        if part := getattr(wanted, name):
             conditions.append(f"contains(CAST({name} AS BLOB), ?)")
             values.append(database.encode(part.casefold()))
     for name in ("year", "duration"):
