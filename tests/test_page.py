@@ -23,6 +23,8 @@ from moodfield.decoding.metadata import Metadata
 from moodfield.library import database
 from moodfield.report import text
 
+TIMEOUT = 60_000
+"""milliseconds to wait for what the page should show"""
 TRACKS = 60
 """tracks of the library"""
 RATE = 22_050
@@ -98,7 +100,7 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}} | how)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(TIMEOUT)
         page.on(
             "request", lambda request: request.url.startswith((base, "blob:", "data:")) or faults.append(request.url)
         )
@@ -130,7 +132,7 @@ def get(address: str, path: str) -> Any:
 def expect(locator: Any) -> Any:
     """Waits until something is true of a part of the page."""
     sync = pytest.importorskip("playwright.sync_api")
-    sync.expect.set_options(timeout=20_000)
+    sync.expect.set_options(timeout=TIMEOUT)
     return sync.expect(locator)
 
 
@@ -557,6 +559,7 @@ def test_the_built_page_is_that_of_its_sources(tmp_path):
     folder = tmp_path / "web"
     shutil.copytree(WEB, folder, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["npm", "run", "check"], cwd=folder, check=True, capture_output=True)
     build = ["npm", "run", "build", "--", "--outDir", str(tmp_path / "static")]
     subprocess.run(build, cwd=folder, check=True, capture_output=True)
     built, committed = (

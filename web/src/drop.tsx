@@ -7,7 +7,7 @@ import { Chips, Evidence, Warnings } from "./card";
 import { hued } from "./colours";
 import { Icon } from "./icons";
 import { PlayButton } from "./player";
-import { asCsv, asJson, droppedFiles, type Entry, type Item, keyOf, type Queue, save } from "./queue";
+import { asCsv, asJson, type Entry, type Item, keyOf, type Queue, save } from "./queue";
 import { Ribbon, Timeline } from "./timeline";
 import { runs } from "./ribbon";
 import { clock, counted, duration, percent } from "./text";
@@ -23,7 +23,12 @@ export function Drop({ queue }: { queue: Queue }) {
   const entries = queue.entries.value;
   useEffect(() => {
     document.title = "moodfield";
-    queue.tagger.model().then((name) => { model.value = name; }, () => undefined);  // a request that matters will say why
+    queue.tagger.model().then(
+      (name) => {
+        model.value = name;
+      },
+      () => undefined,
+    ); // a request that matters will say why
   }, []);
   return (
     <main class={entries.length ? "drop" : "drop blank"}>
@@ -32,12 +37,26 @@ export function Drop({ queue }: { queue: Queue }) {
       {!entries.length && (
         <p class="quiet hint">
           {queue.tagger.place}
-          {model.value && <><br />Model: <bdi>{model.value}</bdi></>}
+          {model.value && (
+            <>
+              <br />
+              Model: <bdi>{model.value}</bdi>
+            </>
+          )}
+        </p>
+      )}
+      {queue.problem.value && (
+        <p class="problem" role="alert">
+          {queue.problem.value}
         </p>
       )}
       <LeftOut names={queue.leftOut.value} />
       {entries.length > 0 && <Summary queue={queue} />}
-      <ol class="files">{entries.map((entry) => <File key={entry.peek().id} entry={entry} queue={queue} isFew={entries.length <= FEW} />)}</ol>
+      <ol class="files">
+        {entries.map((entry) => (
+          <File key={entry.peek().id} entry={entry} queue={queue} isFew={entries.length <= FEW} />
+        ))}
+      </ol>
     </main>
   );
 }
@@ -53,12 +72,14 @@ function Zone({ queue, isSmall }: { queue: Queue; isSmall: boolean }) {
       event.preventDefault();
       isOver.value = true;
     };
-    const leave = (event: DragEvent) => { if (!event.relatedTarget) isOver.value = false; };
+    const leave = (event: DragEvent) => {
+      if (!event.relatedTarget) isOver.value = false;
+    };
     const drop = (event: DragEvent) => {
       isOver.value = false;
       if (!hasFiles(event)) return;
       event.preventDefault();
-      void droppedFiles(event.dataTransfer!).then((files) => queue.add(files));
+      void queue.addDropped(event.dataTransfer!);
     };
     const listeners = { dragover: over, dragleave: leave, drop } as const;
     for (const [name, listener] of Object.entries(listeners)) addEventListener(name, listener as EventListener);
@@ -69,13 +90,24 @@ function Zone({ queue, isSmall }: { queue: Queue; isSmall: boolean }) {
   return (
     <div class={`zone${isSmall ? " small" : ""}${isOver.value ? " over" : ""}`}>
       {!isSmall && <Motif />}
-      <p class={isOver.value ? "letting" : ""}>{isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}</p>
-      <button type="button" class={isSmall ? "" : "primary"} onClick={() => input.current?.click()}>choose files</button>
-      <input ref={input} type="file" multiple hidden accept="audio/*,.opus,.flac,.wma,.ape,.wv" aria-label="Files to tag"
+      <p class={isOver.value ? "letting" : ""}>
+        {isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}
+      </p>
+      <button type="button" class={isSmall ? "" : "primary"} onClick={() => input.current?.click()}>
+        choose files
+      </button>
+      <input
+        ref={input}
+        type="file"
+        multiple
+        hidden
+        accept="audio/*,.opus,.flac,.wma,.ape,.wv"
+        aria-label="Files to tag"
         onChange={(event) => {
           queue.add([...(event.currentTarget.files ?? [])]);
           event.currentTarget.value = "";
-        }} />
+        }}
+      />
     </div>
   );
 }
@@ -83,7 +115,13 @@ function Zone({ queue, isSmall }: { queue: Queue; isSmall: boolean }) {
 /** A ribbon of moods, as a picture of what will come. */
 function Motif() {
   const tags = ["calm", "dream", "hopeful", "happy", "energetic", "epic", "dark", "sad", "love"];
-  return <div class="motif" aria-hidden="true">{tags.map((tag) => <i key={tag} style={hued(tag)} />)}</div>;
+  return (
+    <div class="motif" aria-hidden="true">
+      {tags.map((tag) => (
+        <i key={tag} style={hued(tag)} />
+      ))}
+    </div>
+  );
 }
 
 function LeftOut({ names }: { names: readonly string[] }) {
@@ -113,10 +151,25 @@ function Summary({ queue }: { queue: Queue }) {
       </p>
       {isBusy && total > 1 && <progress max={total} value={done + failed} aria-label="Files tagged" />}
       <span class="actions">
-        {done > 0 && <button type="button" onClick={() => save("moods.jsonl", asJson(items()), "application/jsonl")}>Save JSON</button>}
-        {done > 0 && <button type="button" onClick={() => save("moods.csv", asCsv(items()), "text/csv")}>Save CSV</button>}
-        {isBusy ? <button type="button" onClick={() => queue.cancel()}>Cancel</button>
-          : <button type="button" onClick={() => queue.clear()}>Clear</button>}
+        {done > 0 && (
+          <button type="button" onClick={() => save("moods.jsonl", asJson(items()), "application/jsonl")}>
+            Save JSON
+          </button>
+        )}
+        {done > 0 && (
+          <button type="button" onClick={() => save("moods.csv", asCsv(items()), "text/csv")}>
+            Save CSV
+          </button>
+        )}
+        {isBusy ? (
+          <button type="button" onClick={() => queue.cancel()}>
+            Cancel
+          </button>
+        ) : (
+          <button type="button" onClick={() => queue.clear()}>
+            Clear
+          </button>
+        )}
       </span>
     </div>
   );
@@ -129,9 +182,14 @@ function File({ entry, queue, isFew }: { entry: Entry; queue: Queue; isFew: bool
   if (state === "failed") {
     return (
       <li class="file failed">
-        <div><bdi class="name">{file.name}</bdi><p class="problem">{error}</p></div>
+        <div>
+          <bdi class="name">{file.name}</bdi>
+          <p class="problem">{error}</p>
+        </div>
         <span class="actions">
-          <button type="button" onClick={() => queue.retry(entry)}>Try again</button>
+          <button type="button" onClick={() => queue.retry(entry)}>
+            Try again
+          </button>
           <Remove name={file.name} onRemove={() => queue.remove(entry)} />
         </span>
       </li>
@@ -141,35 +199,63 @@ function File({ entry, queue, isFew }: { entry: Entry; queue: Queue; isFew: bool
     return (
       <li class="file">
         <bdi class="name">{file.name}</bdi>
-        {state === "tagging" && item.progress ? <Working progress={item.progress} name={file.name} /> : <span class="quiet">waiting</span>}
+        {state === "tagging" && item.progress ? (
+          <Working progress={item.progress} name={file.name} />
+        ) : (
+          <span class="quiet">waiting</span>
+        )}
       </li>
     );
   }
   const open = isOpen.value ?? isFew;
   return (
     <li class="file done">
-      <FileHead item={item} track={tagged.track} isOpen={open} onToggle={() => { isOpen.value = !open; }} onRemove={() => queue.remove(entry)} />
+      <FileHead
+        item={item}
+        track={tagged.track}
+        isOpen={open}
+        onToggle={() => {
+          isOpen.value = !open;
+        }}
+        onRemove={() => queue.remove(entry)}
+      />
       {open && <FileDetails item={item} track={tagged.track} />}
     </li>
   );
 }
 
-function FileHead({ item, track, isOpen, onToggle, onRemove }: {
-  item: Item; track: Track; isOpen: boolean; onToggle: () => void; onRemove: () => void;
+function FileHead({
+  item,
+  track,
+  isOpen,
+  onToggle,
+  onRemove,
+}: {
+  item: Item;
+  track: Track;
+  isOpen: boolean;
+  onToggle: () => void;
+  onRemove: () => void;
 }) {
   const ribbon = useMemo(() => runs(track, false), [track]);
   return (
     <div class="file-head">
       <PlayButton track={audioOf(item, track)} />
       <h2>
-        <button type="button" class="title" aria-expanded={isOpen} onClick={onToggle}><bdi>{track.title}</bdi></button>
+        <button type="button" class="title" aria-expanded={isOpen} onClick={onToggle}>
+          <bdi>{track.title}</bdi>
+        </button>
       </h2>
       {!isOpen && <Ribbon all={ribbon} />}
       {!isOpen && (
         <span class="few-tags">
-          {decided(track).slice(0, FEW_TAGS).map(({ name, isTheme }) => (
-            <span key={name} class={isTheme ? "theme" : ""} style={hued(name)}>{name}</span>
-          ))}
+          {decided(track)
+            .slice(0, FEW_TAGS)
+            .map(({ name, isTheme }) => (
+              <span key={name} class={isTheme ? "theme" : ""} style={hued(name)}>
+                {name}
+              </span>
+            ))}
           {!decided(track).length && "no tag"}
           {track.warnings.length > 0 && <span class="problem">with faults</span>}
         </span>
@@ -200,13 +286,20 @@ function Remove({ name, onRemove }: { name: string; onRemove: () => void }) {
 }
 
 function Working({ progress, name }: { progress: Progress; name: string }) {
-  const words = progress.stage === "sending" ? `sending, ${percent(progress.share)}`
-    : progress.stage === "waiting" ? `the server is busy, next try in ${progress.seconds} s` : "tagging";
+  const words =
+    progress.stage === "sending"
+      ? `sending, ${percent(progress.share)}`
+      : progress.stage === "waiting"
+        ? `the server is busy, next try in ${progress.seconds} s`
+        : "tagging";
   return (
     <span class="working">
       <span class="quiet">{words}</span>
-      {progress.stage === "sending" ? <progress max="1" value={progress.share} aria-label={`Sending ${name}`} />
-        : <progress aria-label={`Tagging ${name}`} />}
+      {progress.stage === "sending" ? (
+        <progress max="1" value={progress.share} aria-label={`Sending ${name}`} />
+      ) : (
+        <progress aria-label={`Tagging ${name}`} />
+      )}
     </span>
   );
 }

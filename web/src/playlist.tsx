@@ -17,7 +17,13 @@ export const playlistIds = computed(() => playlist.value.map(({ id }) => id));
 export const playlistSet = computed<ReadonlySet<number>>(() => new Set(playlistIds.value));
 
 effect(() => {
-  const rows = playlist.value.map(({ id, path, title, artist, duration: seconds }) => ({ id, path, title, artist, duration: seconds }));
+  const rows = playlist.value.map(({ id, path, title, artist, duration: seconds }) => ({
+    id,
+    path,
+    title,
+    artist,
+    duration: seconds,
+  }));
   sessionStorage.setItem(KEY, JSON.stringify(rows));
 });
 
@@ -25,7 +31,7 @@ function restore(): Row[] {
   try {
     return JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
   } catch {
-    return [];  // written by something else
+    return []; // written by something else
   }
 }
 
@@ -44,7 +50,11 @@ function move(from: number, to: number): void {
 export function PickButton({ row }: { row: Row }) {
   const isIn = playlistIds.value.includes(row.id);
   return (
-    <button type="button" class="plain pick" aria-pressed={isIn} aria-label={`${row.title} in the playlist`}
+    <button
+      type="button"
+      class="plain pick"
+      aria-pressed={isIn}
+      aria-label={`${row.title} in the playlist`}
       title={isIn ? "Take out of the playlist" : "Add to the playlist"}
       onClick={() => {
         playlist.value = isIn ? playlist.value.filter(({ id }) => id !== row.id) : [...playlist.value, row];
@@ -63,37 +73,76 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
     problem.value = "";
     playlistFile(playlistIds.value).then(
       (content) => save("playlist.m3u8", content, "audio/x-mpegurl"),
-      (error: Error) => { problem.value = error.message; },
+      (error: Error) => {
+        problem.value = error.message;
+      },
     );
   };
   return (
     <div class="playlist">
       <Maker vocabulary={vocabulary} />
       {rows.length === 0 ? (
-        <p class="quiet none">The playlist is empty. Add tracks by the + beside them, or choose moods above. From two tracks, a journey between them can be made.</p>
+        <p class="quiet none">
+          The playlist is empty. Add tracks by the + beside them, or choose moods above. From two tracks, a journey
+          between them can be made.
+        </p>
       ) : (
         <>
           <div class="summary">
-            <p role="status">{counted(rows.length, "track")}, {duration(seconds)}</p>
+            <p role="status">
+              {counted(rows.length, "track")}, {duration(seconds)}
+            </p>
             <span class="actions">
-              <button type="button" class="primary" onClick={exportFile}>Export M3U8</button>
-              <button type="button" onClick={() => { playlist.value = []; }}>Clear</button>
+              <button type="button" class="primary" onClick={exportFile}>
+                Export M3U8
+              </button>
+              <button
+                type="button"
+                onClick={() => {
+                  playlist.value = [];
+                }}>
+                Clear
+              </button>
             </span>
           </div>
-          <p class="problem" role="alert">{problem.value}</p>
+          <p class="problem" role="alert">
+            {problem.value}
+          </p>
           <ol class="rows">
             {rows.map((row, place) => (
               <li key={row.id}>
                 <PlayButton track={sources[place]!} among={sources} small />
                 <div class="what">
-                  <button type="button" class="title" onClick={() => onOpen(row.id)}><bdi>{row.title}</bdi></button>
+                  <button type="button" class="title" onClick={() => onOpen(row.id)}>
+                    <bdi>{row.title}</bdi>
+                  </button>
                   <bdi class="quiet">{subtitle(row)}</bdi>
                 </div>
                 <span class="number quiet">{row.duration === null ? "" : clock(row.duration)}</span>
                 <span class="order">
-                  <button type="button" class="plain" disabled={place === 0} aria-label={`Move ${row.title} up`} onClick={() => move(place, place - 1)}><Icon name="up" /></button>
-                  <button type="button" class="plain" disabled={place === rows.length - 1} aria-label={`Move ${row.title} down`} onClick={() => move(place, place + 1)}><Icon name="down" /></button>
-                  <button type="button" class="plain" aria-label={`Take ${row.title} out of the playlist`} onClick={() => removeAt(place)}><Icon name="close" /></button>
+                  <button
+                    type="button"
+                    class="plain"
+                    disabled={place === 0}
+                    aria-label={`Move ${row.title} up`}
+                    onClick={() => move(place, place - 1)}>
+                    <Icon name="up" />
+                  </button>
+                  <button
+                    type="button"
+                    class="plain"
+                    disabled={place === rows.length - 1}
+                    aria-label={`Move ${row.title} down`}
+                    onClick={() => move(place, place + 1)}>
+                    <Icon name="down" />
+                  </button>
+                  <button
+                    type="button"
+                    class="plain"
+                    aria-label={`Take ${row.title} out of the playlist`}
+                    onClick={() => removeAt(place)}>
+                    <Icon name="close" />
+                  </button>
                 </span>
               </li>
             ))}
@@ -117,43 +166,83 @@ function Maker({ vocabulary }: { vocabulary: Vocabulary }) {
 
   const make = (wish: Wish) => {
     isBusy.value = true;
-    makePlaylist(wish).then(
-      ({ tracks, message }) => {
-        playlist.value = tracks;
-        words.value = { text: message ?? "", isProblem: false };
-      },
-      (error: Error) => { words.value = { text: error.message, isProblem: true }; },
-    ).finally(() => { isBusy.value = false; });
+    makePlaylist(wish)
+      .then(
+        ({ tracks, message }) => {
+          playlist.value = tracks;
+          words.value = { text: message ?? "", isProblem: false };
+        },
+        (error: Error) => {
+          words.value = { text: error.message, isProblem: true };
+        },
+      )
+      .finally(() => {
+        isBusy.value = false;
+      });
   };
   const byMoods = (number: number) => {
     seed.value = number;
-    make({
-      minutes: minutes.value, tags: wanted.value, not: unwanted.value, ...(number ? { seed: number } : {}),
-    });
+    make({ minutes: minutes.value, tags: wanted.value, not: unwanted.value, ...(number ? { seed: number } : {}) });
   };
   return (
-    <form class="maker" aria-label="Make a playlist" onSubmit={(event) => {
-      event.preventDefault();
-      byMoods(0);
-    }}>
-      <TagPicker label="Moods and themes" chosen={wanted.value} vocabulary={vocabulary} onChange={(tags) => { wanted.value = tags; }} />
-      <TagPicker label="Without" chosen={unwanted.value} vocabulary={vocabulary} onChange={(tags) => { unwanted.value = tags; }} />
-      <label class="field minutes"><span>Minutes</span>
-        <input type="number" min="1" max="1440" required value={minutes.value}
-          onInput={(event) => { minutes.value = Number(event.currentTarget.value); }} />
+    <form
+      class="maker"
+      aria-label="Make a playlist"
+      onSubmit={(event) => {
+        event.preventDefault();
+        byMoods(0);
+      }}>
+      <TagPicker
+        label="Moods and themes"
+        chosen={wanted.value}
+        vocabulary={vocabulary}
+        onChange={(tags) => {
+          wanted.value = tags;
+        }}
+      />
+      <TagPicker
+        label="Without"
+        chosen={unwanted.value}
+        vocabulary={vocabulary}
+        onChange={(tags) => {
+          unwanted.value = tags;
+        }}
+      />
+      <label class="field minutes">
+        <span>Minutes</span>
+        <input
+          type="number"
+          min="1"
+          max="1440"
+          required
+          value={minutes.value}
+          onInput={(event) => {
+            minutes.value = Number(event.currentTarget.value);
+          }}
+        />
       </label>
       <span class="actions">
-        <button type="submit" class="primary" disabled={isBusy.value || !wanted.value.length}>Make a playlist</button>
+        <button type="submit" class="primary" disabled={isBusy.value || !wanted.value.length}>
+          Make a playlist
+        </button>
         {wanted.value.length > 0 && playlist.value.length > 0 && (
-          <button type="button" disabled={isBusy.value} onClick={() => byMoods(seed.value + 1)}>Another</button>
+          <button type="button" disabled={isBusy.value} onClick={() => byMoods(seed.value + 1)}>
+            Another
+          </button>
         )}
-        <button type="button" disabled={isBusy.value || !isJourney}
+        <button
+          type="button"
+          disabled={isBusy.value || !isJourney}
           title={isJourney ? `From ${first.title} to ${last.title}` : "Pick a first and a last track"}
-          onClick={() => { if (isJourney) make({ minutes: minutes.value, from: first.id, to: last.id }); }}>
+          onClick={() => {
+            if (isJourney) make({ minutes: minutes.value, from: first.id, to: last.id });
+          }}>
           Journey from first to last
         </button>
       </span>
-      <p class={words.value.isProblem ? "problem" : "quiet"} role="status">{words.value.text}</p>
+      <p class={words.value.isProblem ? "problem" : "quiet"} role="status">
+        {words.value.text}
+      </p>
     </form>
   );
 }

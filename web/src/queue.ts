@@ -23,6 +23,8 @@ export class Queue {
   readonly entries = signal<readonly Entry[]>([]);
   /** Names of files that were left out, since they are no audio. */
   readonly leftOut = signal<readonly string[]>([]);
+  /** Why dropped files could not be read. */
+  readonly problem = signal("");
   readonly counts = computed(() => {
     const counts = { waiting: 0, tagging: 0, done: 0, failed: 0 };
     for (const { value } of this.entries.value) counts[value.state] += 1;
@@ -38,11 +40,29 @@ export class Queue {
 
   constructor(readonly tagger: Tagger) {}
 
+  /** Adds what was dropped; to be called while the event is handled. */
+  async addDropped(transfer: DataTransfer): Promise<void> {
+    this.problem.value = "";
+    try {
+      this.add(await droppedFiles(transfer));
+    } catch (error) {
+      this.problem.value = `The files cannot be read: ${(error as Error).message}`;
+    }
+  }
+
   add(files: readonly File[]): void {
     const music = files.filter(isAudio);
-    const entries = music.map((file) => signal<Item>({
-      id: this.#next++, file, url: URL.createObjectURL(file), state: "waiting", progress: null, tagged: null, error: "",
-    }));
+    const entries = music.map((file) =>
+      signal<Item>({
+        id: this.#next++,
+        file,
+        url: URL.createObjectURL(file),
+        state: "waiting",
+        progress: null,
+        tagged: null,
+        error: "",
+      }),
+    );
     batch(() => {
       this.entries.value = [...this.entries.value, ...entries];
       this.leftOut.value = files.filter((file) => !isAudio(file)).map(({ name }) => name);
@@ -93,7 +113,10 @@ export class Queue {
     }
     this.#bytes += file.size;
     this.#seconds += (performance.now() - began) / 1000;
-    const waiting = this.entries.peek().map((other) => other.peek()).filter(({ state }) => state === "waiting");
+    const waiting = this.entries
+      .peek()
+      .map((other) => other.peek())
+      .filter(({ state }) => state === "waiting");
     const left = waiting.reduce((sum, item) => sum + item.file.size, 0);
     this.secondsLeft.value = left && this.#bytes ? (left * this.#seconds) / this.#bytes : null;
   }
@@ -128,18 +151,20 @@ function isAudio(file: File): boolean {
   return file.type.startsWith("audio/") || SUFFIXES.test(file.name);
 }
 
-/** All files that were dropped, also those of folders; to be called while the event is handled. */
-export function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+/** All files that were dropped, also those of folders. */
+function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
   if (!entries.length) return Promise.resolve([...transfer.files]);
   return Promise.all(entries.map(filesBelow)).then((groups) => groups.flat());
 }
 
 async function filesBelow(entry: FileSystemEntry): Promise<File[]> {
-  if (entry.isFile) return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
+  if (entry.isFile)
+    return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const found: FileSystemEntry[] = [];
-  for (;;) {  // a reader lists a hundred entries at a time
+  for (;;) {
+    // a reader lists a hundred entries at a time
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) break;
     found.push(...some);
@@ -158,7 +183,10 @@ export function asJson(items: readonly Item[]): string {
 export function asCsv(items: readonly Item[]): string {
   const quote = (value: string) => `"${value.replaceAll('"', '""')}"`;
   const rows = ended(items).map(({ file, tagged, error }) => [
-    quote(file.name), tagged ? String(tagged.result.duration) : "", quote(tagged?.result.decided.join("; ") ?? ""), quote(error),
+    quote(file.name),
+    tagged ? String(tagged.result.duration) : "",
+    quote(tagged?.result.decided.join("; ") ?? ""),
+    quote(error),
   ]);
   return [["source", "duration", "decided", "error"], ...rows].map((row) => `${row.join(",")}\r\n`).join("");
 }

@@ -50,7 +50,7 @@ async function follow(id: number): Promise<void> {
   requests += 1;
   const request = requests;
   const answer = await get<Scan>(`v1/scans/${id}`);
-  if (request !== requests) return;  // a later one has a newer answer
+  if (request !== requests) return; // a later one has a newer answer
   scan.value = answer;
   if (answer.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
 }
@@ -84,22 +84,44 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
   const problem = useSignal("");
   const begin = (folder: string | null) => {
     problem.value = "";
-    startScan(folder).catch((error: Error) => { problem.value = error.message; });
+    startScan(folder).catch((error: Error) => {
+      problem.value = error.message;
+    });
   };
   return (
-    <form class="line" onSubmit={(event) => {
-      event.preventDefault();
-      begin(path.value.trim());
-    }}>
-      <label>Folder
-        <input type="text" required placeholder={isLocal ? "~/Music" : "/home/me/Music"} spellcheck={false} autocomplete="off" value={path.value}
-          onInput={(event) => { path.value = event.currentTarget.value; }} />
+    <form
+      class="line"
+      onSubmit={(event) => {
+        event.preventDefault();
+        begin(path.value.trim());
+      }}>
+      <label>
+        Folder
+        <input
+          type="text"
+          required
+          placeholder={isLocal ? "~/Music" : "/home/me/Music"}
+          spellcheck={false}
+          autocomplete="off"
+          value={path.value}
+          onInput={(event) => {
+            path.value = event.currentTarget.value;
+          }}
+        />
       </label>
       <span class="actions">
-        <button type="submit" class="primary">Scan the folder</button>
-        {!isFirst && <button type="button" onClick={() => begin(null)}>Scan all folders again</button>}
+        <button type="submit" class="primary">
+          Scan the folder
+        </button>
+        {!isFirst && (
+          <button type="button" onClick={() => begin(null)}>
+            Scan all folders again
+          </button>
+        )}
       </span>
-      <p class="problem" role="alert">{problem.value}</p>
+      <p class="problem" role="alert">
+        {problem.value}
+      </p>
     </form>
   );
 }
@@ -124,24 +146,59 @@ export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void 
     isRunning && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} files a second` : "",
     isRunning && left !== null ? `about ${duration(Math.max(left, 1))} left` : "",
   ].filter(Boolean);
-  const heading = { running: "Scanning", done: "The scan is done", failed: "The scan has failed", cancelled: "The scan was cancelled" }[current.state];
+  const heading = {
+    running: "Scanning",
+    done: "The scan is done",
+    failed: "The scan has failed",
+    cancelled: "The scan was cancelled",
+  }[current.state];
   return (
     <section class="scan" aria-label="Scan">
       <div class="summary">
-        <p><strong>{heading}</strong> <span class="number quiet">{facts.join(" · ")}</span></p>
+        <p>
+          <strong>{heading}</strong> <span class="number quiet">{facts.join(" · ")}</span>
+        </p>
         <span class="actions">
-          {isRunning ? <button type="button" onClick={() => void cancelScan(current.id).catch(() => undefined)}>Cancel</button>
-            : <button type="button" onClick={() => { scan.value = null; }}>Close</button>}
+          {isRunning ? (
+            <button type="button" onClick={() => void cancelScan(current.id).catch(() => undefined)}>
+              Cancel
+            </button>
+          ) : (
+            <button
+              type="button"
+              onClick={() => {
+                scan.value = null;
+              }}>
+              Close
+            </button>
+          )}
         </span>
       </div>
       {isRunning && <progress {...(total ? { max: 1, value: share } : {})} aria-label="Files scanned" />}
-      <p class="unseen" role="status">{isRunning ? `${percent(Math.floor(share * 10) / 10)} scanned` : `${heading}, ${facts[0]}`}</p>
-      {isRunning && current.current && <p class="quiet current"><bdi>{current.current}</bdi></p>}
-      {current.error && <p class="problem" role="alert">{current.error}</p>}
+      <p class="unseen" role="status">
+        {isRunning ? `${percent(Math.floor(share * 10) / 10)} scanned` : `${heading}, ${facts[0]}`}
+      </p>
+      {isRunning && current.current && (
+        <p class="quiet current">
+          <bdi>{current.current}</bdi>
+        </p>
+      )}
+      {current.error && (
+        <p class="problem" role="alert">
+          {current.error}
+        </p>
+      )}
       {failed > 0 && (
         <details>
           <summary>{counted(failed, "file")} could not be tagged</summary>
-          <ul class="errors">{current.errors.map(({ path, message }) => <li key={path}><bdi>{path}</bdi><span class="quiet">{message}</span></li>)}</ul>
+          <ul class="errors">
+            {current.errors.map(({ path, message }) => (
+              <li key={path}>
+                <bdi>{path}</bdi>
+                <span class="quiet">{message}</span>
+              </li>
+            ))}
+          </ul>
         </details>
       )}
     </section>
