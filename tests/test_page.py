@@ -484,6 +484,16 @@ def test_a_playlist_is_picked_made_and_exported(opened, address):
         page.get_by_role("button", name="Make a playlist").click()
     made = [row["title"] for row in answer.value.json()["tracks"]]
     expect(titles).to_have_text(made)
+    page.get_by_role("button", name="Undo").click()
+    expect(titles).to_have_text(journey)
+    page.get_by_role("button", name="Undo").click()
+    expect(titles).to_have_text(made)
+    page.get_by_role("combobox", name="Energy").select_option("rising")
+    with page.expect_response("**/v1/playlists") as answer:
+        page.get_by_role("button", name="Make a playlist").click()
+    rising = [row["title"] for row in answer.value.json()["tracks"]]
+    expect(titles).to_have_text(rising)
+    assert sorted(rising) == sorted(made)
     with page.expect_download() as download:
         page.get_by_role("button", name="Export M3U8").click()
     lines = Path(download.value.path()).read_text("utf-8").splitlines()

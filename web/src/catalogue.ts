@@ -158,6 +158,8 @@ export interface Wish {
   minutes: number;
   from?: number;
   to?: number;
+  /** How energy goes on; not for journeys. */
+  energy?: "rising" | "falling" | "peak";
   seed?: number;
 }
 

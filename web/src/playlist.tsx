@@ -13,6 +13,8 @@ const KEY = "moodfield-playlist";
 const MINUTES = 45;
 
 export const playlist = signal<readonly Row[]>(restore());
+/** What the playlist was before it was replaced as a whole; null after changes by hand. */
+const former = signal<readonly Row[] | null>(null);
 export const playlistIds = computed(() => playlist.value.map(({ id }) => id));
 export const playlistSet = computed<ReadonlySet<number>>(() => new Set(playlistIds.value));
 
@@ -35,15 +37,25 @@ function restore(): Row[] {
   }
 }
 
+function replace(rows: readonly Row[]): void {
+  former.value = playlist.value.length ? playlist.value : null;
+  playlist.value = rows;
+}
+
+function edit(rows: readonly Row[]): void {
+  former.value = null;
+  playlist.value = rows;
+}
+
 function removeAt(place: number): void {
-  playlist.value = playlist.value.filter((_, other) => other !== place);
+  edit(playlist.value.filter((_, other) => other !== place));
 }
 
 function move(from: number, to: number): void {
   if (to < 0 || to >= playlist.value.length) return;
   const rows = [...playlist.value];
   rows.splice(to, 0, ...rows.splice(from, 1));
-  playlist.value = rows;
+  edit(rows);
 }
 
 /** Adds a track to the playlist, or takes it out. */
@@ -57,7 +69,7 @@ export function PickButton({ row }: { row: Row }) {
       aria-label={`${row.title} in the playlist`}
       title={isIn ? "Take out of the playlist" : "Add to the playlist"}
       onClick={() => {
-        playlist.value = isIn ? playlist.value.filter(({ id }) => id !== row.id) : [...playlist.value, row];
+        edit(isIn ? playlist.value.filter(({ id }) => id !== row.id) : [...playlist.value, row]);
       }}>
       <Icon name={isIn ? "check" : "add"} />
     </button>
@@ -84,7 +96,7 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
       {rows.length === 0 ? (
         <p class="quiet none">
           The playlist is empty. Add tracks by the + beside them, or choose moods above. From two tracks, a journey
-          between them can be made.
+          between them can be made. <Undo />
         </p>
       ) : (
         <>
@@ -96,11 +108,8 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
               <button type="button" class="primary" onClick={exportFile}>
                 Export M3U8
               </button>
-              <button
-                type="button"
-                onClick={() => {
-                  playlist.value = [];
-                }}>
+              <Undo />
+              <button type="button" onClick={() => replace([])}>
                 Clear
               </button>
             </span>
@@ -153,11 +162,24 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
   );
 }
 
+/** Brings back the playlist that was cleared, or replaced by another one. */
+function Undo() {
+  const rows = former.value;
+  return (
+    rows && (
+      <button type="button" onClick={() => replace(rows)}>
+        Undo
+      </button>
+    )
+  );
+}
+
 /** Makes a playlist: of moods, or as a journey from the first to the last track that was picked. */
 function Maker({ vocabulary }: { vocabulary: Vocabulary }) {
   const wanted = useSignal<string[]>([]);
   const unwanted = useSignal<string[]>([]);
   const minutes = useSignal(MINUTES);
+  const energy = useSignal<Wish["energy"] | "">("");
   const seed = useSignal(0);
   const words = useSignal<{ text: string; isProblem: boolean }>({ text: "", isProblem: false });
   const isBusy = useSignal(false);
@@ -169,7 +191,7 @@ function Maker({ vocabulary }: { vocabulary: Vocabulary }) {
     makePlaylist(wish)
       .then(
         ({ tracks, message }) => {
-          playlist.value = tracks;
+          replace(tracks);
           words.value = { text: message ?? "", isProblem: false };
         },
         (error: Error) => {
@@ -182,7 +204,13 @@ function Maker({ vocabulary }: { vocabulary: Vocabulary }) {
   };
   const byMoods = (number: number) => {
     seed.value = number;
-    make({ minutes: minutes.value, tags: wanted.value, not: unwanted.value, ...(number ? { seed: number } : {}) });
+    make({
+      minutes: minutes.value,
+      tags: wanted.value,
+      not: unwanted.value,
+      ...(energy.value ? { energy: energy.value } : {}),
+      ...(number ? { seed: number } : {}),
+    });
   };
   return (
     <form
@@ -220,6 +248,19 @@ function Maker({ vocabulary }: { vocabulary: Vocabulary }) {
             minutes.value = Number(event.currentTarget.value);
           }}
         />
+      </label>
+      <label class="field">
+        <span>Energy</span>
+        <select
+          value={energy.value}
+          onChange={(event) => {
+            energy.value = event.currentTarget.value as Wish["energy"] | "";
+          }}>
+          <option value="">as it comes</option>
+          <option value="rising">rising</option>
+          <option value="falling">falling</option>
+          <option value="peak">peak in the middle</option>
+        </select>
       </label>
       <span class="actions">
         <button type="submit" class="primary" disabled={isBusy.value || !wanted.value.length}>
