@@ -184,6 +184,8 @@ def test_views_fit_the_screen_and_are_accessible(opened, width, scheme):
     expect(page.locator(".playlist .rows li")).to_have_count(1)
     check(page, width)
     assert page.evaluate("document.getAnimations().length") == 0
+    if not AXE.exists():
+        pytest.skip("the views fit; axe-core, which checks their accessibility, is not installed: make web")
 
 
 def check(page: Any, width: int) -> None:

@@ -22,6 +22,7 @@ import { Icon } from "./icons";
 import { PickButton } from "./playlist";
 import { PlayButton } from "./player";
 import { TagSelect } from "./tag-picker";
+import { Name } from "./name";
 import { clock, evidence, percent } from "./text";
 import { Timeline } from "./timeline";
 
@@ -104,7 +105,7 @@ export function TrackDetails({
       <div class="file-head">
         {isPlayable && <PlayButton track={source} />}
         <h2 ref={heading} tabIndex={-1}>
-          <bdi>{found.title}</bdi>
+          <Name text={found.title} />
         </h2>
         <span class="number quiet">{found.duration === null ? "" : clock(found.duration)}</span>
         {track && <PickButton row={found} />}
@@ -245,7 +246,7 @@ function Similar({ rows }: { rows: Row[] | null }) {
             <PlayButton track={sources[place]!} among={sources} small />
             <div class="what">
               <a class="title" href={`#library/${row.id}`}>
-                <bdi>{row.title}</bdi>
+                <Name text={row.title} />
               </a>
               <bdi class="quiet">{subtitle(row)}</bdi>
             </div>

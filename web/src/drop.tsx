@@ -10,6 +10,7 @@ import { PlayButton } from "./player";
 import { asCsv, asJson, type Entry, type Item, keyOf, type Queue, save } from "./queue";
 import { Ribbon, Timeline } from "./timeline";
 import { runs } from "./ribbon";
+import { Name } from "./name";
 import { clock, counted, duration, percent } from "./text";
 import type { Progress } from "./tagger";
 import { decided, type Track } from "./track";
@@ -183,7 +184,7 @@ function File({ entry, queue, isFew }: { entry: Entry; queue: Queue; isFew: bool
     return (
       <li class="file failed">
         <div>
-          <bdi class="name">{file.name}</bdi>
+          <Name text={file.name} />
           <p class="problem">{error}</p>
         </div>
         <span class="actions">
@@ -198,7 +199,7 @@ function File({ entry, queue, isFew }: { entry: Entry; queue: Queue; isFew: bool
   if (!tagged) {
     return (
       <li class="file">
-        <bdi class="name">{file.name}</bdi>
+        <Name text={file.name} />
         {state === "tagging" && item.progress ? (
           <Working progress={item.progress} name={file.name} />
         ) : (
@@ -243,7 +244,7 @@ function FileHead({
       <PlayButton track={audioOf(item, track)} />
       <h2>
         <button type="button" class="title" aria-expanded={isOpen} onClick={onToggle}>
-          <bdi>{track.title}</bdi>
+          <Name text={track.title} />
         </button>
       </h2>
       {!isOpen && <Ribbon all={ribbon} />}

@@ -27,6 +27,7 @@ import { TrackMap } from "./map";
 import { PickButton, PlaylistPanel, playlist, playlistIds, playlistSet } from "./playlist";
 import { PlayButton } from "./player";
 import { FolderForm, followRunning, ScanProgress } from "./scan";
+import { Name } from "./name";
 import { clock, count, counted } from "./text";
 
 /** Milliseconds without a key after which the search begins. */
@@ -301,7 +302,7 @@ function List({
               <td>{!row.missing && !row.error && <PlayButton track={sources[place]!} among={sources} small />}</td>
               <td class="what">
                 <a class="title" href={`#library/${row.id}`}>
-                  <bdi>{row.title}</bdi>
+                  <Name text={row.title} />
                 </a>
                 <bdi class="quiet">{subtitle(row)}</bdi>
               </td>

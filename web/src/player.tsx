@@ -3,6 +3,7 @@
 import { computed, effect, signal } from "@preact/signals";
 
 import { Icon } from "./icons";
+import { Name } from "./name";
 import { clock } from "./text";
 
 export interface Source {
@@ -106,7 +107,7 @@ export function PlayerBar() {
     <section class="player" aria-label="Player">
       <PlayButton track={track} among={queue} />
       <div class="playing">
-        <bdi>{track.title}</bdi> <bdi class="quiet">{track.subtitle}</bdi>
+        <Name text={track.title} /> <bdi class="quiet">{track.subtitle}</bdi>
         {failure.value && (
           <span class="problem" role="alert">
             {failure.value}

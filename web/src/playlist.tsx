@@ -6,6 +6,7 @@ import { audioOf, makePlaylist, playlistFile, type Row, subtitle, type Vocabular
 import { Icon } from "./icons";
 import { PlayButton } from "./player";
 import { save } from "./queue";
+import { Name } from "./name";
 import { clock, counted, duration } from "./text";
 import { TagPicker } from "./tag-picker";
 
@@ -123,7 +124,7 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
                 <PlayButton track={sources[place]!} among={sources} small />
                 <div class="what">
                   <button type="button" class="title" onClick={() => onOpen(row.id)}>
-                    <bdi>{row.title}</bdi>
+                    <Name text={row.title} />
                   </button>
                   <bdi class="quiet">{subtitle(row)}</bdi>
                 </div>
