@@ -99,7 +99,7 @@ def list_tracks(
         return service.answer(request, _page([], 0, 0))
     fitting = snapshot.choose(wanted, q.split())
     by = order or ("evidence" if wanted.tags else "name")
-    ordered = decided.order(fitting, by, tags=wanted.tags, seed=seed)
+    ordered = fitting if by == "name" else decided.order(fitting, by, tags=wanted.tags, seed=seed)
     end = min(start + limit, len(ordered.tracks))
     shown = ordered.take(np.arange(min(start, end), end))
     return service.answer(request, _page(_rows(shown), len(ordered.tracks), end))
