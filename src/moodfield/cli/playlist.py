@@ -61,8 +61,8 @@ def playlist(
     request = Request(60 * minutes, wanted.tags, wanted.without, energy=cast("Energy | None", energy), seed=seed)
     if output and output.suffix.lower() == ".nsp":
         _check_rules(query, {"--like": like, "--from": start, "--energy": energy, "--seed": seed is not None})
-        with query.decided() as (_, known):
-            playlist_files.write_rules(output, request, known.model.themes)
+        with query.decided() as (_, decided):
+            playlist_files.write_rules(output, request, decided.model.themes)
         console.message(f"wrote {output}: a smart playlist for Navidrome, which needs moods in the files")
         return
     created = _create(query, request, like or [], (start, to) if start and to else None)

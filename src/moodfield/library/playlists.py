@@ -205,8 +205,8 @@ def _nearness(
 
 
 def _line(
-    embeddings: Embeddings, journey: tuple[int, int], shares: Float[np.ndarray, "points"]
-) -> Float32[np.ndarray, "points channels"]:
+    embeddings: Embeddings, journey: tuple[int, int], shares: Float[np.ndarray, "time"]
+) -> Float32[np.ndarray, "time channels"]:
     """Points on the straight line between the embeddings of two tracks, of unit length."""
     first, last = embeddings.values[embeddings.rows(journey)]
     line = (1 - shares[:, None]) * first + shares[:, None] * last
