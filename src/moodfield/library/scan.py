@@ -197,6 +197,32 @@ def store(connection: sqlite3.Connection, state: FileState, model: int, result: 
     )
 
 
+def note_rewritten(
+    connection: sqlite3.Connection, path: Path, before: os.stat_result, after: os.stat_result, digest: bytes
+) -> None:
+    """Store the state of a file whose tags were changed, but not its audio, so that it is not tagged again.
+
+    Args:
+        connection: Of the library, for writing.
+        path: The file, by any of the names that the library may know it by.
+        before: Its state before, which the library must have.
+        after: Its state now.
+        digest: SHA-256 of its content.
+    """
+    names = {database.encode(name) for name in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
+    state = before.st_size, before.st_mtime_ns
+    with database.transaction(connection):
+        rows = connection.execute(
+            "SELECT id, path FROM tracks WHERE size = ? AND mtime = ? AND digest IN ("
+            f"SELECT digest FROM tracks WHERE path IN ({', '.join(['CAST(? AS TEXT)'] * len(names))}))",
+            (*state, *names),
+        ).fetchall()
+        for number, name in rows:
+            if _is_same(name, after):
+                values = after.st_size, after.st_mtime_ns, digest, number
+                connection.execute("UPDATE tracks SET size = ?, mtime = ?, digest = ? WHERE id = ?", values)
+
+
 def _roots(connection: sqlite3.Connection, paths: Sequence[Path], result: Plan) -> list[str]:
     """The folders and files to scan, absolute; folders are kept for later scans."""
     stored = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
@@ -361,6 +387,14 @@ def _upsert(connection: sqlite3.Connection, state: FileState) -> tuple[int, byte
 def _is_below(name: str, roots: Sequence[str]) -> bool:
     """Whether a path is one of the roots, or in one of them."""
     return any(name == root or name.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _is_same(name: str, status: os.stat_result) -> bool:
+    """Whether a path leads to the file with this status."""
+    try:
+        return os.path.samestat(os.stat(name), status)  # noqa: PTH116 (names may be no UTF-8)
+    except OSError:
+        return False
 
 
 def _is_gone(path: str | Path) -> bool:
