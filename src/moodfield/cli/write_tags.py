@@ -231,7 +231,7 @@ def _undo(written: WrittenFiles, paths: Sequence[Path]) -> None:
                 result = error
             written.add(_relative(entry.path), result, bar)
             if written.apply and isinstance(result, MoodfieldError):
-                journal.refuse(connection, number)
+                journal.note_failed(connection, number)
             elif written.apply:
                 journal.remove(connection, number)
 

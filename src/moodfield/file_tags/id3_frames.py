@@ -66,9 +66,9 @@ class ID3Frames(TagFile):
         """The texts of a field; none if the file does not have it."""
         texts = [[text for text in self._texts(frame)[1:] if text] for frame in self._of(field)]
         first = texts[0] if texts else []
-        known = {value.casefold() for value in fields.values(field, first)}
+        own = {value.casefold() for value in fields.values(field, first)}
         others = fields.values(field, chain.from_iterable(texts[1:]))
-        return (*first, *(value for value in others if value.casefold() not in known))
+        return (*first, *(value for value in others if value.casefold() not in own))
 
     def change(self, field: Field, texts: Sequence[str]) -> None:
         """Give a field other texts; without any it is removed."""

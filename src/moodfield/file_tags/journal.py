@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS writes (
     after BLOB NOT NULL,     -- SHA-256 of the file after
     delta BLOB NOT NULL,     -- restores the former from the latter
     changes TEXT NOT NULL,   -- JSON: field, old and new texts
-    refused INTEGER NOT NULL DEFAULT 0  -- 1: it could not be undone when that was tried
+    failed INTEGER NOT NULL DEFAULT 0  -- 1: it could not be undone when that was tried
 );
 CREATE INDEX IF NOT EXISTS writes_by_path ON writes (path)
 """
@@ -128,15 +128,15 @@ def last_run(connection: sqlite3.Connection, paths: Sequence[Path]) -> Run | Non
     rows = [
         row
         for row in connection.execute(
-            "SELECT refused, run, id, time, path FROM writes ORDER BY refused, run DESC, id DESC"
+            "SELECT failed, run, id, time, path FROM writes ORDER BY failed, run DESC, id DESC"
         )
         if is_below(row[4]) or is_below(os.path.realpath(row[4]))
     ]
     if not rows:
         return None
-    refused, run, _, written, _ = rows[0]
-    numbers = tuple(row[2] for row in rows if row[:2] == (refused, run))
-    return Run(written, numbers, len({row[1] for row in rows if row[0] == refused}) - 1)
+    failed, run, _, written, _ = rows[0]
+    numbers = tuple(row[2] for row in rows if row[:2] == (failed, run))
+    return Run(written, numbers, len({row[1] for row in rows if row[0] == failed}) - 1)
 
 
 def read(connection: sqlite3.Connection, number: int) -> Entry:
@@ -153,9 +153,9 @@ def remove(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("DELETE FROM writes WHERE id = ?", (number,))
 
 
-def refuse(connection: sqlite3.Connection, number: int) -> None:
+def note_failed(connection: sqlite3.Connection, number: int) -> None:
     """Note that an entry could not be undone, so that the next undo goes on with others."""
-    connection.execute("UPDATE writes SET refused = 1 WHERE id = ?", (number,))
+    connection.execute("UPDATE writes SET failed = 1 WHERE id = ?", (number,))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Vorbis comments in FLAC and Ogg files; comments of other fields stay as they are, even if they are no UTF-8."""
+"""Vorbis comments in FLAC and Ogg files; comments of other fields stay, even if they are no UTF-8."""
 
 import struct
 from collections.abc import Sequence

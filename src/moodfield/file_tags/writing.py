@@ -185,7 +185,7 @@ def _replaced(path: Path, before: os.stat_result) -> Iterator[Path]:
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:
-    """What tells whether a file has changed."""
+    """What differs after a file has changed."""
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 

@@ -209,13 +209,12 @@ def note_rewritten(
         after: Its state now.
         digest: SHA-256 of its content.
     """
-    names = {database.encode(name) for name in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
-    state = before.st_size, before.st_mtime_ns
+    names = [database.encode(name) for name in (os.path.abspath(path), os.path.realpath(path))]  # noqa: PTH100
     with database.transaction(connection):
         rows = connection.execute(
-            "SELECT id, path FROM tracks WHERE size = ? AND mtime = ? AND digest IN ("
-            f"SELECT digest FROM tracks WHERE path IN ({', '.join(['CAST(? AS TEXT)'] * len(names))}))",
-            (*state, *names),
+            "SELECT id, path FROM tracks WHERE size = ? AND mtime = ? AND digest IN (SELECT digest FROM tracks "
+            "WHERE path IN (CAST(? AS TEXT), CAST(? AS TEXT)))",
+            (before.st_size, before.st_mtime_ns, *names),
         ).fetchall()
         for number, name in rows:
             if _is_same(name, after):
