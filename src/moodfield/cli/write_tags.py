@@ -78,7 +78,7 @@ def write_tags(
     library = filters.database_path(db)
     with WrittenFiles(library, apply=apply, as_json=as_json, keeps=chosen[0] is Mode.KEEP) as written:
         if chosen[0] is None:
-            tags |= {"--for": player, "--rename": rename, "--jobs": jobs}
+            tags |= {"--for": player, "--rename": rename, "--jobs": jobs > 1}
             console.check_unused(tags, why="--undo restores whole files, one after the other")
             _undo(written, paths)
             return
