@@ -205,7 +205,7 @@ def get_statistics(request: Request, current: Current) -> Response:
         folders = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
         (failed,) = connection.execute("SELECT count(*) FROM tracks WHERE error IS NOT NULL").fetchone()
         stored = models.read(connection)
-    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": {}}
+    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": []}
     if snapshot:
         counts = statistics.count(snapshot.decided, stored, database.size(current.library.path)).to_dict()
     return service.answer(request, counts | {"folders": folders})

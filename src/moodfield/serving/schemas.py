@@ -173,5 +173,5 @@ class StatisticsAnswer(BaseModel):
     failed: int
     hours: float
     tags: dict[str, int]
-    models: dict[str, int]
+    models: list[dict[str, Any]]
     folders: list[str]
