@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 import commands
@@ -103,16 +104,20 @@ def test_the_copied_files_install_and_serve(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     program = environment / "bin" / "moodfield"
     python = environment / "bin" / "python"
-    place = subprocess.run(
-        [python, "-P", "-c", "import moodfield; print(moodfield.__file__)"],
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = [python, "-P", "-c", "import moodfield; print(moodfield.__file__)"]
+    place = subprocess.run(code, env=clean, check=True, capture_output=True, text=True)
     assert str(environment) in place.stdout
-    done = subprocess.run([program, "serve", "--help"], check=True, capture_output=True, text=True)
-    assert "--token" in done.stdout
+    words = [program, "serve", "--db", tmp_path / "library.db", "--port", "0", "--jobs", "1"]
+    process = subprocess.Popen(words, env=clean, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        url = process.stderr.readline().split(" at ")[1].split(";")[0]
+        tagged = httpx.post(f"{url}v1/tag", files={"file": ("a.wav", services.wav())}, timeout=services.MAX_WAIT)
+        assert tagged.json()["duration"] == 3.0
+    finally:
+        process.terminate()
+        process.communicate(timeout=services.MAX_WAIT)
 
 
 def test_the_unit_runs_the_command() -> None:

@@ -30,6 +30,8 @@ PREFETCH = 4
 """items submitted for each process before the first result is awaited"""
 MAX_TRIES = 3
 """processes of a cluster that an item may crash: each may have died of something else"""
+START_SECONDS = 120.0
+"""time in which a process must start, and import what it needs"""
 GRACE_SECONDS = 0.5
 """time for terminated processes to remove their partial files before they are killed"""
 
@@ -114,29 +116,36 @@ class Worker:
 
     def __init__(self, function: Callable[[Item], Result], *, niceness: int = 0) -> None:
         self._function, self._niceness, self._is_closed = function, niceness, False
-        self._pool = _pool(1, niceness)
+        self._start()
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
         """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
 
-        After a crash or `seconds` the process is replaced by another one, which the next call starts.
+        After a crash, or `seconds` in which there is no result, the process is replaced by another one. The time in
+        which a process starts does not count.
         """
         try:
+            self._started.result(START_SECONDS)
             future = _submit(self._pool, _call_recorded, self._function, item)
             if concurrent.futures.wait([future], seconds).done:
                 return _reissue(future.result())
             error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
-        except BrokenProcessPool:
+        except (BrokenProcessPool, concurrent.futures.TimeoutError):
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
         if not self._is_closed:
             _terminate(self._pool)
-            self._pool = _pool(1, self._niceness)
+            self._start()
         return error
 
     def close(self) -> None:
         """Terminate the process, also during a call of another thread; no other call may follow."""
         self._is_closed = True
         _terminate(self._pool)
+
+    def _start(self) -> None:
+        """Start a process, which imports the function meanwhile."""
+        self._pool = _pool(1, self._niceness)
+        self._started = _submit(self._pool, callable, self._function)
 
 
 def _map_in_processes(

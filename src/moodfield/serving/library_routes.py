@@ -100,7 +100,7 @@ def list_tracks(
         return service.answer(request, _page([], 0, 0))
     fitting = snapshot.choose(wanted, q.split())
     by = order or ("evidence" if wanted.tags else "name")
-    ordered = decided.order(fitting, by, tags=wanted.tags, seed=seed)
+    ordered = fitting if by == "name" else decided.order(fitting, by, tags=wanted.tags, seed=seed)
     end = min(start + limit, len(ordered.tracks))
     shown = ordered.take(np.arange(min(start, end), end))
     numbers = {"ids": [track.id for track in ordered.tracks]} if ids else {}
@@ -207,7 +207,7 @@ def get_statistics(request: Request, current: Current) -> Response:
         folders = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
         (failed,) = connection.execute("SELECT count(*) FROM tracks WHERE error IS NOT NULL").fetchone()
         stored = models.read(connection)
-    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": {}}
+    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": []}
     if snapshot:
         counts = statistics.count(snapshot.decided, stored, database.size(current.library.path)).to_dict()
     return service.answer(request, counts | {"folders": folders})

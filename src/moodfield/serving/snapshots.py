@@ -27,7 +27,7 @@ PATIENCE = 10.0
 
 
 class Snapshot:
-    """The state of a library at one time."""
+    """The state of a library at one time; its tracks are in the order of artist, album and title."""
 
     def __init__(self, path: Path, decided: DecidedTracks, embeddings: Embeddings | None = None) -> None:
         self.decided = decided
@@ -64,12 +64,12 @@ class Snapshot:
             return self._map
 
     def choose(self, wanted: Filter, words: Sequence[str] = ()) -> DecidedTracks:
-        """The tagged tracks that fit a filter, and have words in artist, title, album or path."""
+        """The tagged tracks that fit a filter, and have words in artist, title, album or path; by name."""
         rows = list(range(len(self.decided.tracks)))
         if replace(wanted, tags=(), without=(), evidence=None) != tracks.ALL:
             with database.read(self._path) as connection:
                 ids = tracks.select_ids(connection, wanted)
-            rows = [row for number in ids if (row := self.rows.get(number)) is not None]
+            rows = sorted(row for number in ids if (row := self.rows.get(number)) is not None)
         for word in map(str.casefold, words):
             rows = [row for row in rows if word in self._texts[row]]
         return decided.choose(self.decided.take(np.array(rows, np.int64)), wanted)
@@ -145,7 +145,7 @@ class Library:
         with self.read() as connection:
             if not any(model.tracks for model in models.read(connection)):
                 return None
-            return Snapshot(self.path, decided.decide(connection))
+            return Snapshot(self.path, decided.order(decided.decide(connection), "name"))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import math
 import queue
 import time
@@ -125,6 +126,7 @@ class TaggingPool:
 
 def tag(task: Task) -> bytes:
     """Tag a file in a process of the pool; the temporary path is in no result and no message."""
+    logging.getLogger("moodfield").setLevel(logging.ERROR)  # warnings are in the answer
     try:
         tagging = load(task.model).tag(task.path)
     except AudioError as error:
