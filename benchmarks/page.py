@@ -11,6 +11,7 @@ Needs playwright and Chromium.
 
 import gzip
 import json
+import os
 import re
 import shutil
 import statistics
@@ -68,7 +69,9 @@ def main() -> None:
     )
     print(f"| scripts in a frame while panning {count:,} tracks, median | {statistics.median(frames):.2f} ms | |")
     print(f"| the same, 95th percentile of {len(frames)} frames | {p95:.2f} ms | 8 ms |")
-    print(f"\nRasteriser of the map: {renderer}.")
+    print(
+        f"\nRasteriser of the map: {renderer}. Load of the machine: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores."
+    )
 
 
 @contextmanager

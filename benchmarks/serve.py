@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--tracks", type=int, default=100_000)
+    parser.add_argument("--tracks", type=int, default=100_000, help="of the library; 0 leaves it out")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, set(cores[1:]) or set(cores))
@@ -53,6 +53,8 @@ def main() -> None:
             print_latency(url, options.files)
         with serving(folder / "empty.db", cores[0]) as url:
             asyncio.run(print_load(url, options.clients, options.seconds))
+        if not options.tracks:
+            return
         library.fill(folder / "library.db", library.synthetic_files(options.tracks), moodfield.load())
         with serving(folder / "library.db", cores[0]) as url:
             print_library(url, options.tracks)
