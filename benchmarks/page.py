@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Response, Route, sync_playwright
 
 from moodfield import tags
 
@@ -104,10 +104,11 @@ def serving() -> Iterator[str]:
 
 def first_view(browser: Browser, address: str) -> tuple[int, int, int]:
     """Bytes of the first view, and compressed by gzip; number of requests."""
-    bodies: list[bytes] = []
     page = browser.new_page()
-    page.on("requestfinished", lambda request: bodies.append(request.response().body()))
+    responses: list[Response] = []
+    page.on("response", responses.append)
     page.goto(address, wait_until="networkidle")
+    bodies = [response.body() for response in responses]
     page.close()
     return sum(map(len, bodies)), sum(len(gzip.compress(body)) for body in bodies), len(bodies)
 
