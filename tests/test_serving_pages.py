@@ -87,7 +87,8 @@ def test_the_command_serves_until_a_signal(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_processes_end_with_a_killed_service(tmp_path: Path) -> None:
-    process = commands.start("serve", "--db", tmp_path / "a.db", "--port", "0", "--jobs", "2")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # a killed service leaves its folder
+    process = commands.start("serve", "--db", tmp_path / "a.db", "--port", "0", "--jobs", "2", env=environment)
     assert process.stderr
     url = process.stderr.readline().split(" at ")[1].split(";")[0]
     assert httpx.post(f"{url}v1/tag", files={"file": ("a", services.wav())}, timeout=60).status_code == 200

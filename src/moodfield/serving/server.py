@@ -13,10 +13,12 @@ from moodfield.serving.configs import ServiceConfig
 
 HEADER_SECONDS = 10.0
 """time in which a connection must have sent the head of a request"""
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS = 30.0
 """time in which the rest of a body that was answered already is read, so that the client gets the answer"""
 UNREAD_SECONDS = 60.0
 """time in which a client must read more of an answer; a browser that has paused goes on with a range"""
+READ_BYTES = 2**15
+"""bytes that are read of a connection at a time, so that many uploads do not delay other requests"""
 MAX_CONNECTIONS = 512
 """connections at once; requests of more are answered 503"""
 SHUTDOWN_SECONDS = 10
@@ -32,6 +34,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._wait(HEADER_SECONDS)
 
     def data_received(self, data: bytes) -> None:

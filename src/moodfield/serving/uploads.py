@@ -163,7 +163,8 @@ def _too_large(limit: int) -> ProblemError:
 
 
 def _too_slow(detail: str) -> ProblemError:
-    return ProblemError(408, f"the upload is too slow: {detail}", headers={"connection": "close"})
+    # Without Connection: close, so that a client that goes on sending gets the answer, and no reset.
+    return ProblemError(408, f"the upload is too slow: {detail}")
 
 
 async def _receive_plain(request: Request, folder: Path, limits: Limits, name: str) -> Upload:
