@@ -67,9 +67,8 @@ def main() -> None:
         f"| usable, at {THROTTLE} × throttling, median (maximum) of {REPEATS} | "
         f"{statistics.median(times):.2f} ({max(times):.2f}) s | 1.5 s |"
     )
-    print(
-        f"| processor time of scripts in a frame while panning {count:,} tracks, median | {statistics.median(frames):.2f} ms | |"
-    )
+    median = statistics.median(frames)
+    print(f"| processor time of scripts in a frame while panning {count:,} tracks, median | {median:.2f} ms | |")
     print(f"| the same, 95th percentile of {len(frames)} frames | {p95:.2f} ms | 8 ms |")
     print(
         f"\nRasteriser of the map: {renderer}. Load of the machine: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores."
