@@ -5,7 +5,7 @@
 Starts the service with an empty library on this machine, and opens its page in headless Chromium. Sizes are of all
 files of the first view, as they are and compressed by gzip. The page can be used when its button is in the document
 and the frame with it is drawn; the processor is throttled to a quarter. For the map, answers about the library are
-replaced by synthetic ones. While it is panned, the time of all scripts of a frame is taken from a trace of Chromium.
+replaced by synthetic ones. While it is panned, the processor time of all scripts of a frame is taken from a trace.
 Needs playwright and Chromium.
 """
 
@@ -67,7 +67,8 @@ def main() -> None:
         f"| usable, at {THROTTLE} × throttling, median (maximum) of {REPEATS} | "
         f"{statistics.median(times):.2f} ({max(times):.2f}) s | 1.5 s |"
     )
-    print(f"| scripts in a frame while panning {count:,} tracks, median | {statistics.median(frames):.2f} ms | |")
+    median = statistics.median(frames)
+    print(f"| processor time of scripts in a frame while panning {count:,} tracks, median | {median:.2f} ms | |")
     print(f"| the same, 95th percentile of {len(frames)} frames | {p95:.2f} ms | 8 ms |")
     print(
         f"\nRasteriser of the map: {renderer}. Load of the machine: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores."
@@ -106,7 +107,7 @@ def first_view(browser: Browser, address: str) -> tuple[int, int, int]:
     """Bytes of the first view, and compressed by gzip; number of requests."""
     page = browser.new_page()
     responses: list[Response] = []
-    page.on("response", responses.append)
+    page.on("response", lambda response: responses.append(response))
     page.goto(address, wait_until="networkidle")
     bodies = [response.body() for response in responses]
     page.close()
@@ -161,7 +162,7 @@ def trace(browser: Browser, page: Page) -> list[float]:
 
 
 def frame_times(events: list[dict[str, Any]]) -> list[float]:
-    """Milliseconds of scripts up to the end of every animation frame; events inside of others count once."""
+    """Milliseconds of the processor for scripts up to the end of every animation frame; nested events count once."""
     threads = [(one["pid"], one["tid"]) for one in events if one["name"] == "FireAnimationFrame"]
     main_thread = max(set(threads), key=threads.count)
     scripts = sorted(
@@ -175,7 +176,7 @@ def frame_times(events: list[dict[str, Any]]) -> list[float]:
     frames, total, end = [], 0.0, 0.0
     for one in scripts:
         if one["ts"] >= end:
-            total += one["dur"] / 1000
+            total += one.get("tdur", one["dur"]) / 1000
             end = one["ts"] + one["dur"]
             if one["name"] == "FireAnimationFrame":
                 frames.append(total)
