@@ -169,7 +169,7 @@ def test_the_shortest_waveform_has_min_samples(crnn_model, tmp_path):
     run = exported(crnn_model.folder, tmp_path)
     samples = models.music(3).samples[: run.metadata["min_samples"]]
     assert np.isfinite(run(samples)["scores"]).all()
-    with pytest.raises(AudioError, match="too-short|expected"):
+    with pytest.raises(AudioError, match="expected"):
         moodfield.load(crnn_model.folder).tag((samples[:-1], models.RATE))
 
 
