@@ -197,12 +197,12 @@ function Remove({ item, queue }: { item: Item; queue: Queue }) {
 
 function Working({ progress, name }: { progress: Progress; name: string }) {
   const words = progress.stage === "sending" ? `sending, ${percent(progress.share)}`
-    : progress.stage === "waiting" ? `the server is busy, next try in ${progress.seconds} s` : "tagging";
+    : progress.stage === "waiting" ? `the server is busy, next try in ${progress.seconds} s` : progress.share === undefined ? "tagging" : `tagging, ${percent(progress.share)}`;
+  const share = "share" in progress ? progress.share : undefined;
   return (
     <span class="working">
       <span class="quiet">{words}</span>
-      {progress.stage === "sending" ? <progress max="1" value={progress.share} aria-label={`Sending ${name}`} />
-        : <progress aria-label={`Tagging ${name}`} />}
+      <progress max="1" value={share} aria-label={`${progress.stage === "sending" ? "Sending" : "Tagging"} ${name}`} />
     </span>
   );
 }

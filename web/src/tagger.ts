@@ -4,7 +4,7 @@ import { authorization, get, Problem, problem } from "./api";
 import { resample } from "./ribbon";
 import { fileNames, results, type Tagging, type Track } from "./track";
 
-export type Progress = { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging" };
+export type Progress = { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging"; share?: number };
 
 export interface Tagger {
   /** Tags one file; rejects with an `Error` whose message is for people, or with an `AbortError`. */
