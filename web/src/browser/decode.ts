@@ -41,14 +41,17 @@ const DECODERS: Record<Exclude<Format, "wav">, () => Decoder> = {
 };
 const PIECE = 1 << 18;
 const HEAD = 1 << 12;
+/** Samples by which a decoder of MPEG audio, layer III, is late. */
+const DECODER_DELAY = 529;
 /** Bytes of a file that the browser may decode at once: its samples take ten times as much, or more. */
 const MAX_WHOLE = 100 * 2 ** 20;
 
 export async function* decode(file: Blob, byBrowser: DecodeByBrowser): AsyncGenerator<Block> {
   const start = await tagEnd(file);
-  const format = detect(new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer()));
+  const head = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
+  const format = detect(head);
   if (format === "wav") yield* decodeWav(file);
-  else if (format) yield* decodePieces(file, start, DECODERS[format]());
+  else if (format) yield* skip(format === "mpeg" ? surplus(head) : 0, decodePieces(file, start, DECODERS[format]()));
   else if (file.size > MAX_WHOLE) {
     throw new Error("it has a format that is decoded as a whole, and is too long for that: cut it, or convert it to mp3, ogg or flac");
   } else yield { ...(await byBrowser(file)), share: 0 };
@@ -71,12 +74,29 @@ function isMpegFrame([first = 0, second = 0, third = 0]: Uint8Array): boolean {
   return first === 0xff && second >> 5 === 7 && version !== 1 && layer !== 0 && bitrate !== 15 && rate !== 3;
 }
 
+/** Samples that the decoder adds before a layer III stream: where there is no table of lengths, it does not know. */
+function surplus(head: Uint8Array): number {
+  const [, second = 0, , fourth = 0] = head;
+  const isMono = fourth >= 0xc0;
+  const place = 4 + (second & 8 ? (isMono ? 17 : 32) : (isMono ? 9 : 17));
+  const table = String.fromCharCode(...head.subarray(place, place + 4));
+  return (second & 6) === 2 && table !== "Xing" && table !== "Info" ? DECODER_DELAY : 0;
+}
+
 /** Where the tags (ID3v2) before the audio end. */
 async function tagEnd(file: Blob): Promise<number> {
   for (let start = 0; ;) {
     const head = new Uint8Array(await file.slice(start, start + 10).arrayBuffer());
     if (head.length < 10 || String.fromCharCode(...head.subarray(0, 3)) !== "ID3") return start;
     start += 10 + head.subarray(6).reduce((size, byte) => (size << 7) | (byte & 127), 0);
+  }
+}
+
+/** Leaves out the first samples. */
+async function* skip(count: number, blocks: AsyncIterable<Block>): AsyncGenerator<Block> {
+  for await (const block of blocks) {
+    yield count ? { ...block, channels: block.channels.map((channel) => channel.subarray(count)) } : block;
+    count = Math.max(0, count - block.channels[0]!.length);
   }
 }
 
