@@ -10,7 +10,9 @@ from moodfield.cli import console
 
 def web(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="a new folder, or one of this command", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a new folder, or one of this command", show_default=False)
+    ],
     model: Annotated[
         str, typer.Option(help="name, folder or run of a model", autocompletion=console.complete_model)
     ] = "default",

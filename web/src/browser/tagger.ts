@@ -13,29 +13,21 @@ const SIMD = new Uint8Array([
 /** Sample rate of files that the browser decodes. */
 const RATE = 44_100;
 
-interface Parts {
-  model: Uint8Array;
-  wasm: Uint8Array;
-  glue: Uint8Array;
-  worker: Uint8Array;
-  metadata: Metadata;
-}
-
 type TagOptions = Parameters<Tagger["tag"]>[1];
 
 export class BrowserTagger implements Tagger {
   readonly place = "Files are tagged in this browser. They do not leave this computer.";
-  #parts: Promise<Parts> | null = null;
+  #metadata: Promise<Metadata> | null = null;
   #worker: Promise<Worker> | null = null;
 
   async model(): Promise<string> {
-    return (await this.#load()).metadata.name;
+    return (await this.#load()).name;
   }
 
   async tag(file: File, options: TagOptions): Promise<Tagged> {
     options.onProgress({ stage: "tagging" });
-    const { metadata } = await this.#load();
-    this.#worker ??= this.#start();
+    const metadata = await this.#load();
+    this.#worker ??= start(metadata);
     const worker = await this.#worker.catch((error: unknown) => {
       this.#worker = null;
       throw error;
@@ -45,30 +37,12 @@ export class BrowserTagger implements Tagger {
     return { track: fromTagging(result, file.name, new Set(metadata.themes)), result };
   }
 
-  #load(): Promise<Parts> {
-    this.#parts ??= loadParts().catch((error: unknown) => {
-      this.#parts = null;
+  #load(): Promise<Metadata> {
+    this.#metadata ??= loadMetadata().catch((error: unknown) => {
+      this.#metadata = null;
       throw error;
     });
-    return this.#parts;
-  }
-
-  /** Starts a worker that has loaded the model. */
-  async #start(): Promise<Worker> {
-    const { worker: code, metadata, model, wasm, glue } = await this.#load();
-    const url = URL.createObjectURL(new Blob([code as BlobPart], { type: "text/javascript" }));
-    const worker = new Worker(url);
-    const threads = crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
-    send(worker, { kind: "load", metadata, model, wasm, glue, threads });
-    await new Promise<void>((resolve, reject) => {
-      worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-        if (data.kind === "failed") reject(new Error(`The model cannot be started: ${data.message}`));
-        else resolve();
-      };
-      worker.onerror = ({ message }) => reject(new Error(`The worker cannot be started: ${message}`));
-    });
-    URL.revokeObjectURL(url);
-    return worker;
+    return this.#metadata;
   }
 
   #run(worker: Worker, file: File, { signal, onProgress }: TagOptions): ReturnType<typeof result> {
@@ -108,12 +82,29 @@ async function decode(file: File): Promise<ToWorker> {
   }
 }
 
-async function loadParts(): Promise<Parts> {
+async function loadMetadata(): Promise<Metadata> {
   if (typeof DecompressionStream === "undefined" || typeof WebAssembly === "undefined" || !WebAssembly.validate(SIMD)) {
     throw new Error("This browser lacks what tagging needs (WebAssembly with SIMD): use a current Firefox, Chrome, Edge or Safari.");
   }
-  const [model, wasm, glue, worker, metadata] = await Promise.all(["model", "wasm", "glue", "worker", "metadata"].map(load));
-  return { model: model!, wasm: wasm!, glue: glue!, worker: worker!, metadata: JSON.parse(new TextDecoder().decode(metadata)) };
+  return JSON.parse(new TextDecoder().decode(await load("metadata")));
+}
+
+/** Starts a worker that has loaded the model. */
+async function start(metadata: Metadata): Promise<Worker> {
+  const [code, model, wasm, glue] = await Promise.all([load("worker"), load("model"), load("wasm"), load("glue")]);
+  const url = URL.createObjectURL(new Blob([code as BlobPart], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  const threads = crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
+  send(worker, { kind: "load", metadata, model, wasm, glue, threads });
+  await new Promise<void>((resolve, reject) => {
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+      if (data.kind === "failed") reject(new Error(`The model cannot be started: ${data.message}`));
+      else resolve();
+    };
+    worker.onerror = ({ message }) => reject(new Error(`The worker cannot be started: ${message}`));
+  });
+  URL.revokeObjectURL(url);
+  return worker;
 }
 
 function send(worker: Worker, message: ToWorker): void {
