@@ -285,6 +285,7 @@ def test_several_files_are_saved_as_csv(page, tmp_path):
     paths = [models.save(tmp_path / f"{seed}.wav", models.music(3, seed=seed, rate=44_100)) for seed in range(3)]
     page.add(*paths)
     rows = list(csv.DictReader(page.save("Save CSV").splitlines()))
+    page.page.click("text=Clear")
     assert [row["source"] for row in rows] == [path.name for path in paths]
     model = moodfield.load()
     assert [row["decided"] for row in rows] == ["; ".join(model.tag(path).decided) for path in paths]
