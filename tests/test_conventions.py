@@ -31,7 +31,8 @@ VAGUE_MODULES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 HEAVY = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx mutagen".split())
 """packages that the core environment does not have"""
 NEEDS_EXTRA = (
-    "nets/", "training/", "learning/", "distillation/", "plots/", "file_tags/", "paper/figure1.py", "paper/reproduce.py"
+    "nets/", "training/", "learning/", "distillation/", "plots/", "file_tags/", "serving/",
+    "paper/figure1.py", "paper/reproduce.py"
 )  # fmt: skip
 """modules that may import a heavy package when they are imported"""
 

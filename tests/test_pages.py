@@ -1,7 +1,6 @@
 """The report in a browser: table, details, map, narrow screens, print, no script. Skipped without Chromium."""
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import browsers
 from reports import HOSTILE, make_tagging, make_taggings, render, small
 
 WIDTHS = (390, 768, 1280)
@@ -22,14 +22,8 @@ Open = Callable[..., Any]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no browser: apt-get install chromium")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as tools:
-        chromium = tools.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with browsers.chromium("--disable-gpu") as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

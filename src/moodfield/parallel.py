@@ -1,5 +1,6 @@
 """Map a function over items: in this process, in several processes, or on a Ray cluster."""
 
+import concurrent.futures
 import contextlib
 import logging
 import logging.handlers
@@ -106,6 +107,35 @@ def map(  # noqa: A001 (as concurrent.futures names it)
     else:
         for item in items:
             yield item, _call(function, item)
+
+
+class Worker:
+    """A process that calls a function for one item at a time, and is killed if a call takes too long."""
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self._function, self._pool, self._is_closed = function, _pool(1), False
+
+    def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
+        """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
+
+        After a crash or `seconds` the process is replaced by another one, which the next call starts.
+        """
+        try:
+            future = _submit(self._pool, _call_recorded, self._function, item)
+            if concurrent.futures.wait([future], seconds).done:
+                return _reissue(future.result())
+            error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
+        except BrokenProcessPool:
+            error = WorkerCrashedError("the process that worked on it died; it may be damaged")
+        if not self._is_closed:
+            _terminate(self._pool)
+            self._pool = _pool(1)
+        return error
+
+    def close(self) -> None:
+        """Terminate the process, also during a call of another thread; no other call may follow."""
+        self._is_closed = True
+        _terminate(self._pool)
 
 
 def _map_in_processes(
@@ -257,11 +287,11 @@ def _is_broken(future: Future[Any]) -> bool:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _initialize_worker)
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """Submit a call; a process that the pool starts for it is not interrupted before `_initialize_worker`."""
+    """Submit a call; a process that the pool starts for it is not interrupted before `initialize_worker`."""
     with _signals_blocked():
         return pool.submit(function, *arguments)
 
@@ -306,7 +336,7 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def _initialize_worker() -> None:
+def initialize_worker() -> None:
     """Use one core, leave SIGINT and SIGHUP to the parent process, and end with it."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported

@@ -4,6 +4,9 @@ import { signal } from "@preact/signals";
 
 const KEY = "moodfield-token";
 
+/** Whether the server is this computer. */
+export const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+
 /** A refusal of the server in words (RFC 9457). */
 export class Problem extends Error {
   constructor(

@@ -4,7 +4,7 @@ import { useMemo, useState } from "preact/hooks";
 
 import { hued } from "./colours";
 import { heights } from "./ribbon";
-import { evidence, percent, score, times } from "./text";
+import { evidence, percent, times } from "./text";
 import { decided, type TagResult, type Track } from "./track";
 
 const FEWEST_BARS = 6;
@@ -38,7 +38,7 @@ export function Warnings({ lines }: { lines: readonly string[] }) {
   if (!lines.length) return null;
   return (
     <div class="warnings" role="note">
-      <strong>Damaged, and tagged as far as possible</strong>
+      <strong>Tagged as far as possible</strong>
       <ul>{lines.map((line) => <li key={line}>{line}</li>)}</ul>
     </div>
   );
@@ -51,7 +51,7 @@ export function Evidence({ track, caption }: { track: Track; caption: string }) 
   const shown = track.tags.slice(0, isLong ? MORE_BARS : most);
   return (
     <div class="evidence">
-      <h4>Evidence <span class="unit">{caption}</span></h4>
+      <h3>Evidence <span class="unit">{caption}</span></h3>
       <ol>{shown.map((tag) => <Row key={tag.name} tag={tag} scores={track.curves?.scores[tag.name]} />)}</ol>
       {track.tags.length > most && (
         <button type="button" class="link" onClick={() => setLong(!isLong)}>
@@ -64,7 +64,7 @@ export function Evidence({ track, caption }: { track: Track; caption: string }) 
 
 function Row({ tag, scores }: { tag: TagResult; scores: number[] | undefined }) {
   const share = Math.min(Math.max(tag.evidence / MOST_EVIDENCE, 0), 1);
-  const words = why(tag);
+  const words = tag.times === null ? tag.why : `${tag.why}; ${times(tag.times)} as likely as usual`;
   return (
     <li class={tag.isDecided ? "" : "faint"} style={{ ...hued(tag.name), "--w": `${100 * share}%` }} title={words}>
       <span class={tagClass(tag)}>{tag.name}</span>
@@ -74,15 +74,6 @@ function Row({ tag, scores }: { tag: TagResult; scores: number[] | undefined }) 
       <span class="unseen">{words}</span>
     </li>
   );
-}
-
-/** Why a tag is decided, or not. */
-function why({ score: value, threshold, isDecided, times: factor }: TagResult): string {
-  const usual = factor === null ? "" : `, ${times(factor)} as likely as usual`;
-  const place = threshold === null ? "never decided" : `threshold ${score(threshold)}`;
-  const rule = isDecided ? "decided"
-    : threshold !== null && value > threshold ? "above its threshold, but far below the clearest tag" : "not decided";
-  return `${rule}: score ${score(value)}, ${place}${usual}`;
 }
 
 /** A curve over time by the threshold, which is at half of the height. */

@@ -4,7 +4,7 @@ import { get, query, send, sendRaw } from "./api";
 import type { MapData } from "./chart";
 import type { Source } from "./player";
 import { folders } from "./text";
-import { results, type TagResult, type Track } from "./track";
+import type { TagResult, Track } from "./track";
 
 /** A track in lists. */
 export interface Row {
@@ -26,27 +26,35 @@ export interface Row {
   similarity?: number;
 }
 
-/** Decisions against one reference: what they are, and why. */
+/** Decisions against one reference: every tag by decreasing evidence, and why it is decided or not. */
 export interface Decisions {
   decided: string[];
-  scores: Record<string, number>;
-  evidence: Record<string, number>;
-  thresholds: Record<string, number>;
-  times_usual: Record<string, number> | null;
-  why: Record<string, string>;
+  tags: {
+    tag: string;
+    decided: boolean;
+    score: number;
+    /** The score that is usual; null if unknown. */
+    usual: number | null;
+    /** 1: the tag is never decided. */
+    threshold: number;
+    evidence: number;
+    why: string;
+  }[];
 }
 
 export interface Details extends Row {
-  absolute: Decisions | null;
-  relative: Decisions | null;
-  curves: { tags: string[]; seconds: number[]; values: number[][] } | null;
-  envelope: number[] | null;
+  absolute?: Decisions;
+  relative?: Decisions & { relative: boolean };
+  curves?: { seconds: number[]; scores: Record<string, number[]> } | null;
+  envelope?: number[];
 }
 
 export interface Page {
   tracks: Row[];
   total: number;
   next: string | null;
+  /** Numbers of all tracks that fit, on the first page of a filtered list. */
+  ids?: number[];
 }
 
 export interface Filters {
@@ -60,35 +68,45 @@ export interface Filters {
   duration: string;
   path: string;
   corrected: boolean;
+  /** Files that could not be tagged. */
+  failed: boolean;
   order: "" | "evidence" | "name" | "random";
 }
 
 export const NO_FILTERS: Filters = {
-  q: "", tags: [], not: [], artist: "", album: "", genre: "", year: "", duration: "", path: "", corrected: false, order: "",
+  q: "", tags: [], not: [], artist: "", album: "", genre: "", year: "", duration: "", path: "", corrected: false, failed: false, order: "",
 };
 
 export interface Vocabulary {
+  /** Tags of the served model, and of the one that has tagged the library. */
   tags: string[];
   themes: ReadonlySet<string>;
+  /** Number of tracks with each tag. */
+  counts: Record<string, number>;
 }
 
 export async function loadVocabulary(): Promise<Vocabulary> {
-  const { models } = await get<{ models: { tags: { name: string; kind: string }[] }[] }>("v1/models");
-  const tags = models[0]?.tags ?? [];
+  const [{ models }, stats] = await Promise.all([
+    get<{ models: { tags: { name: string; kind: string }[] }[] }>("v1/models"),
+    get<{ tags: Record<string, number> }>("v1/stats"),
+  ]);
+  const tags = models.flatMap((model) => model.tags);
   return {
-    tags: tags.map(({ name }) => name),
+    tags: [...new Set([...tags.map(({ name }) => name), ...Object.keys(stats.tags)])].sort(),
     themes: new Set(tags.filter(({ kind }) => kind === "theme").map(({ name }) => name)),
+    counts: stats.tags,
   };
 }
 
 /** Parameters of a request; moods and themes are parameters of their own. */
 function parameters(filters: Filters, { themes }: Vocabulary): Record<string, string | readonly string[] | null> {
-  const { tags, corrected, order, ...rest } = filters;
+  const { tags, corrected, failed, order, ...rest } = filters;
   return {
     ...rest,
     mood: tags.filter((tag) => !themes.has(tag)),
     theme: tags.filter((tag) => themes.has(tag)),
     corrected: corrected ? "true" : null,
+    failed: failed ? "true" : null,
     order: order || (tags.length ? "evidence" : "name"),
   };
 }
@@ -98,7 +116,8 @@ export function isFiltered({ order: _, ...filters }: Filters): boolean {
 }
 
 export function listTracks(filters: Filters, vocabulary: Vocabulary, cursor: string | null, signal: AbortSignal): Promise<Page> {
-  return get(query("v1/tracks", { ...parameters(filters, vocabulary), limit: 50, cursor }), signal);
+  const ids = cursor === null && isFiltered(filters) ? "true" : null;
+  return get(query("v1/tracks", { ...parameters(filters, vocabulary), limit: 50, cursor, ids }), signal);
 }
 
 export function loadMap(): Promise<MapData> {
@@ -145,26 +164,32 @@ export function audioOf(row: Row): Source {
   };
 }
 
-export function tagsOf(decisions: Decisions, { themes }: Vocabulary): TagResult[] {
-  return results(decisions, themes);
+/** Results of all tags: the decided ones, then the others, both by decreasing evidence. */
+export function tagsOf({ tags }: Decisions, { themes }: Vocabulary): TagResult[] {
+  const results = tags.map((tag): TagResult => ({
+    name: tag.tag,
+    isTheme: themes.has(tag.tag),
+    score: tag.score,
+    threshold: tag.threshold < 1 ? tag.threshold : null,
+    evidence: tag.evidence,
+    times: tag.usual ? tag.score / tag.usual : null,
+    isDecided: tag.decided,
+    why: tag.why,
+  }));
+  return [...results.filter(({ isDecided }) => isDecided), ...results.filter(({ isDecided }) => !isDecided)];
 }
 
-/** The details of a track as the page shows tracks; decisions are relative to the library if they can be. */
+/** The details of a track as the page shows tracks, decided relative to the library; null if it is not tagged. */
 export function trackOf(details: Details, vocabulary: Vocabulary): Track | null {
-  const decisions = details.relative ?? details.absolute;
-  if (!decisions) return null;
-  const { curves } = details;
-  return {
+  const { relative, curves } = details;
+  return relative ? {
     title: details.title,
     subtitle: subtitle(details),
     seconds: details.duration ?? 0,
     model: details.model ?? "",
-    tags: tagsOf(decisions, vocabulary),
-    curves: curves && {
-      steps: curves.seconds.length,
-      scores: Object.fromEntries(curves.tags.map((tag, row) => [tag, curves.values[row]!])),
-    },
+    tags: tagsOf(relative, vocabulary),
+    curves: curves ? { steps: curves.seconds.length, scores: curves.scores } : null,
     envelope: details.envelope ?? [],
     warnings: [],
-  };
+  } : null;
 }

@@ -20,10 +20,14 @@ export interface MapData {
   regions: { tag: string; x: number; y: number; tracks: number }[];
 }
 
-const PADDING = 28;
+const PADDING = 12;
 const MOST_ZOOM = 60;
+/** Colour of tracks that do not fit the filters. */
+const FAINT = [128, 128, 128] as const;
 /** Pixels within which a track is under the pointer. */
 const NEAR = 16;
+/** Diameters of points, in pixels. */
+const [SMALLEST, LARGEST] = [2.4, 10];
 const ARROWS: Record<string, [number, number]> = {
   ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1],
 };
@@ -53,6 +57,7 @@ export class Chart {
     readonly data: MapData,
     readonly onPoint: (id: number | null, x: number, y: number) => void,
     readonly onOpen: (id: number) => void,
+    transform: ZoomTransform = zoomIdentity,
   ) {
     const { ids, x, y } = data;
     this.#scatter = new Scatter(node.querySelector("canvas")!);
@@ -89,9 +94,20 @@ export class Chart {
     this.#observer.observe(node);
     this.#colour();
     this.#resize();
+    select(node).call(this.#zoom.transform, transform);
+  }
+
+  /** Pan and zoom, for a map of later data. */
+  get transform(): ZoomTransform {
+    return this.#transform;
   }
 
   dispose(): void {
+    this.node.removeEventListener("pointermove", this.#onPointerMove);
+    this.node.removeEventListener("pointerleave", this.#onPointerLeave);
+    this.node.removeEventListener("click", this.#onClick);
+    this.node.removeEventListener("keydown", this.#onKey);
+    this.node.removeEventListener("blur", this.#onPointerLeave);
     cancelAnimationFrame(this.#frame);
     this.#observer.disconnect();
     this.#scheme.removeEventListener("change", this.#colour);
@@ -101,13 +117,10 @@ export class Chart {
   /** Shows some tracks, or all; the others are faint. With a tag, those that are shown have its colour. */
   show(ids: ReadonlySet<number> | null, tag: string | null): void {
     this.#shown = ids;
+    this.#emphasis = tag;
     this.data.ids.forEach((id, row) => { this.#states[row] = ids === null || ids.has(id) ? 255 : 0; });
     this.#scatter.setStates(this.#states);
-    if (tag !== this.#emphasis) {
-      this.#emphasis = tag;
-      this.#colour();
-    }
-    this.#schedule();
+    this.#colour();
   }
 
   /** Draws a line along tracks. */
@@ -149,7 +162,9 @@ export class Chart {
     const palette = this.data.tags.map((tag) => bytes(lightness - (isDeep(tag) ? 0.08 : 0), chroma, hue(tag)));
     const emphasis = this.#emphasis === null ? null : bytes(lightness, chroma, hue(this.#emphasis));
     const colours = new Uint8Array(3 * this.data.ids.length);
-    this.data.tag.forEach((tag, row) => colours.set(emphasis ?? palette[tag] ?? [128, 128, 128], 3 * row));
+    this.data.tag.forEach((tag, row) => {
+      colours.set((this.#states[row] ? emphasis : FAINT) ?? palette[tag] ?? FAINT, 3 * row);
+    });
     this.#scatter.setColours(colours);
     this.#schedule();
   };
@@ -187,17 +202,24 @@ export class Chart {
 
   #draw(): void {
     const view = this.#view();
-    const count = Math.max(this.data.ids.length, 1);
-    const size = Math.min(Math.max(260 / Math.sqrt(count), 2.4), 11) * Math.min(this.#transform.k ** 0.4, 3.5);
-    this.#scatter.draw(view, size);
+    this.#scatter.draw(view, [0.7 * this.#diameter(this.data.ids.length), this.#diameter(this.#shown?.size ?? this.data.ids.length)]);
     this.#placeRegions(view);
     const line = this.node.querySelector("polyline")!;
     const places = this.#path.map((id) => this.#place(id)).filter((place) => place !== null);
     line.setAttribute("points", places.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "));
+    const start = places.slice(0, 1).map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`).join("");
+    this.node.querySelector(".start")!.setAttribute("d", start);
     const here = this.node.querySelector<HTMLElement>(".here")!;
     const place = this.#current === null ? null : this.#place(this.#current);
     here.hidden = place === null;
     if (place) here.style.transform = `translate(${place[0]}px, ${place[1]}px)`;
+  }
+
+  /** Diameter of so many points: the fewer there are, and the nearer one looks, the larger they are. */
+  #diameter(count: number): number {
+    const [width, height] = this.#size;
+    const room = Math.sqrt((width * height) / Math.max(count, 1));
+    return Math.min(Math.max(room / 3, SMALLEST), LARGEST) * Math.min(this.#transform.k ** 0.4, 3.5);
   }
 
   /** Moves the names of regions; of two that would overlap, the larger region has its name. */

@@ -1,7 +1,7 @@
 // One track of the library: tags and why, relative to the library and absolute; corrections; similar tracks.
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 
 import { Evidence, NO_TAG, tagClass } from "./card";
 import {
@@ -15,10 +15,20 @@ import { TagSelect } from "./tag-picker";
 import { clock, evidence, percent } from "./text";
 import { Timeline } from "./timeline";
 
+/** Screens on which the details are below the map, as in the style. */
+const NARROW = "(max-width: 60rem)";
+
 export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabulary: Vocabulary; onChange: (details: Details) => void }) {
   const details = useSignal<Details | null>(null);
   const similar = useSignal<Row[] | null>(null);
   const problem = useSignal("");
+  // Whoever opens a track is taken to it; the map stays in view where there is room.
+  const heading = useRef<HTMLHeadingElement>(null);
+  const isLoaded = details.value !== null;
+  useEffect(() => {
+    heading.current?.focus({ preventScroll: true });
+    if (isLoaded && matchMedia(NARROW).matches) heading.current?.closest(".panel")?.scrollIntoView();
+  }, [isLoaded]);
   useEffect(() => {
     const controller = new AbortController();
     loadDetails(id, controller.signal).then(
@@ -44,13 +54,13 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
   const track = trackOf(found, vocabulary);
   const source = audioOf(found);
   const isPlayable = !found.missing;
-  const decisions = found.relative ?? found.absolute;
+  const decisions = found.relative;
   return (
     <article class="details" aria-label={found.title}>
       {back}
       <div class="file-head">
         {isPlayable && <PlayButton track={source} />}
-        <h2><bdi>{found.title}</bdi></h2>
+        <h2 ref={heading} tabIndex={-1}><bdi>{found.title}</bdi></h2>
         <span class="number quiet">{found.duration === null ? "" : clock(found.duration)}</span>
         {track && <PickButton row={found} />}
       </div>
@@ -66,7 +76,7 @@ export function TrackDetails({ id, vocabulary, onChange }: { id: number; vocabul
           <Correctable details={found} decisions={decisions} vocabulary={vocabulary} onChange={change} />
           <Timeline track={track} audio={isPlayable ? source : null} />
           <Reasons details={found} vocabulary={vocabulary} />
-          <Evidence track={track} caption={found.relative ? "standard deviations above the library" : "standard deviations above what is usual"} />
+          <Evidence track={track} caption={`standard deviations above what is usual ${found.relative?.relative ? "in the library" : "in music"}; a tag needs more than 1`} />
         </>
       )}
       <Similar rows={similar.value} />
@@ -118,7 +128,7 @@ function Reasons({ details, vocabulary }: { details: Details; vocabulary: Vocabu
             {tagsOf(decisions, vocabulary).filter(({ isDecided }) => isDecided).map((tag) => (
               <li key={tag.name} style={hued(tag.name)}>
                 <span class={tagClass(tag)}>{tag.name}</span> <span class="number">{evidence(tag.evidence)}</span>
-                <span class="quiet why">{decisions.why[tag.name]}</span>
+                <span class="quiet why">{tag.why}</span>
               </li>
             ))}
             {!decisions.decided.length && <li class="quiet">{NO_TAG}</li>}

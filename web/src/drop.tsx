@@ -27,12 +27,12 @@ export function Drop({ queue }: { queue: Queue }) {
   }, []);
   return (
     <main class={items.length ? "drop" : "drop blank"}>
-      <h1 class={items.length ? "unseen" : ""}>What does it feel like?</h1>
+      <h1 class={items.length ? "unseen" : ""}>What does your music feel like?</h1>
       <Zone queue={queue} isSmall={items.length > 0} />
       {!items.length && (
         <p class="quiet hint">
           {queue.tagger.place}
-          {model.value && <> The model is <bdi>{model.value}</bdi>.</>}
+          {model.value && <><br />Model: <bdi>{model.value}</bdi></>}
         </p>
       )}
       <LeftOut names={queue.leftOut.value} />
@@ -69,7 +69,7 @@ function Zone({ queue, isSmall }: { queue: Queue; isSmall: boolean }) {
   return (
     <div class={`zone${isSmall ? " small" : ""}${isOver.value ? " over" : ""}`}>
       {!isSmall && <Motif />}
-      <p>{isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}</p>
+      <p class={isOver.value ? "letting" : ""}>{isOver.value ? "Let go to tag" : isSmall ? "Drop more music, or" : "Drop music here, files or folders, or"}</p>
       <button type="button" class={isSmall ? "" : "primary"} onClick={() => input.current?.click()}>choose files</button>
       <input ref={input} type="file" multiple hidden accept="audio/*,.opus,.flac,.wma,.ape,.wv" aria-label="Files to tag"
         onChange={(event) => {
@@ -167,7 +167,7 @@ function FileHead({ item, track, queue, isOpen, onToggle }: { item: Item; track:
             <span key={name} class={isTheme ? "theme" : ""} style={hued(name)}>{name}</span>
           ))}
           {!decided(track).length && "no tag"}
-          {track.warnings.length > 0 && <span class="damaged">damaged</span>}
+          {track.warnings.length > 0 && <span class="problem">with faults</span>}
         </span>
       )}
       <span class="number quiet">{clock(track.seconds)}</span>
@@ -182,7 +182,7 @@ function FileDetails({ item, track }: { item: Item; track: Track }) {
       <Chips track={track} />
       <Warnings lines={track.warnings} />
       <Timeline track={track} audio={audioOf(item, track)} />
-      <Evidence track={track} caption="standard deviations above what is usual" />
+      <Evidence track={track} caption="standard deviations above what is usual; a tag needs more than 1" />
     </article>
   );
 }

@@ -20,7 +20,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
 }) {
   const [isLong, setLong] = useState(false);
   const set = (values: Partial<Filters>) => onChange({ ...filters, ...values });
-  const further = TEXTS.filter(([name]) => filters[name]).length + Number(filters.corrected) + Number(filters.not.length > 0);
+  const further = TEXTS.filter(([name]) => filters[name]).length + Number(filters.corrected) + Number(filters.failed) + Number(filters.not.length > 0);
   return (
     <form class="filters" role="search" aria-label="Tracks" onSubmit={(event) => event.preventDefault()}>
       <div class="first">
@@ -37,7 +37,7 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
       </div>
       {isLong && (
         <div class="further">
-          <TagPicker label="Without" first="No tag is left out" chosen={filters.not} vocabulary={vocabulary} onChange={(not) => set({ not })} />
+          <TagPicker label="Without" chosen={filters.not} vocabulary={vocabulary} onChange={(not) => set({ not })} />
           {TEXTS.map(([name, label, example]) => (
             <label key={name} class="field"><span>{label}</span>
               <input type="text" value={filters[name]} placeholder={example} onInput={(event) => set({ [name]: event.currentTarget.value })} />
@@ -45,13 +45,14 @@ export function FilterBar({ filters, vocabulary, onChange, children }: {
           ))}
           <label class="field"><span>Order</span>
             <select value={filters.order} onChange={(event) => set({ order: event.currentTarget.value as Filters["order"] })}>
-              <option value="">as it fits</option>
+              <option value="">usual order</option>
               <option value="name">artist, album, title</option>
               <option value="evidence">evidence for the moods</option>
               <option value="random">random</option>
             </select>
           </label>
           <label class="check"><input type="checkbox" checked={filters.corrected} onChange={(event) => set({ corrected: event.currentTarget.checked })} /> corrected by hand</label>
+          <label class="check"><input type="checkbox" checked={filters.failed} onChange={(event) => set({ failed: event.currentTarget.checked })} /> could not be tagged</label>
         </div>
       )}
     </form>

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useRef } from "preact/hooks";
 
-import { get } from "./api";
+import { isLocal } from "./api";
 import {
   audioOf, type Details, type Filters, isFiltered, listTracks, loadDetails, loadMap, loadVocabulary, NO_FILTERS, type Page, type Row,
   subtitle, type Vocabulary,
@@ -13,14 +13,15 @@ import { hued } from "./colours";
 import { TrackDetails } from "./details";
 import { FilterBar } from "./filter-bar";
 import { TrackMap } from "./map";
-import { PickButton, PlaylistPanel, playlist, playlistIds } from "./playlist";
+import { PickButton, PlaylistPanel, playlist, playlistIds, playlistSet } from "./playlist";
 import { PlayButton } from "./player";
-import { FolderForm, follow, scan, ScanProgress } from "./scan";
+import { FolderForm, followRunning, ScanProgress } from "./scan";
 import { clock, count, counted } from "./text";
 
 /** Milliseconds without a key after which the search begins. */
 const PAUSE = 180;
 const FEW_TAGS = 4;
+const NO_PATH: readonly number[] = [];
 
 interface Loaded {
   vocabulary: Vocabulary;
@@ -31,11 +32,10 @@ export function Library({ track }: { track: number | null }) {
   const loaded = useSignal<Loaded | null>(null);
   const problem = useSignal("");
   const load = useCallback(() => {
-    Promise.all([loadVocabulary(), loadMap(), get<{ scan?: string | null }>("v1/stats")]).then(
-      ([vocabulary, map, stats]) => {
+    Promise.all([loadVocabulary(), loadMap()]).then(
+      ([vocabulary, map]) => {
         loaded.value = { vocabulary, map };
         problem.value = "";
-        if (stats.scan && !scan.value) void follow(stats.scan).catch(() => undefined);
       },
       (error: Error) => { problem.value = error.message; },
     );
@@ -43,6 +43,7 @@ export function Library({ track }: { track: number | null }) {
   useEffect(() => {
     document.title = "Library – moodfield";
     load();
+    void followRunning().catch(() => undefined);  // what matters is asked for again
   }, []);
   if (problem.value) {
     return (
@@ -54,21 +55,21 @@ export function Library({ track }: { track: number | null }) {
     );
   }
   if (!loaded.value) return <main><p class="quiet loading" role="status">Loading the library …</p></main>;
-  if (!loaded.value.map.ids.length) return <Empty onEnd={load} />;
+  if (!loaded.value.map.ids.length) return <Empty onChange={load} />;
   return <Tracks {...loaded.value} track={track} onChange={load} />;
 }
 
 /** A library without tracks: what to do. */
-function Empty({ onEnd }: { onEnd: () => void }) {
+function Empty({ onChange }: { onChange: () => void }) {
   return (
     <main class="narrow empty">
       <h1>Your library is empty</h1>
       <p>
-        Give a folder of the computer that runs this server. All music below it is tagged once, and then mapped by mood. You can then search
-        it, find similar tracks, and make playlists. Files are only read, never changed.
+        Give a folder of {isLocal ? "this computer" : "the computer that runs this server"}. All music in it and below is tagged once and mapped by
+        mood; then you can search it, find similar tracks, and make playlists. Files are only read, never changed.
       </p>
       <FolderForm isFirst />
-      <ScanProgress onEnd={onEnd} />
+      <ScanProgress onChange={onChange} />
     </main>
   );
 }
@@ -92,10 +93,9 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
       listTracks(wanted, vocabulary, null, controller.signal).then((found) => {
         keep(found.tracks);
         page.value = found;
+        shown.value = isFiltered(wanted) ? new Set(found.ids) : null;
         problem.value = "";
       }, (error: Error) => { if (!controller.signal.aborted) problem.value = error.message; });
-      if (!isFiltered(wanted)) shown.value = null;
-      else void matching(wanted, vocabulary, controller.signal).then((ids) => { shown.value = ids; }, () => undefined);
     }, page.value ? PAUSE : 0);
     return () => {
       clearTimeout(timer);
@@ -117,6 +117,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
     return { title: row.title, subtitle: subtitle(row), tags: row.decided ?? [] };
   }, []);
   const open = useCallback((id: number) => { location.hash = `library/${id}`; }, []);
+  const isPlaylist = panel.value === "playlist" && playlist.value.length > 0;
   const tag = wanted.tags.length === 1 ? wanted.tags[0]! : null;
   return (
     <main class="library">
@@ -129,12 +130,12 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
         <button type="button" aria-expanded={isAdding.value} onClick={() => { isAdding.value = !isAdding.value; }}>Add music</button>
       </FilterBar>
       {isAdding.value && <FolderForm isFirst={false} />}
-      <ScanProgress onEnd={() => {
+      <ScanProgress onChange={() => {
         onChange();
         changes.value += 1;
       }} />
       <div class="columns">
-        <TrackMap data={map} shown={shown.value} tag={tag} path={playlistIds.value} current={track} describe={describe} onOpen={open} />
+        <TrackMap data={map} shown={isPlaylist ? playlistSet.value : shown.value} tag={isPlaylist ? null : tag} path={isPlaylist ? playlistIds.value : NO_PATH} current={track} describe={describe} onOpen={open} />
         <div class="panel">
           <div class="tabs">
             <button type="button" aria-pressed={panel.value === "tracks"} onClick={() => { panel.value = "tracks"; }}>
@@ -157,18 +158,6 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
   );
 }
 
-/** The ids of all tracks that fit. */
-async function matching(filters: Filters, vocabulary: Vocabulary, signal: AbortSignal): Promise<ReadonlySet<number>> {
-  const ids = new Set<number>();
-  let cursor: string | null = null;
-  do {
-    const page: Page = await listTracks(filters, vocabulary, cursor, signal);
-    for (const { id } of page.tracks) ids.add(id);
-    cursor = page.next;
-  } while (cursor !== null);
-  return ids;
-}
-
 function List({ page, total, isFiltered: isSome, onMore, onClear }: {
   page: Page | null; total: number; isFiltered: boolean; onMore: () => void; onClear: () => void;
 }) {
@@ -176,9 +165,7 @@ function List({ page, total, isFiltered: isSome, onMore, onClear }: {
   const sources = page.tracks.map(audioOf);
   return (
     <>
-      <p class="quiet found" role="status">
-        {isSome ? `${count(page.total)} of ${counted(total, "track")} fit` : counted(page.total, "track")}
-      </p>
+      <p class="quiet found" role="status">{isSome && `${count(page.total)} of ${counted(total, "track")}`}</p>
       {isSome && page.total === 0 && <p class="none">No track fits. <button type="button" class="link" onClick={onClear}>Show all tracks</button></p>}
       <table class="rows">
         <caption class="unseen">Tracks</caption>

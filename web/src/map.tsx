@@ -29,6 +29,7 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
   const problem = useSignal("");
   const pointed = useSignal<{ id: number; x: number; y: number } | null>(null);
   const tip = useSignal<(Tip & { id: number }) | null>(null);
+  const restored = useSignal(0);
   const latest = useRef(onOpen);
   latest.current = onOpen;
 
@@ -36,18 +37,20 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
     try {
       chart.current = new Chart(node.current!, data, (id, x, y) => {
         pointed.value = id === null ? null : { id, x, y };
-      }, (id) => latest.current(id));
+      }, (id) => latest.current(id), chart.current?.transform);
     } catch (error) {
       problem.value = `${(error as Error).message}; the list has all tracks.`;
     }
-    return () => {
-      chart.current?.dispose();
-      chart.current = null;
-    };
-  }, [data]);
-  useEffect(() => chart.current?.show(shown, tag), [data, shown, tag]);
-  useEffect(() => chart.current?.drawPath(path), [data, path]);
-  useEffect(() => chart.current?.mark(current), [data, current]);
+    return () => chart.current?.dispose();
+  }, [data, restored.value]);
+  useEffect(() => {
+    const canvas = node.current?.querySelector("canvas");
+    canvas?.addEventListener("webglcontextlost", (event) => event.preventDefault());  // so that it will be restored
+    canvas?.addEventListener("webglcontextrestored", () => { restored.value += 1; });
+  }, []);
+  useEffect(() => chart.current?.show(shown, tag), [data, restored.value, shown, tag]);
+  useEffect(() => chart.current?.drawPath(path), [data, restored.value, path]);
+  useEffect(() => chart.current?.mark(current), [data, restored.value, current]);
   const id = pointed.value?.id;
   useEffect(() => {
     if (id === undefined) return undefined;
@@ -62,7 +65,7 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
       <div ref={node} class={`plane${id === undefined ? "" : " pointed"}`} tabIndex={0} role="application"
         aria-label={`Map of ${counted(data.ids.length, "track")}: arrow keys move from track to track, Enter opens one, plus and minus zoom, 0 shows all`}>
         <canvas />
-        <svg class="path" aria-hidden="true"><polyline /></svg>
+        <svg class="path" aria-hidden="true"><polyline /><path class="start" /></svg>
         {data.regions.map(({ tag: name, x, y }) => (
           <span key={`${name} ${x} ${y}`} class="region" style={hued(name)} aria-hidden="true">{name}</span>
         ))}
@@ -70,7 +73,8 @@ export function TrackMap({ data, shown, tag, path, current, describe, onOpen }: 
         {pointed.value && tip.value?.id === id && <TipBox tip={tip.value!} at={pointed.value} node={node.current!} />}
       </div>
       <p class="unseen" role="status">{pointed.value && tip.value?.id === id ? words(tip.value!) : ""}</p>
-      <div class="map-buttons">
+      <div class="map-foot">
+        <p class="quiet">{counted(data.ids.length, "track")}: near ones have similar moods</p>
         <button type="button" aria-label="Zoom in" onClick={() => chart.current?.zoomBy(1.6)}>+</button>
         <button type="button" aria-label="Zoom out" onClick={() => chart.current?.zoomBy(1 / 1.6)}>−</button>
         <button type="button" aria-label="Show all of the map" onClick={() => chart.current?.reset()}><Icon name="reset" /></button>

@@ -17,6 +17,7 @@ export interface Source {
 
 /** How far the bar moves by an arrow key, in seconds. */
 const STEP = 5;
+const DIRECTIONS: Record<string, number> = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
 const audio = new Audio();
 audio.preload = "metadata";
 
@@ -106,9 +107,15 @@ export function PlayerBar() {
         {failure.value && <span class="problem" role="alert">{failure.value}</span>}
       </div>
       <span class="number quiet">{clock(at)}</span>
-      <input type="range" min="0" max={end || 1} step={STEP} value={at} aria-label="Position"
+      <input type="range" min="0" max={end || 1} step="0.1" value={at} aria-label="Position"
         aria-valuetext={`${clock(at)} of ${clock(end)}`} style={{ "--share": `${(100 * at) / (end || 1)}%` }}
-        onInput={(event) => seek(Number(event.currentTarget.value))} />
+        onInput={(event) => seek(Number(event.currentTarget.value))}
+        onKeyDown={(event) => {
+          const direction = DIRECTIONS[event.key];
+          if (direction === undefined) return;
+          event.preventDefault();
+          seek(Math.min(Math.max(at + direction * STEP, 0), end));
+        }} />
       <span class="number quiet">{clock(end)}</span>
       <button type="button" class="plain" aria-label="Close the player" onClick={() => release(track.key)}><Icon name="close" /></button>
     </section>

@@ -14,6 +14,7 @@ const MINUTES = 45;
 
 export const playlist = signal<readonly Row[]>(restore());
 export const playlistIds = computed(() => playlist.value.map(({ id }) => id));
+export const playlistSet = computed<ReadonlySet<number>>(() => new Set(playlistIds.value));
 
 effect(() => {
   const rows = playlist.value.map(({ id, path, title, artist, duration: seconds }) => ({ id, path, title, artist, duration: seconds }));
@@ -69,7 +70,7 @@ export function PlaylistPanel({ vocabulary, onOpen }: { vocabulary: Vocabulary; 
     <div class="playlist">
       <Maker vocabulary={vocabulary} />
       {rows.length === 0 ? (
-        <p class="quiet none">The playlist is empty. Add tracks by the + beside them, or let one be made from moods.</p>
+        <p class="quiet none">The playlist is empty. Add tracks by the + beside them, or choose moods above. From two tracks, a journey between them can be made.</p>
       ) : (
         <>
           <div class="summary">

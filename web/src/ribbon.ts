@@ -7,6 +7,11 @@ const WINDOWS = 20;
 const EDGE = 1e-6;
 /** Height of curves by the threshold / that of the sigmoid of logits: most scores are near their threshold. */
 const STEEPNESS = 2;
+/** Evidence at the threshold. */
+const CUT = 1;
+/** Difference of logits below which two points give no slope of evidence; bounds of slopes. */
+const SHORT = 0.05;
+const [FLATTEST, STEEPEST] = [0.2, 5];
 
 export interface Run {
   tag: string;
@@ -27,20 +32,31 @@ export function heights(scores: readonly number[], threshold: number | null): nu
   return scores.map((score) => 1 / (1 + Math.exp(-STEEPNESS * (logit(score) - half))));
 }
 
-/** Runs of the strongest mood, or theme, at each time: the one that is furthest above its threshold. */
+/**
+ * Evidence over time. It is linear in the logit of the score: 1 at the threshold, and that of the track at its score.
+ */
+function evidenceOf(tag: TagResult, scores: readonly number[]): number[] {
+  const origin = logit(tag.threshold ?? Math.max(...scores));
+  const distance = logit(tag.score) - origin;
+  const isClear = tag.threshold !== null && Math.abs(distance) > SHORT;
+  const slope = isClear ? Math.min(Math.max((tag.evidence - CUT) / distance, FLATTEST), STEEPEST) : 1;
+  return scores.map((score) => CUT + slope * (logit(score) - origin));
+}
+
+/** Runs of the mood, or theme, with the most evidence at each time. */
 export function runs(track: Track, isTheme: boolean): Run[] {
   const { curves } = track;
   const all = track.tags.filter((tag) => tag.isTheme === isTheme && curves?.scores[tag.name]);
   const possible = all.filter((tag) => tag.threshold !== null);
   const tags = possible.length ? possible : all;
   if (!curves || !tags.length) return [];
-  const rows = tags.map((tag) => heights(smooth(curves.scores[tag.name]!), tag.threshold));
+  const rows = tags.map((tag) => evidenceOf(tag, smooth(curves.scores[tag.name]!)));
   const result: Run[] = [];
   for (let step = 0; step < curves.steps; step += 1) {
     let best = 0;
     for (let row = 1; row < rows.length; row += 1) if (rows[row]![step]! > rows[best]![step]!) best = row;
     const tag = (tags[best] as TagResult).name;
-    const isAbove = rows[best]![step]! > 0.5;
+    const isAbove = rows[best]![step]! > CUT;
     const last = result.at(-1);
     if (last?.tag === tag && last.isAbove === isAbove) last.end = step + 1;
     else result.push({ tag, first: step, end: step + 1, isAbove });

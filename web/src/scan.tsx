@@ -3,24 +3,29 @@
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { get, Problem, send } from "./api";
-import { counted, duration, percent } from "./text";
+import { get, isLocal, Problem, send } from "./api";
+import { count, counted, duration, percent } from "./text";
 
 export interface Scan {
-  id: string;
+  id: number;
   state: "running" | "done" | "failed" | "cancelled";
   done: number;
+  /** Files that have to be tagged; null until that is known. */
   total: number | null;
+  /** Files that the library has already. */
+  unchanged: number;
   failed: number;
   /** Files a second. */
   rate: number | null;
   seconds_left: number | null;
   current: string | null;
   errors: { path: string; message: string }[];
-  message?: string | null;
+  error: string | null;
 }
 
 const INTERVAL = 700;
+/** Milliseconds after which tracks that were scanned appear on the map. */
+const RENEWAL = 15_000;
 const CONFLICT = 409;
 /** The scan that runs, or that has run last. */
 export const scan = signal<Scan | null>(null);
@@ -30,22 +35,40 @@ let timer = 0;
 export async function startScan(path: string | null): Promise<void> {
   let id;
   try {
-    ({ id } = await send<{ id: string }>("POST", "v1/scans", path === null ? {} : { path }));
+    ({ id } = await send<{ id: number }>("POST", "v1/scans", path === null ? {} : { path }));
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== CONFLICT || !error.details.id) throw error;
-    id = String(error.details.id);
+    id = Number(error.details.id);
   }
   await follow(id);
 }
 
 /** Asks for the progress of a scan until it ends. */
-export async function follow(id: string): Promise<void> {
+async function follow(id: number): Promise<void> {
   clearTimeout(timer);
-  scan.value = { ...(await get<Scan>(`v1/scans/${id}`)), id };
-  if (scan.value.state === "running") timer = window.setTimeout(() => void follow(id).catch(() => follow(id)), INTERVAL);
+  scan.value = await get<Scan>(`v1/scans/${id}`);
+  if (scan.value.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
 }
 
-async function cancelScan(id: string): Promise<void> {
+/** Goes on to ask, also while the server cannot be reached. */
+async function followLater(id: number): Promise<void> {
+  try {
+    await follow(id);
+  } catch (error) {
+    if (!scan.value) return;
+    scan.value = { ...scan.value, error: (error as Error).message };
+    timer = window.setTimeout(() => void followLater(id), 5 * INTERVAL);
+  }
+}
+
+/** Follows the scan that runs, if there is one. */
+export async function followRunning(): Promise<void> {
+  const { scans } = await get<{ scans: Scan[] }>("v1/scans");
+  const running = scans.find(({ state }) => state === "running");
+  if (running) await follow(running.id);
+}
+
+async function cancelScan(id: number): Promise<void> {
   await send("DELETE", `v1/scans/${id}`);
   await follow(id);
 }
@@ -64,7 +87,7 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
       begin(path.value.trim());
     }}>
       <label>Folder
-        <input type="text" required placeholder="/home/me/Music" spellcheck={false} autocomplete="off" value={path.value}
+        <input type="text" required placeholder={isLocal ? "~/Music" : "/home/me/Music"} spellcheck={false} autocomplete="off" value={path.value}
           onInput={(event) => { path.value = event.currentTarget.value; }} />
       </label>
       <span class="actions">
@@ -76,17 +99,23 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
   );
 }
 
-/** How far the scan is; when it has ended, what it has done. */
-export function ScanProgress({ onEnd }: { onEnd: () => void }) {
+/** How far the scan is; when it has ended, what it has done. `onChange` is called now and then, and at its end. */
+export function ScanProgress({ onChange }: { onChange: () => void }) {
   const current = scan.value;
   const state = current?.state;
-  useEffect(() => { if (state && state !== "running") onEnd(); }, [state]);
+  useEffect(() => {
+    if (state && state !== "running") onChange();
+    if (state !== "running") return undefined;
+    const renewing = setInterval(onChange, RENEWAL);
+    return () => clearInterval(renewing);
+  }, [state]);
   if (!current) return null;
   const { done, total, failed, rate, seconds_left: left } = current;
   const isRunning = state === "running";
   const share = total ? done / total : 0;
   const facts = [
-    total === null ? counted(done, "file") : `${counted(done, "file")} of ${total.toLocaleString("en")}`,
+    total === null ? "looking for music" : `${count(done)} of ${counted(total, "file")}`,
+    current.unchanged ? `${count(current.unchanged)} unchanged` : "",
     isRunning && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} files a second` : "",
     isRunning && left !== null ? `about ${duration(Math.max(left, 1))} left` : "",
   ].filter(Boolean);
@@ -103,7 +132,7 @@ export function ScanProgress({ onEnd }: { onEnd: () => void }) {
       {isRunning && <progress {...(total ? { max: 1, value: share } : {})} aria-label="Files scanned" />}
       <p class="unseen" role="status">{isRunning ? `${percent(Math.floor(share * 10) / 10)} scanned` : `${heading}, ${facts[0]}`}</p>
       {isRunning && current.current && <p class="quiet current"><bdi>{current.current}</bdi></p>}
-      {current.message && <p class="problem" role="alert">{current.message}</p>}
+      {current.error && <p class="problem" role="alert">{current.error}</p>}
       {failed > 0 && (
         <details>
           <summary>{counted(failed, "file")} could not be tagged</summary>

@@ -19,11 +19,11 @@ out vec4 fill;
 void main() {
   bool isShown = (state > 0.0) == (pass > 0.0);
   gl_Position = isShown ? vec4(position * view.xy + view.zw, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
-  gl_PointSize = pass > 0.0 ? size : size * 0.7;
+  gl_PointSize = size;
   fill = vec4(colour, pass > 0.0 ? 0.9 : 0.16);
 }`;
 const FRAGMENT = `#version 300 es
-precision mediump float;
+precision highp float;
 in vec4 fill;
 uniform float size;
 out vec4 result;
@@ -82,22 +82,23 @@ export class Scatter {
     return true;
   }
 
-  /** Draws all points; `size` is their diameter in pixels of CSS. */
-  draw({ scaleX, scaleY, offsetX, offsetY }: View, size: number): void {
+  /** Draws all points; sizes are the diameters of faint and of other ones in pixels of CSS. */
+  draw({ scaleX, scaleY, offsetX, offsetY }: View, sizes: readonly [number, number]): void {
     const gl = this.#gl;
     const [width, height] = [this.canvas.width / devicePixelRatio, this.canvas.height / devicePixelRatio];
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform4f(this.#uniforms.view, (2 * scaleX) / width, (-2 * scaleY) / height,
       (2 * offsetX) / width - 1, 1 - (2 * offsetY) / height);
-    gl.uniform1f(this.#uniforms.size, size * devicePixelRatio);
-    for (const pass of [0, 1]) {
+    for (const pass of [0, 1] as const) {
+      gl.uniform1f(this.#uniforms.size, sizes[pass] * devicePixelRatio);
       gl.uniform1f(this.#uniforms.pass, pass);
       gl.drawArrays(gl.POINTS, 0, this.#count);
     }
   }
 
   dispose(): void {
-    this.#gl.getExtension("WEBGL_lose_context")?.loseContext();
+    for (const buffer of this.#buffers.values()) this.#gl.deleteBuffer(buffer);
+    this.#gl.deleteProgram(this.#program);
   }
 
   #upload(name: string, data: Float32Array | Uint8Array, size: number, type: number): void {

@@ -15,14 +15,14 @@ export function TagPicker({ label, chosen, vocabulary, onChange, first = "Add â€
     <div class="field tag-picker">
       <label>
         <span>{label}</span>
-        <TagSelect vocabulary={vocabulary} without={chosen} first={first} onChoose={(tag) => onChange([...chosen, tag])} />
+        <TagSelect vocabulary={vocabulary} without={chosen} first={first} hasCounts onChoose={(tag) => onChange([...chosen, tag])} />
       </label>
       {chosen.length > 0 && (
         <ul class="moods" aria-label={label}>
           {chosen.map((tag) => (
             <li key={tag} style={hued(tag)}>
               {tag}
-              <button type="button" aria-label={`Without ${tag}`} onClick={() => onChange(chosen.filter((other) => other !== tag))}><Icon name="close" /></button>
+              <button type="button" aria-label={`Remove ${tag}`} onClick={() => onChange(chosen.filter((other) => other !== tag))}><Icon name="close" /></button>
             </li>
           ))}
         </ul>
@@ -32,16 +32,18 @@ export function TagPicker({ label, chosen, vocabulary, onChange, first = "Add â€
 }
 
 /** A list of moods and themes that chooses one at a time. */
-export function TagSelect({ vocabulary, without, first, label, onChoose }: {
+export function TagSelect({ vocabulary, without, first, label, hasCounts = false, onChoose }: {
   vocabulary: Vocabulary;
   without: readonly string[];
   first: string;
   label?: string;
+  /** Whether the number of tracks with each tag is shown. */
+  hasCounts?: boolean;
   onChoose: (tag: string) => void;
 }) {
   const free = vocabulary.tags.filter((tag) => !without.includes(tag));
   const group = (name: string, tags: string[]) => tags.length > 0 && (
-    <optgroup label={name}>{tags.map((tag) => <option key={tag}>{tag}</option>)}</optgroup>
+    <optgroup label={name}>{tags.map((tag) => <option key={tag} value={tag}>{hasCounts ? `${tag} (${vocabulary.counts[tag] ?? 0})` : tag}</option>)}</optgroup>
   );
   return (
     <select value="" aria-label={label} onChange={(event) => {

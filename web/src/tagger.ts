@@ -1,6 +1,6 @@
 // What tags a file: an exchangeable part of the page.
 
-import { authorization, get, Problem, problem } from "./api";
+import { authorization, get, isLocal, Problem, problem } from "./api";
 import { resample } from "./ribbon";
 import { fileNames, results, type Tagging, type Track } from "./track";
 
@@ -31,7 +31,7 @@ interface Models {
 
 /** Tags files by the server of this page. */
 export class ServerTagger implements Tagger {
-  readonly place = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)
+  readonly place = isLocal
     ? "Files are tagged on this computer. Nothing leaves it."
     : `Files are sent to ${location.host}, tagged there, and not kept.`;
 

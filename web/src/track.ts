@@ -1,6 +1,6 @@
 // A tagged track as the page shows it, whatever has tagged it.
 
-import { folders, stem } from "./text";
+import { folders, score as scoreText, stem } from "./text";
 
 export interface TagResult {
   name: string;
@@ -13,6 +13,8 @@ export interface TagResult {
   /** How many times as likely as usual; null if unknown. */
   times: number | null;
   isDecided: boolean;
+  /** Why it is decided, or not, in words. */
+  why: string;
 }
 
 export interface Curves {
@@ -57,25 +59,29 @@ export function decided(track: Track): TagResult[] {
 }
 
 /** Results of all tags: the decided ones, then the others, both by decreasing evidence. */
-export function results(
-  values: Pick<Tagging, "decided" | "scores" | "evidence"> & Partial<Pick<Tagging, "thresholds" | "times_usual">>,
-  themes: ReadonlySet<string>,
-): TagResult[] {
-  const isDecided = new Set(values.decided);
-  const names = new Set([...values.decided, ...Object.keys(values.scores)]);
-  const tags = [...names].map((name): TagResult => {
-    const threshold = values.thresholds?.[name] ?? 1;
-    return {
+export function results(tagging: Tagging, themes: ReadonlySet<string>): TagResult[] {
+  const isDecided = new Set(tagging.decided);
+  const tags = Object.entries(tagging.scores).map(([name, score]): TagResult => {
+    const threshold = tagging.thresholds[name] ?? 1;
+    const tag = {
       name,
       isTheme: themes.has(name),
-      score: values.scores[name] ?? 0,
+      score,
       threshold: threshold < 1 ? threshold : null,
-      evidence: values.evidence[name] ?? 0,
-      times: values.times_usual?.[name] ?? null,
+      evidence: tagging.evidence[name] ?? 0,
+      times: tagging.times_usual?.[name] ?? null,
       isDecided: isDecided.has(name),
     };
+    return { ...tag, why: reason(tag) };
   });
   return tags.sort((one, other) => Number(other.isDecided) - Number(one.isDecided) || other.evidence - one.evidence);
+}
+
+function reason({ score, threshold, isDecided }: Omit<TagResult, "why">): string {
+  if (threshold === null) return "never decided";
+  const numbers = `score ${scoreText(score)}, threshold ${scoreText(threshold)}`;
+  if (isDecided) return `among the clearest tags: ${numbers}`;
+  return score > threshold ? `above its threshold, but less clear than others: ${numbers}` : `below its threshold: ${numbers}`;
 }
 
 export function fileNames(path: string): Pick<Track, "title" | "subtitle"> {

@@ -31,6 +31,7 @@ EXTRAS = MappingProxyType(
         **dict.fromkeys(("sklearn", "safetensors"), "learn"),
         "onnx": "export",
         **dict.fromkeys(("watchfiles", "pyarrow"), "library"),
+        **dict.fromkeys(("fastapi", "uvicorn", "starlette", "h11", "python_multipart", "prometheus_client"), "serve"),
         "httpx": "data",
         "mutagen": "tags",
         "av": "codecs",

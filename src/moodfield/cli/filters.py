@@ -2,24 +2,18 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from moodfield.errors import UsageError
 
-if TYPE_CHECKING:
-    from moodfield.library.tracks import Range
-
 FILTER = "Filter"
 """panel of the help"""
 LABEL_WIDTH = 46
 """columns of the name of a track in tables"""
-CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d)|(\d+(?:\.\d+)?)")
-"""a duration: minutes:seconds, hours:minutes:seconds, or seconds"""
 
 Database = Annotated[Path | None, typer.Option("--db", help="database; by default $MOODFIELD_DB, or your data folder")]
 LibraryModel = Annotated[
@@ -63,12 +57,14 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
+        from moodfield.library import ranges
         from moodfield.library.tracks import Filter
 
         fields = {name: values.pop(name) for name in OPTIONS}
         for name in ("tags", "without"):
             fields[name] = tuple(fields[name] or ())
-        fields["year"], fields["duration"] = parse_years(fields["year"]), parse_durations(fields["duration"])
+        fields["year"] = ranges.parse_years(fields["year"], option="--year")
+        fields["duration"] = ranges.parse_durations(fields["duration"], option="--duration")
         if fields["evidence"] is not None and not fields["tags"] and "names" not in values:
             raise UsageError("--evidence needs --mood or --theme: evidence for what?")
         command(**values, wanted=Filter(**fields))
@@ -83,33 +79,6 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         name: hint for name, hint in command.__annotations__.items() if name != "wanted"
     } | OPTIONS
     return wrapper
-
-
-def parse_years(text: str) -> "Range":
-    """The smallest and largest year; raises `UsageError`."""
-    match = re.fullmatch(r"(\d{4})?(-)?(\d{4})?", text)
-    if not match or text == "-":
-        raise UsageError(f"--year {text}: expected 1994, 1990-1999, 2000- or -1960")
-    low, dash, high = match.groups()
-    return int(low) if low else None, int(high) if high else int(low) if low and not dash else None
-
-
-def parse_durations(text: str) -> "Range":
-    """The smallest and largest duration in seconds; raises `UsageError`."""
-    if not text:
-        return None, None
-    low, dash, high = text.partition("-")
-    if not dash or not (low or high):
-        raise UsageError(f"--duration {text}: expected a range such as 2:30-6:00, 10:00- or -90")
-    return (_seconds(low, text) if low else None), (_seconds(high, text) if high else None)
-
-
-def _seconds(clock: str, text: str) -> float:
-    match = CLOCK.fullmatch(clock)
-    if not match:
-        raise UsageError(f"--duration {text}: {clock} is no duration; expected minutes:seconds, or seconds")
-    hours, minutes, seconds, plain = match.groups()
-    return float(plain) if plain else 3600.0 * int(hours or 0) + 60 * int(minutes) + int(seconds)
 
 
 def database_path(named: Path | None) -> Path:

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 from moodfield.cli import console, filters
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float64
-
     from moodfield.library.decided import DecidedTracks
     from moodfield.library.statistics import LibraryStatistics
     from moodfield.library.tracks import LibraryTrack
@@ -47,6 +44,7 @@ def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "Dec
     import numpy as np
 
     from moodfield import decisions
+    from moodfield.library import reasons
 
     terminal = console.terminal()
     minutes, seconds = divmod(round(track.duration or 0), 60)
@@ -81,7 +79,7 @@ def print_track(track: "LibraryTrack", absolute: "DecidedTracks", relative: "Dec
             console.escape(relative.model.vocabulary[tag]),
             *(f"{number:.3f}" if place == 0 else f"{number:+.2f}" for place, number in enumerate(numbers)),
             _decided_by(absolute, relative, int(tag)),
-            _reason(relative, evidence[1], int(tag)),
+            reasons.reason(relative, evidence[1], int(tag)),
         )
     terminal.print(table)
     if relative.relative:
@@ -98,26 +96,6 @@ def _decided_by(absolute: "DecidedTracks", relative: "DecidedTracks", tag: int) 
     if not relative.relative:
         return "yes" if both[0] else "–"
     return {(True, True): "both", (True, False): "absolute", (False, True): "relative"}.get(both, "–")
-
-
-def _reason(decided: "DecidedTracks", evidence: 'Float64[np.ndarray, "tags"]', tag: int) -> str:
-    """Why a tag is decided, or not, by the rule that lists use."""
-    from moodfield import decisions
-
-    name, value = decided.model.vocabulary[tag], float(evidence[tag])
-    correction = decided.correction(0)
-    if name in correction.added or name in correction.removed:
-        return "a person has decided"
-    if decided.rule.usual is None:
-        return "above its threshold" if decided.is_decided[0, tag] else "not above its threshold"
-    best = float(evidence.max())
-    if decided.is_decided[0, tag]:
-        return f"{best - value:.2f} below the clearest" if value < best else "the clearest"
-    if value <= decisions.CUT:
-        return f"not above {decisions.CUT:g}"
-    if value < best - decisions.MARGIN:
-        return f"{best - value:.2f} below the clearest"
-    return f"{decisions.MAX_TAGS} others are clearer"
 
 
 def print_statistics(counts: "LibraryStatistics") -> None:

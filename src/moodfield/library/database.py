@@ -70,6 +70,23 @@ MIGRATIONS = (
         PRIMARY KEY (track, tag)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE maps (              -- how positions of tracks follow from their logits
+        model INTEGER PRIMARY KEY REFERENCES models ON DELETE CASCADE,
+        tracks INTEGER NOT NULL,     -- number of tracks that it was fitted to
+        axes BLOB NOT NULL           -- float64: mean and scale of the logits of moods, two principal components
+    );
+    CREATE TABLE positions (         -- of tracks on the map
+        track INTEGER NOT NULL REFERENCES tracks ON DELETE CASCADE,
+        model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
+        x REAL NOT NULL,             -- from left to right, 0 to 1
+        y REAL NOT NULL,             -- from top to bottom, 0 to 1
+        PRIMARY KEY (model, track)
+    ) WITHOUT ROWID;
+    CREATE INDEX positions_by_track ON positions (track);
+    CREATE TRIGGER positions_of_changed AFTER DELETE ON taggings BEGIN
+        DELETE FROM positions WHERE track = OLD.track AND model = OLD.model; END;
+    """,
 )
 """scripts that lead from one version of the schema to the next; every statement ends with a line"""
 

@@ -136,7 +136,6 @@ def decide(
         UnknownNameError: The library has no such model, or the model no such tag.
     """
     stored = models.choose(connection, model)
-    columns = [stored.column(tag) for tag in (*wanted.tags, *wanted.without)]
     rows = _read_logits(connection, stored)
     rule, relative = _rule(stored, rows, relative=relative)
     numbers = {track: row for row, track in enumerate(rows.ids.tolist())}
@@ -149,15 +148,24 @@ def decide(
     evidence, is_decided = _evidence(rule, logits)
     _apply(corrections, selected, stored, evidence, is_decided)
     result = DecidedTracks(stored, rule, relative, selected, logits, evidence, is_decided, corrections, untagged)
+    return choose(result, wanted)
+
+
+def choose(decided: DecidedTracks, wanted: Filter) -> DecidedTracks:
+    """The tracks that fit the filter's conditions on tags; those that the model has not tagged fit none.
+
+    Raises:
+        UnknownNameError: The model has no such tag.
+    """
     if not wanted.by_tags:
-        return result
-    with_tags, without = columns[: len(wanted.tags)], columns[len(wanted.tags) :]
-    fits = ~is_decided[:, without].any(axis=1)
+        return decided
+    with_tags, without = decided.columns(wanted.tags), decided.columns(wanted.without)
+    fits = ~decided.is_decided[:, without].any(axis=1)
     if wanted.evidence is None:
-        fits &= is_decided[:, with_tags].all(axis=1)
+        fits &= decided.is_decided[:, with_tags].all(axis=1)
     else:
-        fits &= (evidence[:, with_tags] >= wanted.evidence).all(axis=1)
-    return replace(result.take(np.flatnonzero(fits)), untagged=())
+        fits &= (decided.evidence[:, with_tags] >= wanted.evidence).all(axis=1)
+    return replace(decided.take(np.flatnonzero(fits)), untagged=())
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,11 @@ def write(path: Path, tracks: Sequence[LibraryTrack], *, absolute: bool = False)
     files.write_output(path, text.encode("utf-8", "surrogateescape"), kind=KINDS[path.suffix.lower()])
 
 
+def m3u8(tracks: Sequence[LibraryTrack]) -> bytes:
+    """A playlist of tracks as M3U8 with absolute paths."""
+    return _m3u(tracks, [track.path for track in tracks]).encode("utf-8", "surrogateescape")
+
+
 def write_rules(path: Path, request: Request) -> None:
     """Write a smart playlist for Navidrome: rules for the tag MOOD of files, which it applies itself."""
     rules = [

@@ -41,7 +41,7 @@ def rows(decided: DecidedTracks) -> Iterator[dict[str, object]]:
     evidence = np.round(decided.evidence.astype(np.float64), 3)
     for number, track in enumerate(decided.tracks):
         tags, correction = decided.decided(number), decided.correction(number)
-        yield _file(track) | {
+        yield of_file(track) | {
             "model": decided.model.name,
             "relative": decided.relative,
             "decided": list(tags),
@@ -53,11 +53,11 @@ def rows(decided: DecidedTracks) -> Iterator[dict[str, object]]:
             "evidence": dict(zip(vocabulary, evidence[number].tolist(), strict=True)),
         }
     for track in decided.untagged:
-        yield _file(track) | {"model": None}
+        yield of_file(track) | {"model": None}
 
 
-def _file(track: LibraryTrack) -> dict[str, object]:
-    """The fields of the file."""
+def of_file(track: LibraryTrack) -> dict[str, object]:
+    """The fields of the file, without those of a model."""
     return {
         "path": track.path,
         "title": track.title,

@@ -88,6 +88,10 @@ class Filter:
     """only files that have gone, which are left out otherwise"""
     ids: tuple[int, ...] = ()
     """numbers of tracks; also of missing ones"""
+    words: tuple[str, ...] = ()
+    """words that artist, title, album or path contain, all of them"""
+    corrected: bool = False
+    """only tracks with corrections"""
 
     @property
     def by_tags(self) -> bool:
@@ -101,6 +105,16 @@ ALL = Filter()
 
 def select(connection: sqlite3.Connection, wanted: Filter = ALL) -> list[LibraryTrack]:
     """The tracks that fit the filter's conditions on metadata, by path; those on tags are up to `decided`."""
+    return [LibraryTrack(*row) for row in _select(connection, COLUMNS, wanted)]
+
+
+def select_ids(connection: sqlite3.Connection, wanted: Filter = ALL) -> list[int]:
+    """The numbers of the same tracks."""
+    return [number for (number,) in _select(connection, "id", wanted)]
+
+
+def _select(connection: sqlite3.Connection, columns: str, wanted: Filter) -> sqlite3.Cursor:
+    """Columns of the tracks that fit a filter's conditions on metadata, by path."""
     conditions = ["missing IS NOT NULL" if wanted.missing else "missing IS NULL"]
     values: list[object] = []
     if wanted.ids:
@@ -108,8 +122,12 @@ def select(connection: sqlite3.Connection, wanted: Filter = ALL) -> list[Library
         values += wanted.ids
     if wanted.failed:
         conditions.append("error IS NOT NULL")
-    for name in ("artist", "album", "genre", "path"):
-        if part := getattr(wanted, name):
+    if wanted.corrected:
+        conditions.append("id IN (SELECT track FROM corrections)")
+    parts = [(name, getattr(wanted, name)) for name in ("artist", "album", "genre", "path")]
+    parts += [("(artist || ' ' || title || ' ' || album || ' ' || path)", word) for word in wanted.words]
+    for name, part in parts:
+        if part:
             conditions.append(f"contains(CAST({name} AS BLOB), ?)")
             values.append(database.encode(part.casefold()))
     for name in ("year", "duration"):
@@ -117,8 +135,7 @@ def select(connection: sqlite3.Connection, wanted: Filter = ALL) -> list[Library
             if limit is not None:
                 conditions.append(f"{name} {sign} ?")
                 values.append(limit)
-    rows = connection.execute(f"SELECT {COLUMNS} FROM tracks WHERE {' AND '.join(conditions)} ORDER BY path", values)
-    return [LibraryTrack(*row) for row in rows]
+    return connection.execute(f"SELECT {columns} FROM tracks WHERE {' AND '.join(conditions)} ORDER BY path", values)
 
 
 def read(connection: sqlite3.Connection, ids: Sequence[int]) -> list[LibraryTrack]:

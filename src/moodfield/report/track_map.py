@@ -71,6 +71,52 @@ class TrackMap:
     """the tags of the features"""
 
 
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """Standardization of logits, and their two first principal components."""
+
+    mean: Float64[np.ndarray, "tags"]
+    """mean of every tag"""
+    scale: Float64[np.ndarray, "tags"]
+    """softened standard deviation of every tag"""
+    components: Float64[np.ndarray, "2 tags"]
+    """directions, signed so that the largest weight is positive"""
+
+    @classmethod
+    def fit(cls, logits: Features) -> "PrincipalAxes":
+        """The axes of tracks; floating-point sums depend on their order."""
+        mean, scale = logits.mean(axis=0), np.hypot(logits.std(axis=0), SOFT_STD)
+        _, _, axes = np.linalg.svd((logits - mean) / scale, full_matrices=False)
+        axes = np.vstack([axes, np.zeros_like(axes)])[:2]
+        weightiest = (
+            np.abs(axes).round(9).argmax(axis=1)
+        )  # rounded: of equal weights the first, whatever the last digit
+        signs = np.sign(axes[np.arange(2), weightiest])
+        return cls(mean, scale, axes * signs[:, None])
+
+    def standardize(self, logits: Features) -> Features:
+        """Standardized logits."""
+        return (logits - self.mean) / self.scale
+
+    def project(self, logits: Features) -> Places:
+        """The two principal components."""
+        return self.standardize(logits) @ self.components.T
+
+
+def mood_columns(reference: Reference) -> list[int]:
+    """The tags by which tracks are mapped, by name: moods, or all tags if there are fewer than two moods."""
+    tags = reference.moods if len(reference.moods) > 1 else list(range(len(reference.vocabulary)))
+    return sorted(tags, key=lambda tag: reference.vocabulary[tag])
+
+
+def finite_logits(scores: Float[np.ndarray, "tracks tags"]) -> Features:
+    """Logits of scores, with the mean over the other tracks instead of NaN."""
+    logits = curves.logit(scores)
+    finite = np.isfinite(logits)
+    means = np.where(finite, logits, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+    return np.where(finite, logits, means)
+
+
 def lay_out(scores: Float[np.ndarray, "tracks tags"], reference: Reference) -> TrackMap | None:
     """Map tracks by the two first principal components of their scores; None below `MIN_TRACKS`.
 
@@ -78,16 +124,16 @@ def lay_out(scores: Float[np.ndarray, "tracks tags"], reference: Reference) -> T
     have the same scale. The more tracks there are beyond that, the more evenly they are spread over the map. The map
     does not depend on the order of the tracks.
     """
-    tags = reference.moods if len(reference.moods) > 1 else list(range(len(reference.vocabulary)))
-    tags.sort(key=lambda tag: reference.vocabulary[tag])
+    tags = mood_columns(reference)
     if len(scores) < MIN_TRACKS or not tags:
         return None
-    logits = _finite(curves.logit(scores[:, tags]))
+    logits = finite_logits(scores[:, tags])
     order = np.lexsort(logits.T[::-1])  # floating-point sums depend on the order of their terms
-    features = _standardize(logits[order])
+    axes = PrincipalAxes.fit(logits[order])
+    features = axes.standardize(logits[order])
     places = np.empty((len(scores), 2))
     share = max(0.0, 1 - MANY_TRACKS / len(scores))
-    places[order] = _spread(_principal(features), features, share)
+    places[order] = _spread(features @ axes.components.T, features, share)
     features = features[np.argsort(order, kind="stable")]
     names = tuple(reference.vocabulary[tag] for tag in tags)
     horizontal, vertical = _axes(places - places.mean(axis=0), features, names)
@@ -126,27 +172,6 @@ def label_sides(
                 taken = np.concatenate([taken, np.concatenate([low, high], axis=1)[:, None]], axis=1)
                 break
     return sides
-
-
-def _finite(logits: Features) -> Features:
-    """The same logits with the mean over the other tracks instead of NaN."""
-    finite = np.isfinite(logits)
-    means = np.where(finite, logits, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
-    return np.where(finite, logits, means)
-
-
-def _standardize(logits: Features) -> Features:
-    """Subtract the mean and divide by the softened standard deviation of every tag."""
-    return (logits - logits.mean(axis=0)) / np.hypot(logits.std(axis=0), SOFT_STD)
-
-
-def _principal(features: Features) -> Places:
-    """Project on the two first principal components, signed so that the largest weight is positive."""
-    _, _, axes = np.linalg.svd(features, full_matrices=False)
-    axes = np.vstack([axes, np.zeros_like(axes)])[:2]
-    weightiest = np.abs(axes).round(9).argmax(axis=1)  # rounded: of equal weights the first, whatever the last digit
-    signs = np.sign(axes[np.arange(2), weightiest])
-    return features @ (axes * signs[:, None]).T
 
 
 def _spread(principal: Places, features: Features, share: float) -> Places:

@@ -1,0 +1,214 @@
+"""Measure the service: throughput against the command, latency, many clients for a minute, and a large library.
+
+    python benchmarks/serve.py [--files N] [--clients N] [--seconds S] [--tracks N]
+
+The service and the command have one core and one process that tags, the clients another core. Prints Markdown tables.
+"""
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import soundfile
+
+import library
+import moodfield
+
+RATE = 44_100
+ROUNDS = 3
+PAUSE = 0.5
+"""seconds after which a client tries again, whatever Retry-After states"""
+HEALTH_PAUSE = 0.1
+"""seconds between two requests for /healthz"""
+TIMEOUT = 120.0
+"""seconds after which a request counts as hung"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--tracks", type=int, default=100_000)
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, set(cores[1:]) or set(cores))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print("## The service, one process that tags\n")
+        with serving(folder / "empty.db", cores[0]) as url:
+            print_throughput(url, folder, options.files, cores[0])
+            print_latency(url, options.files)
+        with serving(folder / "empty.db", cores[0]) as url:
+            asyncio.run(print_load(url, options.clients, options.seconds))
+        library.fill(folder / "library.db", library.synthetic_files(options.tracks), moodfield.load())
+        with serving(folder / "library.db", cores[0]) as url:
+            print_library(url, options.tracks)
+
+
+def song(seconds: float, seed: int) -> bytes:
+    """A stereo MP3 of noise whose level changes."""
+    drawn = np.random.default_rng(seed)
+    level = np.abs(np.sin(np.arange(int(seconds * RATE)) / RATE))[:, None]
+    samples = (0.2 * level * drawn.normal(size=(int(seconds * RATE), 2))).astype(np.float32)
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="MP3")
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def serving(db: Path, core: int) -> Iterator[str]:
+    """A context with the address of a service on one core."""
+    words = ["serve", "--db", str(db), "--port", "0", "--jobs", "1"]
+    process = subprocess.Popen(command(words, core), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        line = process.stderr.readline()
+        url = next(word for word in line.split() if word.startswith("http")).rstrip(";").rstrip("/")
+        for _ in range(2):  # the first answers when the models are loaded
+            assert post(url, song(2, 0)).status_code == 200
+        yield url
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def command(words: list[str], core: int) -> list[str]:
+    """A command on one core."""
+    code = f"import os; os.sched_setaffinity(0, {{{core}}}); from moodfield.cli import main; main.main()"
+    guarded = f"if __name__ == '__main__':\n    {code}"
+    path = Path(tempfile.gettempdir()) / f"moodfield_on_core_{core}.py"  # a file, since processes are spawned from it
+    path.write_text(guarded, encoding="utf-8")
+    return [sys.executable, str(path), *words]
+
+
+def post(url: str, body: bytes) -> httpx.Response:
+    return httpx.post(f"{url}/v1/tag", content=body, headers={"content-type": "audio/mpeg"}, timeout=TIMEOUT)
+
+
+def print_throughput(url: str, folder: Path, count: int, core: int) -> None:
+    """Seconds of audio that both tag in a second; rounds alternate, since the speed of machines varies."""
+    songs = [song(30, seed) for seed in range(count)]
+    for number, body in enumerate(songs):
+        (folder / f"{number:03}.mp3").write_bytes(body)
+    paths = [str(folder / f"{number:03}.mp3") for number in range(count)]
+    ratios, speeds = [], []
+    for _ in range(ROUNDS):
+        process = subprocess.Popen(command(["tag", "--json", "--jobs", "1", *paths], core), stdout=subprocess.PIPE)
+        assert process.stdout
+        ends = [time.perf_counter() for _ in process.stdout]
+        process.wait()
+        by_command = (count - 1) / (ends[-1] - ends[0])
+        start = time.perf_counter()
+        with ThreadPoolExecutor(2) as threads:  # one is uploaded while another one is tagged
+            assert all(answer.status_code == 200 for answer in threads.map(lambda body: post(url, body), songs))
+        by_service = count / (time.perf_counter() - start)
+        ratios.append(by_service / by_command)
+        speeds.append((30 * by_command, 30 * by_service))
+    command_speed, service_speed = np.median(speeds, axis=0)
+    print("| throughput, one core | times real time |\n|---|---|")
+    print(f"| `moodfield tag` | {command_speed:.0f} |\n| service | {service_speed:.0f} |")
+    print(f"| service / command, median of {ROUNDS} (goal 0.9) | {np.median(ratios):.2f} |\n", flush=True)
+
+
+def print_latency(url: str, count: int) -> None:
+    """Seconds from the request to its answer, one client."""
+    print("| upload | size, MB | p50, s | p99, s |\n|---|---|---|---|")
+    for name, seconds in (("30 s", 30.0), ("4 min", 240.0)):
+        body, times = song(seconds, 1), []
+        for _ in range(count):
+            start = time.perf_counter()
+            assert post(url, body).status_code == 200
+            times.append(time.perf_counter() - start)
+        p50, p99 = np.quantile(times, [0.5, 0.99])
+        print(f"| {name} | {len(body) / 1e6:.1f} | {p50:.2f} | {p99:.2f} |", flush=True)
+    print()
+
+
+async def print_load(url: str, clients: int, seconds: float) -> None:
+    """Many clients that send a file again as soon as they have an answer, and one that asks for /healthz."""
+    body = song(30, 2)
+    outcomes: collections.Counter[str] = collections.Counter()
+    times: dict[str, list[float]] = collections.defaultdict(list)
+    end = time.perf_counter() + seconds
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as client:
+
+        async def measured(send: Callable[[], Awaitable[httpx.Response]], kind: str) -> None:
+            start = time.perf_counter()
+            try:
+                answer = await send()
+                name = f"{kind} {answer.status_code}"
+                json.loads(answer.content)
+            except httpx.HTTPError as error:
+                name = f"{kind} {type(error).__name__}"
+            outcomes[name] += 1
+            times[name].append(time.perf_counter() - start)
+
+        async def tag() -> None:
+            while time.perf_counter() < end:
+                headers = {"content-type": "audio/mpeg"}
+                await measured(lambda: client.post(f"{url}/v1/tag", content=body, headers=headers), "tag")
+                await asyncio.sleep(PAUSE)
+
+        async def health() -> None:
+            while time.perf_counter() < end:
+                await asyncio.to_thread(measure_health, url, times["healthz 200"])
+                await asyncio.sleep(HEALTH_PAUSE)
+
+        await asyncio.gather(health(), *(tag() for _ in range(clients)))
+    outcomes["healthz 200"] = len(times["healthz 200"])
+    print(
+        f"| {clients} clients, {seconds:.0f} s, {len(body) / 1e6:.1f} MB each | answers | p50, s | p99, s | most, s |"
+    )
+    print("|---|---|---|---|---|")
+    for name, count in sorted(outcomes.items()):
+        p50, p99, most = np.quantile(times[name], [0.5, 0.99, 1])
+        print(f"| {name} | {count:,} | {p50:.3f} | {p99:.3f} | {most:.3f} |", flush=True)
+    print("\nGoals: nothing but 200 and 503; healthz 0.1 s.\n")
+
+
+def measure_health(url: str, times: list[float]) -> None:
+    """Add the time of a request of its own connection, in a thread, which the other clients delay least."""
+    start = time.perf_counter()
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    times.append(time.perf_counter() - start)
+
+
+def print_library(url: str, tracks: int) -> None:
+    """Seconds of requests about a large library."""
+    requests = {
+        "the first request": "/v1/stats",
+        "the map, placed and stored": "/v1/map",
+        "the map again": "/v1/map",
+        "50 tracks by name": "/v1/tracks",
+        "50 tracks with a mood": "/v1/tracks?mood=calm&not=dark",
+        "50 tracks by words": "/v1/tracks?q=title+777",
+        "one track": "/v1/tracks/777",
+        "similar tracks, the first": "/v1/tracks/777/similar",
+        "similar tracks": "/v1/tracks/778/similar",
+    }
+    print(f"| {tracks:,} tracks | s | kB |\n|---|---|---|")
+    with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+        for name, path in requests.items():
+            start = time.perf_counter()
+            with client.stream("GET", path) as answer:
+                size = sum(len(part) for part in answer.iter_raw())
+            print(f"| {name} | {time.perf_counter() - start:.2f} | {size / 1e3:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Run the service until a signal stops it: connections with limits for slow clients, one process."""
+
+import asyncio
+import socket
+
+import uvicorn
+from h11 import IDLE, SEND_BODY
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from moodfield.errors import UsageError
+from moodfield.serving import app
+from moodfield.serving.configs import ServiceConfig
+
+HEADER_SECONDS = 10.0
+"""time in which a connection must have sent the head of a request"""
+DRAIN_SECONDS = 10.0
+"""time in which the rest of a body that was answered already is read, so that the client gets the answer"""
+MAX_CONNECTIONS = 512
+"""connections at once; requests of more are answered 503"""
+SHUTDOWN_SECONDS = 10
+"""time in which requests under way may end when the service is stopped"""
+
+
+class Connection(H11Protocol):
+    """A connection that is closed if the head of a request, or the rest of an answered one, does not come in time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for the first request."""
+        super().connection_made(transport)
+        self._wait(HEADER_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the end of a head, or stop waiting when it is there."""
+        super().data_received(data)
+        if self.conn.their_state is not IDLE:
+            is_drained = self.conn.their_state is SEND_BODY and self.cycle and self.cycle.response_complete
+            if not is_drained:
+                self._stop_waiting()
+        elif self._timer is None:
+            self._wait(HEADER_SECONDS)
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of the request, if there is any."""
+        super().on_response_complete()
+        self._stop_waiting()
+        if self.conn.their_state is SEND_BODY:
+            self._wait(DRAIN_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises `UsageError` if the port is taken."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"{host}, port {port}, cannot be used: {error}; choose another one by --port") from error
+
+
+def create(config: ServiceConfig) -> uvicorn.Server:
+    """Create the server; its `run` serves on sockets until SIGINT or SIGTERM.
+
+    Raises:
+        LibraryError: The database cannot be opened.
+        ModelError: A model cannot be loaded.
+    """
+    settings = uvicorn.Config(
+        app.create(config),
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(settings)
