@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 
 import { build } from "vite";
 
-const FOLDER = "../src/moodfield/browser/static";
+const FOLDER = process.argv[2] ?? "../src/moodfield/browser/static";
 const ONNX_RUNTIME = "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded";
 
 /** Bundles a module to one classic script, which a page may load from a disk; returns its files by the end of their names. */

@@ -1,8 +1,8 @@
 """Tag a track with onnxruntime and NumPy alone.
 
-    moodfield export-onnx -o moodfield.onnx
-    ffmpeg -i song.mp3 -ac 1 -ar 16000 -f f32le song.f32
-    python tag.py song.f32
+moodfield export-onnx -o moodfield.onnx
+ffmpeg -i song.mp3 -ac 1 -ar 16000 -f f32le song.f32
+python tag.py song.f32
 """
 
 import sys
