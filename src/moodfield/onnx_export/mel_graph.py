@@ -1,4 +1,4 @@
-"""The mel spectrogram of consecutive frames of a waveform as part of an ONNX graph; equals `moodfield.mel`."""
+"""The mel spectrogram as part of an ONNX graph, for any frames of a waveform; equals `moodfield.mel`."""
 
 from dataclasses import dataclass
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from moodfield import decisions
+from moodfield import clips, decisions
 from moodfield.card import EMBEDDING, HEAD, LOGITS, NETWORK, Card, Head
-from moodfield.clips import CLIP_FRAMES, AnyLength, FixedLength, WholeTrack, overlap
+from moodfield.clips import CLIP_FRAMES, AnyLength, FixedLength, WholeTrack
 from moodfield.engine import FEATURES
 from moodfield.onnx_export.graph import Graph, Value
 from moodfield.onnx_export.mel_graph import MelGraph
@@ -84,7 +84,7 @@ def _run_clips(
 
 def _cut_clips(graph: Graph, body: Graph, lengths: AnyLength | WholeTrack, spectrogram: MelGraph) -> Cut:
     """Clips of a network that takes any length, as `clips.Cutter` cuts them."""
-    before, clean, step = overlap(lengths)
+    before, clean, step = clips.overlap(lengths)
     further = graph.op("Max", graph.op("Sub", spectrogram.frames, CLIP_FRAMES), 0)
     count = graph.op("Add", graph.op("Div", graph.op("Add", further, step - 1), step), 1)
     start = body.op("Mul", "clip", step)
