@@ -12,7 +12,7 @@ from moodfield.errors import OutputError
 from moodfield.onnx_export import export
 
 PAGE = "index.html"
-STATIC = ("glue.js", "page.css", "page.js", "wasm.js", "worker.js", PAGE)
+STATIC = ("glue.js", "licences.txt", "page.css", "page.js", "wasm.js", "worker.js", PAGE)
 """files that are the same for every model; the page comes last"""
 MODEL, METADATA = "model.js", "metadata.js"
 """scripts with the model and its metadata"""

@@ -13,6 +13,7 @@ export interface Mono {
   rate: number;
   samples: Float32Array;
   share: number;
+  damaged: number;
 }
 
 /** Mixes the blocks that `decode` yields to mono; it may be called twice. */
@@ -20,7 +21,7 @@ export async function* mix(decode: () => AsyncIterable<Block>): AsyncGenerator<M
   let opposite: boolean | null = null;
   let seconds = 0;
   let [lowest, highest] = [Infinity, -Infinity];
-  for await (const { rate, channels, share } of decode()) {
+  for await (const { rate, channels, share, damaged = 0 } of decode()) {
     opposite ??= mayBeOpposite(channels);
     if (opposite && seconds === 0) opposite = await isOpposite(decode());
     const samples = mixBlock(channels, opposite ?? false);
@@ -32,7 +33,7 @@ export async function* mix(decode: () => AsyncIterable<Block>): AsyncGenerator<M
     if (Math.max(-lowest, highest) > MAX_AMPLITUDE) throw new Error("its samples are far too loud: export it again");
     seconds += samples.length / rate;
     if (seconds > MAX_SECONDS) throw new Error("it is longer than 6 hours: cut it");
-    yield { rate, samples, share };
+    yield { rate, samples, share, damaged };
   }
   if (!seconds) throw new Error("it is not audio that can be decoded: export it again, or convert it to mp3, ogg, flac or wav");
   if (seconds < MIN_SECONDS) throw new Error(`it lasts ${seconds.toFixed(2)} s: give at least 1 s`);

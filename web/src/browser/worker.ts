@@ -42,15 +42,18 @@ async function tag(file: File): Promise<BrowserTagging> {
   const predictor = new TrackPredictor(session, metadata);
   const resampled = new Joined(predictor);
   let envelope: PeakEnvelope | null = null;
-  for await (const { rate, samples, share } of mix(() => decode(file, decodeByBrowser))) {
+  let faults = 0;
+  for await (const { rate, samples, share, damaged } of mix(() => decode(file, decodeByBrowser))) {
     envelope ??= new PeakEnvelope(rate);
     envelope.push(samples);
+    faults += damaged;
     await resampled.push(rate, samples);
     post({ kind: "progress", share });
   }
   const seconds = await resampled.finish();
   const outputs = await predictor.finish();
-  return { ...tagging(file.name, seconds, metadata, outputs), envelope: envelope!.finish() };
+  const warnings = faults ? { warnings: [`${faults === 1 ? "A damaged part was" : `${faults} damaged parts were`} left out.`] } : {};
+  return { ...tagging(file.name, seconds, metadata, outputs), envelope: envelope!.finish(), ...warnings };
 }
 
 /** The samples for the model; where the sample rate changes, another resampler begins. */
