@@ -39,7 +39,7 @@ FORMATS = {
 }
 MINUTES = 4
 """duration of one file by format"""
-VALUES = {fields.MOOD: ("calm", "dark"), fields.THEME: ("film",)}
+VALUES = {fields.MOOD: plan.Wanted(("calm", "dark")), fields.THEME: plan.Wanted(("film",))}
 
 
 def main() -> None:
@@ -121,7 +121,9 @@ def measure_format(folder: Path, suffix: str, codec: list[str]) -> None:
         writing.write_file(path, VALUES, writing.Job(plan.WriteConfig(), db, run))
         seconds.append(time.perf_counter() - start)
         with journal.connect(db) as connection:
-            (number,) = journal.last_run(connection, [path])
+            run_of_file = journal.last_run(connection, [path])
+            assert run_of_file is not None
+            (number,) = run_of_file.numbers
             entry = journal.read(connection, number)
             deltas.append(len(entry.delta))
     from moodfield.file_tags import verification

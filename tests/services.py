@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -82,6 +82,16 @@ def write_music(folder: Path, count: int) -> Path:
     for seed in range(count):
         (folder / f"{seed}.wav").write_bytes(wav(seed=seed))
     return folder
+
+
+def wait(condition: Callable[[], bool]) -> bool:
+    """Whether a condition becomes true in time."""
+    deadline = time.monotonic() + MAX_WAIT
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def wait_for_scan(client: httpx.Client, number: int) -> dict[str, object]:

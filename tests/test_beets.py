@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import models
-from commands import invoke
+from commands import invoke, json_lines
+from moodfield.library import database
 from moodfield.tags import THEMES
 
 COUNT = 3
@@ -113,8 +114,10 @@ def test_import_tags_if_asked(tmp_path, music):
     shutil.copy(music / "0.flac", broken)
     broken.write_bytes(broken.read_bytes()[:9_000])
     beets.run("import", str(music))
-    assert "$moods" not in "".join(line for line in beets.field("moods") if "track 1" in line)
-    assert len(expected(tmp_path / "mood.db")) >= COUNT
+    (line,) = (line for line in beets.field("moods") if "track 1" in line)
+    assert "$moods" not in line
+    rows = json_lines(invoke("library", "list", "--json", "--db", tmp_path / "mood.db").out)
+    assert len(rows) == COUNT + 1, "every imported file is in the library"
 
 
 @pytest.mark.slow
@@ -127,11 +130,31 @@ def test_a_database_of_another_program_is_an_error(tmp_path, music):
 
 
 @pytest.mark.slow
+def test_a_database_that_cannot_be_made_is_an_error(tmp_path, music):
+    (tmp_path / "file").touch()
+    beets = Beets(tmp_path, db=str(tmp_path / "file" / "mood.db"))
+    beets.run("import", str(music))
+    result = beets.run("moodfield")
+    assert result.returncode == 1
+    assert "cannot be written" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_library_in_use_is_an_error(tmp_path, music):
+    beets = Beets(tmp_path)
+    beets.run("import", str(music))
+    with database.lock(tmp_path / "mood.db"):
+        result = beets.run("moodfield")
+    assert result.returncode == 1
+    assert "in use" in result.stderr
+
+
+@pytest.mark.slow
 def test_files_that_have_gone_are_warnings(tmp_path, music):
     beets = Beets(tmp_path)
     beets.run("import", str(music))
     next((tmp_path / "library").rglob("*.flac")).unlink()
     result = beets.run("moodfield")
     assert result.returncode == 0
-    assert "library scan" in result.stderr or "has no tags" in result.stderr
+    assert "has no tags" in result.stderr
     assert sum("$moods" not in line for line in beets.field("moods")) == COUNT - 1

@@ -34,8 +34,9 @@ def run(*words: object, code: int = 0) -> Result:
 
 
 def test_list_prints_all_tracks_and_json_lines(db):
-    table = run("library", "list").out.splitlines()
+    head, *table = run("library", "list").out.splitlines()
     values = json_lines(run("library", "list", "--json").out)
+    assert head.split() == ["track", "length", "moods", "·", "themes"]
     assert len(table) == len(values) == COUNT
     assert [row["path"] for row in values] == sorted(row["path"] for row in values)
     for line, row in zip(table, values, strict=True):
@@ -79,7 +80,12 @@ def test_find_orders_by_evidence(db):
     evidence = [row["evidence"]["calm"] for row in values]
     assert len(values) > 5
     assert evidence == sorted(evidence, reverse=True)
-    assert f"{evidence[0]:+.1f}" in run("library", "find", "calm").out.splitlines()[0]
+    head, first, *_ = run("library", "find", "calm").out.splitlines()
+    assert head.index("calm") < head.index("moods")
+    assert f"{evidence[0]:+.1f}" in first
+    assert run("library", "find", "--mood", "calm").out == run("library", "find", "calm").out
+    assert "give a TAG" in run("library", "find", code=2).err
+    assert "calm cannot be wanted and unwanted" in run("library", "find", "calm", "--not", "calm", code=2).err
 
 
 def test_absolute_decisions(db):
@@ -105,6 +111,7 @@ def test_correct_and_clear(db):
     assert tag not in run("library", "correct", "/music/004.ogg", "--remove", tag).out.partition("  ")[2]
     after = json.loads(run("library", "show", "/music/004.ogg", "--json").out)
     assert (after["removed"], tag in after["decided"]) == ([tag], False)
+    assert [row["path"] for row in json_lines(run("library", "list", "--corrected", "--json").out)] == [after["path"]]
     run("library", "correct", "/music/004.ogg", "--clear")
     assert json.loads(run("library", "show", "/music/004.ogg", "--json").out)["decided"] == before["decided"]
 
@@ -115,7 +122,9 @@ def test_similar(db):
     assert len(values) == 5
     assert numbers == sorted(numbers, reverse=True)
     assert all(row["path"] != "/music/004.ogg" for row in values)
-    assert len(run("library", "similar", "/music/004.ogg").out.splitlines()) == 20
+    head, *lines = run("library", "similar", "/music/004.ogg").out.splitlines()
+    assert head.split() == ["track", "length", "similarity", "path"]
+    assert len(lines) == 20
 
 
 def test_stats(db):
@@ -154,8 +163,22 @@ def test_check_and_prune(db):
         connection.execute("UPDATE tracks SET missing = 1 WHERE id <= 10")
         tracks.correct(connection, 1, add=["calm"])
     assert "1 with corrections are kept" in run("library", "prune").err
-    assert len(run("library", "list").out.splitlines()) == COUNT - 10
-    assert len(run("library", "list", "--missing").out.splitlines()) == 1
+    assert len(run("library", "list").out.splitlines()) == 1 + COUNT - 10
+    assert len(run("library", "list", "--missing").out.splitlines()) == 1 + 1
+
+
+def test_folders_are_forgotten(db):
+    with database.write(db) as connection:
+        connection.execute("INSERT INTO folders VALUES ('/music/old')")
+        connection.execute("UPDATE tracks SET path = '/music/old/' || id WHERE id <= 10")
+        tracks.correct(connection, 1, add=["calm"])
+    assert "the library has nothing of /musi" in run("library", "prune", "/musi", code=1).err
+    result = run("library", "prune", "/music/old")
+    assert "9 tracks removed; 1 with corrections are kept" in result.err
+    assert "1 track removed" in run("library", "prune", "/music/old", "--corrected").err
+    with database.read(db) as connection:
+        assert connection.execute("SELECT * FROM folders").fetchall() == []
+        assert connection.execute("SELECT count(*) FROM tracks").fetchone() == (COUNT - 10,)
 
 
 def test_no_library(tmp_path):
@@ -170,14 +193,41 @@ def test_playlists_are_written(db, tmp_path):
     path = tmp_path / "evening.m3u8"
     result = run("playlist", "--mood", "calm", "--minutes", 20, "-o", path)
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert len(lines) == len(result.out.splitlines())
-    assert "20 min" in result.err or "min" in result.err
+    assert len(lines) == len(result.out.splitlines()) - 1
+    with database.read(db) as connection:
+        seconds = sum(tracks.locate(connection, f"/music/{Path(line).name}").duration or 0 for line in lines)
+    assert f"{len(lines)} tracks, {seconds / 60:.0f} min" in result.err
     run("playlist", "--mood", "calm", "--minutes", 20, "-o", path, "--absolute-paths")
     assert all(Path(line).is_absolute() for line in path.read_text().splitlines() if not line.startswith("#"))
-    run("playlist", "--mood", "calm", "--not", "dark", "-o", tmp_path / "evening.nsp")
-    journey = run("playlist", "--from", "/music/001.ogg", "--to", "/music/002.ogg", "--minutes", 30).out.splitlines()
+    run("playlist", "--mood", "calm", "--theme", "film", "--not", "dark", "-o", tmp_path / "evening.nsp")
+    rules = json.loads((tmp_path / "evening.nsp").read_text())["all"]
+    assert rules == [{"is": {"mood": "calm"}}, {"is": {"theme": "film"}}, {"isNot": {"mood": "dark"}}]
+    _, *journey = run(
+        "playlist", "--from", "/music/001.ogg", "--to", "/music/002.ogg", "--minutes", 30
+    ).out.splitlines()
     assert ("title 1" in journey[0], "title 2" in journey[-1]) == (True, True)
     assert run("playlist", "--like", "/music/001.ogg", "--artist", "artist 3").out
+
+
+def test_filters_do_not_apply_to_the_ends_of_a_journey(db):
+    ends = ("--from", "/music/001.ogg", "--to", "/music/002.ogg")
+    _, *lines = run("playlist", *ends, "--artist", "artist 5", "--minutes", 30).out.splitlines()
+    artists = [line.split(" – ")[0] for line in lines]
+    assert (artists[0], artists[-1]) == ("artist 1", "artist 2")
+    assert set(artists[1:-1]) == {"artist 5"}
+    with database.write(db) as connection:
+        connection.execute("UPDATE tracks SET missing = 1 WHERE path = '/music/002.ogg'")
+    assert "/music/002.ogg has gone" in run("playlist", *ends, code=1).err
+
+
+def test_paths_with_line_breaks_are_left_out_of_an_m3u(db, tmp_path):
+    with database.write(db) as connection:
+        connection.execute("UPDATE tracks SET path = '/music/a' || char(10) || id || '.ogg'")
+    result = run("playlist", "--mood", "calm", "--minutes", 10, "-o", tmp_path / "a.m3u8")
+    assert "left out" in result.err
+    assert all(line.startswith("#") for line in (tmp_path / "a.m3u8").read_text().splitlines())
+    run("playlist", "--mood", "calm", "--minutes", 10, "-o", tmp_path / "a.xspf")
+    assert "/music/a%0A" in (tmp_path / "a.xspf").read_text()
 
 
 def test_a_playlist_that_cannot_be_filled_reports_it(db):
@@ -196,6 +246,8 @@ def test_a_playlist_that_cannot_be_filled_reports_it(db):
         ("--mood", "calm", "--artist", "x", "-o", "x.nsp"),
         ("--mood", "calm", "--like", "/music/001.ogg", "-o", "x.nsp"),
         ("--mood", "clam"),
+        ("--mood", "clam", "-o", "x.nsp"),
+        ("--mood", "calm", "--duration", "2.5-6"),
     ],
 )
 def test_wrong_playlists_are_usage_errors(db, words):
@@ -228,6 +280,11 @@ def test_scan_prints_what_was_done(tmp_path, music, cp_model):
     (music / "0.flac").rename(music / "moved.flac")
     assert "1 moved" in run("library", "scan", "--db", db).err
     assert "failed: not-audio" in run("library", "list", "--failed", "--db", db).out
+
+
+def test_a_scan_that_finds_nothing_names_the_formats(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no audio file (.aac" in run("library", "scan", tmp_path / "empty", "--db", tmp_path / "a.db").err
 
 
 def test_corrections_are_learned(tmp_path, monkeypatch):

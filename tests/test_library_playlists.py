@@ -174,6 +174,29 @@ def test_a_journey_leads_from_one_track_to_the_other(loaded):
     assert np.corrcoef(np.arange(len(rows)), nearer)[0, 1] > 0.8
 
 
+def test_a_journey_has_no_artist_twice_in_a_row_and_is_near_the_line(loaded):
+    result, embeddings = loaded
+    for first, last in ((5, 40), (1, 8), (2, 100), (3, 290)):  # 1 and 8 are of one artist
+        for minutes in (10, 20, 60):
+            playlist = create(loaded, minutes, journey=(int(embeddings.ids[first]), int(embeddings.ids[last])))
+            groups = [track.group for track in playlist.tracks]
+            assert len(groups) > 2
+            assert all(one != other for one, other in pairwise(groups))
+    few = result.take(np.array([5, 40, *(row for row in range(300) if row % 7 == 40 % 7 and row != 40)][:9]))
+    tracks_ = playlists.create(few, embeddings, Request(9_000.0, journey=(few.tracks[0].id, few.tracks[1].id))).tracks
+    assert [track.id for track in (tracks_[0], tracks_[-1])] == [few.tracks[0].id, few.tracks[1].id]
+
+
+def test_candidates_of_a_journey_are_near_the_line(loaded, monkeypatch):
+    _, embeddings = loaded
+    journey = (int(embeddings.ids[5]), int(embeddings.ids[40]))
+    everything = create(loaded, 30, journey=journey)
+    monkeypatch.setattr(playlists, "POOL", 60)
+    near = create(loaded, 30, journey=journey)
+    same = {track.id for track in everything.tracks} & {track.id for track in near.tracks}
+    assert len(same) > 0.6 * len(near.tracks)
+
+
 @pytest.mark.parametrize(("curve", "sign"), [("rising", 1), ("falling", -1)])
 def test_energy_rises_and_falls(loaded, curve, sign):
     result, _ = loaded
@@ -229,7 +252,7 @@ def test_m3u8(tmp_path, absolute):
     path.parent.mkdir()
     playlist_files.write(path, [make_track(name) for name in NAMES], absolute=absolute)
     lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
-    assert lines[:2] == ["#EXTM3U", "#EXTINF:61,A & B – T"]
+    assert lines[:3] == ["#EXTM3U", "# by moodfield", "#EXTINF:61,A & B – T"]
     places = [line for line in lines if not line.startswith("#")]
     resolved = [name if absolute else os.path.normpath(path.parent / name) for name in places]
     assert resolved == NAMES
@@ -239,13 +262,14 @@ def test_m3u8(tmp_path, absolute):
 def test_m3u8_in_the_folder_of_the_music(tmp_path):
     path = tmp_path / "a.m3u8"
     playlist_files.write(path, [make_track(str(tmp_path / "#1.ogg"), title="two\nlines")])
-    assert path.read_text().splitlines() == ["#EXTM3U", "#EXTINF:61,A & B – two lines", "./#1.ogg"]
+    lines = path.read_text().splitlines()
+    assert lines == ["#EXTM3U", "# by moodfield", "#EXTINF:61,A & B – two lines", "./#1.ogg"]
 
 
 @pytest.mark.parametrize("absolute", [True, False])
 def test_xspf(tmp_path, absolute):
     path = tmp_path / "evening.xspf"
-    playlist_files.write(path, [make_track(name, title="<1>\x01") for name in NAMES], absolute=absolute)
+    playlist_files.write(path, [make_track(name, title="<1>\x01\u00a0\u3000") for name in NAMES], absolute=absolute)
     space = {"x": "http://xspf.org/ns/0/"}
     root = ElementTree.parse(path).getroot()
     locations = [element.text for element in root.findall(".//x:location", space)]
@@ -253,28 +277,34 @@ def test_xspf(tmp_path, absolute):
     assert [name if absolute else os.path.normpath(tmp_path / name) for name in decoded] == NAMES
     assert all(place.startswith("file:///") == absolute for place in locations)
     assert root.findtext(".//x:duration", namespaces=space) == "61400"
-    assert root.findtext(".//x:track/x:title", namespaces=space) == "<1>�"
+    assert root.findtext(".//x:track/x:title", namespaces=space) == "<1>�\u00a0\u3000"
 
 
 def test_smart_playlists_have_rules_for_moods(tmp_path):
     path = tmp_path / "evening.nsp"
-    playlist_files.write_rules(path, Request(3_600.0, ("calm",), ("dark",)))
+    playlist_files.write_rules(path, Request(3_600.0, ("calm", "film"), ("dark",)), ("film",))
     rules = json.loads(path.read_text())
-    assert rules["all"] == [{"contains": {"mood": "calm"}}, {"notContains": {"mood": "dark"}}]
+    assert rules["all"] == [{"is": {"mood": "calm"}}, {"is": {"theme": "film"}}, {"isNot": {"mood": "dark"}}]
     assert (rules["name"], rules["limit"]) == ("evening", 15)
 
 
 def test_playlists_replace_playlists_and_nothing_else(tmp_path):
     for suffix in (".m3u8", ".xspf", ".nsp"):
         path = tmp_path / f"a{suffix}"
-        path.write_text("something else")
-        with pytest.raises(OutputError):
-            playlist_files.check(path)
+        others = (
+            "#EXTM3U\n/music/mine.mp3",
+            '<?xml version="1.0" encoding="UTF-8"?>\n<playlist/>',
+            '{\n  "name": "mine"',
+        )
+        for text in ("something else", *others):
+            path.write_text(text)
+            with pytest.raises(OutputError):
+                playlist_files.check(path)
         path.unlink()
         for _ in range(2):
             playlist_files.check(path)
             if suffix == ".nsp":
-                playlist_files.write_rules(path, Request(60.0, ("calm",)))
+                playlist_files.write_rules(path, Request(60.0, ("calm",)), ())
             else:
                 playlist_files.write(path, [make_track("/music/a.ogg")])
     with pytest.raises(UsageError, match="suffix"):

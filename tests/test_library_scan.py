@@ -13,7 +13,7 @@ import pytest
 import models as model_files
 from commands import invoke, start
 from moodfield import tagger
-from moodfield.errors import AudioError, LibraryError
+from moodfield.errors import AudioError, LibraryError, OutputError
 from moodfield.library import analysis, database, decided, models, scan, tracks, watch
 from moodfield.library.scan import Plan
 from moodfield.library.tracks import Filter
@@ -135,6 +135,138 @@ def test_files_moved_to_another_folder_are_recognised(db, music, tmp_path, no_de
     no_decoding()
     plan, _ = run(db, tmp_path / "other")
     assert len(plan.moved) == 1
+
+
+def correct(db: Path, path: Path, tag: str) -> None:
+    """Correct a track."""
+    with database.write(db) as connection:
+        tracks.correct(connection, tracks.locate(connection, path).id, add=[tag])
+
+
+def corrected(db: Path) -> dict[str, set[str]]:
+    """Corrections of tracks by their path."""
+    with database.read(db) as connection:
+        names = {track.id: track.path for track in tracks.select(connection)}
+        return {names[number]: set(one.added) for number, one in tracks.corrections(connection).items()}
+
+
+def test_swapped_files_take_their_corrections_along(db, music, no_decoding):
+    run(db, music)
+    for number, tag in enumerate(("calm", "dark", "happy")):
+        correct(db, music / f"{number}.flac", tag)
+    for before, after in (("2", "x"), ("1", "2"), ("0", "1"), ("x", "0")):  # as a player numbers an album anew
+        (music / f"{before}.flac").rename(music / f"{after}.flac")
+    for number in range(3):
+        os.utime(music / f"{number}.flac", (2e9 + number, 2e9 + number))
+    no_decoding()
+    plan, _ = run(db)
+    assert (plan.files, plan.missing, len(plan.moved)) == ([], 0, 3)
+    expected = {"0": {"happy"}, "1": {"calm"}, "2": {"dark"}}
+    assert corrected(db) == {str(music / f"{name}.flac"): tags for name, tags in expected.items()}
+
+
+def test_a_file_that_replaces_another_keeps_its_own_corrections(db, music, no_decoding):
+    run(db, music)
+    correct(db, music / "0.flac", "calm")
+    correct(db, music / "1.flac", "dark")
+    (music / "1.flac").replace(music / "0.flac")
+    no_decoding()
+    plan, _ = run(db)
+    assert plan.moved == [(str(music / "1.flac"), music / "0.flac")]
+    assert corrected(db) == {str(music / "0.flac"): {"dark"}}
+    assert len(rows(db)) == 3
+
+
+def test_a_moved_file_whose_place_is_taken_is_another_track(db, music):
+    run(db, music)
+    correct(db, music / "0.flac", "calm")
+    (music / "0.flac").rename(music / "9.flac")
+    model_files.save(music / "0.flac", model_files.music(SECONDS, seed=99))
+    plan, _ = run(db)
+    assert [state.path.name for state in plan.files] == ["0.flac"]
+    assert corrected(db) == {str(music / "9.flac"): {"calm"}}
+    assert len(rows(db)) == 5
+
+
+def test_copies_in_a_renamed_folder_keep_their_corrections(db, music, no_decoding):
+    for name in ("a", "b", "c"):
+        (music / name).mkdir()
+        shutil.copyfile(music / "0.flac", music / name / "song.flac")
+    run(db, music)
+    correct(db, music / "b" / "song.flac", "calm")
+    (music / "new").mkdir()
+    for name in ("c", "a", "b"):
+        (music / name).rename(music / "new" / name)
+    no_decoding()
+    plan, _ = run(db)
+    assert (len(plan.moved), plan.missing) == (3, 0)
+    assert corrected(db) == {str(music / "new" / "b" / "song.flac"): {"calm"}}
+
+
+def test_a_deleted_folder_within_another_one_is_gone(db, music):
+    (music / "inner").mkdir()
+    (music / "0.flac").rename(music / "inner" / "0.flac")
+    run(db, music / "inner")
+    run(db, music)
+    shutil.rmtree(music / "inner")
+    plan, _ = run(db)
+    assert (plan.missing, plan.unsearched) == (1, {})
+
+
+def test_a_named_file_without_a_suffix_stays(db, music, no_decoding):
+    (music / "0.flac").rename(music / "song")
+    run(db, music, music / "song")
+    no_decoding()
+    plan, _ = run(db)
+    assert (plan.unchanged, plan.missing) == (4, 0)
+    (music / "song").unlink()
+    assert run(db)[0].missing == 1
+
+
+def test_the_speed_is_that_of_the_model(db, music, cp_model):
+    run(db, music)
+    with database.write(db) as connection:
+        connection.execute("UPDATE models SET speed = 7")
+    assert run(db, music)[0].speed == 7
+    run(db, music, model=(str(cp_model.folder),), retag=True)
+    with database.write(db) as connection:
+        connection.execute("UPDATE models SET speed = 9 WHERE speed != 7")
+    assert run(db, music)[0].speed == 7
+    assert run(db, music, model=(str(cp_model.folder),))[0].speed == 9
+
+
+def test_a_library_that_cannot_be_written_is_one_line(db, music):
+    run(db, music)
+    before = rows(db, "path, digest")
+    db.with_name("library.db.lock").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        run(db, music)
+    assert rows(db, "path, digest") == before
+
+
+def test_a_playlist_during_a_scan(db, music, monkeypatch):
+    """Readers see the state before the scan until it has stored a track, and wait for nothing."""
+    run(db, music)
+    model_files.save(music / "9.flac", model_files.music(SECONDS, seed=9))
+    seen: list[int] = []
+    original = analysis.analyse
+
+    def analyse(*arguments: object) -> analysis.Analysis:
+        with database.read(db) as connection:
+            seen.append(len(decided.decide(connection).tracks))
+        return original(*arguments)
+
+    monkeypatch.setattr(analysis, "analyse", analyse)
+    with database.lock(db), database.write(db) as connection:
+        plan = scan.plan(connection, [music], ())
+        with database.transaction(connection):
+            connection.execute("UPDATE tracks SET title = 'changed'")
+            with database.read(db) as reader:
+                assert "changed" not in {track.title for track in tracks.select(reader)}
+        list(scan.run(connection, plan, ()))
+    assert seen == [4]
+    with database.read(db) as connection:
+        assert len(decided.decide(connection).tracks) == 5
 
 
 def test_missing_files_are_marked_and_return(db, music, tmp_path, no_decoding):

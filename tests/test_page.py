@@ -23,6 +23,8 @@ from moodfield.decoding.metadata import Metadata
 from moodfield.library import database
 from moodfield.report import text
 
+TIMEOUT = 60_000
+"""milliseconds to wait for what the page should show"""
 TRACKS = 60
 """tracks of the library"""
 RATE = 22_050
@@ -98,7 +100,7 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}} | how)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(TIMEOUT)
         page.on(
             "request", lambda request: request.url.startswith((base, "blob:", "data:")) or faults.append(request.url)
         )
@@ -130,7 +132,7 @@ def get(address: str, path: str) -> Any:
 def expect(locator: Any) -> Any:
     """Waits until something is true of a part of the page."""
     sync = pytest.importorskip("playwright.sync_api")
-    sync.expect.set_options(timeout=20_000)
+    sync.expect.set_options(timeout=TIMEOUT)
     return sync.expect(locator)
 
 
@@ -182,6 +184,8 @@ def test_views_fit_the_screen_and_are_accessible(opened, width, scheme):
     expect(page.locator(".playlist .rows li")).to_have_count(1)
     check(page, width)
     assert page.evaluate("document.getAnimations().length") == 0
+    if not AXE.exists():
+        pytest.skip("the views fit; axe-core, which checks their accessibility, is not installed: make web")
 
 
 def check(page: Any, width: int) -> None:
@@ -400,6 +404,7 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     expect(chart).to_be_visible()
     opaque = """() => {
         const canvas = document.querySelector('canvas');
+        canvas.parentElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}));  // draws in the next frame
         const size = {width: canvas.width, height: canvas.height};
         const copy = Object.assign(document.createElement('canvas'), size).getContext('2d');
         return new Promise(resolve => requestAnimationFrame(() => {
@@ -409,7 +414,6 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
         }));
     }"""
     chart.focus()
-    page.keyboard.press("+")  # draws in the frame that is read
     assert page.evaluate(opaque) > 20 * TRACKS
     page.keyboard.press("0")
     page.keyboard.press("ArrowRight")
@@ -482,6 +486,16 @@ def test_a_playlist_is_picked_made_and_exported(opened, address):
         page.get_by_role("button", name="Make a playlist").click()
     made = [row["title"] for row in answer.value.json()["tracks"]]
     expect(titles).to_have_text(made)
+    page.get_by_role("button", name="Undo").click()
+    expect(titles).to_have_text(journey)
+    page.get_by_role("button", name="Undo").click()
+    expect(titles).to_have_text(made)
+    page.get_by_role("combobox", name="Energy").select_option("rising")
+    with page.expect_response("**/v1/playlists") as answer:
+        page.get_by_role("button", name="Make a playlist").click()
+    rising = [row["title"] for row in answer.value.json()["tracks"]]
+    expect(titles).to_have_text(rising)
+    assert sorted(rising) == sorted(made)
     with page.expect_download() as download:
         page.get_by_role("button", name="Export M3U8").click()
     lines = Path(download.value.path()).read_text("utf-8").splitlines()
@@ -511,6 +525,7 @@ def test_an_empty_library_is_filled(opened, tmp_path):
         expect(page.locator("table.rows tbody tr")).to_have_count(3)
         page.get_by_text("1 file could not be tagged").click()
         expect(page.locator(".errors")).to_contain_text("broken.mp3")
+        page.close()
 
 
 def test_a_scan_is_cancelled(opened, tmp_path):
@@ -527,6 +542,7 @@ def test_a_scan_is_cancelled(opened, tmp_path):
         page.get_by_role("region", name="Scan").get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("The scan was cancelled", exact=True)).to_be_visible()
         assert get(base, "v1/scans")["scans"][0]["state"] == "cancelled"
+        page.close()  # before the service
 
 
 # ---------------------------------------------------------------- sources
@@ -555,6 +571,7 @@ def test_the_built_page_is_that_of_its_sources(tmp_path):
     folder = tmp_path / "web"
     shutil.copytree(WEB, folder, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["npm", "run", "check"], cwd=folder, check=True, capture_output=True)
     build = ["npm", "run", "build", "--", "--outDir", str(tmp_path / "static")]
     subprocess.run(build, cwd=folder, check=True, capture_output=True)
     built, committed = (

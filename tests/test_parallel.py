@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from moodfield import files, parallel
-from moodfield.errors import AudioError, MoodfieldError, MoodfieldWarning, WorkerCrashedError
+from moodfield.errors import AudioError, ConfigError, MoodfieldError, MoodfieldWarning, WorkerCrashedError
 
 COUNT = 14
 
@@ -373,3 +374,41 @@ def test_a_script_without_a_main_guard_gets_an_error(tmp_path):
         "if __name__" in line for line in process.stderr.splitlines()
     )  # the tracker of semaphores may complain after it
     assert "Crashed" not in process.stderr
+
+
+def sleep_or_fail(word: str) -> tuple[str, int]:
+    """Sleep for so many seconds, end the process, or raise."""
+    if word == "crash":
+        os._exit(1)
+    if word == "error":
+        raise ConfigError(word)
+    time.sleep(float(word))
+    return word, os.getpid()
+
+
+def test_a_worker_is_killed_after_a_time_and_replaced():
+    worker = parallel.Worker(sleep_or_fail)
+    try:
+        first = worker.call("0", seconds=60.0)
+        assert worker.call("0.1", seconds=60.0)[1] == first[1], "one process for all calls"
+        start = time.monotonic()
+        late = worker.call("100", seconds=0.5)
+        assert time.monotonic() - start < 10
+        assert isinstance(late, WorkerCrashedError)
+        assert "0.5 s" in str(late)
+        assert worker.call("0", seconds=60.0)[1] != first[1]
+        assert isinstance(worker.call("crash", seconds=60.0), WorkerCrashedError)
+        assert isinstance(worker.call("error", seconds=60.0), ConfigError)
+        assert worker.call("0", seconds=60.0)[0] == "0"
+    finally:
+        worker.close()
+
+
+def test_a_closed_worker_ends_a_call_of_another_thread():
+    worker = parallel.Worker(sleep_or_fail)
+    assert worker.call("0", seconds=60.0)[0] == "0"
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(worker.call, "100", seconds=60.0)
+        time.sleep(0.2)
+        worker.close()
+        assert isinstance(waiting.result(timeout=10), WorkerCrashedError)

@@ -9,8 +9,19 @@ const FOLDER = process.argv[2] ?? "../src/moodfield/browser/static";
 const ONNX_RUNTIME = "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded";
 
 const BUNDLED = [
-  "preact", "@preact/signals", "@preact/signals-core", "onnxruntime-web", "onnxruntime-common", "mpg123-decoder", "ogg-opus-decoder",
-  "opus-decoder", "@wasm-audio-decoders/flac", "@wasm-audio-decoders/ogg-vorbis", "@wasm-audio-decoders/common", "codec-parser", "simple-yenc",
+  "preact",
+  "@preact/signals",
+  "@preact/signals-core",
+  "onnxruntime-web",
+  "onnxruntime-common",
+  "mpg123-decoder",
+  "ogg-opus-decoder",
+  "opus-decoder",
+  "@wasm-audio-decoders/flac",
+  "@wasm-audio-decoders/ogg-vorbis",
+  "@wasm-audio-decoders/common",
+  "codec-parser",
+  "simple-yenc",
 ];
 const LICENCES = `What the scripts of this folder contain besides moodfield (Apache-2.0), each under its own licence.
 
@@ -24,7 +35,7 @@ async function bundle(entry) {
   const [{ output }] = await build({
     configFile: false,
     logLevel: "warn",
-    define: { "import.meta": "{}" },  // a classic script has none; ONNX Runtime is told where its files are
+    define: { "import.meta": "{}" }, // a classic script has none; ONNX Runtime is told where its files are
     resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "import", "module", "browser", "default"] },
     build: { write: false, target: "es2022", lib: { entry, formats: ["iife"], name: "moodfield" } },
   });

@@ -80,7 +80,7 @@ class MoodfieldPlugin(plugins.BeetsPlugin):
         try:
             jobs = self.config["jobs"].get(int)
             stored = decided_tags.decide(library, paths, model=None, absolute=absolute, jobs=jobs)
-        except MoodfieldError as error:
+        except (MoodfieldError, OSError) as error:
             raise ui.UserError(str(error)) from error
         for item, path in zip(listed, paths, strict=True):
             try:

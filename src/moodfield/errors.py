@@ -127,6 +127,10 @@ def format_validation_errors(faults: Iterable[Mapping[str, Any]]) -> str:
     return join_errors([f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}" for fault in faults])
 
 
+LIKENESS = 0.65
+"""ratio of equal letters of names that are suggested for one another; angry and party have 0.6"""
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """Suggest the names most similar to a wrong one, or list them all.
 
@@ -134,7 +138,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
     'did you mean resnet?'
     """
     names = list(names)
-    if near := difflib.get_close_matches(name, names, n=3):
+    if near := difflib.get_close_matches(name, names, n=3, cutoff=LIKENESS):
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(names)}"
 

@@ -197,18 +197,21 @@ def remove_partial_files(folder: Path) -> None:
 def lock(path: Path, *, what: str) -> Iterator[None]:
     """A context that holds the lock file `path`.
 
-    The lock ends with its process, however it ends; the file of a killed process locks nothing. Without `flock`, as on
-    Windows and some network file systems, nothing is locked.
+    It ends with its process; the file of a killed one locks nothing. Nothing is locked on Windows, and without `flock`.
 
     Args:
         path: The lock file, which is removed at the end.
-        what: What is locked, for messages.
+        what: What is locked.
 
     Raises:
         LockedError: Another process holds the lock; the message names it.
-        OutputError: The file exists and is not a lock file.
+        OutputError: The file is not a lock file, or cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise OutputError(f"{what} cannot be written ({path}: {error.strerror}); name another one") from error
     if sys.platform == "win32":
         yield
         return
@@ -223,16 +226,15 @@ def lock(path: Path, *, what: str) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in UNLOCKABLE:
                     raise
-                message = f"{what} cannot be locked ({error.strerror}): let no other process write there"
-                warnings.warn(message, MoodfieldWarning, stacklevel=2)
+                note = f"{what} cannot be locked ({error.strerror}): let no other process write there"
+                warnings.warn(note, MoodfieldWarning, stacklevel=2)
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # the holder removed the file after it was opened here
             file.seek(0)
             if file.read(len(LOCK_START)) not in ("", LOCK_START):
                 raise OutputError(f"{path} is kept: it is no lock file of moodfield; move it, or name another folder")
             file.truncate(0)
-            holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}
-            file.write(json.dumps(holder))
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv)}))
             file.flush()
             try:
                 yield

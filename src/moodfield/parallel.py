@@ -30,6 +30,8 @@ PREFETCH = 4
 """items submitted for each process before the first result is awaited"""
 MAX_TRIES = 3
 """processes of a cluster that an item may crash: each may have died of something else"""
+START_SECONDS = 120.0
+"""time in which a process must start, and import what it needs"""
 GRACE_SECONDS = 0.5
 """time for terminated processes to remove their partial files before they are killed"""
 
@@ -112,30 +114,38 @@ def map(  # noqa: A001 (as concurrent.futures names it)
 class Worker:
     """A process that calls a function for one item at a time, and is killed if a call takes too long."""
 
-    def __init__(self, function: Callable[[Item], Result]) -> None:
-        self._function, self._pool, self._is_closed = function, _pool(1), False
+    def __init__(self, function: Callable[[Item], Result], *, niceness: int = 0) -> None:
+        self._function, self._niceness, self._is_closed = function, niceness, False
+        self._start()
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
         """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
 
-        After a crash or `seconds` the process is replaced by another one, which the next call starts.
+        After a crash, or `seconds` in which there is no result, the process is replaced by another one. The time in
+        which a process starts does not count.
         """
         try:
+            self._started.result(START_SECONDS)
             future = _submit(self._pool, _call_recorded, self._function, item)
             if concurrent.futures.wait([future], seconds).done:
                 return _reissue(future.result())
             error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
-        except BrokenProcessPool:
+        except (BrokenProcessPool, concurrent.futures.TimeoutError):
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
         if not self._is_closed:
             _terminate(self._pool)
-            self._pool = _pool(1)
+            self._start()
         return error
 
     def close(self) -> None:
         """Terminate the process, also during a call of another thread; no other call may follow."""
         self._is_closed = True
         _terminate(self._pool)
+
+    def _start(self) -> None:
+        """Start a process, which imports the function meanwhile."""
+        self._pool = _pool(1, self._niceness)
+        self._started = _submit(self._pool, callable, self._function)
 
 
 def _map_in_processes(
@@ -284,10 +294,10 @@ def _is_broken(future: Future[Any]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
+def _pool(jobs: int, niceness: int = 0) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker)
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker, (niceness,))
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -336,8 +346,10 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def initialize_worker() -> None:
-    """Use one core, leave SIGINT and SIGHUP to the parent process, and end with it."""
+def initialize_worker(niceness: int = 0) -> None:
+    """Use one core at lower priority, leave SIGINT and SIGHUP to the parent process, and end with it."""
+    if niceness and hasattr(os, "nice"):
+        os.nice(niceness)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -33,7 +33,7 @@ function takeToken(): string | null {
   try {
     return sessionStorage.getItem(KEY);
   } catch {
-    return null;  // a browser that blocks storage
+    return null; // a browser that blocks storage
   }
 }
 

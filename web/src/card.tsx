@@ -21,14 +21,24 @@ export function tagClass(tag: { isTheme: boolean }): string {
 export function Chips({ track }: { track: Track }) {
   const tags = decided(track);
   if (!tags.length) return <p class="quiet none">{NO_TAG}</p>;
-  const kinds = [["Moods", tags.filter((tag) => !tag.isTheme)], ["Themes", tags.filter((tag) => tag.isTheme)]] as const;
+  const kinds = [
+    ["Moods", tags.filter((tag) => !tag.isTheme)],
+    ["Themes", tags.filter((tag) => tag.isTheme)],
+  ] as const;
   return (
     <div class="chips">
-      {kinds.map(([kind, members]) => members.length > 0 && (
-        <ul key={kind} class={kind.toLowerCase()} aria-label={kind}>
-          {members.map(({ name }) => <li key={name} style={hued(name)}>{name}</li>)}
-        </ul>
-      ))}
+      {kinds.map(
+        ([kind, members]) =>
+          members.length > 0 && (
+            <ul key={kind} class={kind.toLowerCase()} aria-label={kind}>
+              {members.map(({ name }) => (
+                <li key={name} style={hued(name)}>
+                  {name}
+                </li>
+              ))}
+            </ul>
+          ),
+      )}
     </div>
   );
 }
@@ -39,7 +49,11 @@ export function Warnings({ lines }: { lines: readonly string[] }) {
   return (
     <div class="warnings" role="note">
       <strong>Tagged as far as possible</strong>
-      <ul>{lines.map((line) => <li key={line}>{line}</li>)}</ul>
+      <ul>
+        {lines.map((line) => (
+          <li key={line}>{line}</li>
+        ))}
+      </ul>
     </div>
   );
 }
@@ -51,8 +65,14 @@ export function Evidence({ track, caption }: { track: Track; caption: string }) 
   const shown = track.tags.slice(0, isLong ? MORE_BARS : most);
   return (
     <div class="evidence">
-      <h3>Evidence <span class="unit">{caption}</span></h3>
-      <ol>{shown.map((tag) => <Row key={tag.name} tag={tag} scores={track.curves?.scores[tag.name]} />)}</ol>
+      <h3>
+        Evidence <span class="unit">{caption}</span>
+      </h3>
+      <ol>
+        {shown.map((tag) => (
+          <Row key={tag.name} tag={tag} scores={track.curves?.scores[tag.name]} />
+        ))}
+      </ol>
       {track.tags.length > most && (
         <button type="button" class="link" onClick={() => setLong(!isLong)}>
           {isLong ? "Fewer tags" : `All ${track.tags.length} tags`}
@@ -68,7 +88,9 @@ function Row({ tag, scores }: { tag: TagResult; scores: number[] | undefined }) 
   return (
     <li class={tag.isDecided ? "" : "faint"} style={{ ...hued(tag.name), "--w": `${100 * share}%` }} title={words}>
       <span class={tagClass(tag)}>{tag.name}</span>
-      <span class="bar"><i /></span>
+      <span class="bar">
+        <i />
+      </span>
       <span class="number">{evidence(tag.evidence)}</span>
       <Curve scores={scores} threshold={tag.threshold} />
       <span class="unseen">{words}</span>
@@ -88,10 +110,16 @@ function Curve({ scores, threshold }: { scores: number[] | undefined; threshold:
   if (!shape) return <span />;
   const { path, steps, share } = shape;
   return (
-    <svg class="curve" viewBox={`0 0 ${steps} 60`} preserveAspectRatio="none" role="img"
+    <svg
+      class="curve"
+      viewBox={`0 0 ${steps} 60`}
+      preserveAspectRatio="none"
+      role="img"
       aria-label={`above its threshold for ${percent(share)} of the time`}>
       <path class="low" d={path} />
-      <svg width={steps} height="30" viewBox={`0 0 ${steps} 30`} preserveAspectRatio="none"><path class="high" d={path} /></svg>
+      <svg width={steps} height="30" viewBox={`0 0 ${steps} 30`} preserveAspectRatio="none">
+        <path class="high" d={path} />
+      </svg>
       <path class="line" d={`M0 30H${steps}`} />
     </svg>
   );

@@ -74,7 +74,18 @@ export interface Filters {
 }
 
 export const NO_FILTERS: Filters = {
-  q: "", tags: [], not: [], artist: "", album: "", genre: "", year: "", duration: "", path: "", corrected: false, failed: false, order: "",
+  q: "",
+  tags: [],
+  not: [],
+  artist: "",
+  album: "",
+  genre: "",
+  year: "",
+  duration: "",
+  path: "",
+  corrected: false,
+  failed: false,
+  order: "",
 };
 
 export interface Vocabulary {
@@ -115,7 +126,12 @@ export function isFiltered({ order: _, ...filters }: Filters): boolean {
   return Object.values(filters).some((value) => (Array.isArray(value) ? value.length > 0 : Boolean(value)));
 }
 
-export function listTracks(filters: Filters, vocabulary: Vocabulary, cursor: string | null, signal: AbortSignal): Promise<Page> {
+export function listTracks(
+  filters: Filters,
+  vocabulary: Vocabulary,
+  cursor: string | null,
+  signal: AbortSignal,
+): Promise<Page> {
   const ids = cursor === null && isFiltered(filters) ? "true" : null;
   return get(query("v1/tracks", { ...parameters(filters, vocabulary), limit: 50, cursor, ids }), signal);
 }
@@ -142,6 +158,8 @@ export interface Wish {
   minutes: number;
   from?: number;
   to?: number;
+  /** How energy goes on; not for journeys. */
+  energy?: "rising" | "falling" | "peak";
   seed?: number;
 }
 
@@ -160,7 +178,11 @@ export function subtitle(row: Row): string {
 
 export function audioOf(row: Row): Source {
   return {
-    key: `track ${row.id}`, title: row.title, subtitle: subtitle(row), seconds: row.duration ?? 0, url: `v1/tracks/${row.id}/audio`,
+    key: `track ${row.id}`,
+    title: row.title,
+    subtitle: subtitle(row),
+    seconds: row.duration ?? 0,
+    url: `v1/tracks/${row.id}/audio`,
   };
 }
 
@@ -182,14 +204,16 @@ export function tagsOf({ tags }: Decisions, { themes }: Vocabulary): TagResult[]
 /** The details of a track as the page shows tracks, decided relative to the library; null if it is not tagged. */
 export function trackOf(details: Details, vocabulary: Vocabulary): Track | null {
   const { relative, curves } = details;
-  return relative ? {
-    title: details.title,
-    subtitle: subtitle(details),
-    seconds: details.duration ?? 0,
-    model: details.model ?? "",
-    tags: tagsOf(relative, vocabulary),
-    curves: curves ? { steps: curves.seconds.length, scores: curves.scores } : null,
-    envelope: details.envelope ?? [],
-    warnings: [],
-  } : null;
+  return relative
+    ? {
+        title: details.title,
+        subtitle: subtitle(details),
+        seconds: details.duration ?? 0,
+        model: details.model ?? "",
+        tags: tagsOf(relative, vocabulary),
+        curves: curves ? { steps: curves.seconds.length, scores: curves.scores } : null,
+        envelope: details.envelope ?? [],
+        warnings: [],
+      }
+    : null;
 }

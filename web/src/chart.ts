@@ -29,7 +29,10 @@ const NEAR = 16;
 /** Diameters of points, in pixels. */
 const [SMALLEST, LARGEST] = [2.4, 10];
 const ARROWS: Record<string, [number, number]> = {
-  ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1],
+  ArrowRight: [1, 0],
+  ArrowLeft: [-1, 0],
+  ArrowDown: [0, 1],
+  ArrowUp: [0, -1],
 };
 
 export class Chart {
@@ -118,7 +121,9 @@ export class Chart {
   show(ids: ReadonlySet<number> | null, tag: string | null): void {
     this.#shown = ids;
     this.#emphasis = tag;
-    this.data.ids.forEach((id, row) => { this.#states[row] = ids === null || ids.has(id) ? 255 : 0; });
+    this.data.ids.forEach((id, row) => {
+      this.#states[row] = ids === null || ids.has(id) ? 255 : 0;
+    });
     this.#scatter.setStates(this.#states);
     this.#colour();
   }
@@ -137,7 +142,12 @@ export class Chart {
       const [width, height] = this.#size;
       const [x, y] = place;
       const isInside = x > 0 && y > 0 && x < width && y < height;
-      if (!isInside) select(this.node).call(this.#zoom.translateBy, (width / 2 - x) / this.#transform.k, (height / 2 - y) / this.#transform.k);
+      if (!isInside)
+        select(this.node).call(
+          this.#zoom.translateBy,
+          (width / 2 - x) / this.#transform.k,
+          (height / 2 - y) / this.#transform.k,
+        );
     }
     this.#schedule();
   }
@@ -188,8 +198,10 @@ export class Chart {
     const [width, height] = this.#size;
     const { k, x, y } = this.#transform;
     return {
-      scaleX: (width - 2 * PADDING) * k, scaleY: (height - 2 * PADDING) * k,
-      offsetX: PADDING * k + x, offsetY: PADDING * k + y,
+      scaleX: (width - 2 * PADDING) * k,
+      scaleY: (height - 2 * PADDING) * k,
+      offsetX: PADDING * k + x,
+      offsetY: PADDING * k + y,
     };
   }
 
@@ -202,12 +214,18 @@ export class Chart {
 
   #draw(): void {
     const view = this.#view();
-    this.#scatter.draw(view, [0.7 * this.#diameter(this.data.ids.length), this.#diameter(this.#shown?.size ?? this.data.ids.length)]);
+    this.#scatter.draw(view, [
+      0.7 * this.#diameter(this.data.ids.length),
+      this.#diameter(this.#shown?.size ?? this.data.ids.length),
+    ]);
     this.#placeRegions(view);
     const line = this.node.querySelector("polyline")!;
     const places = this.#path.map((id) => this.#place(id)).filter((place) => place !== null);
     line.setAttribute("points", places.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "));
-    const start = places.slice(0, 1).map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`).join("");
+    const start = places
+      .slice(0, 1)
+      .map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h0`)
+      .join("");
     this.node.querySelector(".start")!.setAttribute("d", start);
     const here = this.node.querySelector<HTMLElement>(".here")!;
     const place = this.#current === null ? null : this.#place(this.#current);
@@ -231,8 +249,12 @@ export class Chart {
       const half = (region.tag.length * 8 + 18) / 2;
       const [x, y] = [region.x * scaleX + offsetX, region.y * scaleY + offsetY];
       const at = Math.min(Math.max(x, half), width - half);
-      const isFree = x > -half && x < width + half && y > 0 && y < height
-        && taken.every(([left, top, other]) => Math.abs(left - at) > half + other || Math.abs(top - y) > 24);
+      const isFree =
+        x > -half &&
+        x < width + half &&
+        y > 0 &&
+        y < height &&
+        taken.every(([left, top, other]) => Math.abs(left - at) > half + other || Math.abs(top - y) > 24);
       label.style.visibility = isFree ? "visible" : "hidden";
       if (!isFree) return;
       taken.push([at, y, half]);
@@ -248,7 +270,8 @@ export class Chart {
     let [best, least] = [null as number | null, NEAR ** 2];
     for (const row of inside) {
       if (!this.#states[row]) continue;
-      const distance = (this.data.x[row]! * scaleX + offsetX - x) ** 2 + (this.data.y[row]! * scaleY + offsetY - y) ** 2;
+      const distance =
+        (this.data.x[row]! * scaleX + offsetX - x) ** 2 + (this.data.y[row]! * scaleY + offsetY - y) ** 2;
       if (distance < least) [best, least] = [this.data.ids[row] ?? null, distance];
     }
     return best;

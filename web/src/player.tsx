@@ -3,6 +3,7 @@
 import { computed, effect, signal } from "@preact/signals";
 
 import { Icon } from "./icons";
+import { Name } from "./name";
 import { clock } from "./text";
 
 export interface Source {
@@ -61,7 +62,7 @@ export function play(next: Source, { at, among = [] }: { at?: number; among?: So
     position.value = at ?? 0;
   }
   if (at !== undefined) seek(at);
-  void audio.play().catch(() => undefined);  // the error event has the reason
+  void audio.play().catch(() => undefined); // the error event has the reason
 }
 
 export function toggle(track: Source, among?: Source[]): void {
@@ -86,7 +87,10 @@ export function release(key: string): void {
 export function PlayButton({ track, among, small = false }: { track: Source; among?: Source[]; small?: boolean }) {
   const isThis = playingKey.value === track.key && isPlaying.value;
   return (
-    <button type="button" class={small ? "play small" : "play"} aria-label={`${isThis ? "Pause" : "Play"} ${track.title}`}
+    <button
+      type="button"
+      class={small ? "play small" : "play"}
+      aria-label={`${isThis ? "Pause" : "Play"} ${track.title}`}
       onClick={() => toggle(track, among)}>
       <Icon name={isThis ? "pause" : "play"} />
     </button>
@@ -103,21 +107,35 @@ export function PlayerBar() {
     <section class="player" aria-label="Player">
       <PlayButton track={track} among={queue} />
       <div class="playing">
-        <bdi>{track.title}</bdi> <bdi class="quiet">{track.subtitle}</bdi>
-        {failure.value && <span class="problem" role="alert">{failure.value}</span>}
+        <Name text={track.title} /> <bdi class="quiet">{track.subtitle}</bdi>
+        {failure.value && (
+          <span class="problem" role="alert">
+            {failure.value}
+          </span>
+        )}
       </div>
       <span class="number quiet">{clock(at)}</span>
-      <input type="range" min="0" max={end || 1} step="0.1" value={at} aria-label="Position"
-        aria-valuetext={`${clock(at)} of ${clock(end)}`} style={{ "--share": `${(100 * at) / (end || 1)}%` }}
+      <input
+        type="range"
+        min="0"
+        max={end || 1}
+        step="0.1"
+        value={at}
+        aria-label="Position"
+        aria-valuetext={`${clock(at)} of ${clock(end)}`}
+        style={{ "--share": `${(100 * at) / (end || 1)}%` }}
         onInput={(event) => seek(Number(event.currentTarget.value))}
         onKeyDown={(event) => {
           const direction = DIRECTIONS[event.key];
           if (direction === undefined) return;
           event.preventDefault();
           seek(Math.min(Math.max(at + direction * STEP, 0), end));
-        }} />
+        }}
+      />
       <span class="number quiet">{clock(end)}</span>
-      <button type="button" class="plain" aria-label="Close the player" onClick={() => release(track.key)}><Icon name="close" /></button>
+      <button type="button" class="plain" aria-label="Close the player" onClick={() => release(track.key)}>
+        <Icon name="close" />
+      </button>
     </section>
   );
 }

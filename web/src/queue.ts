@@ -1,6 +1,6 @@
 // The files of the *Drop* view: tagged one after the other, cancelled, saved.
 
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, type Signal, signal } from "@preact/signals";
 
 import { release } from "./player";
 import type { Progress, Tagged, Tagger } from "./tagger";
@@ -16,13 +16,18 @@ export interface Item {
   error: string;
 }
 
+/** A file whose state changes; only its own part of the page follows. */
+export type Entry = Signal<Item>;
+
 export class Queue {
-  readonly items = signal<readonly Item[]>([]);
+  readonly entries = signal<readonly Entry[]>([]);
   /** Names of files that were left out, since they are no audio. */
   readonly leftOut = signal<readonly string[]>([]);
+  /** Why dropped files could not be read. */
+  readonly problem = signal("");
   readonly counts = computed(() => {
     const counts = { waiting: 0, tagging: 0, done: 0, failed: 0 };
-    for (const { state } of this.items.value) counts[state] += 1;
+    for (const { value } of this.entries.value) counts[value.state] += 1;
     return counts;
   });
   /** Seconds until all files are tagged; null if nothing is known or to do. */
@@ -35,13 +40,31 @@ export class Queue {
 
   constructor(readonly tagger: Tagger) {}
 
+  /** Adds what was dropped; to be called while the event is handled. */
+  async addDropped(transfer: DataTransfer): Promise<void> {
+    this.problem.value = "";
+    try {
+      this.add(await droppedFiles(transfer));
+    } catch (error) {
+      this.problem.value = `The files cannot be read: ${(error as Error).message}`;
+    }
+  }
+
   add(files: readonly File[]): void {
     const music = files.filter(isAudio);
-    const items = music.map((file): Item => ({
-      id: this.#next++, file, url: URL.createObjectURL(file), state: "waiting", progress: null, tagged: null, error: "",
-    }));
+    const entries = music.map((file) =>
+      signal<Item>({
+        id: this.#next++,
+        file,
+        url: URL.createObjectURL(file),
+        state: "waiting",
+        progress: null,
+        tagged: null,
+        error: "",
+      }),
+    );
     batch(() => {
-      this.items.value = [...this.items.value, ...items];
+      this.entries.value = [...this.entries.value, ...entries];
       this.leftOut.value = files.filter((file) => !isAudio(file)).map(({ name }) => name);
     });
     if (!this.#running) void this.#run();
@@ -53,8 +76,8 @@ export class Queue {
     this.#remove(({ state }) => state === "waiting" || state === "tagging");
   }
 
-  remove(id: number): void {
-    this.#remove((item) => item.id === id && item.state !== "tagging");
+  remove(entry: Entry): void {
+    this.#remove(({ id, state }) => id === entry.value.id && state !== "tagging");
   }
 
   clear(): void {
@@ -63,52 +86,58 @@ export class Queue {
     this.leftOut.value = [];
   }
 
-  retry(id: number): void {
-    this.#set(id, { state: "waiting", error: "" });
+  retry(entry: Entry): void {
+    change(entry, { state: "waiting", error: "" });
     if (!this.#running) void this.#run();
   }
 
   async #run(): Promise<void> {
     const { signal } = (this.#running = new AbortController());
-    for (let item = this.#first(); item && !signal.aborted; item = this.#first()) await this.#tag(item, signal);
+    for (let entry = this.#first(); entry && !signal.aborted; entry = this.#first()) await this.#tag(entry, signal);
     if (this.#running.signal !== signal) return;
     this.#running = null;
     this.secondsLeft.value = null;
     if (this.#first()) void this.#run();
   }
 
-  async #tag({ id, file }: Item, signal: AbortSignal): Promise<void> {
+  async #tag(entry: Entry, signal: AbortSignal): Promise<void> {
+    const { file } = entry.peek();
     const began = performance.now();
-    this.#set(id, { state: "tagging" });
+    change(entry, { state: "tagging" });
     try {
-      const tagged = await this.tagger.tag(file, { signal, onProgress: (progress) => this.#set(id, { progress }) });
-      this.#set(id, { state: "done", tagged });
+      const tagged = await this.tagger.tag(file, { signal, onProgress: (progress) => change(entry, { progress }) });
+      change(entry, { state: "done", tagged });
     } catch (error) {
       if (signal.aborted) return;
-      this.#set(id, { state: "failed", error: (error as Error).message });
+      change(entry, { state: "failed", error: (error as Error).message });
     }
     this.#bytes += file.size;
     this.#seconds += (performance.now() - began) / 1000;
-    const left = this.items.peek().reduce((sum, item) => sum + (item.state === "waiting" ? item.file.size : 0), 0);
+    const waiting = this.entries
+      .peek()
+      .map((other) => other.peek())
+      .filter(({ state }) => state === "waiting");
+    const left = waiting.reduce((sum, item) => sum + item.file.size, 0);
     this.secondsLeft.value = left && this.#bytes ? (left * this.#seconds) / this.#bytes : null;
   }
 
-  #first(): Item | undefined {
-    return this.items.peek().find(({ state }) => state === "waiting");
-  }
-
-  #set(id: number, values: Partial<Item>): void {
-    this.items.value = this.items.peek().map((item) => (item.id === id ? { ...item, ...values } : item));
+  #first(): Entry | undefined {
+    return this.entries.peek().find((entry) => entry.peek().state === "waiting");
   }
 
   #remove(isGone: (item: Item) => boolean): void {
-    const gone = this.items.peek().filter(isGone);
-    this.items.value = this.items.peek().filter((item) => !gone.includes(item));
-    for (const { id, url } of gone) {
+    const gone = this.entries.peek().filter((entry) => isGone(entry.peek()));
+    this.entries.value = this.entries.peek().filter((entry) => !gone.includes(entry));
+    for (const entry of gone) {
+      const { id, url } = entry.peek();
       release(keyOf(id));
       URL.revokeObjectURL(url);
     }
   }
+}
+
+function change(entry: Entry, values: Partial<Item>): void {
+  entry.value = { ...entry.peek(), ...values };
 }
 
 /** The key of a file in the player. */
@@ -122,18 +151,20 @@ function isAudio(file: File): boolean {
   return file.type.startsWith("audio/") || SUFFIXES.test(file.name);
 }
 
-/** All files that were dropped, also those of folders; to be called while the event is handled. */
-export function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+/** All files that were dropped, also those of folders. */
+function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
   if (!entries.length) return Promise.resolve([...transfer.files]);
   return Promise.all(entries.map(filesBelow)).then((groups) => groups.flat());
 }
 
 async function filesBelow(entry: FileSystemEntry): Promise<File[]> {
-  if (entry.isFile) return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
+  if (entry.isFile)
+    return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const found: FileSystemEntry[] = [];
-  for (;;) {  // a reader lists a hundred entries at a time
+  for (;;) {
+    // a reader lists a hundred entries at a time
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) break;
     found.push(...some);
@@ -144,21 +175,24 @@ async function filesBelow(entry: FileSystemEntry): Promise<File[]> {
 
 /** The results as JSON lines, one a file, as `moodfield tag --json` has them. */
 export function asJson(items: readonly Item[]): string {
-  const rows = items.filter(({ state }) => state === "done" || state === "failed").map(({ file, tagged, error }) => {
-    if (!tagged) return { source: file.name, error };
-    const { over_time: _, envelope: __, ...values } = tagged.result;
-    return values;
-  });
+  const rows = ended(items).map(({ file, tagged, error }) => tagged?.result ?? { source: file.name, error });
   return rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 }
 
 /** The decided tags as a table, one row a file. */
 export function asCsv(items: readonly Item[]): string {
   const quote = (value: string) => `"${value.replaceAll('"', '""')}"`;
-  const rows = items.filter(({ state }) => state === "done" || state === "failed").map(({ file, tagged, error }) => [
-    quote(file.name), tagged ? String(tagged.result.duration) : "", quote(tagged?.result.decided.join("; ") ?? ""), quote(error),
+  const rows = ended(items).map(({ file, tagged, error }) => [
+    quote(file.name),
+    tagged ? String(tagged.result.duration) : "",
+    quote(tagged?.result.decided.join("; ") ?? ""),
+    quote(error),
   ]);
   return [["source", "duration", "decided", "error"], ...rows].map((row) => `${row.join(",")}\r\n`).join("");
+}
+
+function ended(items: readonly Item[]): Item[] {
+  return items.filter(({ state }) => state === "done" || state === "failed");
 }
 
 /** Lets the browser save a text as a file. */

@@ -80,7 +80,9 @@ export function summary(all: readonly Run[], kind: string): string {
   const shares = new Map<string, number>();
   const steps = all.at(-1)?.end ?? 1;
   for (const { tag, first, end } of all) shares.set(tag, (shares.get(tag) ?? 0) + (end - first) / steps);
-  const parts = [...shares].sort((one, other) => other[1] - one[1]).slice(0, 4)
+  const parts = [...shares]
+    .sort((one, other) => other[1] - one[1])
+    .slice(0, 4)
     .map(([tag, share]) => `${tag} ${Math.round(100 * share)}%`);
   return `Strongest ${kind} by share of the time: ${parts.join(", ")}${shares.size > 4 ? ", others" : ""}`;
 }

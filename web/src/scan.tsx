@@ -30,6 +30,7 @@ const CONFLICT = 409;
 /** The scan that runs, or that has run last. */
 export const scan = signal<Scan | null>(null);
 let timer = 0;
+let requests = 0;
 
 /** Starts a scan of a folder, or of all folders; follows the one that runs if there is one. */
 export async function startScan(path: string | null): Promise<void> {
@@ -46,8 +47,12 @@ export async function startScan(path: string | null): Promise<void> {
 /** Asks for the progress of a scan until it ends. */
 async function follow(id: number): Promise<void> {
   clearTimeout(timer);
-  scan.value = await get<Scan>(`v1/scans/${id}`);
-  if (scan.value.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
+  requests += 1;
+  const request = requests;
+  const answer = await get<Scan>(`v1/scans/${id}`);
+  if (request !== requests) return; // a later one has a newer answer
+  scan.value = answer;
+  if (answer.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
 }
 
 /** Goes on to ask, also while the server cannot be reached. */
@@ -79,34 +84,56 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
   const problem = useSignal("");
   const begin = (folder: string | null) => {
     problem.value = "";
-    startScan(folder).catch((error: Error) => { problem.value = error.message; });
+    startScan(folder).catch((error: Error) => {
+      problem.value = error.message;
+    });
   };
   return (
-    <form class="line" onSubmit={(event) => {
-      event.preventDefault();
-      begin(path.value.trim());
-    }}>
-      <label>Folder
-        <input type="text" required placeholder={isLocal ? "~/Music" : "/home/me/Music"} spellcheck={false} autocomplete="off" value={path.value}
-          onInput={(event) => { path.value = event.currentTarget.value; }} />
+    <form
+      class="line"
+      onSubmit={(event) => {
+        event.preventDefault();
+        begin(path.value.trim());
+      }}>
+      <label>
+        Folder
+        <input
+          type="text"
+          required
+          placeholder={isLocal ? "~/Music" : "/home/me/Music"}
+          spellcheck={false}
+          autocomplete="off"
+          value={path.value}
+          onInput={(event) => {
+            path.value = event.currentTarget.value;
+          }}
+        />
       </label>
       <span class="actions">
-        <button type="submit" class="primary">Scan the folder</button>
-        {!isFirst && <button type="button" onClick={() => begin(null)}>Scan all folders again</button>}
+        <button type="submit" class="primary">
+          Scan the folder
+        </button>
+        {!isFirst && (
+          <button type="button" onClick={() => begin(null)}>
+            Scan all folders again
+          </button>
+        )}
       </span>
-      <p class="problem" role="alert">{problem.value}</p>
+      <p class="problem" role="alert">
+        {problem.value}
+      </p>
     </form>
   );
 }
 
 /** How far the scan is; when it has ended, what it has done. `onChange` is called now and then, and at its end. */
-export function ScanProgress({ onChange }: { onChange: () => void }) {
+export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void }) {
   const current = scan.value;
   const state = current?.state;
   useEffect(() => {
-    if (state && state !== "running") onChange();
+    if (state && state !== "running") onChange(true);
     if (state !== "running") return undefined;
-    const renewing = setInterval(onChange, RENEWAL);
+    const renewing = setInterval(() => onChange(false), RENEWAL);
     return () => clearInterval(renewing);
   }, [state]);
   if (!current) return null;
@@ -119,24 +146,59 @@ export function ScanProgress({ onChange }: { onChange: () => void }) {
     isRunning && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} files a second` : "",
     isRunning && left !== null ? `about ${duration(Math.max(left, 1))} left` : "",
   ].filter(Boolean);
-  const heading = { running: "Scanning", done: "The scan is done", failed: "The scan has failed", cancelled: "The scan was cancelled" }[current.state];
+  const heading = {
+    running: "Scanning",
+    done: "The scan is done",
+    failed: "The scan has failed",
+    cancelled: "The scan was cancelled",
+  }[current.state];
   return (
     <section class="scan" aria-label="Scan">
       <div class="summary">
-        <p><strong>{heading}</strong> <span class="number quiet">{facts.join(" · ")}</span></p>
+        <p>
+          <strong>{heading}</strong> <span class="number quiet">{facts.join(" · ")}</span>
+        </p>
         <span class="actions">
-          {isRunning ? <button type="button" onClick={() => void cancelScan(current.id).catch(() => undefined)}>Cancel</button>
-            : <button type="button" onClick={() => { scan.value = null; }}>Close</button>}
+          {isRunning ? (
+            <button type="button" onClick={() => void cancelScan(current.id).catch(() => undefined)}>
+              Cancel
+            </button>
+          ) : (
+            <button
+              type="button"
+              onClick={() => {
+                scan.value = null;
+              }}>
+              Close
+            </button>
+          )}
         </span>
       </div>
       {isRunning && <progress {...(total ? { max: 1, value: share } : {})} aria-label="Files scanned" />}
-      <p class="unseen" role="status">{isRunning ? `${percent(Math.floor(share * 10) / 10)} scanned` : `${heading}, ${facts[0]}`}</p>
-      {isRunning && current.current && <p class="quiet current"><bdi>{current.current}</bdi></p>}
-      {current.error && <p class="problem" role="alert">{current.error}</p>}
+      <p class="unseen" role="status">
+        {isRunning ? `${percent(Math.floor(share * 10) / 10)} scanned` : `${heading}, ${facts[0]}`}
+      </p>
+      {isRunning && current.current && (
+        <p class="quiet current">
+          <bdi>{current.current}</bdi>
+        </p>
+      )}
+      {current.error && (
+        <p class="problem" role="alert">
+          {current.error}
+        </p>
+      )}
       {failed > 0 && (
         <details>
           <summary>{counted(failed, "file")} could not be tagged</summary>
-          <ul class="errors">{current.errors.map(({ path, message }) => <li key={path}><bdi>{path}</bdi><span class="quiet">{message}</span></li>)}</ul>
+          <ul class="errors">
+            {current.errors.map(({ path, message }) => (
+              <li key={path}>
+                <bdi>{path}</bdi>
+                <span class="quiet">{message}</span>
+              </li>
+            ))}
+          </ul>
         </details>
       )}
     </section>

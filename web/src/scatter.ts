@@ -87,8 +87,13 @@ export class Scatter {
     const gl = this.#gl;
     const [width, height] = [this.canvas.width / devicePixelRatio, this.canvas.height / devicePixelRatio];
     gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.uniform4f(this.#uniforms.view, (2 * scaleX) / width, (-2 * scaleY) / height,
-      (2 * offsetX) / width - 1, 1 - (2 * offsetY) / height);
+    gl.uniform4f(
+      this.#uniforms.view,
+      (2 * scaleX) / width,
+      (-2 * scaleY) / height,
+      (2 * offsetX) / width - 1,
+      1 - (2 * offsetY) / height,
+    );
     for (const pass of [0, 1] as const) {
       gl.uniform1f(this.#uniforms.size, sizes[pass] * devicePixelRatio);
       gl.uniform1f(this.#uniforms.pass, pass);
@@ -115,7 +120,10 @@ export class Scatter {
 
 function link(gl: WebGL2RenderingContext): WebGLProgram {
   const program = gl.createProgram();
-  for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]] as const) {
+  for (const [type, source] of [
+    [gl.VERTEX_SHADER, VERTEX],
+    [gl.FRAGMENT_SHADER, FRAGMENT],
+  ] as const) {
     const shader = gl.createShader(type)!;
     gl.shaderSource(shader, source);
     gl.compileShader(shader);

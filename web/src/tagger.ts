@@ -4,7 +4,8 @@ import { authorization, get, isLocal, Problem, problem } from "./api";
 import { resample } from "./ribbon";
 import { fileNames, results, type Tagging, type Track } from "./track";
 
-export type Progress = { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging"; share?: number };
+export type Progress =
+  { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging"; share?: number };
 
 export interface Tagger {
   /** Tags one file; rejects with an `Error` whose message is for people, or with an `AbortError`. */
@@ -17,7 +18,7 @@ export interface Tagger {
 
 export interface Tagged {
   track: Track;
-  /** The whole result, as it is saved. */
+  /** The result as it is saved, without scores over time. */
   result: Tagging;
 }
 
@@ -53,12 +54,17 @@ export class ServerTagger implements Tagger {
     file: File,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: Progress) => void },
   ): Promise<Tagged> {
-    const themes = new Set((await this.#load()).models.flatMap(({ tags }) => tags)
-      .filter(({ kind }) => kind === "theme").map(({ name }) => name));
+    const themes = new Set(
+      (await this.#load()).models
+        .flatMap(({ tags }) => tags)
+        .filter(({ kind }) => kind === "theme")
+        .map(({ name }) => name),
+    );
     for (;;) {
       try {
         const result = await post(file, signal, onProgress);
-        return { track: fromTagging(result, file.name, themes), result: { ...result, source: file.name } };
+        const { over_time: _, envelope: __, ...kept } = result;
+        return { track: fromTagging(result, file.name, themes), result: { ...kept, source: file.name } };
       } catch (error) {
         if (!(error instanceof Problem) || error.status !== BUSY) throw error;
         const seconds = error.retryAfter || 1;
@@ -100,8 +106,10 @@ export function fromTagging(result: Tagging, path: string, themes: ReadonlySet<s
   const last = overTime?.seconds.at(-1) ?? 0;
   const span = Math.max(duration, last, 1e-3);
   const steps = Math.min(STEPS, overTime?.seconds.length ?? 0);
-  const rows = Object.entries(overTime?.scores ?? {})
-    .map(([tag, scores]) => [tag, resample(scores, overTime!.seconds, span, steps)]);
+  const rows = Object.entries(overTime?.scores ?? {}).map(([tag, scores]) => [
+    tag,
+    resample(scores, overTime!.seconds, span, steps),
+  ]);
   return {
     ...fileNames(path),
     seconds: duration,
@@ -116,9 +124,13 @@ export function fromTagging(result: Tagging, path: string, themes: ReadonlySet<s
 function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        reject(signal.reason);
+      },
+      { once: true },
+    );
   });
 }

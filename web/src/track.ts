@@ -81,7 +81,9 @@ function reason({ score, threshold, isDecided }: Omit<TagResult, "why">): string
   if (threshold === null) return "never decided";
   const numbers = `score ${scoreText(score)}, threshold ${scoreText(threshold)}`;
   if (isDecided) return `among the clearest tags: ${numbers}`;
-  return score > threshold ? `above its threshold, but less clear than others: ${numbers}` : `below its threshold: ${numbers}`;
+  return score > threshold
+    ? `above its threshold, but less clear than others: ${numbers}`
+    : `below its threshold: ${numbers}`;
 }
 
 export function fileNames(path: string): Pick<Track, "title" | "subtitle"> {

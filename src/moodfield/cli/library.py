@@ -1,7 +1,6 @@
 """The commands about a library: scan, list, find, show, similar, stats, export, correct, check, prune."""
 
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,6 +8,7 @@ import typer
 
 from moodfield.cli import console, filters, library_tables, progress
 from moodfield.errors import LibraryError, LockedError, UsageError
+from moodfield.report import text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from moodfield.library.decided import DecidedTracks, Order
     from moodfield.library.scan import Plan
-    from moodfield.library.tracks import Filter, LibraryTrack
+    from moodfield.library.tracks import LibraryTrack
 
 ORDERS = ("evidence", "name", "path", "random")
 Orders = Annotated[str, typer.Option(help=f"{', '.join(ORDERS[:-1])} or {ORDERS[-1]}")]
@@ -67,6 +67,7 @@ def scan(
 
 def _scan(path: Path, paths: list[Path], names: tuple[str, ...], *, retag: bool, jobs: int) -> int:
     """Scan once, and print what was done; the number of files that failed."""
+    from moodfield import audio
     from moodfield.library import database
     from moodfield.library import scan as scanning
 
@@ -83,6 +84,10 @@ def _scan(path: Path, paths: list[Path], names: tuple[str, ...], *, retag: bool,
                     console.message(str(error))
         (count,) = connection.execute("SELECT count(*) FROM tracks WHERE missing IS NULL").fetchone()
     tagged = len(plan.files) - failed
+    if not count and not failed:
+        console.message(
+            f"no audio file ({', '.join(sorted(audio.SUFFIXES))}) was found; check the folder that you named"
+        )
     parts = [f"{tagged:,} tagged", f"{plan.unchanged:,} unchanged"]
     parts += [f"{number:,} {word}" for number, word in
               ((failed, "failed"), (len(plan.moved), "moved"), (plan.missing, "gone")) if number]  # fmt: skip
@@ -111,13 +116,10 @@ def _print_plan(plan: "Plan") -> None:
 @filters.filtered
 def list_tracks(
     *,
-    wanted: "Filter",
+    query: "filters.Query",
     order: Orders = "path",
     seed: console.Seed = 0,
     limit: filters.Limit = None,
-    absolute: filters.Absolute = False,
-    model: filters.LibraryModel = None,
-    db: filters.Database = None,
     as_json: console.AsJson = False,
 ) -> None:
     """List tracks.
@@ -127,21 +129,16 @@ def list_tracks(
         moodfield library list --mood calm --not dark --duration 3:00-6:00
         moodfield library list --json > library.jsonl
     """
-    with _decided(db, wanted, absolute=absolute, model=model) as (_, decided):
-        _print_tracks(decided, order, wanted.tags, seed=seed, limit=limit, as_json=as_json)
+    _print_tracks(query, order, seed=seed, limit=limit, as_json=as_json)
 
 
-@filters.filtered
+@filters.filtered(has_tags=True)
 def find_tracks(
-    names: Annotated[list[str], typer.Argument(metavar="TAG...", help="moods and themes", show_default=False)],
     *,
-    wanted: "Filter",
+    query: "filters.Query",
     order: Orders = "evidence",
     seed: console.Seed = 0,
     limit: filters.Limit = None,
-    absolute: filters.Absolute = False,
-    model: filters.LibraryModel = None,
-    db: filters.Database = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Find tracks with moods and themes, the clearest first.
@@ -150,9 +147,9 @@ def find_tracks(
         moodfield library find calm dream --not dark
         moodfield library find happy --limit 20 --json
     """
-    tags = (*names, *wanted.tags)
-    with _decided(db, replace(wanted, tags=tags), absolute=absolute, model=model) as (_, decided):
-        _print_tracks(decided, order, tags, seed=seed, limit=limit, as_json=as_json)
+    if not query.wanted.tags:
+        raise UsageError("nothing to find: give a TAG, --mood or --theme; moodfield library list has all tracks")
+    _print_tracks(query, order, seed=seed, limit=limit, as_json=as_json)
 
 
 def show(
@@ -198,21 +195,20 @@ def similar(
         nearest = similarity.nearest(
             similarity.read(connection, models.choose(connection, model)), meant.id, limit=limit
         )
+        if not as_json:
+            console.result(filters.format_head("similarity  path"))
         for other, (_, value) in zip(tracks.read(connection, [number for number, _ in nearest]), nearest, strict=True):
             if as_json:
                 names = {"path": other.path, "artist": other.artist, "title": other.title}
                 console.result_json(names | {"similarity": round(value, 4)})
             else:
-                console.result(filters.format_line(other.label, other.duration, f"{value:5.2f}  {other.path}"))
+                console.result(filters.format_line(other.label, other.duration, f"{value:10.2f}  {other.path}"))
 
 
 @filters.filtered
 def stats(
     *,
-    wanted: "Filter",
-    absolute: filters.Absolute = False,
-    model: filters.LibraryModel = None,
-    db: filters.Database = None,
+    query: "filters.Query",
     as_json: console.AsJson = False,
 ) -> None:
     """Count tracks, hours and tags.
@@ -223,9 +219,8 @@ def stats(
     """
     from moodfield.library import database, models, statistics
 
-    path = filters.database_path(db)
-    with _decided(db, wanted, absolute=absolute, model=model) as (connection, decided):
-        counts = statistics.count(decided, models.read(connection), database.size(path))
+    with query.decided() as (connection, decided):
+        counts = statistics.count(decided, models.read(connection), database.size(query.path))
     if as_json:
         console.result_json(counts.to_dict())
     else:
@@ -235,12 +230,9 @@ def stats(
 @filters.filtered
 def export(
     *,
-    wanted: "Filter",
+    query: "filters.Query",
     output: Annotated[Path, typer.Option("--output", "-o", help="x.jsonl, x.csv, x.parquet, or a folder x.jams")],
     order: Orders = "path",
-    absolute: filters.Absolute = False,
-    model: filters.LibraryModel = None,
-    db: filters.Database = None,
 ) -> None:
     """Write tracks with all that is known of them to a file.
 
@@ -252,7 +244,7 @@ def export(
     from moodfield.library import exports
 
     exports.check(output)
-    with _decided(db, wanted, absolute=absolute, model=model) as (connection, decided):
+    with query.decided() as (connection, decided):
         exports.write(output, deciding.order(decided, _check_order(order)), connection)
         count = len(decided.tracks) + (0 if output.suffix.lower() == ".jams" else len(decided.untagged))
     console.message(f"wrote {output}: {count:,} tracks")
@@ -323,14 +315,19 @@ def check(
 
 
 def prune(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="folders to forget, with all of their tracks", show_default=False),
+    ] = None,
     *,
     corrected: Annotated[bool, typer.Option("--corrected", help="also tracks with corrections")] = False,
     db: filters.Database = None,
 ) -> None:
-    """Remove tracks whose files had gone at the last scan; no file is touched.
+    """Remove from the library tracks whose files had gone at the last scan, or those of folders; no file is touched.
 
     For example:
         moodfield library prune
+        moodfield library prune /media/old-disk
     """
     from moodfield.library import database, tracks
 
@@ -338,10 +335,10 @@ def prune(
     with _reading(db):
         pass  # a library that is not there is not made
     with database.lock(path), database.write(path) as connection:
-        removed, kept = tracks.prune(connection, corrected=corrected)
+        removed, kept = tracks.prune(connection, folders or (), corrected=corrected)
         connection.execute("VACUUM")
     note = f"; {kept:,} with corrections are kept, --corrected removes them" if kept else ""
-    console.message(f"{removed:,} tracks removed{note}")
+    console.message(f"{text.count(removed, 'track')} removed{note}")
 
 
 @contextmanager
@@ -350,20 +347,6 @@ def _reading(db: Path | None) -> "Iterator[sqlite3.Connection]":
 
     with database.read(filters.database_path(db)) as connection:
         yield connection
-
-
-@contextmanager
-def _decided(
-    db: Path | None, wanted: "Filter", *, absolute: bool, model: str | None
-) -> "Iterator[tuple[sqlite3.Connection, DecidedTracks]]":
-    """The tracks that fit a filter, with their decisions."""
-    from moodfield.library import decided
-
-    with _reading(db) as connection:
-        result = decided.decide(connection, wanted, model=model, relative=not absolute)
-        if not (absolute or result.relative):
-            console.message("decisions are absolute: this model needs 20 different tracks for relative ones")
-        yield connection, result
 
 
 def _of_track(
@@ -376,20 +359,20 @@ def _of_track(
     return decided.decide(connection, Filter(ids=(track.id,)), model=model, relative=relative)
 
 
-def _print_tracks(
-    decided: "DecidedTracks", order: str, tags: tuple[str, ...], *, seed: int, limit: int | None, as_json: bool
-) -> None:
+def _print_tracks(query: "filters.Query", order: str, *, seed: int, limit: int | None, as_json: bool) -> None:
     """Print tracks as JSON lines or as a table."""
     from moodfield.library import decided as deciding
     from moodfield.library import rows
 
-    ordered = deciding.order(decided, _check_order(order), tags=tags, seed=seed)
-    ordered = ordered.first(limit) if limit else ordered
-    if as_json:
-        for row in rows.rows(ordered):
-            console.result_json(row)
-    else:
-        library_tables.print_tracks(ordered, tags)
+    tags, by = query.wanted.tags, _check_order(order)
+    with query.decided() as (_, decided):
+        ordered = deciding.order(decided, by, tags=tags, seed=seed)
+        ordered = ordered.first(limit) if limit else ordered
+        if as_json:
+            for row in rows.rows(ordered):
+                console.result_json(row)
+        else:
+            library_tables.print_tracks(ordered, tags)
 
 
 def _check_order(order: str) -> "Order":

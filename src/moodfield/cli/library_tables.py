@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moodfield.cli import console, filters
+from moodfield.report import text
 
 if TYPE_CHECKING:
     from moodfield.library.decided import DecidedTracks
@@ -19,10 +20,12 @@ COMMON_TAGS = 20
 
 def print_tracks(decided: "DecidedTracks", tags: tuple[str, ...]) -> None:
     """Print a line for every track: name, duration, evidence for tags if some are wanted, moods and themes."""
-    for line in _lines(decided, tags):
-        console.result(line)
     if not decided.tracks and not decided.untagged:
         console.message("no track fits")
+        return
+    console.result(filters.format_head(*tags, "moods · themes"))
+    for line in _lines(decided, tags):
+        console.result(line)
 
 
 def _lines(decided: "DecidedTracks", tags: tuple[str, ...]) -> Iterator[str]:
@@ -31,8 +34,10 @@ def _lines(decided: "DecidedTracks", tags: tuple[str, ...]) -> Iterator[str]:
         names = decided.decided(row)
         moods = ", ".join(name for name in names if name not in themes) or "–"
         rest = ", ".join(name for name in names if name in themes)
-        evidence = "".join(f"{decided.evidence[row, column]:+5.1f}" for column in columns)
-        line = f"{evidence}{'  ' if evidence else ''}{moods}{' · ' if rest else ''}{rest}"
+        evidence = (
+            f"{decided.evidence[row, column]:+{len(tag)}.1f}  " for tag, column in zip(tags, columns, strict=True)
+        )
+        line = f"{''.join(evidence)}{moods}{' · ' if rest else ''}{rest}"
         yield filters.format_line(track.label, track.duration, line)
     for track in decided.untagged:
         name = track.label if track.error is None else Path(track.path).name
@@ -104,9 +109,9 @@ def print_statistics(counts: "LibraryStatistics") -> None:
     per_track = counts.bytes / max(1, counts.tracks) / 1000
     lines = {
         "tracks": f"{counts.tracks:,} tagged, {counts.failed:,} failed, {counts.untagged - counts.failed:,} not tagged",
-        "music": f"{counts.hours:,.1f} h, {counts.artists:,} artists, {counts.albums:,} albums",
-        "corrected": f"{counts.corrected:,} tracks",
-        "models": ", ".join(f"{name} ({number:,} tracks)" for name, number in counts.models.items()),
+        "music": f"{counts.hours:,.1f} h, {text.count(counts.artists, 'artist')}, {text.count(counts.albums, 'album')}",
+        "corrected": text.count(counts.corrected, "track"),
+        "models": ", ".join(f"{one['name']} ({text.count(one['tracks'], 'track')})" for one in counts.models),
         "database": f"{counts.bytes / 1e6:,.1f} MB, {per_track:.1f} kB a track",
     }
     for name, value in lines.items():
@@ -117,4 +122,5 @@ def print_statistics(counts: "LibraryStatistics") -> None:
         table.add_row(console.escape(tag), f"{number:,}", f"{number / counts.tracks:.1%}")
     terminal.print(table)
     kind = "relative to the library" if counts.relative else "absolute"
-    terminal.print(f"\ndecisions are {kind}; {len(counts.tags):,} tags are on some track")
+    more = f", of which --json has all; these are the {COMMON_TAGS} commonest" if len(counts.tags) > COMMON_TAGS else ""
+    terminal.print(f"\ndecisions are {kind}; {text.count(len(counts.tags), 'tag')} are on some track{more}")

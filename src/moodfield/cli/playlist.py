@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from moodfield.cli import console, filters
-from moodfield.errors import UsageError
+from moodfield.errors import LibraryError, UsageError
+from moodfield.report import text
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from moodfield.library.playlists import Energy, Playlist, Request
-    from moodfield.library.tracks import Filter
 
 ENERGIES = ("rising", "falling", "peak")
 SHORT = 0.9
@@ -22,7 +20,7 @@ SHORT = 0.9
 @filters.filtered
 def playlist(
     *,
-    wanted: "Filter",
+    query: filters.Query,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="x.m3u8, x.xspf, or x.nsp; without it only a list is printed")
     ] = None,
@@ -33,8 +31,6 @@ def playlist(
     energy: Annotated[str | None, typer.Option(help=f"order by energy: {', '.join(ENERGIES)}")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="another playlist; by default the best one")] = None,
     absolute_paths: Annotated[bool, typer.Option("--absolute-paths", help="write absolute paths")] = False,
-    model: filters.LibraryModel = None,
-    db: filters.Database = None,
 ) -> None:
     """Make a playlist of tracks with moods and themes, or on the way from one track to another.
 
@@ -46,9 +42,10 @@ def playlist(
         moodfield playlist --mood happy --like song.mp3 --energy rising -o morning.xspf
         moodfield playlist --from song.mp3 --to other.mp3 --minutes 45 -o journey.m3u8
     """
-    from moodfield.library import database, playlist_files
+    from moodfield.library import playlist_files
     from moodfield.library.playlists import Request
 
+    wanted = query.wanted
     if (start is None) != (to is None):
         raise UsageError("a journey needs both --from TRACK and --to TRACK")
     if energy is not None and energy not in ENERGIES:
@@ -63,57 +60,63 @@ def playlist(
         raise UsageError("--evidence would be ignored: a playlist has the tracks with the most of it; leave it out")
     request = Request(60 * minutes, wanted.tags, wanted.without, energy=cast("Energy | None", energy), seed=seed)
     if output and output.suffix.lower() == ".nsp":
-        _check_rules(wanted, {"--like": like, "--from": start, "--energy": energy, "--seed": seed is not None})
-        playlist_files.write_rules(output, request)
+        _check_rules(query, {"--like": like, "--from": start, "--energy": energy, "--seed": seed is not None})
+        with query.decided() as (_, decided):
+            playlist_files.write_rules(output, request, decided.model.themes)
         console.message(f"wrote {output}: a smart playlist for Navidrome, which needs moods in the files")
         return
-    with database.read(filters.database_path(db)) as connection:
-        created = _create(connection, wanted, request, like or [], (start, to) if start and to else None, model)
+    created = _create(query, request, like or [], (start, to) if start and to else None)
+    console.result(filters.format_head("evidence" if wanted.tags else "moods"))
     for track, reason in zip(created.tracks, created.reasons, strict=True):
         console.result(filters.format_line(track.label, track.duration, reason))
-    if output:
-        playlist_files.write(output, created.tracks, absolute=absolute_paths)
+    left_out = playlist_files.write(output, created.tracks, absolute=absolute_paths) if output else ()
+    for track in left_out:
+        console.message(f"{track.path!r} is left out: an M3U cannot have a path with a line break; an .xspf can")
     _print_summary(created, request, output)
 
 
-def _create(
-    connection: "sqlite3.Connection",
-    wanted: "Filter",
-    request: "Request",
-    like: list[str],
-    journey: tuple[str, str] | None,
-    model: str | None,
-) -> "Playlist":
-    """The playlist; its tracks fit the filter's conditions on metadata."""
+def _create(query: filters.Query, request: "Request", like: list[str], journey: tuple[str, str] | None) -> "Playlist":
+    """The playlist; its tracks fit the filter's conditions on metadata, which first and last track need not."""
     from dataclasses import replace
 
-    from moodfield.library import decided, playlists, similarity, tracks
+    from moodfield.library import database, playlists, similarity, tracks
 
-    liked = tuple(tracks.locate(connection, name).id for name in like)
-    ends = (tracks.locate(connection, journey[0]).id, tracks.locate(connection, journey[1]).id) if journey else None
-    result = decided.decide(connection, replace(wanted, tags=(), without=()), model=model)
-    embeddings = similarity.read(connection, result.model)
-    return playlists.create(result, embeddings, replace(request, like=liked, journey=ends))
+    with database.read(query.path) as connection:
+        liked = tuple(tracks.locate(connection, name).id for name in like)
+        ends = [tracks.locate(connection, name) for name in journey or ()]
+    for track in ends:
+        if track.missing:
+            raise LibraryError(f"{track.path} has gone; name another track")
+    numbers = tuple(track.id for track in ends)
+    with query.decided(replace(query.wanted, tags=(), without=(), also=numbers)) as (connection, decided):
+        embeddings = similarity.read(connection, decided.model)
+        return playlists.create(
+            decided, embeddings, replace(request, like=liked, journey=(numbers[0], numbers[1]) if numbers else None)
+        )
 
 
-def _check_rules(wanted: "Filter", options: dict[str, object]) -> None:
+def _check_rules(query: filters.Query, options: dict[str, object]) -> None:
     """Raise `UsageError` for what rules of moods cannot express."""
     from dataclasses import replace
 
     from moodfield.library.tracks import Filter
 
-    console.check_unused(options, why="a smart playlist has rules for moods alone")
+    console.check_unused(
+        options | {"--absolute": query.absolute}, why="a smart playlist has rules for moods and themes alone"
+    )
+    wanted = query.wanted
     if not wanted.tags or replace(wanted, tags=(), without=()) != Filter():
         raise UsageError("a smart playlist (.nsp) has rules for --mood, --theme and --not alone; name an .m3u8")
 
 
 def _print_summary(created: "Playlist", request: "Request", output: Path | None) -> None:
     """Print how long the playlist is and, if it is too short, why."""
-    count = f"{len(created.tracks):,} tracks, {created.seconds / 60:.0f} min"
+    count = f"{text.count(len(created.tracks), 'track')}, {created.seconds / 60:.0f} min"
     written = f"wrote {output}: {count}" if output else count
     if created.seconds < SHORT * request.seconds:
+        rule = ", and no artist comes twice in a row" if created.candidates > len(created.tracks) else ""
         written += (
-            f", of {request.seconds / 60:.0f} min: only {created.candidates:,} tracks fit, and no artist comes "
-            "twice in a row; ask for fewer moods, or for others"
+            f", of {request.seconds / 60:.0f} min: {text.count(created.candidates, 'track')} can be chosen{rule}; ask "
+            "for fewer moods, or for others"
         )
     console.message(written)

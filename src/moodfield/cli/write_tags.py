@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +13,15 @@ import typer
 from moodfield.cli import console, decided_tags, filters, progress
 from moodfield.cli.written_files import WrittenFiles
 from moodfield.errors import MoodfieldError, UsageError
+from moodfield.report import text
 
 if TYPE_CHECKING:
     from moodfield.file_tags.fields import Field
-    from moodfield.file_tags.plan import Mode, WriteConfig
+    from moodfield.file_tags.plan import Mode, Wanted, WriteConfig
     from moodfield.file_tags.track_tags import LibraryTags
     from moodfield.file_tags.writing import Job, Written
 
-    Item = tuple[Path, "dict[Field, tuple[str, ...]] | MoodfieldError"]
+    Item = tuple[Path, "dict[Field, Wanted] | MoodfieldError"]
 
 choice = partial(typer.Option, rich_help_panel="Options for what is written")
 complete_player = console.complete("file_tags.fields", "PRESETS")
@@ -76,14 +78,15 @@ def write_tags(
     library = filters.database_path(db)
     with WrittenFiles(library, apply=apply, as_json=as_json, keeps=chosen[0] is Mode.KEEP) as written:
         if chosen[0] is None:
-            console.check_unused(tags | {"--for": player, "--rename": rename}, why="--undo restores whole files")
+            tags |= {"--for": player, "--rename": rename, "--jobs": jobs > 1}
+            console.check_unused(tags, why="--undo restores whole files, one after the other")
             _undo(written, paths)
             return
         songs = _find(paths)
         config = _config(player, chosen[0], rename or [], moods_only=moods_only)
         if chosen[0] is Mode.REMOVE:
             console.check_unused(tags, why="--remove removes all words of the vocabulary")
-            config = replace(config, vocabulary=_vocabulary(library))
+            config = _removing(config, library)
             items = _removed(songs, config)
         else:
             stored = decided_tags.decide(library, paths, model=model, absolute=absolute, scores=scores, jobs=jobs)
@@ -115,7 +118,14 @@ def _config(player: str | None, mode: "Mode", rename: Sequence[str], *, moods_on
 def _choose(
     config: "WriteConfig", stored: "LibraryTags", include: frozenset[str], exclude: frozenset[str]
 ) -> "WriteConfig":
-    """The config with the tags that are written; raises `UnknownNameError` for tags that the model does not know."""
+    """The config with the tags that are written.
+
+    Raises:
+        UsageError: A tag is included and excluded.
+        UnknownNameError: The model does not know a tag.
+    """
+    if both := sorted(include & exclude):
+        raise UsageError(f"{', '.join(both)} cannot be included and excluded at once; leave one of them out")
     for words in (include, exclude, config.rename or ()):
         stored.decided.columns(tuple(words))
     return replace(config, include=include, exclude=exclude)
@@ -126,16 +136,22 @@ def _words(options: Sequence[str] | None) -> frozenset[str]:
     return frozenset(word.strip() for option in options or () for word in option.split(",") if word.strip())
 
 
-def _vocabulary(library: Path) -> frozenset[str]:
-    """All words that may have been written: those of the bundled model, and of the library's models."""
-    from moodfield import tags
+def _removing(config: "WriteConfig", library: Path) -> "WriteConfig":
+    """The config for removing all words that may have been written: of the bundled model, and of the library's.
+
+    Raises:
+        UnknownNameError: None of them has a renamed tag.
+    """
+    from moodfield import errors, tags
     from moodfield.library import database, models
 
     words = set(tags.MOODS_AND_THEMES)
     if library.is_file():
         with database.read(library) as connection:
             words.update(word for model in models.read(connection) for word in model.vocabulary)
-    return frozenset(words)
+    for name in config.rename or ():
+        errors.get_or_suggest(dict.fromkeys(words), name, what="tag")
+    return replace(config, vocabulary=frozenset(words))
 
 
 def _wanted(songs: Iterable[Path], stored: "LibraryTags", config: "WriteConfig") -> "Iterator[Item]":
@@ -174,10 +190,10 @@ def _clean_folders(items: "Iterable[Item]") -> "Iterator[Item]":
 
     cleaned: set[Path] = set()
     for item in items:
-        folder = item[0].parent
+        folder = item[0].resolve().parent
         if folder not in cleaned:
             cleaned.add(folder)
-            writing.remove_partial_files(folder)
+            writing.remove_partial_files(item[0])
         yield item
 
 
@@ -192,21 +208,35 @@ def _write_item(job: "Job", item: "Item") -> "Written":
 
 def _undo(written: WrittenFiles, paths: Sequence[Path]) -> None:
     """Undo the last command that wrote files below the paths, or plan it."""
-    from moodfield.file_tags import journal, writing
+    from moodfield.file_tags import journal, track_tags, writing
 
     written.start()
     with ExitStack() as stack:
-        connection = stack.enter_context(journal.connect(written.journal))
-        numbers = journal.last_run(connection, paths)
-        if not numbers:
+        exists = written.journal.is_file()
+        connection = stack.enter_context(journal.connect(written.journal)) if exists else None
+        run = journal.last_run(connection, paths) if connection else None
+        if connection is None or run is None:
             raise MoodfieldError(f"{written.journal} has nothing to undo for {', '.join(map(str, paths))}")
-        bar = stack.enter_context(progress.FileProgress("files", len(numbers)))
-        for number in numbers:
+        when = datetime.fromtimestamp(run.time).astimezone().isoformat(" ", "minutes")[:16]
+        rest = f"; {text.count(run.earlier, 'earlier command')} can be undone after it" if run.earlier else ""
+        console.message(f"undoing what was written on {when}{rest}")
+        bar = stack.enter_context(progress.FileProgress("files", len(run.numbers)))
+        for number in run.numbers:
             entry = journal.read(connection, number)
+            if not entry.path.exists() and (moved := track_tags.find_moved(written.library, entry.after)):
+                entry = replace(entry, path=moved)
             try:
                 result: Written | MoodfieldError = writing.undo_file(entry, apply=written.apply)
             except MoodfieldError as error:
                 result = error
-            written.add(entry.path, result, bar)
-            if written.apply and not isinstance(result, MoodfieldError):
+            written.add(_relative(entry.path), result, bar)
+            if written.apply and isinstance(result, MoodfieldError):
+                journal.note_failed(connection, number)
+            elif written.apply:
                 journal.remove(connection, number)
+
+
+def _relative(path: Path) -> Path:
+    """The path as one would type it: relative to this folder, if it lies in it."""
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

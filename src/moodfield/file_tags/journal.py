@@ -1,12 +1,14 @@
 """The journal of written tags: what restores each file exactly, in one database."""
 
+import atexit
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from moodfield.errors import FileTagsError
@@ -25,7 +27,8 @@ CREATE TABLE IF NOT EXISTS writes (
     before BLOB NOT NULL,    -- SHA-256 of the file before
     after BLOB NOT NULL,     -- SHA-256 of the file after
     delta BLOB NOT NULL,     -- restores the former from the latter
-    changes TEXT NOT NULL    -- JSON: field, old and new texts
+    changes TEXT NOT NULL,   -- JSON: field, old and new texts
+    failed INTEGER NOT NULL DEFAULT 0  -- 1: it could not be undone when that was tried
 );
 CREATE INDEX IF NOT EXISTS writes_by_path ON writes (path)
 """
@@ -51,13 +54,13 @@ class Entry:
 
 def default_path(library: Path) -> Path:
     """The journal that belongs to a library, beside its database."""
-    return library.with_name(f"{library.stem}.file-tags.db")
+    return library.with_name(f"{library.name}.file-tags.db")
 
 
 @contextmanager
 def connect(path: Path) -> Iterator[sqlite3.Connection]:
     """A context with a connection; makes the journal if there is none. Raises `FileTagsError`."""
-    try:
+    with _errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=TIMEOUT, isolation_level=None)
         try:
@@ -65,17 +68,33 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Raise the errors of the database as `FileTagsError`."""
+    try:
+        yield
     except (sqlite3.Error, OSError) as error:
         raise FileTagsError(f"the journal {path}: {error}; nothing is written without it, name another --db") from error
 
 
-def add(connection: sqlite3.Connection, run: int, entry: Entry) -> None:
-    """Add an entry, synced to the disk; the file is replaced afterwards."""
+@lru_cache(maxsize=1)
+def _shared(path: Path, _process: int) -> sqlite3.Connection:
+    """A connection that stays open until the process ends, for many entries; SQLite forbids one of a parent process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(connect(path))
+
+
+def add(path: Path, run: int, entry: Entry) -> None:
+    """Add an entry to a journal, synced to the disk; the file is replaced afterwards. Raises `FileTagsError`."""
     changes = json.dumps([[change.field, change.old, change.new] for change in entry.changes])
     values = (run, int(time.time()), os.fsencode(entry.path), entry.before, entry.after, entry.delta, changes)
-    connection.execute(
-        "INSERT INTO writes (run, time, path, before, after, delta, changes) VALUES (?, ?, ?, ?, ?, ?, ?)", values
-    )
+    with _errors(path):
+        _shared(path, os.getpid()).execute(
+            "INSERT INTO writes (run, time, path, before, after, delta, changes) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+        )
 
 
 def next_run(connection: sqlite3.Connection) -> int:
@@ -84,18 +103,40 @@ def next_run(connection: sqlite3.Connection) -> int:
     return int(last) + 1
 
 
-def last_run(connection: sqlite3.Connection, paths: Sequence[Path]) -> list[int]:
-    """The numbers of the entries of the last command that wrote files which are, or are below, one of the paths."""
-    below = [os.fsencode(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (Path.absolute keeps ..)
-    ids: list[int] = []
-    latest = None
-    for number, run, path in connection.execute("SELECT id, run, path FROM writes ORDER BY run DESC, id"):
-        if latest is not None and run != latest:
-            break
-        if any(path == top or path.startswith(top.rstrip(b"/") + b"/") for top in below):
-            latest = run
-            ids.append(number)
-    return ids
+@dataclass(frozen=True)
+class Run:
+    """What a command has written below some paths."""
+
+    time: int
+    """when, in seconds since 1970"""
+    numbers: tuple[int, ...]
+    """numbers of its entries, the last one first"""
+    earlier: int
+    """number of commands before it that can be undone, too"""
+
+
+def last_run(connection: sqlite3.Connection, paths: Sequence[Path]) -> Run | None:
+    """The last command that wrote files which are, or are below, one of the paths; None if there is none.
+
+    Entries that could not be undone are left out, as long as there are others.
+    """
+    below = {os.fsencode(name) for path in paths for name in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
+
+    def is_below(name: bytes) -> bool:
+        return any(path == name or name.startswith(path.rstrip(b"/") + b"/") for path in below)
+
+    rows = [
+        row
+        for row in connection.execute(
+            "SELECT failed, run, id, time, path FROM writes ORDER BY failed, run DESC, id DESC"
+        )
+        if is_below(row[4]) or is_below(os.path.realpath(row[4]))
+    ]
+    if not rows:
+        return None
+    failed, run, _, written, _ = rows[0]
+    numbers = tuple(row[2] for row in rows if row[:2] == (failed, run))
+    return Run(written, numbers, len({row[1] for row in rows if row[0] == failed}) - 1)
 
 
 def read(connection: sqlite3.Connection, number: int) -> Entry:
@@ -110,6 +151,11 @@ def read(connection: sqlite3.Connection, number: int) -> Entry:
 def remove(connection: sqlite3.Connection, number: int) -> None:
     """Remove an entry that is undone."""
     connection.execute("DELETE FROM writes WHERE id = ?", (number,))
+
+
+def note_failed(connection: sqlite3.Connection, number: int) -> None:
+    """Note that an entry could not be undone, so that the next undo goes on with others."""
+    connection.execute("UPDATE writes SET failed = 1 WHERE id = ?", (number,))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

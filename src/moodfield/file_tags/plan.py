@@ -52,6 +52,18 @@ class TrackTags:
     """decided themes, the clearest first"""
     scores: str = ""
     """scores as JSON; empty if they are not written"""
+    removed: tuple[str, ...] = ()
+    """tags that a person has removed"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a field should have."""
+
+    values: tuple[str, ...] = ()
+    """values"""
+    unwanted: frozenset[str] = frozenset()
+    """values that it should not have, in lower case: a person has removed them"""
 
 
 @dataclass(frozen=True)
@@ -71,41 +83,57 @@ class Change:
         return self.old != self.new
 
 
-def wanted(tags: TrackTags, config: WriteConfig) -> dict[Field, tuple[str, ...]]:
-    """The values of every field that a track should have; empty values for `REMOVE`.
+def wanted(tags: TrackTags, config: WriteConfig) -> dict[Field, Wanted]:
+    """What every field of a track should have; nothing for `REMOVE`, which looks into comments, too.
 
     Example:
-        >>> wanted(TrackTags(("calm", "dark")), WriteConfig(exclude=frozenset({"dark"})))[fields.MOOD]
+        >>> wanted(TrackTags(("calm", "dark")), WriteConfig(exclude=frozenset({"dark"})))[fields.MOOD].values
         ('calm',)
     """
     if config.mode is Mode.REMOVE:
-        return dict.fromkeys((config.preset.moods, THEME, SCORES), ())
-    result = {config.preset.moods: _choose(tags.moods, config)}
+        return dict.fromkeys(dict.fromkeys((config.preset.moods, THEME, SCORES, COMMENT)), Wanted())
+    unwanted = frozenset(word.casefold() for word in _choose(tags.removed, config))
+    result = {config.preset.moods: Wanted(_choose(tags.moods, config), unwanted)}
     if config.preset.themes and not config.moods_only:
-        result[config.preset.themes] = _choose(tags.themes, config)
+        result[config.preset.themes] = Wanted(_choose(tags.themes, config), unwanted)
     if tags.scores:
-        result[SCORES] = (tags.scores,)
+        result[SCORES] = Wanted((tags.scores,))
     return result
 
 
-def change(field: Field, old: Sequence[str], values: Sequence[str], config: WriteConfig) -> Change:
-    """The change of one field; an empty value never replaces another one, unless `REMOVE` asks for it."""
+def change(field: Field, old: Sequence[str], wanted: Wanted, config: WriteConfig, *, joins: bool = False) -> Change:
+    """The change of one field.
+
+    An empty value replaces another one only if `REMOVE` asks for it, or if a person has removed those tags of the track
+    and values are not kept.
+
+    Args:
+        field: The field.
+        old: Its texts.
+        wanted: What it should have.
+        config: What happens to values that it has.
+        joins: Whether the file has several values as one text.
+    """
     before = tuple(old)
     own = before if field == SCORES else fields.values(field, before)
+    new = _merge(field, own, wanted, config)
+    if new is None or new == own:
+        return Change(field.name, before, before)
+    is_joined = (config.preset.is_joined or joins) and field != SCORES
+    return Change(field.name, before, fields.texts(field, before, new, is_joined=is_joined))
+
+
+def _merge(field: Field, own: tuple[str, ...], wanted: Wanted, config: WriteConfig) -> tuple[str, ...] | None:
+    """The values of a field that has its own ones; None if it stays as it is."""
     if config.mode is Mode.REMOVE:
         words = {word.casefold() for word in (*config.vocabulary, *(config.rename or {}).values())}
-        rest = () if field in (SCORES, COMMENT) else tuple(word for word in own if word.casefold() not in words)
-        if len(rest) == len(own):
-            return Change(field.name, before, before)
-    elif not values or (own and config.mode is Mode.KEEP):
-        return Change(field.name, before, before)
-    else:
-        merged = config.mode is Mode.MERGE and field != SCORES
-        rest = fields.unique((*own, *values)) if merged else tuple(values)
-        if merged and len(rest) == len(own):
-            return Change(field.name, before, before)
-    joined = config.preset.is_joined and field != SCORES
-    return Change(field.name, before, fields.texts(field, before, rest, is_joined=joined))
+        return () if field == SCORES else tuple(word for word in own if word.casefold() not in words)
+    if own and config.mode is Mode.KEEP:
+        return None
+    left = tuple(word for word in own if word.casefold() not in wanted.unwanted)
+    if config.mode is Mode.MERGE and field != SCORES:
+        return fields.unique((*left, *wanted.values))
+    return wanted.values or (None if left == own else left)
 
 
 def parse_renames(texts: Sequence[str]) -> dict[str, str]:
@@ -113,8 +141,8 @@ def parse_renames(texts: Sequence[str]) -> dict[str, str]:
     renames = dict[str, str]()
     for text in texts:
         before, equals, after = (part.strip() for part in text.partition("="))
-        if not (before and equals and after) or fields.SEPARATOR.strip() in after or "]" in after:
-            raise UsageError(f"--rename {text}: expected TAG=WORD, such as calm=Relaxed, without ; and ]")
+        if not (before and equals and after.isprintable() and after) or set(";]").intersection(after):
+            raise UsageError(f"--rename {text!r}: expected TAG=WORD, such as calm=Relaxed, without ; and ]")
         renames[before] = after
     return renames
 

@@ -43,7 +43,8 @@ class LibraryTags:
         themes = frozenset(self.decided.model.themes)
         tags = self.decided.decided(row)
         moods = tuple(tag for tag in tags if tag not in themes)
-        return TrackTags(moods, tuple(tag for tag in tags if tag in themes), self._json(row))
+        removed = tuple(sorted(self.decided.correction(row).removed))
+        return TrackTags(moods, tuple(tag for tag in tags if tag in themes), self._json(row), removed)
 
     def _json(self, row: int) -> str:
         """The scores of a track as JSON, if they are wanted."""
@@ -66,16 +67,15 @@ def scan(connection: sqlite3.Connection, plan: Plan, *, jobs: int = 1) -> Iterat
 
 
 def note_written(connection: sqlite3.Connection, path: Path, written: Written) -> None:
-    """Note the new size, time and digest of a file whose tags were written, so that it is not tagged again."""
-    if written.before is None:
-        return
-    status = path.stat()
-    with database.transaction(connection):
-        connection.execute(
-            "UPDATE tracks SET size = ?, mtime = ?, digest = ? "
-            "WHERE path = CAST(? AS TEXT) AND size = ? AND mtime = ? AND digest IS NOT NULL",
-            (
-                status.st_size, status.st_mtime_ns, written.after,
-                database.encode(os.path.abspath(path)), written.before.st_size, written.before.st_mtime_ns,  # noqa: PTH100
-            ),
-        )  # fmt: skip
+    """Note the new state of a file whose tags were written, so that it is not tagged again."""
+    if written.after is not None:
+        library_scan.note_rewritten(connection, path, written.before, written.after, written.digest)
+
+
+def find_moved(library: Path, digest: bytes) -> Path | None:
+    """Where a library has a file with this content; None if nowhere."""
+    if not library.is_file():
+        return None
+    with database.read(library) as connection:
+        row = connection.execute("SELECT path FROM tracks WHERE digest = ? AND missing IS NULL", (digest,)).fetchone()
+    return Path(row[0]) if row and os.path.lexists(row[0]) else None

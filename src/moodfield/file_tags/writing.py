@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moodfield import audio, files
@@ -15,10 +16,13 @@ from moodfield.errors import AudioError, FileTagsError
 from moodfield.file_tags import delta, fields, formats, journal, plan, verification
 from moodfield.file_tags.fields import Field
 from moodfield.file_tags.journal import Entry
-from moodfield.file_tags.plan import Change, WriteConfig
+from moodfield.file_tags.plan import Change, Wanted, WriteConfig
+from moodfield.file_tags.tag_file import TagFile
 
-PARTIAL = re.compile(r".+(\.\w+)\.[0-9a-f]{16}\.part")
-"""partial files of killed processes, with the suffix of what they were to become"""
+PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
+"""partial files, also of killed processes"""
+ABANDONED_SECONDS = 3600
+"""time without a change after which a partial file belongs to no process"""
 
 
 @dataclass(frozen=True)
@@ -27,36 +31,19 @@ class Written:
 
     changes: tuple[Change, ...]
     """its fields, before and after"""
-    other_links: int = 0
-    """number of its other hard links, which keep the file as it was"""
-    before: os.stat_result | None = None
-    """its state before it was replaced; None if it was not"""
-    after: bytes = b""
+    before: os.stat_result
+    """its state before"""
+    after: os.stat_result | None = None
+    """its state after; None if it was not replaced"""
+    digest: bytes = b""
     """SHA-256 of its content, if it was replaced"""
+    kept: tuple[str, ...] = ()
+    """fields that an undo does not restore, since another program has changed them"""
 
     @property
     def is_change(self) -> bool:
         """Whether any field is written."""
         return any(change.is_change for change in self.changes)
-
-
-def plan_file(path: Path, values: Mapping[Field, Sequence[str]], config: WriteConfig) -> Written:
-    """The changes of the fields of a file; nothing is written.
-
-    Args:
-        path: The file.
-        values: New values by field.
-        config: What happens to values that it has.
-
-    Raises:
-        FileTagsError: Its tags cannot be read, or it is write-protected.
-    """
-    tags = formats.open_file(path)
-    changes = tuple(plan.change(field, tags.read(field), new, config) for field, new in values.items())
-    result = Written(changes, _status(path).st_nlink - 1)
-    if result.is_change:
-        _check_writable(path)
-    return result
 
 
 @dataclass(frozen=True)
@@ -71,36 +58,40 @@ class Job:
     """number of the command in the journal"""
 
 
-def write_file(path: Path, values: Mapping[Field, Sequence[str]], job: Job) -> Written:
-    """Write fields of a file as `plan_file` plans them: the file then has its old content or the new one.
+def write_file(path: Path, values: Mapping[Field, Wanted], job: Job) -> Written:
+    """Write fields of a file, or plan it: the file then has its old content or the new one.
 
     Symbolic links stay, and what they lead to is replaced. Mode, owner and extended attributes are kept; the time of
     the last change is new, since players look for it. Other hard links keep the old content.
 
     Args:
         path: The file.
-        values: New values by field.
+        values: What its fields should have.
         job: How to write.
 
     Raises:
         FileTagsError: The file cannot be read, written or verified, or has changed meanwhile; it is as it was.
     """
-    result = plan_file(path, values, job.config)
-    if not result.is_change or job.journal is None:
-        return result
-    changes = tuple(change for change in result.changes if change.is_change)
     before = _status(path)
-    with _replaced(path) as partial:
+    tags = formats.open_file(path)
+    changes = tuple(
+        plan.change(field, tags.read(field), wanted, job.config, joins=tags.joins) for field, wanted in values.items()
+    )
+    result = Written(changes, before)
+    if not result.is_change:
+        return result
+    _check_writable(path)
+    if job.journal is None:
+        return result
+    changed = tuple(change for change in changes if change.is_change)
+    with _replaced(path, before) as partial:
         _copy(path, partial)
-        _change(path, partial, changes)
+        _change(tags, partial, changed)
         verification.check_same_audio(path, partial)
-        digest = bytes.fromhex(files.sha256(partial))
-        entry = Entry(_absolute(path), bytes.fromhex(files.sha256(path)), digest, delta.diff(path, partial), changes)
-        if (old := _status(path)).st_mtime_ns != before.st_mtime_ns or old.st_size != before.st_size:
-            raise FileTagsError(f"{path} was changed by another program meanwhile; run the command again")
-        with journal.connect(job.journal) as connection:
-            journal.add(connection, job.run, entry)
-    return Written(result.changes, result.other_links, before, digest)
+        after, digest = partial.stat(), bytes.fromhex(files.sha256(partial))
+        entry = Entry(_absolute(path), bytes.fromhex(files.sha256(path)), digest, delta.diff(path, partial), changed)
+        journal.add(job.journal, job.run, entry)
+    return replace(result, after=after, digest=digest)
 
 
 def undo_file(entry: Entry, *, apply: bool = True) -> Written:
@@ -119,75 +110,83 @@ def undo_file(entry: Entry, *, apply: bool = True) -> Written:
     path = entry.path
     before = _status(path)
     present = bytes.fromhex(files.sha256(path))
-    changes = tuple(Change(change.field, change.new, change.old) for change in entry.changes)
     if present == entry.before:
-        return Written(())
+        return Written((), before)
     _check_writable(path)
-    if present != entry.after:
-        changes = _unchanged(path, changes)
-    if not apply:
-        return Written(changes, before.st_nlink - 1)
-    with _replaced(path) as partial:
-        _copy(path, partial)
-        if present == entry.after:
-            delta.apply(path, entry.delta, partial)
-            restored = bytes.fromhex(files.sha256(partial))
-            if restored != entry.before:
-                raise FileTagsError(f"{path} cannot be restored: the journal is damaged; it is as it was")
-        else:
-            _change(path, partial, changes)
-            verification.check_same_audio(path, partial)
-            restored = bytes.fromhex(files.sha256(partial))
-    return Written(changes, before.st_nlink - 1, before, restored)
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove partial copies of audio files that killed processes have left in a folder, if it can be changed."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            match = PARTIAL.fullmatch(path.name)
-            if match and match[1].lower() in audio.SUFFIXES and path.is_file() and not path.is_symlink():
-                path.unlink(missing_ok=True)
-
-
-def _change(path: Path, partial: Path, changes: Sequence[Change]) -> None:
-    """Change the fields of a copy, and verify that it has them, and everything else as before."""
-    changed = [fields.FIELDS[change.field] for change in changes]
-    tags = formats.open_file(partial)
-    if lost := tags.lost():
-        raise FileTagsError(f"{path} has damaged tags ({lost}), which would be lost; it is as it was")
-    others = tags.others(changed)
-    with formats.errors(path, "written"):
-        for field, change in zip(changed, changes, strict=True):
-            tags.change(field, change.new)
-        tags.save()
-    after = formats.open_file(partial)
-    if after.others(changed) != others:
-        raise FileTagsError(f"other tags of {path} would change; the file is as it was")
-    for field, change in zip(changed, changes, strict=True):
-        if fields.values(field, after.read(field)) != fields.values(field, change.new):
-            raise FileTagsError(f"{field.name} of {path} cannot be written; the file is as it was")
-
-
-def _unchanged(path: Path, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """The changes of fields that still have their texts; raises `FileTagsError` if there are none."""
-    tags = formats.open_file(path)
-    rest = tuple(change for change in changes if tags.read(fields.FIELDS[change.field]) == change.old)
-    if not rest:
+    tags = None if present == entry.after else formats.open_file(path)
+    changes = tuple(Change(change.field, change.new, change.old) for change in entry.changes)
+    kept = [change.field for change in changes if tags and tags.read(fields.FIELDS[change.field]) != change.old]
+    result = Written(tuple(change for change in changes if change.field not in kept), before, kept=tuple(kept))
+    if not result.changes:
         raise FileTagsError(f"{path} was changed since its tags were written, and has others now; it is as it was")
-    return rest
+    if not apply:
+        return result
+    with _replaced(path, before) as partial:
+        _copy(path, partial)
+        if tags is None:
+            delta.apply(path, entry.delta, partial)
+        else:
+            _change(tags, partial, result.changes)
+            verification.check_same_audio(path, partial)
+        after, digest = partial.stat(), bytes.fromhex(files.sha256(partial))
+        if tags is None and digest != entry.before:
+            raise FileTagsError(f"{path} cannot be restored: the journal is damaged; it is as it was")
+    return replace(result, after=after, digest=digest)
+
+
+def remove_partial_files(path: Path) -> None:
+    """Remove partial copies of audio files that killed processes have left beside a file, if that can be done."""
+    with contextlib.suppress(OSError):
+        for name in path.resolve().parent.iterdir():
+            if not PARTIAL.fullmatch(name.name) or name.is_symlink() or not name.is_file():
+                continue
+            suffixes = {suffix.lower() for suffix in name.suffixes[-3:-2]} or {""}
+            is_cut = len(os.fsencode(name.name)) >= files.MAX_NAME_BYTES
+            if (suffixes <= audio.SUFFIXES or is_cut) and time.time() - name.stat().st_mtime > ABANDONED_SECONDS:
+                name.unlink(missing_ok=True)
+
+
+def _change(tags: TagFile, partial: Path, changes: Sequence[Change]) -> None:
+    """Change the fields of a copy of a file, and verify that it has them, and everything else as before."""
+    path = tags.path
+    changed = [fields.FIELDS[change.field] for change in changes]
+    with formats.errors(path, "written"):
+        copy = tags.reopen(partial)
+        others = copy.others(changed)
+        for field, change in zip(changed, changes, strict=True):
+            copy.change(field, change.new)
+        copy.save()
+        after = tags.reopen(partial)
+        if after.others(changed) != others:
+            raise FileTagsError(f"other tags of {path} would change; the file is as it was")
+        for field, change in zip(changed, changes, strict=True):
+            if after.read(field) != change.new:
+                raise FileTagsError(f"{field.name} of {path} cannot be written; the file is as it was")
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A context with a partial file that replaces a path at its end; raises `FileTagsError`."""
+def _replaced(path: Path, before: os.stat_result) -> Iterator[Path]:
+    """A context with a partial file that replaces a path at its end, unless that has changed since `before`.
+
+    Raises:
+        FileTagsError: It has, or it cannot be replaced.
+    """
     try:
         with files.atomic_path(path) as partial:
             yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())  # which takes time, so before the comparison
+            if _state(_status(path)) != _state(before):
+                raise FileTagsError(f"{path} was changed by another program meanwhile; run the command again")
     except AudioError as error:
         raise FileTagsError(str(error)) from error
     except OSError as error:
         raise FileTagsError(f"{path} cannot be replaced ({error.strerror or error}); it is as it was") from error
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """What differs after a file has changed."""
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
 def _copy(path: Path, partial: Path) -> None:

@@ -143,8 +143,8 @@ def choose(
     rows = select(values, uncertain.mean(axis=1), limit, labelled=others) if tracks else []
     if not rows:
         raise DatasetError(
-            f"none of the {len(candidates):,} tracks without labels can be suggested: they cannot be read, or are "
-            "near-duplicates of labelled ones; name files or folders with others"
+            "no track without labels can be suggested: they cannot be read, or are near-duplicates of labelled ones; "
+            "name files or folders with others"
         )
     suggestions = []
     for row in rows:

@@ -168,6 +168,23 @@ def choose(decided: DecidedTracks, wanted: Filter) -> DecidedTracks:
     return replace(decided.take(np.flatnonzero(fits)), untagged=())
 
 
+def absolute(decided: DecidedTracks) -> DecidedTracks:
+    """The same tracks with absolute decisions."""
+    evidence, is_decided = _evidence(decided.model.rule, decided.logits)
+    _apply(decided.corrections, decided.tracks, decided.model, evidence, is_decided)
+    return replace(decided, rule=decided.model.rule, relative=False, evidence=evidence, is_decided=is_decided)
+
+
+def correct(decided: DecidedTracks, row: int, correction: Correction) -> DecidedTracks:
+    """The same decisions with another correction of one track."""
+    evidence, is_decided = decided.evidence.copy(), decided.is_decided.copy()
+    one, track = slice(row, row + 1), decided.tracks[row]
+    evidence[one], is_decided[one] = _evidence(decided.rule, decided.logits[one])
+    corrections = {**decided.corrections, track.id: correction}
+    _apply(corrections, [track], decided.model, evidence[one], is_decided[one])
+    return replace(decided, evidence=evidence, is_decided=is_decided, corrections=corrections)
+
+
 @dataclass(frozen=True, eq=False)
 class _Rows:
     """Logits of all tracks that a model has tagged."""

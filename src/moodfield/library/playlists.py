@@ -1,7 +1,7 @@
 """Playlists: tracks by moods, themes and diversity, or on the way from one track to another."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,8 @@ RELEVANCE = 0.7
 """weight of relevance, from 0 … 1, against diversity in maximal marginal relevance; *chosen by us*"""
 POOL = 2_000
 """most relevant tracks from which a playlist is chosen"""
+POINTS = 9
+"""points on the way of a journey; candidates are near one of them"""
 COPY = 0.97
 """similarity above which two tracks are copies of one recording, of which a playlist has one"""
 JITTER = 0.15
@@ -94,7 +96,8 @@ def create(decided: DecidedTracks, embeddings: Embeddings, request: Request) -> 
             f"none of {len(decided.tracks):,} tracks fits ({_describe(request)}); ask for fewer moods, or for others"
         )
     relevance = _relevance(decided, embeddings, request, rows)
-    best = np.argsort(-relevance, kind="stable")[:POOL]
+    nearness = relevance + _nearness(decided, embeddings, request.journey, rows) if request.journey else relevance
+    best = np.argsort(-nearness, kind="stable")[:POOL]
     pool = _Pool(decided, embeddings, rows[best], relevance[best])
     chosen = _walk(pool, request) if request.journey else _select(pool, request)
     if request.energy:
@@ -112,22 +115,24 @@ class _Pool:
         self.decided, self.embeddings = decided, embeddings
         tracks = [decided.tracks[row] for row in rows]
         self.seconds = np.array([track.duration or 0.0 for track in tracks])
-        names = [track.group for track in tracks]
-        self.groups = (
-            np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1] if names else np.zeros(0, int)
-        )
+        self._codes: dict[str, int] = {}
+        self.groups = np.array([self.group(track) for track in tracks], np.int64)
         self.vectors = embeddings.values[embeddings.rows([track.id for track in tracks])]
         self.is_free: Bool[np.ndarray, "_tracks"] = np.ones(len(rows), bool)
-        self.one_group = len(set(self.groups.tolist())) == 1
+        self.one_group = len(self._codes) == 1
         """whether all candidates are of one artist, who then may come twice in a row"""
 
+    def group(self, track: LibraryTrack) -> int:
+        """A number for the artist of a track."""
+        return self._codes.setdefault(track.group, len(self._codes))
+
     def take(
-        self, values: Float[np.ndarray, "_tracks"], last_group: int | None, *, seconds: float = np.inf
+        self, values: Float[np.ndarray, "_tracks"], neighbours: Collection[int], *, seconds: float = np.inf
     ) -> int | None:
-        """The best free candidate by values, not of the last artist and not longer; None if there is none."""
+        """The best free candidate by values, not of a neighbour's artist and not longer; None if there is none."""
         is_open = self.is_free & (self.seconds < seconds)
-        if not self.one_group and last_group is not None:
-            is_open &= self.groups != last_group
+        if not self.one_group:
+            is_open &= ~np.isin(self.groups, list(neighbours))
         if not is_open.any():
             return None
         number = int(np.argmax(np.where(is_open, values, -np.inf)))
@@ -162,8 +167,8 @@ def _relevance(
         target = embeddings.values[embeddings.rows(request.like)].mean(axis=0)
         parts.append(_scale(vectors @ target))
     relevance = np.mean(parts, axis=0) if parts else np.full(len(rows), 0.5)
-    if request.seed is not None or not parts:
-        relevance = relevance + JITTER * np.random.default_rng(request.seed or 0).normal(size=len(rows))
+    if request.seed is not None:
+        relevance = relevance + JITTER * np.random.default_rng(request.seed).normal(size=len(rows))
     return np.asarray(relevance, np.float32)
 
 
@@ -178,11 +183,11 @@ def _scale(values: np.ndarray) -> np.ndarray:
 def _select(pool: _Pool, request: Request) -> list[int]:
     """Rows of tracks chosen by maximal marginal relevance (Carbonell and Goldstein, 1998)."""
     chosen: list[int] = []
-    left, last = request.seconds, None
+    left, last = request.seconds, -1
     nearest = np.zeros(len(pool.rows), np.float32)
     while True:
         values = RELEVANCE * pool.relevance - (1 - RELEVANCE) * nearest
-        number = pool.take(values, last, seconds=2 * left)  # a longer one would miss the duration by more than none
+        number = pool.take(values, [last], seconds=2 * left)  # a longer one would miss the duration by more than none
         if number is None:
             return chosen
         similarity = pool.vectors @ pool.vectors[number]
@@ -191,35 +196,50 @@ def _select(pool: _Pool, request: Request) -> list[int]:
         left, last = left - float(pool.seconds[number]), int(pool.groups[number])
 
 
+def _nearness(
+    decided: DecidedTracks, embeddings: Embeddings, journey: tuple[int, int], rows: Int64[np.ndarray, "_tracks"]
+) -> Float32[np.ndarray, "_tracks"]:
+    """Similarity of candidates to the nearest of some points on the way."""
+    vectors = embeddings.values[embeddings.rows([decided.tracks[row].id for row in rows])]
+    return np.max(vectors @ _line(embeddings, journey, np.linspace(0, 1, POINTS)).T, axis=1)
+
+
+def _line(
+    embeddings: Embeddings, journey: tuple[int, int], shares: Float[np.ndarray, "time"]
+) -> Float32[np.ndarray, "time channels"]:
+    """Points on the straight line between the embeddings of two tracks, of unit length."""
+    first, last = embeddings.values[embeddings.rows(journey)]
+    line = (1 - shares[:, None]) * first + shares[:, None] * last
+    return np.asarray(line / np.maximum(np.linalg.norm(line, axis=1, keepdims=True), 1e-9), np.float32)
+
+
 def _walk(pool: _Pool, request: Request) -> list[int]:
     """Rows of the first track, tracks near the straight line to the last one in equal steps, and the last track."""
     assert request.journey is not None
-    ids = [track.id for track in pool.decided.tracks]
-    try:
-        first, last = (ids.index(number) for number in request.journey)
-    except ValueError as error:
-        raise LibraryError("the first or last track is not tagged by this model; scan it with --retag") from error
-    ends = pool.embeddings.values[pool.embeddings.rows(request.journey)]
-    seconds = sum(pool.decided.tracks[row].duration or 0.0 for row in (first, last))
+    decided, embeddings = pool.decided, pool.embeddings
+    places = {track.id: row for row, track in enumerate(decided.tracks)}
+    if not places.keys() >= set(request.journey):
+        raise LibraryError("the first and the last track are not among the tracks to choose from")
+    ends = [places[number] for number in request.journey]
+    for row in embeddings.rows(request.journey):
+        pool.remove_copies(embeddings.values[row])
+    groups = [pool.group(decided.tracks[row]) for row in ends]
+    seconds = sum(decided.tracks[row].duration or 0.0 for row in ends)
     mean = float(np.mean(pool.seconds)) if len(pool.seconds) else 0.0
-    steps = round((request.seconds - seconds) / mean) if mean else 0
-    groups = {pool.decided.tracks[row].group: int(group) for row, group in zip(pool.rows, pool.groups, strict=True)}
-    for vector in ends:
-        pool.remove_copies(vector)
-    chosen, previous = [first], groups.get(pool.decided.tracks[first].group)
-    final = groups.get(pool.decided.tracks[last].group)
-    for step in range(1, max(0, steps) + 1):
-        share = step / (steps + 1)
-        target = (1 - share) * ends[0] + share * ends[1]
-        nearness = pool.vectors @ (target / max(float(np.linalg.norm(target)), 1e-9))
-        if step == steps and not pool.one_group:
-            nearness = np.where(pool.groups == final, -np.inf, nearness)
-        number = pool.take(RELEVANCE * nearness + (1 - RELEVANCE) * pool.relevance, previous)
+    steps = max(0, round((request.seconds - seconds) / mean)) if mean else 0
+    line = _line(embeddings, request.journey, np.linspace(0, 1, steps + 2)[1:-1])
+    between: list[int] = []
+    for step, target in enumerate(line, 1):
+        values = RELEVANCE * (pool.vectors @ target) + (1 - RELEVANCE) * pool.relevance
+        previous = int(pool.groups[between[-1]]) if between else groups[0]
+        number = pool.take(values, {previous, groups[1]} if step == steps else {previous})
         if number is None:
             break
-        chosen.append(int(pool.rows[number]))
-        previous = int(pool.groups[number])
-    return [*chosen, last] if first != last else chosen
+        between.append(number)
+    while between and pool.groups[between[-1]] == groups[1] and not pool.one_group:
+        between.pop()  # tracks have run out before the last step
+    middle = [int(pool.rows[number]) for number in between]
+    return [ends[0], *middle, ends[1]] if ends[0] != ends[1] else [ends[0], *middle]
 
 
 def energy(decided: DecidedTracks) -> Float32[np.ndarray, "tracks"]:

@@ -5,7 +5,7 @@ import re
 from moodfield.errors import UsageError
 from moodfield.library.tracks import Range
 
-CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d)|(\d+(?:\.\d+)?)")
+CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d)|(\d+)")
 """a duration: minutes:seconds, hours:minutes:seconds, or seconds"""
 
 
@@ -39,6 +39,6 @@ def parse_durations(text: str, *, option: str = "duration") -> Range:
 def _seconds(clock: str, text: str, option: str) -> float:
     match = CLOCK.fullmatch(clock)
     if not match:
-        raise UsageError(f"{option} {text}: {clock} is no duration; expected minutes:seconds, or seconds")
+        raise UsageError(f"{option} {text}: {clock} is no duration; expected minutes:seconds, or whole seconds")
     hours, minutes, seconds, plain = match.groups()
     return float(plain) if plain else 3600.0 * int(hours or 0) + 60 * int(minutes) + int(seconds)

@@ -4,9 +4,11 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from moodfield import audio, parallel
@@ -94,8 +96,8 @@ def plan(
     model = models.store(connection, analysis.load(tuple(model_names)))
     result = Plan(model)
     roots = _roots(connection, paths, result)
-    present = _find(roots, result)
     stored = _read_stored(connection, model)
+    present = _find(roots, stored, result)
     changed: list[FileState] = []
     for name, state in present.items():
         track = stored.get(name)
@@ -125,14 +127,11 @@ def plan(
     lost = [track.id for name, track in vanished.items() if name not in moved_from and not track.is_missing]
     result.missing = len(lost)
     returned = [stored[name].id for name in present if name in stored and stored[name].is_missing]
-    result.speed = next((one.speed for one in models.read(connection) if one.speed), FAST_SPEED)
+    measured = sorted(models.read(connection), key=lambda one: one.id != model)
+    result.speed = next((one.speed for one in measured if one.speed), FAST_SPEED)
     with database.transaction(connection):
-        for state in changed:
-            if before := same.get(state.path):
-                connection.execute(
-                    "UPDATE tracks SET path = CAST(? AS TEXT), size = ?, mtime = ?, missing = NULL WHERE id = ?",
-                    (database.encode(str(state.path)), state.size, state.mtime, stored[before].id),
-                )
+        ids = {name: track.id for name, track in stored.items()}
+        _move(connection, [state for state in changed if state.path in same], same, ids)
         connection.executemany("UPDATE tracks SET missing = NULL WHERE id = ?", [(track,) for track in returned])
         now = int(time.time())
         connection.executemany("UPDATE tracks SET missing = ? WHERE id = ?", [(now, track) for track in lost])
@@ -198,6 +197,31 @@ def store(connection: sqlite3.Connection, state: FileState, model: int, result: 
     )
 
 
+def note_rewritten(
+    connection: sqlite3.Connection, path: Path, before: os.stat_result, after: os.stat_result, digest: bytes
+) -> None:
+    """Store the state of a file whose tags were changed, but not its audio, so that it is not tagged again.
+
+    Args:
+        connection: Of the library, for writing.
+        path: The file, by any of the names that the library may know it by.
+        before: Its state before, which the library must have.
+        after: Its state now.
+        digest: SHA-256 of its content.
+    """
+    names = [database.encode(name) for name in (os.path.abspath(path), os.path.realpath(path))]  # noqa: PTH100
+    with database.transaction(connection):
+        rows = connection.execute(
+            "SELECT id, path FROM tracks WHERE size = ? AND mtime = ? AND digest IN (SELECT digest FROM tracks "
+            "WHERE path IN (CAST(? AS TEXT), CAST(? AS TEXT)))",
+            (before.st_size, before.st_mtime_ns, *names),
+        ).fetchall()
+        for number, name in rows:
+            if _is_same(name, after):
+                values = after.st_size, after.st_mtime_ns, digest, number
+                connection.execute("UPDATE tracks SET size = ?, mtime = ?, digest = ? WHERE id = ?", values)
+
+
 def _roots(connection: sqlite3.Connection, paths: Sequence[Path], result: Plan) -> list[str]:
     """The folders and files to scan, absolute; folders are kept for later scans."""
     stored = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
@@ -205,7 +229,8 @@ def _roots(connection: sqlite3.Connection, paths: Sequence[Path], result: Plan) 
         raise LibraryError("the library has no folders yet; name one: moodfield library scan FOLDER")
     roots = [os.path.abspath(path) for path in paths] or stored  # noqa: PTH100 (Path.absolute keeps ..)
     present = [root for root in dict.fromkeys(roots) if os.path.exists(root)]  # noqa: PTH110
-    result.unsearched |= {root: "it does not exist" for root in roots if root not in present}
+    absent = [root for root in roots if root not in present and not _is_below(root, present)]
+    result.unsearched |= dict.fromkeys(absent, "it does not exist; moodfield library prune FOLDER forgets it")
     if not present:
         raise LibraryError(f"{', '.join(roots)} cannot be scanned: no such file or folder; the library is as it was")
     folders = [root for root in present if os.path.isdir(root)]  # noqa: PTH112
@@ -218,10 +243,14 @@ def _roots(connection: sqlite3.Connection, paths: Sequence[Path], result: Plan) 
     return present
 
 
-def _find(roots: Sequence[str], result: Plan) -> dict[str, FileState]:
-    """The audio files below paths; folders that cannot be searched are noted in the plan."""
+def _find(roots: Sequence[str], stored: Collection[str], result: Plan) -> dict[str, FileState]:
+    """The audio files below paths; folders that cannot be searched are noted in the plan.
+
+    A file without the suffix of an audio file, which was named in an earlier scan, stays in the library.
+    """
     present: dict[str, FileState] = {}
-    for path in audio.find(roots):
+    named = [name for name in stored if Path(name).suffix.lower() not in audio.SUFFIXES and _is_below(name, roots)]
+    for path in audio.find([*roots, *(name for name in named if os.path.isfile(name))]):  # noqa: PTH113
         try:
             status = path.stat()
         except OSError as error:
@@ -266,25 +295,56 @@ def _recognise(
 ) -> dict[Path, str]:
     """New and changed files whose content the library has: path → their path in the library.
 
-    Only files whose size is that of a file which has gone, or of the file that had the path, are read.
+    That content is of a file which has gone, or of one which has other content now. Only files of the same size as such
+    a file are read. Of several files with one content, those whose paths end alike belong together.
     """
-    by_content = {(track.size, track.digest): name for name, track in gone.items() if track.digest}
-    sizes = {size for size, _ in by_content}
-    own = {state.path: stored[str(state.path)] for state in changed if str(state.path) in stored}
-    candidates = [
-        state for state in changed if state.size in sizes or (state.path in own and own[state.path].size == state.size)
-    ]
+    own = {str(state.path) for state in changed} & stored.keys()
+    sources = gone | {name: stored[name] for name in own}
+    sizes = {track.size for track in sources.values() if track.digest}
+    candidates = [state.path for state in changed if state.size in sizes]
+    paths = defaultdict[bytes, list[Path]](list)
+    for path, digest in parallel.map(analysis.digest, candidates, jobs=jobs if len(candidates) > 100 else 1):
+        if isinstance(digest, bytes):  # an error comes again when the file is tagged
+            paths[digest].append(path)
+    names = defaultdict[bytes, list[str]](list)
+    for name, track in sources.items():
+        if track.digest is not None and track.digest in paths:
+            names[track.digest].append(name)
     same: dict[Path, str] = {}
-    by_path = {state.path: state for state in candidates}
-    for path, digest in parallel.map(analysis.digest, list(by_path), jobs=jobs if len(by_path) > 100 else 1):
-        if isinstance(digest, MoodfieldError):
-            continue  # it is read again, with the same error, when it is tagged
-        if path in own:
-            if own[path].digest == digest:
-                same[path] = str(path)
-        elif before := by_content.pop((by_path[path].size, digest), None):
-            same[path] = before
+    for digest in names:
+        pairs = [(path, name) for path in paths[digest] for name in names[digest]]
+        taken: set[str] = set()
+        for path, name in sorted(pairs, key=_common_end, reverse=True):
+            if path not in same and name not in taken:
+                same[path] = name
+                taken.add(name)
     return same
+
+
+def _common_end(pair: tuple[Path, str]) -> tuple[bool, int]:
+    """How well a path fits one of the library: whether it is the same, and the length of their common end."""
+    path, name = str(pair[0]), pair[1]
+    letters = zip(reversed(path), reversed(name), strict=False)
+    return path == name, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], letters))
+
+
+def _move(
+    connection: sqlite3.Connection, states: Sequence[FileState], before: dict[Path, str], ids: dict[str, int]
+) -> None:
+    """Give the rows of moved and touched files their present path, size and time.
+
+    A row at such a path whose content is nowhere else is removed: its file was replaced. Paths are set in two steps, as
+    files may have changed places.
+    """
+    rows = [(state, ids[before[state.path]]) for state in states]
+    connection.executemany("UPDATE tracks SET path = 'moving ' || id WHERE id = ?", [(row,) for _, row in rows])
+    for state, row in rows:
+        path = database.encode(str(state.path))
+        connection.execute("DELETE FROM tracks WHERE path = CAST(? AS TEXT)", (path,))
+        connection.execute(
+            "UPDATE tracks SET path = CAST(? AS TEXT), size = ?, mtime = ?, missing = NULL WHERE id = ?",
+            (path, state.size, state.mtime, row),
+        )
 
 
 def _names(state: FileState, result: Analysis) -> tuple[str, str, str, str]:
@@ -326,6 +386,14 @@ def _upsert(connection: sqlite3.Connection, state: FileState) -> tuple[int, byte
 def _is_below(name: str, roots: Sequence[str]) -> bool:
     """Whether a path is one of the roots, or in one of them."""
     return any(name == root or name.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _is_same(name: str, status: os.stat_result) -> bool:
+    """Whether a path leads to the file with this status."""
+    try:
+        return os.path.samestat(os.stat(name), status)  # noqa: PTH116 (names may be no UTF-8)
+    except OSError:
+        return False
 
 
 def _is_gone(path: str | Path) -> bool:

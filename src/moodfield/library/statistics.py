@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.models import StoredModel
+
+
+class ModelCount(TypedDict):
+    """How many tracks a model has tagged; two versions of a model have the same name."""
+
+    name: str
+    tracks: int
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class LibraryStatistics:
     """whether decisions are relative to the library"""
     tags: dict[str, int]
     """number of tracks with each tag, the commonest first"""
-    models: dict[str, int]
-    """number of tracks that each model has tagged"""
+    models: list[ModelCount]
+    """models that have tagged tracks, the one with the most of them first"""
     bytes: int
     """size of the database"""
 
@@ -55,6 +63,6 @@ def count(decided: DecidedTracks, models: Sequence[StoredModel], size: int) -> L
         corrected=sum(track.id in decided.corrections for track in decided.tracks),
         relative=decided.relative,
         tags={decided.model.vocabulary[tag]: int(counts[tag]) for tag in order if counts[tag]},
-        models={model.name: model.tracks for model in models},
+        models=[{"name": model.name, "tracks": model.tracks} for model in models if model.tracks],
         bytes=size,
     )

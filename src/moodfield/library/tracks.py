@@ -82,16 +82,16 @@ class Filter:
     """years"""
     duration: Range = (None, None)
     """seconds"""
+    corrected: bool = False
+    """only tracks with corrections"""
     failed: bool = False
     """only files that could not be tagged"""
     missing: bool = False
     """only files that have gone, which are left out otherwise"""
     ids: tuple[int, ...] = ()
     """numbers of tracks; also of missing ones"""
-    words: tuple[str, ...] = ()
-    """words that artist, title, album or path contain, all of them"""
-    corrected: bool = False
-    """only tracks with corrections"""
+    also: tuple[int, ...] = ()
+    """numbers of tracks that fit whatever the other conditions on metadata are"""
 
     @property
     def by_tags(self) -> bool:
@@ -120,14 +120,12 @@ def _select(connection: sqlite3.Connection, columns: str, wanted: Filter) -> sql
     if wanted.ids:
         conditions = [f"id IN ({', '.join('?' * len(wanted.ids))})"]
         values += wanted.ids
-    if wanted.failed:
-        conditions.append("error IS NOT NULL")
     if wanted.corrected:
         conditions.append("id IN (SELECT track FROM corrections)")
-    parts = [(name, getattr(wanted, name)) for name in ("artist", "album", "genre", "path")]
-    parts += [("(artist || ' ' || title || ' ' || album || ' ' || path)", word) for word in wanted.words]
-    for name, part in parts:
-        if part:
+    if wanted.failed:
+        conditions.append("error IS NOT NULL")
+    for name in ("artist", "album", "genre", "path"):
+        if part := getattr(wanted, name):
             conditions.append(f"contains(CAST({name} AS BLOB), ?)")
             values.append(database.encode(part.casefold()))
     for name in ("year", "duration"):
@@ -135,7 +133,9 @@ def _select(connection: sqlite3.Connection, columns: str, wanted: Filter) -> sql
             if limit is not None:
                 conditions.append(f"{name} {sign} ?")
                 values.append(limit)
-    return connection.execute(f"SELECT {columns} FROM tracks WHERE {' AND '.join(conditions)} ORDER BY path", values)
+    condition = f"({' AND '.join(conditions)}) OR id IN ({', '.join('?' * len(wanted.also))})"
+    query = f"SELECT {columns} FROM tracks WHERE {condition} ORDER BY path"
+    return connection.execute(query, [*values, *wanted.also])
 
 
 def read(connection: sqlite3.Connection, ids: Sequence[int]) -> list[LibraryTrack]:
@@ -210,20 +210,33 @@ def correct(
         connection.executemany("REPLACE INTO corrections VALUES (?, ?, ?)", rows)
 
 
-def prune(connection: sqlite3.Connection, *, corrected: bool = False) -> tuple[int, int]:
-    """Remove tracks whose files have gone.
+def prune(connection: sqlite3.Connection, folders: Sequence[Path] = (), *, corrected: bool = False) -> tuple[int, int]:
+    """Remove tracks whose files have gone, or all of some folders, which later scans leave out.
 
     Args:
         connection: Of the library, for writing.
+        folders: Folders to forget.
         corrected: Whether tracks with corrections are removed, too.
 
     Returns:
         How many tracks were removed, and how many were kept because they are corrected.
+
+    Raises:
+        LibraryError: The library has nothing of a folder.
     """
-    kept = "AND id NOT IN (SELECT track FROM corrections)"
+    conditions, values = ["missing IS NOT NULL"], list[bytes | int]()
+    if folders:
+        conditions = []
+        for folder in map(os.path.abspath, folders):
+            below = database.encode(folder.rstrip(os.sep) + os.sep)
+            conditions.append("path = CAST(? AS TEXT) OR substr(CAST(path AS BLOB), 1, ?) = ?")
+            values += [database.encode(folder), len(below), below]
+    chosen = f"({' OR '.join(conditions)})"
+    kept = "" if corrected else "AND id NOT IN (SELECT track FROM corrections)"
     with database.transaction(connection):
-        removed = connection.execute(
-            f"DELETE FROM tracks WHERE missing IS NOT NULL {'' if corrected else kept}"
-        ).rowcount
-        (left,) = connection.execute("SELECT count(*) FROM tracks WHERE missing IS NOT NULL").fetchone()
+        removed = connection.execute(f"DELETE FROM tracks WHERE {chosen} {kept}", values).rowcount
+        (left,) = connection.execute(f"SELECT count(*) FROM tracks WHERE {chosen}", values).fetchone()
+        forgotten = connection.execute(f"DELETE FROM folders WHERE {chosen}", values).rowcount if folders else 0
+        if folders and not (removed or left or forgotten):
+            raise LibraryError(f"the library has nothing of {errors.join_some(map(str, folders))}")
     return removed, int(left)

@@ -1,5 +1,6 @@
 """Watch folders of music for changes, by the notifications of the operating system."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def changes(folders: Sequence[Path], database: Path) -> Iterator[list[Path]]:
     """
     import watchfiles
 
+    logging.getLogger("watchfiles").setLevel(logging.ERROR)  # it warns of the signal that ends the watch
     has_begun = False
     for batch in watchfiles.watch(
         *folders, step=QUIET, debounce=LONGEST, rust_timeout=TIMEOUT, yield_on_timeout=True, raise_interrupt=False

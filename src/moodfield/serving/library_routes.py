@@ -29,7 +29,7 @@ from moodfield.library import (
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.playlists import Playlist
 from moodfield.library.tracks import Filter, LibraryTrack
-from moodfield.serving import schemas, service
+from moodfield.serving import schemas, service, snapshots
 from moodfield.serving.problems import ProblemError
 from moodfield.serving.schemas import Corrections, PlaylistRequest, TrackId
 from moodfield.serving.service import Current, Service
@@ -85,23 +85,22 @@ def list_tracks(
         path=path,
         year=ranges.parse_years(year),
         duration=ranges.parse_durations(duration),
-        words=tuple(q.split()),
         corrected=corrected,
         failed=failed,
     )
     start = int(cursor or 0)
     if failed:
         with current.library.read() as connection:
-            chosen = tracks.select(connection, wanted)
+            selected = tracks.select(connection, wanted)
+        chosen = [track for track in selected if all(word in snapshots.text(track) for word in q.casefold().split())]
         page = [_untagged(track) for track in chosen[start : start + limit]]
         return service.answer(request, _page(page, len(chosen), start + limit))
     snapshot = current.library.snapshot()
     if snapshot is None:
         return service.answer(request, _page([], 0, 0))
-    with current.library.read() as connection:
-        fitting = snapshot.choose(connection, wanted)
+    fitting = snapshot.choose(wanted, q.split())
     by = order or ("evidence" if wanted.tags else "name")
-    ordered = decided.order(fitting, by, tags=wanted.tags, seed=seed)
+    ordered = fitting if by == "name" else decided.order(fitting, by, tags=wanted.tags, seed=seed)
     end = min(start + limit, len(ordered.tracks))
     shown = ordered.take(np.arange(min(start, end), end))
     numbers = {"ids": [track.id for track in ordered.tracks]} if ids else {}
@@ -124,9 +123,7 @@ def correct_track(request: Request, current: Current, number: TrackId, body: Cor
         names = {tag: tag for stored in models.read(connection) for tag in stored.vocabulary}
         for tag in (*body.add, *body.remove):
             errors.get_or_suggest(names, tag, what="tag")
-    with current.library.write() as connection:
-        tracks.correct(connection, number, add=body.add, remove=body.remove, clear=body.clear)
-    current.library.renew()
+    current.library.correct(number, body)
     return service.answer(request, _details(current, number))
 
 
@@ -210,7 +207,7 @@ def get_statistics(request: Request, current: Current) -> Response:
         folders = [row[0] for row in connection.execute("SELECT path FROM folders ORDER BY path")]
         (failed,) = connection.execute("SELECT count(*) FROM tracks WHERE error IS NOT NULL").fetchone()
         stored = models.read(connection)
-    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": {}}
+    counts: dict[str, object] = {"tracks": 0, "failed": failed, "hours": 0.0, "tags": {}, "models": []}
     if snapshot:
         counts = statistics.count(snapshot.decided, stored, database.size(current.library.path)).to_dict()
     return service.answer(request, counts | {"folders": folders})
@@ -250,7 +247,7 @@ def _details(current: Service, number: int) -> dict[str, object]:
         if snapshot is None or number not in snapshot.rows:
             return _untagged(track)
         relative = snapshot.take([number])
-        absolute = decided.decide(connection, Filter(ids=(number,)), model=relative.model.name, relative=False)
+        absolute = decided.absolute(relative)
         curves, envelope = connection.execute(
             "SELECT logits, envelope FROM curves WHERE track = ? AND model = ?", (number, relative.model.id)
         ).fetchone() or (b"", b"")

@@ -1,16 +1,18 @@
 """Routes without private data: the page, the documentation of the API, sessions, health, metrics."""
 
+import gzip
 import mimetypes
+from functools import lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import HTMLResponse
 
 from moodfield.serving import access, documentation, service
 from moodfield.serving.problems import JsonResponse, ProblemError
 from moodfield.serving.service import Current
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).resolve().parent / "static"
 """the built page: index.html, and what it loads in assets/"""
 MISSING = documentation.html("moodfield", "<p>This installation has no page. <a href='docs'>The API works.</a></p>")
 ASSET_CACHE = "public, max-age=31536000, immutable"
@@ -46,7 +48,7 @@ def style() -> Response:
 
 
 @router.get("/healthz", tags=["service"])
-def healthz() -> Response:
+async def healthz() -> Response:
     """Answers whenever the service works."""
     return JsonResponse({"status": "ok"})
 
@@ -81,13 +83,20 @@ def end_session() -> Response:
 
 
 def _file(request: Request, name: str, cache: str) -> Response:
-    """A file of the page; the compressed one beside it if the client accepts that."""
+    """A file of the page, compressed if the client accepts that."""
     path = STATIC / name
-    if path.name in ("", "..") or not path.is_file() or path.resolve().parent not in (STATIC, STATIC / "assets"):
+    if not path.is_file() or path.resolve().parent not in (STATIC, STATIC / "assets"):
         raise ProblemError(404, f"there is no {name}")
-    headers = {"cache-control": cache, "vary": "accept-encoding"}
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    compressed = path.with_name(f"{path.name}.gz")
-    if "gzip" in request.headers.get("accept-encoding", "") and compressed.is_file():
-        path, headers["content-encoding"] = compressed, "gzip"
-    return FileResponse(path, media_type=kind, headers=headers)
+    headers = {"cache-control": cache, "vary": "accept-encoding"}
+    body, packed = _read(path, path.stat().st_mtime_ns)
+    if len(packed) < len(body) and "gzip" in request.headers.get("accept-encoding", ""):
+        body, headers["content-encoding"] = packed, "gzip"
+    return Response(body, 200, headers, kind)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, _changed: int) -> tuple[bytes, bytes]:
+    """A file of the page, plain and compressed; it is small, and read again if it has changed."""
+    body = path.read_bytes()
+    return body, gzip.compress(body, 9)

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -151,5 +152,5 @@ class ProblemMiddleware:
         except Exception as error:
             if has_begun or scope["type"] != "http":
                 raise
-            _LOG.exception("an error while %s %s was handled", scope["method"], scope["path"])
+            _LOG.error("%s %s: %s", scope["method"], scope["path"], "".join(traceback.format_exception(error)))
             await from_error(error).response()(scope, receive, send)

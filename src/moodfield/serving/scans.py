@@ -177,8 +177,7 @@ def check_folder(path: str) -> Path:
 
 def _scan(sender: Connection, path: Path, paths: Sequence[str], model: str, jobs: int) -> None:
     """Scan in a process of its own, and send what happens."""
-    parallel.initialize_worker()
-    os.nice(NICENESS)
+    parallel.initialize_worker(NICENESS)
     try:
         with database.lock(path), database.write(path) as connection:
             plan = scanning.plan(connection, [Path(name) for name in paths], (model,), jobs=jobs)

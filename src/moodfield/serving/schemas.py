@@ -174,5 +174,5 @@ class StatisticsAnswer(BaseModel):
     failed: int
     hours: float
     tags: dict[str, int]
-    models: dict[str, int]
+    models: list[dict[str, Any]]
     folders: list[str]

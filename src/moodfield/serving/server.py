@@ -15,6 +15,8 @@ HEADER_SECONDS = 10.0
 """time in which a connection must have sent the head of a request"""
 DRAIN_SECONDS = 10.0
 """time in which the rest of a body that was answered already is read, so that the client gets the answer"""
+UNREAD_SECONDS = 60.0
+"""time in which a client must read more of an answer; a browser that has paused goes on with a range"""
 MAX_CONNECTIONS = 512
 """connections at once; requests of more are answered 503"""
 SHUTDOWN_SECONDS = 10
@@ -22,9 +24,10 @@ SHUTDOWN_SECONDS = 10
 
 
 class Connection(H11Protocol):
-    """A connection that is closed if the head of a request, or the rest of an answered one, does not come in time."""
+    """A connection that is closed if its client does not send, or read, in time what it must."""
 
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -48,9 +51,22 @@ class Connection(H11Protocol):
         if self.conn.their_state is SEND_BODY:
             self._wait(DRAIN_SECONDS)
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop waiting for the client to read."""
+        super().resume_writing()
+        if self._unread:
+            self._unread.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        if self._unread:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def _wait(self, seconds: float) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,29 +15,35 @@ from moodfield.errors import LibraryError
 from moodfield.library import database, decided, models, projection, similarity, tracks
 from moodfield.library.decided import DecidedTracks
 from moodfield.library.similarity import Embeddings
-from moodfield.library.tracks import Filter
+from moodfield.library.tracks import Correction, Filter, LibraryTrack
 from moodfield.report import regions
 from moodfield.report.regions import Region
 from moodfield.report.track_map import ASPECT, TrackMap
 from moodfield.serving.problems import ProblemError
+from moodfield.serving.schemas import Corrections
 
 PATIENCE = 10.0
 """a snapshot of a library that changes, as during a scan, is used for this many times its computing time"""
 
 
 class Snapshot:
-    """The state of a library at one time."""
+    """The state of a library at one time; its tracks are in the order of artist, album and title."""
 
-    def __init__(self, path: Path, decided: DecidedTracks) -> None:
+    def __init__(self, path: Path, decided: DecidedTracks, embeddings: Embeddings | None = None) -> None:
         self.decided = decided
         self._path, self._lock = path, threading.Lock()
-        self._embeddings: Embeddings | None = None
+        self._embeddings = embeddings
         self._map: dict[str, object] | None = None
 
     @cached_property
     def rows(self) -> dict[int, int]:
         """Row of each tagged track by its number."""
         return {track.id: row for row, track in enumerate(self.decided.tracks)}
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """What words are searched in."""
+        return [text(track) for track in self.decided.tracks]
 
     @property
     def embeddings(self) -> Embeddings:
@@ -57,11 +63,21 @@ class Snapshot:
                     self._map = to_columns(self.decided, projection.update(connection, self.decided))
             return self._map
 
-    def choose(self, connection: sqlite3.Connection, wanted: Filter) -> DecidedTracks:
-        """The tagged tracks that fit a filter."""
-        ids = tracks.select_ids(connection, wanted)
-        rows = [row for number in ids if (row := self.rows.get(number)) is not None]
+    def choose(self, wanted: Filter, words: Sequence[str] = ()) -> DecidedTracks:
+        """The tagged tracks that fit a filter, and have words in artist, title, album or path; by name."""
+        rows = list(range(len(self.decided.tracks)))
+        if replace(wanted, tags=(), without=(), evidence=None) != tracks.ALL:
+            with database.read(self._path) as connection:
+                ids = tracks.select_ids(connection, wanted)
+            rows = sorted(row for number in ids if (row := self.rows.get(number)) is not None)
+        for word in map(str.casefold, words):
+            rows = [row for row in rows if word in self._texts[row]]
         return decided.choose(self.decided.take(np.array(rows, np.int64)), wanted)
+
+    def correct(self, number: int, correction: Correction) -> "Snapshot":
+        """The same state with another correction of a track."""
+        corrected = decided.correct(self.decided, self.rows[number], correction)
+        return Snapshot(self._path, corrected, self._embeddings)
 
     def take(self, ids: Sequence[int]) -> DecidedTracks:
         """Tagged tracks by their numbers, in this order; raises `ProblemError` 404."""
@@ -108,6 +124,18 @@ class Library:
             raise LibraryError("the library has no tagged tracks yet; scan a folder first")
         return snapshot
 
+    def correct(self, number: int, body: Corrections) -> None:
+        """Correct the tags of a track; the snapshot is changed, too, without all other tracks being decided anew."""
+        with self._lock:
+            is_current = self._state == _FileState.read(self.path)
+            with self.write() as connection:
+                tracks.correct(connection, number, add=body.add, remove=body.remove, clear=body.clear)
+                correction = tracks.corrections(connection).get(number, Correction())
+            if is_current and self._snapshot and number in self._snapshot.rows:
+                self._snapshot, self._state = self._snapshot.correct(number, correction), _FileState.read(self.path)
+            else:
+                self._state = None
+
     def renew(self) -> None:
         """Decide anew at the next request, since something was changed."""
         with self._lock:
@@ -117,7 +145,7 @@ class Library:
         with self.read() as connection:
             if not any(model.tracks for model in models.read(connection)):
                 return None
-            return Snapshot(self.path, decided.decide(connection))
+            return Snapshot(self.path, decided.order(decided.decide(connection), "name"))
 
 
 @dataclass(frozen=True)
@@ -131,6 +159,11 @@ class _FileState:
         parts = (path, path.with_name(f"{path.name}-wal"))
         states = [part.stat() if part.exists() else None for part in parts]
         return cls(tuple((state.st_size, state.st_mtime_ns) for state in states if state and state.st_size))
+
+
+def text(track: LibraryTrack) -> str:
+    """What words are searched in, in lower case."""
+    return f"{track.artist} {track.title} {track.album} {track.path}".casefold()
 
 
 def to_columns(decided: DecidedTracks, track_map: TrackMap) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import math
 import queue
 import time
@@ -30,6 +31,8 @@ MAX_MODELS = 8
 """models that a process keeps loaded"""
 MAX_PEAKS = 2_000
 """values of a waveform"""
+NICENESS = 5
+"""priority of the processes below that of the service, which answers others meanwhile"""
 FIRST_SECONDS = 1.0
 """time to tag a file, assumed before the first one"""
 
@@ -56,7 +59,7 @@ class TaggingPool:
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
         self._threads = ThreadPoolExecutor(config.jobs, "tagging")
-        self._workers = [Worker(tag) for _ in range(config.jobs)]
+        self._workers = [Worker(tag, niceness=NICENESS) for _ in range(config.jobs)]
         self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
@@ -123,6 +126,7 @@ class TaggingPool:
 
 def tag(task: Task) -> bytes:
     """Tag a file in a process of the pool; the temporary path is in no result and no message."""
+    logging.getLogger("moodfield").setLevel(logging.ERROR)  # warnings are in the answer
     try:
         tagging = load(task.model).tag(task.path)
     except AudioError as error:

@@ -26,7 +26,9 @@ export interface Metadata {
 
 /** Calibrated logits of all tags, in their order. */
 export function calibrate({ calibration }: Metadata, logits: readonly number[]): number[] {
-  return calibration ? logits.map((logit, tag) => calibration.slopes[tag]! * logit + calibration.offsets[tag]!) : [...logits];
+  return calibration
+    ? logits.map((logit, tag) => calibration.slopes[tag]! * logit + calibration.offsets[tag]!)
+    : [...logits];
 }
 
 export function sigmoid(logit: number): number {
@@ -55,7 +57,8 @@ function reference({ priors, thresholds }: Metadata, tag: number): number {
 
 /** Numbers of the decided tags, by decreasing evidence. */
 export function decide(model: Metadata, scores: readonly number[], evidence: readonly number[]): number[] {
-  const above = scores.map((_, tag) => tag)
+  const above = scores
+    .map((_, tag) => tag)
     .filter((tag) => scores[tag]! > (model.thresholds[tag] ?? Infinity))
     .sort((one, other) => evidence[other]! - evidence[one]!);
   if (!model.usual) return above;

@@ -63,7 +63,9 @@ export async function* decode(file: Blob, byBrowser: DecodeByBrowser): AsyncGene
   else if (format === "mpeg") yield* skip(surplus(head), decodePieces(file, start, format));
   else if (format) yield* check(await statedSamples(file, head), decodePieces(file, start, format));
   else if (file.size > MAX_WHOLE) {
-    throw new Error("it has a format that is decoded as a whole, and is too long for that: cut it, or convert it to mp3, ogg or flac");
+    throw new Error(
+      "it has a format that is decoded as a whole, and is too long for that: cut it, or convert it to mp3, ogg or flac",
+    );
   } else yield { ...(await byBrowser(file)), share: 0 };
 }
 
@@ -73,7 +75,13 @@ function detect(head: Uint8Array): Format | undefined {
   if (text.startsWith("RIFF") && text.slice(8, 12) === "WAVE") return "wav";
   if (text.startsWith("fLaC")) return "flac";
   if (text.startsWith("OggS")) {
-    return text.includes("OpusHead") ? "opus" : text.includes("\x01vorbis") ? "vorbis" : text.includes("\x7fFLAC") ? "flac" : undefined;
+    return text.includes("OpusHead")
+      ? "opus"
+      : text.includes("\x01vorbis")
+        ? "vorbis"
+        : text.includes("\x7fFLAC")
+          ? "flac"
+          : undefined;
   }
   return isMpegFrame(head) ? "mpeg" : undefined;
 }
@@ -88,7 +96,7 @@ function isMpegFrame([first = 0, second = 0, third = 0]: Uint8Array): boolean {
 function surplus(head: Uint8Array): number {
   const [, second = 0, , fourth = 0] = head;
   const isMono = fourth >= 0xc0;
-  const place = 4 + (second & 8 ? (isMono ? 17 : 32) : (isMono ? 9 : 17));
+  const place = 4 + (second & 8 ? (isMono ? 17 : 32) : isMono ? 9 : 17);
   const table = LATIN.decode(head.subarray(place, place + 4));
   return (second & 6) === 2 && table !== "Xing" && table !== "Info" ? DECODER_DELAY : 0;
 }
@@ -136,7 +144,8 @@ async function* check(stated: number, blocks: AsyncIterable<Block>): AsyncGenera
     count += last.channels[0]!.length;
     yield last;
   }
-  if (last && count < MIN_SHARE * stated) yield { ...last, share: 1, damaged: 1, channels: last.channels.map(() => new Float32Array(0)) };
+  if (last && count < MIN_SHARE * stated)
+    yield { ...last, share: 1, damaged: 1, channels: last.channels.map(() => new Float32Array(0)) };
 }
 
 /** The number of samples that a file states: in the header of FLAC, or in its last page of Ogg; 0 if that is unknown. */

@@ -24,7 +24,8 @@ function loadScript(name: string): Promise<string> {
     const script = document.createElement("script");
     waiting.set(name, resolve);
     script.src = `${name}.js`;
-    script.onerror = () => reject(new Error(`${script.src} cannot be loaded: is the folder complete, and the connection up?`));
+    script.onerror = () =>
+      reject(new Error(`${script.src} cannot be loaded: is the folder complete, and the connection up?`));
     script.onload = () => script.remove();
     document.head.append(script);
   });

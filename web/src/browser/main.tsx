@@ -13,8 +13,12 @@ const queue = new Queue(new BrowserTagger());
 
 render(
   <>
-    <header class="top"><span class="brand">moodfield</span></header>
-    <div id="content"><Drop queue={queue} /></div>
+    <header class="top">
+      <span class="brand">moodfield</span>
+    </header>
+    <div id="content">
+      <Drop queue={queue} />
+    </div>
     <PlayerBar />
   </>,
   document.getElementById("page")!,

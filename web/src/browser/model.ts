@@ -48,7 +48,10 @@ export class TrackPredictor {
   #offset = 0;
   #isFirst = true;
 
-  constructor(readonly session: ort.InferenceSession, readonly metadata: Metadata) {
+  constructor(
+    readonly session: ort.InferenceSession,
+    readonly metadata: Metadata,
+  ) {
     this.#segments = segments(metadata);
     this.#logits = metadata.vocabulary.map(() => []);
   }
@@ -81,7 +84,9 @@ export class TrackPredictor {
     const steps = seconds!.dims[0]!;
     const first = this.#isFirst ? 0 : this.#segments!.before;
     const [values, times] = [logits!.data as Float32Array, seconds!.data as Float32Array];
-    this.#logits.forEach((row, tag) => row.push(...values.subarray(tag * steps + first, tag * steps + Math.min(stop, steps))));
+    this.#logits.forEach((row, tag) =>
+      row.push(...values.subarray(tag * steps + first, tag * steps + Math.min(stop, steps))),
+    );
     for (const time of times.subarray(first, Math.min(stop, steps))) this.#seconds.push(time + this.#offset);
     this.#offset += (this.#segments?.step ?? 0) / this.metadata.sample_rate;
     this.#isFirst = false;

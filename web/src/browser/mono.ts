@@ -35,7 +35,8 @@ export async function* mix(decode: () => AsyncIterable<Block>): AsyncGenerator<M
     if (seconds > MAX_SECONDS) throw new Error("it is longer than 6 hours: cut it");
     yield { rate, samples, share, damaged };
   }
-  if (!seconds) throw new Error("it is not audio that can be decoded: export it again, or convert it to mp3, ogg, flac or wav");
+  if (!seconds)
+    throw new Error("it is not audio that can be decoded: export it again, or convert it to mp3, ogg, flac or wav");
   if (seconds < MIN_SECONDS) throw new Error(`it lasts ${seconds.toFixed(2)} s: give at least 1 s`);
   if ((highest - lowest) / 2 < MIN_AMPLITUDE) throw new Error("it is silent: check the recording");
 }

@@ -19,7 +19,10 @@ export class Resampler {
   #count = 0;
   #next = 0;
 
-  constructor(readonly from: number, readonly to: number) {
+  constructor(
+    readonly from: number,
+    readonly to: number,
+  ) {
     const divisor = greatestCommonDivisor(from, to);
     this.#phases = to / divisor;
     this.#step = from / divisor;
@@ -53,9 +56,10 @@ export class Resampler {
 
   /** The samples of the output whose centre is before sample `end` of the input, or all if it is infinite. */
   #run(end: number): Float32Array {
-    const total = end === Infinity
-      ? Math.floor((this.#count * this.to) / this.from + 0.5)
-      : Math.max(this.#next, Math.floor((end * this.#phases) / this.#step));
+    const total =
+      end === Infinity
+        ? Math.floor((this.#count * this.to) / this.from + 0.5)
+        : Math.max(this.#next, Math.floor((end * this.#phases) / this.#step));
     const output = new Float32Array(total - this.#next);
     for (let index = 0; index < output.length; index++) {
       const position = (this.#next + index) * this.#step;

@@ -22,7 +22,8 @@ export function tagging(source: string, duration: number, model: Metadata, outpu
   const unusual = evidence(model, logits);
   const decided = decide(model, scores, unusual).map((tag) => vocabulary[tag]!);
   const usualScores = usual?.scores ?? priors;
-  const byTag = (values: readonly number[]) => Object.fromEntries(vocabulary.map((tag, index) => [tag, round(values[index]!)]));
+  const byTag = (values: readonly number[]) =>
+    Object.fromEntries(vocabulary.map((tag, index) => [tag, round(values[index]!)]));
   const rows = outputs.logits.map((row, tag) => row.map((logit) => sigmoid(calibrateOne(model, tag, logit))));
   return {
     source,
@@ -82,6 +83,7 @@ export class PeakEnvelope {
     const group = Math.ceil(this.#peaks.length / MAX_SPANS) || 1;
     const count = Math.ceil(this.#peaks.length / group);
     return Array.from({ length: count }, (_, index) =>
-      round(Math.max(...this.#peaks.slice(index * group, (index + 1) * group))));
+      round(Math.max(...this.#peaks.slice(index * group, (index + 1) * group))),
+    );
   }
 }

@@ -53,7 +53,8 @@ export class BrowserTagger implements Tagger {
         reject(reason);
       };
       signal.addEventListener("abort", () => stop(new DOMException("cancelled", "AbortError")), { once: true });
-      worker.onerror = ({ message }) => stop(new Error(`it needs more memory than there is, or its decoder failed (${message})`));
+      worker.onerror = ({ message }) =>
+        stop(new Error(`it needs more memory than there is, or its decoder failed (${message})`));
     });
     return Promise.race([result(worker, file, onProgress), stopped]);
   }
@@ -78,13 +79,15 @@ async function decode(file: File): Promise<ToWorker> {
     const channels = Array.from({ length: audio.numberOfChannels }, (_, channel) => audio.getChannelData(channel));
     return { kind: "decoded", rate: audio.sampleRate, channels };
   } catch {
-    return { kind: "undecodable" };  // the worker says so in words
+    return { kind: "undecodable" }; // the worker says so in words
   }
 }
 
 async function loadMetadata(): Promise<Metadata> {
   if (typeof DecompressionStream === "undefined" || typeof WebAssembly === "undefined" || !WebAssembly.validate(SIMD)) {
-    throw new Error("This browser lacks what tagging needs (WebAssembly with SIMD): use a current Firefox, Chrome, Edge or Safari.");
+    throw new Error(
+      "This browser lacks what tagging needs (WebAssembly with SIMD): use a current Firefox, Chrome, Edge or Safari.",
+    );
   }
   return JSON.parse(new TextDecoder().decode(await load("metadata")));
 }

@@ -52,7 +52,9 @@ async function tag(file: File): Promise<BrowserTagging> {
   }
   const seconds = await resampled.finish();
   const outputs = await predictor.finish();
-  const warnings = faults ? { warnings: [`${faults === 1 ? "A damaged part was" : `${faults} damaged parts were`} left out.`] } : {};
+  const warnings = faults
+    ? { warnings: [`${faults === 1 ? "A damaged part was" : `${faults} damaged parts were`} left out.`] }
+    : {};
   return { ...tagging(file.name, seconds, metadata, outputs), envelope: envelope!.finish(), ...warnings };
 }
 
@@ -88,10 +90,11 @@ class Joined {
   }
 }
 
-const decodeByBrowser: DecodeByBrowser = () => new Promise((resolve, reject) => {
-  onDecoded = (message) => {
-    if (message.kind === "decoded") resolve(message);
-    else reject(new Error("its format is unknown to this browser: convert it to mp3, ogg, opus, flac or wav"));
-  };
-  post({ kind: "decode" });
-});
+const decodeByBrowser: DecodeByBrowser = () =>
+  new Promise((resolve, reject) => {
+    onDecoded = (message) => {
+      if (message.kind === "decoded") resolve(message);
+      else reject(new Error("its format is unknown to this browser: convert it to mp3, ogg, opus, flac or wav"));
+    };
+    post({ kind: "decode" });
+  });
