@@ -59,7 +59,7 @@ export async function* decode(file: Blob, byBrowser: DecodeByBrowser): AsyncGene
   const start = await tagEnd(file);
   const head = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
   const format = detect(head);
-  if (format === "wav") yield* decodeWav(file);
+  if (format === "wav") yield* decodeWav(file.slice(start));
   else if (format === "mpeg") yield* skip(surplus(head), decodePieces(file, start, format));
   else if (format) yield* check(await statedSamples(file, head), decodePieces(file, start, format));
   else if (file.size > MAX_WHOLE) {

@@ -45,18 +45,20 @@ export class BrowserTagger implements Tagger {
     return this.#metadata;
   }
 
-  #run(worker: Worker, file: File, { signal, onProgress }: TagOptions): ReturnType<typeof result> {
+  /** Tags a file; after a failure the worker ends, since what ran out of memory cannot go on. */
+  async #run(worker: Worker, file: File, { signal, onProgress }: TagOptions) {
     const stopped = new Promise<never>((_, reject) => {
-      const stop = (reason: Error) => {
-        worker.terminate();
-        this.#worker = null;
-        reject(reason);
-      };
-      signal.addEventListener("abort", () => stop(new DOMException("cancelled", "AbortError")), { once: true });
+      signal.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")), { once: true });
       worker.onerror = ({ message }) =>
-        stop(new Error(`it needs more memory than there is, or its decoder failed (${message})`));
+        reject(new Error(`It needs more memory than there is, or its decoder failed (${message}).`));
     });
-    return Promise.race([result(worker, file, onProgress), stopped]);
+    try {
+      return await Promise.race([result(worker, file, onProgress), stopped]);
+    } catch (error) {
+      worker.terminate();
+      this.#worker = null;
+      throw error;
+    }
   }
 }
 
