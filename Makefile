@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints.txt
 	  f"moodfield needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,serve,tags,codecs,watch,cluster,dev]"
+	.venv/bin/python -m pip install -c constraints.txt -e ".[train,learn,library,export,serve,tags,codecs,watch,cluster,dev]"
 	@touch $@
 
 # The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.
@@ -182,8 +182,8 @@ fifty: $(READY) music  ## tags of fifty tracks, with verdicts of benchmarks/fift
 	$(EVALUATE)/fifty.py --update > docs/fifty.part
 	@mv docs/fifty.part docs/fifty.md
 
-web:  ## the page of `moodfield serve`, built from web/ into src/moodfield/serving/static; needs Node.js 20 or later
-	cd web && npm ci --no-audit --no-fund && npm run build
+web:  ## the pages of `moodfield serve` and `moodfield web`, built from web/ into src/moodfield; needs Node.js 20 or later
+	cd web && npm ci --no-audit --no-fund && npm run build && npm run build-browser
 
 clean:  ## remove everything that was built; downloads (.cache) and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist report.html web/node_modules

@@ -31,7 +31,7 @@ VAGUE_MODULES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 HEAVY = tuple("torch lightning_fabric ray fastapi sklearn scipy librosa av matplotlib onnx httpx mutagen".split())
 """packages that the core environment does not have"""
 NEEDS_EXTRA = (
-    "nets/", "training/", "learning/", "distillation/", "plots/", "file_tags/", "serving/",
+    "nets/", "training/", "learning/", "distillation/", "plots/", "file_tags/", "serving/", "onnx_export/", "browser/",
     "paper/figure1.py", "paper/reproduce.py"
 )  # fmt: skip
 """modules that may import a heavy package when they are imported"""
@@ -185,11 +185,15 @@ def only_commands_print(path: str, source: str) -> Iterator[str]:
             yield f"line {node.lineno}: print"
 
 
+OPEN_ENDED = (("create", "changes"), ("op", "attributes"), ("ops", "attributes"))
+"""functions and their `**kwargs` that others define"""
+
+
 def signatures_are_complete(_: str, source: str) -> Iterator[str]:
-    """No `**kwargs` in public, except the changes that `create` makes to a config."""
+    """No `**kwargs` in public, except the changes that `create` makes to a config, and attributes of ONNX nodes."""
     for node in public_functions(source):
         extra = node.args.kwarg
-        if extra and (node.name, extra.arg) != ("create", "changes"):
+        if extra and (node.name, extra.arg) not in OPEN_ENDED:
             yield f"line {node.lineno}: {node.name}(**{extra.arg})"
 
 

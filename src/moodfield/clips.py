@@ -7,7 +7,7 @@ gets the same clips. A network of fixed length gets sliding windows.
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -147,16 +147,31 @@ def centres(count: int, frames: int, lengths: Lengths) -> Float32[np.ndarray, "t
     return np.clip(middle, 0, frames - 1).astype(np.float32)
 
 
-def _cut_any(lengths: _VariableLength, clip_frames: int) -> _Cutting:
-    """Clips that start at multiples of the stride, so that every output equals the one for the whole mel."""
+class Overlap(NamedTuple):
+    """How clips of a network that takes any length overlap."""
+
+    before: int
+    """outputs at the start of a clip that reach beyond it, and one more, so that the last clip is never too short"""
+    clean: int
+    """outputs of a clip up to the last that does not reach beyond its end"""
+    step: int
+    """frames from one clip to the next: a multiple of the stride, so that outputs equal those for the whole mel"""
+
+
+def overlap(lengths: AnyLength | WholeTrack, clip_frames: int = CLIP_FRAMES) -> Overlap:
+    """The overlap of clips of `clip_frames`; raises `ConfigError` if they are too short for the receptive field."""
     stride, field = lengths.stride, lengths.receptive_field
     before = -(lengths.start // stride) + 1
-    """outputs at the start of a clip that reach beyond it, and one more, so that the last clip is never too short"""
     clean = (clip_frames - lengths.start - field) // stride + 1
-    """outputs of a clip up to the last that does not reach beyond its end"""
     step = (clean - before) * stride
     if step <= 0:
         raise ConfigError(f"clip_frames={clip_frames} is too small for a receptive field of {field}; cut longer clips")
+    return Overlap(before, clean, step)
+
+
+def _cut_any(lengths: AnyLength | WholeTrack, clip_frames: int) -> _Cutting:
+    """Overlapping clips, whose outputs equal those for the whole mel."""
+    before, clean, step = overlap(lengths, clip_frames)
     waiting: list[Mel] = []
     ready: list[Clip] = []
     length = first = 0

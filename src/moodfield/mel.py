@@ -245,7 +245,7 @@ def _first_pass(blocks: Callable[[], Iterable[Samples]], config: MelConfig) -> t
 
 def _power(blocks: Iterable[Samples], config: MelConfig) -> Iterator[Float32[np.ndarray, "frames freq"]]:
     """Power spectra of windowed frames, in groups; the last group is computed in full and returned in part."""
-    window = _hann(config)
+    window = hann(config)
     for group, count in _groups(blocks, config):
         spectrum = np.fft.rfft(group * window, axis=1)
         power = np.square(spectrum.real)
@@ -254,7 +254,7 @@ def _power(blocks: Iterable[Samples], config: MelConfig) -> Iterator[Float32[np.
 
 
 @lru_cache(maxsize=8)
-def _hann(config: MelConfig) -> Float32[np.ndarray, "samples"]:
+def hann(config: MelConfig) -> Float32[np.ndarray, "samples"]:
     """Hann window: periodic for `perceptual`, symmetric for `plain`, as in the two systems."""
     period = config.n_fft if config.kind == "perceptual" else config.n_fft - 1
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / period)).astype(np.float32)

@@ -30,7 +30,11 @@ function takeToken(): string | null {
     history.replaceState(null, "", location.pathname + location.search);
     sessionStorage.setItem(KEY, decodeURIComponent(given));
   }
-  return sessionStorage.getItem(KEY);
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null; // a browser that blocks storage
+  }
 }
 
 /** Opens a session with the token: its cookie allows the audio element to play tracks. */

@@ -287,20 +287,17 @@ function Remove({ name, onRemove }: { name: string; onRemove: () => void }) {
 }
 
 function Working({ progress, name }: { progress: Progress; name: string }) {
+  const share = progress.stage === "waiting" ? undefined : progress.share;
   const words =
-    progress.stage === "sending"
-      ? `sending, ${percent(progress.share)}`
-      : progress.stage === "waiting"
-        ? `the server is busy, next try in ${progress.seconds} s`
-        : "tagging";
+    progress.stage === "waiting"
+      ? `the server is busy, next try in ${progress.seconds} s`
+      : share === undefined
+        ? progress.stage
+        : `${progress.stage}, ${percent(share)}`;
   return (
     <span class="working">
       <span class="quiet">{words}</span>
-      {progress.stage === "sending" ? (
-        <progress max="1" value={progress.share} aria-label={`Sending ${name}`} />
-      ) : (
-        <progress aria-label={`Tagging ${name}`} />
-      )}
+      <progress max="1" value={share} aria-label={`${progress.stage === "sending" ? "Sending" : "Tagging"} ${name}`} />
     </span>
   );
 }

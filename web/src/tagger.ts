@@ -5,7 +5,7 @@ import { resample } from "./ribbon";
 import { fileNames, results, type Tagging, type Track } from "./track";
 
 export type Progress =
-  { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging" };
+  { stage: "sending"; share: number } | { stage: "waiting"; seconds: number } | { stage: "tagging"; share?: number };
 
 export interface Tagger {
   /** Tags one file; rejects with an `Error` whose message is for people, or with an `AbortError`. */

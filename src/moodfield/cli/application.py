@@ -28,7 +28,8 @@ from moodfield.errors import MoodfieldError, MoodfieldWarning, UnknownNameError,
 EXTRAS = MappingProxyType(
     {
         **dict.fromkeys(("torch", "lightning_fabric", "matplotlib", "onnxscript"), "train"),
-        **dict.fromkeys(("sklearn", "onnx", "safetensors"), "learn"),
+        **dict.fromkeys(("sklearn", "safetensors"), "learn"),
+        "onnx": "export",
         **dict.fromkeys(("watchfiles", "pyarrow"), "library"),
         **dict.fromkeys(("fastapi", "uvicorn", "starlette", "h11", "python_multipart", "prometheus_client"), "serve"),
         "httpx": "data",

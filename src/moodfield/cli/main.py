@@ -12,6 +12,7 @@ from moodfield.cli import (
     data,
     distill,
     evaluate,
+    export_onnx,
     learn,
     library,
     library_report,
@@ -27,6 +28,7 @@ from moodfield.cli import (
     suggest,
     tag,
     train,
+    web,
     write_tags,
 )
 
@@ -60,6 +62,8 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "recipes": recipes.recipes,
     "runs": runs.runs,
     "models": models.models,
+    "export-onnx": export_onnx.export_onnx,
+    "web": web.web,
     "paper": {"table1": paper.table1, "figure1": paper.figure1, "train": paper.train},
     "distill": {"bridge": distill.bridge, "targets": distill.targets, "train": distill.train},
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Export of a model as one ONNX file that takes waveforms."""

@@ -1,0 +1,398 @@
+"""The page that tags in the browser: scores as in Python, its requests, and its messages. Skipped without Chromium."""
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+import models
+import moodfield
+from commands import invoke
+from moodfield import audio
+from moodfield.browser import folder
+from moodfield.tagging import Tagging
+
+MAX_BYTES = 15_000_000
+"""of all that is transferred, even by a server that compresses nothing"""
+WAIT = 120_000
+"""milliseconds for one file, on a busy machine"""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """A static server; below `/isolated/` it sends the headers that allow threads."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.removeprefix("/isolated"))
+
+    def end_headers(self) -> None:
+        if self.path.startswith("/isolated"):
+            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no browser: apt-get install chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as tools:
+        chromium = tools.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the command writes."""
+    target = tmp_path_factory.mktemp("web") / "moods"
+    assert invoke("web", "-o", target).code == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def address(written: Path) -> Iterator[str]:
+    """Address of a server of that folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=written))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Page:
+    """An open page."""
+
+    page: Any
+    requests: list[Any] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, *paths: Path) -> None:
+        """Choose files, and wait until all are tagged or failed."""
+        self.page.set_input_files("input[type=file]", paths)
+        self.page.wait_for_selector(".summary button:has-text('Clear')", timeout=WAIT)
+
+    def tag(self, *paths: Path) -> list[dict[str, Any]]:
+        """The saved JSON for files, which are then removed."""
+        self.add(*paths)
+        rows = [json.loads(line) for line in self.save("Save JSON").splitlines()]
+        self.page.click("text=Clear")
+        return rows
+
+    def fail(self, path: Path) -> str:
+        """The message for a file that cannot be tagged."""
+        self.add(path)
+        message = self.page.inner_text("li.failed .problem")
+        self.page.click("text=Clear")
+        return str(message)
+
+    def save(self, button: str) -> str:
+        """What a button saves."""
+        with self.page.expect_download() as download:
+            self.page.click(f"text={button}")
+        return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def opened(browser: Any, url: str, *, script: str = "") -> Page:
+    """Open an address in a window of its own."""
+    page = Page(browser.new_context().new_page())
+    page.page.on("request", lambda request: page.requests.append(request))
+    page.page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.page.on("console", lambda message: page.faults.append(message.text))
+    if script:
+        page.page.add_init_script(script)
+    page.page.goto(url)
+    return page
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Page]]:
+    """Opens an address."""
+    yield partial(opened, browser)
+    for context in browser.contexts[1:]:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, address: str) -> Page:
+    """A page that stays open, since loading the model takes a second."""
+    return opened(browser, address)
+
+
+@pytest.fixture
+def page(shared: Page) -> Iterator[Page]:
+    """The page of a server without special headers, without files; errors on it are faults."""
+    shared.faults.clear()
+    if clear := shared.page.query_selector("text=Clear"):  # a test before has failed
+        clear.click()
+    yield shared
+    assert shared.faults == []
+
+
+def stereo(seconds: float, rate: int, *, seed: int = 0) -> np.ndarray:
+    left, right = (models.music(seconds, seed=seed + side, rate=rate).samples for side in range(2))
+    return np.stack([left, right], axis=1)
+
+
+def assert_equal(row: dict[str, Any], tagging: Tagging, *, tolerance: float) -> None:
+    """Compare the values of the page with those of Python."""
+    expected = tagging.to_dict(over_time=True)
+    assert row["duration"] == pytest.approx(tagging.duration, abs=0.002)
+    for name, limit in (("scores", tolerance), ("evidence", 300 * tolerance)):
+        assert row[name] == pytest.approx(expected[name], abs=limit), name
+    assert row["thresholds"] == expected["thresholds"]
+    assert row["priors"] == expected["priors"]
+    assert row["times_usual"] == pytest.approx(expected["times_usual"], rel=0.05, abs=0.01)
+    assert (row["decided"], row["moods"], row["themes"]) == (expected["decided"], expected["moods"], expected["themes"])
+
+
+# ---------------------------------------------------------------- equal to Python
+
+
+WAVS = {
+    "16 bits, 44.1 kHz": ("PCM_16", 44_100, 2),
+    "24 bits, 48 kHz": ("PCM_24", 48_000, 2),
+    "32 bits, mono, 22.05 kHz": ("PCM_32", 22_050, 1),
+    "8 bits, mono, 11.025 kHz": ("PCM_U8", 11_025, 1),
+    "float, 96 kHz": ("FLOAT", 96_000, 2),
+    "double, the model's rate": ("DOUBLE", 16_000, 1),
+}
+
+
+@pytest.mark.parametrize("kind", WAVS)
+def test_wav_files_have_the_scores_of_python(page, tmp_path, kind):
+    subtype, rate, channels = WAVS[kind]
+    path = tmp_path / "a.wav"
+    sf.write(path, stereo(9.3, rate)[:, :channels], rate, subtype)
+    [row] = page.tag(path)
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "opus", "mp3"])
+def test_compressed_files_have_the_scores_of_python(page, tmp_path, suffix):
+    rate = 48_000 if suffix == "opus" else 44_100
+    path, track = tmp_path / f"a.{suffix}", models.music(14, rate=rate)
+    options = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    with sf.SoundFile(path, "w", rate, 1, **options) as file:
+        for start in range(0, len(track.samples), 2**15):  # libvorbis crashes on long pieces
+            file.write(track.samples[start : start + 2**15])
+    [row] = page.tag(path)
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-2 if suffix == "mp3" else 1e-3)
+
+
+def test_real_music_has_the_scores_of_python(page, data, tmp_path):
+    paths = [
+        *audio.find(data / "emotify")[:2],
+        *(path for path in audio.find(data / "more-music") if path.suffix == ".mp3"),
+    ]
+    if len(paths) < 3:
+        pytest.skip("no music")
+    model = moodfield.load()
+    for path in paths[:4]:
+        [row] = page.tag(path)
+        assert_equal(row, model.tag(path), tolerance=1e-2 if path.suffix == ".mp3" else 1e-3)
+    waveform = audio.read(paths[0], sample_rate=44_100)
+    sf.write(tmp_path / "real.wav", np.clip(waveform.samples, -1, 1), 44_100)
+    [row] = page.tag(tmp_path / "real.wav")
+    assert_equal(row, model.tag(tmp_path / "real.wav"), tolerance=1e-3)
+
+
+def test_long_tracks_are_cut_into_segments_with_equal_scores(page, tmp_path):
+    path = tmp_path / "long.flac"
+    sf.write(path, models.music(300, rate=16_000).samples, 16_000)
+    [row] = page.tag(path)
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-4)
+
+
+def test_other_formats_are_decoded_by_the_browser(page, tmp_path):
+    """Chromium's decoder of AAC trims the padding of the encoder in another way, so the tolerance is that of mp3."""
+    pytest.importorskip("av")
+    if not (ffmpeg := shutil.which("ffmpeg")):
+        pytest.skip("no m4a file: ffmpeg is not installed")
+    track = models.save(tmp_path / "a.wav", models.music(20, rate=44_100))
+    path = tmp_path / "a.m4a"
+    subprocess.run([ffmpeg, "-loglevel", "error", "-i", track, "-b:a", "192k", path], check=True)
+    [row] = page.tag(path)
+    assert row["scores"] == pytest.approx(moodfield.load().tag(path).to_dict()["scores"], abs=1e-2)
+
+
+def test_channels_of_opposite_polarity_are_subtracted(page, tmp_path):
+    track = models.music(5, rate=44_100).samples
+    sf.write(tmp_path / "a.wav", np.stack([track, -track], axis=1), 44_100)
+    [row] = page.tag(tmp_path / "a.wav")
+    assert_equal(row, moodfield.load().tag(tmp_path / "a.wav"), tolerance=1e-3)
+
+
+def test_threads_are_used_where_the_page_is_isolated(open_page, address, tmp_path):
+    path = models.save(tmp_path / "a.wav", models.music(5, rate=44_100))
+    page = open_page(f"{address}isolated/")
+    [row] = page.tag(path)
+    assert page.page.evaluate("crossOriginIsolated")
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
+
+
+def test_the_folder_works_from_a_disk(open_page, written, tmp_path):
+    path = models.save(tmp_path / "a.wav", models.music(5, rate=44_100))
+    page = open_page((written / "index.html").as_uri())
+    [row] = page.tag(path)
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("name", ["cp_model", "crnn_model"])
+def test_models_of_other_kinds_have_the_scores_of_python(request, open_page, tmp_path, name):
+    """Perceptual mels, whose floor is that of the whole track, and networks of whole tracks."""
+    source = request.getfixturevalue(name).folder
+    folder.write(source, tmp_path / "other")
+    path = models.save(tmp_path / "a.wav", models.music(60))
+    page = open_page((tmp_path / "other" / "index.html").as_uri())
+    [row] = page.tag(path)
+    expected = moodfield.load(source).tag(path)
+    assert row["scores"] == pytest.approx(expected.to_dict()["scores"], abs=1e-3)
+    assert row["decided"] == list(expected.decided)
+
+
+# ---------------------------------------------------------------- what is transferred
+
+
+def test_nothing_leaves_the_browser(open_page, address, tmp_path):
+    """Every request is for a file of the folder and has no content, and the page itself forbids other places."""
+    page = open_page(address)
+    page.tag(models.save(tmp_path / "a.wav", models.music(3, rate=44_100)))
+    paths = {request.url.removeprefix(address) for request in page.requests if not request.url.startswith("blob:")}
+    assert paths == {"", *folder.STATIC, folder.MODEL, folder.METADATA} - {folder.PAGE, "licences.txt"}
+    assert all((request.method, request.post_data) == ("GET", None) for request in page.requests)
+    refused = page.page.evaluate("fetch('https://example.org/').then(() => 'sent', error => error.name)")
+    assert refused == "TypeError"
+
+
+def test_little_is_transferred(written):
+    assert sum(path.stat().st_size for path in written.iterdir()) < MAX_BYTES
+
+
+def test_the_model_is_loaded_when_a_file_is_there(open_page, address):
+    page = open_page(address)
+    page.page.wait_for_selector("text=The model is default")
+    assert f"{address}{folder.MODEL}" not in [request.url for request in page.requests]
+
+
+# ---------------------------------------------------------------- using it
+
+
+def test_several_files_are_saved_as_csv(page, tmp_path):
+    paths = [models.save(tmp_path / f"{seed}.wav", models.music(3, seed=seed, rate=44_100)) for seed in range(3)]
+    page.add(*paths)
+    rows = list(csv.DictReader(page.save("Save CSV").splitlines()))
+    page.page.click("text=Clear")
+    assert [row["source"] for row in rows] == [path.name for path in paths]
+    model = moodfield.load()
+    assert [row["decided"] for row in rows] == ["; ".join(model.tag(path).decided) for path in paths]
+
+
+def test_a_cancelled_file_is_removed_and_the_next_one_tagged(page, tmp_path):
+    long, short = tmp_path / "long.wav", models.save(tmp_path / "short.wav", models.music(3, rate=44_100))
+    sf.write(long, np.tile(models.music(60, rate=16_000).samples, 40), 16_000)
+    page.page.set_input_files("input[type=file]", long)
+    page.page.wait_for_selector("text=/tagging, [1-9]/", timeout=WAIT)
+    page.page.click("text=Cancel")
+    page.page.wait_for_selector(".zone:not(.small)")
+    [row] = page.tag(short)
+    assert row["source"] == "short.wav"
+
+
+def test_what_cannot_be_tagged_is_said_in_words(page, tmp_path):
+    text, silent, short, adpcm = (tmp_path / f"{name}.wav" for name in ("text", "silent", "short", "adpcm"))
+    text.write_text("no music " * 1000)
+    sf.write(silent, np.zeros(44_100), 44_100)
+    sf.write(short, stereo(0.5, 44_100), 44_100)
+    sf.write(adpcm, models.music(3, rate=44_100).samples, 44_100, "IMA_ADPCM")
+    assert "unknown to this browser" in page.fail(text)
+    assert "silent" in page.fail(silent)
+    assert "at least 1 s" in page.fail(short)
+    assert "export it as PCM" in page.fail(adpcm)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_damaged_parts_are_left_out_with_a_warning(open_page, address, tmp_path, suffix):
+    path = models.save(tmp_path / f"a.{suffix}", models.music(10, rate=44_100))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    path.write_bytes(content)
+    page = open_page(address)  # a decoder may complain on the console
+    [row] = page.tag(path)
+    assert "left out" in row["warnings"][0]
+    assert 3 < row["duration"] < 10
+
+
+def test_a_damaged_file_fails_alone(page, tmp_path):
+    good = models.save(tmp_path / "good.flac", models.music(3, rate=44_100))
+    bad = tmp_path / "bad.flac"
+    bad.write_bytes(good.read_bytes()[:200] + bytes(5000))
+    rows = page.tag(bad, good)
+    assert ["error" in row for row in rows] == [True, False]
+
+
+def test_a_browser_without_simd_is_told(open_page, address, tmp_path):
+    page = open_page(address, script="WebAssembly.validate = () => false")
+    assert "SIMD" in page.fail(models.save(tmp_path / "a.wav", models.music(3, rate=44_100)))
+
+
+def test_a_browser_that_blocks_storage_tags(open_page, address, tmp_path):
+    script = (
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('', 'SecurityError') } })"
+    )
+    page = open_page(address, script=script)
+    assert len(page.tag(models.save(tmp_path / "a.wav", models.music(3, rate=44_100)))) == 1
+
+
+def test_an_incomplete_folder_is_told(open_page, written, tmp_path):
+    shutil.copytree(written, tmp_path / "copy")
+    (tmp_path / "copy" / "wasm.js").unlink()
+    page = open_page((tmp_path / "copy" / "index.html").as_uri())
+    assert "wasm.js" in page.fail(models.save(tmp_path / "a.wav", models.music(3, rate=44_100)))
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_folder_with_other_files_is_kept(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert invoke("web", "-o", tmp_path).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_folder_is_written_again(written):
+    assert invoke("web", "-o", written).code == 0
+    assert {path.name for path in written.iterdir()} == {*folder.STATIC, folder.MODEL, folder.METADATA}
+
+
+@pytest.mark.slow
+def test_the_built_page_is_that_of_its_sources(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    root = Path(__file__).parents[1]
+    shutil.copytree(root / "web", tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
+    commands = (["npm", "ci", "--no-audit", "--no-fund"], ["node", "build-browser.mjs", tmp_path / "static"])
+    for command in commands:
+        subprocess.run(command, cwd=tmp_path / "web", check=True, capture_output=True)
+    committed = root / "src" / "moodfield" / "browser" / "static"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "static").iterdir()} == {
+        path.name: path.read_bytes() for path in committed.iterdir()
+    }
