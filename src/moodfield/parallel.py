@@ -1,5 +1,6 @@
 """Map a function over items: in this process, in several processes, or on a Ray cluster."""
 
+import concurrent.futures
 import contextlib
 import logging
 import logging.handlers
@@ -108,6 +109,35 @@ def map(  # noqa: A001 (as concurrent.futures names it)
             yield item, _call(function, item)
 
 
+class Worker:
+    """A process that calls a function for one item at a time, and is killed if a call takes too long."""
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self._function, self._pool, self._is_closed = function, _pool(1), False
+
+    def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
+        """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
+
+        After a crash or `seconds` the process is replaced by another one, which the next call starts.
+        """
+        try:
+            future = _submit(self._pool, _call_recorded, self._function, item)
+            if concurrent.futures.wait([future], seconds).done:
+                return _reissue(future.result())
+            error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
+        except BrokenProcessPool:
+            error = WorkerCrashedError("the process that worked on it died; it may be damaged")
+        if not self._is_closed:
+            _terminate(self._pool)
+            self._pool = _pool(1)
+        return error
+
+    def close(self) -> None:
+        """Terminate the process, also during a call of another thread; no other call may follow."""
+        self._is_closed = True
+        _terminate(self._pool)
+
+
 def _map_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], jobs: int
 ) -> Iterator[tuple[Item, Result | MoodfieldError]]:
@@ -152,10 +182,7 @@ def _map_on_ray(
     """Map on the cluster at RAY_ADDRESS, or on a new one of this machine alone."""
     import ray
 
-    if not ray.is_initialized():
-        with _sigterm_handler_kept():
-            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
-            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
+    init_ray()
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_gpus = int(with_gpu and resources.get("GPU", 0) >= 1)
     call: Any = ray.remote(max_retries=MAX_TRIES - 1, num_gpus=num_gpus)(_call_recorded)
@@ -185,6 +212,16 @@ def _map_on_ray(
     finally:
         for _, reference in pending:
             ray.cancel(reference)  # not by force, which can kill Ray itself; native code ends with the driver
+
+
+def init_ray() -> None:
+    """Join the cluster at RAY_ADDRESS, or start one of this machine alone; does nothing if that is done."""
+    import ray
+
+    if not ray.is_initialized():
+        with _sigterm_handler_kept():
+            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
+            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:
@@ -257,11 +294,11 @@ def _is_broken(future: Future[Any]) -> bool:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _initialize_worker)
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """Submit a call; a process that the pool starts for it is not interrupted before `_initialize_worker`."""
+    """Submit a call; a process that the pool starts for it is not interrupted before `initialize_worker`."""
     with _signals_blocked():
         return pool.submit(function, *arguments)
 
@@ -306,7 +343,7 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def _initialize_worker() -> None:
+def initialize_worker() -> None:
     """Use one core, leave SIGINT and SIGHUP to the parent process, and end with it."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
