@@ -22,6 +22,7 @@ from moodfield import calibration
 from moodfield.catalogue import dataset, imports, inputs, parts, relative, rows, storage
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
+from moodfield.catalogue.workers import WorkerConfig
 from moodfield.errors import CatalogueError, UsageError
 from moodfield.library import analysis, decided, models
 from moodfield.library import database as library_database
@@ -63,7 +64,7 @@ def create(folder: Path | str, *sources: object, limit: int | None = None) -> Ca
 
 def run(catalogue: Catalogue, shard: str = "1/1", jobs: int = 1) -> list[rows.Record]:
     """Tag a shard; the records."""
-    return list(tagging.run(catalogue, parts.plan(catalogue, parts.parse_shard(shard)), (), jobs=jobs))
+    return list(tagging.run(catalogue, parts.plan(catalogue, parts.parse_shard(shard)), WorkerConfig(), jobs=jobs))
 
 
 def read(catalogue: Catalogue, folder: str = dataset.PARTS) -> list[dict[str, object]]:
@@ -299,7 +300,7 @@ def crash_on_two(folder: Path, names: tuple[str, ...], path: Path) -> analysis.A
     if path.name == "2.flac":
         with (folder / "tries").open("a") as file:
             file.write("x")
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)
     return analysis.analyse(names, path)
 
 
@@ -308,7 +309,8 @@ def test_a_file_that_crashes_its_process_is_a_row(songs, tmp_path):
     from functools import partial
 
     catalogue = create(tmp_path / "moods", songs)
-    records = tagging.run(catalogue, parts.plan(catalogue), (), jobs=2, analyse=partial(crash_on_two, tmp_path))
+    config = WorkerConfig(analyse=partial(crash_on_two, tmp_path))
+    records = tagging.run(catalogue, parts.plan(catalogue), config, jobs=2)
     assert sum(record["reason"] == "WorkerCrashedError" for record in records) == 1
     (row,) = [row for row in read(catalogue) if row["reason"] == "WorkerCrashedError"]
     assert row["source"].endswith("2.flac")
@@ -394,8 +396,8 @@ def test_moments_of_groups_are_those_of_all(tmp_path):
     logits[7] = np.nan
     expected = decisions.usual(decisions.different(logits))
     moments = relative.Moments(5)
-    for start in range(0, 2_000, 130):
-        moments.add(logits[start : start + 130])
+    for first in range(0, 2_000, 130):
+        moments.add(logits[first : first + 130])
     own = moments.usual()
     assert own.tracks == expected.tracks == 1_499 + 1
     np.testing.assert_allclose(own.mean, expected.mean, rtol=1e-10)
@@ -423,7 +425,9 @@ def test_a_library_imports_a_catalogue(tagged, songs, tmp_path):
     with library_database.read(tmp_path / "a.db") as one, library_database.read(tmp_path / "b.db") as other:
         first, second = decided.decide(one), decided.decide(other)
         np.testing.assert_allclose(calibration.sigmoid(first.logits), calibration.sigmoid(second.logits), atol=1e-6)
-        query = "SELECT embedding, c.logits, envelope FROM taggings JOIN curves c USING (track) JOIN tracks ON id = track"
+        query = (
+            "SELECT embedding, c.logits, envelope FROM taggings JOIN curves c USING (track) JOIN tracks ON id = track"
+        )
         assert one.execute(f"{query} ORDER BY path").fetchall() == other.execute(f"{query} ORDER BY path").fetchall()
 
 

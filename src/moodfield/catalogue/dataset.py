@@ -85,7 +85,11 @@ class Catalogue:
 
     def read_inputs(self, number: int) -> "pa.Table":
         """The inputs of a part, as `inputs.collect` returns them."""
-        return _open_listing(storage.join(self.folder, self.listing)).read_row_group(number)
+        from pyarrow import parquet
+
+        uri = storage.join(self.folder, self.listing)
+        with storage.open_file(uri) as file:
+            return parquet.ParquetFile(file, metadata=_read_footer(uri)).read_row_group(number)
 
 
 def part_name(number: int) -> str:
@@ -177,11 +181,12 @@ def read_counts(uri: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _open_listing(uri: str) -> Any:
-    """The file with the inputs, which stays open, since its footer grows with the number of parts."""
+def _read_footer(uri: str) -> Any:
+    """The footer of the file with the inputs, which grows with the number of parts, and is read once."""
     from pyarrow import parquet
 
-    return parquet.ParquetFile(storage.open_file(uri))
+    with storage.open_file(uri) as file:
+        return parquet.read_metadata(file)
 
 
 def _check_same(existing: Catalogue, wanted: Catalogue) -> Catalogue:

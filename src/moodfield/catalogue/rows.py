@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 
 import moodfield
 from moodfield import calibration
@@ -100,7 +100,7 @@ def to_table(catalogue: Catalogue, inputs: "pa.Table", records: Sequence[Record]
 
 def decision_columns(catalogue: Catalogue, rule: Rule, logits: Float[np.ndarray, "tracks tags"]) -> dict[str, Any]:
     """The columns `decided`, `moods`, `themes` and `evidence.TAG`; null for tracks without logits."""
-    evidence = rule.evidence(logits.astype(np.float64)).astype(np.float32)
+    evidence = rule.evidence(logits)
     is_decided = rule.decide(logits, evidence)
     is_tagged = np.isfinite(logits).all(axis=1)
     evidence[~is_tagged] = np.nan
@@ -113,7 +113,7 @@ def decision_columns(catalogue: Catalogue, rule: Rule, logits: Float[np.ndarray,
         "decided": decided,
         "moods": [None if tags is None else [tag for tag in tags if tag not in themes] for tags in decided],
         "themes": [None if tags is None else [tag for tag in tags if tag in themes] for tags in decided],
-        **{f"evidence.{tag}": values for tag, values in zip(vocabulary, evidence.T, strict=True)},
+        **{f"evidence.{tag}": values for tag, values in zip(vocabulary, evidence.astype(np.float32).T, strict=True)},
     }
 
 
@@ -179,7 +179,7 @@ def _path(source: str) -> str:
 
 
 def _decided(
-    vocabulary: Sequence[str], evidence: Float32[np.ndarray, "tags"], is_decided: Bool[np.ndarray, "tags"]
+    vocabulary: Sequence[str], evidence: Float64[np.ndarray, "tags"], is_decided: Bool[np.ndarray, "tags"]
 ) -> list[str]:
     """Decided tags by decreasing evidence."""
     return [vocabulary[tag] for tag in np.argsort(-evidence, kind="stable") if is_decided[tag]]

@@ -1,36 +1,34 @@
 """Tag the inputs of a catalogue part by part, on this machine or a Ray cluster; committed parts are skipped."""
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from moodfield.catalogue import on_ray, parts
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.rows import Record
-from moodfield.catalogue.workers import Analyse, Item, TrackWorker
-from moodfield.library import analysis
+from moodfield.catalogue.workers import Item, TrackWorker, WorkerConfig
 from moodfield.parallel import Backend
 
 
 def run(
     catalogue: Catalogue,
     plan: parts.Plan,
-    models: tuple[str, ...],
+    config: WorkerConfig,
     *,
     on: Backend = Backend.LOCAL,
     jobs: int = 1,
-    analyse: Analyse = analysis.analyse,
-) -> Iterator[Record]:
+) -> Generator[Record]:
     """Tag what is left to do, and commit every part as soon as its last file is tagged.
 
     Args:
         catalogue: The catalogue.
         plan: What is left to do.
-        models: Names of the models, as for `moodfield.load`.
+        config: What workers do.
         on: Where to run. On Ray, local paths must exist on all machines.
         jobs: Processes on this machine; Ray uses all cores of the cluster.
-        analyse: Tags a file; it may crash its process.
 
     Yields:
         The record of every file, in any order, after the part that it completes is committed.
@@ -39,19 +37,20 @@ def run(
         CatalogueError: Storage delivers no file of a part, or a part cannot be written.
     """
     if on is Backend.RAY:
-        records = on_ray.run(catalogue, plan.parts, plan.again, models, analyse)
+        records = on_ray.run(catalogue, plan, config)
     else:
         items = (item for part in plan.parts for item in parts.items_of(catalogue, part, again=part in plan.again))
-        records = _run_local(items, models, jobs, analyse)
+        records = _run_local(items, config, jobs)
     waiting: dict[int, dict[int, Record]] = {}
-    for record in records:
-        part = record["part"]
-        if part not in waiting:
-            waiting[part] = parts.kept(catalogue, part) if part in plan.again else {}
-        waiting[part][record["row"]] = record
-        if len(waiting[part]) == catalogue.rows_of(part):
-            parts.commit(catalogue, part, waiting.pop(part))
-        yield record
+    with contextlib.closing(records):
+        for record in records:
+            part = record["part"]
+            if part not in waiting:
+                waiting[part] = parts.kept(catalogue, part) if part in plan.again else {}
+            waiting[part][record["row"]] = record
+            if len(waiting[part]) == catalogue.rows_of(part):
+                parts.commit(catalogue, part, waiting.pop(part))
+            yield record
 
 
 class _SharedItems:
@@ -71,11 +70,11 @@ class _SharedItems:
             return next(self._items)
 
 
-def _run_local(items: Iterable[Item], models: tuple[str, ...], jobs: int, analyse: Analyse) -> Iterator[Record]:
+def _run_local(items: Iterable[Item], config: WorkerConfig, jobs: int) -> Generator[Record]:
     """Records of files by workers in threads, each with a process."""
     shared = _SharedItems(items)
     results: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-    workers = [TrackWorker(models, analyse) for _ in range(jobs)]
+    workers = [TrackWorker(config) for _ in range(jobs)]
 
     def work(worker: TrackWorker) -> None:
         try:

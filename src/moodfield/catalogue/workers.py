@@ -5,12 +5,14 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from moodfield import parallel
-from moodfield.catalogue import rows, storage
+from moodfield.catalogue import networks, rows, storage
+from moodfield.catalogue.networks import PreparedTrack
 from moodfield.catalogue.rows import Record
 from moodfield.errors import MoodfieldError, WorkerCrashedError
 from moodfield.library import analysis
@@ -23,15 +25,27 @@ FILE_SECONDS = 600.0
 
 Item: TypeAlias = tuple[int, int, str]
 """an input: its part, its row in the part, its source"""
-Analyse: TypeAlias = Callable[[tuple[str, ...], Path], Analysis]
+Analyse: TypeAlias = Callable[[tuple[str, ...], Path], Analysis | PreparedTrack]
 """tags a file by models, as `analysis.analyse` does"""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What workers do."""
+
+    models: tuple[str, ...] = ()
+    """names of models, as for `moodfield.load`"""
+    analyse: Analyse = analysis.analyse
+    """tags a file in a process, which may crash"""
+    networks: int | None = None
+    """actors that run networks for the workers of a Ray cluster; None: one for each GPU that ONNX Runtime can use"""
 
 
 class TrackWorker:
     """Fetches files, tags them in one child process, and returns records; the process is kept between calls."""
 
-    def __init__(self, models: tuple[str, ...], analyse: Analyse = analysis.analyse) -> None:
-        self._process = parallel.Worker(partial(analyse, models))
+    def __init__(self, config: WorkerConfig) -> None:
+        self._process = parallel.Worker(partial(config.analyse, config.models))
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._folder = tempfile.TemporaryDirectory(prefix="moodfield-")
         self._numbers = itertools.count()
@@ -71,15 +85,17 @@ class TrackWorker:
             result = self._analyse(path)
             if isinstance(result, Analysis):
                 return rows.from_analysis(result, path.stat().st_size)
+            if isinstance(result, PreparedTrack):
+                return networks.to_record(result, path.stat().st_size)
         finally:
             if path.parent == Path(self._folder.name):
                 path.unlink(missing_ok=True)
         record = rows.from_error(result)
         return record | {"error": record["error"].replace(str(path), source)}
 
-    def _analyse(self, path: Path) -> Analysis | MoodfieldError:
+    def _analyse(self, path: Path) -> Analysis | PreparedTrack | MoodfieldError:
         """Tag a file; one that crashes its process is tried again, since it may have died of something else."""
-        result: Analysis | MoodfieldError | None = None
+        result: Analysis | PreparedTrack | MoodfieldError | None = None
         for _ in range(parallel.MAX_TRIES):
             result = self._process.call(path, seconds=FILE_SECONDS)
             if self._is_closed or not isinstance(result, WorkerCrashedError):

@@ -34,6 +34,7 @@ def tag(
     """
     from moodfield.catalogue import dataset, parts
     from moodfield.catalogue import tag as tagging
+    from moodfield.catalogue.workers import WorkerConfig
     from moodfield.library import analysis, models
 
     numbers, names = parts.parse_shard(shard), tuple(model or ())
@@ -45,7 +46,7 @@ def tag(
     count = plan.rows - plan.done
     with progress.FileProgress("tracks", count) as bar:
         jobs = console.choose_jobs(jobs, count)
-        for record in tagging.run(catalogue, plan, names, on=on, jobs=jobs):
+        for record in tagging.run(catalogue, plan, WorkerConfig(names), on=on, jobs=jobs):
             bar.advance()
             if record["error"]:
                 reasons[record["reason"]] += 1
