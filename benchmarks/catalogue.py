@@ -1,7 +1,7 @@
 """Cost of a catalogue: CPU seconds, memory and bytes per track, by processes and by two Ray nodes; a table of costs.
 
-Tracks are the first of all music of `make music` (or another folder), cut to 60 s and written as FLAC. Every mode runs in
-a process of its own, for all tracks and for two; what a further track costs is the difference, so that starting is apart.
+Tracks are the first of all music of `make music` (or another folder), cut to 60 s and written as FLAC. Every mode runs
+in a process of its own, for all tracks and for two; a further track costs the difference, so that starting is apart.
 CPU time and memory (proportional set size) are those of all processes of a mode, Ray's own too, read from /proc.
 """
 
@@ -43,7 +43,7 @@ TRACK = 240.0
 MODES = ("one process", "two processes", "two Ray nodes", "two Ray nodes, one for networks")
 MACHINES = {"16 vCPU (c7i.4xlarge)": (16, 0, 0.714), "64 vCPU (c7i.16xlarge)": (64, 0, 2.856),
             "4 vCPU, NVIDIA L4 (g6.xlarge)": (4, 1, 0.805)}  # fmt: skip
-"""machine → cores, GPUs, and US dollars an hour: list prices on demand, which change; spot machines cost about a third"""
+"""machine → cores, GPUs, US dollars an hour: list prices on demand, which change; spot machines cost about a third"""
 
 
 @dataclass  # mutable: it is filled while a program runs
@@ -126,7 +126,18 @@ def run_mode(mode: str, folder: str, output: str) -> None:
 def measure(mode: str, folder: Path | None, output: str) -> Usage:
     """Run a mode, and watch its processes; of a cluster without work, from the time when it is ready."""
     marker, usage = secrets.token_hex(8), Usage()
-    command = [sys.executable, "-W", "ignore", __file__, "--mode", mode, "--folder", str(folder or ""), "--output", output]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--mode",
+        mode,
+        "--folder",
+        str(folder or ""),
+        "--output",
+        output,
+    ]
     environment = os.environ | {MARKER: marker, "OMP_NUM_THREADS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     start = time.monotonic()
     before: dict[int, float] = {}
@@ -183,8 +194,8 @@ def memory(pid: int) -> float:
 def print_modes(folder: str, music: Path, few: Path, count: int) -> tuple[float, float]:
     """Print a row for each mode; the CPU seconds of a further track by one process, and bytes of a track."""
     print(f"## {count:,} tracks of {SECONDS:g} s\n")
-    head = ("", "CPU s per further track", "× one process", "CPU s to start", "s in all", "MB at most", "MB, first half",
-            "MB, second half")  # fmt: skip
+    head = ("", "CPU s per further track", "× one process", "CPU s to start", "s in all", "MB at most", "first half",
+            "second half")  # fmt: skip
     print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}", flush=True)
     first, size = 0.0, 0.0
     for mode in MODES:
@@ -243,15 +254,16 @@ def print_listing(folder: str) -> None:
     table = inputs.collect([str(path)])
     seconds, size = time.perf_counter() - start, pa.total_allocated_bytes() - before
     content = dataset.to_bytes(table)
-    print(f"A list of {LISTED:,} inputs takes {seconds:.1f} s, {size / LISTED:.0f} bytes of memory for each of them while it")
-    print(f"is made, and {len(content) / LISTED:.0f} bytes each in Parquet.\n", flush=True)
+    print(f"A list of {LISTED:,} inputs takes {seconds:.1f} s, {size / LISTED:.0f} bytes of memory for each, ")
+    print(f"and {len(content) / LISTED:.0f} bytes for each in Parquet.\n", flush=True)
 
 
 def print_costs(cost: float, size: float, shares: dict[str, float]) -> None:
     """Print the costs of large catalogues, from what was measured."""
     per_track = cost * TRACK / SECONDS
     on_cpu = per_track * (1 - shares["network"])
-    print(f"## Costs\n\nA track of {TRACK / 60:g} minutes takes {cost:.3f} × {TRACK / SECONDS:g} = {per_track:.2f} CPU seconds, ")
+    print(f"## Costs\n\nA track of {TRACK / 60:g} minutes takes {cost:.3f} × {TRACK / SECONDS:g} = ")
+    print(f"{per_track:.2f} CPU seconds, ")
     print(f"{on_cpu:.2f} of them without the network.\n")
     print("| tracks | machine | $ an hour | CPU s a track | hours of one machine | machines for a day | $ |")
     print("|--:|---|--:|--:|--:|--:|--:|")
@@ -259,7 +271,8 @@ def print_costs(cost: float, size: float, shares: dict[str, float]) -> None:
         for name, (cores, gpus, price) in MACHINES.items():
             used = on_cpu if gpus else per_track
             hours = count * used / cores / 3600
-            print(f"| {count:,} | {name} | {price:.3f} | {used:.2f} | {hours:,.0f} | {hours / 24:.1f} | {hours * price:,.0f} |")
+            row = (f"{count:,}", name, f"{price:.3f}", f"{used:.2f}", f"{hours:,.0f}", f"{hours / 24:.1f}")
+            print(f"| {' | '.join(row)} | {hours * price:,.0f} |")
     print(f"\nRows of ten million tracks take {size * 1e7 / 1e9:.0f} GB.")
     if "cuda" not in engine.devices():
         print("No GPU was measured: its row is the least that is possible, with a network that takes no time.")

@@ -11,8 +11,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
+
 from moodfield.catalogue import dataset, parts, tag
 from moodfield.catalogue.workers import WorkerConfig
+from moodfield.decoding.metadata import Metadata
 from moodfield.library import analysis, models
 from moodfield.library.analysis import Analysis
 from moodfield.parallel import Backend
@@ -30,6 +33,14 @@ def analyse(tries: str, seconds: float, names: tuple[str, ...], path: Path) -> A
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(seconds)
     return analysis.analyse(names, path)
+
+
+def analyse_nothing(tries: str, names: tuple[str, ...], path: Path) -> Analysis:
+    """The same without a model, which takes no time."""
+    if POISON in path.name:
+        return analyse(tries, 0.0, names, path)
+    logits, curves = np.zeros(56, np.float32), np.zeros((56, analysis.STEPS), np.int8)
+    return Analysis(b"x", Metadata(), 1.0, logits, None, curves, np.zeros(0, np.uint8))
 
 
 def run(
@@ -78,7 +89,3 @@ def main() -> None:
     Path(options["results"]).write_text(json.dumps({"runs": results, "nodes": nodes}))
     ray.shutdown()
     cluster.shutdown()
-
-
-if __name__ == "__main__":
-    main()

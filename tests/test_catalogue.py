@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from moodfield.catalogue import dataset, imports, inputs, parts, relative, rows,
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
-from moodfield.errors import CatalogueError, UsageError
+from moodfield.decoding.metadata import Metadata
+from moodfield.errors import AudioError, CatalogueError, UsageError
 from moodfield.library import analysis, decided, models
 from moodfield.library import database as library_database
 from servers import Behavior
@@ -295,23 +297,24 @@ def test_storage_that_is_down_stops_the_run(server, tmp_path):
     assert len({row["source"] for row in read(catalogue)}) == COUNT
 
 
-def crash_on_two(folder: Path, names: tuple[str, ...], path: Path) -> analysis.Analysis:
-    """An analysis whose process dies of the file `2.flac`; every try is a line of a file."""
+def crash_on_two(folder: Path, _: tuple[str, ...], path: Path) -> analysis.Analysis:
+    """An analysis without a model, whose process dies of the file `2.flac`; every try is a letter in a file."""
     if path.name == "2.flac":
         with (folder / "tries").open("a") as file:
             file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
-    return analysis.analyse(names, path)
+    if path.name == "3.flac":
+        raise AudioError("silent", f"{path} is silent")
+    curves, envelope = np.zeros((56, analysis.STEPS), np.int8), np.zeros(0, np.uint8)
+    return analysis.Analysis(b"x", Metadata(), 1.0, np.zeros(56, np.float32), None, curves, envelope)
 
 
 @pytest.mark.usefixtures("few_rows")
 def test_a_file_that_crashes_its_process_is_a_row(songs, tmp_path):
-    from functools import partial
-
     catalogue = create(tmp_path / "moods", songs)
     config = WorkerConfig(analyse=partial(crash_on_two, tmp_path))
-    records = tagging.run(catalogue, parts.plan(catalogue), config, jobs=2)
-    assert sum(record["reason"] == "WorkerCrashedError" for record in records) == 1
+    reasons = [record["reason"] for record in tagging.run(catalogue, parts.plan(catalogue), config, jobs=2)]
+    assert sorted(map(str, reasons)) == ["None"] * 6 + ["WorkerCrashedError", "silent"]
     (row,) = [row for row in read(catalogue) if row["reason"] == "WorkerCrashedError"]
     assert row["source"].endswith("2.flac")
     assert row["source"] in row["error"]

@@ -23,6 +23,7 @@ from moodfield.library import analysis, models
 pytest.importorskip("ray.data", reason='Ray is not installed: pip install "moodfield[cluster]"')
 TESTS = Path(__file__).parent
 SECONDS, COUNT = 1.5, 24
+POISONED = f"{clusters.POISON}.flac"
 
 
 @pytest.fixture(scope="module")
@@ -47,31 +48,33 @@ def s3(songs: Path) -> Iterator[dict[str, str]]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    environment = {
+    variables = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
         system.mkdir("bucket")
         for path in songs.iterdir():
             system.pipe_file(f"bucket/music/{path.stem[0]}/{path.name}", path.read_bytes())
-        yield environment
+        yield variables
     server.stop()
+
+
+def environment() -> dict[str, str]:
+    """Of programs that import `clusters`, and whose workers do."""
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def run_on_cluster(folder: Path, jobs: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
     """Run `clusters.main` in a process of its own; its results."""
     options = {"rows": 8, "kill": False, "seconds": 0.0, "networks": None} | options
     words = options | {"jobs": jobs, "results": str(folder / "results.json"), "tries": str(folder / "tries")}
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    command = [sys.executable, "-m", "clusters", json.dumps(words)]
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    command = [sys.executable, "-c", "import clusters; clusters.main()", json.dumps(words)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert process.returncode == 0, process.stderr[-5000:]
     return json.loads((folder / "results.json").read_text())
 
@@ -145,20 +148,13 @@ def test_s3_on_one_machine(songs, tmp_path, monkeypatch):
 
 
 def test_a_cluster_of_one_node(songs, tmp_path):
-    few = tmp_path / "music"
-    few.mkdir()
-    for name in ("000.flac", "001.flac", f"{clusters.POISON}.flac"):
-        (few / name).hardlink_to(songs / name)
-    words = [sys.executable, "-c", PROGRAM, str(few), str(tmp_path / "moods"), str(tmp_path / "tries")]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    process = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    words = [sys.executable, "-c", PROGRAM, str(songs), str(tmp_path / "moods"), str(tmp_path / "tries")]
+    process = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
     assert process.returncode == 0, process.stderr[-5000:]
     rows = read(str(tmp_path / "moods"))[1]
-    assert_rows(rows, few)
-    assert len((tmp_path / "tries").read_text().splitlines()) == 3
+    assert rows.keys() == {path.name for path in songs.iterdir()}
+    assert sorted(name for name, row in rows.items() if row["error"]) == [f"020 {clusters.POISON}.flac", POISONED]
+    assert sorted((tmp_path / "tries").read_text().splitlines()) == [f"020 {clusters.POISON}.flac"] * 3 + [POISONED] * 3
 
 
 PROGRAM = """
@@ -168,7 +164,7 @@ import ray
 import clusters
 from moodfield.catalogue.workers import WorkerConfig
 ray.init("local", num_cpus=1, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False)
-config = WorkerConfig(analyse=partial(clusters.analyse, sys.argv[3], 0.0))
+config = WorkerConfig(analyse=partial(clusters.analyse_nothing, sys.argv[3]))
 clusters.run(sys.argv[2], [sys.argv[1]], config)
 """
 

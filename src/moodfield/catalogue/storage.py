@@ -1,6 +1,7 @@
 """Files of a catalogue: on local disks, or by fsspec in object storage and on servers."""
 
 import errno
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from moodfield import audio, files
@@ -94,7 +95,7 @@ def file_system(uri: str) -> tuple[Any, str]:
 def find(source: str) -> Iterator[StoredFile]:
     """Find audio files: those below a folder or of a glob, or one file; hidden files are left out.
 
-    Memory is that of the largest folder, except for a glob.
+    Memory is that of the largest folder in the source, except for a glob.
 
     Raises:
         CatalogueError: There is no such folder or file, or it cannot be listed.
@@ -104,8 +105,9 @@ def find(source: str) -> Iterator[StoredFile]:
         paths = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if is_glob else [path]
         if not paths or not os.path.lexists(paths[0]):
             raise CatalogueError(f"{source} does not exist; name a folder, a glob, a manifest or an audio file")
-        for file in audio.find(paths):
-            yield describe(file)
+        with _listing_errors(source):
+            for file in itertools.chain.from_iterable(map(_find_local, paths)):
+                yield describe(file)
         return
     system, path_in = file_system(source)
 
@@ -158,8 +160,8 @@ def read(uri: str) -> bytes:
     return retry(lambda: bytes(system.cat_file(path_in)))
 
 
-def open_file(uri: str) -> BinaryIO:
-    """Open a file for reading, with random access."""
+def open_file(uri: str) -> Any:
+    """A file object of fsspec or of the system, open for reading bytes, with random access."""
     if path := local_path(uri):
         return path.open("rb")
     system, path_in = file_system(uri)
@@ -273,6 +275,16 @@ def _create_local(path: Path, content: bytes) -> bool:
 
 def _is_audio(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in audio.SUFFIXES  # noqa: PTH122 (there are millions)
+
+
+def _find_local(path: Path) -> Iterator[Path]:
+    """The audio files below a folder, one folder in it after the other; a file as it is."""
+    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir would raise where it may not look)
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        if not entry.name.startswith(".") and (os.path.isdir(entry) or _is_audio(entry.name)):  # noqa: PTH112
+            yield from audio.find(entry)
 
 
 def describe(path: Path) -> StoredFile:
