@@ -1,4 +1,4 @@
-"""The Parquet dataset of a catalogue: what it was made of, and one file of rows for every part of its inputs."""
+"""The Parquet dataset of a catalogue: what it was made of, and one file for every part of its inputs."""
 
 import hashlib
 import io

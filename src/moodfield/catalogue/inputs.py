@@ -1,4 +1,4 @@
-"""The inputs of a catalogue: files below folders, of globs and of manifests, sorted, each of them once."""
+"""The inputs of a catalogue: files of folders, globs and manifests, sorted, each of them once."""
 
 import csv
 import io

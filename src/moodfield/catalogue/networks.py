@@ -1,4 +1,4 @@
-"""Networks in actors of their own, as on GPUs: workers compute mels, and the clips of several tracks are one batch."""
+"""Networks in actors of their own, as on GPUs: mels by workers, clips of several tracks in a batch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rows of a catalogue: results of workers as plain records, and tables with the fields of a library's rows."""
+"""The rows of a catalogue: records that workers return, and tables with the fields of a library."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tag the inputs of a catalogue part by part, on this machine or a Ray cluster; committed parts are skipped."""
+"""Tag the inputs of a catalogue part by part, on this machine or on Ray; skip committed parts."""
 
 import contextlib
 import queue

@@ -1,4 +1,4 @@
-"""Workers that fetch files and tag each of them in a process of its own, which a damaged file may crash."""
+"""Workers that fetch files and tag each of them in a child process, which a damaged file may crash."""
 
 import itertools
 import tempfile
