@@ -60,15 +60,29 @@ def run(
     return {"records": records, "most": most}
 
 
+def start_cluster() -> tuple[Any, Any]:
+    """A cluster of two nodes, and the second one; Ray waits 30 s for a node, too short on a busy machine."""
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(3):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**NODE)
+            return cluster, cluster.add_node(**NODE)
+        except Exception:
+            cluster.shutdown()
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
 def main() -> None:
     """Arguments as JSON: folder, sources, rows of a part, whether a node is killed; results as JSON in a file."""
     import ray
-    from ray.cluster_utils import Cluster
 
     options = json.loads(sys.argv[1])
     dataset.FEWEST_ROWS = options["rows"]
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    second = cluster.add_node(**NODE)
+    cluster, second = start_cluster()
     ray.init(cluster.address, log_to_driver=False)
     nodes = [int(ray.cluster_resources()["CPU"])]
     killed: list[Thread] = []

@@ -25,7 +25,7 @@ from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
 from moodfield.decoding.metadata import Metadata
-from moodfield.errors import AudioError, CatalogueError, UsageError
+from moodfield.errors import AudioError, CatalogueError, ModelError, UsageError
 from moodfield.library import analysis, decided, models
 from moodfield.library import database as library_database
 from servers import Behavior
@@ -305,6 +305,8 @@ def crash_on_two(folder: Path, _: tuple[str, ...], path: Path) -> analysis.Analy
         os.kill(os.getpid(), signal.SIGKILL)
     if path.name == "3.flac":
         raise AudioError("silent", f"{path} is silent")
+    if path.name == "4.flac":
+        raise ZeroDivisionError("a fault")
     curves, envelope = np.zeros((56, analysis.STEPS), np.int8), np.zeros(0, np.uint8)
     return analysis.Analysis(b"x", Metadata(), 1.0, np.zeros(56, np.float32), None, curves, envelope)
 
@@ -314,12 +316,24 @@ def test_a_file_that_crashes_its_process_is_a_row(songs, tmp_path):
     catalogue = create(tmp_path / "moods", songs)
     config = WorkerConfig(analyse=partial(crash_on_two, tmp_path))
     reasons = [record["reason"] for record in tagging.run(catalogue, parts.plan(catalogue), config, jobs=2)]
-    assert sorted(map(str, reasons)) == ["None"] * 6 + ["WorkerCrashedError", "silent"]
+    assert sorted(map(str, reasons)) == ["None"] * 5 + ["WorkerCrashedError", "ZeroDivisionError", "silent"]
     (row,) = [row for row in read(catalogue) if row["reason"] == "WorkerCrashedError"]
     assert row["source"].endswith("2.flac")
     assert row["source"] in row["error"]
     assert len(read(catalogue)) == 8
     assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def raise_model_error(_: tuple[str, ...], path: Path) -> analysis.Analysis:
+    """An analysis on a machine without the model."""
+    raise ModelError("no such model")
+
+
+def test_a_missing_model_stops_the_run(songs, tmp_path):
+    catalogue = create(tmp_path / "moods", songs)
+    with pytest.raises(ModelError, match="no such"):
+        list(tagging.run(catalogue, parts.plan(catalogue), WorkerConfig(analyse=raise_model_error)))
+    assert catalogue.committed() == []
 
 
 # The command

@@ -66,8 +66,7 @@ def s3(songs: Path) -> Iterator[dict[str, str]]:
 def environment() -> dict[str, str]:
     """Of programs that import `clusters`, and whose workers do."""
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    patience = {"RAY_raylet_start_wait_time_s": "120"}  # other tests run at the same time
-    return os.environ | patience | {"PYTHONPATH": path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    return os.environ | {"PYTHONPATH": path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def run_on_cluster(folder: Path, jobs: list[dict[str, Any]], **options: Any) -> dict[str, Any]:

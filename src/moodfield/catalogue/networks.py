@@ -48,7 +48,7 @@ def prepare(names: tuple[str, ...], path: Path) -> PreparedTrack | Analysis:
     return PreparedTrack(analysis.digest(path), metadata.read(path), track)
 
 
-def to_record(prepared: PreparedTrack, size: int) -> Record:
+def to_record(prepared: PreparedTrack, size: int | None) -> Record:
     """The record of a file that a network is still to tag."""
     track, names = prepared.track, prepared.metadata
     return {

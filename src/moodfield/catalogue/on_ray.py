@@ -11,6 +11,7 @@ from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.parts import Plan
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import TrackWorker, WorkerConfig
+from moodfield.errors import CatalogueError
 from moodfield.library import analysis
 
 if TYPE_CHECKING:
@@ -78,9 +79,13 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
             compute=ray.data.ActorPoolStrategy(size=actors), num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0,
             batch_size=networks.BATCH_TRACKS, batch_format="pyarrow",
         )  # fmt: skip
-    for table in records.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for record in cast("pa.Table", table).to_pylist():
-            yield {name: value for name, value in record.items() if name not in networks.MELS}
+    try:
+        for table in records.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for record in cast("pa.Table", table).to_pylist():
+                yield {name: value for name, value in record.items() if name not in networks.MELS}
+    except ray.exceptions.RayError as error:
+        cause = str(error).strip().splitlines()[-1]
+        raise CatalogueError(f"the cluster has stopped: {cause}; finished parts are kept, run it again") from error
 
 
 def _usable_gpus(resources: Mapping[str, float]) -> int:

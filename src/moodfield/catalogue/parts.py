@@ -47,7 +47,8 @@ def plan(catalogue: Catalogue, shard: tuple[int, int] = (1, 1)) -> Plan:
     with ThreadPoolExecutor(FOOTERS) as pool:
         counts = pool.map(dataset.read_counts, map(catalogue.part, committed))
         undelivered = {part: missing for part, (_, missing) in zip(committed, counts, strict=True) if missing}
-    parts = tuple(part for part in own if part in undelivered or part not in set(committed))
+    complete = set(committed) - undelivered.keys()
+    parts = tuple(part for part in own if part not in complete)
     done = sum(map(catalogue.rows_of, committed)) - sum(undelivered.values())
     return Plan(parts, frozenset(undelivered), sum(map(catalogue.rows_of, own)), done)
 
@@ -66,10 +67,10 @@ def kept(catalogue: Catalogue, part: int) -> dict[int, Record]:
 
 
 def commit(catalogue: Catalogue, part: int, records: dict[int, Record]) -> None:
-    """Write the file of a part."""
+    """Write the file of a part; raises `CatalogueError` if storage has delivered nothing of a whole part."""
     ordered = [records[row] for row in range(len(records))]
     undelivered = [record for record in ordered if record["reason"] == storage.STORAGE]
-    if len(undelivered) == len(ordered):
+    if len(undelivered) == len(ordered) == catalogue.rows:
         raise CatalogueError(f"storage delivers no file: {undelivered[-1]['error']}; finished parts are kept")
     failed = sum(record["reason"] is not None for record in ordered)
     metadata = {dataset.FAILED: str(failed).encode(), dataset.UNDELIVERED: str(len(undelivered)).encode()}

@@ -12,7 +12,7 @@ from moodfield import calibration
 from moodfield.catalogue import storage
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.decisions import Rule
-from moodfield.errors import AudioError, MoodfieldError
+from moodfield.errors import AudioError
 from moodfield.library import rows
 from moodfield.library.analysis import Analysis
 
@@ -47,7 +47,7 @@ INTEGERS = ("year", "size")
 BLOBS = ("embedding", "curves", "envelope")
 
 
-def from_analysis(analysis: Analysis, size: int) -> Record:
+def from_analysis(analysis: Analysis, size: int | None) -> Record:
     """The record of a tagged file of so many bytes."""
     names, embedding = analysis.metadata, analysis.embedding
     return {
@@ -58,7 +58,7 @@ def from_analysis(analysis: Analysis, size: int) -> Record:
     }  # fmt: skip
 
 
-def from_error(error: MoodfieldError) -> Record:
+def from_error(error: Exception) -> Record:
     """The record of a file that could not be tagged."""
     reason = error.reason if isinstance(error, AudioError) else type(error).__name__
     return {**RECORD, "error": str(error), "reason": reason}

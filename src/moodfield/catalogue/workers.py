@@ -14,7 +14,7 @@ from moodfield import parallel
 from moodfield.catalogue import networks, rows, storage
 from moodfield.catalogue.networks import PreparedTrack
 from moodfield.catalogue.rows import Record
-from moodfield.errors import MoodfieldError, WorkerCrashedError
+from moodfield.errors import ModelError, MoodfieldError, UnknownNameError, WorkerCrashedError
 from moodfield.library import analysis
 from moodfield.library.analysis import Analysis
 
@@ -83,21 +83,27 @@ class TrackWorker:
             return rows.from_error(error)
         try:
             result = self._analyse(path)
-            if isinstance(result, Analysis):
-                return rows.from_analysis(result, path.stat().st_size)
-            if isinstance(result, PreparedTrack):
-                return networks.to_record(result, path.stat().st_size)
+            size = path.stat().st_size if path.exists() else None
         finally:
             if path.parent == Path(self._folder.name):
                 path.unlink(missing_ok=True)
+        if isinstance(result, Analysis):
+            return rows.from_analysis(result, size)
+        if isinstance(result, PreparedTrack):
+            return networks.to_record(result, size)
+        if isinstance(result, ModelError | UnknownNameError):
+            raise result  # it would be the same for all files
         record = rows.from_error(result)
         return record | {"error": record["error"].replace(str(path), source)}
 
-    def _analyse(self, path: Path) -> Analysis | PreparedTrack | MoodfieldError:
+    def _analyse(self, path: Path) -> Analysis | PreparedTrack | Exception:
         """Tag a file; one that crashes its process is tried again, since it may have died of something else."""
-        result: Analysis | PreparedTrack | MoodfieldError | None = None
+        result: Analysis | PreparedTrack | Exception | None = None
         for _ in range(parallel.MAX_TRIES):
-            result = self._process.call(path, seconds=FILE_SECONDS)
+            try:
+                result = self._process.call(path, seconds=FILE_SECONDS)
+            except Exception as error:  # noqa: BLE001 (a fault that one file of millions reveals is its row)
+                return error
             if self._is_closed or not isinstance(result, WorkerCrashedError):
                 return result
         return WorkerCrashedError(f"{path} was tried {parallel.MAX_TRIES} times: {result}")
