@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument("--tracks", type=int, help="default: all")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
@@ -74,7 +75,7 @@ def main() -> None:
         few.mkdir()
         for path in sorted(music.iterdir())[:FEW]:
             (few / path.name).hardlink_to(path)
-        cost, size = print_modes(folder, music, few, count)
+        cost, size = print_modes(options.modes, music, few, count)
         shares = print_shares(sorted(music.iterdir())[:50])
         print_listing(folder)
         print_costs(cost, size, shares)
@@ -191,15 +192,15 @@ def memory(pid: int) -> float:
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("Pss:")), 0.0)
 
 
-def print_modes(folder: str, music: Path, few: Path, count: int) -> tuple[float, float]:
+def print_modes(modes: Sequence[str], music: Path, few: Path, count: int) -> tuple[float, float]:
     """Print a row for each mode; the CPU seconds of a further track by one process, and bytes of a track."""
     print(f"## {count:,} tracks of {SECONDS:g} s\n")
     head = ("", "CPU s per further track", "× one process", "CPU s to start", "s in all", "MB at most", "first half",
             "second half")  # fmt: skip
     print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}", flush=True)
     first, size = 0.0, 0.0
-    for mode in MODES:
-        output = str(Path(folder, f"moods {mode}"))
+    for mode in modes:
+        output = str(music.parent / f"moods {mode}")
         start, whole = measure(mode, few, f"{output} few"), measure(mode, music, output)
         cost = (sum(whole.cpu.values()) - sum(start.cpu.values())) / (count - FEW)
         first = first or cost
@@ -208,9 +209,12 @@ def print_modes(folder: str, music: Path, few: Path, count: int) -> tuple[float,
         values = [f"{cost:.3f}", f"{cost / first:.2f}", f"{sum(start.cpu.values()):.1f}", f"{whole.wall:.0f}"]
         print(f"| {mode} | {' | '.join([*values, *(f'{value:,.0f}' for value in sums)])} |", flush=True)
         size = sum(path.stat().st_size for path in Path(output, dataset.PARTS).iterdir()) / count
+    print(f"\nRows take {size / 1000:.2f} kB a track.\n")
+    if not any("Ray" in mode for mode in modes):
+        return first, size
     idle = measure("two Ray nodes", None, "")
-    print(f"\nTwo Ray nodes without work take {sum(idle.cpu.values()) / idle.wall:.3f} CPU seconds a second, and ")
-    print(f"{max(idle.memory):,.0f} MB. Rows take {size / 1000:.2f} kB a track.\n")
+    print(f"Two Ray nodes without work take {sum(idle.cpu.values()) / idle.wall:.3f} CPU seconds a second, and ")
+    print(f"{max(idle.memory):,.0f} MB.\n", flush=True)
     return first, size
 
 
