@@ -266,9 +266,8 @@ def print_costs(cost: float, size: float, shares: dict[str, float]) -> None:
     """Print the costs of large catalogues, from what was measured."""
     per_track = cost * TRACK / SECONDS
     on_cpu = per_track * (1 - shares["network"])
-    print(f"## Costs\n\nA track of {TRACK / 60:g} minutes takes {cost:.3f} × {TRACK / SECONDS:g} = ")
-    print(f"{per_track:.2f} CPU seconds, ")
-    print(f"{on_cpu:.2f} of them without the network.\n")
+    sum_ = f"{cost:.3f} × {TRACK / SECONDS:g} = {per_track:.2f} CPU seconds"
+    print(f"## Costs\n\nA track of {TRACK / 60:g} minutes takes {sum_}, {on_cpu:.2f} of them without the network.\n")
     print("| tracks | machine | $ an hour | CPU s a track | hours of one machine | machines for a day | $ |")
     print("|--:|---|--:|--:|--:|--:|--:|")
     for count in (1_000_000, 10_000_000):
