@@ -8,11 +8,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := tag
-.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles few_labels calibration students music teachers targets scores sources model evaluation fifty web clean help
+.PHONY: tag setup test test-all check programs fuzz bench zoo ablation figure ensembles few_labels calibration students catalogue music teachers targets scores sources model evaluation fifty web clean help
 
 PYTHON ?= python3
 READY := .venv/.ready
-PAGES := similarity zoo ablation figure_1 ensembles few_labels calibration students model people teachers outputs measures speed embedding copies fifty decisions rules suggest
+PAGES := similarity zoo ablation figure_1 ensembles few_labels calibration students model people teachers outputs measures speed embedding copies fifty decisions rules suggest catalogue
 BENCHMARKS ?= $(filter-out $(PAGES:%=benchmarks/%.py), $(wildcard benchmarks/*.py))
 COUNT ?= 5000
 ALBUM := singularity-music
@@ -110,6 +110,9 @@ ensembles: $(READY)  ## ensembles of public systems on the test split: minutes; 
 students: $(READY) music  ## variants of the bundled model, one change each: hours, resumes; writes docs/students.md
 	.venv/bin/python -W ignore benchmarks/students.py > docs/students.part
 	@mv docs/students.part docs/students.md
+
+catalogue: $(READY) music  ## cost of a catalogue by processes and on Ray: an hour; writes docs/catalogue_costs.part
+	.venv/bin/python -W ignore benchmarks/catalogue.py > docs/catalogue_costs.part
 
 calibration: $(READY)  ## calibrations of the published baseline: a minute; writes docs/calibration.md
 	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from moodfield import calibration
 from moodfield.errors import ConfigError
@@ -125,14 +125,19 @@ class Rule:
         Raises:
             ConfigError: There is no reference, and there are fewer than `MIN_TRACKS` different tracks.
         """
+        tracks = different(logits)
+        return self.relative_to_usual(usual(tracks) if len(tracks) else None)
+
+    def relative_to_usual(self, own: Usual | None) -> "Rule":
+        """The same for what is usual among the `different` tracks, None if there are none; raises as `relative_to`."""
         if self.usual:
-            among = shrink(self.usual, logits)
-        elif (count := len(tracks := different(logits))) >= MIN_TRACKS:
-            among = usual(tracks)
+            among = self.usual if own is None else shrink_usual(self.usual, own)
+        elif own and own.tracks >= MIN_TRACKS:
+            among = own
         else:
             raise ConfigError(
-                f"{count} different tracks are too few for relative decisions of a model without reference "
-                f"statistics; give {MIN_TRACKS} tracks or more"
+                f"{own.tracks if own else 0} different tracks are too few for relative decisions of a model without "
+                f"reference statistics; give {MIN_TRACKS} tracks or more"
             )
         never = self.thresholds >= 1
         thresholds = np.where(never, self.thresholds, calibration.sigmoid(among.cuts)).astype(np.float32)
@@ -193,11 +198,20 @@ def different(logits: Float[np.ndarray, "tracks tags"]) -> Float[np.ndarray, "_t
         >>> different(np.array([[1.0], [np.nan], [1.0], [0.0]])).tolist()
         [[1.0], [0.0]]
     """
-    steps = np.round(logits[np.isfinite(logits).all(axis=1)] * 10.0**DECIMALS).astype(np.int64)
-    # Sorting 64-bit hashes of rows takes a tenth of the time that sorting rows takes.
-    factors = np.random.default_rng(0).integers(2**62, size=steps.shape[1], dtype=np.int64) * 2 + 1
-    _, first = np.unique(steps @ factors, return_index=True)
+    steps = rounded(logits)
+    _, first = np.unique(keys(steps), return_index=True)
     return steps[np.sort(first)] / 10.0**DECIMALS
+
+
+def rounded(logits: Float[np.ndarray, "tracks tags"]) -> Int64[np.ndarray, "_tracks tags"]:
+    """The tracks with finite logits, in steps of 10 to the power of −`DECIMALS`."""
+    return np.round(logits[np.isfinite(logits).all(axis=1)] * 10.0**DECIMALS).astype(np.int64)
+
+
+def keys(steps: Int64[np.ndarray, "tracks tags"]) -> Int64[np.ndarray, "tracks"]:
+    """Hashes of the rounded logits of tracks; sorting them takes a tenth of the time that sorting rows takes."""
+    factors = np.random.default_rng(0).integers(2**62, size=steps.shape[1], dtype=np.int64) * 2 + 1
+    return steps @ factors
 
 
 def shrink(reference: Usual, logits: Float[np.ndarray, "tracks tags"]) -> Usual:
@@ -206,10 +220,12 @@ def shrink(reference: Usual, logits: Float[np.ndarray, "tracks tags"]) -> Usual:
     The n `different` tracks weigh n / (n + k), the reference k / (n + k), with `PSEUDO_TRACKS` for k (empirical Bayes).
     """
     tracks = different(logits)
-    if not len(tracks):
-        return reference
-    own, share = usual(tracks), len(tracks) / (len(tracks) + PSEUDO_TRACKS)
-    return _between(reference, own, share)
+    return shrink_usual(reference, usual(tracks)) if len(tracks) else reference
+
+
+def shrink_usual(reference: Usual, own: Usual) -> Usual:
+    """The same for what is usual among the `different` tracks."""
+    return _between(reference, own, own.tracks / (own.tracks + PSEUDO_TRACKS))
 
 
 def _between(reference: Usual, own: Usual, share: float) -> Usual:

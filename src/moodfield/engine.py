@@ -25,6 +25,9 @@ TYPE_AND_AXES = ("tensor(float)", 3)
 """type of these arrays, as ONNX Runtime calls it, and their number of axes"""
 
 Precision = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
+PROVIDERS: Mapping[Device, str] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+"""devices → their names in ONNX Runtime"""
 Mels = Float32[np.ndarray, "batch bands frames"]
 Features = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
@@ -53,21 +56,24 @@ class Engine(Protocol):
 
 
 class OnnxEngine:
-    """A network in one ONNX file, or in two if it summarises tracks, run by ONNX Runtime on the CPU."""
+    """A network in one ONNX file, or in two if it summarises tracks, run by ONNX Runtime on the CPU or a GPU."""
 
-    def __init__(self, path: str | Path, head: str | Path | None = None, *, threads: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, head: str | Path | None = None, *, threads: int = 0, device: Device = "cpu"
+    ) -> None:
         """Open the files.
 
         Args:
             path: the network, or the part of it that runs on clips.
             head: the part that runs on the features of a whole track, if there is one.
             threads: number of threads; 0 is the number of cores.
+            device: where to run; `cuda` needs the package onnxruntime-gpu.
 
         Raises:
-            ModelError: a file is not such a network.
+            ModelError: a file is not such a network, or there is no such device.
         """
-        self._clips = _Session(path, INPUT, FEATURES if head else LOGITS, threads)
-        self._head = _Session(head, FEATURES, LOGITS, threads) if head else None
+        self._clips = _Session(path, INPUT, FEATURES if head else LOGITS, threads, device)
+        self._head = _Session(head, FEATURES, LOGITS, threads, device) if head else None
 
     def forward_features(self, mels: Mels) -> Features:
         """Features of clips at every step of time; raises `ModelError` for shapes that the network cannot take.
@@ -86,13 +92,21 @@ class OnnxEngine:
         return Output(outputs.pop(LOGITS), outputs.pop(EMBEDDING, None), outputs)
 
 
+def devices() -> list[Device]:
+    """The devices on which ONNX Runtime can run networks on this machine, the fastest first."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    return [device for device, provider in PROVIDERS.items() if provider in available]
+
+
 class _Session:
     """One ONNX file with one input and one output, or more."""
 
     channels: dict[str, int]
     """channels of the outputs, by name"""
 
-    def __init__(self, path: str | Path, input_name: str, output_name: str, threads: int) -> None:
+    def __init__(self, path: str | Path, input_name: str, output_name: str, threads: int, device: Device) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()  # no output, no second try: errors are raised
@@ -101,7 +115,9 @@ class _Session:
         options.log_severity_level = 4
         self._path, self._input = path, input_name
         with _model_errors(f"{path} is not a network that ONNX Runtime can run"):
-            providers = ["CPUExecutionProvider"]
+            if device not in devices():
+                raise ModelError("ONNX Runtime has no GPU on this machine; install onnxruntime-gpu, or use the CPU")
+            providers = [PROVIDERS[device]]
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers, enable_fallback=0)
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
             described = [(array.name, array.type, len(array.shape)) for array in (*inputs, *outputs)]

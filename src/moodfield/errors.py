@@ -65,6 +65,10 @@ class LibraryError(MoodfieldError):
     """A library that cannot be opened, read or written, or a track that it does not have."""
 
 
+class CatalogueError(MoodfieldError):
+    """A catalogue that cannot be made, written or read, or storage that does not deliver."""
+
+
 class FileTagsError(MoodfieldError):
     """A file whose tags cannot be read, written, verified or restored."""
 

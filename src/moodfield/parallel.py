@@ -192,10 +192,7 @@ def _map_on_ray(
     """Map on the cluster at RAY_ADDRESS, or on a new one of this machine alone."""
     import ray
 
-    if not ray.is_initialized():
-        with _sigterm_handler_kept():
-            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
-            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
+    init_ray()
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_gpus = int(with_gpu and resources.get("GPU", 0) >= 1)
     call: Any = ray.remote(max_retries=MAX_TRIES - 1, num_gpus=num_gpus)(_call_recorded)
@@ -225,6 +222,16 @@ def _map_on_ray(
     finally:
         for _, reference in pending:
             ray.cancel(reference)  # not by force, which can kill Ray itself; native code ends with the driver
+
+
+def init_ray() -> None:
+    """Join the cluster at RAY_ADDRESS, or start one of this machine alone; does nothing if that is done."""
+    import ray
+
+    if not ray.is_initialized():
+        with _sigterm_handler_kept():
+            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
+            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:

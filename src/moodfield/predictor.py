@@ -1,6 +1,6 @@
 """The outputs of one model for one track: logits over time, embedding, and logits of further heads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from moodfield import calibration, clips, mel
 from moodfield.card import Card, Head
 from moodfield.engine import Engine
-from moodfield.errors import ModelError
+from moodfield.errors import AudioError, ModelError
 
 Embedding = Float32[np.ndarray, "_channels"]  # of several models one after the other
 LogitMap = Float32[np.ndarray, "tags time"]
@@ -76,6 +76,10 @@ class TrackPredictor:
     def finish(self) -> TrackOutput:
         """Outputs for the whole track."""
         self._run(self._cutter.finish())
+        return self._output()
+
+    def _output(self) -> TrackOutput:
+        """Outputs from the features of all clips."""
         output = self.model.engine.forward_head(np.concatenate(self._maps, axis=1)[None])
         pooled = None if output.embedding is None else clips.pool(output.embedding[0])
         card = self.model.card
@@ -83,6 +87,48 @@ class TrackPredictor:
             raise ModelError(f"the network of {card.name!r} lacks the head {missing[0]!r}: get the model again")
         heads = [self.model.check_logits(head, output.heads[head.name][0]) for head in card.heads]
         return TrackOutput(self.model.check_logits(card, output.logits[0]), pooled, heads)
+
+    @classmethod
+    def predict_tracks(
+        cls, model: LoadedModel, mels: Sequence[mel.Mel], *, clip_frames: int = clips.CLIP_FRAMES, batch: int = 32
+    ) -> list[tuple[TrackOutput, Float32[np.ndarray, "_time"]] | AudioError]:
+        """Outputs of one model for several tracks, whose clips of equal length are in one batch.
+
+        Args:
+            model: The model.
+            mels: The whole mel of each track.
+            clip_frames: Frames of a clip for networks that take any length.
+            batch: Clips of a batch.
+
+        Returns:
+            For each track its output, and the times of the steps; the error of a track that is too short.
+        """
+        predictors = [cls(model, clip_frames=clip_frames) for _ in mels]
+        waiting: dict[int, list[tuple[int, int, clips.Clip]]] = {}
+        errors: dict[int, AudioError] = {}
+        for track, (predictor, whole) in enumerate(zip(predictors, mels, strict=True)):
+            try:
+                for number, clip in enumerate(predictor._cut(whole)):
+                    waiting.setdefault(clip.mel.shape[1], []).append((track, number, clip))
+            except AudioError as error:
+                errors[track] = error
+        features: dict[tuple[int, int], Float32[np.ndarray, "_channels _time"]] = {}
+        for ready in waiting.values():
+            for start in range(0, len(ready), batch):
+                part = ready[start : start + batch]
+                maps = model.engine.forward_features(np.stack([clip.mel for _, _, clip in part]))
+                features |= {
+                    (track, number): map_[:, clip.keep] for (track, number, clip), map_ in zip(part, maps, strict=True)
+                }
+        results: list[tuple[TrackOutput, Float32[np.ndarray, "_time"]] | AudioError] = []
+        for track, predictor in enumerate(predictors):
+            if track in errors:
+                results.append(errors[track])
+                continue
+            predictor._maps = [features[key] for key in sorted(features) if key[0] == track]
+            output = predictor._output()
+            results.append((output, predictor.times(output.logits.shape[1])))
+        return results
 
     def times(self, steps: int) -> Float32[np.ndarray, "time"]:
         """Centres of the receptive fields of the first time steps, in seconds from the start of the track."""
@@ -93,3 +139,8 @@ class TrackPredictor:
     def _run(self, ready: Iterable[clips.Clip]) -> None:
         for clip in ready:
             self._maps.append(self.model.engine.forward_features(clip.mel[None])[0][:, clip.keep])
+
+    def _cut(self, whole: mel.Mel) -> list[clips.Clip]:
+        """The clips of a whole mel, whose features are still to be computed."""
+        self._frames = whole.shape[1]
+        return self._cutter.push(whole) + self._cutter.finish()

@@ -4,7 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -16,8 +16,9 @@ from jaxtyping import Float32
 from moodfield import audio, calibration, clips, decisions, errors, mel, parallel
 from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card, Head
-from moodfield.engine import OnnxEngine
+from moodfield.engine import Device, OnnxEngine
 from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
+from moodfield.mel import MelConfig
 from moodfield.predictor import Blocks, Embedding, LoadedModel, LogitMap, TrackOutput, TrackPredictor
 from moodfield.tagging import OverTime, Tagging
 
@@ -32,6 +33,22 @@ AnySource = TypeVar("AnySource", bound=Source)
 Scores = Float32[np.ndarray, "tags"]
 LogitMaps = list[Float32[np.ndarray, "tags _time"]]  # underscores: models may differ in mel bands and time steps
 Times = list[Float32[np.ndarray, "_time"]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrackMels:
+    """The mels of a track, and what else its tagging has of the waveform."""
+
+    source: str
+    """path of the file, or the kind of source"""
+    duration: float
+    """seconds"""
+    mels: tuple[mel.Mel, ...]
+    """one for each of `Tagger.mel_configs`"""
+    envelope: Envelope | None
+    """peak envelope; None if there were no samples"""
+    warnings: tuple[str, ...]
+    """one line for each damaged part that was skipped"""
 
 
 class Tagger:
@@ -94,28 +111,46 @@ class Tagger:
             (5.0, 56)
         """
         outputs, times, reader = self._predict(source)
-        pooled = [model.scores(clips.pool(output.logits)) for model, output in zip(self.models, outputs, strict=True)]
-        maps = [model.scores(output.logits) for model, output in zip(self.models, outputs, strict=True)]
-        # Models that pool whole tracks have one time step; the steps of the first other model are used, if any.
-        pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
-        seconds = times[pooling.index(False) if False in pooling else 0]
-        tagging = Tagging(
-            source=audio.source_name(source),
-            duration=reader.duration,
-            model="+".join(dict.fromkeys(model.card.name for model in self.models)),
-            vocabulary=self.vocabulary,
-            theme_vocabulary=self.theme_vocabulary,
-            scores=_mean(pooled),
-            thresholds=self.thresholds,
-            over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
-            priors=self.priors,
-            embedding=_concatenate([output.embedding for output in outputs]),
-            statistics=self.statistics,
-            envelope=reader.envelope,
-            warnings=tuple(reader.warnings),
-        )
-        further = zip(self.models[0].card.heads, outputs[0].heads, strict=True)
-        return replace(tagging, heads=tuple(_tag_head(tagging, head, logits) for head, logits in further))
+        track = TrackMels(audio.source_name(source), reader.duration, (), reader.envelope, tuple(reader.warnings))
+        return self._combine(outputs, times, track)
+
+    def compute_mels(self, source: Source, *, max_bytes: int = 2**31) -> TrackMels | None:
+        """The mels of a track for `tag_mels`, or None if they have more bytes; raises as `tag` does."""
+        mels, reader, size = [], None, 0
+        for config in self.mel_configs:
+            reader = _EnvelopeReader(source, config.sample_rate, before=reader)
+            blocks = []
+            for block in mel.stream(reader, config):
+                size += block.nbytes
+                if size > max_bytes:
+                    return None
+                blocks.append(block)
+            mels.append(np.concatenate(blocks, axis=1))
+        assert reader is not None
+        name, warnings = audio.source_name(source), tuple(reader.warnings)
+        return TrackMels(name, reader.duration, tuple(mels), reader.envelope, warnings)
+
+    def tag_mels(self, tracks: Sequence[TrackMels]) -> list[Tagging | MoodfieldError]:
+        """Tag tracks by their mels, with the clips of several tracks in one batch; errors of tracks are returned."""
+        by_model = []
+        for model in self.models:
+            number = self.mel_configs.index(model.card.mel)
+            mels = [track.mels[number] for track in tracks]
+            by_model.append(TrackPredictor.predict_tracks(model, mels, clip_frames=self._clip_frames))
+        results: list[Tagging | MoodfieldError] = []
+        for track, *predicted in zip(tracks, *by_model, strict=True):
+            failed = [item for item in predicted if isinstance(item, MoodfieldError)]
+            outputs = [item for item in predicted if not isinstance(item, MoodfieldError)]
+            if failed:
+                results.append(failed[0])
+            else:
+                results.append(self._combine([item[0] for item in outputs], [item[1] for item in outputs], track))
+        return results
+
+    @property
+    def mel_configs(self) -> list[MelConfig]:
+        """The different mel configs of the models."""
+        return list(dict.fromkeys(model.card.mel for model in self.models))
 
     def tag_many(self, sources: Iterable[AnySource]) -> Iterator[tuple[AnySource, Tagging | MoodfieldError]]:
         """Tag tracks in order; a track that cannot be tagged gives its error instead of a tagging."""
@@ -151,11 +186,36 @@ class Tagger:
             maps += [model.check_logits(model.card, map_) for map_ in logits]
         return model.scores(clips.pool(np.concatenate(maps, axis=1)))
 
+    def _combine(self, outputs: Sequence[TrackOutput], times: Times, track: TrackMels) -> Tagging:
+        """The tagging of a track from the outputs of all models."""
+        pooled = [model.scores(clips.pool(output.logits)) for model, output in zip(self.models, outputs, strict=True)]
+        maps = [model.scores(output.logits) for model, output in zip(self.models, outputs, strict=True)]
+        # Models that pool whole tracks have one time step; the steps of the first other model are used, if any.
+        pooling = [isinstance(model.card.lengths, clips.WholeTrack) for model in self.models]
+        seconds = times[pooling.index(False) if False in pooling else 0]
+        tagging = Tagging(
+            source=track.source,
+            duration=track.duration,
+            model="+".join(dict.fromkeys(model.card.name for model in self.models)),
+            vocabulary=self.vocabulary,
+            theme_vocabulary=self.theme_vocabulary,
+            scores=_mean(pooled),
+            thresholds=self.thresholds,
+            over_time=OverTime(seconds, _mean(_interpolate(maps, times, seconds))),
+            priors=self.priors,
+            embedding=_concatenate([output.embedding for output in outputs]),
+            statistics=self.statistics,
+            envelope=track.envelope,
+            warnings=track.warnings,
+        )
+        further = zip(self.models[0].card.heads, outputs[0].heads, strict=True)
+        return replace(tagging, heads=tuple(_tag_head(tagging, head, logits) for head, logits in further))
+
     def _predict(self, source: Source) -> "tuple[list[TrackOutput], Times, _EnvelopeReader]":
         """Outputs of every model, the times of their steps, and the reader; one pass for each mel config."""
         predictors = [TrackPredictor(model, clip_frames=self._clip_frames) for model in self.models]
         reader: _EnvelopeReader | None = None
-        for config in dict.fromkeys(model.card.mel for model in self.models):
+        for config in self.mel_configs:
             reader = _EnvelopeReader(source, config.sample_rate, before=reader)
             for block in mel.stream(reader, config):
                 for predictor in predictors:
@@ -167,7 +227,7 @@ class Tagger:
         return outputs, times, reader
 
 
-def load(*models: str | Path, threads: int = 0) -> Tagger:
+def load(*models: str | Path, threads: int = 0, device: Device = "cpu") -> Tagger:
     """Load models as a tagger.
 
     Args:
@@ -176,6 +236,7 @@ def load(*models: str | Path, threads: int = 0) -> Tagger:
             for snapshots of one run; the mean score of unrelated models varies less than the score of one, so their
             mean thresholds tend to decide fewer tags: choose thresholds of your own with `moodfield thresholds`.
         threads: Number of cores that a network may use; 0 means all.
+        device: Where networks run; `cuda` needs onnxruntime-gpu.
 
     Returns:
         A tagger whose networks have been run once.
@@ -190,7 +251,7 @@ def load(*models: str | Path, threads: int = 0) -> Tagger:
         >>> len(tagger.vocabulary)
         56
     """
-    tagger = _load(models, threads)
+    tagger = _load(models, threads, device)
     raw = [model.card.name for model in tagger.models if model.card.calibration is None]
     if 0 < len(raw) < len(tagger.models):
         warnings.warn(
@@ -239,12 +300,12 @@ def model_folder(model: str | Path) -> Path:
     return errors.get_or_suggest(pretrained_models(), str(model), what="model (nor a model folder)")
 
 
-def _load(models: Sequence[str | Path], threads: int) -> Tagger:
+def _load(models: Sequence[str | Path], threads: int, device: Device = "cpu") -> Tagger:
     """Load models and run each network once on silence, so that a network that does not fit its card raises here."""
     loaded = []
     for folder in (folder for model in models or ("default",) for folder in _snapshot_folders(model)):
         card = Card.read(folder)
-        engine = OnnxEngine(*(folder / name for name in card.network_files), threads=threads)
+        engine = OnnxEngine(*(folder / name for name in card.network_files), threads=threads, device=device)
         loaded.append(LoadedModel(card, engine))
     for model in loaded:
         lengths, predictor = model.card.lengths, TrackPredictor(model)

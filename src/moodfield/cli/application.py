@@ -36,7 +36,7 @@ EXTRAS = MappingProxyType(
         "mutagen": "tags",
         "av": "codecs",
         "tensorboard": "watch",
-        "ray": "cluster",
+        **dict.fromkeys(("ray", "fsspec"), "cluster"),
     }
 )
 """optional packages → the smallest extra that installs them"""

@@ -8,6 +8,7 @@ import typer
 
 from moodfield.cli import (
     application,
+    catalogue,
     console,
     data,
     distill,
@@ -44,8 +45,10 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
         "scan": library.scan, "list": library.list_tracks, "find": library.find_tracks, "show": library.show,
         "similar": library.similar, "stats": library.stats, "report": library_report.report, "export": library.export,
         "correct": library.correct, "check": library.check, "prune": library.prune,
+        "import": catalogue.import_catalogue,
     },
     "playlist": playlist.playlist,
+    "catalogue": {"tag": catalogue.tag, "decide": catalogue.decide},
     "write-tags": write_tags.write_tags,
     "serve": serve.serve,
     "learn": learn.learn,
@@ -70,6 +73,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
 """every command and group of commands, in the order of the help"""
 GROUP_HELP = {
     "library": "Keep the tags of your music in a database; search, compare, correct and export them.",
+    "catalogue": "Tag millions of tracks on one machine or a Ray cluster, into Parquet.",
     "submission": "Make and check submissions to the MediaEval task.",
     "data": "Download, validate and count datasets.",
     "paper": "Reproduce the paper's results.",

@@ -40,18 +40,31 @@ class StoredModel:
 
 def store(connection: sqlite3.Connection, tagger: Tagger) -> int:
     """Store a model unless the library has it; its number."""
+    return insert(connection, describe(tagger))
+
+
+def describe(tagger: Tagger) -> dict[str, Any]:
+    """What decisions need of a model, as plain values for JSON: digest, name, vocabulary, themes, rule."""
     rule = {
         "thresholds": np.clip(tagger.thresholds, 0, 1).tolist(),
         "priors": None if tagger.priors is None else tagger.priors.tolist(),
         "usual": None if tagger.statistics is None else _dump(tagger.statistics),
     }
-    values = (tagger.digest, name(tagger), *map(json.dumps, (tagger.vocabulary, tagger.theme_vocabulary, rule)))
+    return {
+        "digest": tagger.digest, "name": name(tagger), "vocabulary": list(tagger.vocabulary),
+        "themes": list(tagger.theme_vocabulary), "rule": rule,
+    }  # fmt: skip
+
+
+def insert(connection: sqlite3.Connection, values: dict[str, Any]) -> int:
+    """Store a model by the values of `describe`, unless the library has it; its number."""
+    texts = [json.dumps(values[name]) for name in ("vocabulary", "themes", "rule")]
     with database.transaction(connection):
         connection.execute(
             "INSERT INTO models (digest, name, vocabulary, themes, rule) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            values,
+            (values["digest"], values["name"], *texts),
         )
-        (number,) = connection.execute("SELECT id FROM models WHERE digest = ?", (tagger.digest,)).fetchone()
+        (number,) = connection.execute("SELECT id FROM models WHERE digest = ?", (values["digest"],)).fetchone()
     return int(number)
 
 
@@ -69,8 +82,10 @@ def read(connection: sqlite3.Connection) -> list[StoredModel]:
         "GROUP BY models.id ORDER BY n DESC, models.id DESC"
     )
     return [
-        StoredModel(number, label, database.strings(tags), database.strings(themes), _rule(rule), speed, count)
-        for number, label, tags, themes, rule, speed, count in rows
+        StoredModel(
+            number, label, database.strings(tags), database.strings(themes), rule(json.loads(text)), speed, count
+        )
+        for number, label, tags, themes, text, speed, count in rows
     ]
 
 
@@ -85,8 +100,8 @@ def choose(connection: sqlite3.Connection, wanted: str | None = None) -> StoredM
     return errors.get_or_suggest(by_name, wanted, what="model of the library")
 
 
-def _rule(text: str) -> Rule:
-    values = json.loads(text)
+def rule(values: Any) -> Rule:
+    """The rule in the values of `describe`."""
     priors = None if values["priors"] is None else np.array(values["priors"], np.float32)
     usual = None if values["usual"] is None else _load(values["usual"])
     return Rule(np.array(values["thresholds"], np.float32), priors, usual)

@@ -30,6 +30,13 @@ class FileState:
     """bytes"""
     mtime: int
     """time of the last change, in nanoseconds"""
+    uri: str = ""
+    """URI of a file that is on no local disk, as the library names it then; else empty"""
+
+    @property
+    def name(self) -> str:
+        """Its name in the library: the path, or the URI."""
+        return self.uri or str(self.path)
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def run(
                 )
             else:
                 error = result
-                _store_error(connection, state, result)
+                store_error(connection, state, result)
         yield path, error
     if seconds:
         speed = seconds / (time.monotonic() - start)
@@ -353,10 +360,10 @@ def _names(state: FileState, result: Analysis) -> tuple[str, str, str, str]:
     return names.title or state.path.stem, names.artist, names.album, names.genre
 
 
-def _store_error(connection: sqlite3.Connection, state: FileState, error: MoodfieldError) -> None:
+def store_error(connection: sqlite3.Connection, state: FileState, error: MoodfieldError) -> None:
     """Store why a file cannot be tagged; what an earlier content had is removed, not what other models gave."""
     reason = error.reason if isinstance(error, AudioError) else type(error).__name__
-    path = database.encode(str(state.path))
+    path = database.encode(state.name)
     row = connection.execute("SELECT size, mtime, digest FROM tracks WHERE path = CAST(? AS TEXT)", (path,)).fetchone()
     if row and row[:2] == (state.size, state.mtime) and row[2] is not None:
         connection.execute(
@@ -379,7 +386,7 @@ def _upsert(connection: sqlite3.Connection, state: FileState) -> tuple[int, byte
     return connection.execute(
         "INSERT INTO tracks (path, size, mtime) VALUES (CAST(? AS TEXT), ?, ?) ON CONFLICT (path) DO UPDATE "
         "SET size = excluded.size, mtime = excluded.mtime, missing = NULL RETURNING id, digest",
-        (database.encode(str(state.path)), state.size, state.mtime),
+        (database.encode(state.name), state.size, state.mtime),
     ).fetchone()
 
 

@@ -1,0 +1,1 @@
+"""A catalogue of millions of tracks: on one machine or a Ray cluster, from object storage to Parquet."""

@@ -1,0 +1,101 @@
+"""Tag the inputs of a catalogue by a pipeline of Ray Data: lists of inputs, workers, records."""
+
+import logging
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from moodfield import parallel
+from moodfield.catalogue import networks, parts
+from moodfield.catalogue.dataset import Catalogue
+from moodfield.catalogue.parts import Plan
+from moodfield.catalogue.rows import Record
+from moodfield.catalogue.workers import TrackWorker, WorkerConfig
+from moodfield.errors import CatalogueError
+from moodfield.library import analysis
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SLICE = 8
+"""files that a worker gets at a time; what is lost, and done again, if a machine dies"""
+LISTING_TASKS = 4
+"""parts whose inputs are listed at once"""
+
+
+class TrackActor:
+    """A `TrackWorker` of the cluster."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._worker = TrackWorker(config)
+
+    def __call__(self, slices: "pa.Table") -> "pa.Table":
+        """The records of slices of parts."""
+        import pyarrow as pa
+
+        items = [
+            (part, row, source)
+            for part, numbers, sources in zip(*slices.to_pydict().values(), strict=True)
+            for row, source in zip(numbers, sources, strict=True)
+        ]
+        return pa.Table.from_pylist(list(self._worker.tag(items)), networks.schema())
+
+
+def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Record]:
+    """Records of the files of a plan, in any order, by all cores of the cluster at RAY_ADDRESS, or of this machine."""
+    import ray.data
+
+    if not plan.parts:
+        return
+    parallel.init_ray()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # a block for each slice, which is what a worker gets at a time
+
+    def list_slices(row: dict[str, Any]) -> list[dict[str, Any]]:
+        items = parts.items_of(catalogue, row["part"], again=row["part"] in plan.again)
+        slices = [items[start : start + SLICE] for start in range(0, len(items), SLICE)]
+        return [{"part": row["part"], "rows": [i[1] for i in s], "sources": [i[2] for i in s]} for s in slices]
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus = _usable_gpus(resources)
+    actors = gpus if config.networks is None else config.networks
+    if actors and config.analyse is analysis.analyse:
+        config = replace(config, analyse=networks.prepare)
+    listing = ray.data.TaskPoolStrategy(min(LISTING_TASKS, len(plan.parts)))
+    cores = max(1, int(resources.get("CPU", 1)) - (0 if gpus else actors))
+    records = (
+        ray.data.from_items([{"part": part} for part in plan.parts], override_num_blocks=len(plan.parts))
+        .flat_map(list_slices, compute=listing, num_cpus=0)  # workers use all cores
+        .map_batches(
+            TrackActor, fn_constructor_args=(config,), compute=ray.data.ActorPoolStrategy(size=cores), num_cpus=1,
+            batch_size=None, batch_format="pyarrow",
+        )
+    )  # fmt: skip
+    if actors:
+        records = records.map_batches(
+            networks.NetworkActor, fn_constructor_args=(config.models,),
+            compute=ray.data.ActorPoolStrategy(size=actors), num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0,
+            batch_size=networks.BATCH_TRACKS, batch_format="pyarrow",
+        )  # fmt: skip
+    try:
+        for table in records.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for record in cast("pa.Table", table).to_pylist():
+                yield {name: value for name, value in record.items() if name not in networks.MELS}
+    except ray.exceptions.RayError as error:
+        cause = str(error).strip().splitlines()[-1]
+        raise CatalogueError(f"the cluster has stopped: {cause}; finished parts are kept, run it again") from error
+
+
+def _usable_gpus(resources: Mapping[str, float]) -> int:
+    """The number of GPUs of the cluster, if ONNX Runtime can use them."""
+    import ray
+
+    count = int(resources.get("GPU", 0))
+    if not count:
+        return 0
+    if ray.get(ray.remote(num_gpus=1)(networks.is_available).remote()):
+        return count
+    logging.getLogger("moodfield").warning("the GPUs of the cluster are not used: onnxruntime-gpu is not installed")
+    return 0
