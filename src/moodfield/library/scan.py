@@ -4,16 +4,14 @@ import os
 import sqlite3
 import stat
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 
 from moodfield import audio, parallel
 from moodfield.errors import AudioError, LibraryError, MoodfieldError
-from moodfield.library import analysis, database, models
+from moodfield.library import analysis, database, models, moves
 from moodfield.library.analysis import Analysis
 
 FAST_SPEED = 200.0
@@ -123,7 +121,9 @@ def plan(
     elsewhere = {
         name: track for name, track in absent.items() if track.size in sizes and name not in vanished and _is_gone(name)
     }
-    same = _recognise(changed, stored, vanished | elsewhere, jobs)
+    own = {name: stored[name] for state in changed if (name := str(state.path)) in stored}
+    contents = {name: (track.size, track.digest) for name, track in (vanished | elsewhere | own).items()}
+    same = moves.recognise({state.path: state.size for state in changed}, contents, jobs)
     result.files += [state for state in changed if state.path not in same]
     for state in changed:
         if state.path in same:
@@ -295,44 +295,6 @@ def _choose_untagged(result: Plan, track: _StoredFile, state: FileState, *, reta
     else:
         result.untagged += 1
         result.untagged_seconds += track.duration
-
-
-def _recognise(
-    changed: Sequence[FileState], stored: dict[str, _StoredFile], gone: dict[str, _StoredFile], jobs: int
-) -> dict[Path, str]:
-    """New and changed files whose content the library has: path → their path in the library.
-
-    That content is of a file which has gone, or of one which has other content now. Only files of the same size as such
-    a file are read. Of several files with one content, those whose paths end alike belong together.
-    """
-    own = {str(state.path) for state in changed} & stored.keys()
-    sources = gone | {name: stored[name] for name in own}
-    sizes = {track.size for track in sources.values() if track.digest}
-    candidates = [state.path for state in changed if state.size in sizes]
-    paths = defaultdict[bytes, list[Path]](list)
-    for path, digest in parallel.map(analysis.digest, candidates, jobs=jobs if len(candidates) > 100 else 1):
-        if isinstance(digest, bytes):  # an error comes again when the file is tagged
-            paths[digest].append(path)
-    names = defaultdict[bytes, list[str]](list)
-    for name, track in sources.items():
-        if track.digest is not None and track.digest in paths:
-            names[track.digest].append(name)
-    same: dict[Path, str] = {}
-    for digest in names:
-        pairs = [(path, name) for path in paths[digest] for name in names[digest]]
-        taken: set[str] = set()
-        for path, name in sorted(pairs, key=_common_end, reverse=True):
-            if path not in same and name not in taken:
-                same[path] = name
-                taken.add(name)
-    return same
-
-
-def _common_end(pair: tuple[Path, str]) -> tuple[bool, int]:
-    """How well a path fits one of the library: whether it is the same, and the length of their common end."""
-    path, name = str(pair[0]), pair[1]
-    letters = zip(reversed(path), reversed(name), strict=False)
-    return path == name, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], letters))
 
 
 def _move(
