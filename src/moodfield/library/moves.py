@@ -35,12 +35,12 @@ def recognise(
         if isinstance(digest, bytes):  # an error comes again when the file is tagged
             paths[digest].append(path)
     names = defaultdict[bytes, list[str]](list)
-    for name, (_, digest) in contents.items():
-        if digest is not None and digest in paths:
-            names[digest].append(name)
+    for name, (_, stored) in contents.items():
+        if stored is not None and stored in paths:
+            names[stored].append(name)
     same: dict[Path, str] = {}
-    for digest in names:
-        pairs = [(path, name) for path in paths[digest] for name in names[digest]]
+    for content, before in names.items():
+        pairs = [(path, name) for path in paths[content] for name in before]
         taken: set[str] = set()
         for path, name in sorted(pairs, key=_common_end, reverse=True):
             if path not in same and name not in taken:
