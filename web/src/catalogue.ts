@@ -147,6 +147,11 @@ export function loadDetails(id: number, signal?: AbortSignal): Promise<Details> 
   return get(`v1/tracks/${id}`, signal);
 }
 
+/** A track as in lists, without the curves of its details: a playlist of this track alone. */
+export async function loadRow(id: number): Promise<Row> {
+  return (await send<{ tracks: [Row] }>("POST", "v1/playlists", { tracks: [id] })).tracks[0];
+}
+
 export async function loadSimilar(id: number, signal: AbortSignal): Promise<Row[]> {
   return (await get<{ tracks: Row[] }>(`v1/tracks/${id}/similar?limit=8`, signal)).tracks;
 }

@@ -11,8 +11,8 @@ import {
   type Filters,
   isFiltered,
   listTracks,
-  loadDetails,
   loadMap,
+  loadRow,
   loadVocabulary,
   NO_FILTERS,
   type Page,
@@ -175,7 +175,7 @@ function Tracks({
     );
   };
   const describe = useCallback(async (id: number) => {
-    const row = rows.current.get(id) ?? (await loadDetails(id));
+    const row = rows.current.get(id) ?? (await loadRow(id));
     rows.current.set(id, row);
     return { title: row.title, subtitle: subtitle(row), tags: row.decided ?? [] };
   }, []);
