@@ -289,7 +289,7 @@ def test_little_is_transferred(written):
 
 def test_the_model_is_loaded_when_a_file_is_there(open_page, address):
     page = open_page(address)
-    page.page.wait_for_selector("text=The model is default")
+    page.page.wait_for_selector("text=Model: default")
     assert f"{address}{folder.MODEL}" not in [request.url for request in page.requests]
 
 

@@ -224,6 +224,7 @@ def test_a_token_is_asked_for(opened, tmp_path):
     libraries.make(tmp_path / "library.db", 20)
     with serving(tmp_path / "library.db", "--token", TOKEN) as base:
         page = opened("#library", base=base, expected=(401,))
+        expect(page.get_by_text("MOODFIELD_TOKEN")).to_be_visible()
         page.get_by_label("Token").fill("a wrong token, not this")
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("alert")).to_contain_text("token")
@@ -237,6 +238,12 @@ def test_a_token_is_asked_for(opened, tmp_path):
         expect(other.locator("table.rows tbody tr")).to_have_count(20)
         assert "token" not in other.url
         assert "moodfield_session" in {cookie["name"] for cookie in other.context.cookies()}
+
+
+def test_a_token_may_have_any_characters(opened):
+    page = opened("#token=100%zz")
+    expect(page.get_by_role("button", name="choose files")).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('moodfield-token')") == "100%zz"
 
 
 def test_a_server_that_has_gone_is_named(opened):
@@ -296,6 +303,30 @@ def drop(page: Any, files: dict[str, bytes]) -> None:
         }
     }"""
     page.evaluate(code, {name: list(content) for name, content in files.items()})
+
+
+def test_dropped_files_that_cannot_be_read_are_left_out(opened):
+    page = opened(expected=(422,))
+    page.evaluate(
+        """() => {
+            const gone = {isFile: true, name: 'gone.wav', file: (_, reject) => reject(new Error('no permission'))};
+            const one = {isFile: true, name: 'one.wav', file: resolve => resolve(new File(['no'], 'one.wav'))};
+            const listed = [[gone, one], []];
+            const reader = {readEntries: resolve => resolve(listed.shift())};
+            DataTransferItem.prototype.webkitGetAsEntry = () => ({name: 'folder', createReader: () => reader});
+        }"""
+    )
+    drop(page, {"folder": b""})
+    expect(page.get_by_role("alert")).to_have_text("Left out, since it cannot be read: gone.wav (no permission)")
+    expect(page.locator(".files > li")).to_have_count(1)
+
+
+def test_an_answer_that_is_no_result_fails_one_file(opened):
+    page = opened()
+    page.route("**/v1/tag?*one.wav", lambda route: route.fulfill(status=200, body="<html>Please log in</html>"))
+    choose(page, upload("one.wav", audio()), upload("two.wav", audio()))
+    expect(page.locator(".file.failed")).to_contain_text("not from moodfield serve")
+    expect(page.locator(".file.done")).to_have_count(1)
 
 
 def test_a_busy_server_is_asked_again_and_work_can_be_cancelled(opened):
@@ -398,6 +429,63 @@ def test_search_and_filters_choose_tracks(opened, address):
     expect(page.locator("table.rows tbody tr")).to_have_count(50)
 
 
+def test_more_tracks_are_those_of_the_filters(opened, address):
+    page = opened("#library")
+    page.route("**/v1/tracks?*cursor=*", lambda _: None)  # not answered
+    page.get_by_role("button", name="Show more").click()
+    with page.expect_event("requestfailed", lambda request: "cursor=" in request.url):
+        page.get_by_role("combobox", name="Mood", exact=True).select_option("calm")
+    wanted = get(address, "v1/tracks?mood=calm&limit=50")["tracks"]
+    expect(page.locator("table.rows .title")).to_have_text([row["title"] for row in wanted])
+
+
+def test_pages_of_a_random_order_belong_together(opened, address):
+    page = opened("#library")
+    page.get_by_role("button", name="Filters").click()
+    with page.expect_request("**/v1/tracks?*order=random*") as asked:
+        page.get_by_label("Order").select_option("random")
+    assert "seed=" in asked.value.url
+    wanted = [row["title"] for row in get(address, asked.value.url.removeprefix(address) + "&limit=100")["tracks"]]
+    expect(page.locator("table.rows .title").first).to_have_text(wanted[0])
+    page.get_by_role("button", name="Show more").click()
+    expect(page.locator("table.rows .title")).to_have_text(wanted)
+
+
+def test_the_library_stays_when_it_cannot_be_renewed(opened, address):
+    page = opened("#library", expected=(409,))
+    row = get(address, "v1/tracks?limit=100")["tracks"][-1]
+    page.get_by_role("searchbox").fill(row["title"])
+    page.get_by_role("link", name=row["title"], exact=True).click()
+    count = get(address, "v1/stats")["tags"]
+    free = next(tag for tag in libraries.TAGS if tag not in row["decided"])
+    page.get_by_label("Add a tag to the track").select_option(free)
+    mood = page.get_by_role("combobox", name="Mood", exact=True)
+    expect(mood.locator(f"option[value={free}]")).to_contain_text(str(count.get(free, 0) + 1))
+    problem = {"detail": "the library is being changed"}
+    page.route("**/v1/map", lambda route: route.fulfill(status=409, json=problem))
+    page.get_by_role("button", name=f"{free} does not fit").click()
+    expect(page.get_by_role("alert").filter(has_text=problem["detail"])).to_be_visible()
+    assert page.get_by_role("searchbox").input_value() == row["title"]
+    page.unroute("**/v1/map")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert").filter(has_text=problem["detail"])).to_have_count(0)
+
+
+def test_playing_goes_on_with_the_list(opened, address):
+    page = opened("#library", expected=(404,))
+    first, second, third = get(address, "v1/tracks?order=name&limit=3")["tracks"]
+    page.route(f"**/v1/tracks/{second['id']}/audio", lambda route: route.fulfill(status=404, json={"detail": "gone"}))
+    page.get_by_role("button", name=f"Play {first['title']}").click()
+    page.locator("table.rows .title").first.click()
+    details = page.locator(".details .file-head")
+    details.get_by_role("button", name=re.compile("^Pause")).click()
+    details.get_by_role("button", name=re.compile("^Play")).click()
+    bar = page.get_by_role("region", name="Player")
+    bar.get_by_role("slider").press("ArrowRight")
+    expect(bar.get_by_role("alert")).to_have_text(f"{second['title']}: gone")
+    expect(bar.get_by_role("button", name=f"Pause {third['title']}")).to_be_visible()
+
+
 def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     page = opened("#library")
     chart = page.get_by_role("application")
@@ -429,13 +517,14 @@ def test_the_map_is_used_by_the_keyboard_and_the_pointer(opened, address):
     page.go_back()
     expect(page.locator("table.rows tbody tr")).to_have_count(50)
     columns = get(address, "v1/map")
+    last = get(address, "v1/tracks?limit=100")["tracks"][-1]  # not in the list yet
+    place = columns["ids"].index(last["id"])
     box = chart.bounding_box()
-    x, y = (12 + place * (box[side] - 24) for place, side in ((columns["x"][7], "width"), (columns["y"][7], "height")))
+    x, y = (12 + columns[axis][place] * (box[side] - 24) for axis, side in (("x", "width"), ("y", "height")))
     page.mouse.move(box["x"] + x, box["y"] + y)
-    title = get(address, f"v1/tracks/{columns['ids'][7]}")["title"]
-    expect(tip).to_have_text(title)
+    expect(tip).to_have_text(last["title"])
     page.mouse.click(box["x"] + x, box["y"] + y)
-    expect(page.locator(".details h2")).to_have_text(title)
+    expect(page.locator(".details h2")).to_have_text(last["title"])
 
 
 def test_details_show_both_decisions_and_take_corrections(opened, address):
@@ -543,6 +632,30 @@ def test_a_scan_is_cancelled(opened, tmp_path):
         expect(page.get_by_text("The scan was cancelled", exact=True)).to_be_visible()
         assert get(base, "v1/scans")["scans"][0]["state"] == "cancelled"
         page.close()  # before the service
+
+
+def test_a_scan_that_the_server_forgot_has_failed(opened):
+    page = opened(expected=(404, 500, 503))
+    running = {
+        "id": 7, "state": "running", "done": 1, "total": 9, "unchanged": 0, "failed": 0, "rate": 1.0, "seconds_left": 8,
+        "current": None, "errors": [], "error": None,
+    }  # fmt: skip
+    answers = iter([(200, running), (503, {"detail": "busy"})])
+    page.route("**/v1/scans", lambda route: route.fulfill(json={"scans": [running]}))
+
+    def answer(route: Any) -> None:
+        if route.request.method == "DELETE":
+            return route.fulfill(status=500, json={"detail": "no cancelling"})
+        status, body = next(answers, (404, {"detail": "there is no scan 7"}))
+        return route.fulfill(status=status, json=body)
+
+    page.route("**/v1/scans/7", answer)
+    page.get_by_role("link", name="Library").click()
+    scan = page.get_by_role("region", name="Scan")
+    scan.get_by_role("button", name="Cancel").click()
+    expect(scan.get_by_role("alert")).to_have_text("no cancelling")
+    expect(scan.get_by_role("alert")).to_have_text("there is no scan 7")
+    expect(scan.get_by_text("The scan has failed", exact=True)).to_be_visible()
 
 
 # ---------------------------------------------------------------- sources

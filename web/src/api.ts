@@ -28,12 +28,20 @@ function takeToken(): string | null {
   const given = /[#&]token=([^&]+)/.exec(location.hash)?.[1];
   if (given) {
     history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(KEY, decodeURIComponent(given));
+    sessionStorage.setItem(KEY, decoded(given));
   }
   try {
     return sessionStorage.getItem(KEY);
   } catch {
     return null; // a browser that blocks storage
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a % that escapes nothing
   }
 }
 

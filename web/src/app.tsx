@@ -86,7 +86,7 @@ function Unlock() {
   return (
     <main class="narrow">
       <h1>This server asks for its token</h1>
-      <p class="quiet">It was printed when the server started, or set by whoever runs it.</p>
+      <p class="quiet">It is the one that was given by --token or MOODFIELD_TOKEN when the server was started.</p>
       <form
         class="line"
         onSubmit={(event) => {

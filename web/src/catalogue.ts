@@ -71,6 +71,8 @@ export interface Filters {
   /** Files that could not be tagged. */
   failed: boolean;
   order: "" | "evidence" | "name" | "random";
+  /** Of the random order, so that its pages belong together. */
+  seed: number | null;
 }
 
 export const NO_FILTERS: Filters = {
@@ -86,6 +88,7 @@ export const NO_FILTERS: Filters = {
   corrected: false,
   failed: false,
   order: "",
+  seed: null,
 };
 
 export interface Vocabulary {
@@ -110,7 +113,7 @@ export async function loadVocabulary(): Promise<Vocabulary> {
 }
 
 /** Parameters of a request; moods and themes are parameters of their own. */
-function parameters(filters: Filters, { themes }: Vocabulary): Record<string, string | readonly string[] | null> {
+function parameters(filters: Filters, { themes }: Vocabulary): Parameters<typeof query>[1] {
   const { tags, corrected, failed, order, ...rest } = filters;
   return {
     ...rest,
@@ -122,7 +125,7 @@ function parameters(filters: Filters, { themes }: Vocabulary): Record<string, st
   };
 }
 
-export function isFiltered({ order: _, ...filters }: Filters): boolean {
+export function isFiltered({ order: _, seed: __, ...filters }: Filters): boolean {
   return Object.values(filters).some((value) => (Array.isArray(value) ? value.length > 0 : Boolean(value)));
 }
 
@@ -142,6 +145,11 @@ export function loadMap(): Promise<MapData> {
 
 export function loadDetails(id: number, signal?: AbortSignal): Promise<Details> {
   return get(`v1/tracks/${id}`, signal);
+}
+
+/** A track as in lists, without the curves of its details: a playlist of this track alone. */
+export async function loadRow(id: number): Promise<Row> {
+  return (await send<{ tracks: [Row] }>("POST", "v1/playlists", { tracks: [id] })).tracks[0];
 }
 
 export async function loadSimilar(id: number, signal: AbortSignal): Promise<Row[]> {

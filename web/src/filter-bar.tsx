@@ -7,6 +7,8 @@ import { type Filters, isFiltered, NO_FILTERS, type Vocabulary } from "./catalog
 import { Icon } from "./icons";
 import { TagPicker } from "./tag-picker";
 
+/** Number of seeds of a random order. */
+const SEEDS = 2 ** 32;
 const TEXTS = [
   ["artist", "Artist", ""],
   ["album", "Album", ""],
@@ -82,7 +84,10 @@ export function FilterBar({
             <span>Order</span>
             <select
               value={filters.order}
-              onChange={(event) => set({ order: event.currentTarget.value as Filters["order"] })}>
+              onChange={(event) => {
+                const order = event.currentTarget.value as Filters["order"];
+                set({ order, seed: order === "random" ? Math.floor(Math.random() * SEEDS) : null });
+              }}>
               <option value="">usual order</option>
               <option value="name">artist, album, title</option>
               <option value="evidence">evidence for the moods</option>

@@ -1,6 +1,7 @@
 // The view *Library*: a map and a list of all tracks, with filters, one track in detail, and the playlist.
 
 import { useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useCallback, useEffect, useRef } from "preact/hooks";
 
 import { isLocal } from "./api";
@@ -10,8 +11,8 @@ import {
   type Filters,
   isFiltered,
   listTracks,
-  loadDetails,
   loadMap,
+  loadRow,
   loadVocabulary,
   NO_FILTERS,
   type Page,
@@ -59,33 +60,40 @@ export function Library({ track }: { track: number | null }) {
     load();
     void followRunning().catch(() => undefined); // what matters is asked for again
   }, []);
-  if (problem.value) {
-    return (
+  const failure = problem.value ? <Failure message={problem.value} onRetry={load} /> : null;
+  if (!loaded.value)
+    return failure ? (
       <main class="narrow">
         <h1>The library cannot be read</h1>
-        <p class="problem" role="alert">
-          {problem.value}
-        </p>
-        <button type="button" onClick={load}>
-          Try again
-        </button>
+        {failure}
       </main>
-    );
-  }
-  if (!loaded.value)
-    return (
+    ) : (
       <main>
         <p class="quiet loading" role="status">
           Loading the library …
         </p>
       </main>
     );
-  if (!loaded.value.map.ids.length) return <Empty onChange={load} />;
-  return <Tracks {...loaded.value} track={track} onChange={load} />;
+  if (!loaded.value.map.ids.length) return <Empty failure={failure} onChange={load} />;
+  return <Tracks {...loaded.value} failure={failure} track={track} onChange={load} />;
+}
+
+/** Why the library cannot be read, or read again. */
+function Failure({ message, onRetry }: { message: string; onRetry: () => void }) {
+  return (
+    <div class="summary">
+      <p class="problem" role="alert">
+        {message}
+      </p>
+      <button type="button" onClick={onRetry}>
+        Try again
+      </button>
+    </div>
+  );
 }
 
 /** A library without tracks: what to do. */
-function Empty({ onChange }: { onChange: () => void }) {
+function Empty({ failure, onChange }: { failure: ComponentChildren; onChange: () => void }) {
   return (
     <main class="narrow empty">
       <h1>Your library is empty</h1>
@@ -96,11 +104,18 @@ function Empty({ onChange }: { onChange: () => void }) {
       </p>
       <FolderForm isFirst />
       <ScanProgress onChange={onChange} />
+      {failure}
     </main>
   );
 }
 
-function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number | null; onChange: () => void }) {
+function Tracks({
+  vocabulary,
+  map,
+  failure,
+  track,
+  onChange,
+}: Loaded & { failure: ComponentChildren; track: number | null; onChange: () => void }) {
   const filters = useSignal<Filters>(NO_FILTERS);
   const page = useSignal<Page | null>(null);
   const shown = useSignal<ReadonlySet<number> | null>(null);
@@ -109,6 +124,8 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
   const isAdding = useSignal(false);
   const changes = useSignal(0);
   const rows = useRef(new Map<number, Row>());
+  /** Of the list that is shown; aborted once the filters are others. */
+  const listing = useRef(new AbortController());
   const keep = (found: readonly Row[]) => {
     for (const row of found) rows.current.set(row.id, row);
   };
@@ -122,6 +139,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
         listTracks(wanted, vocabulary, null, controller.signal).then(
           (found) => {
             keep(found.tracks);
+            listing.current = controller;
             page.value = found;
             shown.value = isFiltered(wanted) ? new Set(found.ids) : null;
             problem.value = "";
@@ -144,18 +162,20 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
 
   const more = () => {
     const last = page.value!;
-    void listTracks(filters.value, vocabulary, last.next, new AbortController().signal).then(
+    const { signal } = listing.current;
+    void listTracks(filters.value, vocabulary, last.next, signal).then(
       (found) => {
+        if (page.value !== last) return; // another answer was first
         keep(found.tracks);
         page.value = { ...found, tracks: [...last.tracks, ...found.tracks] };
       },
       (error: Error) => {
-        problem.value = error.message;
+        if (!signal.aborted) problem.value = error.message;
       },
     );
   };
   const describe = useCallback(async (id: number) => {
-    const row = rows.current.get(id) ?? (await loadDetails(id));
+    const row = rows.current.get(id) ?? (await loadRow(id));
     rows.current.set(id, row);
     return { title: row.title, subtitle: subtitle(row), tags: row.decided ?? [] };
   }, []);
@@ -191,6 +211,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
           if (isEnd) changes.value += 1;
         }}
       />
+      {failure}
       <div class="columns">
         <TrackMap
           data={map}
@@ -233,6 +254,7 @@ function Tracks({ vocabulary, map, track, onChange }: Loaded & { track: number |
               onChange={(details: Details) => {
                 rows.current.set(details.id, details);
                 changes.value += 1;
+                onChange();
               }}
             />
           ) : (

@@ -2,6 +2,7 @@
 
 import { computed, effect, signal } from "@preact/signals";
 
+import { Problem, request } from "./api";
 import { Icon } from "./icons";
 import { Name } from "./name";
 import { clock } from "./text";
@@ -16,6 +17,8 @@ export interface Source {
   url: string;
 }
 
+/** Statuses with which no other track can be played. */
+const [UNREACHABLE, UNAUTHORIZED] = [0, 401];
 /** How far the bar moves by an arrow key, in seconds. */
 const STEP = 5;
 const DIRECTIONS: Record<string, number> = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
@@ -34,12 +37,15 @@ for (const event of ["play", "pause", "ended"]) {
     isPlaying.value = !audio.paused && !audio.ended;
   });
 }
-audio.addEventListener("error", () => {
-  if (source.value) failure.value = "This browser cannot play the file.";
-});
-audio.addEventListener("ended", () => {
-  const next = queue[queue.findIndex(({ key }) => key === playingKey.value) + 1];
-  if (next) play(next, { among: queue });
+audio.addEventListener("ended", playNext);
+audio.addEventListener("error", async () => {
+  const failed = source.value;
+  if (!failed) return;
+  audio.pause(); // an element that fails counts as one that plays
+  const { status, message } = await reason(failed);
+  if (source.value !== failed) return; // another track was chosen
+  if (status !== UNREACHABLE && status !== UNAUTHORIZED) playNext();
+  failure.value = `${failed.title}: ${message}`;
 });
 
 // While it plays, the position follows the screen; `timeupdate` alone would move in jumps.
@@ -52,10 +58,26 @@ effect(() => {
   return () => cancelAnimationFrame(frame);
 });
 
-/** Plays a track from a time on; when it ends, the next one of `among` follows. */
-export function play(next: Source, { at, among = [] }: { at?: number; among?: Source[] } = {}): void {
-  queue = among;
-  if (playingKey.peek() !== next.key) {
+function playNext(): void {
+  const next = queue[queue.findIndex(({ key }) => key === playingKey.value) + 1];
+  if (next) play(next, { among: queue });
+}
+
+/** Why the audio element cannot play a track: it does not tell a refusal of the server from a format. */
+async function reason({ url }: Source): Promise<Problem> {
+  try {
+    if (!url.startsWith("blob:")) await request(url, { headers: { Range: "bytes=0-0" } });
+  } catch (error) {
+    if (error instanceof Problem) return error;
+  }
+  return new Problem(200, "This browser cannot play the file.");
+}
+
+/** Plays a track from a time on; when it ends, the next one of `among` follows. Goes on with a track that plays. */
+export function play(next: Source, { at, among }: { at?: number; among?: Source[] } = {}): void {
+  const isOther = playingKey.peek() !== next.key;
+  if (isOther || among) queue = among ?? [];
+  if (isOther || audio.error) {
     source.value = next;
     failure.value = "";
     audio.src = next.url;
@@ -105,7 +127,7 @@ export function PlayerBar() {
   const at = Math.min(position.value, end);
   return (
     <section class="player" aria-label="Player">
-      <PlayButton track={track} among={queue} />
+      <PlayButton track={track} />
       <div class="playing">
         <Name text={track.title} /> <bdi class="quiet">{track.subtitle}</bdi>
         {failure.value && (

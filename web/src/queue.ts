@@ -23,7 +23,7 @@ export class Queue {
   readonly entries = signal<readonly Entry[]>([]);
   /** Names of files that were left out, since they are no audio. */
   readonly leftOut = signal<readonly string[]>([]);
-  /** Why dropped files could not be read. */
+  /** Which dropped files and folders were left out, since they cannot be read, and why. */
   readonly problem = signal("");
   readonly counts = computed(() => {
     const counts = { waiting: 0, tagging: 0, done: 0, failed: 0 };
@@ -42,12 +42,10 @@ export class Queue {
 
   /** Adds what was dropped; to be called while the event is handled. */
   async addDropped(transfer: DataTransfer): Promise<void> {
-    this.problem.value = "";
-    try {
-      this.add(await droppedFiles(transfer));
-    } catch (error) {
-      this.problem.value = `The files cannot be read: ${(error as Error).message}`;
-    }
+    const { files, unreadable } = await droppedFiles(transfer);
+    this.add(files);
+    const some = unreadable.slice(0, 3).join(", ") + (unreadable.length > 3 ? ", …" : "");
+    this.problem.value = some && `Left out, since it cannot be read: ${some}`;
   }
 
   add(files: readonly File[]): void {
@@ -84,6 +82,7 @@ export class Queue {
     this.cancel();
     this.#remove(() => true);
     this.leftOut.value = [];
+    this.problem.value = "";
   }
 
   retry(entry: Entry): void {
@@ -151,17 +150,29 @@ function isAudio(file: File): boolean {
   return file.type.startsWith("audio/") || SUFFIXES.test(file.name);
 }
 
-/** All files that were dropped, also those of folders. */
-function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+/** All files that were dropped, also those of folders, and what cannot be read, in words. */
+async function droppedFiles(transfer: DataTransfer): Promise<{ files: File[]; unreadable: string[] }> {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  if (!entries.length) return Promise.resolve([...transfer.files]);
-  return Promise.all(entries.map(filesBelow)).then((groups) => groups.flat());
+  if (!entries.length) return { files: [...transfer.files], unreadable: [] };
+  const unreadable: string[] = [];
+  const below = async (entry: FileSystemEntry): Promise<File[]> => {
+    try {
+      if (entry.isFile) return [await fileOf(entry as FileSystemFileEntry)];
+      return (await Promise.all((await entriesOf(entry as FileSystemDirectoryEntry)).map(below))).flat();
+    } catch (error) {
+      unreadable.push(`${entry.name} (${(error as Error).message})`);
+      return [];
+    }
+  };
+  return { files: (await Promise.all(entries.map(below))).flat(), unreadable };
 }
 
-async function filesBelow(entry: FileSystemEntry): Promise<File[]> {
-  if (entry.isFile)
-    return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
-  const reader = (entry as FileSystemDirectoryEntry).createReader();
+function fileOf(entry: FileSystemFileEntry): Promise<File> {
+  return new Promise((resolve, reject) => entry.file(resolve, reject));
+}
+
+async function entriesOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+  const reader = folder.createReader();
   const found: FileSystemEntry[] = [];
   for (;;) {
     // a reader lists a hundred entries at a time
@@ -169,8 +180,7 @@ async function filesBelow(entry: FileSystemEntry): Promise<File[]> {
     if (!some.length) break;
     found.push(...some);
   }
-  found.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
-  return (await Promise.all(found.map(filesBelow))).flat();
+  return found.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
 }
 
 /** The results as JSON lines, one a file, as `moodfield tag --json` has them. */

@@ -55,14 +55,16 @@ async function follow(id: number): Promise<void> {
   if (answer.state === "running") timer = window.setTimeout(() => void followLater(id), INTERVAL);
 }
 
-/** Goes on to ask, also while the server cannot be reached. */
+/** Goes on to ask, also while the server cannot be reached; a refusal is the end. */
 async function followLater(id: number): Promise<void> {
   try {
     await follow(id);
   } catch (error) {
-    if (!scan.value) return;
-    scan.value = { ...scan.value, error: (error as Error).message };
-    timer = window.setTimeout(() => void followLater(id), 5 * INTERVAL);
+    const last = scan.value;
+    if (last?.id !== id) return;
+    const isPassing = error instanceof Problem && (error.status === 0 || error.status >= 500);
+    scan.value = { ...last, state: isPassing ? last.state : "failed", error: (error as Error).message };
+    if (isPassing) timer = window.setTimeout(() => void followLater(id), 5 * INTERVAL);
   }
 }
 
@@ -75,7 +77,7 @@ export async function followRunning(): Promise<void> {
 
 async function cancelScan(id: number): Promise<void> {
   await send("DELETE", `v1/scans/${id}`);
-  await follow(id);
+  await followLater(id);
 }
 
 /** The question for a folder. */
@@ -128,6 +130,7 @@ export function FolderForm({ isFirst }: { isFirst: boolean }) {
 
 /** How far the scan is; when it has ended, what it has done. `onChange` is called now and then, and at its end. */
 export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void }) {
+  const problem = useSignal("");
   const current = scan.value;
   const state = current?.state;
   useEffect(() => {
@@ -139,6 +142,7 @@ export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void 
   if (!current) return null;
   const { done, total, failed, rate, seconds_left: left } = current;
   const isRunning = state === "running";
+  const message = (isRunning && problem.value) || current.error;
   const share = total ? done / total : 0;
   const facts = [
     total === null ? "looking for music" : `${count(done)} of ${counted(total, "file")}`,
@@ -160,7 +164,14 @@ export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void 
         </p>
         <span class="actions">
           {isRunning ? (
-            <button type="button" onClick={() => void cancelScan(current.id).catch(() => undefined)}>
+            <button
+              type="button"
+              onClick={() => {
+                problem.value = "";
+                cancelScan(current.id).catch((error: Error) => {
+                  problem.value = error.message;
+                });
+              }}>
               Cancel
             </button>
           ) : (
@@ -183,9 +194,9 @@ export function ScanProgress({ onChange }: { onChange: (isEnd: boolean) => void 
           <bdi>{current.current}</bdi>
         </p>
       )}
-      {current.error && (
+      {message && (
         <p class="problem" role="alert">
-          {current.error}
+          {message}
         </p>
       )}
       {failed > 0 && (

@@ -23,6 +23,8 @@ export interface Tagged {
 }
 
 const BUSY = 503;
+/** Milliseconds for which the result of a file that was sent is awaited: longer than the server's queue. */
+const LONGEST_WAIT = 15 * 60_000;
 /** Time steps of curves. */
 const STEPS = 160;
 
@@ -87,15 +89,27 @@ function post(file: File, signal: AbortSignal, onProgress: (progress: Progress) 
       onProgress(loaded < total ? { stage: "sending", share: loaded / total } : { stage: "tagging" });
     };
     request.onload = () => {
-      if (request.status < 400) resolve(JSON.parse(request.responseText));
-      else reject(problem(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+      const { status, responseText } = request;
+      if (status >= 400) return reject(problem(status, responseText, request.getResponseHeader("Retry-After")));
+      try {
+        resolve(JSON.parse(responseText));
+      } catch {
+        reject(
+          new Problem(status, "The answer is not from moodfield serve: is there a proxy that asks for something?"),
+        );
+      }
     };
+    request.upload.onload = () => {
+      request.timeout = performance.now() - began + LONGEST_WAIT; // counts from the start
+    };
+    request.ontimeout = () => reject(new Problem(0, "The server has not answered in time."));
     request.onerror = () => reject(new Problem(0, "The server cannot be reached, or it closed the connection."));
     request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
     request.onloadend = () => signal.removeEventListener("abort", abort);
     signal.addEventListener("abort", abort);
     if (signal.aborted) return request.onabort!(new ProgressEvent("abort"));
     onProgress({ stage: "sending", share: 0 });
+    const began = performance.now();
     request.send(file);
   });
 }
