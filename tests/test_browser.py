@@ -378,7 +378,26 @@ def test_a_folder_with_other_files_is_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_page_of_a_person_is_kept(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("my page")
+    assert invoke("web", "-o", tmp_path).code == 2
+    assert page.read_text() == "my page"
+    target = tmp_path / "target.html"
+    page.rename(target)
+    folder_ = tmp_path / "site"
+    folder_.mkdir()
+    (folder_ / "metadata.js").write_text('moodfieldFile("metadata", "")')
+    (folder_ / "index.html").symlink_to(target)
+    assert invoke("web", "-o", folder_).code == 2
+    assert target.read_text() == "my page"
+
+
 def test_the_folder_is_written_again(written):
+    (written / f"model.js.{'0' * 16}.part").write_text("of a killed process")
+    (written / ".nojekyll").touch()
+    assert invoke("web", "-o", written).code == 0
+    (written / ".nojekyll").unlink()
     assert invoke("web", "-o", written).code == 0
     assert {path.name for path in written.iterdir()} == {*folder.STATIC, folder.MODEL, folder.METADATA}
 

@@ -555,7 +555,7 @@ def test_extras_are_those_of_the_package():
 
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     for package, extra in application.EXTRAS.items():
-        listed = [re.split("[>=]", each)[0].replace("-", "_") for each in project["optional-dependencies"][extra]]
+        listed = [re.split(r"[\[>=]", each)[0].replace("-", "_") for each in project["optional-dependencies"][extra]]
         assert {"sklearn": "scikit_learn"}.get(package, package) in listed
 
 

@@ -470,7 +470,7 @@ def test_a_failed_new_tagging_keeps_what_other_models_gave(db, music, cp_model):
     (before,) = rows(db, "digest, title, artist", "path LIKE '%0.flac'")
     state = scan.FileState(music / "0.flac", (music / "0.flac").stat().st_size, int(1e18))
     with database.write(db) as connection:
-        scan._store_error(connection, state, AudioError("unreadable", "a disk error"))
+        scan.store_error(connection, state, AudioError("unreadable", "a disk error"))
         (count,) = connection.execute("SELECT count(*) FROM taggings").fetchone()
     assert count == len(list(music.iterdir()))
     assert rows(db, "digest, title, artist, reason", "path LIKE '%0.flac'") == [(*before, "unreadable")]

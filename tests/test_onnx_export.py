@@ -1,6 +1,7 @@
 """The export as one ONNX file: outputs equal the tagger's, for every kind of network and mel, and for odd lengths."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,3 +204,13 @@ def test_operators_that_are_too_old_are_refused(fa_model, tmp_path):
     onnx.save(network, folder / "model.onnx")
     with pytest.raises(ModelError, match="export it again"):
         export.export(folder, tmp_path / "old.onnx")
+
+
+def test_models_of_others_are_kept(tmp_path):
+    network = tmp_path / "model.onnx"
+    shutil.copy(tagger.model_folder("default") / "model.onnx", network)
+    before = network.read_bytes()
+    assert invoke("export-onnx", "-o", network).code == 2
+    assert network.read_bytes() == before
+    for _ in range(2):
+        assert invoke("export-onnx", "-o", tmp_path / "own.onnx").code == 0

@@ -142,7 +142,8 @@ def suggest(name: str, names: Iterable[str]) -> str:
     'did you mean resnet?'
     """
     names = list(names)
-    if near := difflib.get_close_matches(name, names, n=3, cutoff=LIKENESS):
+    longer = [each for each in names if name and each.startswith(name)]
+    if near := list(dict.fromkeys([*difflib.get_close_matches(name, names, n=3, cutoff=LIKENESS), *longer]))[:3]:
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(names)}"
 

@@ -58,7 +58,10 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 """options of conditions, by the fields of `Filter`"""
 SHARED: dict[str, Any] = {
-    "absolute": Annotated[bool, typer.Option("--absolute", help="decide against music in general, not your library")],
+    "absolute": Annotated[
+        bool,
+        typer.Option("--absolute", help="decide against music in general, not your library", rich_help_panel=FILTER),
+    ],
     "model": LibraryModel,
     "db": Database,
 }

@@ -18,8 +18,9 @@ from moodfield.onnx_export import track_graph
 
 METADATA = "moodfield"
 """key of the metadata of the file, a JSON object"""
-ONNX = (b"\x08",)
-"""how ONNX files begin: with the number of their version"""
+PRODUCER = b"moodfield"
+ONNX = tuple(bytes([0x08, version, 0x12, len(PRODUCER)]) + PRODUCER for version in range(8, 32))
+"""how exported files begin: with the version of the format and the producer; no others are replaced"""
 MIN_OPSET = 18
 """first version of the operators that has those of the graph"""
 

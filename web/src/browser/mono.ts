@@ -22,8 +22,10 @@ export async function* mix(decode: () => AsyncIterable<Block>): AsyncGenerator<M
   let seconds = 0;
   let [lowest, highest] = [Infinity, -Infinity];
   for await (const { rate, channels, share, damaged = 0 } of decode()) {
-    opposite ??= mayBeOpposite(channels);
-    if (opposite && seconds === 0) opposite = await isOpposite(decode());
+    if (opposite === null) {
+      opposite = mayBeOpposite(channels);
+      if (opposite) opposite = await isOpposite(decode());
+    }
     const samples = mixBlock(channels, opposite ?? false);
     for (const sample of samples) {
       if (sample < lowest) lowest = sample;
