@@ -240,6 +240,15 @@ def test_channels_of_opposite_polarity_are_subtracted(page, tmp_path):
     assert_equal(row, moodfield.load().tag(tmp_path / "a.wav"), tolerance=1e-3)
 
 
+def test_polarity_is_that_of_the_whole_track(page, tmp_path):
+    track = models.music(20, rate=44_100).samples
+    silence, part = np.zeros(6 * 44_100, np.float32), track[: 6 * 44_100]
+    left, right = np.concatenate([silence, part, track]), np.concatenate([silence, -part, track])
+    sf.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 44_100)
+    [row] = page.tag(tmp_path / "a.wav")
+    assert_equal(row, moodfield.load().tag(tmp_path / "a.wav"), tolerance=1e-3)
+
+
 def test_threads_are_used_where_the_page_is_isolated(open_page, address, tmp_path):
     path = models.save(tmp_path / "a.wav", models.music(5, rate=44_100))
     page = open_page(f"{address}isolated/")
