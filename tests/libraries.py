@@ -58,10 +58,12 @@ def add(
     path: str = "",
     names: Metadata | None = None,
 ) -> None:
-    """Add a tagged track to a library."""
+    """Add a tagged track to a library; with the size and time of its file if there is one."""
     seed = int(result.source)
     names = names or Metadata(f"artist {seed % 7}", f"album {seed % 3}", f"title {seed}", "jazz", 1990 + seed % 20)
-    state = FileState(Path(path or f"/music/{seed:03}.ogg"), 1_000 + seed, seed)
+    file = Path(path or f"/music/{seed:03}.ogg")
+    size, mtime = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else (1_000 + seed, seed)
+    state = FileState(file, size, mtime)
     number = models.store(connection, tagger)
     with database.transaction(connection):
         scan.store(connection, state, number, analysis.from_tagging(result, bytes([seed % 256]) * 32, names))

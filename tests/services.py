@@ -1,12 +1,14 @@
 """Services in a thread of the tests, on a port of their own."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
@@ -112,3 +114,19 @@ def tag_at_once(task: Task) -> bytes:
     by_tag = dict.fromkeys(names, values)
     lists: dict[str, list[str]] = {name: [] for name in ("decided", "moods", "themes")}
     return problems.encode({"source": task.name, "duration": 1.0, "model": "m", "relative": False, **lists, **by_tag})
+
+
+def scan_until_terminated(sender: Connection, *_: object) -> None:
+    """Stands for a scan: goes on until it is terminated, and takes a while to end."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    sender.send({"total": 1, "unchanged": 0, "missing": 0})
+    while not stop.wait(0.02):
+        pass
+    time.sleep(0.5)
+
+
+def scan_until_terminated_and_finish(sender: Connection, *_: object) -> None:
+    """Stands for a scan that is done when it is terminated."""
+    scan_until_terminated(sender)
+    sender.send({"state": "done"})

@@ -75,6 +75,23 @@ def test_an_older_library_is_migrated_with_all_of_its_tracks(tmp_path, monkeypat
         assert connection.execute("PRAGMA user_version").fetchone() == (len(later),)
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_the_number_of_a_removed_track_is_not_given_to_another(tmp_path, monkeypatch, version):
+    path = tmp_path / "library.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", database.MIGRATIONS[:version])
+        libraries.make(path, 5)
+    tagger = libraries.StubTagger()
+    with database.write(path) as connection:
+        assert [row[0] for row in connection.execute("SELECT id FROM tracks ORDER BY path")] == [1, 2, 3, 4, 5]
+        assert database.faults(connection) == []
+        connection.execute("DELETE FROM tracks WHERE id = 5")
+        assert connection.execute("SELECT count(*) FROM taggings").fetchone() == (4,), "removed with its track"
+        libraries.add(connection, libraries.tagging(9, tagger), tagger)
+        assert connection.execute("SELECT max(id) FROM tracks").fetchone() == (6,)
+        assert database.faults(connection) == []
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
     libraries.make(path, 3)
@@ -173,6 +190,7 @@ def test_the_schema_is_documented(tmp_path):
     lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     with database.write(tmp_path / "a.db") as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables.remove("sqlite_sequence")  # SQLite's own
         assert len(tables) >= 6
         for table in tables:
             columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}

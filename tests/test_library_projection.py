@@ -107,6 +107,18 @@ def test_removed_tracks_have_no_position(connection: sqlite3.Connection) -> None
     assert len(places(connection)) == 39
 
 
+@pytest.mark.parametrize("kept", [0, 5])
+def test_a_library_with_other_tracks_gets_another_map(connection: sqlite3.Connection, kept: int) -> None:
+    places(connection)
+    connection.execute("DELETE FROM tracks WHERE id > ?", (kept,))
+    add(connection, range(100, 130))
+    after = places(connection)
+    assert len(np.unique(after, axis=0)) == 30 + kept
+    assert np.ptp(after, axis=0).min() > 0.3
+    np.testing.assert_array_equal(places(connection), after)
+    assert connection.execute("SELECT tracks FROM maps").fetchone() == (30 + kept,)
+
+
 def test_libraries_of_the_first_schema_get_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])

@@ -45,6 +45,7 @@ def test_other_names_are_not_served(running: Running, path: str, host: str) -> N
         {"origin": "http://evil.example"},
         {"origin": "http://127.0.0.1:1"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ],
@@ -95,7 +96,7 @@ def test_the_token_opens_everything_under_any_name(protected: Running) -> None:
     assert protected.client.get("/metrics", headers=headers).status_code == 200
 
 
-def test_a_session_stands_for_the_token_until_it_ends(protected: Running) -> None:
+def test_a_session_stands_for_the_token_for_audio_alone_until_it_ends(protected: Running) -> None:
     assert protected.client.post("/v1/session").status_code == 401
     begun = protected.client.post("/v1/session", headers={"authorization": f"Bearer {TOKEN}"})
     cookie = begun.headers["set-cookie"]
@@ -103,10 +104,16 @@ def test_a_session_stands_for_the_token_until_it_ends(protected: Running) -> Non
     assert "httponly" in cookie.lower()
     assert "samesite=strict" in cookie.lower()
     assert TOKEN not in cookie
-    assert protected.client.get("/v1/tracks").status_code == 200
-    assert protected.client.get("/v1/tracks", headers={"origin": "http://evil.example"}).status_code == 403
-    assert protected.client.delete("/v1/session").status_code == 204
-    assert protected.client.get("/v1/tracks").status_code == 401
+    assert "path=/v1/tracks" in cookie.lower()
+    audio = "/v1/tracks/1/audio"
+    assert protected.client.get(audio).status_code == 404, "the library is empty"
+    assert protected.client.get(audio, headers={"origin": "http://evil.example"}).status_code == 403
+    value = cookie.partition(";")[0]
+    for method, path in (("GET", "/v1/tracks"), ("GET", "/v1/tracks/1"), ("PATCH", "/v1/tracks/1"), ("POST", audio)):
+        assert protected.client.request(method, path).status_code == 401
+    assert protected.client.post("/v1/scans", headers={"cookie": value}).status_code == 401
+    assert protected.client.delete("/v1/session", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 204
+    assert protected.client.get(audio).status_code == 401
 
 
 def test_sessions_without_a_token_set_no_cookie(running: Running) -> None:
@@ -121,6 +128,9 @@ def test_sessions_without_a_token_set_no_cookie(running: Running) -> None:
         ({"host": "0.0.0.0"}, "MOODFIELD_TOKEN"),
         ({"host": "192.168.1.2"}, "MOODFIELD_TOKEN"),
         ({"token": "short"}, "16"),
+        ({"token": " 0123456789abcdef"}, "space"),
+        ({"token": "Schlüssel-0123456789"}, "ASCII"),
+        ({"token": "0123456789\nabcdef"}, "ASCII"),
         ({"models": ("default", "default")}, "twice"),
     ],
 )

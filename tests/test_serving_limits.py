@@ -21,6 +21,8 @@ STALLED = 1.0
 """seconds"""
 MIN_RATE = 50_000.0
 """bytes in a second"""
+UPLOAD = 4.0
+"""seconds"""
 LIMIT = 200_000
 """bytes"""
 MAX_WAIT = 20.0
@@ -38,6 +40,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         max_batch_files=4,
         stalled_seconds=STALLED,
         min_rate=MIN_RATE,
+        upload_seconds=UPLOAD,
         tag_seconds=5.0,
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -140,6 +143,39 @@ def test_uploads_that_are_fast_enough_are_answered_however_long_they_take(runnin
     assert httpx.post(f"{running.url}/v1/tag", content=body, headers=headers).status_code == 200
 
 
+def test_uploads_end_in_time_however_fast_they_are(running: Running) -> None:
+    body = parts(90, size=6_000, pause=0.1)
+    answer = httpx.post(f"{running.url}/v1/tag/batch", content=body, headers={"content-type": "audio/wav"})
+    assert answer.status_code == 408
+    assert "4 s" in answer.json()["detail"]
+
+
+def test_forms_with_many_fields_are_413(running: Running) -> None:
+    fields = {f"field {number}": "x" for number in range(20)}
+    answer = httpx.post(f"{running.url}/v1/tag", data=fields, files={"file": ("0", b"x")})
+    assert answer.status_code == 413
+    del fields["field 0"], fields["field 1"], fields["field 2"], fields["field 3"]
+    assert httpx.post(f"{running.url}/v1/tag", data=fields, files={"file": ("0", b"x")}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        head(5, more="Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+    ],
+)
+def test_malformed_requests_are_problems(running: Running, lines: bytes) -> None:
+    answer = b""
+    with connect(running) as connection:
+        connection.sendall(lines)
+        while part := connection.recv(4_096):
+            answer += part
+    assert status(answer) == 400
+    assert b"application/problem+json" in answer
+
+
 @pytest.mark.parametrize("beginning", [b"", b"POST /v1/tag HTTP/1.1\r\nHost: local"])
 def test_connections_without_a_whole_head_are_closed(running: Running, beginning: bytes) -> None:
     start = time.monotonic()
@@ -216,6 +252,22 @@ def test_more_files_than_there_are_places_are_503_while_healthz_answers(running:
     assert send(running, 0).status_code == 200
 
 
+def test_other_files_are_tagged_between_those_of_a_batch(running: Running) -> None:
+    batch = [("file", ("0.7", b"x"))] * 4
+    with ThreadPoolExecutor(2) as threads:
+        lines = threads.submit(httpx.post, f"{running.url}/v1/tag/batch", files=batch, timeout=60)
+        assert services.wait(lambda: running.service.pool._files == 4)
+        single = threads.submit(send, running, 0.3)
+        assert services.wait(lambda: running.service.pool.requests == 2)
+        full = send(running, 0)
+        assert full.status_code == 503
+        assert int(full.json()["detail"].split()[0]) > 2, "files, and not requests"
+        assert single.result().status_code == 200
+        assert not lines.done()
+        assert len(lines.result().text.splitlines()) == 4
+    assert running.service.pool._files == 0
+
+
 def test_many_clients_all_get_an_answer(running: Running) -> None:
     with ThreadPoolExecutor(40) as threads:
         answers = list(threads.map(lambda _: send(running, 0.05, size=LIMIT // 2), range(120)))
@@ -259,17 +311,32 @@ def test_a_full_disk_is_507(running: Running, monkeypatch: pytest.MonkeyPatch) -
     assert answer.status_code == 507
 
 
-def test_errors_that_nobody_expected_show_nothing(
-    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [ValueError("a secret"), OSError("a secret")])
+def test_errors_that_nobody_expected_show_nothing_and_are_logged(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def fail(*_: object) -> None:
-        raise ValueError("a secret")
+        raise error
 
     monkeypatch.setattr(type(running.service.library), "snapshot", fail)
     answer = httpx.get(f"{running.url}/v1/tracks")
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert "GET /v1/tracks: " in caplog.text
+    assert "secret" in caplog.text
+
+
+def test_errors_of_files_of_a_batch_are_logged(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object, **__: object) -> bytes:
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(type(running.service.pool), "tag", fail)
+    answer = httpx.post(f"{running.url}/v1/tag/batch", files=[("file", ("0", b"x"))])
+    assert answer.json()["problem"]["status"] == 500
+    assert "secret" not in answer.text
     assert "secret" in caplog.text
 
 
@@ -296,7 +363,10 @@ def test_the_service_opens_no_connection(running: Running) -> None:
 def test_metrics_count_requests_by_route(running: Running) -> None:
     send(running, 0)
     httpx.get(f"{running.url}/v1/tracks/7")
+    httpx.request("BREW", f"{running.url}/healthz")
     text = httpx.get(f"{running.url}/metrics").text
     assert 'moodfield_requests_total{method="POST",route="/v1/tag",status="200"}' in text
     assert 'moodfield_requests_total{method="GET",route="/v1/tracks/{number}",status="404"}' in text
+    assert 'moodfield_requests_total{method="other",route="/healthz",status="405"}' in text
+    assert "BREW" not in text
     assert "moodfield_max_uploads 2.0" in text

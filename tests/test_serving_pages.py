@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import commands
 import services
+from moodfield.cli import serve
 from moodfield.errors import UsageError
 from moodfield.serving import pages, server
 from moodfield.serving.configs import ServiceConfig
@@ -56,7 +58,7 @@ def test_the_page_and_its_assets_are_served(running: Running, built: Path) -> No
 
 
 def test_no_other_files_are_served(running: Running, built: Path) -> None:
-    for name in ("assets/link.js", "assets/none.js", "index.html", "assets/"):
+    for name in ("assets/link.js", "assets/none.js", "index.html", "assets/", f"assets/{'a' * 300}"):
         assert running.client.get(f"/{name}").status_code == 404
 
 
@@ -123,6 +125,20 @@ def test_unusable_options_end_with_a_message(
     assert result.code in (1, 2)
     assert result.err
     assert token is None or token not in result.err
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+        ("::1", "[::1]"),
+        ("0.0.0.0", socket.gethostname()),
+        ("::", socket.gethostname()),
+    ],
+)
+def test_the_address_is_one_that_browsers_can_open(host: str, shown: str) -> None:
+    assert serve.address(host, 8000) == f"http://{shown}:8000/"
 
 
 def test_a_port_that_is_taken_is_a_usage_error() -> None:

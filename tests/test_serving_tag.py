@@ -94,7 +94,7 @@ def test_batches_answer_a_line_for_every_file(running: Running) -> None:
     assert [lines[number]["name"] for number in range(4)] == ["0.wav", "1.wav", "2.wav", "text.mp3"]
     assert all(lines[number]["tagging"]["duration"] == 3.0 for number in range(3))
     assert lines[3]["problem"]["reason"] == "not-audio"
-    assert running.service.pool.requests == 0
+    assert services.wait(lambda: running.service.pool.requests == 0)
 
 
 def test_models_have_their_tags(running: Running) -> None:

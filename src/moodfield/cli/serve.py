@@ -9,6 +9,20 @@ from moodfield.cli import console, filters
 TOKEN = "MOODFIELD_TOKEN"
 
 
+def address(host: str, port: int) -> str:
+    """The URL of a service, for a browser; of one that listens on all addresses, by the name of this machine."""
+    import ipaddress
+    import socket
+
+    try:
+        listened = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}/"
+    if listened.is_unspecified:
+        return f"http://{socket.gethostname()}:{port}/"
+    return f"http://[{host}]:{port}/" if listened.version == 6 else f"http://{host}:{port}/"
+
+
 def serve(
     *,
     db: filters.Database = None,
@@ -49,8 +63,6 @@ def serve(
     )
     with server.listen(host, port) as listening:
         created = server.create(config)
-        shown = f"[{host}]" if ":" in host else host
-        console.message(
-            f"serving {config.database} at http://{shown}:{listening.getsockname()[1]}/; stop it with Ctrl-C"
-        )
+        url = address(host, listening.getsockname()[1])
+        console.message(f"serving {config.database} at {url}; stop it with Ctrl-C")
         created.run([listening])

@@ -87,6 +87,29 @@ MIGRATIONS = (
     CREATE TRIGGER positions_of_changed AFTER DELETE ON taggings BEGIN
         DELETE FROM positions WHERE track = OLD.track AND model = OLD.model; END;
     """,
+    """
+    CREATE TABLE numbered (          -- tracks as before, but the number of a removed one is not given to another
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path TEXT NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        mtime INTEGER NOT NULL,
+        digest BLOB,
+        missing INTEGER,
+        error TEXT,
+        reason TEXT,
+        duration REAL,
+        title TEXT NOT NULL DEFAULT '',
+        artist TEXT NOT NULL DEFAULT '',
+        album TEXT NOT NULL DEFAULT '',
+        genre TEXT NOT NULL DEFAULT '',
+        year INTEGER
+    );
+    INSERT INTO numbered SELECT
+        id, path, size, mtime, digest, missing, error, reason, duration, title, artist, album, genre, year FROM tracks;
+    DROP TABLE tracks;
+    ALTER TABLE numbered RENAME TO tracks;
+    CREATE INDEX tracks_by_digest ON tracks (digest);
+    """,
 )
 """scripts that lead from one version of the schema to the next; every statement ends with a line"""
 
@@ -213,6 +236,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the schema to this version, step by step, each of them at once or not at all."""
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = OFF")  # so that a table can be made anew without what refers to it
     while True:
         with transaction(connection):
             version = _version(connection, path)  # another process may have done it meanwhile

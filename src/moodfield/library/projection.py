@@ -13,6 +13,8 @@ from moodfield.report.track_map import Axis, Features, Places, PrincipalAxes, Tr
 
 GROWTH = 2.0
 """a map is fitted anew when the library has this many times the tracks that it was fitted to; *chosen by us*"""
+MIN_PLACED = 0.5
+"""share of the tracks that a map was fitted to below which it is fitted anew, since others are gone; *chosen by us*"""
 SAMPLE = 20_000
 """tracks among which the neighbours of a new one are searched, at most"""
 NEIGHBOURS = 4
@@ -36,7 +38,8 @@ def update(connection: sqlite3.Connection, decided: DecidedTracks) -> TrackMap:
 
     The first map is that of the report: principal components, spread evenly. A track that is added later is placed
     between its nearest neighbours by these components, and no other one moves. When the library has `GROWTH` times as
-    many tracks, all are placed anew, mirrored so that the map resembles the former one.
+    many tracks, or fewer than `MIN_PLACED` of them are left, all are placed anew, mirrored so that the map resembles
+    the former one.
 
     Args:
         connection: Of the library, for writing.
@@ -47,7 +50,7 @@ def update(connection: sqlite3.Connection, decided: DecidedTracks) -> TrackMap:
     logits = track_map.finite_logits(decided.scores[:, columns])
     ids = np.array([track.id for track in decided.tracks], np.int64)
     stored = _read(connection, decided.model.id, len(columns))
-    if stored is None or len(ids) >= GROWTH * stored.tracks:
+    if stored is None or _is_outdated(stored, ids):
         fitted = track_map.lay_out(decided.scores, reference)
         if fitted is None:  # too few tracks
             places = np.full((len(ids), 2), CENTRE)
@@ -98,6 +101,12 @@ def _write(
         )
 
 
+def _is_outdated(stored: _Stored, ids: Int64[np.ndarray, "_tracks"]) -> bool:
+    """Whether a map was fitted to too few of the tracks, or to too many others."""
+    placed = sum(number in stored.positions for number in ids.tolist())
+    return len(ids) >= GROWTH * stored.tracks or placed < MIN_PLACED * stored.tracks
+
+
 def _place(ids: Int64[np.ndarray, "tracks"], logits: Features, stored: _Stored) -> Places:
     """Stored positions, and for new tracks the mean of their neighbours', weighted by the inverse squared distance."""
     principal = stored.axes.project(logits)
@@ -105,8 +114,6 @@ def _place(ids: Int64[np.ndarray, "tracks"], logits: Features, stored: _Stored) 
     places = np.array([stored.positions.get(number, (CENTRE, CENTRE)) for number in ids.tolist()]).reshape(-1, 2)
     placed, new = np.flatnonzero(is_placed), np.flatnonzero(~is_placed)
     sample = placed[:: max(1, len(placed) // SAMPLE)]
-    if not len(sample):
-        return places
     count = min(NEIGHBOURS, len(sample))
     for start in range(0, len(new), BATCH):
         batch = new[start : start + BATCH]

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -13,6 +14,10 @@ from moodfield.serving.configs import LOOPBACK, ServiceConfig
 from moodfield.serving.problems import ProblemError
 
 COOKIE = "moodfield_session"
+COOKIE_PATH = "/v1/tracks"
+"""beginning of the paths to which browsers send the cookie"""
+AUDIO = re.compile(r"/v1/tracks/\d+/audio")
+"""paths for which the cookie stands for the token"""
 PROTECTED = ("/v1/", "/metrics")
 """beginnings of paths that need the token; the page, its assets, the documentation and /healthz have nothing private"""
 FOREIGN = ("cross-site", "same-site")
@@ -55,14 +60,19 @@ class AccessMiddleware:
             await send(message)
 
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
         except ProblemError as problem:
             await problem.response()(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
         """Raise `ProblemError` unless a request is allowed."""
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # a proxy may believe the other one of them, and take the rest for another request
+            raise ProblemError(
+                400, "the length of the body is stated in two ways; send one", headers={"connection": "close"}
+            )
         host = headers.get("host", "")
         if self._config.token is None and host_name(host) not in LOOPBACK:
             # a page whose name leads to this machine (DNS rebinding) cannot have the token, but needs none here
@@ -72,10 +82,17 @@ class AccessMiddleware:
         if not path.startswith(PROTECTED):
             return
         origin = headers.get("origin")
-        is_foreign = origin is not None and urlsplit(origin).netloc != host
-        if is_foreign or headers.get("sec-fetch-site") in FOREIGN:
-            raise ProblemError(403, "requests from pages of other origins are not allowed")
-        if self._config.token is not None and not is_authorized(headers, self._config.token):
+        if origin is not None and authority(origin) != host:
+            raise ProblemError(
+                403,
+                f"a page of {origin!r} may not use the host {host!r}; a proxy must pass the Host header on as it is",
+            )
+        if headers.get("sec-fetch-site") in FOREIGN:
+            raise ProblemError(403, f"a page of another origin may not use the host {host!r}")
+        token = self._config.token
+        if token is None or has_token(headers, token):
+            return
+        if not (method == "GET" and AUDIO.fullmatch(path) and has_session(headers, token)):
             raise ProblemError(
                 401,
                 "the token is missing or wrong; send it as Authorization: Bearer TOKEN",
@@ -95,11 +112,26 @@ def host_name(host: str) -> str:
         return ""
 
 
-def is_authorized(headers: Headers, token: str) -> bool:
-    """Whether a request has the token, or the cookie of a session."""
+def authority(origin: str) -> str:
+    """The host and port of an origin; empty if it has none.
+
+    >>> authority("http://localhost:8000"), authority("null"), authority("http://[")
+    ('localhost:8000', '', '')
+    """
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def has_token(headers: Headers, token: str) -> bool:
+    """Whether a request has the token."""
     kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and _is_equal(value.strip(), token):
-        return True
+    return kind.lower() == "bearer" and _is_equal(value.strip(), token)
+
+
+def has_session(headers: Headers, token: str) -> bool:
+    """Whether a request has the cookie of a session."""
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:

@@ -39,12 +39,20 @@ class ServiceConfig:
     """time after which an upload without a byte is ended"""
     min_rate: float = 16_384.0
     """bytes in a second that an upload must reach on average, after `stalled_seconds`"""
+    upload_seconds: float = 600.0
+    """time after which an upload is ended, however fast it is"""
     tag_seconds: float = 60.0
     """time after which the process that decodes and tags a file is killed"""
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < MIN_TOKEN:
             raise ConfigError(f"the token has {len(self.token)} characters, expected {MIN_TOKEN} or more")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError(
+                "the token has letters that no header can have; expected those of ASCII that are printable"
+            )
+        if self.token is not None and self.token != self.token.strip():
+            raise ConfigError("the token begins or ends with a space, which no header can have; leave it out")
         if self.token is None and self.host not in LOOPBACK:
             raise ConfigError(
                 f"{self.host} is reachable from other machines, and anybody could use the service; set a token by "

@@ -154,13 +154,20 @@ def get_audio(current: Current, number: TrackId) -> Response:
     """The file of a track, also in parts (Range); only files that were tagged as audio."""
     with current.library.read() as connection:
         track = _find(connection, number)
-    path = Path(track.path)
     if track.error is not None or track.digest is None:
         raise ProblemError(404, f"the file of track {number} is no audio that could be tagged")
-    if not os.path.isfile(path):  # noqa: PTH113 (no error where it may not look)
-        raise ProblemError(404, f"the file of track {number} is not there; scan its folder again")
+    path = Path(track.path)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ProblemError(404, f"the file of track {number} is not there; scan its folder again") from error
+    if (state.st_size, state.st_mtime_ns) != (track.size, track.mtime):
+        # it may be a link to a file that is no music by now
+        raise ProblemError(404, f"the file of track {number} has changed since the scan; scan its folder again")
+    if not os.access(path, os.R_OK):
+        raise ProblemError(404, f"the server may not read the file of track {number}; change its permissions")
     kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return FileResponse(path, media_type=kind, headers={"cache-control": "private, no-cache"})
+    return FileResponse(path, media_type=kind, stat_result=state, headers={"cache-control": "private, no-cache"})
 
 
 @router.post(
@@ -175,7 +182,10 @@ def make_playlist(request: Request, current: Current, body: PlaylistRequest) -> 
     snapshot = current.library.tagged()
     message: str | None = None
     if body.tracks is not None:
-        chosen = snapshot.take(body.tracks)
+        present = [number for number in body.tracks if number in snapshot.rows]
+        chosen = snapshot.take(present or body.tracks)
+        if gone := len(body.tracks) - len(chosen.tracks):
+            message = f"{gone} of {len(body.tracks)} tracks are left out: they are no longer in the library"
         reasons_ = [""] * len(chosen.tracks)
     else:
         wished = _request(body)
@@ -185,7 +195,8 @@ def make_playlist(request: Request, current: Current, body: PlaylistRequest) -> 
         message = _shortness(created, wished.seconds)
     if body.format == "m3u8":
         headers = {"content-disposition": 'attachment; filename="moodfield.m3u8"'}
-        return Response(playlist_files.m3u8(chosen.tracks), 200, headers, "audio/x-mpegurl")
+        comment = f"# {message}\n" if message else ""
+        return Response(playlist_files.m3u8(chosen.tracks) + comment.encode(), 200, headers, "audio/x-mpegurl")
     listed = [row | {"reason": reason} for row, reason in zip(_rows(chosen), reasons_, strict=True)]
     seconds = sum(track.duration or 0.0 for track in chosen.tracks)
     return service.answer(request, {"tracks": listed, "seconds": round(seconds, 3), "message": message})

@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """seconds"""
+METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"))
+"""methods that are counted by name; clients can send any word"""
 
 
 class Metrics:
@@ -63,5 +65,6 @@ class MetricsMiddleware:
             await self._app(scope, receive, count)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.requests.labels(method, route, status).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - start)

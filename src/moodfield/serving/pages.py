@@ -2,6 +2,7 @@
 
 import gzip
 import mimetypes
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,12 +65,17 @@ def metrics(current: Current) -> Response:
 
 @router.post("/v1/session", status_code=204, tags=["service"], responses=service.documented(None, status=204))
 def begin_session(request: Request, current: Current) -> Response:
-    """Set a cookie that stands for the token of this request, for what cannot send it, such as an audio element."""
+    """Set a cookie that stands for the token when tracks are played, since an audio element cannot send that."""
     response = Response(status_code=204)
     if current.config.token:
         secure = request.url.scheme == "https"
         response.set_cookie(
-            access.COOKIE, access.session(current.config.token), httponly=True, samesite="strict", secure=secure
+            access.COOKIE,
+            access.session(current.config.token),
+            path=access.COOKIE_PATH,
+            httponly=True,
+            samesite="strict",
+            secure=secure,
         )
     return response
 
@@ -78,14 +84,14 @@ def begin_session(request: Request, current: Current) -> Response:
 def end_session() -> Response:
     """Remove the cookie."""
     response = Response(status_code=204)
-    response.delete_cookie(access.COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(access.COOKIE, path=access.COOKIE_PATH, httponly=True, samesite="strict")
     return response
 
 
 def _file(request: Request, name: str, cache: str) -> Response:
     """A file of the page, compressed if the client accepts that."""
     path = STATIC / name
-    if not path.is_file() or path.resolve().parent not in (STATIC, STATIC / "assets"):
+    if not os.path.isfile(path) or path.resolve().parent not in (STATIC, STATIC / "assets"):  # noqa: PTH113 (no error for long names)
         raise ProblemError(404, f"there is no {name}")
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     headers = {"cache-control": cache, "vary": "accept-encoding"}

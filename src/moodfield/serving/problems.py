@@ -88,14 +88,23 @@ def describe(status: int, detail: str) -> dict[str, object]:
     }
 
 
-def from_error(error: Exception) -> ProblemError:
-    """The problem of an error; one that nobody expected shows nothing of the machine."""
+def from_error(error: Exception, context: str) -> ProblemError:
+    """The problem of an error; one that nobody expected shows nothing of the machine, and is logged.
+
+    Args:
+        error: What was raised.
+        context: The request or file, for the log.
+    """
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, OSError) and error.errno in FULL:
+        _LOG.error("%s: %s", context, error)
         return ProblemError(507, "the disk of the server is full; try again later")
-    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    detail = str(error) if status < 500 else "an error of the server, which its log describes"
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        _LOG.error("%s: %s", context, "".join(traceback.format_exception(error)))
+        return ProblemError(500, "an error of the server, which its log describes")
+    detail = str(error)
     if isinstance(error, AudioError):
         return ProblemError(status, detail, members={"reason": error.reason})
     return ProblemError(status, detail)
@@ -104,8 +113,8 @@ def from_error(error: Exception) -> ProblemError:
 def install(app: FastAPI) -> None:
     """Answer all errors of an application by problems."""
 
-    def by_error(_: Request, error: Exception) -> Response:
-        return from_error(error).response()
+    def by_error(request: Request, error: Exception) -> Response:
+        return from_error(error, _context(request.scope)).response()
 
     def by_status(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -152,5 +161,9 @@ class ProblemMiddleware:
         except Exception as error:
             if has_begun or scope["type"] != "http":
                 raise
-            _LOG.error("%s %s: %s", scope["method"], scope["path"], "".join(traceback.format_exception(error)))
-            await from_error(error).response()(scope, receive, send)
+            await from_error(error, _context(scope)).response()(scope, receive, send)
+
+
+def _context(scope: Scope) -> str:
+    """The method and path of a request, for the log."""
+    return f"{scope['method']} {errors.printable(scope['path'])}"

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,12 @@ class Scan:
     """number"""
     paths: tuple[str, ...]
     """folders; none: all of earlier scans"""
+    process: BaseProcess = field(repr=False)
+    """what scans"""
+    thread: threading.Thread | None = field(default=None, repr=False)
+    """what receives how far the process is"""
+    is_cancelled: bool = False
+    """whether it was to end early"""
     state: State = "running"
     """whether it goes on, or how it ended"""
     done: int = 0
@@ -75,15 +82,18 @@ class Scan:
 
 
 class Scans:
-    """Starts, follows and cancels scans."""
+    """Starts, follows and cancels scans.
 
-    def __init__(self, config: ServiceConfig) -> None:
-        self._config = config
+    Args:
+        config: With the library, the model and the number of processes.
+        on_end: Called when a scan has ended, before its state shows that.
+    """
+
+    def __init__(self, config: ServiceConfig, on_end: Callable[[], None]) -> None:
+        self._config, self._on_end = config, on_end
         self._scans: dict[int, Scan] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self, path: str | None) -> Scan:
         """Start a scan of a folder, or of all folders of earlier scans.
@@ -97,18 +107,18 @@ class Scans:
                 raise ProblemError(
                     409, f"scan {running.id} is going on; wait for it, or cancel it", members={"id": running.id}
                 )
-            scan = Scan(next(self._numbers), paths)
+            receiver, sender = multiprocessing.Pipe(duplex=False)
+            process = multiprocessing.get_context("spawn").Process(
+                target=_scan, args=(sender, self._config.database, paths, self._config.models[0], self._config.jobs)
+            )
+            process.start()
+            sender.close()
+            scan = Scan(next(self._numbers), paths, process)
+            scan.thread = threading.Thread(target=self._follow, args=(scan, receiver), daemon=True)
+            scan.thread.start()
             self._scans[scan.id] = scan
             for number in list(self._scans)[:-KEPT]:
                 del self._scans[number]
-            receiver, sender = multiprocessing.Pipe(duplex=False)
-            self._process = multiprocessing.get_context("spawn").Process(
-                target=_scan, args=(sender, self._config.database, paths, self._config.models[0], self._config.jobs)
-            )
-            self._process.start()
-            sender.close()
-            self._thread = threading.Thread(target=self._follow, args=(scan, receiver), daemon=True)
-            self._thread.start()
         return scan
 
     def get(self, number: int) -> Scan:
@@ -122,11 +132,17 @@ class Scans:
         return list(self._scans.values())[::-1]
 
     def cancel(self, number: int) -> Scan:
-        """End a scan; tracks that it has tagged are kept."""
+        """End a scan; tracks that it has tagged are kept, and it is running until its process has ended."""
         scan = self.get(number)
-        if scan.state == "running":
-            scan.state = "cancelled"
-            self._end()
+        with self._lock:
+            if scan.state != "running":
+                return scan
+            scan.is_cancelled = True
+        scan.process.terminate()
+        scan.process.join(GRACE_SECONDS)
+        scan.process.kill()
+        if scan.thread:
+            scan.thread.join(GRACE_SECONDS)
         return scan
 
     def close(self) -> None:
@@ -134,18 +150,9 @@ class Scans:
         for scan in self.all():
             self.cancel(scan.id)
 
-    def _end(self) -> None:
-        """End the process, and wait until all that it has sent was received."""
-        if self._process:
-            self._process.terminate()
-            self._process.join(GRACE_SECONDS)
-            self._process.kill()
-            self._process.join()
-        if self._thread:
-            self._thread.join(GRACE_SECONDS)
-
     def _follow(self, scan: Scan, receiver: Connection) -> None:
-        """Receive what a scan's process sends until it ends."""
+        """Receive what a scan's process sends until it ends, and then its state."""
+        state: State | None = None
         with receiver, contextlib.suppress(EOFError):
             while True:
                 values = receiver.recv()
@@ -159,15 +166,17 @@ class Scans:
                     setattr(scan, name, values.get(name, getattr(scan, name)))
                 if "total" in values:
                     scan.began = time.monotonic()
-                if "state" in values and scan.state == "running":
-                    scan.state = values["state"]
-        if scan.state == "running":
-            scan.state, scan.error = "failed", "the process of the scan died; start it again"
+                state = values.get("state", state)
+        scan.process.join()
+        self._on_end()
+        if state is None and not scan.is_cancelled:
+            scan.error = "the process of the scan died; start it again"
+        scan.state = state or ("cancelled" if scan.is_cancelled else "failed")
 
 
 def check_folder(path: str) -> Path:
     """An absolute folder; raises `ProblemError` 422 for other paths."""
-    folder = Path(path).expanduser() if "\0" not in path else Path()
+    folder = Path(os.path.expanduser(path) if "\0" not in path else "")  # noqa: PTH111 (no error for unknown users)
     if not folder.is_absolute() or not os.path.isdir(folder):  # noqa: PTH112 (no error where it may not look)
         raise ProblemError(
             422, f"{path} is not a folder of this server; give the absolute path of one, such as /home/me/Music"

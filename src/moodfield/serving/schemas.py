@@ -114,7 +114,7 @@ class SimilarAnswer(BaseModel):
 
 
 class PlaylistAnswer(BaseModel):
-    """Tracks in their order with `reason`; `message` if the playlist is shorter than requested."""
+    """Tracks in their order with `reason`; `message` if it is shorter than requested, or tracks have gone."""
 
     tracks: list[TrackRow]
     seconds: float

@@ -4,12 +4,13 @@ import asyncio
 import socket
 
 import uvicorn
-from h11 import IDLE, SEND_BODY
+from h11 import IDLE, SEND_BODY, SEND_RESPONSE, Data, EndOfMessage, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moodfield.errors import UsageError
 from moodfield.serving import app
 from moodfield.serving.configs import ServiceConfig
+from moodfield.serving.problems import ProblemError
 
 HEADER_SECONDS = 10.0
 """time in which a connection must have sent the head of a request"""
@@ -53,6 +54,15 @@ class Connection(H11Protocol):
         self._stop_waiting()
         if self.conn.their_state is SEND_BODY:
             self._wait(DRAIN_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request by a problem, unless an answer has begun; close the connection."""
+        if self.conn.our_state in (IDLE, SEND_RESPONSE):
+            problem = ProblemError(400, msg, headers={"connection": "close"}).response()
+            head = Response(status_code=400, headers=problem.raw_headers, reason=b"Bad Request")
+            for event in (head, Data(data=bytes(problem.body)), EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""

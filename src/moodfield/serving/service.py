@@ -33,7 +33,7 @@ class Service:
         self.cards: Mapping[str, tuple[str, Card]] = tagging.read_cards(config)
         self.library = Library(config.database)
         self.pool = TaggingPool(config)
-        self.scans = Scans(config)
+        self.scans = Scans(config, self.library.renew)
         self.metrics = Metrics()
         self.folder = Path()
         """temporary files, in a folder of this service alone"""

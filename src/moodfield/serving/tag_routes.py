@@ -115,7 +115,8 @@ class _Lines(StreamingResponse):
 
 async def _tag_all(current: Service, tasks: list[Task]) -> AsyncIterator[bytes]:
     """A line for every file when it is tagged."""
-    running = [asyncio.ensure_future(_line(current, number, task)) for number, task in enumerate(tasks)]
+    turn = asyncio.Semaphore(current.config.jobs)
+    running = [asyncio.ensure_future(_line(current, number, task, turn)) for number, task in enumerate(tasks)]
     try:
         for line in asyncio.as_completed(running):
             yield await line
@@ -124,11 +125,12 @@ async def _tag_all(current: Service, tasks: list[Task]) -> AsyncIterator[bytes]:
             task.cancel()
 
 
-async def _line(current: Service, number: int, task: Task) -> bytes:
+async def _line(current: Service, number: int, task: Task, turn: asyncio.Semaphore) -> bytes:
     """The line of a file."""
     head = {"number": number, "name": task.name}
     try:
-        tagged = json.loads(await current.pool.tag(task))
+        tagged = json.loads(await current.pool.tag(task, batch=turn))
         return problems.encode(head | {"tagging": tagged}) + b"\n"
     except Exception as error:  # noqa: BLE001 (answered as a problem)
-        return problems.encode(head | {"problem": problems.from_error(error).to_dict()}) + b"\n"
+        problem = problems.from_error(error, f"file {number} of a batch")
+        return problems.encode(head | {"problem": problem.to_dict()}) + b"\n"

@@ -8,7 +8,7 @@ import queue
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +65,7 @@ class TaggingPool:
             self._free.put(worker)
         self._turn = asyncio.Semaphore(config.jobs)
         self._seconds = FIRST_SECONDS
+        self._files = 0
         self.requests = 0
         """requests that are uploaded, wait or are tagged"""
         self.killed = 0
@@ -74,10 +75,11 @@ class TaggingPool:
     def admit(self) -> Iterator[None]:
         """A context for a request with files; raises `ProblemError` 503 if there are too many."""
         if self.requests >= self._config.max_requests:
-            wait = min(60, math.ceil(self._seconds * self._config.queue))
+            files = max(self._files, self.requests)
+            wait = min(60, math.ceil(self._seconds * files / self._config.jobs))
             raise ProblemError(
                 503,
-                f"{self.requests} files are being uploaded or tagged; try again in {wait} s",
+                f"{files} files are being uploaded or tagged; try again in {wait} s",
                 headers={"retry-after": str(wait)},
             )
         self.requests += 1
@@ -86,17 +88,26 @@ class TaggingPool:
         finally:
             self.requests -= 1
 
-    async def tag(self, task: Task, request: Request | None = None) -> bytes:
+    async def tag(self, task: Task, request: Request | None = None, batch: asyncio.Semaphore | None = None) -> bytes:
         """The JSON of a tagging, when a process is free.
+
+        Args:
+            task: The file.
+            request: Whose file is not tagged if the client has gone.
+            batch: Lets some files of a batch wait with those of other requests, and the others wait for these.
 
         Raises:
             MoodfieldError: The file cannot be tagged.
             ProblemError: 400: the client of the request has gone meanwhile.
         """
-        async with self._turn:
-            if request and await request.is_disconnected():
-                raise ProblemError(400, "the connection was closed")
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, self._tag, task)
+        self._files += 1
+        try:
+            async with batch or nullcontext(), self._turn:
+                if request and await request.is_disconnected():
+                    raise ProblemError(400, "the connection was closed")
+                result = await asyncio.get_running_loop().run_in_executor(self._threads, self._tag, task)
+        finally:
+            self._files -= 1
         if isinstance(result, MoodfieldError):
             raise result
         return result

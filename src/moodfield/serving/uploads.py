@@ -26,6 +26,8 @@ UPLOAD_PATHS = ("/v1/tag", "/v1/tag/batch")
 """paths whose bodies have files"""
 MAX_NAME = 255
 """letters of a name that are kept"""
+MAX_FIELDS = 16
+"""fields of a form beside its files"""
 TYPES = ("audio/", "video/", "application/octet-stream", "application/ogg", "application/x-")
 """beginnings of media types of plain bodies; what a file holds decides, not its type"""
 
@@ -54,30 +56,34 @@ class Limits:
     """time without a byte"""
     min_rate: float
     """bytes in a second on average, after `stalled_seconds`"""
+    upload_seconds: float
+    """time until the end of the body"""
 
     @classmethod
     def of_file(cls, config: ServiceConfig) -> "Limits":
         """Limits of a request with one file."""
-        return cls(config.max_file_bytes, config.max_file_bytes, 1, config.stalled_seconds, config.min_rate)
+        return cls._create(config, config.max_file_bytes, config.max_file_bytes, 1)
 
     @classmethod
     def of_batch(cls, config: ServiceConfig) -> "Limits":
         """Limits of a request with several files."""
-        return cls(
-            config.max_batch_bytes,
-            config.max_file_bytes,
-            config.max_batch_files,
-            config.stalled_seconds,
-            config.min_rate,
-        )
+        return cls._create(config, config.max_batch_bytes, config.max_file_bytes, config.max_batch_files)
+
+    @classmethod
+    def of_json(cls, config: ServiceConfig) -> "Limits":
+        """Limits of a request without files."""
+        return cls._create(config, config.max_json_bytes, config.max_json_bytes, 0)
+
+    @classmethod
+    def _create(cls, config: ServiceConfig, body_bytes: int, file_bytes: int, files: int) -> "Limits":
+        return cls(body_bytes, file_bytes, files, config.stalled_seconds, config.min_rate, config.upload_seconds)
 
 
 class BodyMiddleware:
     """Reads the bodies of all requests without files before they are handled, within limits of size and time."""
 
     def __init__(self, app: ASGIApp, config: ServiceConfig) -> None:
-        size = config.max_json_bytes
-        self._app, self._limits = app, Limits(size, size, 0, config.stalled_seconds, config.min_rate)
+        self._app, self._limits = app, Limits.of_json(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -153,7 +159,10 @@ async def _body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         size += len(part)
         if size > limits.body_bytes:
             raise _too_large(limits.body_bytes)
-        if time.monotonic() - start > limits.stalled_seconds + size / limits.min_rate:
+        seconds = time.monotonic() - start
+        if seconds > limits.upload_seconds:
+            raise _too_slow(f"it has not ended after {limits.upload_seconds:g} s")
+        if seconds > limits.stalled_seconds + size / limits.min_rate:
             raise _too_slow(f"fewer than {limits.min_rate / 1024:g} KiB were received in a second")
         yield part
 
@@ -203,7 +212,7 @@ class _Form:
         self.is_complete = False
         self._folder, self._limits = folder, limits
         self._file: BinaryIO | None = None
-        self._size = 0
+        self._size, self._parts = 0, 0
         self._field, self._value = b"", b""
         self._headers: dict[bytes, bytes] = {}
 
@@ -227,7 +236,9 @@ class _Form:
         self._file = None
 
     def _part_begin(self) -> None:
-        self._headers, self._size = {}, 0
+        self._headers, self._size, self._parts = {}, 0, self._parts + 1
+        if self._parts > self._limits.files + MAX_FIELDS:
+            raise ProblemError(413, f"the form has more than {self._limits.files + MAX_FIELDS} fields; send fewer")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
