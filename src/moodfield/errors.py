@@ -142,7 +142,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
     'did you mean resnet?'
     """
     names = list(names)
-    longer = [each for each in names if name and each.startswith(name)]
+    longer = [other for other in names if name and other.startswith(name)]
     if near := list(dict.fromkeys([*difflib.get_close_matches(name, names, n=3, cutoff=LIKENESS), *longer]))[:3]:
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(names)}"
