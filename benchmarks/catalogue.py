@@ -1,8 +1,8 @@
 """Cost of a catalogue: CPU seconds, memory and bytes per track, by processes and by two Ray nodes; a table of costs.
 
 Tracks are the first of all music of `make music` (or another folder), cut to 60 s and written as FLAC. Every mode runs
-in a process of its own, for all tracks and for two; a further track costs the difference, so that starting is apart.
-CPU time and memory (proportional set size) are those of all processes of a mode, Ray's own too, read from /proc.
+in a process of its own, for all tracks and for two; a further track costs the difference, so that starting does not
+count. CPU time and memory (proportional set size) are those of all processes of a mode, Ray's own too, read from /proc.
 """
 
 import argparse

@@ -160,7 +160,7 @@ class ID3Frames(TagFile):
             head = file.read(HEAD)
             if not head.startswith(b"ID3") or head[3] not in (2, 3, 4):
                 return b""
-            return head + file.read(_integer(head[6:], 7))
+            return head + file.read(tag_file.integer(head[6:], 7))
 
     def _convert(self, tag: bytes) -> list[Frame]:
         """The frames of what is no ID3v2.3 or 2.4: an older tag, ID3v1, or the INFO list of a WAV file."""
@@ -197,7 +197,7 @@ def _parse(tag: bytes, path: Path) -> list[Frame]:
     if version == 3 and flags & UNSYNCHRONISED:
         data = data.replace(b"\xff\0", b"\xff")
     if flags & EXTENDED:
-        data = data[4 + _integer(data[:4], 8) if version == 3 else _integer(data[:4], 7) :]
+        data = data[4 + tag_file.integer(data[:4], 8) if version == 3 else tag_file.integer(data[:4], 7) :]
     for bits in (8,) if version == 3 else (7, 8):  # iTunes has written the sizes of version 3 in version 4
         if (frames := _split(data, bits)) is not None:
             break
@@ -214,7 +214,7 @@ def _split(data: bytes, bits: int) -> list[Frame] | None:
     """The frames in the content of a tag, whose sizes have so many bits a byte; None if they do not fill it."""
     frames, place = list[Frame](), 0
     while NAME.fullmatch(data[place : place + 4]):
-        start, size = place + HEAD, _integer(data[place + 4 : place + 8], bits)
+        start, size = place + HEAD, tag_file.integer(data[place + 4 : place + 8], bits)
         frame = Frame(data[place : place + 4], data[place + 8 : start], data[start : start + size])
         if len(frame.flags) < 2 or len(frame.body) < size:
             return None
@@ -231,11 +231,6 @@ def _count_old(tag: bytes) -> int:
         place += 6 + int.from_bytes(data[place + 3 : place + 6])
         count += 1
     return count
-
-
-def _integer(digits: bytes, bits: int) -> int:
-    """A number of bytes with so many bits each, the first one highest."""
-    return sum(digit << bits * (len(digits) - 1 - place) for place, digit in enumerate(digits))
 
 
 def _number(value: int, version: int) -> bytes:

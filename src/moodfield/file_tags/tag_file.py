@@ -72,6 +72,11 @@ def read_id3v1(path: Path) -> bytes:
     return block if block.startswith(b"TAG") and len(block) == ID3V1_BYTES else b""
 
 
+def integer(digits: bytes, bits: int) -> int:
+    """A number of bytes with so many bits each, the first one highest, as ID3v2 has sizes."""
+    return sum(digit << bits * (len(digits) - 1 - place) for place, digit in enumerate(digits))
+
+
 def digest(parts: Iterable[object]) -> bytes:
     """A digest of values by their representations, in any order."""
     hashed = hashlib.sha256()

@@ -112,7 +112,7 @@ def _parse(packet: bytes, path: Path) -> tuple[bytes, list[bytes]]:
 def _flac_block(stream: BinaryIO) -> bytes:
     """The block of a FLAC file that has the comments; an ID3v2 tag may be before it."""
     head = stream.read(10)
-    start = 10 + sum(digit << 7 * (3 - place) for place, digit in enumerate(head[6:])) if head[:3] == b"ID3" else 0
+    start = 10 + tag_file.integer(head[6:], 7) if head[:3] == b"ID3" else 0
     stream.seek(start + len(b"fLaC"))
     while len(head := stream.read(4)) == 4:
         content = stream.read(int.from_bytes(head[1:]))
