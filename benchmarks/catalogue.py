@@ -142,7 +142,10 @@ def measure(mode: str, folder: Path | None, output: str) -> Usage:
     environment = os.environ | {MARKER: marker, "OMP_NUM_THREADS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     start = time.monotonic()
     before: dict[int, float] = {}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
         if folder is None:
             assert process.stdout
             while b"ready" not in process.stdout.readline():
@@ -159,7 +162,8 @@ def measure(mode: str, folder: Path | None, output: str) -> Usage:
             time.sleep(POLL)
         usage.wall = time.monotonic() - start
         if process.wait():
-            raise SystemExit(f"{mode} failed: {' '.join(command)}")
+            errors.seek(0)
+            raise SystemExit(f"{mode} failed: {' '.join(command)}\n{errors.read()[-5000:].decode(errors='replace')}")
     return usage
 
 
