@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from moodfield.catalogue import dataset, rows, storage
 from moodfield.catalogue.dataset import Catalogue
@@ -45,7 +46,7 @@ def plan(catalogue: Catalogue, shard: tuple[int, int] = (1, 1)) -> Plan:
     own = range(number - 1, catalogue.parts, count)
     committed = [part for part in catalogue.committed() if part in own]
     with ThreadPoolExecutor(FOOTERS) as pool:
-        counts = pool.map(dataset.read_counts, map(catalogue.part, committed))
+        counts = pool.map(partial(dataset.read_counts, catalogue), committed)
         undelivered = {part: missing for part, (_, missing) in zip(committed, counts, strict=True) if missing}
     complete = set(committed) - undelivered.keys()
     parts = tuple(part for part in own if part not in complete)
@@ -62,7 +63,7 @@ def items_of(catalogue: Catalogue, part: int, *, again: bool) -> list[Item]:
 
 def kept(catalogue: Catalogue, part: int) -> dict[int, Record]:
     """The records of a committed part by their row, without those of files that storage has not delivered."""
-    records = rows.to_records(dataset.read_part(catalogue.part(part)), catalogue.vocabulary)
+    records = rows.to_records(dataset.read_part(catalogue, part), catalogue.vocabulary)
     return {row: record for row, record in enumerate(records) if record["reason"] != storage.STORAGE}
 
 
@@ -73,6 +74,6 @@ def commit(catalogue: Catalogue, part: int, records: dict[int, Record]) -> None:
     if len(undelivered) == len(ordered) == catalogue.rows:
         raise CatalogueError(f"storage delivers no file: {undelivered[-1]['error']}; finished parts are kept")
     failed = sum(record["reason"] is not None for record in ordered)
-    metadata = {dataset.FAILED: str(failed).encode(), dataset.UNDELIVERED: str(len(undelivered)).encode()}
+    counts = {dataset.FAILED: failed, dataset.UNDELIVERED: len(undelivered)}
     table = rows.to_table(catalogue, catalogue.read_inputs(part), ordered)
-    storage.write(catalogue.part(part), dataset.to_bytes(table, metadata=metadata))
+    dataset.write_part(catalogue, part, table, counts=counts)
