@@ -41,18 +41,24 @@ def collect(sources: Sequence[str], *, limit: int | None = None) -> "pa.Table":
     for source in sources:
         storage.check_name(source)
     text = pa.large_string()  # the names of all inputs may have more than 2 GiB
-    fields = {"source": text, "size": pa.int64(), "etag": text, "mtime": pa.int64()}
+    schema = pa.schema([("source", text), ("size", pa.int64()), ("etag", text), ("mtime", pa.int64())])
     listed = islice((file for source in sources for file in _list(source)), limit)
-    chunks = []
-    while chunk := list(islice(listed, CHUNK)):
-        columns = {name: pa.array([getattr(file, name) for file in chunk], kind) for name, kind in fields.items()}
-        chunks.append(pa.table(columns))
-    if not chunks:
+    table = pa.Table.from_batches(_batches(listed, schema), schema)
+    if not len(table):
         names = ", ".join(map(storage.public_name, sources))
         raise CatalogueError(f"no audio file was found in {names}; name folders, globs or manifests")
-    table = pa.concat_tables(chunks).sort_by("source").combine_chunks()
+    table = table.sort_by("source").combine_chunks()
     is_new = pa.compute.not_equal(table["source"][1:], table["source"][:-1])
     return table.filter(pa.chunked_array([pa.array([True]), *is_new.chunks]))
+
+
+def _batches(listed: Iterator[StoredFile], schema: "pa.Schema") -> "Iterator[pa.RecordBatch]":
+    """Files as batches of a table, which take less memory than objects."""
+    import pyarrow as pa
+
+    while chunk := list(islice(listed, CHUNK)):
+        columns = [pa.array([getattr(file, field.name) for file in chunk], field.type) for field in schema]
+        yield pa.record_batch(columns, schema)
 
 
 def _list(source: str) -> Iterator[StoredFile]:
