@@ -330,8 +330,9 @@ def test_storage_that_forbids_is_named(songs, tmp_path, memory, monkeypatch):
         lambda: dataset.read_part(catalogue, 0), lambda: dataset.write_part(catalogue, 0, pa.table({"a": [1]})),
         lambda: storage.remove("memory://moods/a"), lambda: sources("memory://moods"),
     ):  # fmt: skip
-        with pytest.raises(CatalogueError, match=r"memory://moods.*Forbidden"):
+        with pytest.raises(CatalogueError, match="memory://moods") as error:
             call()
+        assert "Forbidden" in str(error.value)
 
 
 # Storage that stalls
