@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import clusters
 import models as model_files
 import moodfield
-from moodfield.catalogue import dataset, inputs, parts
+from moodfield.catalogue import dataset, inputs, networks, parts, rows
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
@@ -178,6 +179,38 @@ def test_networks_in_actors_of_their_own(songs, tmp_path, monkeypatch):
     results = run_on_cluster(tmp_path, [job], networks=1)
     assert results["runs"][0]["records"] == COUNT + 1
     assert_rows(read(job["folder"])[1], plain)
+
+
+def test_a_network_tags_what_workers_prepared(songs):
+    paths = [songs / "000.flac", songs / "001.flac"]
+    prepared = [networks.prepare((), path) for path in paths]
+    records = [networks.to_record(track, 1) for track in prepared]
+    assert all(record["mels"] and record["logits"] is None for record in records)
+    lists = [[record | {"part": 0, "row": row}] for row, record in enumerate(records)]
+    actor = networks.NetworkActor(())
+    tagged = rows.unnest(actor(rows.nest(lists, networks.schema())))
+    for path, record in zip(paths, tagged, strict=True):
+        expected = rows.from_analysis(analysis.analyse((), path), 1)
+        assert {name: record[name] for name in ("sha256", "duration", "curves", "size")} == {
+            name: expected[name] for name in ("sha256", "duration", "curves", "size")
+        }
+        logits = [np.frombuffer(values["logits"], np.float32) for values in (record, expected)]
+        np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_a_batch_that_fails_is_tagged_one_by_one(songs, monkeypatch):
+    actor = networks.NetworkActor(())
+    tag_mels = actor._tagger.tag_mels
+
+    def fail(tracks):
+        if len(tracks) > 1 or tracks[0].duration < SECONDS:
+            raise MemoryError
+        return tag_mels(tracks)
+
+    monkeypatch.setattr(actor._tagger, "tag_mels", fail)
+    track = networks.prepare((), songs / "000.flac").track
+    results = actor._tag([track, replace(track, duration=1.0), track])
+    assert [type(result).__name__ for result in results] == ["Tagging", "MemoryError", "Tagging"]
 
 
 @pytest.mark.slow

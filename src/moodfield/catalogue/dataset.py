@@ -27,8 +27,8 @@ PARTS = "tracks"
 MOST_ROWS, FEWEST_ROWS, WANTED_PARTS = 1_000, 50, 100
 """rows of a part: as many as give `WANTED_PARTS`, within these limits"""
 PART = re.compile(r"part-(\d{6,})\.parquet")
-UNDELIVERED = b"moodfield.undelivered"
-"""metadata of a part: the number of rows whose file was not delivered by storage"""
+NOT_FINAL = b"moodfield.not_final"
+"""metadata of a part: the number of rows whose files are tagged again by the next run"""
 FAILED = b"moodfield.failed"
 """metadata of a part: the number of rows with an error"""
 
@@ -172,12 +172,12 @@ def read_part(uri: str, columns: Sequence[str] | None = None) -> "pa.Table":
 
 
 def read_counts(uri: str) -> tuple[int, int]:
-    """The numbers of rows of a part with an error, and of those whose file storage has not delivered."""
+    """The numbers of rows of a part with an error, and of those of them that are not final."""
     from pyarrow import parquet
 
     with storage.open_file(uri) as file:
         metadata = parquet.ParquetFile(file).schema_arrow.metadata or {}
-    return int(metadata.get(FAILED, 0)), int(metadata.get(UNDELIVERED, 0))
+    return int(metadata.get(FAILED, 0)), int(metadata.get(NOT_FINAL, 0))
 
 
 @lru_cache(maxsize=1)

@@ -6,19 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from moodfield import parallel
-from moodfield.catalogue import networks, parts
+from moodfield.catalogue import networks, parts, rows
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.parts import Plan
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import TrackWorker, WorkerConfig
-from moodfield.errors import CatalogueError
+from moodfield.errors import CatalogueError, MoodfieldError
 from moodfield.library import analysis
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SLICE = 8
-"""files that a worker gets at a time; what is lost, and done again, if a machine dies"""
+"""files that a worker gets at a time, whose records are a block; what is done again if a machine dies"""
 LISTING_TASKS = 4
 """parts whose inputs are listed at once"""
 
@@ -28,17 +28,17 @@ class TrackActor:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._worker = TrackWorker(config)
+        self._is_prepared = config.analyse is networks.prepare
 
     def __call__(self, slices: "pa.Table") -> "pa.Table":
-        """The records of slices of parts."""
-        import pyarrow as pa
-
+        """The records of slices of parts, in one row; those with mels, which are large, in a row each."""
         items = [
             (part, row, source)
             for part, numbers, sources in zip(*slices.to_pydict().values(), strict=True)
             for row, source in zip(numbers, sources, strict=True)
         ]
-        return pa.Table.from_pylist(list(self._worker.tag(items)), networks.schema())
+        records = list(self._worker.tag(items))
+        return rows.nest([[record] for record in records] if self._is_prepared else [records], networks.schema())
 
 
 def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Record]:
@@ -81,11 +81,24 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
         )  # fmt: skip
     try:
         for table in records.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for record in cast("pa.Table", table).to_pylist():
+            for record in rows.unnest(cast("pa.Table", table)):
                 yield {name: value for name, value in record.items() if name not in networks.MELS}
     except ray.exceptions.RayError as error:
-        cause = str(error).strip().splitlines()[-1]
-        raise CatalogueError(f"the cluster has stopped: {cause}; finished parts are kept, run it again") from error
+        raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> MoodfieldError:
+    """The error of a worker that stopped a pipeline; if it was none of moodfield, one with its words."""
+    import ray
+
+    chain = [error]
+    while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) and cause not in chain:
+        chain.append(cause)
+    for cause in reversed(chain):  # Ray wraps errors in some of both types
+        if isinstance(cause, MoodfieldError) and not isinstance(cause, ray.exceptions.RayError):
+            return cause
+    words = str(chain[-1]).strip().partition("\n")[0]
+    return CatalogueError(f"the cluster has stopped ({type(chain[-1]).__name__}: {words}); run the command again")
 
 
 def _usable_gpus(resources: Mapping[str, float]) -> int:

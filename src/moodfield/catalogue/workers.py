@@ -14,7 +14,7 @@ from moodfield import parallel
 from moodfield.catalogue import networks, rows, storage
 from moodfield.catalogue.networks import PreparedTrack
 from moodfield.catalogue.rows import Record
-from moodfield.errors import ModelError, MoodfieldError, UnknownNameError, WorkerCrashedError
+from moodfield.errors import AudioError, ModelError, UnknownNameError, WorkerCrashedError
 from moodfield.library import analysis
 from moodfield.library.analysis import Analysis
 
@@ -79,7 +79,7 @@ class TrackWorker:
         """The record of a file that is being fetched."""
         try:
             path = future.result()
-        except MoodfieldError as error:
+        except AudioError as error:
             return rows.from_error(error)
         try:
             result = self._analyse(path)
