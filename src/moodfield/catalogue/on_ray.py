@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SLICE = 8
 """files that a worker gets at a time, whose records are a block; what is done again if a machine dies"""
+ADDED = "\nFailed to apply UDF"
+"""how the text begins that Ray Data adds to errors"""
 LISTING_TASKS = 4
 """parts whose inputs are listed at once"""
 
@@ -52,6 +54,7 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a block for each slice, which is what a worker gets at a time
+    context.raise_original_map_exception = True
 
     def list_slices(row: dict[str, Any]) -> list[dict[str, Any]]:
         items = parts.items_of(catalogue, row["part"], again=row["part"] in plan.again)
@@ -96,9 +99,9 @@ def _cause(error: BaseException) -> MoodfieldError:
         chain.append(cause)
     for cause in reversed(chain):  # Ray wraps errors in some of both types
         if isinstance(cause, MoodfieldError) and not isinstance(cause, ray.exceptions.RayError):
-            return cause
-    words = str(chain[-1]).strip().partition("\n")[0]
-    return CatalogueError(f"the cluster has stopped ({type(chain[-1]).__name__}: {words}); run the command again")
+            return type(cause)(str(cause).partition(ADDED)[0])
+    name, words = next((type(cause).__name__, text) for cause in reversed(chain) if (text := str(cause).strip()))
+    return CatalogueError(f"the cluster has stopped ({name}: {words.partition(chr(10))[0]}); run the command again")
 
 
 def _usable_gpus(resources: Mapping[str, float]) -> int:
