@@ -71,7 +71,7 @@ def run(catalogue: Catalogue, shard: str = "1/1", jobs: int = 1) -> list[rows.Re
 
 def read(catalogue: Catalogue, folder: str = dataset.PARTS) -> list[dict[str, object]]:
     """All rows, in the order of the parts."""
-    tables = [dataset.read_part(catalogue.part(part, folder)) for part in catalogue.committed(folder)]
+    tables = [dataset.read_part(catalogue, part, folder=folder) for part in catalogue.committed(folder)]
     return pa.concat_tables(tables).to_pylist()
 
 
@@ -267,8 +267,7 @@ def test_slow_and_failing_storage(server, tmp_path, songs):
     catalogue = create(tmp_path / "moods", manifest(tmp_path, server, ["0.flac", "1.flac", "3.flac", "none.flac"]))
     reasons = {record["reason"] for record in run(catalogue)}
     assert reasons == {None, "storage", "missing"}
-    assert dataset.read_counts(catalogue.part(0)) == (1, 1)
-    assert dataset.read_counts(catalogue.part(1)) == (1, 1)
+    assert [dataset.read_counts(catalogue, part) for part in (0, 1)] == [(1, 1), (1, 1)]
     (row,) = [row for row in read(catalogue) if row["reason"] == "storage"]
     assert row["source"].endswith("3.flac")
     assert "500" in row["error"]

@@ -85,7 +85,7 @@ def run_on_cluster(folder: Path, jobs: list[dict[str, Any]], **options: Any) -> 
 def read(folder: str) -> tuple[Catalogue, dict[str, dict[str, Any]]]:
     """A catalogue and its rows by the name of their file; each input has exactly one."""
     catalogue = dataset.read(folder)
-    tables = [dataset.read_part(catalogue.part(part)) for part in catalogue.committed()]
+    tables = [dataset.read_part(catalogue, part) for part in catalogue.committed()]
     rows = [row for table in tables for row in table.to_pylist()]
     listed = [source for part in range(catalogue.parts) for source in catalogue.read_inputs(part)["source"].to_pylist()]
     assert [row["source"] for row in rows] == listed

@@ -5,7 +5,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ NOT_FINAL = b"moodfield.not_final"
 """metadata of a part: the number of rows whose files are tagged again by the next run"""
 FAILED = b"moodfield.failed"
 """metadata of a part: the number of rows with an error"""
+LISTING = b"moodfield.listing"
+"""metadata of a part: `Catalogue.listing` of the catalogue that it belongs to"""
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,8 @@ def open_or_create(folder: str, sources: Sequence[str], model: Mapping[str, Any]
     storage.write(storage.join(folder, listing), content)
     created = replace(wanted, inputs=len(table), rows=rows, listing=listing)
     values = {name: value for name, value in asdict(created).items() if name != "folder"}
-    if storage.create(storage.join(folder, DESCRIPTION), json.dumps(values, indent=1).encode()):
-        return created
-    return _check_same(read(folder), wanted)
+    storage.create(storage.join(folder, DESCRIPTION), json.dumps(values, indent=1).encode())
+    return _check_same(read(folder), wanted)  # another machine may have been faster
 
 
 def to_bytes(table: "pa.Table", *, rows: int = MOST_ROWS, metadata: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -160,24 +162,54 @@ def to_bytes(table: "pa.Table", *, rows: int = MOST_ROWS, metadata: Mapping[byte
     return buffer.getvalue()
 
 
-def read_part(uri: str, columns: Sequence[str] | None = None) -> "pa.Table":
-    """The rows of a part, or some of their columns; raises `CatalogueError` if it is damaged."""
+def write_part(
+    catalogue: Catalogue,
+    number: int,
+    table: "pa.Table",
+    *,
+    folder: str = PARTS,
+    counts: Mapping[bytes, int] | None = None,
+) -> None:
+    """Write the file of a part, with counts in its metadata; raises `CatalogueError`."""
+    metadata = {LISTING: catalogue.listing.encode()} | {
+        name: str(count).encode() for name, count in (counts or {}).items()
+    }
+    storage.write(catalogue.part(number, folder), to_bytes(table, metadata=metadata))
+
+
+def read_part(
+    catalogue: Catalogue, number: int, columns: Sequence[str] | None = None, *, folder: str = PARTS
+) -> "pa.Table":
+    """The rows of a part, or some of their columns; raises `CatalogueError` if it is damaged, or of another list."""
+    with _open_part(catalogue, number, folder) as part:
+        return part.read(columns=None if columns is None else list(columns))
+
+
+def read_counts(catalogue: Catalogue, number: int) -> tuple[int, int]:
+    """The numbers of rows of a part with an error, and of those of them that are not final."""
+    with _open_part(catalogue, number, PARTS) as part:
+        metadata = part.schema_arrow.metadata
+    return int(metadata.get(FAILED, 0)), int(metadata.get(NOT_FINAL, 0))
+
+
+@contextmanager
+def _open_part(catalogue: Catalogue, number: int, folder: str) -> Iterator[Any]:
+    """A context with the Parquet file of a part; raises `CatalogueError`."""
     from pyarrow import parquet
 
+    uri = catalogue.part(number, folder)
+    remedy = "remove it, and run the command again"
     try:
         with storage.open_file(uri) as file:
-            return parquet.ParquetFile(file).read(columns=None if columns is None else list(columns))
-    except (OSError, ValueError) as error:
-        raise CatalogueError(f"{uri} cannot be read ({error}); remove it, and run the command again") from error
-
-
-def read_counts(uri: str) -> tuple[int, int]:
-    """The numbers of rows of a part with an error, and of those of them that are not final."""
-    from pyarrow import parquet
-
-    with storage.open_file(uri) as file:
-        metadata = parquet.ParquetFile(file).schema_arrow.metadata or {}
-    return int(metadata.get(FAILED, 0)), int(metadata.get(NOT_FINAL, 0))
+            part = parquet.ParquetFile(file)
+            listing = (part.schema_arrow.metadata or {}).get(LISTING, b"").decode()
+            if listing != catalogue.listing:
+                raise CatalogueError(
+                    f"{uri} belongs to the list {listing or 'of no catalogue'}, expected {catalogue.listing}; {remedy}"
+                )
+            yield part
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise CatalogueError(f"{uri} cannot be read ({error}); {remedy}") from error
 
 
 @lru_cache(maxsize=1)

@@ -37,7 +37,7 @@ def run(catalogue: Catalogue, path: Path, advance: Callable[[], None] = lambda: 
     with database.lock(path), database.write(path) as connection:
         model = models.insert(connection, catalogue.model)
         for part in catalogue.committed():
-            table, inputs = dataset.read_part(catalogue.part(part)), catalogue.read_inputs(part).to_pylist()
+            table, inputs = dataset.read_part(catalogue, part), catalogue.read_inputs(part).to_pylist()
             with database.transaction(connection):
                 for record, listed in zip(rows.to_records(table, catalogue.vocabulary), inputs, strict=True):
                     state = _state(record, listed)

@@ -2,8 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from moodfield.catalogue import dataset, rows, storage
+from moodfield.catalogue import dataset, rows
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import Item
@@ -47,7 +48,7 @@ def plan(catalogue: Catalogue, shard: tuple[int, int] = (1, 1)) -> Plan:
     own = range(number - 1, catalogue.parts, count)
     committed = [part for part in catalogue.committed() if part in own]
     with ThreadPoolExecutor(FOOTERS) as pool:
-        counts = list(pool.map(dataset.read_counts, map(catalogue.part, committed)))
+        counts = list(pool.map(partial(dataset.read_counts, catalogue), committed))
     again = frozenset(part for part, (_, not_final) in zip(committed, counts, strict=True) if not_final)
     complete = set(committed) - again
     parts = tuple(part for part in own if part not in complete)
@@ -65,7 +66,7 @@ def items_of(catalogue: Catalogue, part: int, *, again: bool) -> list[Item]:
 
 def kept(catalogue: Catalogue, part: int) -> dict[int, Record]:
     """The final records of a committed part by their row."""
-    records = rows.to_records(dataset.read_part(catalogue.part(part)), catalogue.vocabulary)
+    records = rows.to_records(dataset.read_part(catalogue, part), catalogue.vocabulary)
     return {row: record for row, record in enumerate(records) if rows.is_final(record)}
 
 
@@ -74,6 +75,6 @@ def commit(catalogue: Catalogue, part: int, records: dict[int, Record]) -> None:
     ordered = [records[row] for row in range(len(records))]
     failed = sum(record["reason"] is not None for record in ordered)
     not_final = sum(not rows.is_final(record) for record in ordered)
-    metadata = {dataset.FAILED: str(failed).encode(), dataset.NOT_FINAL: str(not_final).encode()}
+    counts = {dataset.FAILED: failed, dataset.NOT_FINAL: not_final}
     table = rows.to_table(catalogue, catalogue.read_inputs(part), ordered)
-    storage.write(catalogue.part(part), dataset.to_bytes(table, metadata=metadata))
+    dataset.write_part(catalogue, part, table, counts=counts)

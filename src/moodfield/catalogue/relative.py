@@ -82,8 +82,7 @@ def decide(catalogue: Catalogue, advance: Callable[[], None] = lambda: None) -> 
     done = _start(catalogue, own, tagged)
     for part in parts:
         if part not in done:
-            content = dataset.to_bytes(_decide(catalogue, rule, part))
-            storage.write(catalogue.part(part, FOLDER), content)
+            dataset.write_part(catalogue, part, _decide(catalogue, rule, part), folder=FOLDER)
         advance()
     return own.tracks
 
@@ -93,7 +92,7 @@ def _read_logits(
 ) -> Iterator[Float[np.ndarray, "_tracks tags"]]:
     columns = [f"scores.{tag}" for tag in catalogue.vocabulary]
     for part in parts:
-        yield rows.read_logits(dataset.read_part(catalogue.part(part), columns), catalogue.vocabulary)
+        yield rows.read_logits(dataset.read_part(catalogue, part, columns), catalogue.vocabulary)
         advance()
 
 
@@ -119,7 +118,7 @@ def _decide(catalogue: Catalogue, rule: Rule, part: int) -> "pa.Table":
     import pyarrow as pa
 
     columns = ["source", *(f"scores.{tag}" for tag in catalogue.vocabulary)]
-    table = dataset.read_part(catalogue.part(part), columns)
+    table = dataset.read_part(catalogue, part, columns)
     logits = rows.read_logits(table, catalogue.vocabulary)
     decided = rows.decision_columns(catalogue, rule, logits)
     is_tagged = np.isfinite(logits).all(axis=1)

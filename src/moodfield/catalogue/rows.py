@@ -98,7 +98,8 @@ def to_table(catalogue: Catalogue, inputs: "pa.Table", records: Sequence[Record]
         "source": listed["source"],
         "path": [_path(source) for source in listed["source"]],
         "title": [
-            record["title"] or Path(source).stem for record, source in zip(records, listed["source"], strict=True)
+            record["title"] or Path(storage.public_name(source)).stem
+            for record, source in zip(records, listed["source"], strict=True)
         ],
         "size": [record["size"] or size for record, size in zip(records, listed["size"], strict=True)],
         "modified": [None if mtime is None else rows.format_time(mtime // 10**9) for mtime in listed["mtime"]],

@@ -3,8 +3,10 @@
 import errno
 import itertools
 import os
-import time
+import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +28,12 @@ FIRST_PAUSE = 1.0
 STORAGE = "storage"
 """`AudioError.reason` of files that storage has not delivered; they are tried again in the next run"""
 GLOB = frozenset("*?[")
+POLL = 0.1
+"""seconds between two checks whether a call is to be stopped"""
+USER = re.compile(r"(?:(?<=http://)|(?<=https://))[^/\s]*@|(?<=://)[^/\s]*:[^/\s]*@")
+"""user name and password of a URI; `abfs://container@account` has none"""
+QUERY = re.compile(r"(https?://.*?)\?\S*", re.DOTALL)
+"""an address of the web with its query string, which may hold a signature"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,15 @@ def absolute(source: str) -> str:
 def join(uri: str, *names: str) -> str:
     """A URI or path with further parts."""
     return "/".join([uri.rstrip("/") or "/", *names])
+
+
+def public_name(text: str) -> str:
+    """A URI, or a text with URIs, as messages have it: without passwords and query strings.
+
+    >>> public_name("https://me:secret@host/a.mp3?X-Amz-Signature=6f"), public_name("s3://bucket/why?.mp3")
+    ('https://host/a.mp3', 's3://bucket/why?.mp3')
+    """
+    return QUERY.sub(r"\1", USER.sub("", text))
 
 
 def file_system(uri: str) -> tuple[Any, str]:
@@ -127,8 +144,10 @@ def find(source: str) -> Iterator[StoredFile]:
                 yield _remote_file(system.unstrip_protocol(name), entry)
 
 
-def fetch(source: str, target: Path) -> Path:
+def fetch(source: str, target: Path, stop: threading.Event) -> Path:
     """Copy a file to a local path; the path of the copy, or of a local file its own path.
+
+    When `stop` is set it ends at once, with an error; what storage is still doing ends with the program.
 
     Raises:
         AudioError: It does not exist (`missing`), may not be read (`no-permission`), or storage does not deliver it in
@@ -141,14 +160,15 @@ def fetch(source: str, target: Path) -> Path:
         system, path_in = file_system(source)
         system.get_file(path_in, str(target))
 
+    name = public_name(source)
     try:
-        retry(copy)
+        retry(lambda: _call(copy, stop), stop)
     except FileNotFoundError as error:
-        raise AudioError("missing", f"{source} does not exist: check its name") from error
+        raise AudioError("missing", f"{name} does not exist: check its name") from error
     except PermissionError as error:
-        raise AudioError("no-permission", f"{source} may not be read: check credentials") from error
+        raise AudioError("no-permission", f"{name} may not be read: check credentials") from error
     except CatalogueError as error:
-        raise AudioError(STORAGE, f"{source} was not delivered: {error}; run the command again later") from error
+        raise AudioError(STORAGE, f"{name} was not delivered: {error}; run the command again later") from error
     return target
 
 
@@ -223,13 +243,14 @@ def remove(uri: str) -> None:
     retry(lambda: system.rm_file(path_in))
 
 
-def retry(call: Callable[[], Result]) -> Result:
+def retry(call: Callable[[], Result], stop: threading.Event | None = None) -> Result:
     """Call a function of storage, several times if it fails for a reason that may pass.
 
     Raises:
         FileNotFoundError, FileExistsError, PermissionError: At once.
-        CatalogueError: It failed `TRIES` times, or the disk is full.
+        CatalogueError: It failed `TRIES` times, the disk is full, or `stop` was set.
     """
+    stop = stop or threading.Event()
     pause = FIRST_PAUSE
     for number in range(TRIES):
         try:
@@ -238,11 +259,28 @@ def retry(call: Callable[[], Result]) -> Result:
             raise
         except Exception as error:  # every file system of fsspec has exceptions of its own
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full or number == TRIES - 1:
-                raise CatalogueError(f"{type(error).__name__}: {error}") from error
-            time.sleep(pause)
+            if full or number == TRIES - 1 or stop.wait(pause):
+                raise CatalogueError(public_name(f"{type(error).__name__}: {error}")) from error
             pause *= 2
     raise AssertionError("unreachable")
+
+
+def _call(call: Callable[[], None], stop: threading.Event) -> None:
+    """Call a function in a thread that ends with the program; raises `InterruptedError` when `stop` is set."""
+    future: futures.Future[None] = futures.Future()
+
+    def run() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as error:  # noqa: BLE001 (the caller raises it)
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not futures.wait([future], POLL).done:
+        if stop.is_set():
+            raise InterruptedError("it was stopped")
+    future.result()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,31 +50,31 @@ class TrackWorker:
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._folder = tempfile.TemporaryDirectory(prefix="moodfield-")
         self._numbers = itertools.count()
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def tag(self, items: Iterable[Item]) -> Iterator[Record]:
         """Records of files, in their order; of files that cannot be tagged, with the error."""
         pending: deque[tuple[Item, Future[Path]]] = deque()
         remaining = iter(items)
-        while not self._is_closed:
+        while not self._closed.is_set():
             while len(pending) <= AHEAD and (item := next(remaining, None)):
                 pending.append((item, self._fetcher.submit(self._fetch, item[2])))
             if not pending:
                 return
             (part, row, source), future = pending.popleft()
             record = self._record(source, future)
-            if not self._is_closed:
+            if not self._closed.is_set():
                 yield {"part": part, "row": row, **record}
 
     def close(self) -> None:
         """Terminate the process, also during a call."""
-        self._is_closed = True
+        self._closed.set()
         self._fetcher.shutdown(wait=False, cancel_futures=True)
         self._process.close()
         self._folder.cleanup()
 
     def _fetch(self, source: str) -> Path:
-        return storage.fetch(source, Path(self._folder.name, str(next(self._numbers))))
+        return storage.fetch(source, Path(self._folder.name, str(next(self._numbers))), self._closed)
 
     def _record(self, source: str, future: "Future[Path]") -> Record:
         """The record of a file that is being fetched."""
@@ -94,7 +95,7 @@ class TrackWorker:
         if isinstance(result, ModelError | UnknownNameError):
             raise result  # it would be the same for all files
         record = rows.from_error(result)
-        return record | {"error": record["error"].replace(str(path), source)}
+        return record | {"error": record["error"].replace(str(path), storage.public_name(source))}
 
     def _analyse(self, path: Path) -> Analysis | PreparedTrack | Exception:
         """Tag a file; one that crashes its process is tried again, since it may have died of something else."""
@@ -104,6 +105,6 @@ class TrackWorker:
                 result = self._process.call(path, seconds=FILE_SECONDS)
             except Exception as error:  # noqa: BLE001 (a fault that one file of millions reveals is its row)
                 return error
-            if self._is_closed or not isinstance(result, WorkerCrashedError):
+            if self._closed.is_set() or not isinstance(result, WorkerCrashedError):
                 return result
         return WorkerCrashedError(f"{path} was tried {parallel.MAX_TRIES} times: {result}")
