@@ -18,7 +18,7 @@ DRAIN_SECONDS = 30.0
 """time in which the rest of a body that was answered already is read, so that the client gets the answer"""
 UNREAD_SECONDS = 60.0
 """time in which a client must read more of an answer; a browser that has paused goes on with a range"""
-READ_BYTES = 2**15
+READ_BYTES = 2**17
 """bytes that are read of a connection at a time, so that many uploads do not delay other requests"""
 MAX_CONNECTIONS = 512
 """connections at once; requests of more are answered 503"""

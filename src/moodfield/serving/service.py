@@ -57,7 +57,7 @@ class Service:
         return errors.get_or_suggest(self.cards, name, what="model")[0]
 
 
-def current(request: Request) -> Service:
+async def current(request: Request) -> Service:  # async, so that no thread is needed for it
     """The service that a request is for."""
     service: Service = request.app.state.service
     return service
