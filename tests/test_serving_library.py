@@ -108,6 +108,21 @@ def test_pages_join_to_the_whole(running: Running, order: str) -> None:
     assert get(running, "tracks", cursor=str(COUNT + 5))["tracks"] == []
 
 
+def test_tracks_are_listed_by_their_numbers_in_this_order(running: Running) -> None:
+    numbers = [7, 3, 999, 12, 3]
+    page = get(running, "tracks", id=numbers)
+    assert ([row["id"] for row in page["tracks"]], page["total"]) == ([7, 3, 12], 3)
+    assert page["tracks"][0] == next(row for row in get(running, "tracks", limit=500)["tracks"] if row["id"] == 7)
+    by_path = [row["path"] for row in get(running, "tracks", id=numbers, order="path")["tracks"]]
+    assert by_path == sorted(by_path)
+    assert [row["id"] for row in get(running, "tracks", id=numbers, corrected=True)["tracks"]] == [3]
+    assert [row["id"] for row in get(running, "tracks", id=numbers, q="title 2")["tracks"]] == [3]
+    assert get(running, "tracks", id=numbers, limit=1, cursor=1)["tracks"][0]["id"] == 3
+    assert get(running, "tracks", id=[999])["tracks"] == []
+    for wrong in (["x"], [0], list(range(1, 502))):
+        assert running.client.get("/v1/tracks", params={"id": wrong}).status_code == 422
+
+
 def test_tracks_with_moods_come_by_evidence(running: Running) -> None:
     evidence = [row["evidence"]["calm"] for row in get(running, "tracks", mood="calm")["tracks"]]
     assert evidence == sorted(evidence, reverse=True)
@@ -258,6 +273,8 @@ def test_scans_are_followed_and_their_tracks_played(tmp_path: Path) -> None:
         assert get(running, "tracks")["total"] == 4
         assert get(running, "stats")["folders"] == [str(music)]
         failed = get(running, "tracks", failed=True)["tracks"][0]
+        assert get(running, "tracks", failed=True, id=failed["id"])["total"] == 1
+        assert get(running, "tracks", failed=True, id=failed["id"] + 1)["total"] == 0
         assert failed["error"]["reason"] == "not-audio"
         assert running.client.get(f"/v1/tracks/{failed['id']}/audio").status_code == 404
         assert get(running, f"tracks/{failed['id']}")["model"] is None
@@ -267,6 +284,9 @@ def test_scans_are_followed_and_their_tracks_played(tmp_path: Path) -> None:
             assert (audio.content, audio.headers["content-type"]) == (content, "audio/wav")
             part = running.client.get(f"/v1/tracks/{row['id']}/audio", headers={"range": "bytes=100-199"})
             assert (part.status_code, part.content) == (206, content[100:200])
+            head = running.client.head(f"/v1/tracks/{row['id']}/audio", headers={"range": "bytes=100-199"})
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == str(len(content))
             beyond = running.client.get(f"/v1/tracks/{row['id']}/audio", headers={"range": "bytes=99999999-"})
             assert (beyond.status_code, beyond.json()["status"]) == (416, 416)
         again = running.client.post("/v1/scans").json()

@@ -25,6 +25,8 @@ UPLOAD = 4.0
 """seconds"""
 LIMIT = 200_000
 """bytes"""
+MEMORY = 2**30
+"""bytes"""
 MAX_WAIT = 20.0
 """seconds to wait for something"""
 
@@ -42,6 +44,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         min_rate=MIN_RATE,
         upload_seconds=UPLOAD,
         tag_seconds=5.0,
+        tag_memory_bytes=MEMORY,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tagging, "tag", services.tag_slowly)
@@ -176,6 +179,20 @@ def test_malformed_requests_are_problems(running: Running, lines: bytes) -> None
     assert b"application/problem+json" in answer
 
 
+def test_connections_beyond_the_limit_are_503(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    with connect(running) as first, connect(running) as second:
+        second.sendall(head(5) + b"abcde")
+        answer = b""
+        while part := second.recv(4_096):
+            answer += part
+        assert status(answer) == 503
+        assert b"application/problem+json" in answer
+        assert b"retry-after: 5" in answer
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert status(first.recv(4_096)) == 200
+
+
 @pytest.mark.parametrize("beginning", [b"", b"POST /v1/tag HTTP/1.1\r\nHost: local"])
 def test_connections_without_a_whole_head_are_closed(running: Running, beginning: bytes) -> None:
     start = time.monotonic()
@@ -231,6 +248,16 @@ def test_files_that_take_too_long_are_stopped_and_the_next_one_is_tagged(running
     assert time.monotonic() - start < 15
     assert running.service.pool.killed == killed + 1
     assert send(running, 0).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is one of Linux")
+def test_files_that_need_much_memory_are_problems(running: Running) -> None:
+    killed = running.service.pool.killed
+    answer = send(running, f"memory {2 * MEMORY}")
+    assert answer.status_code == 422
+    assert "memory" in answer.json()["detail"]
+    assert running.service.pool.killed == killed + 1
+    assert send(running, f"memory {MEMORY // 4}").status_code == 200
 
 
 def test_files_that_crash_their_process_are_problems(running: Running) -> None:

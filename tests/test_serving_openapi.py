@@ -45,6 +45,19 @@ def test_answers_are_as_described(running: Running) -> None:
         check()
 
 
+def test_head_is_answered_as_get_without_the_body(running: Running) -> None:
+    described = running.client.get("/openapi.json").json()["paths"]
+    paths = [path.replace("{number}", "1") for path, operations in described.items() if "get" in operations]
+    assert len(paths) >= 9
+    others = ("/", "/docs", "/docs.css", "/openapi.json", "/metrics", "/assets/none.js", "/nothing", "/v1/tag")
+    for path in (*paths, *others):
+        expected, answer = running.client.get(path), running.client.head(path)
+        assert answer.status_code == expected.status_code, path
+        assert answer.headers["content-type"] == expected.headers["content-type"], path
+        assert path == "/metrics" or answer.headers["content-length"] == expected.headers["content-length"], path
+        assert answer.content == b"", path
+
+
 def test_every_route_is_on_the_page(running: Running) -> None:
     described = running.client.get("/openapi.json").json()
     page = running.client.get("/docs").text

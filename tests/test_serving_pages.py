@@ -16,7 +16,7 @@ import commands
 import services
 from moodfield.cli import serve
 from moodfield.errors import UsageError
-from moodfield.serving import pages, server
+from moodfield.serving import pages, server, temporary
 from moodfield.serving.configs import ServiceConfig
 from services import Running
 
@@ -100,6 +100,9 @@ def test_processes_end_with_a_killed_service(tmp_path: Path) -> None:
     process.communicate()
     assert children
     assert services.wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    (left,) = tmp_path.glob(f"{temporary.PREFIX}*")
+    temporary.remove_abandoned(tmp_path)
+    assert not left.exists()
 
 
 def _children(task: Path) -> list[str]:

@@ -9,6 +9,7 @@ import moodfield
 from moodfield.serving import library_routes, pages, problems, scan_routes, schemas, tag_routes
 from moodfield.serving.access import AccessMiddleware
 from moodfield.serving.configs import ServiceConfig
+from moodfield.serving.head import HeadMiddleware
 from moodfield.serving.metrics import MetricsMiddleware
 from moodfield.serving.problems import JsonResponse, ProblemMiddleware
 from moodfield.serving.service import Service
@@ -52,4 +53,5 @@ def create(config: ServiceConfig) -> FastAPI:
     app.add_middleware(AccessMiddleware, config=config)
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+    app.add_middleware(HeadMiddleware)
     return app

@@ -5,6 +5,7 @@ import socket
 
 import uvicorn
 from h11 import IDLE, SEND_BODY, SEND_RESPONSE, Data, EndOfMessage, Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moodfield.errors import UsageError
@@ -22,6 +23,8 @@ READ_BYTES = 2**17
 """bytes that are read of a connection at a time, so that many uploads do not delay other requests"""
 MAX_CONNECTIONS = 512
 """connections at once; requests of more are answered 503"""
+RETRY_SECONDS = 5
+"""time after which these may try again"""
 SHUTDOWN_SECONDS = 10
 """time in which requests under way may end when the service is stopped"""
 
@@ -35,6 +38,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.app = _too_many
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._wait(HEADER_SECONDS)
 
@@ -92,6 +97,13 @@ class Connection(H11Protocol):
         self._timer = None
 
 
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the request of a connection too many."""
+    headers = {"retry-after": str(RETRY_SECONDS), "connection": "close"}
+    detail = f"{MAX_CONNECTIONS} connections are open; close some, or try again in {RETRY_SECONDS} s"
+    await ProblemError(503, detail, headers=headers).response()(scope, receive, send)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises `UsageError` if the port is taken."""
     try:
@@ -115,7 +127,6 @@ def create(config: ServiceConfig) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(settings)

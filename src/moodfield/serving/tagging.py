@@ -59,7 +59,9 @@ class TaggingPool:
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
         self._threads = ThreadPoolExecutor(config.jobs, "tagging")
-        self._workers = [Worker(tag, niceness=NICENESS) for _ in range(config.jobs)]
+        self._workers = [
+            Worker(tag, niceness=NICENESS, memory_bytes=config.tag_memory_bytes) for _ in range(config.jobs)
+        ]
         self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
