@@ -13,15 +13,18 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import soundfile
 
-from moodfield.serving import problems, server
+from moodfield.serving import problems, server, tagging
 from moodfield.serving.configs import ServiceConfig
 from moodfield.serving.service import Service
 from moodfield.serving.tagging import Task
 
 MAX_WAIT = 60.0
 """seconds to wait for a service, or a scan"""
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+"""one client for all requests, each on a connection of its own: another client would load certificates again"""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,28 @@ class Running:
     """its parts"""
 
 
+class NoWorker:
+    """Stands for a process that tags, in services to which no file is sent."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def call(self, *_: object, **__: object) -> bytes:
+        """The result for a task."""
+        return b""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 @contextmanager
-def running(config: ServiceConfig) -> Iterator[Running]:
-    """A context with a service."""
+def running(config: ServiceConfig, *, tags: bool = True) -> Iterator[Running]:
+    """A context with a service; without `tags` no process starts, and no file can be sent."""
     listening = server.listen("127.0.0.1", 0)
-    created = server.create(config)
+    with pytest.MonkeyPatch.context() as patch:
+        if not tags:
+            patch.setattr(tagging, "Worker", NoWorker)
+        created = server.create(config)
     service = created.config.app.state.service
     thread = threading.Thread(target=created.run, args=([listening],))
     thread.start()
@@ -54,7 +74,7 @@ def running(config: ServiceConfig) -> Iterator[Running]:
             time.sleep(0.02)
         port = listening.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=MAX_WAIT) as client:
+        with httpx.Client(base_url=url, timeout=MAX_WAIT, limits=LIMITS) as client:
             yield Running(url, port, client, service)
     finally:
         created.should_exit = True

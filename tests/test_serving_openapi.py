@@ -13,10 +13,6 @@ from moodfield.serving import documentation, tagging
 from moodfield.serving.configs import ServiceConfig
 from services import Running
 
-QUICK = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -29,7 +25,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             yield started
 
 
-def test_answers_are_as_described(running: Running) -> None:
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_answers_are_as_described(running: Running, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) >= 16
@@ -37,7 +34,11 @@ def test_answers_are_as_described(running: Running) -> None:
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
         )
         def check(case: schemathesis.Case) -> None:
             case.call_and_validate(timeout=30, excluded_checks=[checks.positive_data_acceptance])  # tags may be unknown

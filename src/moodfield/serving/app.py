@@ -42,6 +42,7 @@ def create(config: ServiceConfig) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # they load what they show from other servers
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy the address would be wrong
         default_response_class=JsonResponse,
         responses={500: {"model": schemas.ProblemAnswer, "description": "an error of the server"}},
     )

@@ -1,6 +1,7 @@
 """Run the service until a signal stops it: connections with limits for slow clients, one process."""
 
 import asyncio
+import os
 import socket
 
 import uvicorn
@@ -109,8 +110,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"{host}, port {port}, cannot be used: {error}; choose another one by --port") from error
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # without the address, which is named already
+        raise UsageError(
+            f"{host}, port {port}, cannot be used: {reason}; choose another one by --port or --host"
+        ) from error
 
 
 def create(config: ServiceConfig) -> uvicorn.Server:
