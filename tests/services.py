@@ -1,14 +1,13 @@
 """Services in a thread of the tests, on a port of their own."""
 
+import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moodfield.serving import problems, server, tagging
+from moodfield.serving import server, tagging
 from moodfield.serving.configs import ServiceConfig
 from moodfield.serving.service import Service
 from moodfield.serving.tagging import Task
@@ -93,6 +92,16 @@ def tag_slowly(task: Task) -> bytes:
     return b'{"decided":[]}'
 
 
+def tag_at_once(task: Task) -> bytes:
+    """Stands for tagging: the same result for every file."""
+    values = {"a": 0.5}
+    names = ("scores", "times_usual", "evidence", "thresholds", "priors")
+    by_tag = dict.fromkeys(names, values)
+    lists: dict[str, list[str]] = {name: [] for name in ("decided", "moods", "themes")}
+    head = {"source": task.name, "duration": 1.0, "model": "m", "relative": False}
+    return json.dumps({**head, **lists, **by_tag}).encode()
+
+
 def wav(seconds: float = 3.0, *, seed: int = 0, rate: int = 22_050) -> bytes:
     """A WAV file of noise that swells."""
     samples = np.random.default_rng(seed).normal(size=int(seconds * rate)) * np.linspace(0.01, 0.2, int(seconds * rate))
@@ -128,28 +137,3 @@ def wait_for_scan(client: httpx.Client, number: int) -> dict[str, object]:
             return scan
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def tag_at_once(task: Task) -> bytes:
-    """Stands for tagging: the same result for every file."""
-    values = {"a": 0.5}
-    names = ("scores", "times_usual", "evidence", "thresholds", "priors")
-    by_tag = dict.fromkeys(names, values)
-    lists: dict[str, list[str]] = {name: [] for name in ("decided", "moods", "themes")}
-    return problems.encode({"source": task.name, "duration": 1.0, "model": "m", "relative": False, **lists, **by_tag})
-
-
-def scan_until_terminated(sender: Connection, *_: object) -> None:
-    """Stands for a scan: goes on until it is terminated, and takes a while to end."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    sender.send({"total": 1, "unchanged": 0, "missing": 0})
-    while not stop.wait(0.02):
-        pass
-    time.sleep(0.5)
-
-
-def scan_until_terminated_and_finish(sender: Connection, *_: object) -> None:
-    """Stands for a scan that is done when it is terminated."""
-    scan_until_terminated(sender)
-    sender.send({"state": "done"})

@@ -124,8 +124,7 @@ class Worker:
     def __init__(
         self, function: Callable[[Item], Result], *, niceness: int = 0, memory_bytes: int | None = None
     ) -> None:
-        self._function, self._is_closed = function, False
-        self._niceness, self._memory_bytes = niceness, memory_bytes
+        self._function, self._niceness, self._memory_bytes, self._is_closed = function, niceness, memory_bytes, False
         self._start()
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
@@ -370,8 +369,7 @@ def initialize_worker(niceness: int = 0, memory_bytes: int | None = None) -> Non
     """Use one core at lower priority and limited memory, leave SIGINT and SIGHUP to the parent, and end with it."""
     if niceness and hasattr(os, "nice"):
         os.nice(niceness)
-    if memory_bytes is not None:
-        _limit_memory(memory_bytes)
+    _limit_memory(memory_bytes)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -381,14 +379,13 @@ def initialize_worker(niceness: int = 0, memory_bytes: int | None = None) -> Non
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _limit_memory(size: int) -> None:
+def _limit_memory(size: int | None) -> None:
     """Let allocations of this process fail beyond `size` bytes; does nothing where the system has no such limit."""
-    if sys.platform == "linux":  # macOS has the limit, and does not apply it
+    if size is not None and sys.platform == "linux":  # macOS has the limit, and does not apply it
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)  # not RLIMIT_AS, which counts reserved addresses, too
-        limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Tag uploads in processes that are killed after a time limit; a bounded number of requests waits."""
+"""Tag uploads in processes with limits of time and memory; a bounded number of requests waits."""
 
 import asyncio
 import hashlib
