@@ -242,7 +242,8 @@ def init_ray() -> None:
     if not ray.is_initialized():
         with _sigterm_handler_kept():
             # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
-            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
+            address = os.environ.get("RAY_ADDRESS") or "local"
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:

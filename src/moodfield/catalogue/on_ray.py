@@ -21,7 +21,7 @@ SLICE = 8
 """files that a worker gets at a time, whose records are a block; what is done again if a machine dies"""
 ADDED = "\nFailed to apply UDF"
 """how the text begins that Ray Data adds to errors"""
-LISTING_TASKS = 4
+LISTING_TASKS = 2
 """parts whose inputs are listed at once"""
 
 
@@ -67,7 +67,8 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
     if actors and config.analyse is analysis.analyse:
         config = replace(config, analyse=networks.prepare)
     listing = ray.data.TaskPoolStrategy(min(LISTING_TASKS, len(plan.parts)))
-    cores = max(1, int(resources.get("CPU", 1)) - (0 if gpus else actors))
+    slices = sum(-(-catalogue.rows_of(part) // SLICE) for part in plan.parts)
+    cores = max(1, min(slices, int(resources.get("CPU", 1)) - (0 if gpus else actors)))
     records = (
         ray.data.from_items([{"part": part} for part in plan.parts], override_num_blocks=len(plan.parts))
         .flat_map(list_slices, compute=listing, num_cpus=0)  # workers use all cores
