@@ -125,6 +125,9 @@ def run_mode(mode: str, folder: str, output: str) -> None:
     else:
         print("ready", flush=True)
         time.sleep(IDLE)
+    if cluster:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def measure(mode: str, folder: Path | None, output: str) -> Usage:

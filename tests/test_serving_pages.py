@@ -14,9 +14,10 @@ import pytest
 
 import commands
 import services
+from moodfield import temporary
 from moodfield.cli import serve
 from moodfield.errors import UsageError
-from moodfield.serving import pages, server, temporary
+from moodfield.serving import pages, server
 from moodfield.serving.configs import ServiceConfig
 from services import Running
 

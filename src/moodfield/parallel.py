@@ -315,9 +315,10 @@ def _is_broken(future: Future[Any]) -> bool:
 
 def _pool(jobs: int, niceness: int = 0, memory_bytes: int | None = None) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
-    context, arguments = multiprocessing.get_context("spawn"), (niceness, memory_bytes)
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, context, initialize_worker, arguments)
+        return ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), initialize_worker, (niceness, memory_bytes)
+        )
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:

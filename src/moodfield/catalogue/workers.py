@@ -1,17 +1,17 @@
 """Workers that fetch files and tag each of them in a child process, which a damaged file may crash."""
 
 import itertools
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from moodfield import parallel
+from moodfield import parallel, temporary
 from moodfield.catalogue import networks, rows, storage
 from moodfield.catalogue.networks import PreparedTrack
 from moodfield.catalogue.rows import Record
@@ -48,7 +48,8 @@ class TrackWorker:
     def __init__(self, config: WorkerConfig) -> None:
         self._process = parallel.Worker(partial(config.analyse, config.models))
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._folder = tempfile.TemporaryDirectory(prefix="moodfield-")
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(temporary.folder())
         self._numbers = itertools.count()
         self._closed = threading.Event()
 
@@ -71,10 +72,10 @@ class TrackWorker:
         self._closed.set()
         self._fetcher.shutdown(wait=False, cancel_futures=True)
         self._process.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def _fetch(self, source: str) -> Path:
-        return storage.fetch(source, Path(self._folder.name, str(next(self._numbers))), self._closed)
+        return storage.fetch(source, self._folder / str(next(self._numbers)), self._closed)
 
     def _record(self, source: str, future: "Future[Path]") -> Record:
         """The record of a file that is being fetched."""
@@ -86,7 +87,7 @@ class TrackWorker:
             result = self._analyse(path)
             size = path.stat().st_size if path.exists() else None
         finally:
-            if path.parent == Path(self._folder.name):
+            if path.parent == self._folder:
                 path.unlink(missing_ok=True)
         if isinstance(result, Analysis):
             return rows.from_analysis(result, size)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
-from moodfield import errors
+from moodfield import errors, temporary
 from moodfield.card import Card
-from moodfield.serving import problems, tagging, temporary
+from moodfield.serving import problems, tagging
 from moodfield.serving.configs import ServiceConfig
 from moodfield.serving.metrics import Metrics
 from moodfield.serving.scans import Scans

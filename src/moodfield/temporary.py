@@ -1,4 +1,4 @@
-"""The folder of temporary files of a service; those that killed services left are removed."""
+"""Folders of temporary files; those that killed processes left are removed."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moodfield import files
 
-PREFIX = "moodfield-serve-"
+PREFIX = "moodfield-temporary-"
 """how names of these folders begin"""
 NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 """names that `tempfile` makes with it"""
@@ -22,13 +22,13 @@ NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 def folder() -> Iterator[Path]:
     """A context with an empty folder below TMPDIR, which is removed at its end.
 
-    It is locked as long as its process lives; folders without a lock are those of killed services, and are removed
+    It is locked as long as its process lives; folders without a lock are those of killed processes, and are removed
     first, if this user owns them.
     """
     remove_abandoned(Path(tempfile.gettempdir()))
     with ExitStack() as stack:
         path: Path | None = None
-        while path is None or not path.is_dir():  # a service that starts meanwhile removes it before it is locked
+        while path is None or not path.is_dir():  # a process that starts meanwhile removes it before it is locked
             path = Path(tempfile.mkdtemp(prefix=PREFIX))
             with contextlib.suppress(FileNotFoundError):
                 stack.enter_context(files.lock_directory(path, wait=True))
@@ -37,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders of killed services of this user, where folders can be locked."""
+    """Remove the folders of killed processes of this user, where folders can be locked."""
     if sys.platform == "win32":
         return
     paths: list[Path] = []

@@ -1,4 +1,4 @@
-"""Folders of temporary files: removed with their service, or by the next one."""
+"""Folders of temporary files: removed at their end, or by the next process."""
 
 import os
 import subprocess
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moodfield import files
-from moodfield.serving import temporary
+from moodfield import files, temporary
 
 NAME = f"{temporary.PREFIX}abcd1234"
 
@@ -27,10 +26,10 @@ def test_a_folder_is_removed_with_its_files(parent: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
-def test_folders_of_killed_services_are_removed_and_no_others(
+def test_folders_of_killed_processes_are_removed_and_no_others(
     parent: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    code = "from moodfield.serving import temporary; import os\nwith temporary.folder(): os.kill(os.getpid(), 9)"
+    code = "from moodfield import temporary; import os\nwith temporary.folder(): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(parent)}, check=False)
     (left,) = parent.iterdir()
     (left / "upload").write_bytes(b"x")
