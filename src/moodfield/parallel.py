@@ -241,8 +241,7 @@ def init_ray() -> None:
 
     if not ray.is_initialized():
         with _sigterm_handler_kept():
-            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
-            address = os.environ.get("RAY_ADDRESS") or "local"
+            address = os.environ.get("RAY_ADDRESS") or "local"  # not None, which joins any cluster of this machine
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
 
 
@@ -315,10 +314,9 @@ def _is_broken(future: Future[Any]) -> bool:
 
 def _pool(jobs: int, niceness: int = 0, memory_bytes: int | None = None) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
+    context = multiprocessing.get_context("spawn")
     with _signals_blocked():
-        return ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initialize_worker, (niceness, memory_bytes)
-        )
+        return ProcessPoolExecutor(jobs, context, initialize_worker, (niceness, memory_bytes))
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
