@@ -25,12 +25,13 @@ ONNX = tuple(bytes([0x08, version, 0x12, len(PRODUCER)]) + PRODUCER for version 
 FORMAT = 1
 """version of the metadata: it rises when what programs read gets another meaning"""
 RULE = (
-    "A tag may be decided if its score is above its threshold. If `usual` is null, all of these are decided. Else those are "
-    "decided that are among the `max_tags` of them with the most evidence, and whose evidence is at most `margin` below the "
-    "largest of theirs. Evidence is (logit − mean) / std of `usual`, or the least of the same with any of its `kinds` plus "
-    "`kind_slack`, if that is less; the logit is calibrated and clipped to ± `max_logit`; for a std of `min_std` or less, "
-    "evidence is 0. If `usual` is null, it is the logit minus that of the prior, or of the threshold if `priors` is null "
-    "(of 0.5 if the threshold is null, or not between 0 and 1)."
+    "A tag may be decided if its score is above its threshold. If `usual` is null, all of these are decided. Else "
+    "those are decided that are among the `max_tags` of them with the most evidence, and whose evidence is at "
+    "most `margin` below the largest of theirs. Evidence is (logit − mean) / std of `usual`, or the least of the "
+    "same with any of its `kinds` plus `kind_slack`, if that is less; the logit is calibrated and clipped to ± "
+    "`max_logit`; for a std of `min_std` or less, evidence is 0. If `usual` is null, evidence is the logit minus "
+    "that of the prior, or of the threshold if `priors` is null (of 0.5 if the threshold is null, or not between "
+    "0 and 1)."
 )
 """how tags are decided, in words, for the metadata; `decisions` has it as code"""
 MIN_OPSET = 18

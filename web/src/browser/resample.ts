@@ -97,9 +97,11 @@ class Stage {
       const entry = ((position - centre * this.#phases) * entries) / this.#phases;
       const whole = Math.floor(entry);
       const start = centre - reach - this.#first;
-      const sum = dot(this.#weights(whole, entries), waiting, start);
       const part = entry - whole;
-      output[index] = part ? sum + part * (dot(this.#weights(whole + 1, entries), waiting, start) - sum) : sum;
+      const weights = this.#weights(whole, entries);
+      output[index] = part
+        ? interpolated(weights, this.#weights(whole + 1, entries), part, waiting, start)
+        : dot(weights, waiting, start);
     }
     this.#next += output.length;
     return output;
@@ -125,18 +127,25 @@ class Stage {
 function dot(weights: Float32Array, samples: Float32Array, start: number): number {
   const low = Math.max(0, -start);
   const high = Math.min(weights.length, samples.length - start);
-  // four sums, since each addition waits for the one before it
-  let [one, two, three, four] = [0, 0, 0, 0];
-  let tap = low;
-  for (; tap + 3 < high; tap += 4) {
-    const place = start + tap;
-    one += weights[tap]! * samples[place]!;
-    two += weights[tap + 1]! * samples[place + 1]!;
-    three += weights[tap + 2]! * samples[place + 2]!;
-    four += weights[tap + 3]! * samples[place + 3]!;
-  }
-  for (; tap < high; tap++) one += weights[tap]! * samples[start + tap]!;
-  return one + two + three + four;
+  let sum = 0;
+  for (let tap = low; tap < high; tap++) sum += weights[tap]! * samples[start + tap]!;
+  return sum;
+}
+
+/** The same with weights between two others. */
+function interpolated(
+  before: Float32Array,
+  after: Float32Array,
+  part: number,
+  samples: Float32Array,
+  start: number,
+): number {
+  const low = Math.max(0, -start);
+  const high = Math.min(before.length, samples.length - start);
+  let sum = 0;
+  for (let tap = low; tap < high; tap++)
+    sum += (before[tap]! + part * (after[tap]! - before[tap]!)) * samples[start + tap]!;
+  return sum;
 }
 
 function sinc(x: number): number {
