@@ -151,6 +151,16 @@ def stereo(seconds: float, rate: int, *, seed: int = 0) -> np.ndarray:
     return np.stack([left, right], axis=1)
 
 
+def encoded(path: Path, seconds: float, rate: int, *, seed: int = 0) -> bytes:
+    """A file of music in the format of its suffix."""
+    track = models.music(seconds, seed=seed, rate=rate)
+    options = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    with sf.SoundFile(path, "w", rate, 1, **options) as file:
+        for start in range(0, len(track.samples), 2**15):  # libvorbis crashes on long pieces
+            file.write(track.samples[start : start + 2**15])
+    return path.read_bytes()
+
+
 def assert_equal(row: dict[str, Any], tagging: Tagging, *, tolerance: float) -> None:
     """Compare the values of the page with those of Python."""
     expected = tagging.to_dict(over_time=True)
@@ -191,7 +201,7 @@ WAVS = {
 def test_wav_files_have_the_scores_of_python(page, tmp_path, kind):
     subtype, rate, channels = WAVS[kind]
     path = tmp_path / "a.wav"
-    sf.write(path, stereo(9.3, rate)[:, :channels], rate, subtype)
+    sf.write(path, stereo(4.3, rate)[:, :channels], rate, subtype)
     [row] = page.tag(path)
     assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
 
@@ -199,11 +209,8 @@ def test_wav_files_have_the_scores_of_python(page, tmp_path, kind):
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "opus", "mp3"])
 def test_compressed_files_have_the_scores_of_python(page, tmp_path, suffix):
     rate = 48_000 if suffix == "opus" else 44_100
-    path, track = tmp_path / f"a.{suffix}", models.music(14, rate=rate)
-    options = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
-    with sf.SoundFile(path, "w", rate, 1, **options) as file:
-        for start in range(0, len(track.samples), 2**15):  # libvorbis crashes on long pieces
-            file.write(track.samples[start : start + 2**15])
+    path = tmp_path / f"a.{suffix}"
+    encoded(path, 8, rate)
     [row] = page.tag(path)
     assert_equal(row, moodfield.load().tag(path), tolerance=1e-2 if suffix == "mp3" else 1e-3)
 
@@ -216,16 +223,6 @@ def test_variants_of_wav_have_the_scores_of_python(page, tmp_path, kind, endian)
     assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
 
 
-def encoded(path: Path, seconds: float, rate: int, *, seed: int = 0) -> bytes:
-    """A file of music in the format of its suffix."""
-    track = models.music(seconds, seed=seed, rate=rate)
-    options = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
-    with sf.SoundFile(path, "w", rate, 1, **options) as file:
-        for start in range(0, len(track.samples), 2**15):  # libvorbis crashes on long pieces
-            file.write(track.samples[start : start + 2**15])
-    return path.read_bytes()
-
-
 CHAINS = {
     "ogg": (44_100, 22_050), "opus": (48_000, 48_000), "mp3": (44_100, 32_000), "flac": (44_100, 48_000),
     "wav": (44_100, 16_000),
@@ -236,10 +233,10 @@ CHAINS = {
 def test_all_streams_of_a_file_are_read(page, tmp_path, suffix):
     """Files that were joined, with other sample rates."""
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(b"".join(encoded(path, 6, rate, seed=seed) for seed, rate in enumerate(CHAINS[suffix])))
+    path.write_bytes(b"".join(encoded(path, 3, rate, seed=seed) for seed, rate in enumerate(CHAINS[suffix])))
     [row] = page.tag(path)
     tagging = moodfield.load().tag(path)
-    assert row["duration"] == pytest.approx(12, abs=0.1)
+    assert row["duration"] == pytest.approx(6, abs=0.1)
     assert "warnings" not in row
     assert_equal(row, tagging, tolerance=1e-2 if suffix == "mp3" else 1e-3)
 
@@ -268,13 +265,13 @@ def test_bytes_before_mp3_are_left_out_as_in_python(page, tmp_path):
 
 def test_real_music_has_the_scores_of_python(page, data, tmp_path):
     paths = [
-        *audio.find(data / "emotify")[:2],
-        *(path for path in audio.find(data / "more-music") if path.suffix == ".mp3"),
+        *audio.find(data / "emotify")[:1],
+        *[path for path in audio.find(data / "more-music") if path.suffix == ".mp3"][:1],
     ]
-    if len(paths) < 3:
+    if len(paths) < 2:
         pytest.skip("no music")
     model = moodfield.load()
-    for path in paths[:4]:
+    for path in paths:
         [row] = page.tag(path)
         assert_equal(row, model.tag(path), tolerance=1e-2 if path.suffix == ".mp3" else 1e-3)
     waveform = audio.read(paths[0], sample_rate=44_100)
@@ -285,7 +282,7 @@ def test_real_music_has_the_scores_of_python(page, data, tmp_path):
 
 def test_long_tracks_are_cut_into_segments_with_equal_scores(page, tmp_path):
     path = tmp_path / "long.flac"
-    sf.write(path, models.music(300, rate=16_000).samples, 16_000)
+    sf.write(path, models.music(200, rate=16_000).samples, 16_000)
     [row] = page.tag(path)
     assert_equal(row, moodfield.load().tag(path), tolerance=1e-4)
 
@@ -339,7 +336,7 @@ def test_models_of_other_kinds_have_the_scores_of_python(request, open_page, tmp
     """Perceptual mels, whose floor is that of the whole track, and networks of whole tracks."""
     source = request.getfixturevalue(name).folder
     folder.write(source, tmp_path / "other")
-    path = models.save(tmp_path / "a.wav", models.music(60))
+    path = models.save(tmp_path / "a.wav", models.music(20))
     page = open_page((tmp_path / "other" / "index.html").as_uri())
     [row] = page.tag(path)
     expected = moodfield.load(source).tag(path)
@@ -350,7 +347,7 @@ def test_models_of_other_kinds_have_the_scores_of_python(request, open_page, tmp
 def test_further_heads_have_the_scores_of_python(fa_model, open_page, tmp_path):
     source = with_head(fa_model.folder, tmp_path / "two")
     folder.write(source, tmp_path / "page")
-    path = models.save(tmp_path / "a.wav", models.music(20))
+    path = models.save(tmp_path / "a.wav", models.music(12))
     [row] = open_page((tmp_path / "page" / "index.html").as_uri()).tag(path)
     expected = moodfield.load(source).tag(path).to_dict()["heads"]
     assert row["heads"].keys() == {"mine"}
@@ -363,7 +360,7 @@ def test_segments_of_mels_with_much_overlap_have_the_scores_of_python(fa_model, 
     config = replace(fa_model.card.mel, kind="plain", n_fft=2_048, hop_length=256)
     source = models.varied(fa_model, tmp_path / "model", mel=config)
     folder.write(source, tmp_path / "page")
-    path = models.save(tmp_path / "a.wav", models.music(60))
+    path = models.save(tmp_path / "a.wav", models.music(30))
     [row] = open_page((tmp_path / "page" / "index.html").as_uri()).tag(path)
     assert row["scores"] == pytest.approx(moodfield.load(source).tag(path).to_dict()["scores"], abs=2e-5)
 
@@ -445,7 +442,7 @@ def test_several_files_are_saved_as_csv(page, tmp_path):
 
 def test_a_cancelled_file_is_removed_and_the_next_one_tagged(page, tmp_path):
     long, short = tmp_path / "long.wav", models.save(tmp_path / "short.wav", models.music(3, rate=44_100))
-    sf.write(long, np.tile(models.music(60, rate=16_000).samples, 40), 16_000)
+    sf.write(long, np.tile(models.music(60, rate=16_000).samples, 15), 16_000)
     page.page.set_input_files("input[type=file]", long)
     page.page.wait_for_selector("text=/tagging, [1-9]/", timeout=WAIT)
     page.page.click("text=Cancel")
@@ -462,7 +459,7 @@ def test_what_cannot_be_tagged_is_said_in_words(page, tmp_path):
     sf.write(silent, np.zeros(44_100), 44_100)
     sf.write(ripple, 0.5 + 1e-4 * np.random.default_rng(0).standard_normal(44_100), 44_100, "FLOAT")
     sf.write(short, stereo(0.5, 44_100), 44_100)
-    sf.write(slow, models.music(3, rate=800).samples, 800)
+    sf.write(slow, models.music(1, rate=2_400).samples, 800)
     sf.write(adpcm, models.music(3, rate=44_100).samples, 44_100, "IMA_ADPCM")
     assert "unknown to this browser" in page.fail(text)
     assert "silent" in page.fail(silent)
