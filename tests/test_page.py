@@ -90,6 +90,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a service with a token, and a library of 20 tracks."""
+    path = tmp_path_factory.mktemp("locked") / "library.db"
+    libraries.make(path, 20)
+    with serving(path, "--token", TOKEN) as url:
+        yield url
+
+
 @pytest.fixture
 def opened(browser: Any, address: str) -> Iterator[Open]:
     """Opens the page as somebody would; what it asks for elsewhere and what it complains about is a fault."""
@@ -223,24 +232,22 @@ def test_titles_are_shown_as_text(opened):
     assert page.locator("table.rows img").count() == 0
 
 
-def test_a_token_is_asked_for(opened, tmp_path):
-    libraries.make(tmp_path / "library.db", 20)
-    with serving(tmp_path / "library.db", "--token", TOKEN) as base:
-        page = opened("#library", base=base, expected=(401,))
-        expect(page.get_by_text("MOODFIELD_TOKEN")).to_be_visible()
-        page.get_by_label("Token").fill("a wrong token, not this")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("alert")).to_contain_text("token")
-        page.get_by_label("Token").fill(TOKEN)
-        page.get_by_role("button", name="Open").click()
-        expect(page.locator("table.rows tbody tr")).to_have_count(20)
-        page.reload()
-        expect(page.locator("table.rows tbody tr")).to_have_count(20)
-        other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=base)
-        other.get_by_role("link", name="Library").click()
-        expect(other.locator("table.rows tbody tr")).to_have_count(20)
-        assert "token" not in other.url
-        assert "moodfield_session" in {cookie["name"] for cookie in other.context.cookies()}
+def test_a_token_is_asked_for(opened, locked):
+    page = opened("#library", base=locked, expected=(401,))
+    expect(page.get_by_text("MOODFIELD_TOKEN")).to_be_visible()
+    page.get_by_label("Token").fill("a wrong token, not this")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert")).to_contain_text("token")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    page.reload()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=locked)
+    other.get_by_role("link", name="Library").click()
+    expect(other.locator("table.rows tbody tr")).to_have_count(20)
+    assert "token" not in other.url
+    assert "moodfield_session" in {cookie["name"] for cookie in other.context.cookies()}
 
 
 def test_a_token_may_have_any_characters(opened):
@@ -514,21 +521,19 @@ def test_without_webgl_the_list_has_all_tracks(opened):
     expect(page.locator(".similar li")).to_have_count(8)
 
 
-def test_a_browser_that_blocks_storage_has_token_and_playlist(opened, tmp_path):
+def test_a_browser_that_blocks_storage_has_token_and_playlist(opened, locked):
     script = (
         "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('', 'SecurityError') } })"
     )
-    libraries.make(tmp_path / "library.db", 20)
-    with serving(tmp_path / "library.db", "--token", TOKEN) as base:
-        page = opened("#library", base=base, expected=(401,), script=script)
-        page.get_by_label("Token").fill(TOKEN)
-        page.get_by_role("button", name="Open").click()
-        expect(page.locator("table.rows tbody tr")).to_have_count(20)
-        page.get_by_role("button", name=re.compile("in the playlist$")).first.click()
-        expect(page.get_by_role("button", name="Playlist 1")).to_be_visible()
-        other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=base, script=script)
-        other.get_by_role("link", name="Library").click()
-        expect(other.locator("table.rows tbody tr")).to_have_count(20)
+    page = opened("#library", base=locked, expected=(401,), script=script)
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    page.get_by_role("button", name=re.compile("in the playlist$")).first.click()
+    expect(page.get_by_role("button", name="Playlist 1")).to_be_visible()
+    other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=locked, script=script)
+    other.get_by_role("link", name="Library").click()
+    expect(other.locator("table.rows tbody tr")).to_have_count(20)
 
 
 def test_playing_goes_on_with_the_list(opened, address):
