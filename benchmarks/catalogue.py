@@ -37,7 +37,9 @@ IDLE = 20.0
 MARKER = "MOODFIELD_BENCHMARK"
 """environment variable by which the processes of a mode are recognised"""
 LISTED = 1_000_000
-"""inputs of the list whose time and memory are measured"""
+"""inputs of the manifest whose time and memory are measured"""
+LISTED_FILES = 200_000
+"""files of the local folder whose time and memory are measured"""
 TRACK = 240.0
 """seconds of a track in the table of costs"""
 MODES = ("one process", "two processes", "two Ray nodes", "two Ray nodes, one for networks")
@@ -64,11 +66,15 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--plot", type=Path, help="picture of the memory over time")
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    parser.add_argument("--list", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.mode:
         run_mode(options.mode, options.folder, options.output)
+        return
+    if options.list:
+        run_listing(options.list)
         return
     with tempfile.TemporaryDirectory(prefix="catalogue-") as folder:
         music, few = Path(folder, "music"), Path(folder, "few")
@@ -273,20 +279,38 @@ def print_shares(paths: list[Path]) -> dict[str, float]:
 
 
 def print_listing(folder: str) -> None:
-    """Print what a list of many inputs costs."""
+    """Print what lists of many inputs cost, of a manifest and of one local folder."""
     import pyarrow as pa
     from pyarrow import parquet
 
     names = [f"s3://bucket/music/{number % 997:03}/{number:08}.flac" for number in range(LISTED)]
-    path = Path(folder, "manifest.parquet")
-    parquet.write_table(pa.table({"uri": names}), path)
+    manifest, files = Path(folder, "manifest.parquet"), Path(folder, "files")
+    parquet.write_table(pa.table({"uri": names}), manifest)
     del names
-    start, before = time.perf_counter(), pa.total_allocated_bytes()
-    table = inputs.collect([str(path)])
-    seconds, size = time.perf_counter() - start, pa.total_allocated_bytes() - before
-    content = dataset.to_bytes(table)
-    print(f"A list of {LISTED:,} inputs takes {seconds:.1f} s, {size / LISTED:.0f} bytes of memory for each, ")
-    print(f"and {len(content) / LISTED:.0f} bytes for each in Parquet.\n", flush=True)
+    files.mkdir()
+    for number in range(LISTED_FILES):
+        (files / f"{number:08}.flac").touch()
+    for kind, source in {"manifest": manifest, "local folder": files}.items():
+        words = [sys.executable, __file__, "--list", str(source)]
+        cost = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        print(f"A list of {cost['inputs']:,} inputs of a {kind} takes {cost['seconds']:.1f} s, ", end="")
+        print(f"{cost['peak'] / cost['inputs']:.0f} bytes of memory for each at most, ", end="")
+        print(f"and {cost['bytes'] / cost['inputs']:.0f} bytes for each in Parquet.\n", flush=True)
+
+
+def run_listing(source: str) -> None:
+    """List a source in this process; prints its cost as JSON."""
+    inputs.collect([source], limit=1)  # imports what is needed
+    before, start = peak_memory(), time.perf_counter()
+    table = inputs.collect([source])
+    seconds, size = time.perf_counter() - start, len(dataset.to_bytes(table))
+    print(json.dumps({"inputs": len(table), "seconds": seconds, "peak": peak_memory() - before, "bytes": size}))
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def print_costs(cost: float, size: float, shares: dict[str, float]) -> None:

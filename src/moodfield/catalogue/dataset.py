@@ -27,6 +27,8 @@ PARTS = "tracks"
 """folder of the rows"""
 MOST_ROWS, FEWEST_ROWS, WANTED_PARTS = 1_000, 50, 100
 """rows of a part: as many as give `WANTED_PARTS`, within these limits"""
+LEFT = ("inputs-", ".inputs-", f".{DESCRIPTION}.")
+"""beginnings of names of files that a process may leave that is killed before there is a `DESCRIPTION`"""
 PART = re.compile(r"part-(\d{6,})\.parquet")
 NOT_FINAL = b"moodfield.not_final"
 """metadata of a part: the number of rows whose files are tagged again by the next run"""
@@ -91,7 +93,7 @@ class Catalogue:
         from pyarrow import parquet
 
         uri = storage.join(self.folder, self.listing)
-        with storage.open_file(uri) as file:
+        with storage.named_errors(uri, "read", "restore it, or make another catalogue"), storage.open_file(uri) as file:
             return parquet.ParquetFile(file, metadata=_read_footer(uri)).read_row_group(number)
 
 
@@ -106,19 +108,21 @@ def part_name(number: int) -> str:
 
 def read(folder: str) -> Catalogue:
     """The catalogue in a folder; raises `CatalogueError` if there is none, or it cannot be read."""
+    storage.check_name(folder)
+    name = storage.public_name(folder)
+    if (path := storage.local_path(folder)) and path.is_file():
+        raise CatalogueError(f"{name} is a file; name a folder")
     try:
         values = json.loads(storage.read(storage.join(folder, DESCRIPTION)))
         if values["format"] != FORMAT:
             raise CatalogueError(
-                f"{folder} has format {values['format']} of catalogues, expected {FORMAT}; use another moodfield"
+                f"{name} has format {values['format']} of catalogues, expected {FORMAT}; use another moodfield"
             )
         return Catalogue(**values | {"folder": folder, "sources": tuple(values["sources"])})
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CatalogueError(
-            f"{folder} holds no catalogue; make one: moodfield catalogue tag SRC -o {folder}"
-        ) from error
+    except FileNotFoundError as error:
+        raise CatalogueError(f"{name} holds no catalogue; make one: moodfield catalogue tag SRC -o {name}") from error
     except (ValueError, LookupError, TypeError) as error:
-        raise CatalogueError(f"{folder} holds a damaged {DESCRIPTION} ({error}); name another folder") from error
+        raise CatalogueError(f"{name} holds a damaged {DESCRIPTION} ({error}); name another folder") from error
 
 
 def open_or_create(folder: str, sources: Sequence[str], model: Mapping[str, Any], limit: int | None) -> Catalogue:
@@ -137,8 +141,11 @@ def open_or_create(folder: str, sources: Sequence[str], model: Mapping[str, Any]
     except CatalogueError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        if (names := storage.names(folder)) and not all(name.startswith("inputs-") for name in names):
-            raise UsageError(f"{folder} has other files, such as {min(names)}; name a new folder") from error
+        others = [name for name in storage.names(folder) if not name.startswith(LEFT)]
+        if others:
+            raise UsageError(
+                f"{storage.public_name(folder)} has other files, such as {min(others)}; name a new folder"
+            ) from error
     else:
         return _check_same(existing, wanted)
     table = inputs.collect(sources, limit=limit)
@@ -199,17 +206,14 @@ def _open_part(catalogue: Catalogue, number: int, folder: str) -> Iterator[Any]:
 
     uri = catalogue.part(number, folder)
     remedy = "remove it, and run the command again"
-    try:
-        with storage.open_file(uri) as file:
-            part = parquet.ParquetFile(file)
-            listing = (part.schema_arrow.metadata or {}).get(LISTING, b"").decode()
-            if listing != catalogue.listing:
-                raise CatalogueError(
-                    f"{uri} belongs to the list {listing or 'of no catalogue'}, expected {catalogue.listing}; {remedy}"
-                )
-            yield part
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise CatalogueError(f"{uri} cannot be read ({error}); {remedy}") from error
+    with storage.named_errors(uri, "read", remedy), storage.open_file(uri) as file:
+        part = parquet.ParquetFile(file)
+        listing = (part.schema_arrow.metadata or {}).get(LISTING, b"").decode()
+        if listing != catalogue.listing:
+            raise CatalogueError(
+                f"{uri} belongs to the list {listing or 'of no catalogue'}, expected {catalogue.listing}; {remedy}"
+            )
+        yield part
 
 
 @lru_cache(maxsize=1)
@@ -227,7 +231,7 @@ def _check_same(existing: Catalogue, wanted: Catalogue) -> Catalogue:
     for field, label in names.items():
         if getattr(existing, field) != getattr(wanted, field):
             raise UsageError(
-                f"{existing.folder} holds a catalogue with other {label} ({getattr(existing, field)}); "
+                f"{existing.folder} holds a catalogue with other {label} ({_describe(getattr(existing, field))}); "
                 "name the same ones to go on, or another folder"
             )
     if existing.model["digest"] != wanted.model["digest"]:
@@ -236,3 +240,8 @@ def _check_same(existing: Catalogue, wanted: Catalogue) -> Catalogue:
             "name that model to go on, or another folder"
         )
     return existing
+
+
+def _describe(value: tuple[str, ...] | int | None) -> str:
+    """Sources or a limit, as messages have them."""
+    return ", ".join(map(storage.public_name, value)) if isinstance(value, tuple) else str(value)

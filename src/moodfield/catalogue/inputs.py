@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from moodfield.catalogue import storage
-from moodfield.catalogue.storage import StoredFile
+from moodfield.catalogue import listing, storage
+from moodfield.catalogue.listing import StoredFile
 from moodfield.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def collect(sources: Sequence[str], *, limit: int | None = None) -> "pa.Table":
     Args:
         sources: Folders, globs, audio files, and manifests: text files with a URI a line, and CSV or Parquet files with
             a column `source`, `uri`, `url` or `path`. Relative paths are below the current folder.
-        limit: Only the first ones that are listed.
+        limit: Only the first ones that are listed, in any order.
 
     Returns:
         A table with the fields of `StoredFile`, sorted by source, each source once.
@@ -38,61 +38,89 @@ def collect(sources: Sequence[str], *, limit: int | None = None) -> "pa.Table":
     """
     import pyarrow as pa
 
-    fields = {"source": pa.string(), "size": pa.int64(), "etag": pa.string(), "mtime": pa.int64()}
+    for source in sources:
+        storage.check_name(source)
+    text = pa.large_string()  # the names of all inputs may have more than 2 GiB
+    schema = pa.schema([("source", text), ("size", pa.int64()), ("etag", text), ("mtime", pa.int64())])
     listed = islice((file for source in sources for file in _list(source)), limit)
-    chunks = []
-    while chunk := list(islice(listed, CHUNK)):
-        columns = {name: pa.array([getattr(file, name) for file in chunk], kind) for name, kind in fields.items()}
-        chunks.append(pa.table(columns))
-    if not chunks:
-        raise CatalogueError(f"no audio file was found in {', '.join(sources)}; name folders, globs or manifests")
-    table = pa.concat_tables(chunks).sort_by("source").combine_chunks()
+    table = pa.Table.from_batches(_batches(listed, schema), schema)
+    if not len(table):
+        names = ", ".join(map(storage.public_name, sources))
+        raise CatalogueError(f"no audio file was found in {names}; name folders, globs or manifests")
+    table = table.sort_by("source").combine_chunks()
     is_new = pa.compute.not_equal(table["source"][1:], table["source"][:-1])
     return table.filter(pa.chunked_array([pa.array([True]), *is_new.chunks]))
 
 
+def _batches(listed: Iterator[StoredFile], schema: "pa.Schema") -> "Iterator[pa.RecordBatch]":
+    """Files as batches of a table, which take less memory than objects."""
+    import pyarrow as pa
+
+    while chunk := list(islice(listed, CHUNK)):
+        columns = [pa.array([getattr(file, field.name) for file in chunk], field.type) for field in schema]
+        yield pa.record_batch(columns, schema)
+
+
 def _list(source: str) -> Iterator[StoredFile]:
     """The files of one source."""
-    suffix = PurePosixPath(source).suffix.lower()
+    name = storage.public_name(source)
+    suffix = PurePosixPath(name).suffix.lower()
     if suffix not in MANIFESTS:
-        yield from storage.find(source)
+        yield from listing.find(source)
         return
     try:
-        with storage.open_file(source) as file:
+        with (
+            storage.named_errors(f"the manifest {name}", "read", "check it", passed=(FileNotFoundError,)),
+            storage.open_file(source) as file,
+        ):
             if suffix == ".parquet":
-                uris = _read_parquet(file, source)
+                uris = _read_parquet(file, name)
             else:
                 text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-                uris = _read_csv(text, source) if suffix == ".csv" else _read_lines(text)
-            for uri in uris:
-                path = storage.local_path(uri)
-                yield StoredFile(uri) if path is None else storage.describe(path)
+                uris = _read_csv(text, name) if suffix == ".csv" else _read_lines(text)
+            for number, uri in uris:
+                yield _input(uri, f"the manifest {name}, line {number}")
     except FileNotFoundError as error:
-        raise CatalogueError(f"the manifest {source} does not exist") from error
-    except (OSError, ValueError, csv.Error) as error:  # ArrowInvalid is a ValueError
-        raise CatalogueError(f"the manifest {source} cannot be read: {error}") from error
+        raise CatalogueError(f"the manifest {name} does not exist") from error
 
 
-def _read_lines(text: Iterable[str]) -> Iterator[str]:
-    """The lines of a text, without empty ones and comments."""
-    for line in text:
-        if (uri := line.strip("\r\n")).strip() and not uri.startswith("#"):
-            yield uri
+def _input(uri: str, place: str) -> StoredFile:
+    """The file of a line of a manifest."""
+    try:
+        storage.check_name(uri)
+        if (path := storage.local_path(uri)) is not None:
+            return listing.describe(path)
+        uri.encode()
+    except (CatalogueError, UnicodeEncodeError) as error:
+        raise CatalogueError(f"{place}: {error}; correct this line") from error
+    return StoredFile(uri)
 
 
-def _read_csv(text: Iterable[str], source: str) -> Iterator[str]:
+def _read_lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines of a text without blanks around them, empty ones and comments, and their numbers."""
+    for number, line in enumerate(text, start=1):
+        if (uri := line.strip()) and not uri.startswith("#"):
+            yield number, uri
+
+
+def _read_csv(text: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
     rows = csv.DictReader(text)
     column = _column(rows.fieldnames or (), source)
-    yield from (row[column] for row in rows if row[column])
+    yield from ((rows.line_num, row[column]) for row in rows if row[column])
 
 
-def _read_parquet(file: object, source: str) -> Iterator[str]:
+def _read_parquet(file: object, source: str) -> Iterator[tuple[int, str]]:
+    import pyarrow as pa
     from pyarrow import parquet
 
     table = parquet.ParquetFile(file)
     column = _column(table.schema_arrow.names, source)
-    for batch in table.iter_batches(CHUNK, columns=[column]):
-        yield from (str(uri) for uri in batch.column(0).to_pylist() if uri)
+    kind = table.schema_arrow.field(column).type
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(values) or pa.types.is_large_string(values)):
+        raise CatalogueError(f"the column {column} of the manifest {source} has the type {kind}, expected string")
+    uris = (uri for batch in table.iter_batches(CHUNK, columns=[column]) for uri in batch.column(0).to_pylist())
+    yield from ((number, uri) for number, uri in enumerate(uris, start=1) if uri)
 
 
 def _column(names: Iterable[str], source: str) -> str:
