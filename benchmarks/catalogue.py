@@ -167,7 +167,8 @@ def measure(mode: str, folder: Path | None, output: str) -> Usage:
         looks = 0
         while process.poll() is None and (folder or time.monotonic() - start < IDLE - 1):
             pids = list(processes(marker))
-            usage.cpu |= {pid: seconds for pid in pids if (seconds := cpu_seconds(pid) - before.get(pid, 0.0)) >= 0}
+            for pid in pids:  # one that ends meanwhile has used no less than before
+                usage.cpu[pid] = max(usage.cpu.get(pid, 0.0), cpu_seconds(pid) - before.get(pid, 0.0))
             if looks % round(1 / POLL) == 0:
                 usage.memory.append(sum(map(memory, pids)))
             looks += 1
