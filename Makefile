@@ -112,7 +112,7 @@ students: $(READY) music  ## variants of the bundled model, one change each: hou
 	@mv docs/students.part docs/students.md
 
 catalogue: $(READY) music  ## cost of a catalogue by processes and on Ray: an hour; writes docs/catalogue_costs.part
-	.venv/bin/python -W ignore benchmarks/catalogue.py > docs/catalogue_costs.part
+	.venv/bin/python -W ignore benchmarks/catalogue.py --plot docs/pictures/catalogue-memory.png > docs/catalogue_costs.part
 
 calibration: $(READY)  ## calibrations of the published baseline: a minute; writes docs/calibration.md
 	.venv/bin/python -W ignore benchmarks/calibration.py --plot docs/calibration.png > docs/calibration.part

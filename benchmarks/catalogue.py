@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--music", type=Path, default=Path(".cache/music"))
     parser.add_argument("--tracks", type=int, help="default: all")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--plot", type=Path, help="picture of the memory over time")
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--list", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -81,7 +82,9 @@ def main() -> None:
         few.mkdir()
         for path in sorted(music.iterdir())[:FEW]:
             (few / path.name).hardlink_to(path)
-        cost, size = print_modes(options.modes, music, few, count)
+        cost, size, memory_of = print_modes(options.modes, music, few, count)
+        if options.plot:
+            plot(memory_of, options.plot)
         shares = print_shares(sorted(music.iterdir())[:50])
         print_listing(folder)
         print_costs(cost, size, shares)
@@ -128,6 +131,9 @@ def run_mode(mode: str, folder: str, output: str) -> None:
     else:
         print("ready", flush=True)
         time.sleep(IDLE)
+    if cluster:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def measure(mode: str, folder: Path | None, output: str) -> Usage:
@@ -161,7 +167,8 @@ def measure(mode: str, folder: Path | None, output: str) -> Usage:
         looks = 0
         while process.poll() is None and (folder or time.monotonic() - start < IDLE - 1):
             pids = list(processes(marker))
-            usage.cpu |= {pid: seconds for pid in pids if (seconds := cpu_seconds(pid) - before.get(pid, 0.0)) >= 0}
+            for pid in pids:  # one that ends meanwhile has used no less than before
+                usage.cpu[pid] = max(usage.cpu.get(pid, 0.0), cpu_seconds(pid) - before.get(pid, 0.0))
             if looks % round(1 / POLL) == 0:
                 usage.memory.append(sum(map(memory, pids)))
             looks += 1
@@ -202,18 +209,21 @@ def memory(pid: int) -> float:
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("Pss:")), 0.0)
 
 
-def print_modes(modes: Sequence[str], music: Path, few: Path, count: int) -> tuple[float, float]:
-    """Print a row for each mode; the CPU seconds of a further track by one process, and bytes of a track."""
+def print_modes(
+    modes: Sequence[str], music: Path, few: Path, count: int
+) -> tuple[float, float, dict[str, list[float]]]:
+    """Print a row for each mode; CPU seconds of a further track by the first, bytes of a track, and memory by mode."""
     print(f"## {count:,} tracks of {SECONDS:g} s\n")
     head = ("", "CPU s per further track", "× one process", "CPU s to start", "s in all", "MB at most", "first half",
             "second half")  # fmt: skip
     print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}", flush=True)
-    first, size = 0.0, 0.0
+    first, size, memory_of = 0.0, 0.0, {}
     for mode in modes:
         output = str(music.parent / f"moods {mode}")
         start, whole = measure(mode, few, f"{output} few"), measure(mode, music, output)
         cost = (sum(whole.cpu.values()) - sum(start.cpu.values())) / (count - FEW)
         first = first or cost
+        memory_of[mode] = whole.memory
         half = len(whole.memory) // 2
         sums = [max(whole.memory), statistics.median(whole.memory[:half]), statistics.median(whole.memory[half:])]
         values = [f"{cost:.3f}", f"{cost / first:.2f}", f"{sum(start.cpu.values()):.1f}", f"{whole.wall:.0f}"]
@@ -221,11 +231,25 @@ def print_modes(modes: Sequence[str], music: Path, few: Path, count: int) -> tup
         size = sum(path.stat().st_size for path in Path(output, dataset.PARTS).iterdir()) / count
     print(f"\nRows take {size / 1000:.2f} kB a track.\n")
     if not any("Ray" in mode for mode in modes):
-        return first, size
+        return first, size, memory_of
     idle = measure("two Ray nodes", None, "")
     print(f"Two Ray nodes without work take {sum(idle.cpu.values()) / idle.wall:.3f} CPU seconds a second, and ")
     print(f"{max(idle.memory):,.0f} MB.\n", flush=True)
-    return first, size
+    return first, size, memory_of
+
+
+def plot(memory_of: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw the memory of modes over time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for mode, values in memory_of.items():
+        axes.plot(range(len(values)), values, label=mode)
+    axes.set(xlabel="seconds", ylabel="MB of all processes", ylim=(0, None), xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def print_shares(paths: list[Path]) -> dict[str, float]:

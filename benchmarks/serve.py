@@ -2,7 +2,8 @@
 
     python benchmarks/serve.py [--files N] [--clients N] [--seconds S] [--tracks N]
 
-The service and the command have one core and one process that tags, the clients another core. Prints Markdown tables.
+The service and the command have one core and one process that tags, the clients another core; both are measured from
+the end of the first file to that of the last one. Beside other programs, compare CPU times. Prints Markdown tables.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -28,6 +30,8 @@ import library
 import moodfield
 
 RATE = 44_100
+SECONDS = 30.0
+"""length of a song"""
 AUDIO = {"content-type": "audio/mpeg"}
 ROUNDS = 3
 PAUSE = 0.5
@@ -48,15 +52,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print("## The service, one process that tags\n")
-        with serving(folder / "empty.db", cores[0]) as url:
-            print_throughput(url, folder, options.files, cores[0])
+        with serving(folder / "empty.db", cores[0]) as (url, process):
+            print_throughput(url, process, folder, options.files, cores[0])
             print_latency(url, options.files)
-        with serving(folder / "empty.db", cores[0]) as url:
+        with serving(folder / "empty.db", cores[0]) as (url, _):
             asyncio.run(print_load(url, options.clients, options.seconds))
         if not options.tracks:
             return
         library.fill(folder / "library.db", library.synthetic_files(options.tracks), moodfield.load())
-        with serving(folder / "library.db", cores[0]) as url:
+        with serving(folder / "library.db", cores[0]) as (url, _):
             print_library(url, options.tracks)
 
 
@@ -71,8 +75,8 @@ def song(seconds: float, seed: int) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(db: Path, core: int) -> Iterator[str]:
-    """A context with the address of a service on one core."""
+def serving(db: Path, core: int) -> Iterator[tuple[str, int]]:
+    """A context with the address and the number of the process of a service on one core."""
     words = ["serve", "--db", str(db), "--port", "0", "--jobs", "1"]
     process = subprocess.Popen(command(words, core), stderr=subprocess.PIPE, text=True)
     try:
@@ -81,7 +85,7 @@ def serving(db: Path, core: int) -> Iterator[str]:
         url = next(word for word in line.split() if word.startswith("http")).rstrip(";").rstrip("/")
         for _ in range(2):  # the first answers when the models are loaded
             assert post(url, song(2, 0)).status_code == 200
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.communicate()
@@ -100,29 +104,96 @@ def post(url: str, body: bytes) -> httpx.Response:
     return httpx.post(f"{url}/v1/tag", content=body, headers=AUDIO, timeout=TIMEOUT)
 
 
-def print_throughput(url: str, folder: Path, count: int, core: int) -> None:
-    """Seconds of audio that both tag in a second; rounds alternate, since the speed of machines varies."""
-    songs = [song(30, seed) for seed in range(count)]
+def print_throughput(url: str, process: int, folder: Path, count: int, core: int) -> None:
+    """Seconds of audio that are tagged in a second; rounds alternate, since the speed of machines varies."""
+    songs = [song(SECONDS, seed) for seed in range(count)]
     for number, body in enumerate(songs):
         (folder / f"{number:03}.mp3").write_bytes(body)
     paths = [str(folder / f"{number:03}.mp3") for number in range(count)]
-    ratios, speeds = [], []
-    for _ in range(ROUNDS):
-        process = subprocess.Popen(command(["tag", "--json", "--jobs", "1", *paths], core), stdout=subprocess.PIPE)
-        assert process.stdout
-        ends = [time.perf_counter() for _ in process.stdout]
-        process.wait()
-        by_command = (count - 1) / (ends[-1] - ends[0])
-        start = time.perf_counter()
-        with ThreadPoolExecutor(2) as threads:  # one is uploaded while another one is tagged
-            assert all(answer.status_code == 200 for answer in threads.map(lambda body: post(url, body), songs))
-        by_service = count / (time.perf_counter() - start)
-        ratios.append(by_service / by_command)
-        speeds.append((30 * by_command, 30 * by_service))
-    command_speed, service_speed = np.median(speeds, axis=0)
-    print("| throughput, one core | times real time |\n|---|---|")
-    print(f"| `moodfield tag` | {command_speed:.0f} |\n| service | {service_speed:.0f} |")
-    print(f"| service / command, median of {ROUNDS} (goal 0.9) | {np.median(ratios):.2f} |\n", flush=True)
+    values: dict[str, list[Cost]] = collections.defaultdict(list)
+    limits = httpx.Limits(max_keepalive_connections=2)
+    with httpx.Client(base_url=url, timeout=TIMEOUT, limits=limits) as client:
+
+        def send(body: bytes) -> httpx.Response:
+            return client.post("/v1/tag", content=body, headers=AUDIO)
+
+        def send_form(body: bytes) -> httpx.Response:
+            return client.post("/v1/tag", files={"file": ("song.mp3", body)})
+
+        for _ in range(ROUNDS):
+            values["`moodfield tag`"].append(cost_of_command(paths, core))
+            values["service, plain bodies"].append(cost_of_service(send, songs, process))
+            values["service, forms"].append(cost_of_service(send_form, songs, process))
+    expected = values["`moodfield tag`"]
+    print(
+        "| throughput, one core | times real time | / command | CPU, ms for each file: server | tagging | / command |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, costs in values.items():
+        speed = np.median([SECONDS / cost.seconds for cost in costs])
+        relative = np.median([other.seconds / cost.seconds for cost, other in zip(costs, expected, strict=True)])
+        by_cpu = np.median([other.cpu / cost.cpu for cost, other in zip(costs, expected, strict=True)])
+        server, tagging = 1e3 * np.median([(cost.server, cost.tagging) for cost in costs], axis=0)
+        print(f"| {name} | {speed:.0f} | {relative:.2f} | {server:.1f} | {tagging:.1f} | {by_cpu:.2f} |", flush=True)
+    print(f"\nMedians of {ROUNDS} rounds; goal: service / command 0.9.\n")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a file takes: elapsed, and CPU time of the server's own process and of the one that tags."""
+
+    seconds: float
+    server: float
+    tagging: float
+
+    @property
+    def cpu(self) -> float:
+        """CPU time of both."""
+        return self.server + self.tagging
+
+
+def cost_of_command(paths: list[str], core: int) -> Cost:
+    """The cost of a file after the first one, when the model is loaded."""
+    words = ["tag", "--json", "--jobs", "1", *paths, paths[0]]  # one more, so that the process has not ended yet
+    process = subprocess.Popen(command(words, core), stdout=subprocess.PIPE)
+    assert process.stdout
+    ends = []
+    for _ in paths:
+        process.stdout.readline()
+        ends.append((time.perf_counter(), cpu_time(process.pid)))
+    process.communicate()
+    seconds, cpu = np.subtract(ends[-1], ends[0]) / (len(paths) - 1)
+    return Cost(seconds, 0.0, cpu)
+
+
+def cost_of_service(send: Callable[[bytes], httpx.Response], songs: list[bytes], process: int) -> Cost:
+    """The cost of a file after the first one, if one is uploaded while another one is tagged."""
+    ends = []
+
+    def tag(body: bytes) -> None:
+        assert send(body).status_code == 200
+        tagging = sum(map(cpu_time, children(process)))
+        ends.append((time.perf_counter(), cpu_time(process), tagging))
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(tag, songs))
+    seconds, server, tagging = np.subtract(ends[-1], ends[0]) / (len(songs) - 1)
+    return Cost(seconds, server, tagging)
+
+
+def cpu_time(process: int) -> float:
+    """Seconds of CPU time of a process, from Linux; 0 if it has ended."""
+    try:
+        tasks = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/schedstat")]
+    except OSError:
+        return 0.0
+    return sum(int(task.split()[0]) for task in tasks) / 1e9
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started."""
+    lists = [path.read_text().split() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [int(child) for numbers in lists for child in numbers]
 
 
 def print_latency(url: str, count: int) -> None:

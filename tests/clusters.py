@@ -17,6 +17,7 @@ import numpy as np
 from moodfield.catalogue import dataset, parts, tag
 from moodfield.catalogue.workers import WorkerConfig
 from moodfield.decoding.metadata import Metadata
+from moodfield.errors import ModelError
 from moodfield.library import analysis, models
 from moodfield.library.analysis import Analysis
 from moodfield.parallel import Backend
@@ -42,6 +43,11 @@ def analyse_nothing(tries: str, names: tuple[str, ...], path: Path) -> Analysis:
         return analyse(tries, 0.0, names, path)
     logits, curves = np.zeros(56, np.float32), np.zeros((56, analysis.STEPS), np.int8)
     return Analysis(b"x", Metadata(), 1.0, logits, None, curves, np.zeros(0, np.uint8))
+
+
+def raise_model_error(_: tuple[str, ...], path: Path) -> Analysis:
+    """An analysis on a machine without the model."""
+    raise ModelError("no such model")
 
 
 def run(

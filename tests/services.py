@@ -1,27 +1,29 @@
 """Services in a thread of the tests, on a port of their own."""
 
+import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import soundfile
 
-from moodfield.serving import problems, server
+from moodfield.serving import server, tagging
 from moodfield.serving.configs import ServiceConfig
 from moodfield.serving.service import Service
 from moodfield.serving.tagging import Task
 
 MAX_WAIT = 60.0
 """seconds to wait for a service, or a scan"""
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+"""one client for all requests, each on a connection of its own: another client would load certificates again"""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,28 @@ class Running:
     """its parts"""
 
 
+class NoWorker:
+    """Stands for a process that tags, in services to which no file is sent."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def call(self, *_: object, **__: object) -> bytes:
+        """The result for a task."""
+        return b""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 @contextmanager
-def running(config: ServiceConfig) -> Iterator[Running]:
-    """A context with a service."""
+def running(config: ServiceConfig, *, tags: bool = True) -> Iterator[Running]:
+    """A context with a service; without `tags` no process starts, and no file can be sent."""
     listening = server.listen("127.0.0.1", 0)
-    created = server.create(config)
+    with pytest.MonkeyPatch.context() as patch:
+        if not tags:
+            patch.setattr(tagging, "Worker", NoWorker)
+        created = server.create(config)
     service = created.config.app.state.service
     thread = threading.Thread(target=created.run, args=([listening],))
     thread.start()
@@ -54,7 +73,7 @@ def running(config: ServiceConfig) -> Iterator[Running]:
             time.sleep(0.02)
         port = listening.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=MAX_WAIT) as client:
+        with httpx.Client(base_url=url, timeout=MAX_WAIT, limits=LIMITS) as client:
             yield Running(url, port, client, service)
     finally:
         created.should_exit = True
@@ -63,11 +82,24 @@ def running(config: ServiceConfig) -> Iterator[Running]:
 
 
 def tag_slowly(task: Task) -> bytes:
-    """Stands for tagging: waits as long as the name of a file states, in seconds, or ends its process."""
+    """Stands for tagging: waits as long as the name of a file states, in seconds, allocates, or ends its process."""
     if task.name == "crash":
         os._exit(1)
+    if task.name.startswith("memory "):
+        assert bytearray(int(task.name.split()[1]))
+        return b"{}"
     time.sleep(float(task.name or 0))
     return b'{"decided":[]}'
+
+
+def tag_at_once(task: Task) -> bytes:
+    """Stands for tagging: the same result for every file."""
+    values = {"a": 0.5}
+    names = ("scores", "times_usual", "evidence", "thresholds", "priors")
+    by_tag = dict.fromkeys(names, values)
+    lists: dict[str, list[str]] = {name: [] for name in ("decided", "moods", "themes")}
+    head = {"source": task.name, "duration": 1.0, "model": "m", "relative": False}
+    return json.dumps({**head, **lists, **by_tag}).encode()
 
 
 def wav(seconds: float = 3.0, *, seed: int = 0, rate: int = 22_050) -> bytes:
@@ -105,28 +137,3 @@ def wait_for_scan(client: httpx.Client, number: int) -> dict[str, object]:
             return scan
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def tag_at_once(task: Task) -> bytes:
-    """Stands for tagging: the same result for every file."""
-    values = {"a": 0.5}
-    names = ("scores", "times_usual", "evidence", "thresholds", "priors")
-    by_tag = dict.fromkeys(names, values)
-    lists: dict[str, list[str]] = {name: [] for name in ("decided", "moods", "themes")}
-    return problems.encode({"source": task.name, "duration": 1.0, "model": "m", "relative": False, **lists, **by_tag})
-
-
-def scan_until_terminated(sender: Connection, *_: object) -> None:
-    """Stands for a scan: goes on until it is terminated, and takes a while to end."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    sender.send({"total": 1, "unchanged": 0, "missing": 0})
-    while not stop.wait(0.02):
-        pass
-    time.sleep(0.5)
-
-
-def scan_until_terminated_and_finish(sender: Connection, *_: object) -> None:
-    """Stands for a scan that is done when it is terminated."""
-    scan_until_terminated(sender)
-    sender.send({"state": "done"})

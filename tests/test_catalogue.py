@@ -3,8 +3,8 @@
 import csv
 import json
 import os
+import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -267,14 +267,16 @@ def test_slow_and_failing_storage(server, tmp_path, songs):
     catalogue = create(tmp_path / "moods", manifest(tmp_path, server, ["0.flac", "1.flac", "3.flac", "none.flac"]))
     reasons = {record["reason"] for record in run(catalogue)}
     assert reasons == {None, "storage", "missing"}
-    assert dataset.read_counts(catalogue, 0) == (1, 1)
+    assert [dataset.read_counts(catalogue, part) for part in (0, 1)] == [(1, 1), (1, 1)]
     (row,) = [row for row in read(catalogue) if row["reason"] == "storage"]
     assert row["source"].endswith("3.flac")
     assert "500" in row["error"]
     del server.always["3.flac"]
-    (record,) = run(catalogue)  # only this file
-    assert record["error"] is None
-    assert sorted(str(row["reason"]) for row in read(catalogue)) == ["None"] * 3 + ["missing"]
+    (path,) = songs.rglob("4.flac")
+    server.files["none.flac"] = path.read_bytes()
+    assert [record["error"] for record in run(catalogue)] == [None, None]  # only these files
+    assert [row["reason"] for row in read(catalogue)] == [None] * 4
+    assert run(catalogue) == []
     scores = {row["source"][-6:]: row["scores.calm"] for row in read(catalogue)}
     calm = moodfield.load().vocabulary.index("calm")
     for name in ("0.flac", "1.flac", "3.flac"):
@@ -283,8 +285,9 @@ def test_slow_and_failing_storage(server, tmp_path, songs):
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_storage_that_is_down_stops_the_run(server, tmp_path):
+def test_storage_that_is_down_stops_the_run(server, tmp_path, monkeypatch):
     pytest.importorskip("aiohttp")
+    monkeypatch.setattr(tagging, "UNDELIVERED", 2)
     names = [f"{number}.flac" for number in range(COUNT)]
     catalogue = create(tmp_path / "moods", manifest(tmp_path, server, names))
     for name in names[3:]:
@@ -295,6 +298,68 @@ def test_storage_that_is_down_stops_the_run(server, tmp_path):
     server.always.clear()
     assert len(run(catalogue)) == 3
     assert len({row["source"] for row in read(catalogue)}) == COUNT
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_what_may_succeed_another_time_is_tagged_again(songs, tmp_path, monkeypatch):
+    away = tmp_path / "away"
+    folder = shutil.copytree(songs, tmp_path / "songs")
+    catalogue = create(tmp_path / "moods", folder)
+    folder.rename(away)
+    assert [record["reason"] for record in run(catalogue)] == ["missing"] * 8
+    path = tmp_path / "library.db"
+    assert imports.run(catalogue, path) == (0, 0, 8)
+    away.rename(folder)
+
+    def deny(*_: object) -> Path:
+        raise AudioError("no-permission", "credentials have expired")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "fetch", deny)
+        assert {record["reason"] for record in run(catalogue)} == {"no-permission"}
+    plan = parts.plan(catalogue)
+    assert (plan.done, plan.failed, len(plan.again)) == (0, 0, 3)
+    config = WorkerConfig(analyse=partial(crash_on_two, tmp_path))
+    reasons = [record["reason"] for record in tagging.run(catalogue, plan, config)]
+    assert sorted(map(str, reasons)) == ["None"] * 5 + ["WorkerCrashedError", "ZeroDivisionError", "silent"]
+    plan = parts.plan(catalogue)
+    assert (plan.done, plan.failed) == (6, 1)  # crash_on_two tags the damaged and the empty file, too
+    assert [record["error"] for record in run(catalogue)] == [None, None]
+    assert parts.plan(catalogue).parts == ()
+    assert imports.run(catalogue, path) == (7, 1, 0)
+
+
+def test_an_error_without_text_is_an_error(tagged, songs):
+    record = rows.from_error(MemoryError())
+    assert (record["error"], record["reason"], rows.is_final(record)) == ("MemoryError", "MemoryError", False)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_rows_keep_the_version_that_made_them(songs, tmp_path, monkeypatch):
+    catalogue = create(tmp_path / "moods", songs)
+    config = WorkerConfig(analyse=partial(crash_on_two, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setitem(rows.RECORD, "version", "0.old")
+        list(tagging.run(catalogue, parts.plan(catalogue), config))
+    list(tagging.run(catalogue, parts.plan(catalogue), config))
+    versions = [row["version"] for row in read(catalogue)]
+    assert sorted(versions) == [moodfield.__version__] * 2 + ["0.old"] * 6
+
+
+def test_a_missing_package_of_storage_stops_the_run(tmp_path, songs):
+    (tmp_path / "manifest.txt").write_text("nosuch://bucket/a.mp3")
+    catalogue = create(tmp_path / "moods", tmp_path / "manifest.txt")
+    with pytest.raises(UsageError, match="nosuch"):
+        run(catalogue)
+    assert catalogue.committed() == []
+
+
+def test_records_that_are_lost_are_an_error(songs, tmp_path, monkeypatch):
+    catalogue = create(tmp_path / "moods", songs)
+    items_of = parts.items_of
+    monkeypatch.setattr(parts, "items_of", lambda *words, again: items_of(*words, again=again)[1:])
+    with pytest.raises(CatalogueError, match="part 0"):
+        run(catalogue)
 
 
 def crash_on_two(folder: Path, _: tuple[str, ...], path: Path) -> analysis.Analysis:
@@ -345,9 +410,10 @@ def test_the_command(songs, tmp_path):
     assert "8 rows; 6 tagged now" in result.err
     assert "1 not-audio" in result.err
     again = invoke("catalogue", "tag", songs, "-o", tmp_path / "moods")
-    assert again.code == 0
-    assert "8 of 8 files were tagged before" in again.err
+    assert again.code == 3
+    assert "8 of 8 files were done before; 2 of them could not be tagged" in again.err
     assert invoke("catalogue", "tag", songs, "-o", tmp_path / "moods", "--shard", "3/2").code == 2
+    assert invoke("catalogue", "tag", songs, "-o", tmp_path / "moods", "--on", "ray", "--jobs", "2").code == 2
     assert invoke("catalogue", "tag", songs, "-o", tmp_path / "other", "--limit", "1").code == 0
     assert invoke("catalogue", "decide", tmp_path / "moods").code == 0
     assert invoke("catalogue", "decide", tmp_path).code == 1
@@ -402,6 +468,21 @@ def test_decisions_equal_those_of_the_library(tagged, songs, tmp_path):
     (path.parent / relative.STATISTICS).write_text("others")
     relative.decide(tagged)
     assert path.stat().st_mtime_ns > written
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_tracks_that_come_later_are_decided(songs, tmp_path):
+    folder = shutil.copytree(songs, tmp_path / "songs")
+    shutil.copy(folder / "album 0" / "0.flac", folder / "copy.flac")  # its tracks are the same, and so is what is usual
+    catalogue = create(tmp_path / "moods", folder)
+    (folder / "copy.flac").rename(tmp_path / "copy.flac")
+    run(catalogue)
+    relative.decide(catalogue)
+    (tmp_path / "copy.flac").rename(folder / "copy.flac")
+    assert len(run(catalogue)) == 1
+    assert relative.decide(catalogue) == COUNT
+    decided_rows = {Path(row["source"]).name: row for row in read(catalogue, relative.FOLDER)}
+    assert decided_rows["copy.flac"]["decided"] == decided_rows["0.flac"]["decided"] is not None
 
 
 def test_moments_of_groups_are_those_of_all(tmp_path):
@@ -480,4 +561,4 @@ def test_a_library_is_locked_during_an_import(tagged, tmp_path):
     with library_database.lock(tmp_path / "a.db"):
         result = invoke("library", "import", tagged.folder, "--db", tmp_path / "a.db")
     assert result.code == 1
-    assert not isinstance(result, sqlite3.Error)
+    assert "is in use by process" in result.err

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 import clusters
 import models as model_files
 import moodfield
-from moodfield.catalogue import dataset, inputs, parts
+from moodfield.catalogue import dataset, inputs, networks, on_ray, parts, rows
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
+from moodfield.errors import CatalogueError, ModelError
 from moodfield.library import analysis, models
 
 pytest.importorskip("ray.data", reason='Ray is not installed: pip install "moodfield[cluster]"')
@@ -145,6 +147,18 @@ def test_s3_on_one_machine(songs, tmp_path, monkeypatch):
     assert len(inputs.collect(["s3://bucket/music/0/000.flac", "s3://bucket/music/0"])) == COUNT + 1
 
 
+def test_errors_of_workers_are_those_of_a_run(monkeypatch):
+    exceptions = pytest.importorskip("ray.exceptions")
+    cause = ModelError("no such model\nFailed to apply UDF transform after 1/1 attempts")
+    raised = exceptions.RayTaskError("function", "traceback", cause).as_instanceof_cause()
+    raised.__cause__ = RuntimeError()
+    error = on_ray._cause(raised)
+    assert (type(error), str(error)) == (ModelError, "no such model")
+    error = on_ray._cause(exceptions.OutOfMemoryError("a node has no memory"))
+    assert isinstance(error, CatalogueError)
+    assert "OutOfMemoryError: a node has no memory" in str(error)
+
+
 def test_a_cluster_of_one_node(songs, tmp_path):
     words = [sys.executable, "-c", PROGRAM, str(songs), str(tmp_path / "moods"), str(tmp_path / "tries")]
     process = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
@@ -153,6 +167,7 @@ def test_a_cluster_of_one_node(songs, tmp_path):
     assert rows.keys() == {path.name for path in songs.iterdir()}
     assert tuple(sorted(name for name, row in rows.items() if row["error"])) == POISONED
     assert sorted((tmp_path / "tries").read_text().splitlines()) == ["poison 0"] * 3 + ["poison 1"] * 3
+    assert process.stdout.splitlines()[-1] == "no such model"
 
 
 PROGRAM = """
@@ -161,9 +176,14 @@ from functools import partial
 import ray
 import clusters
 from moodfield.catalogue.workers import WorkerConfig
+from moodfield.errors import ModelError
 ray.init("local", num_cpus=1, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False)
 config = WorkerConfig(analyse=partial(clusters.analyse_nothing, sys.argv[3]))
 clusters.run(sys.argv[2], [sys.argv[1]], config)
+try:
+    clusters.run(sys.argv[2] + " of no model", [sys.argv[1]], WorkerConfig(analyse=clusters.raise_model_error))
+except ModelError as error:
+    print(error)
 """
 
 
@@ -178,6 +198,38 @@ def test_networks_in_actors_of_their_own(songs, tmp_path, monkeypatch):
     results = run_on_cluster(tmp_path, [job], networks=1)
     assert results["runs"][0]["records"] == COUNT + 1
     assert_rows(read(job["folder"])[1], plain)
+
+
+def test_a_network_tags_what_workers_prepared(songs):
+    paths = [songs / "000.flac", songs / "001.flac"]
+    prepared = [networks.prepare((), path) for path in paths]
+    records = [networks.to_record(track, 1) for track in prepared]
+    assert all(record["mels"] and record["logits"] is None for record in records)
+    lists = [[record | {"part": 0, "row": row}] for row, record in enumerate(records)]
+    actor = networks.NetworkActor(())
+    tagged = rows.unnest(actor(rows.nest(lists, networks.schema())))
+    for path, record in zip(paths, tagged, strict=True):
+        expected = rows.from_analysis(analysis.analyse((), path), 1)
+        assert {name: record[name] for name in ("sha256", "duration", "curves", "size")} == {
+            name: expected[name] for name in ("sha256", "duration", "curves", "size")
+        }
+        logits = [np.frombuffer(values["logits"], np.float32) for values in (record, expected)]
+        np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_a_batch_that_fails_is_tagged_one_by_one(songs, monkeypatch):
+    actor = networks.NetworkActor(())
+    tag_mels = actor._tagger.tag_mels
+
+    def fail(tracks):
+        if len(tracks) > 1 or tracks[0].duration < SECONDS:
+            raise MemoryError
+        return tag_mels(tracks)
+
+    monkeypatch.setattr(actor._tagger, "tag_mels", fail)
+    track = networks.prepare((), songs / "000.flac").track
+    results = actor._tag([track, replace(track, duration=1.0), track])
+    assert [type(result).__name__ for result in results] == ["Tagging", "MemoryError", "Tagging"]
 
 
 @pytest.mark.slow

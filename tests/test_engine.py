@@ -246,3 +246,19 @@ def test_an_onnx_file_can_be_moved(cp_model, tmp_path):
         OnnxEngine(cp_model.folder / card.NETWORK).forward_features(mels),
         atol=1e-5,
     )
+
+
+THREADS = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+from moodfield import engine, tagger
+before = len(os.listdir("/proc/self/task"))
+network = engine.OnnxEngine(tagger.model_folder("default") / "model.onnx")
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_process_that_may_use_one_core_gets_no_further_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADS], check=True, capture_output=True, text=True)
+    assert int(done.stdout) == 0

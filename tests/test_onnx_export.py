@@ -13,7 +13,7 @@ import pytest
 import models
 import moodfield
 from commands import invoke
-from moodfield import audio, clips, mel, tagger
+from moodfield import audio, clips, files, mel, tagger
 from moodfield.calibration import Calibration
 from moodfield.card import Card
 from moodfield.decisions import Usual
@@ -132,6 +132,7 @@ def test_priors_are_what_is_usual_without_statistics(fa_model, tmp_path):
 def test_further_heads_equal_the_tagger(fa_model, tmp_path):
     folder, track = with_head(fa_model.folder, tmp_path / "two"), models.music(12, seed=3)
     outputs, [head] = exported(folder, tmp_path)(track.samples), moodfield.load(folder).tag(track).heads
+    assert outputs["mine/logits_over_time"].shape == outputs["mine/scores_over_time"].shape
     assert_equal({name.removeprefix("mine/"): value for name, value in outputs.items() if name != "scores"}, head)
 
 
@@ -160,6 +161,36 @@ def test_metadata_has_what_decisions_need(default):
     assert default.metadata["thresholds"] == pytest.approx(card.thresholds)
     assert default.metadata["priors"] == pytest.approx(card.priors)
     assert set(default.metadata["usual"]["kinds"]) == set(card.usual.kinds)
+
+
+def test_metadata_decide_as_the_graph_does(default):
+    """By the rule that they have in words, from the logits over time alone."""
+    meta, outputs = default.metadata, default(models.music(20, seed=5, rate=16_000).samples)
+    scale, usual, constants = meta["calibration"], meta["usual"], meta["decisions"]
+    logits = outputs["logits_over_time"].mean(axis=1, dtype=np.float64)
+    logits = np.array(scale["slopes"]) * logits + np.array(scale["offsets"]) if scale else logits
+    scores, clipped = 1 / (1 + np.exp(-logits)), np.clip(logits, -constants["max_logit"], constants["max_logit"])
+    evidence = (clipped - usual["mean"]) / np.maximum(usual["std"], constants["min_std"])
+    for kind in usual["kinds"].values():
+        among = (clipped - kind["mean"]) / np.maximum(kind["std"], constants["min_std"]) + constants["kind_slack"]
+        evidence = np.minimum(evidence, among)
+    evidence[np.array(usual["std"]) <= constants["min_std"]] = 0
+    np.testing.assert_allclose(evidence, outputs["evidence"], rtol=1e-3, atol=1e-3)
+    thresholds = [np.inf if threshold is None else threshold for threshold in meta["thresholds"]]
+    above = [tag for tag in np.argsort(-evidence) if scores[tag] > thresholds[tag]]
+    decided = [
+        tag for tag in above[: constants["max_tags"]] if evidence[tag] >= evidence[above[0]] - constants["margin"]
+    ]
+    assert sorted(decided) == np.flatnonzero(outputs["decided"]).tolist() != []
+
+
+def test_metadata_name_their_format_version_and_networks(default):
+    folder = tagger.model_folder("default")
+    assert default.metadata["format"] == 1
+    assert default.metadata["moodfield"] == moodfield.__version__
+    assert default.metadata["networks"] == {"model.onnx": files.sha256(folder / "model.onnx")}
+    for name in ("max_tags", "margin", "kind_slack", "max_logit", "min_std"):
+        assert f"`{name}`" in default.metadata["decisions"]["rule"]
 
 
 def test_thresholds_beyond_all_scores_are_json(fa_model, tmp_path):

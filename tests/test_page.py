@@ -90,17 +90,29 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a service with a token, and a library of 20 tracks."""
+    path = tmp_path_factory.mktemp("locked") / "library.db"
+    libraries.make(path, 20)
+    with serving(path, "--token", TOKEN) as url:
+        yield url
+
+
 @pytest.fixture
 def opened(browser: Any, address: str) -> Iterator[Open]:
     """Opens the page as somebody would; what it asks for elsewhere and what it complains about is a fault."""
     faults: list[str] = []
     contexts = []
 
-    def opener(place: str = "", *, base: str = address, expected: tuple[int, ...] = (), **how: Any) -> Any:
+    def opener(
+        place: str = "", *, base: str = address, expected: tuple[int, ...] = (), script: str = "", **how: Any
+    ) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}} | how)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(TIMEOUT)
+        page.add_init_script(script)
         page.on(
             "request", lambda request: request.url.startswith((base, "blob:", "data:")) or faults.append(request.url)
         )
@@ -220,24 +232,22 @@ def test_titles_are_shown_as_text(opened):
     assert page.locator("table.rows img").count() == 0
 
 
-def test_a_token_is_asked_for(opened, tmp_path):
-    libraries.make(tmp_path / "library.db", 20)
-    with serving(tmp_path / "library.db", "--token", TOKEN) as base:
-        page = opened("#library", base=base, expected=(401,))
-        expect(page.get_by_text("MOODFIELD_TOKEN")).to_be_visible()
-        page.get_by_label("Token").fill("a wrong token, not this")
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("alert")).to_contain_text("token")
-        page.get_by_label("Token").fill(TOKEN)
-        page.get_by_role("button", name="Open").click()
-        expect(page.locator("table.rows tbody tr")).to_have_count(20)
-        page.reload()
-        expect(page.locator("table.rows tbody tr")).to_have_count(20)
-        other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=base)
-        other.get_by_role("link", name="Library").click()
-        expect(other.locator("table.rows tbody tr")).to_have_count(20)
-        assert "token" not in other.url
-        assert "moodfield_session" in {cookie["name"] for cookie in other.context.cookies()}
+def test_a_token_is_asked_for(opened, locked):
+    page = opened("#library", base=locked, expected=(401,))
+    expect(page.get_by_text("MOODFIELD_TOKEN")).to_be_visible()
+    page.get_by_label("Token").fill("a wrong token, not this")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert")).to_contain_text("token")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    page.reload()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=locked)
+    other.get_by_role("link", name="Library").click()
+    expect(other.locator("table.rows tbody tr")).to_have_count(20)
+    assert "token" not in other.url
+    assert "moodfield_session" in {cookie["name"] for cookie in other.context.cookies()}
 
 
 def test_a_token_may_have_any_characters(opened):
@@ -469,6 +479,61 @@ def test_the_library_stays_when_it_cannot_be_renewed(opened, address):
     page.unroute("**/v1/map")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("alert").filter(has_text=problem["detail"])).to_have_count(0)
+
+
+def test_the_last_renewal_wins(opened, address):
+    """An older answer that arrives later is not shown."""
+    page = opened("#library")
+    row = get(address, "v1/tracks?limit=100")["tracks"][-2]
+    page.get_by_role("searchbox").fill(row["title"])
+    page.get_by_role("link", name=row["title"], exact=True).click()
+    map_data = get(address, "v1/map")
+    held: list[Any] = []
+
+    def answer(route: Any) -> None:
+        if held:
+            route.fulfill(json=map_data)
+        else:
+            held.append(route)
+
+    page.route("**/v1/map", answer)
+    free = [tag for tag in libraries.TAGS if tag not in row["decided"]][:2]
+    for tag in free:
+        with page.expect_request("**/v1/map"):
+            page.get_by_label("Add a tag to the track").select_option(tag)
+        expect(page.get_by_role("button", name=f"{tag} does not fit")).to_be_visible()
+    with page.expect_response("**/v1/map"):
+        held[0].fulfill(json={**map_data, **{name: [] for name, value in map_data.items() if isinstance(value, list)}})
+    page.wait_for_timeout(200)
+    assert page.get_by_text("Your library is empty").count() == 0
+    expect(page.get_by_role("application")).to_have_attribute("aria-label", re.compile(f"Map of {TRACKS} tracks"))
+    for tag in free:
+        page.get_by_role("button", name=f"{tag} does not fit").click()
+        expect(page.get_by_role("button", name=f"{tag} does not fit")).to_have_count(0)
+
+
+def test_without_webgl_the_list_has_all_tracks(opened):
+    script = "HTMLCanvasElement.prototype.getContext = () => null"
+    page = opened("#library", script=script)
+    expect(page.get_by_text("this browser has no WebGL 2")).to_be_visible()
+    expect(page.locator("table.rows tbody tr")).to_have_count(50)
+    page.locator("table.rows .title").first.click()
+    expect(page.locator(".similar li")).to_have_count(8)
+
+
+def test_a_browser_that_blocks_storage_has_token_and_playlist(opened, locked):
+    script = (
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('', 'SecurityError') } })"
+    )
+    page = opened("#library", base=locked, expected=(401,), script=script)
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(20)
+    page.get_by_role("button", name=re.compile("in the playlist$")).first.click()
+    expect(page.get_by_role("button", name="Playlist 1")).to_be_visible()
+    other = opened(f"#token={TOKEN.replace(' ', '%20')}", base=locked, script=script)
+    other.get_by_role("link", name="Library").click()
+    expect(other.locator("table.rows tbody tr")).to_have_count(20)
 
 
 def test_playing_goes_on_with_the_list(opened, address):

@@ -16,13 +16,15 @@ TOKEN = "0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with services.running(ServiceConfig(tmp_path_factory.mktemp("db") / "library.db")) as started:
+    with services.running(ServiceConfig(tmp_path_factory.mktemp("db") / "library.db"), tags=False) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with services.running(ServiceConfig(tmp_path_factory.mktemp("db") / "library.db", token=TOKEN)) as started:
+    with services.running(
+        ServiceConfig(tmp_path_factory.mktemp("db") / "library.db", token=TOKEN), tags=False
+    ) as started:
         yield started
 
 
@@ -55,6 +57,22 @@ def test_requests_of_other_pages_are_not_answered(running: Running, headers: dic
         answer = running.client.request(method, path, headers=headers)
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "word"),
+    [
+        ("GET", "/v1/track", 404, "/v1/track;"),
+        ("GET", "/v1/tracks/", 404, "/v1/tracks/;"),
+        ("PUT", "/v1/tag", 405, "PUT"),
+        ("POST", "/v1/playlists", 422, "Content-Type"),
+    ],
+)
+def test_slips_are_answered_with_what_to_do(running: Running, method: str, path: str, status: int, word: str) -> None:
+    answer = running.client.request(method, path, data={"tags": "calm"} if status == 422 else None)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert word in answer.json()["detail"]
+    assert status != 405 or answer.headers["allow"] == "POST"
 
 
 def test_requests_of_the_page_are_answered(running: Running) -> None:

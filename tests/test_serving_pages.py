@@ -14,6 +14,7 @@ import pytest
 
 import commands
 import services
+from moodfield import temporary
 from moodfield.cli import serve
 from moodfield.errors import UsageError
 from moodfield.serving import pages, server
@@ -25,7 +26,7 @@ SCRIPT = b"console.log('hello');" * 100
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with services.running(ServiceConfig(tmp_path_factory.mktemp("db") / "library.db")) as started:
+    with services.running(ServiceConfig(tmp_path_factory.mktemp("db") / "library.db"), tags=False) as started:
         yield started
 
 
@@ -100,6 +101,9 @@ def test_processes_end_with_a_killed_service(tmp_path: Path) -> None:
     process.communicate()
     assert children
     assert services.wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    (left,) = tmp_path.glob(f"{temporary.PREFIX}*")
+    temporary.remove_abandoned(tmp_path)
+    assert not left.exists()
 
 
 def _children(task: Path) -> list[str]:
@@ -144,6 +148,13 @@ def test_the_address_is_one_that_browsers_can_open(host: str, shown: str) -> Non
 def test_a_port_that_is_taken_is_a_usage_error() -> None:
     with server.listen("127.0.0.1", 0) as listening, pytest.raises(UsageError, match="--port"):
         server.listen("127.0.0.1", listening.getsockname()[1])
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = commands.invoke("serve", "--db", tmp_path / "file" / "library.db", "--port", "0")
+    assert result.code == 1
+    assert "--db" in result.err
 
 
 def test_another_database_is_kept(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import scan_stand_ins
 import services
 from moodfield.serving import scans
 from moodfield.serving.configs import ServiceConfig
@@ -15,7 +16,7 @@ from moodfield.serving.scans import Scan, Scans
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scans:
     """Scans whose processes take a second to end, and those that are asked for while one is cancelled."""
-    monkeypatch.setattr(scans, "_scan", services.scan_until_terminated)
+    monkeypatch.setattr(scans, "_scan", scan_stand_ins.scan_until_terminated)
     return Scans(ServiceConfig(tmp_path / "library.db"), lambda: None)
 
 
@@ -43,14 +44,14 @@ def test_a_cancelled_scan_runs_until_its_process_has_ended_and_the_next_one_goes
 def test_a_scan_that_is_done_before_it_can_be_cancelled_is_done(
     started: Scans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "_scan", services.scan_until_terminated_and_finish)
+    monkeypatch.setattr(scans, "_scan", scan_stand_ins.scan_until_terminated_and_finish)
     scan = start(started)
     assert started.cancel(scan.id).state == "done"
 
 
 def test_the_library_is_read_anew_before_a_scan_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states: list[str] = []
-    monkeypatch.setattr(scans, "_scan", services.scan_until_terminated)
+    monkeypatch.setattr(scans, "_scan", scan_stand_ins.scan_until_terminated)
     started = Scans(ServiceConfig(tmp_path / "library.db"), lambda: states.append(started.get(1).state))
     scan = start(started)
     started.close()

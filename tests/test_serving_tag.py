@@ -86,6 +86,14 @@ def test_other_requests_are_problems(running: Running, request_: dict[str, objec
     assert not list(running.service.folder.iterdir())
 
 
+def test_the_name_of_a_plain_body_is_decoded_once(running: Running) -> None:
+    headers = {"content-type": "audio/wav"}
+    answer = running.client.post("/v1/tag", content=b"x", params={"name": "100%25.wav"}, headers=headers)
+    assert answer.json()["detail"].startswith("100%25.wav ")
+    answer = running.client.post("/v1/tag", content=b"x", headers=headers | {"x-filename": "caf%C3%A9.wav"})
+    assert answer.json()["detail"].startswith("café.wav ")
+
+
 def test_batches_answer_a_line_for_every_file(running: Running) -> None:
     songs = [("file", (f"{seed}.wav", services.wav(seed=seed))) for seed in range(3)]
     answer = running.client.post("/v1/tag/batch", files=[*songs, ("file", ("text.mp3", b"no audio"))])

@@ -1,5 +1,6 @@
 """Run a network on clips of mel: ONNX Runtime, or torch on request."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 import numpy as np
 from jaxtyping import Float32
 
+from moodfield import parallel
 from moodfield.card import EMBEDDING, LOGITS
 from moodfield.errors import ModelError
 
@@ -66,7 +68,7 @@ class OnnxEngine:
         Args:
             path: the network, or the part of it that runs on clips.
             head: the part that runs on the features of a whole track, if there is one.
-            threads: number of threads; 0 is the number of cores.
+            threads: number of threads; 0 is the number of cores that this process may use.
             device: where to run; `cuda` needs the package onnxruntime-gpu.
 
         Raises:
@@ -110,7 +112,9 @@ class _Session:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()  # no output, no second try: errors are raised
-        options.intra_op_num_threads = threads
+        # ONNX Runtime counts all cores of the machine: further threads would only wait, which costs time on these
+        is_restricted = parallel.cpu_count() < (os.cpu_count() or 1)
+        options.intra_op_num_threads = threads or (parallel.cpu_count() if is_restricted else 0)
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         self._path, self._input = path, input_name

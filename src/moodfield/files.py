@@ -143,7 +143,7 @@ def partial_directory(target: Path, *, names: Collection[str]) -> Iterator[Path]
     folder = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
     folder.mkdir(parents=True)
     try:
-        with _lock_directory(folder, wait=True):
+        with lock_directory(folder, wait=True):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -324,7 +324,7 @@ def _remove_abandoned(folder: Path, names: Collection[str]) -> None:
 
     An empty one may have been created just before it is locked.
     """
-    with contextlib.suppress(OSError), _lock_directory(folder, wait=False) as is_locked:  # OSError: not ours to remove
+    with contextlib.suppress(OSError), lock_directory(folder, wait=False) as is_locked:  # OSError: not ours to remove
         paths = list(folder.iterdir())
         are_ours = (
             stat.S_ISREG(path.lstat().st_mode) and (path.name in names or PARTIAL.fullmatch(path.name))
@@ -335,7 +335,7 @@ def _remove_abandoned(folder: Path, names: Collection[str]) -> None:
 
 
 @contextmanager
-def _lock_directory(folder: Path, *, wait: bool) -> Iterator[bool]:
+def lock_directory(folder: Path, *, wait: bool) -> Iterator[bool]:
     """A context that locks a folder, and whether it could; raises `BlockingIOError` if another process did."""
     if sys.platform == "win32":
         yield False

@@ -7,6 +7,7 @@ import logging.handlers
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -112,17 +113,25 @@ def map(  # noqa: A001 (as concurrent.futures names it)
 
 
 class Worker:
-    """A process that calls a function for one item at a time, and is killed if a call takes too long."""
+    """A process that calls a function for one item at a time, and is killed if a call takes too long.
 
-    def __init__(self, function: Callable[[Item], Result], *, niceness: int = 0) -> None:
-        self._function, self._niceness, self._is_closed = function, niceness, False
+    Args:
+        function: Applied to every item; picklable.
+        niceness: How much lower than that of this process its priority is.
+        memory_bytes: Memory that it may allocate, where the system limits that (Linux); None: any.
+    """
+
+    def __init__(
+        self, function: Callable[[Item], Result], *, niceness: int = 0, memory_bytes: int | None = None
+    ) -> None:
+        self._function, self._niceness, self._memory_bytes, self._is_closed = function, niceness, memory_bytes, False
         self._start()
 
     def call(self, item: Item, *, seconds: float) -> Result | MoodfieldError:
         """The result for an item, the `MoodfieldError` that the function raised, or a `WorkerCrashedError`.
 
-        After a crash, or `seconds` in which there is no result, the process is replaced by another one. The time in
-        which a process starts does not count.
+        After a crash, an allocation that fails, or `seconds` in which there is no result, the process is replaced by
+        another one. The time in which a process starts does not count.
         """
         try:
             self._started.result(START_SECONDS)
@@ -130,6 +139,8 @@ class Worker:
             if concurrent.futures.wait([future], seconds).done:
                 return _reissue(future.result())
             error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
+        except MemoryError:
+            error = WorkerCrashedError("it was stopped since it needs more memory than one file may; it may be damaged")
         except (BrokenProcessPool, concurrent.futures.TimeoutError):
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
         if not self._is_closed:
@@ -144,7 +155,7 @@ class Worker:
 
     def _start(self) -> None:
         """Start a process, which imports the function meanwhile."""
-        self._pool = _pool(1, self._niceness)
+        self._pool = _pool(1, self._niceness, self._memory_bytes)
         self._started = _submit(self._pool, callable, self._function)
 
 
@@ -230,8 +241,8 @@ def init_ray() -> None:
 
     if not ray.is_initialized():
         with _sigterm_handler_kept():
-            # without an address Ray would join any cluster on this machine, and lose its work when that cluster ends
-            ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, include_dashboard=False)
+            address = os.environ.get("RAY_ADDRESS") or "local"  # not None, which joins any cluster of this machine
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldError:
@@ -301,10 +312,11 @@ def _is_broken(future: Future[Any]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
-def _pool(jobs: int, niceness: int = 0) -> ProcessPoolExecutor:
+def _pool(jobs: int, niceness: int = 0, memory_bytes: int | None = None) -> ProcessPoolExecutor:
     """A pool of spawned processes (a fork of a process with threads may hang)."""
+    context = multiprocessing.get_context("spawn")
     with _signals_blocked():
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initialize_worker, (niceness,))
+        return ProcessPoolExecutor(jobs, context, initialize_worker, (niceness, memory_bytes))
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -353,10 +365,11 @@ def _terminate(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def initialize_worker(niceness: int = 0) -> None:
-    """Use one core at lower priority, leave SIGINT and SIGHUP to the parent process, and end with it."""
+def initialize_worker(niceness: int = 0, memory_bytes: int | None = None) -> None:
+    """Use one core at lower priority and limited memory, leave SIGINT and SIGHUP to the parent, and end with it."""
     if niceness and hasattr(os, "nice"):
         os.nice(niceness)
+    _limit_memory(memory_bytes)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # the jobs are the threads; BLAS reads this when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -364,6 +377,15 @@ def initialize_worker(niceness: int = 0) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _limit_memory(size: int | None) -> None:
+    """Let allocations of this process fail beyond `size` bytes; does nothing where the system has no such limit."""
+    if size is not None and sys.platform == "linux":  # macOS has the limit, and does not apply it
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)  # not RLIMIT_AS, which counts reserved addresses, too
+        resource.setrlimit(resource.RLIMIT_DATA, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -2,6 +2,8 @@
 
 import { signal } from "@preact/signals";
 
+import { store, stored } from "./storage";
+
 const KEY = "moodfield-token";
 
 /** Whether the server is this computer. */
@@ -28,13 +30,10 @@ function takeToken(): string | null {
   const given = /[#&]token=([^&]+)/.exec(location.hash)?.[1];
   if (given) {
     history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(KEY, decoded(given));
+    store(KEY, decoded(given));
+    return decoded(given);
   }
-  try {
-    return sessionStorage.getItem(KEY);
-  } catch {
-    return null; // a browser that blocks storage
-  }
+  return stored(KEY);
 }
 
 function decoded(text: string): string {
@@ -50,7 +49,7 @@ export async function openSession(given: string | null = token): Promise<void> {
   if (given === null) return;
   token = given;
   await request("v1/session", { method: "POST" });
-  sessionStorage.setItem(KEY, given);
+  store(KEY, given);
   isLocked.value = false;
 }
 

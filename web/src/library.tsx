@@ -44,14 +44,18 @@ interface Loaded {
 export function Library({ track }: { track: number | null }) {
   const loaded = useSignal<Loaded | null>(null);
   const problem = useSignal("");
+  /** Number of the last renewal, whose answer alone counts: an older one may be later. */
+  const last = useRef(0);
   const load = useCallback(() => {
+    const number = ++last.current;
     Promise.all([loadVocabulary(), loadMap()]).then(
       ([vocabulary, map]) => {
+        if (number !== last.current) return;
         loaded.value = { vocabulary, map };
         problem.value = "";
       },
       (error: Error) => {
-        problem.value = error.message;
+        if (number === last.current) problem.value = error.message;
       },
     );
   }, []);

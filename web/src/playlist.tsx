@@ -7,6 +7,7 @@ import { Icon } from "./icons";
 import { PlayButton } from "./player";
 import { save } from "./queue";
 import { Name } from "./name";
+import { store, stored } from "./storage";
 import { clock, counted, duration } from "./text";
 import { TagPicker } from "./tag-picker";
 
@@ -27,12 +28,12 @@ effect(() => {
     artist,
     duration: seconds,
   }));
-  sessionStorage.setItem(KEY, JSON.stringify(rows));
+  store(KEY, JSON.stringify(rows));
 });
 
 function restore(): Row[] {
   try {
-    return JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
+    return JSON.parse(stored(KEY) ?? "[]");
   } catch {
     return []; // written by something else
   }

@@ -64,9 +64,7 @@ export class ServerTagger implements Tagger {
     );
     for (;;) {
       try {
-        const result = await post(file, signal, onProgress);
-        const { over_time: _, envelope: __, ...kept } = result;
-        return { track: fromTagging(result, file.name, themes), result: { ...kept, source: file.name } };
+        return tagged(await post(file, signal, onProgress), file.name, themes);
       } catch (error) {
         if (!(error instanceof Problem) || error.status !== BUSY) throw error;
         const seconds = error.retryAfter || 1;
@@ -114,8 +112,14 @@ function post(file: File, signal: AbortSignal, onProgress: (progress: Progress) 
   });
 }
 
+/** A file with its result. */
+export function tagged(result: Tagging, name: string, themes: ReadonlySet<string>): Tagged {
+  const { over_time: _, envelope: __, ...kept } = result;
+  return { track: fromTagging(result, name, themes), result: { ...kept, source: name } };
+}
+
 /** The track of a result, with curves in equal steps of time. */
-export function fromTagging(result: Tagging, path: string, themes: ReadonlySet<string>): Track {
+function fromTagging(result: Tagging, path: string, themes: ReadonlySet<string>): Track {
   const { duration, over_time: overTime } = result;
   const last = overTime?.seconds.at(-1) ?? 0;
   const span = Math.max(duration, last, 1e-3);

@@ -2,28 +2,36 @@
 
 import base64
 import gzip
+import hashlib
 import json
+import os
 import re
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
 
 from moodfield import files, tagger
-from moodfield.card import Card
+from moodfield.card import README, Card
 from moodfield.errors import OutputError
 from moodfield.onnx_export import export
 
 PAGE = "index.html"
 STATIC = ("glue.js", "licences.txt", "page.css", "page.js", "wasm.js", "worker.js", PAGE)
-"""files that are the same for every model; the page comes last"""
+"""files that are the same for every model"""
 MODEL, METADATA = "model.js", "metadata.js"
 """scripts with the model and its metadata"""
+CARD = "model.md"
+"""the card of the model for people, which has its licence"""
+NAMES = frozenset((*STATIC, MODEL, METADATA, CARD))
 OF_HOSTS = frozenset({"CNAME", "robots.txt", "_headers"})
 """files of hosts of static pages"""
 
 
 def write(model: str | Path, folder: str | Path) -> Card:
     """Write the folder: the page, ONNX Runtime, and a model.
+
+    A folder that exists is replaced as a whole; hidden files, and those of hosts, are copied into the new one.
 
     Args:
         model: Name of a pretrained model, model folder, or training run (its best model).
@@ -36,46 +44,63 @@ def write(model: str | Path, folder: str | Path) -> Card:
         ModelError: The model is damaged.
         OutputError: The folder holds other files, or cannot be written.
     """
-    source, target = tagger.model_folder(model), Path(folder)
+    source, target = tagger.model_folder(model), Path(os.path.realpath(folder))
+    files.check_name(folder)
+    files.restore_directory(target)
     _check_replaceable(target)
     card = Card.read(source)
-    onnx_model = export.build(card, source)
-    content = {
-        MODEL: _script("model", onnx_model.SerializeToString()),
-        METADATA: _script("metadata", json.dumps(export.metadata(card), ensure_ascii=False).encode()),
-    }
-    static = resources.files("moodfield.browser") / "static"
-    content |= {name: (static / name).read_bytes() for name in STATIC}
+    content = _content(card, source)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            files.write(target / name, data)
+        with files.partial_directory(target, names=NAMES) as draft:
+            for name, data in content.items():
+                files.write(draft / name, data)
+            _check_replaceable(target)
+            for path in _kept(target):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.copytree(path, draft / path.name, symlinks=True)
+                else:
+                    shutil.copy2(path, draft / path.name, follow_symlinks=False)
+            files.replace_directory(draft, target)
     except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}); name another folder") from error
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}); name another folder") from error
     return card
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raise `OutputError` for a path that is no folder, and for one that this function has not written.
+def _content(card: Card, source: Path) -> dict[str, bytes]:
+    """The files of the folder, by name."""
+    onnx_model = export.build(card, source).SerializeToString()
+    metadata = {**export.metadata(card), "sha256": hashlib.sha256(onnx_model).hexdigest()}
+    static = resources.files("moodfield.browser") / "static"
+    readme = source / README
+    return {
+        MODEL: _script("model", onnx_model),
+        METADATA: _script("metadata", json.dumps(metadata, ensure_ascii=False).encode()),
+        CARD: readme.read_bytes() if readme.is_file() else f"# {card.name}\n\n**Licence.** {card.licence}\n".encode(),
+        **{name: (static / name).read_bytes() for name in STATIC},
+    }
 
-    Hidden files and what hosts of pages need may be in it; partial files of a killed process are removed.
-    """
-    files.check_name(folder)
+
+def _kept(folder: Path) -> Iterator[Path]:
+    """Hidden files, and those of hosts of pages."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(".") or path.name in OF_HOSTS:
+            yield path
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `OutputError` for a path that is no folder, and for one that this module has not written."""
     try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in OF_HOSTS]
+        kept = set(_kept(folder))
+        paths = [path for path in folder.iterdir() if path not in kept]
     except FileNotFoundError:
         return
     except OSError as error:
         raise OutputError(f"{folder} is not a folder that can be read ({error.strerror}); name another one") from error
-    own = {*STATIC, MODEL, METADATA}
-    if other := sorted(path.name for path in paths if not _is_own(path, own)):
+    if other := sorted(path.name for path in paths if not _is_own(path, NAMES)):
         raise OutputError(f"{folder} has other files, such as {other[0]}; name a new or empty folder")
     first = folder / METADATA
     if paths and not (first.is_file() and first.read_bytes().startswith(_begin("metadata"))):
         raise OutputError(f"{folder} was not written by moodfield web; name a new or empty folder")
-    for path in paths:
-        if path.suffix == ".part":
-            path.unlink()
 
 
 def _is_own(path: Path, names: Collection[str]) -> bool:

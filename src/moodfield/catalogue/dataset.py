@@ -30,8 +30,8 @@ MOST_ROWS, FEWEST_ROWS, WANTED_PARTS = 1_000, 50, 100
 LEFT = ("inputs-", ".inputs-", f".{DESCRIPTION}.")
 """beginnings of names of files that a process may leave that is killed before there is a `DESCRIPTION`"""
 PART = re.compile(r"part-(\d{6,})\.parquet")
-UNDELIVERED = b"moodfield.undelivered"
-"""metadata of a part: the number of rows whose file was not delivered by storage"""
+NOT_FINAL = b"moodfield.not_final"
+"""metadata of a part: the number of rows whose files are tagged again by the next run"""
 FAILED = b"moodfield.failed"
 """metadata of a part: the number of rows with an error"""
 LISTING = b"moodfield.listing"
@@ -193,10 +193,10 @@ def read_part(
 
 
 def read_counts(catalogue: Catalogue, number: int) -> tuple[int, int]:
-    """The numbers of rows of a part with an error, and of those whose file storage has not delivered."""
+    """The numbers of rows of a part with an error, and of those of them that are not final."""
     with _open_part(catalogue, number, PARTS) as part:
         metadata = part.schema_arrow.metadata
-    return int(metadata.get(FAILED, 0)), int(metadata.get(UNDELIVERED, 0))
+    return int(metadata.get(FAILED, 0)), int(metadata.get(NOT_FINAL, 0))
 
 
 @contextmanager

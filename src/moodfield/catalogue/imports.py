@@ -16,8 +16,8 @@ from moodfield.library.analysis import STEPS, Analysis
 from moodfield.library.scan import FileState
 
 
-def run(catalogue: Catalogue, path: Path, advance: Callable[[], None] = lambda: None) -> tuple[int, int]:
-    """Add all rows of a catalogue to a library, part by part; what the library has of the same files is replaced.
+def run(catalogue: Catalogue, path: Path, advance: Callable[[], None] = lambda: None) -> tuple[int, int, int]:
+    """Add the final rows of a catalogue to a library, part by part; what it has of the same files is replaced.
 
     Corrections by a person are kept. Tracks that are on no local disk have their URI as path.
 
@@ -27,13 +27,13 @@ def run(catalogue: Catalogue, path: Path, advance: Callable[[], None] = lambda: 
         advance: Called for every part.
 
     Returns:
-        The numbers of tagged tracks and of files with an error.
+        The numbers of tagged tracks, of files with an error, and of rows that are not final, which are left out.
 
     Raises:
         LibraryError: The library cannot be written.
         LockedError: The library is being scanned.
     """
-    tagged = failed = 0
+    tagged = failed = left_out = 0
     with database.lock(path), database.write(path) as connection:
         model = models.insert(connection, catalogue.model)
         for part in catalogue.committed():
@@ -41,14 +41,16 @@ def run(catalogue: Catalogue, path: Path, advance: Callable[[], None] = lambda: 
             with database.transaction(connection):
                 for record, listed in zip(rows.to_records(table, catalogue.vocabulary), inputs, strict=True):
                     state = _state(record, listed)
-                    if record["error"] is None:
+                    if not rows.is_final(record):
+                        left_out += 1
+                    elif record["reason"] is None:
                         scan.store(connection, state, model, _analysis(record, len(catalogue.vocabulary)))
                         tagged += 1
                     else:
                         scan.store_error(connection, state, AudioError(record["reason"], record["error"]))
                         failed += 1
             advance()
-    return tagged, failed
+    return tagged, failed, left_out
 
 
 def _state(record: Record, listed: dict[str, Any]) -> FileState:

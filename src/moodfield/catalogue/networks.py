@@ -1,5 +1,6 @@
 """Networks in actors of their own, as on GPUs: mels by workers, clips of several tracks in a batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ from moodfield.catalogue import rows
 from moodfield.catalogue.rows import Record
 from moodfield.decoding import metadata
 from moodfield.decoding.metadata import Metadata
-from moodfield.errors import MoodfieldError
 from moodfield.library import analysis
 from moodfield.library.analysis import Analysis
 from moodfield.tagger import TrackMels
+from moodfield.tagging import Tagging
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,21 +83,26 @@ class NetworkActor:
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
         """Records with what the networks compute of their mels; those without mels as they are."""
-        import pyarrow as pa
-
-        records = table.to_pylist()
+        records = rows.unnest(table)
         waiting = [record for record in records if record["mels"] is not None]
         if waiting:
-            taggings = self._tagger.tag_mels([self._track(record) for record in waiting])
+            taggings = self._tag([self._track(record) for record in waiting])
             for record, tagging in zip(waiting, taggings, strict=True):
-                if isinstance(tagging, MoodfieldError):
+                if isinstance(tagging, Exception):
                     record |= rows.from_error(tagging)
                 else:
                     names = Metadata(*(record[name] for name in ("artist", "album", "title", "genre", "year")))
                     analysed = analysis.from_tagging(tagging, bytes.fromhex(record["sha256"]), names)
                     record |= rows.from_analysis(analysed, record["size"])
         kept = [{name: value for name, value in record.items() if name not in MELS} for record in records]
-        return pa.Table.from_pylist(kept, rows.record_schema())
+        return rows.nest([kept], rows.record_schema())
+
+    def _tag(self, tracks: Sequence[TrackMels]) -> Sequence[Tagging | Exception]:
+        """Taggings of tracks; if a batch fails as a whole, as for lack of memory, one track after the other."""
+        try:
+            return self._tagger.tag_mels(tracks)
+        except Exception as error:  # noqa: BLE001 (a fault that one file of millions reveals is its row)
+            return [error] if len(tracks) == 1 else [result for track in tracks for result in self._tag([track])]
 
     def _track(self, record: dict[str, Any]) -> TrackMels:
         """The mels of a record."""

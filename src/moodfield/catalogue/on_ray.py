@@ -6,20 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from moodfield import parallel
-from moodfield.catalogue import networks, parts
+from moodfield.catalogue import networks, parts, rows
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.parts import Plan
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import TrackWorker, WorkerConfig
-from moodfield.errors import CatalogueError
+from moodfield.errors import CatalogueError, MoodfieldError
 from moodfield.library import analysis
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SLICE = 8
-"""files that a worker gets at a time; what is lost, and done again, if a machine dies"""
-LISTING_TASKS = 4
+"""files that a worker gets at a time, whose records are a block; what is done again if a machine dies"""
+ADDED = "\nFailed to apply UDF"
+"""how the text begins that Ray Data adds to errors"""
+LISTING_TASKS = 2
 """parts whose inputs are listed at once"""
 
 
@@ -28,17 +30,17 @@ class TrackActor:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._worker = TrackWorker(config)
+        self._is_prepared = config.analyse is networks.prepare
 
     def __call__(self, slices: "pa.Table") -> "pa.Table":
-        """The records of slices of parts."""
-        import pyarrow as pa
-
+        """The records of slices of parts, in one row; those with mels, which are large, in a row each."""
         items = [
             (part, row, source)
             for part, numbers, sources in zip(*slices.to_pydict().values(), strict=True)
             for row, source in zip(numbers, sources, strict=True)
         ]
-        return pa.Table.from_pylist(list(self._worker.tag(items)), networks.schema())
+        records = list(self._worker.tag(items))
+        return rows.nest([[record] for record in records] if self._is_prepared else [records], networks.schema())
 
 
 def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Record]:
@@ -52,6 +54,7 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a block for each slice, which is what a worker gets at a time
+    context.raise_original_map_exception = True
 
     def list_slices(row: dict[str, Any]) -> list[dict[str, Any]]:
         items = parts.items_of(catalogue, row["part"], again=row["part"] in plan.again)
@@ -64,7 +67,8 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
     if actors and config.analyse is analysis.analyse:
         config = replace(config, analyse=networks.prepare)
     listing = ray.data.TaskPoolStrategy(min(LISTING_TASKS, len(plan.parts)))
-    cores = max(1, int(resources.get("CPU", 1)) - (0 if gpus else actors))
+    slices = sum(-(-catalogue.rows_of(part) // SLICE) for part in plan.parts)
+    cores = max(1, min(slices, int(resources.get("CPU", 1)) - (0 if gpus else actors)))
     records = (
         ray.data.from_items([{"part": part} for part in plan.parts], override_num_blocks=len(plan.parts))
         .flat_map(list_slices, compute=listing, num_cpus=0)  # workers use all cores
@@ -81,11 +85,24 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
         )  # fmt: skip
     try:
         for table in records.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for record in cast("pa.Table", table).to_pylist():
+            for record in rows.unnest(cast("pa.Table", table)):
                 yield {name: value for name, value in record.items() if name not in networks.MELS}
     except ray.exceptions.RayError as error:
-        cause = str(error).strip().splitlines()[-1]
-        raise CatalogueError(f"the cluster has stopped: {cause}; finished parts are kept, run it again") from error
+        raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> MoodfieldError:
+    """The error of a worker that stopped a pipeline; if it was none of moodfield, one with its words."""
+    import ray
+
+    chain = [error]
+    while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) and cause not in chain:
+        chain.append(cause)
+    for cause in reversed(chain):  # Ray wraps errors in some of both types
+        if isinstance(cause, MoodfieldError) and not isinstance(cause, ray.exceptions.RayError):
+            return type(cause)(str(cause).partition(ADDED)[0])
+    name, words = next((type(cause).__name__, text) for cause in reversed(chain) if (text := str(cause).strip()))
+    return CatalogueError(f"the cluster has stopped ({name}: {words.partition(chr(10))[0]}); run the command again")
 
 
 def _usable_gpus(resources: Mapping[str, float]) -> int:

@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from moodfield.catalogue import dataset, rows, storage
+from moodfield.catalogue import dataset, rows
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import Item
-from moodfield.errors import CatalogueError, UsageError
+from moodfield.errors import UsageError
 
 FOOTERS = 32
 """footers of parts that are read at once"""
@@ -19,13 +19,15 @@ class Plan:
     """What is left to do of a shard of a catalogue."""
 
     parts: tuple[int, ...]
-    """parts that are not committed, or have files that storage has not delivered"""
+    """parts that are not committed, or have rows that are not final"""
     again: frozenset[int]
-    """those that are committed: only their undelivered files are tagged"""
+    """those that are committed: only files of rows that are not final are tagged"""
     rows: int
     """number of rows of the shard"""
     done: int
-    """rows of the shard that are there"""
+    """rows of the shard that are final"""
+    failed: int
+    """those of them with an error"""
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -46,34 +48,33 @@ def plan(catalogue: Catalogue, shard: tuple[int, int] = (1, 1)) -> Plan:
     own = range(number - 1, catalogue.parts, count)
     committed = [part for part in catalogue.committed() if part in own]
     with ThreadPoolExecutor(FOOTERS) as pool:
-        counts = pool.map(partial(dataset.read_counts, catalogue), committed)
-        undelivered = {part: missing for part, (_, missing) in zip(committed, counts, strict=True) if missing}
-    complete = set(committed) - undelivered.keys()
+        counts = list(pool.map(partial(dataset.read_counts, catalogue), committed))
+    again = frozenset(part for part, (_, not_final) in zip(committed, counts, strict=True) if not_final)
+    complete = set(committed) - again
     parts = tuple(part for part in own if part not in complete)
-    done = sum(map(catalogue.rows_of, committed)) - sum(undelivered.values())
-    return Plan(parts, frozenset(undelivered), sum(map(catalogue.rows_of, own)), done)
+    failed, not_final = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
+    done = sum(map(catalogue.rows_of, committed)) - not_final
+    return Plan(parts, again, sum(map(catalogue.rows_of, own)), done, failed - not_final)
 
 
 def items_of(catalogue: Catalogue, part: int, *, again: bool) -> list[Item]:
-    """The inputs of a part that are left to do; of a committed part, those that storage has not delivered."""
+    """The inputs of a part that are left to do; of a committed part, those whose rows are not final."""
     sources = catalogue.read_inputs(part)["source"].to_pylist()
     done = kept(catalogue, part) if again else {}
     return [(part, row, source) for row, source in enumerate(sources) if row not in done]
 
 
 def kept(catalogue: Catalogue, part: int) -> dict[int, Record]:
-    """The records of a committed part by their row, without those of files that storage has not delivered."""
+    """The final records of a committed part by their row."""
     records = rows.to_records(dataset.read_part(catalogue, part), catalogue.vocabulary)
-    return {row: record for row, record in enumerate(records) if record["reason"] != storage.STORAGE}
+    return {row: record for row, record in enumerate(records) if rows.is_final(record)}
 
 
 def commit(catalogue: Catalogue, part: int, records: dict[int, Record]) -> None:
-    """Write the file of a part; raises `CatalogueError` if storage has delivered nothing of a whole part."""
+    """Write the file of a part; raises `CatalogueError` if that fails."""
     ordered = [records[row] for row in range(len(records))]
-    undelivered = [record for record in ordered if record["reason"] == storage.STORAGE]
-    if len(undelivered) == len(ordered) == catalogue.rows:
-        raise CatalogueError(f"storage delivers no file: {undelivered[-1]['error']}; finished parts are kept")
     failed = sum(record["reason"] is not None for record in ordered)
-    counts = {dataset.FAILED: failed, dataset.UNDELIVERED: len(undelivered)}
+    not_final = sum(not rows.is_final(record) for record in ordered)
+    counts = {dataset.FAILED: failed, dataset.NOT_FINAL: not_final}
     table = rows.to_table(catalogue, catalogue.read_inputs(part), ordered)
     dataset.write_part(catalogue, part, table, counts=counts)

@@ -70,15 +70,16 @@ def decide(catalogue: Catalogue, advance: Callable[[], None] = lambda: None) -> 
         CatalogueError: No track is tagged.
         ConfigError: There are too few tracks for a model without reference statistics.
     """
-    parts, moments = catalogue.committed(), Moments(len(catalogue.vocabulary))
+    parts, moments, tagged = catalogue.committed(), Moments(len(catalogue.vocabulary)), 0
     for start in range(0, len(parts), GROUP):
-        logits = list(_read_logits(catalogue, parts[start : start + GROUP], advance))
-        moments.add(np.concatenate(logits))
+        logits = np.concatenate(list(_read_logits(catalogue, parts[start : start + GROUP], advance)))
+        tagged += int(np.isfinite(logits).all(axis=1).sum())
+        moments.add(logits)
     own = moments.usual()
     if own is None:
         raise CatalogueError(f"{catalogue.folder} has no tagged tracks yet; run: moodfield catalogue tag")
     rule = catalogue.rule.relative_to_usual(own)
-    done = _start(catalogue, own)
+    done = _start(catalogue, own, tagged)
     for part in parts:
         if part not in done:
             dataset.write_part(catalogue, part, _decide(catalogue, rule, part), folder=FOLDER)
@@ -95,9 +96,9 @@ def _read_logits(
         advance()
 
 
-def _start(catalogue: Catalogue, own: Usual) -> set[int]:
-    """The parts that are decided by these statistics; files with others are removed."""
-    statistics = {"tracks": own.tracks, "mean": own.mean.tolist(), "std": own.std.tolist()}
+def _start(catalogue: Catalogue, own: Usual, tagged: int) -> set[int]:
+    """The parts that are decided by these statistics of so many tagged rows; files with others are removed."""
+    statistics = {"rows": tagged, "tracks": own.tracks, "mean": own.mean.tolist(), "std": own.std.tolist()}
     content = json.dumps(statistics, indent=1).encode()
     uri = storage.join(catalogue.folder, FOLDER, STATISTICS)
     committed = catalogue.committed(FOLDER)

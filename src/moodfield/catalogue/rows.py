@@ -24,17 +24,24 @@ Record = dict[str, Any]
 
 RECORD: Mapping[str, Any] = {
     "error": None, "reason": None, "size": None, "sha256": None, "duration": None, "title": "", "artist": "",
-    "album": "", "genre": "", "year": None, "logits": None, "embedding": None, "curves": None, "envelope": None,
+    "album": "", "genre": "", "year": None, "version": moodfield.__version__, "logits": None, "embedding": None,
+    "curves": None, "envelope": None,
 }  # fmt: skip
 """fields of a record, and their values for a file that failed; arrays are bytes"""
+NOT_FINAL = frozenset(("missing", "no-permission", storage.STORAGE))
+"""reasons of `AudioError` for which a file is tagged again by the next run"""
+
+_LIBRARY_FIELDS = [name for name in rows.FIELDS if name not in ("scores", "evidence")]
 
 FIELDS: Mapping[str, str] = {
     "source": "URI of the file; of a local one its absolute path",
-    **{name: text for name, text in rows.FIELDS.items() if name not in ("scores", "evidence")},
+    **{name: rows.FIELDS[name] for name in _LIBRARY_FIELDS[: _LIBRARY_FIELDS.index("model")]},
+    "missing": "null, as in libraries for files that are there",
     "reason": "short code of the error; null if there is none",
     "etag": "entity tag of the listing; null if unknown",
     "model_digest": "SHA-256 of the model's card",
-    "version": "version of moodfield",
+    "version": "version of moodfield that made the row",
+    **{name: rows.FIELDS[name] for name in _LIBRARY_FIELDS[_LIBRARY_FIELDS.index("model") :]},
     "scores.TAG": "score of the tag, 0 … 1",
     "evidence.TAG": "evidence of the tag",
     "embedding": "embedding, float16, little-endian; null if the model has none",
@@ -61,7 +68,17 @@ def from_analysis(analysis: Analysis, size: int | None) -> Record:
 def from_error(error: Exception) -> Record:
     """The record of a file that could not be tagged."""
     reason = error.reason if isinstance(error, AudioError) else type(error).__name__
-    return {**RECORD, "error": str(error), "reason": reason}
+    return {**RECORD, "error": str(error) or type(error).__name__, "reason": reason}
+
+
+def is_final(record: Record) -> bool:
+    """Whether the next run keeps a record: that of a tagged file, or of one that is no audio that can be tagged.
+
+    A file that was not delivered, that crashed its process, or at which a fault of the program came up (the reason is
+    then the name of a class), is tagged again.
+    """
+    reason = record["reason"]
+    return reason is None or (reason not in NOT_FINAL and not reason[0].isupper())
 
 
 def to_table(catalogue: Catalogue, inputs: "pa.Table", records: Sequence[Record]) -> "pa.Table":
@@ -75,23 +92,24 @@ def to_table(catalogue: Catalogue, inputs: "pa.Table", records: Sequence[Record]
     logits = _matrix([record["logits"] for record in records], len(catalogue.vocabulary))
     decided = decision_columns(catalogue, catalogue.rule, logits)
     listed = inputs.to_pydict()
+    reasons = [record["reason"] for record in records]
     columns: dict[str, Any] = {name: [record[name] for record in records] for name in RECORD if name != "logits"}
     columns |= {
         "source": listed["source"],
         "path": [_path(source) for source in listed["source"]],
         "title": [
-            record["title"] or Path(source).stem for record, source in zip(records, listed["source"], strict=True)
+            record["title"] or Path(storage.public_name(source)).stem
+            for record, source in zip(records, listed["source"], strict=True)
         ],
         "size": [record["size"] or size for record, size in zip(records, listed["size"], strict=True)],
         "modified": [None if mtime is None else rows.format_time(mtime // 10**9) for mtime in listed["mtime"]],
         "etag": listed["etag"],
         "missing": [None] * len(records),
-        "model": [None if record["error"] else catalogue.model["name"] for record in records],
+        "model": [None if reason else catalogue.model["name"] for reason in reasons],
         "model_digest": [catalogue.model["digest"]] * len(records),
-        "version": [moodfield.__version__] * len(records),
-        "relative": [None if record["error"] else False for record in records],
-        "added": [None if record["error"] else [] for record in records],
-        "removed": [None if record["error"] else [] for record in records],
+        "relative": [None if reason else False for reason in reasons],
+        "added": [None if reason else [] for reason in reasons],
+        "removed": [None if reason else [] for reason in reasons],
         **decided,
         **{f"scores.{tag}": values for tag, values in zip(catalogue.vocabulary, _scores(logits).T, strict=True)},
     }
@@ -125,6 +143,19 @@ def record_schema() -> "pa.Schema":
     kinds = dict.fromkeys(blobs, pa.binary()) | dict.fromkeys(INTEGERS, pa.int64()) | {"duration": pa.float64()}
     numbers = [("part", pa.int64()), ("row", pa.int64())]
     return pa.schema([*numbers, *((name, kinds.get(name, pa.string())) for name in RECORD)])
+
+
+def nest(lists: Sequence[Sequence[Record]], schema: "pa.Schema") -> "pa.Table":
+    """Lists of records as a table with a row for each, whose only column is `records`."""
+    import pyarrow as pa
+
+    nested = pa.array(lists, pa.list_(pa.struct(list(schema))))
+    return pa.table({"records": nested})
+
+
+def unnest(table: "pa.Table") -> list[Record]:
+    """The records of all rows of a table by `nest`."""
+    return [record for records in table["records"].to_pylist() for record in records]
 
 
 def schema(catalogue: Catalogue) -> "pa.Schema":
@@ -162,7 +193,7 @@ def to_records(table: "pa.Table", vocabulary: Sequence[str]) -> list[Record]:
     logits = read_logits(table, vocabulary)
     records = table.select(names).to_pylist()
     for record, values in zip(records, logits, strict=True):
-        record["logits"] = None if record["error"] else values.tobytes()
+        record["logits"] = None if record["reason"] else values.tobytes()
     return records
 
 

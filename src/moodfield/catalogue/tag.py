@@ -6,11 +6,15 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from moodfield.catalogue import on_ray, parts
+from moodfield.catalogue import on_ray, parts, storage
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import Item, TrackWorker, WorkerConfig
+from moodfield.errors import CatalogueError
 from moodfield.parallel import Backend
+
+UNDELIVERED = 50
+"""files one after the other that storage does not deliver, after which a run stops"""
 
 
 def run(
@@ -34,7 +38,9 @@ def run(
         The record of every file, in any order, after the part that it completes is committed.
 
     Raises:
-        CatalogueError: Storage delivers no file of a part, or a part cannot be written.
+        CatalogueError: Storage delivers none of `UNDELIVERED` files one after the other, a part cannot be written, or
+            the cluster stops.
+        ModelError, UnknownNameError, UsageError: A worker cannot load the model, or open any storage of that kind.
     """
     if on is Backend.RAY:
         records = on_ray.run(catalogue, plan, config)
@@ -42,6 +48,7 @@ def run(
         items = (item for part in plan.parts for item in parts.items_of(catalogue, part, again=part in plan.again))
         records = _run_local(items, config, jobs)
     waiting: dict[int, dict[int, Record]] = {}
+    left, undelivered = set(plan.parts) - plan.again, 0
     with contextlib.closing(records):
         for record in records:
             part = record["part"]
@@ -50,7 +57,13 @@ def run(
             waiting[part][record["row"]] = record
             if len(waiting[part]) == catalogue.rows_of(part):
                 parts.commit(catalogue, part, waiting.pop(part))
+                left.discard(part)
+            undelivered = undelivered + 1 if record["reason"] == storage.STORAGE else 0
             yield record
+            if undelivered == UNDELIVERED:
+                raise CatalogueError(f"storage delivers no files; run the command again later; {record['error']}")
+    if left:
+        raise CatalogueError(f"{len(left)} parts have no rows, such as part {min(left)}; run the command again")
 
 
 class _SharedItems:

@@ -1,21 +1,21 @@
 """Workers that fetch files and tag each of them in a child process, which a damaged file may crash."""
 
 import itertools
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from moodfield import parallel
+from moodfield import parallel, temporary
 from moodfield.catalogue import networks, rows, storage
 from moodfield.catalogue.networks import PreparedTrack
 from moodfield.catalogue.rows import Record
-from moodfield.errors import ModelError, MoodfieldError, UnknownNameError, WorkerCrashedError
+from moodfield.errors import AudioError, ModelError, UnknownNameError, WorkerCrashedError
 from moodfield.library import analysis
 from moodfield.library.analysis import Analysis
 
@@ -48,7 +48,8 @@ class TrackWorker:
     def __init__(self, config: WorkerConfig) -> None:
         self._process = parallel.Worker(partial(config.analyse, config.models))
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._folder = tempfile.TemporaryDirectory(prefix="moodfield-")
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(temporary.folder())
         self._numbers = itertools.count()
         self._closed = threading.Event()
 
@@ -71,22 +72,22 @@ class TrackWorker:
         self._closed.set()
         self._fetcher.shutdown(wait=False, cancel_futures=True)
         self._process.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def _fetch(self, source: str) -> Path:
-        return storage.fetch(source, Path(self._folder.name, str(next(self._numbers))), self._closed)
+        return storage.fetch(source, self._folder / str(next(self._numbers)), self._closed)
 
     def _record(self, source: str, future: "Future[Path]") -> Record:
         """The record of a file that is being fetched."""
         try:
             path = future.result()
-        except MoodfieldError as error:
+        except AudioError as error:
             return rows.from_error(error)
         try:
             result = self._analyse(path)
             size = path.stat().st_size if path.exists() else None
         finally:
-            if path.parent == Path(self._folder.name):
+            if path.parent == self._folder:
                 path.unlink(missing_ok=True)
         if isinstance(result, Analysis):
             return rows.from_analysis(result, size)
@@ -95,7 +96,7 @@ class TrackWorker:
         if isinstance(result, ModelError | UnknownNameError):
             raise result  # it would be the same for all files
         record = rows.from_error(result)
-        return record | {"error": record["error"].replace(str(path), source)}
+        return record | {"error": record["error"].replace(str(path), storage.public_name(source))}
 
     def _analyse(self, path: Path) -> Analysis | PreparedTrack | Exception:
         """Tag a file; one that crashes its process is tried again, since it may have died of something else."""

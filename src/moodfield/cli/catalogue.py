@@ -37,25 +37,31 @@ def tag(
     from moodfield.catalogue.workers import WorkerConfig
     from moodfield.library import analysis, models
 
+    if on is Backend.RAY:
+        console.check_unused({"--jobs": jobs}, why="Ray uses all cores of the cluster")
     numbers, names = parts.parse_shard(shard), tuple(model or ())
     catalogue = dataset.open_or_create(output, sources, models.describe(analysis.load(names)), limit)
     plan = parts.plan(catalogue, numbers)
     if plan.done:
-        console.message(f"{plan.done:,} of {plan.rows:,} files were tagged before")
+        failed = f"; {plan.failed:,} of them could not be tagged" if plan.failed else ""
+        console.message(f"{plan.done:,} of {plan.rows:,} files were done before{failed}")
     reasons: Counter[str] = Counter()
+    tagged = 0
     count = plan.rows - plan.done
     with progress.FileProgress("tracks", count) as bar:
-        jobs = console.choose_jobs(jobs, count)
-        for record in tagging.run(catalogue, plan, WorkerConfig(names), on=on, jobs=jobs):
+        for record in tagging.run(catalogue, plan, WorkerConfig(names), on=on, jobs=console.choose_jobs(jobs, count)):
             bar.advance()
-            if record["error"]:
+            if record["reason"]:
                 reasons[record["reason"]] += 1
                 console.message(record["error"])
+            else:
+                tagged += 1
     failed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     parts_of = f" in shard {shard}" if numbers[1] > 1 else ""
-    console.message(f"{output}: {plan.rows:,} rows{parts_of}; {count - reasons.total():,} tagged now")
+    console.message(f"{output}: {plan.rows:,} rows{parts_of}; {tagged:,} tagged now")
     if reasons:
         console.message(f"{reasons.total():,} files could not be tagged: {failed}")
+    if reasons or plan.failed:
         raise typer.Exit(console.SOME_FAILED)
 
 
@@ -87,5 +93,7 @@ def import_catalogue(folder: Folder, *, db: filters.Database = None) -> None:
     catalogue = dataset.read(folder)
     path = filters.database_path(db)
     with progress.FileProgress("parts", len(catalogue.committed())) as bar:
-        tagged, failed = imports.run(catalogue, path, bar.advance)
+        tagged, failed, left_out = imports.run(catalogue, path, bar.advance)
     console.message(f"{path}: {tagged:,} tracks and {failed:,} failed files imported")
+    if left_out:
+        console.message(f"{left_out:,} files are left out, which are to be tagged again: moodfield catalogue tag")

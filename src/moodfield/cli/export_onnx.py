@@ -26,7 +26,8 @@ def export_onnx(
     from moodfield.onnx_export import export
 
     card = export.export(model, output)
-    seconds = card.mel.sample_rate
+    heads = f", and of the heads {', '.join(head.name for head in card.heads)}" if card.heads else ""
     console.message(
-        f"{output} has {card.name}: mono float32 samples at {seconds} Hz in, scores of {len(card.vocabulary)} tags out"
+        f"{output} has {card.name}: mono float32 samples at {card.mel.sample_rate} Hz in, "
+        f"scores of {len(card.vocabulary)} tags{heads} out"
     )

@@ -150,14 +150,18 @@ def write(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         LibraryError: The file is no library, cannot be written, or a newer version of moodfield has made it.
     """
-    with _errors(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(path, "rwc") as connection:
-            version = _version(connection, path)
-            if version < len(MIGRATIONS):
-                _migrate(connection, path)
-            connection.execute("PRAGMA foreign_keys = ON")
-            yield connection
+    except OSError as error:
+        raise LibraryError(
+            f"the folder of the library {path} cannot be made: {error.strerror}; name another file with --db"
+        ) from error
+    with _errors(path), _open(path, "rwc") as connection:
+        version = _version(connection, path)
+        if version < len(MIGRATIONS):
+            _migrate(connection, path)
+        connection.execute("PRAGMA foreign_keys = ON")
+        yield connection
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+import moodfield
 from moodfield import audio, decisions, files, tagger
 from moodfield.card import Card, Head
 from moodfield.clips import FixedLength
@@ -21,6 +22,18 @@ METADATA = "moodfield"
 PRODUCER = b"moodfield"
 ONNX = tuple(bytes([0x08, version, 0x12, len(PRODUCER)]) + PRODUCER for version in range(8, 32))
 """how exported files begin: with the version of the format and the producer; no others are replaced"""
+FORMAT = 1
+"""version of the metadata: it rises when what programs read gets another meaning"""
+RULE = (
+    "A tag may be decided if its score is above its threshold. If `usual` is null, all of these are decided. Else "
+    "those are decided that are among the `max_tags` of them with the most evidence, and whose evidence is at "
+    "most `margin` below the largest of theirs. Evidence is (logit − mean) / std of `usual`, or the least of the "
+    "same with any of its `kinds` plus `kind_slack`, if that is less; the logit is calibrated and clipped to ± "
+    "`max_logit`; for a std of `min_std` or less, evidence is 0. If `usual` is null, evidence is the logit minus "
+    "that of the prior, or of the threshold if `priors` is null (of 0.5 if the threshold is null, or not between "
+    "0 and 1)."
+)
+"""how tags are decided, in words, for the metadata; `decisions` has it as code"""
 MIN_OPSET = 18
 """first version of the operators that has those of the graph"""
 
@@ -69,7 +82,10 @@ def build(card: Card, folder: Path) -> onnx.ModelProto:
 def metadata(card: Card) -> dict[str, Any]:
     """What a program needs beside the graph: vocabulary, sample rate, and what decisions need."""
     return {
+        "format": FORMAT,
+        "moodfield": moodfield.__version__,
         "name": card.name,
+        "networks": {name: card.sha256.get(name) for name in card.network_files},
         "summary": card.summary,
         "licence": card.licence,
         "sample_rate": card.mel.sample_rate,
@@ -81,7 +97,7 @@ def metadata(card: Card) -> dict[str, Any]:
         "heads": {head.name: _head(head) for head in card.heads},
         "decisions": {
             "margin": decisions.MARGIN, "max_tags": decisions.MAX_TAGS, "kind_slack": decisions.KIND_SLACK,
-            "max_logit": decisions.MAX_LOGIT, "min_std": decisions.MIN_STD,
+            "max_logit": decisions.MAX_LOGIT, "min_std": decisions.MIN_STD, "rule": RULE,
         },
     }  # fmt: skip
 

@@ -43,7 +43,7 @@ def build(card: Card, networks: Mapping[str, onnx.ModelProto]) -> onnx.GraphProt
     Returns:
         A graph whose outputs are, for every tag, `scores`, `evidence` and `decided`, and the names of the `tags`;
         `scores_over_time`, `logits_over_time` and the `seconds` of their steps; `embedding` and `embedding_over_time`
-        if the network has one; and the first four of every further head, as `HEAD/scores`.
+        if the network has one; and for every further head the same without times and embeddings, as `HEAD/scores`.
     """
     graph = Graph()
     spectrogram = MelGraph.add(graph, card.mel, WAVEFORM)
@@ -55,7 +55,6 @@ def build(card: Card, networks: Mapping[str, onnx.ModelProto]) -> onnx.GraphProt
     outputs = _Outputs(graph)
     outputs.add_head(card, over_time[LOGITS], "")
     outputs.add("seconds", _seconds(graph, card, spectrogram, over_time[LOGITS]), ["time"])
-    outputs.add("logits_over_time", over_time[LOGITS], ["tags", "time"])
     if EMBEDDING in over_time:
         outputs.add("embedding", _mean(graph, over_time[EMBEDDING]), [channels[EMBEDDING]])
         outputs.add("embedding_over_time", over_time[EMBEDDING], [channels[EMBEDDING], "time"])
@@ -139,21 +138,22 @@ class _Outputs:
         self.described.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def add_head(self, head: Card | Head, logits: str, prefix: str) -> None:
-        """Add scores, evidence, decisions and tags of a head, from its logits over time, shape (tags, time)."""
-        graph, n_tags = self._graph, len(head.vocabulary)
+        """Add what a head has from its logits over time, shape (tags, time): tags, scores, evidence, decisions."""
+        graph, n_tags, calibrated = self._graph, len(head.vocabulary), logits
         if head.calibration:
             slopes, offsets = (
                 np.array(values, np.float32)[:, None] for values in (head.calibration.slopes, head.calibration.offsets)
             )
-            logits = graph.op("Add", graph.op("Mul", logits, slopes), offsets)
-        pooled = _mean(graph, logits)
+            calibrated = graph.op("Add", graph.op("Mul", logits, slopes), offsets)
+        pooled = _mean(graph, calibrated)
         scores = graph.op("Sigmoid", pooled)
         evidence = _evidence(graph, head, pooled)
         self.add(f"{prefix}tags", graph.op("Identity", np.array(head.vocabulary, object)), [n_tags], TensorProto.STRING)
         self.add(f"{prefix}scores", scores, [n_tags])
         self.add(f"{prefix}evidence", evidence, [n_tags])
         self.add(f"{prefix}decided", _decided(graph, head, scores, evidence), [n_tags], TensorProto.BOOL)
-        self.add(f"{prefix}scores_over_time", graph.op("Sigmoid", logits), [n_tags, "time"])
+        self.add(f"{prefix}scores_over_time", graph.op("Sigmoid", calibrated), [n_tags, "time"])
+        self.add(f"{prefix}logits_over_time", logits, [n_tags, "time"])
 
 
 def _evidence(graph: Graph, head: Card | Head, logits: str) -> str:

@@ -9,6 +9,7 @@ import moodfield
 from moodfield.serving import library_routes, pages, problems, scan_routes, schemas, tag_routes
 from moodfield.serving.access import AccessMiddleware
 from moodfield.serving.configs import ServiceConfig
+from moodfield.serving.head import HeadMiddleware
 from moodfield.serving.metrics import MetricsMiddleware
 from moodfield.serving.problems import JsonResponse, ProblemMiddleware
 from moodfield.serving.service import Service
@@ -41,6 +42,7 @@ def create(config: ServiceConfig) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # they load what they show from other servers
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy the address would be wrong
         default_response_class=JsonResponse,
         responses={500: {"model": schemas.ProblemAnswer, "description": "an error of the server"}},
     )
@@ -52,4 +54,5 @@ def create(config: ServiceConfig) -> FastAPI:
     app.add_middleware(AccessMiddleware, config=config)
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+    app.add_middleware(HeadMiddleware)
     return app

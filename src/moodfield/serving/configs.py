@@ -43,6 +43,8 @@ class ServiceConfig:
     """time after which an upload is ended, however fast it is"""
     tag_seconds: float = 60.0
     """time after which the process that decodes and tags a file is killed"""
+    tag_memory_bytes: int = 3 * 2**30
+    """memory that this process may allocate, models included, where the system limits that (Linux)"""
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < MIN_TOKEN:

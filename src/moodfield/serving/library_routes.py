@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
+from jaxtyping import Int64
 
 from moodfield import errors
 from moodfield.errors import UsageError
@@ -54,6 +56,9 @@ def list_tracks(
     request: Request,
     current: Current,
     *,
+    only: Annotated[
+        list[TrackId], Query(alias="id", max_length=MAX_LIMIT, description="these, by default in this order")
+    ] = [],  # noqa: B006
     q: Annotated[str, Query(max_length=200, description="words that artist, title, album or path contain")] = "",
     mood: Annotated[Names, Query(description="with this mood; several: with all")] = [],  # noqa: B006
     theme: Annotated[Names, Query(description="with this theme")] = [],  # noqa: B006
@@ -68,7 +73,7 @@ def list_tracks(
     failed: Annotated[bool, Query(description="only files that could not be tagged")] = False,
     order: Annotated[
         Literal["evidence", "name", "path", "random"] | None,
-        Query(description="by default evidence with moods, else name"),
+        Query(description="by default that of `id`; evidence with moods; else name"),
     ] = None,
     seed: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
@@ -92,15 +97,20 @@ def list_tracks(
     if failed:
         with current.library.read() as connection:
             selected = tracks.select(connection, wanted)
-        chosen = [track for track in selected if all(word in snapshots.text(track) for word in q.casefold().split())]
+        wished = [track for track in selected if not only or track.id in only]
+        chosen = [track for track in wished if all(word in snapshots.text(track) for word in q.casefold().split())]
         page = [_untagged(track) for track in chosen[start : start + limit]]
         return service.answer(request, _page(page, len(chosen), start + limit))
     snapshot = current.library.snapshot()
     if snapshot is None:
         return service.answer(request, _page([], 0, 0))
-    fitting = snapshot.choose(wanted, q.split())
-    by = order or ("evidence" if wanted.tags else "name")
-    ordered = fitting if by == "name" else decided.order(fitting, by, tags=wanted.tags, seed=seed)
+    fitting = snapshot.choose(wanted, q.split(), ids=only)
+    if only and order is None:
+        ordered = fitting.take(_places(fitting, only))
+    elif order == "name" or not (order or wanted.tags):
+        ordered = fitting
+    else:
+        ordered = decided.order(fitting, order or "evidence", tags=wanted.tags, seed=seed)
     end = min(start + limit, len(ordered.tracks))
     shown = ordered.take(np.arange(min(start, end), end))
     numbers = {"ids": [track.id for track in ordered.tracks]} if ids else {}
@@ -296,6 +306,12 @@ def _over_time(one: DecidedTracks, blob: bytes) -> dict[str, object]:
     by_tag = zip(one.model.vocabulary, scores.round(4).astype(np.float64).tolist(), strict=True)
     rounded = {tag: [round(value, 4) for value in values] for tag, values in by_tag}
     return {"curves": {"seconds": seconds.round(2).tolist(), "scores": rounded}}
+
+
+def _places(fitting: DecidedTracks, numbers: Sequence[int]) -> Int64[np.ndarray, "tracks"]:
+    """Rows of tracks in the order of numbers."""
+    rows = {track.id: row for row, track in enumerate(fitting.tracks)}
+    return np.array([rows[number] for number in dict.fromkeys(numbers) if number in rows], np.int64)
 
 
 def _request(body: PlaylistRequest) -> playlists.Request:

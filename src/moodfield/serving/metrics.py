@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """seconds"""
-METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"))
-"""methods that are counted by name; clients can send any word"""
+METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"))
+"""methods that are counted by name, HEAD as GET; clients can send any word"""
 
 
 class Metrics:

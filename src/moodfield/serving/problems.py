@@ -116,13 +116,23 @@ def install(app: FastAPI) -> None:
     def by_error(request: Request, error: Exception) -> Response:
         return from_error(error, _context(request.scope)).response()
 
-    def by_status(_: Request, error: Exception) -> Response:
+    def by_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return ProblemError(error.status_code, str(error.detail), headers=error.headers).response()
+        path, headers, detail = request.url.path, error.headers or {}, str(error.detail)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"there is no {path}; /docs lists all paths"
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{request.method} is no method of {path}; /docs lists all of them"
+        return ProblemError(error.status_code, detail, headers=headers).response()
 
-    def invalid(_: Request, error: Exception) -> Response:
+    def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return ProblemError(UNPROCESSABLE, errors.format_validation_errors(error.errors())).response()
+        faults, kind = error.errors(), request.headers.get("content-type", "")
+        if any(fault["loc"] == ("body",) for fault in faults) and "json" not in kind:
+            detail = f"the body is of type {kind or 'none'}, expected JSON; send Content-Type: application/json"
+        else:
+            detail = errors.format_validation_errors(faults)
+        return ProblemError(UNPROCESSABLE, detail).response()
 
     for kind in (ProblemError, MoodfieldError, OSError):
         app.add_exception_handler(kind, by_error)

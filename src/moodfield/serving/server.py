@@ -1,10 +1,12 @@
 """Run the service until a signal stops it: connections with limits for slow clients, one process."""
 
 import asyncio
+import os
 import socket
 
 import uvicorn
 from h11 import IDLE, SEND_BODY, SEND_RESPONSE, Data, EndOfMessage, Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moodfield.errors import UsageError
@@ -18,10 +20,12 @@ DRAIN_SECONDS = 30.0
 """time in which the rest of a body that was answered already is read, so that the client gets the answer"""
 UNREAD_SECONDS = 60.0
 """time in which a client must read more of an answer; a browser that has paused goes on with a range"""
-READ_BYTES = 2**15
+READ_BYTES = 2**17
 """bytes that are read of a connection at a time, so that many uploads do not delay other requests"""
 MAX_CONNECTIONS = 512
 """connections at once; requests of more are answered 503"""
+RETRY_SECONDS = 5
+"""time after which these may try again"""
 SHUTDOWN_SECONDS = 10
 """time in which requests under way may end when the service is stopped"""
 
@@ -35,6 +39,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.app = _too_many
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._wait(HEADER_SECONDS)
 
@@ -92,13 +98,24 @@ class Connection(H11Protocol):
         self._timer = None
 
 
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the request of a connection too many."""
+    headers = {"retry-after": str(RETRY_SECONDS), "connection": "close"}
+    detail = f"{MAX_CONNECTIONS} connections are open; close some, or try again in {RETRY_SECONDS} s"
+    await ProblemError(503, detail, headers=headers).response()(scope, receive, send)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises `UsageError` if the port is taken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"{host}, port {port}, cannot be used: {error}; choose another one by --port") from error
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # without the address, which is named already
+        raise UsageError(
+            f"{host}, port {port}, cannot be used: {reason}; choose another one by --port or --host"
+        ) from error
 
 
 def create(config: ServiceConfig) -> uvicorn.Server:
@@ -115,7 +132,6 @@ def create(config: ServiceConfig) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(settings)

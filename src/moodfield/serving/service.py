@@ -1,7 +1,6 @@
 """What all routes share: the parts of the service, and answers."""
 
 import gzip
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
-from moodfield import errors
+from moodfield import errors, temporary
 from moodfield.card import Card
 from moodfield.serving import problems, tagging
 from moodfield.serving.configs import ServiceConfig
@@ -41,8 +40,7 @@ class Service:
     @contextmanager
     def running(self) -> Iterator[None]:
         """A context in which processes run, and files can be received."""
-        with tempfile.TemporaryDirectory(prefix="moodfield-", ignore_cleanup_errors=True) as folder:
-            self.folder = Path(folder)
+        with temporary.folder() as self.folder:
             self.pool.start()
             try:
                 yield
@@ -57,7 +55,7 @@ class Service:
         return errors.get_or_suggest(self.cards, name, what="model")[0]
 
 
-def current(request: Request) -> Service:
+async def current(request: Request) -> Service:  # async, so that no thread is needed for it
     """The service that a request is for."""
     service: Service = request.app.state.service
     return service

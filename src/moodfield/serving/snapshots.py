@@ -63,13 +63,18 @@ class Snapshot:
                     self._map = to_columns(self.decided, projection.update(connection, self.decided))
             return self._map
 
-    def choose(self, wanted: Filter, words: Sequence[str] = ()) -> DecidedTracks:
-        """The tagged tracks that fit a filter, and have words in artist, title, album or path; by name."""
-        rows = list(range(len(self.decided.tracks)))
+    def choose(self, wanted: Filter, words: Sequence[str] = (), *, ids: Sequence[int] = ()) -> DecidedTracks:
+        """The tagged tracks that fit a filter, have words in artist, title, album or path, and are of `ids`; by name.
+
+        Without `ids` they may be any.
+        """
+        rows = sorted({self.rows[number] for number in ids if number in self.rows})
+        if not ids:
+            rows = list(range(len(self.decided.tracks)))
         if replace(wanted, tags=(), without=(), evidence=None) != tracks.ALL:
             with database.read(self._path) as connection:
-                ids = tracks.select_ids(connection, wanted)
-            rows = sorted(row for number in ids if (row := self.rows.get(number)) is not None)
+                fitting = set(tracks.select_ids(connection, wanted))
+            rows = [row for row in rows if self.decided.tracks[row].id in fitting]
         for word in map(str.casefold, words):
             rows = [row for row in rows if word in self._texts[row]]
         return decided.choose(self.decided.take(np.array(rows, np.int64)), wanted)

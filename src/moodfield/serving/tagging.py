@@ -1,4 +1,4 @@
-"""Tag uploads in processes that are killed after a time limit; a bounded number of requests waits."""
+"""Tag uploads in processes with limits of time and memory; a bounded number of requests waits."""
 
 import asyncio
 import hashlib
@@ -59,7 +59,9 @@ class TaggingPool:
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
         self._threads = ThreadPoolExecutor(config.jobs, "tagging")
-        self._workers = [Worker(tag, niceness=NICENESS) for _ in range(config.jobs)]
+        self._workers = [
+            Worker(tag, niceness=NICENESS, memory_bytes=config.tag_memory_bytes) for _ in range(config.jobs)
+        ]
         self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)

@@ -1,8 +1,7 @@
 """Uploaded files: bodies of requests, written to temporary files within limits of size and time."""
 
 import asyncio
-import shutil
-import tempfile
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,6 +39,11 @@ class Upload:
     """name that the client gave it, without folders; only for messages"""
     path: Path
     """temporary file"""
+
+    @classmethod
+    def create(cls, name: str, folder: Path) -> "Upload":
+        """A file with a name of ours in a folder; nothing is written yet."""
+        return cls(file_name(name), folder / secrets.token_hex(16))
 
 
 @dataclass(frozen=True)
@@ -116,18 +120,21 @@ async def receive(request: Request, folder: Path, limits: Limits, *, name: str =
     Raises:
         ProblemError: 400, 408, 413 or 415: the body is malformed, too slow, too large, or of another type.
     """
-    own = Path(tempfile.mkdtemp(dir=folder))
+    uploads: list[Upload] = []
     try:
         head, options = parse_options_header(request.headers.get("content-type", ""))
         kind = head.decode("latin-1")
         if kind == "multipart/form-data":
-            yield await _receive_form(request, own, limits, options.get(b"boundary", b""))
+            await _receive_form(request, _Form(folder, limits, uploads), options.get(b"boundary", b""))
         elif not kind or kind.startswith(TYPES):
-            yield [await _receive_plain(request, own, limits, name or request.headers.get("x-filename", ""))]
+            uploads.append(Upload.create(name or unquote(request.headers.get("x-filename", "")), folder))
+            await _receive_plain(request, uploads[0], limits)
         else:
             raise ProblemError(415, f"a body of type {kind}: expected a form with a field {FIELD!r}, or audio/*")
+        yield uploads
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        for upload in uploads:
+            upload.path.unlink(missing_ok=True)
 
 
 def file_name(name: str) -> str:
@@ -176,21 +183,18 @@ def _too_slow(detail: str) -> ProblemError:
     return ProblemError(408, f"the upload is too slow: {detail}")
 
 
-async def _receive_plain(request: Request, folder: Path, limits: Limits, name: str) -> Upload:
-    """The body as a file."""
-    upload = Upload(file_name(unquote(name)), folder / "0")
+async def _receive_plain(request: Request, upload: Upload, limits: Limits) -> None:
+    """Write the body to a file."""
     with upload.path.open("wb") as file:
         async for part in _body(request, limits):
             file.write(part)
-    return upload
 
 
-async def _receive_form(request: Request, folder: Path, limits: Limits, boundary: bytes) -> list[Upload]:
-    """The files of a multipart body."""
-    form = _Form(folder, limits)
+async def _receive_form(request: Request, form: "_Form", boundary: bytes) -> None:
+    """Write the files of a multipart body."""
     try:
         parser = MultipartParser(boundary, form.callbacks())
-        async for part in _body(request, limits):
+        async for part in _body(request, form.limits):
             parser.write(part)
         parser.finalize()
     except FormParserError as error:
@@ -201,16 +205,15 @@ async def _receive_form(request: Request, folder: Path, limits: Limits, boundary
         raise ProblemError(400, "the multipart body is malformed: it has no end")
     if not form.uploads:
         raise ProblemError(422, f"the multipart body has no file; expected a field {FIELD!r} with a file name")
-    return form.uploads
 
 
 class _Form:
     """Writes the files of a multipart body; other fields are left out."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self.uploads: list[Upload] = []
+    def __init__(self, folder: Path, limits: Limits, uploads: list[Upload]) -> None:
+        self.limits, self.uploads = limits, uploads
         self.is_complete = False
-        self._folder, self._limits = folder, limits
+        self._folder = folder
         self._file: BinaryIO | None = None
         self._size, self._parts = 0, 0
         self._field, self._value = b"", b""
@@ -237,8 +240,8 @@ class _Form:
 
     def _part_begin(self) -> None:
         self._headers, self._size, self._parts = {}, 0, self._parts + 1
-        if self._parts > self._limits.files + MAX_FIELDS:
-            raise ProblemError(413, f"the form has more than {self._limits.files + MAX_FIELDS} fields; send fewer")
+        if self._parts > self.limits.files + MAX_FIELDS:
+            raise ProblemError(413, f"the form has more than {self.limits.files + MAX_FIELDS} fields; send fewer")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -254,17 +257,17 @@ class _Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if options.get(b"name") != FIELD.encode() or b"filename" not in options:
             return
-        if len(self.uploads) == self._limits.files:
-            raise ProblemError(413, f"the body has more than {self._limits.files} files; send fewer at a time")
-        name = file_name(options[b"filename"].decode("utf-8", "replace"))
-        self.uploads.append(Upload(name, self._folder / str(len(self.uploads))))
+        if len(self.uploads) == self.limits.files:
+            raise ProblemError(413, f"the body has more than {self.limits.files} files; send fewer at a time")
+        name = options[b"filename"].decode("utf-8", "replace")
+        self.uploads.append(Upload.create(name, self._folder))
         self._file = self.uploads[-1].path.open("wb")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file:
             self._size += end - start
-            if self._size > self._limits.file_bytes:
-                raise _too_large(self._limits.file_bytes)
+            if self._size > self.limits.file_bytes:
+                raise _too_large(self.limits.file_bytes)
             self._file.write(data[start:end])
 
     def _part_end(self) -> None:

@@ -5,6 +5,9 @@ import { OggVorbisDecoder } from "@wasm-audio-decoders/ogg-vorbis";
 import { MPEGDecoder } from "mpg123-decoder";
 import { OggOpusDecoder } from "ogg-opus-decoder";
 
+import { FileSource } from "./bytes";
+import { FileError } from "./errors";
+import { findStreams, type Format, type Stream } from "./streams";
 import { decodeWav } from "./wav";
 
 export interface Block {
@@ -13,20 +16,21 @@ export interface Block {
   channels: Float32Array[];
   /** Share of the file that was read before. */
   share: number;
-  /** Number of damaged parts that were left out before; none if it is missing. */
-  damaged?: number;
 }
+
+/** Is given a description of each damaged part that is left out. */
+export type Warn = (fault: string) => void;
 
 /** Decodes a whole file by means of the browser, outside of the worker. */
 export type DecodeByBrowser = (file: Blob) => Promise<Omit<Block, "share">>;
 
-type Format = "wav" | "flac" | "mpeg" | "vorbis" | "opus";
+type Coded = Exclude<Format, "wav" | "other">;
 
 interface Decoded {
   channelData: Float32Array[];
   samplesDecoded: number;
   sampleRate: number;
-  errors: unknown[];
+  errors: { message: string }[];
 }
 
 interface Decoder {
@@ -36,127 +40,111 @@ interface Decoder {
   free(): void;
 }
 
-const DECODERS: Record<Exclude<Format, "wav">, () => Decoder> = {
+const DECODERS: Record<Coded, () => Decoder> = {
   flac: () => new FLACDecoder(),
   mpeg: () => new MPEGDecoder(),
   vorbis: () => new OggVorbisDecoder(),
   opus: () => new OggOpusDecoder(),
 };
-/** One character a byte. */
-const LATIN = new TextDecoder("latin1");
 const PIECE = 1 << 18;
-const HEAD = 1 << 12;
-/** Bytes of the largest page of Ogg. */
-const MAX_PAGE = 65_307;
-/** Share of the samples that a file states, below which it is damaged. */
-const MIN_SHARE = 0.995;
-/** Samples by which a decoder of MPEG audio, layer III, is late. */
-const DECODER_DELAY = 529;
 /** Bytes of a file that the browser may decode at once: its samples take ten times as much, or more. */
 const MAX_WHOLE = 100 * 2 ** 20;
+/** Damaged parts of a stream that are listed one by one. */
+const MAX_FAULTS = 5;
+/** Amplitude at which damaged frames are clipped, so that the rest of the file can be used. */
+const MAX_AMPLITUDE = 16;
+/** Samples that one byte of a file may decode to; more is an error of a decoder. */
+const MAX_SAMPLES_PER_BYTE = 2_000;
 
-export async function* decode(file: Blob, byBrowser: DecodeByBrowser): AsyncGenerator<Block> {
-  const start = await tagEnd(file);
-  const head = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
-  const format = detect(head);
-  if (format === "wav") yield* decodeWav(file.slice(start));
-  else if (format === "mpeg") yield* skip(surplus(head), decodePieces(file, start, format));
-  else if (format) yield* check(await statedSamples(file, head), decodePieces(file, start, format));
-  else if (file.size > MAX_WHOLE) {
-    throw new Error(
+/** Decodes the streams of a file; damaged parts are left out, and what follows them is decoded. */
+export async function* decode(file: Blob, byBrowser: DecodeByBrowser, warn: Warn): AsyncGenerator<Block> {
+  const streams = await findStreams(new FileSource(file));
+  const size = streams.reduce((sum, { content }) => sum + content.size, 0);
+  let [read, count] = [0, 0];
+  for (const stream of streams) {
+    const before = count;
+    for (const fault of stream.faults.slice(0, MAX_FAULTS)) warn(fault);
+    const more = stream.faults.length - MAX_FAULTS;
+    if (more > 0) warn(`${more} more such parts are damaged`);
+    const blocks =
+      stream.format !== "other" ? decodeStream(stream, warn) : streams.length === 1 ? decodeWhole(file, byBrowser) : []; // the browser decodes only the first stream of a file
+    for await (const block of blocks) {
+      count += block.channels[0]!.length;
+      if (count > MAX_SAMPLES_PER_BYTE * file.size)
+        throw new FileError(`it decodes to ${count} samples or more, impossible for its size: export it again`);
+      yield { ...block, share: (read + block.share * stream.content.size) / size };
+    }
+    read += stream.content.size;
+    if (count === before && streams.length > 1) warn("a stream in it cannot be decoded");
+  }
+}
+
+async function* decodeWhole(file: Blob, byBrowser: DecodeByBrowser): AsyncGenerator<Block> {
+  if (file.size > MAX_WHOLE) {
+    throw new FileError(
       "it has a format that is decoded as a whole, and is too long for that: cut it, or convert it to mp3, ogg or flac",
     );
-  } else yield { ...(await byBrowser(file)), share: 0 };
-}
-
-/** The format of a file by its first bytes; undefined for one without a decoder here. */
-function detect(head: Uint8Array): Format | undefined {
-  const text = LATIN.decode(head);
-  if (text.startsWith("RIFF") && text.slice(8, 12) === "WAVE") return "wav";
-  if (text.startsWith("fLaC")) return "flac";
-  if (text.startsWith("OggS")) {
-    return text.includes("OpusHead")
-      ? "opus"
-      : text.includes("\x01vorbis")
-        ? "vorbis"
-        : text.includes("\x7fFLAC")
-          ? "flac"
-          : undefined;
   }
-  return isMpegFrame(head) ? "mpeg" : undefined;
+  yield { ...(await byBrowser(file)), share: 0 };
 }
 
-/** Whether the first bytes are a frame header of MPEG audio, layer I to III; AAC has layer 0. */
-function isMpegFrame([first = 0, second = 0, third = 0]: Uint8Array): boolean {
-  const [version, layer, bitrate, rate] = [(second >> 3) & 3, (second >> 1) & 3, third >> 4, (third >> 2) & 3];
-  return first === 0xff && second >> 5 === 7 && version !== 1 && layer !== 0 && bitrate !== 15 && rate !== 3;
-}
-
-/** Samples that the decoder adds before a layer III stream: where there is no table of lengths, it does not know. */
-function surplus(head: Uint8Array): number {
-  const [, second = 0, , fourth = 0] = head;
-  const isMono = fourth >= 0xc0;
-  const place = 4 + (second & 8 ? (isMono ? 17 : 32) : isMono ? 9 : 17);
-  const table = LATIN.decode(head.subarray(place, place + 4));
-  return (second & 6) === 2 && table !== "Xing" && table !== "Info" ? DECODER_DELAY : 0;
-}
-
-/** Where the tags (ID3v2) before the audio end. */
-async function tagEnd(file: Blob): Promise<number> {
-  for (let start = 0; ;) {
-    const head = new Uint8Array(await file.slice(start, start + 10).arrayBuffer());
-    if (head.length < 10 || LATIN.decode(head.subarray(0, 3)) !== "ID3") return start;
-    start += 10 + head.subarray(6).reduce((size, byte) => (size << 7) | (byte & 127), 0);
+async function* decodeStream(stream: Stream, warn: Warn): AsyncGenerator<Block> {
+  const { format, content, wav, samples: stated = 0, surplus = 0 } = stream;
+  if (wav) {
+    yield* decodeWav(content, wav);
+    return;
   }
-}
-
-/** Leaves out the first samples. */
-async function* skip(count: number, blocks: AsyncIterable<Block>): AsyncGenerator<Block> {
-  for await (const block of blocks) {
-    yield count ? { ...block, channels: block.channels.map((channel) => channel.subarray(count)) } : block;
-    count = Math.max(0, count - block.channels[0]!.length);
+  const lost: string[] = [];
+  let count = 0;
+  for await (const block of withoutEnd(surplus, decodePieces(stream, format as Coded, lost))) {
+    count += block.channels[0]!.length;
+    yield block;
   }
+  if (count < stated) warn(`it is damaged: ${grouped(count)} samples of ${grouped(stated)} can be decoded`);
+  else if (lost.length) warn(`${lost.length} damaged packet${lost.length > 1 ? "s" : ""} (${lost[0]})`);
 }
 
-async function* decodePieces(file: Blob, start: number, format: keyof typeof DECODERS): AsyncGenerator<Block> {
+async function* decodePieces({ content }: Stream, format: Coded, lost: string[]): AsyncGenerator<Block> {
   const decoder = DECODERS[format]();
+  const block = ({ channelData, sampleRate, errors }: Decoded, share: number): Block => {
+    lost.push(...errors.map(({ message }) => message));
+    if (format === "mpeg") channelData.forEach(clip);
+    return { rate: sampleRate, channels: channelData, share };
+  };
   try {
     await decoder.ready;
-    for (let position = start; position < file.size; position += PIECE) {
-      const bytes = new Uint8Array(await file.slice(position, position + PIECE).arrayBuffer());
-      yield* blocks(await decoder.decode(bytes), position / file.size);
+    for (let position = 0; position < content.size; position += PIECE) {
+      const decoded = await decoder.decode(await content.read(position, PIECE));
+      if (decoded.samplesDecoded > 0) yield block(decoded, position / content.size);
     }
-    if (decoder.flush) yield* blocks(await decoder.flush(), 1);
+    const decoded = await decoder.flush?.();
+    if (decoded && decoded.samplesDecoded > 0) yield block(decoded, 1);
   } finally {
     decoder.free();
   }
 }
 
-function* blocks({ channelData, samplesDecoded, sampleRate, errors }: Decoded, share: number): Generator<Block> {
-  if (samplesDecoded) yield { rate: sampleRate, channels: channelData, share, damaged: errors.length };
+function clip(samples: Float32Array): void {
+  for (let index = 0; index < samples.length; index++)
+    if (Math.abs(samples[index]!) > MAX_AMPLITUDE) samples[index] = Math.sign(samples[index]!) * MAX_AMPLITUDE;
 }
 
-/** Ends with a block without samples that reports damage if there were clearly fewer samples than the file states. */
-async function* check(stated: number, blocks: AsyncIterable<Block>): AsyncGenerator<Block> {
-  let count = 0;
-  let last: Block | null = null;
-  for await (last of blocks) {
-    count += last.channels[0]!.length;
-    yield last;
+/** Leaves out the last samples. */
+async function* withoutEnd(count: number, blocks: AsyncIterable<Block>): AsyncGenerator<Block> {
+  const waiting: Block[] = [];
+  const lengthOf = (some: readonly Block[]) => some.reduce((sum, { channels }) => sum + channels[0]!.length, 0);
+  for await (const block of blocks) {
+    waiting.push(block);
+    while (waiting.length && lengthOf(waiting.slice(1)) >= count) yield waiting.shift()!;
   }
-  if (last && count < MIN_SHARE * stated)
-    yield { ...last, share: 1, damaged: 1, channels: last.channels.map(() => new Float32Array(0)) };
+  let kept = lengthOf(waiting) - count;
+  for (const block of waiting) {
+    if (kept > 0) yield { ...block, channels: block.channels.map((channel) => channel.subarray(0, kept)) };
+    kept -= block.channels[0]!.length;
+  }
 }
 
-/** The number of samples that a file states: in the header of FLAC, or in its last page of Ogg; 0 if that is unknown. */
-async function statedSamples(file: Blob, head: Uint8Array): Promise<number> {
-  const text = LATIN.decode(head.subarray(0, 4));
-  const view = new DataView(head.buffer);
-  if (text === "fLaC" && head.length >= 26) return (head[21]! & 15) * 2 ** 32 + view.getUint32(22);
-  if (text !== "OggS") return 0;
-  const tail = await file.slice(-MAX_PAGE).arrayBuffer();
-  const start = LATIN.decode(tail).lastIndexOf("OggS");
-  if (start < 0 || start + 14 > tail.byteLength) return 0;
-  const granule = new DataView(tail).getBigInt64(start + 6, true);
-  return granule > 0 && granule < Number.MAX_SAFE_INTEGER ? Number(granule) : 0;
+/** A number with commas between its thousands. */
+function grouped(value: number): string {
+  return value.toLocaleString("en-US");
 }

@@ -7,7 +7,7 @@ export type ToWorker =
   | { kind: "load"; model: Uint8Array; wasm: Uint8Array; glue: Uint8Array; metadata: Metadata; threads: number }
   | { kind: "tag"; file: File }
   | { kind: "decoded"; rate: number; channels: Float32Array[] }
-  | { kind: "undecodable" };
+  | { kind: "undecodable"; message: string };
 
 export type FromWorker =
   | { kind: "ready" }
@@ -15,4 +15,5 @@ export type FromWorker =
   /** Asks the page to decode the file by the browser, which a worker cannot. */
   | { kind: "decode" }
   | { kind: "tagged"; result: BrowserTagging }
-  | { kind: "failed"; message: string };
+  /** Whether the worker can go on: not if it may have run out of memory. */
+  | { kind: "failed"; message: string; isUsable: boolean };

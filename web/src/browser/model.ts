@@ -4,15 +4,18 @@
 import * as ort from "onnxruntime-web/wasm";
 
 import type { Metadata } from "./decisions";
+import { FileError } from "./errors";
 
 /** Frames of a segment; with the frames that its end adds, the graph cuts it no further. */
 const FRAMES = 2_046;
-/** Seconds of a track that is not cut into segments, at most. */
-const MAX_WHOLE_SECONDS = 3_600;
+/** Bytes of the samples of a track that is not cut into segments, at most: memory is needed for four copies. */
+const MAX_WHOLE = 2 ** 29;
 
 export interface Outputs {
   /** Logits of every tag over time. */
   logits: number[][];
+  /** The same of further heads. */
+  heads: Record<string, number[][]>;
   /** Seconds of the time steps. */
   seconds: number[];
 }
@@ -32,7 +35,8 @@ export function segments({ lengths, mel }: Metadata): Segments | null {
   const { kind, stride, receptive_field: field = 0, start = 0 } = lengths;
   if (kind !== "any" || mel.kind !== "plain" || stride * mel.hop_length < mel.n_fft / 2) return null;
   const before = -Math.floor(start / stride) + 1;
-  const clean = Math.floor((FRAMES - start - field) / stride) + 1;
+  const cut = Math.ceil(Math.max(0, mel.n_fft / 2 - mel.hop_length) / mel.hop_length); // frames that reach beyond the end
+  const clean = Math.floor((FRAMES - cut - start - field) / stride) + 1;
   if (clean <= before) return null;
   return { before, clean, samples: FRAMES * mel.hop_length, step: (clean - before) * stride * mel.hop_length };
 }
@@ -40,7 +44,8 @@ export function segments({ lengths, mel }: Metadata): Segments | null {
 /** Runs the model on a track whose samples come in blocks. */
 export class TrackPredictor {
   readonly #segments: Segments | null;
-  readonly #logits: number[][];
+  /** Logits over time, by the output of the model. */
+  readonly #logits: Record<string, number[][]>;
   readonly #seconds: number[] = [];
   readonly #waiting: Float32Array[] = [];
   #length = 0;
@@ -53,15 +58,20 @@ export class TrackPredictor {
     readonly metadata: Metadata,
   ) {
     this.#segments = segments(metadata);
-    this.#logits = metadata.vocabulary.map(() => []);
+    const heads = [["", metadata] as const, ...Object.entries(metadata.heads)];
+    this.#logits = Object.fromEntries(
+      heads.map(([name, { vocabulary }]) => [outputOf(name), vocabulary.map(() => [])]),
+    );
   }
 
   async push(block: Float32Array): Promise<void> {
     this.#waiting.push(block);
     this.#length += block.length;
     if (!this.#segments) {
-      if (this.#length <= MAX_WHOLE_SECONDS * this.metadata.sample_rate) return;
-      throw new Error("it is longer than an hour, and this model takes whole tracks: cut it");
+      const longest = MAX_WHOLE / Float32Array.BYTES_PER_ELEMENT;
+      if (this.#length <= longest) return;
+      const minutes = Math.floor(longest / this.metadata.sample_rate / 60);
+      throw new FileError(`it is longer than ${minutes} minutes, and this model takes whole tracks: cut it`);
     }
     const { samples, step, clean } = this.#segments;
     while (this.#length > samples + this.metadata.mel.hop_length) {
@@ -74,20 +84,22 @@ export class TrackPredictor {
 
   async finish(): Promise<Outputs> {
     await this.#run(this.#joined(), Infinity);
-    return { logits: this.#logits, seconds: this.#seconds };
+    const heads = Object.keys(this.metadata.heads).map((name) => [name, this.#logits[outputOf(name)]!]);
+    return { logits: this.#logits[outputOf("")]!, heads: Object.fromEntries(heads), seconds: this.#seconds };
   }
 
   /** Runs the model on a segment, and keeps its outputs up to time step `stop`. */
   async #run(samples: Float32Array, stop: number): Promise<void> {
     const waveform = new ort.Tensor("float32", samples.slice(), [samples.length]);
-    const { logits_over_time: logits, seconds } = await this.session.run({ waveform }, ["logits_over_time", "seconds"]);
-    const steps = seconds!.dims[0]!;
+    const outputs = await this.session.run({ waveform }, [...Object.keys(this.#logits), "seconds"]);
+    const times = outputs.seconds!.data as Float32Array;
     const first = this.#isFirst ? 0 : this.#segments!.before;
-    const [values, times] = [logits!.data as Float32Array, seconds!.data as Float32Array];
-    this.#logits.forEach((row, tag) =>
-      row.push(...values.subarray(tag * steps + first, tag * steps + Math.min(stop, steps))),
-    );
-    for (const time of times.subarray(first, Math.min(stop, steps))) this.#seconds.push(time + this.#offset);
+    const last = Math.min(stop, times.length);
+    for (const [name, rows] of Object.entries(this.#logits)) {
+      const values = outputs[name]!.data as Float32Array;
+      rows.forEach((row, tag) => row.push(...values.subarray(tag * times.length + first, tag * times.length + last)));
+    }
+    for (const time of times.subarray(first, last)) this.#seconds.push(time + this.#offset);
     this.#offset += (this.#segments?.step ?? 0) / this.metadata.sample_rate;
     this.#isFirst = false;
   }
@@ -101,4 +113,9 @@ export class TrackPredictor {
     }
     return joined;
   }
+}
+
+/** The output of the model with the logits of a head over time; without a name, of the model itself. */
+function outputOf(head: string): string {
+  return `${head && `${head}/`}logits_over_time`;
 }

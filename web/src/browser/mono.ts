@@ -1,46 +1,66 @@
-// Mixing to mono with the checks of the Python package: length, silence, and channels of opposite polarity.
+// Mixing to mono with the checks of the Python package (`audio.py`): rate, length, silence, and channels of opposite polarity.
 
-import type { Block } from "./decode";
+import type { Block, Warn } from "./decode";
+import { FileError } from "./errors";
 
 /** Energy of the mean of two channels by their mean energy, below which they are of opposite polarity. */
 const OPPOSITE = 0.1;
 const MIN_SECONDS = 1;
 const MAX_SECONDS = 6 * 3600;
+const [MIN_RATE, MAX_RATE] = [1_000, 768_000];
 const MAX_AMPLITUDE = 64;
 const MIN_AMPLITUDE = 2 ** -24;
+/** Standard deviation of samples by their mean, below which they are a constant with the ripple of a codec. */
+const MAX_CONSTANT_STD = 0.05;
+/** Largest variance of such a ripple. */
+const MAX_RIPPLE = 5e-5;
 
 export interface Mono {
   rate: number;
   samples: Float32Array;
   share: number;
-  damaged: number;
 }
 
 /** Mixes the blocks that `decode` yields to mono; it may be called twice. */
-export async function* mix(decode: () => AsyncIterable<Block>): AsyncGenerator<Mono> {
+export async function* mix(decode: (warn: Warn) => AsyncIterable<Block>, warn: Warn): AsyncGenerator<Mono> {
   let opposite: boolean | null = null;
   let seconds = 0;
   let [lowest, highest] = [Infinity, -Infinity];
-  for await (const { rate, channels, share, damaged = 0 } of decode()) {
+  let [count, total, squares, stereo] = [0, 0, 0, 0];
+  for await (const { rate, channels, share } of decode(warn)) {
     if (opposite === null) {
       opposite = mayBeOpposite(channels);
-      if (opposite) opposite = await isOpposite(decode());
+      if (opposite) opposite = await isOpposite(decode(() => undefined));
     }
+    if (rate < MIN_RATE || rate > MAX_RATE)
+      throw new FileError(`it has ${rate} samples per second: export it again, at 44100 for instance`);
     const samples = mixBlock(channels, opposite ?? false);
     for (const sample of samples) {
       if (sample < lowest) lowest = sample;
       if (sample > highest) highest = sample;
-      if (!Number.isFinite(sample)) throw new Error("it has samples that are no numbers: export it again");
+      total += sample;
+      squares += sample * sample;
+      if (!Number.isFinite(sample)) throw new FileError("it has samples that are no numbers: export it again");
     }
-    if (Math.max(-lowest, highest) > MAX_AMPLITUDE) throw new Error("its samples are far too loud: export it again");
+    if (Math.max(-lowest, highest) > MAX_AMPLITUDE)
+      throw new FileError("its samples are far too loud: export it again");
+    count += samples.length;
+    if (channels.length === 2) stereo += energies(channels)[1];
     seconds += samples.length / rate;
-    if (seconds > MAX_SECONDS) throw new Error("it is longer than 6 hours: cut it");
-    yield { rate, samples, share, damaged };
+    if (seconds > MAX_SECONDS) throw new FileError("it is longer than 6 hours: cut it");
+    yield { rate, samples, share };
   }
   if (!seconds)
-    throw new Error("it is not audio that can be decoded: export it again, or convert it to mp3, ogg, flac or wav");
-  if (seconds < MIN_SECONDS) throw new Error(`it lasts ${seconds.toFixed(2)} s: give at least 1 s`);
-  if ((highest - lowest) / 2 < MIN_AMPLITUDE) throw new Error("it is silent: check the recording");
+    throw new FileError("it is not audio that can be decoded: export it again, or convert it to mp3, ogg, flac or wav");
+  if (seconds < MIN_SECONDS) throw new FileError(`it lasts ${seconds.toFixed(2)} s: give at least 1 s`);
+  const mean = total / count;
+  const variance = squares / count - mean ** 2;
+  if ((highest - lowest) / 2 < MIN_AMPLITUDE || variance < Math.min((MAX_CONSTANT_STD * mean) ** 2, MAX_RIPPLE))
+    throw new FileError("it is silent, or one constant value, once its channels are averaged: check the recording");
+  if (squares < OPPOSITE * stereo) {
+    const share = Number(((100 * squares) / stereo).toPrecision(2));
+    warn(`its channels cancel each other: their mean has ${share} % of their energy`);
+  }
 }
 
 /** Whether two channels of a block may be of opposite polarity; null if it is silent. */

@@ -1,7 +1,7 @@
 // The result of tagging a track, with the names and values of `moodfield tag --json`.
 
 import type { Tagging } from "../track";
-import { calibrate, decide, evidence, type Metadata, sigmoid } from "./decisions";
+import { calibrate, type Constants, decide, evidence, type Head, type Metadata, sigmoid } from "./decisions";
 import type { Outputs } from "./model";
 
 /** Smaller usual scores count as this one. */
@@ -9,22 +9,31 @@ const MIN_USUAL = 1e-9;
 const SPANS_PER_SECOND = 20;
 const MAX_SPANS = 600;
 
+/** Values that differ between the heads of a model. */
+interface HeadTagging {
+  decided: string[];
+  scores: Record<string, number>;
+  times_usual: Record<string, number> | null;
+  evidence: Record<string, number>;
+  thresholds: Record<string, number>;
+  priors: Record<string, number> | null;
+}
+
 export interface BrowserTagging extends Tagging {
   moods: string[];
   relative: false;
   priors: Record<string, number> | null;
+  heads?: Record<string, HeadTagging>;
 }
 
 export function tagging(source: string, duration: number, model: Metadata, outputs: Outputs): BrowserTagging {
-  const { vocabulary, themes, priors, usual } = model;
-  const logits = calibrate(model, outputs.logits.map(mean));
-  const scores = logits.map((logit) => Math.fround(sigmoid(logit)));
-  const unusual = evidence(model, logits);
-  const decided = decide(model, scores, unusual).map((tag) => vocabulary[tag]!);
-  const usualScores = usual?.scores ?? priors;
-  const byTag = (values: readonly number[]) =>
-    Object.fromEntries(vocabulary.map((tag, index) => [tag, round(values[index]!)]));
-  const rows = outputs.logits.map((row, tag) => row.map((logit) => sigmoid(calibrateOne(model, tag, logit))));
+  const { vocabulary, themes, decisions } = model;
+  const { decided, ...values } = headTagging(model, decisions, outputs.logits);
+  const rows = overTime(model, outputs.logits);
+  const heads = Object.entries(model.heads).map(([name, head]) => [
+    name,
+    headTagging(head, decisions, outputs.heads[name]!),
+  ]);
   return {
     source,
     duration: Number(duration.toFixed(3)),
@@ -33,11 +42,8 @@ export function tagging(source: string, duration: number, model: Metadata, outpu
     moods: decided.filter((tag) => !themes.includes(tag)),
     themes: decided.filter((tag) => themes.includes(tag)),
     relative: false,
-    scores: byTag(scores),
-    times_usual: usualScores && byTag(scores.map((score, tag) => score / Math.max(usualScores[tag]!, MIN_USUAL))),
-    evidence: byTag(unusual),
-    thresholds: byTag(model.thresholds.map((threshold) => Math.min(Math.max(threshold ?? 1, 0), 1))),
-    priors: priors && byTag(priors),
+    ...values,
+    ...(heads.length ? { heads: Object.fromEntries(heads) } : {}),
     over_time: {
       seconds: outputs.seconds.map((second) => Number(second.toFixed(3))),
       scores: Object.fromEntries(vocabulary.map((tag, index) => [tag, rows[index]!.map(round)])),
@@ -45,8 +51,31 @@ export function tagging(source: string, duration: number, model: Metadata, outpu
   };
 }
 
-function calibrateOne({ calibration }: Metadata, tag: number, logit: number): number {
-  return calibration ? calibration.slopes[tag]! * logit + calibration.offsets[tag]! : logit;
+/** Scores and decisions by logits over time. */
+function headTagging(head: Head, decisions: Constants, overTime: readonly (readonly number[])[]): HeadTagging {
+  const { vocabulary, thresholds, priors, usual } = head;
+  const logits = calibrate(head, overTime.map(mean));
+  const scores = logits.map((logit) => Math.fround(sigmoid(logit)));
+  const unusual = evidence(head, decisions, logits);
+  const usualScores = usual?.scores ?? priors;
+  const byTag = (values: readonly number[]) =>
+    Object.fromEntries(vocabulary.map((tag, index) => [tag, round(values[index]!)]));
+  return {
+    decided: decide(head, decisions, scores, unusual).map((tag) => vocabulary[tag]!),
+    scores: byTag(scores),
+    times_usual: usualScores && byTag(scores.map((score, tag) => score / Math.max(usualScores[tag]!, MIN_USUAL))),
+    evidence: byTag(unusual),
+    thresholds: byTag(thresholds.map((threshold) => Math.min(Math.max(threshold ?? 1, 0), 1))),
+    priors: priors && byTag(priors),
+  };
+}
+
+/** Scores of every tag over time. */
+function overTime({ calibration }: Head, logits: readonly (readonly number[])[]): number[][] {
+  return logits.map((row, tag) => {
+    const [slope, offset] = calibration ? [calibration.slopes[tag]!, calibration.offsets[tag]!] : [1, 0];
+    return row.map((logit) => sigmoid(slope * logit + offset));
+  });
 }
 
 function mean(values: readonly number[]): number {

@@ -1,7 +1,8 @@
 // Tags files in this browser, in a worker.
 
-import { fromTagging, type Progress, type Tagged, type Tagger } from "../tagger";
+import { type Progress, type Tagged, tagged, type Tagger } from "../tagger";
 import type { Metadata } from "./decisions";
+import { FileError } from "./errors";
 import { load } from "./files";
 import type { FromWorker, ToWorker } from "./messages";
 
@@ -33,8 +34,7 @@ export class BrowserTagger implements Tagger {
       throw error;
     });
     options.signal.throwIfAborted();
-    const result = await this.#run(worker, file, options);
-    return { track: fromTagging(result, file.name, new Set(metadata.themes)), result };
+    return tagged(await this.#run(worker, file, options), file.name, new Set(metadata.themes));
   }
 
   #load(): Promise<Metadata> {
@@ -45,7 +45,7 @@ export class BrowserTagger implements Tagger {
     return this.#metadata;
   }
 
-  /** Tags a file; after a failure the worker ends, since what ran out of memory cannot go on. */
+  /** Tags a file; the worker ends if it is cancelled, or may have run out of memory, and goes on after other failures. */
   async #run(worker: Worker, file: File, { signal, onProgress }: TagOptions) {
     const stopped = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")), { once: true });
@@ -55,6 +55,7 @@ export class BrowserTagger implements Tagger {
     try {
       return await Promise.race([result(worker, file, onProgress), stopped]);
     } catch (error) {
+      if (error instanceof FileError) throw error;
       worker.terminate();
       this.#worker = null;
       throw error;
@@ -68,20 +69,31 @@ function result(worker: Worker, file: File, onProgress: (progress: Progress) => 
     worker.onmessage = async ({ data }: MessageEvent<FromWorker>) => {
       if (data.kind === "progress") onProgress({ stage: "tagging", share: data.share });
       else if (data.kind === "tagged") resolve(data.result);
-      else if (data.kind === "failed") reject(new Error(`It cannot be tagged: ${data.message}.`));
       else if (data.kind === "decode") send(worker, await decode(file));
+      else if (data.kind === "failed") {
+        const message = `It cannot be tagged: ${data.message}.`;
+        reject(data.isUsable ? new FileError(message) : new Error(message));
+      }
     };
     send(worker, { kind: "tag", file });
   });
 }
 
+/** Decodes a file by the browser; if it cannot, the answer has the reason. */
 async function decode(file: File): Promise<ToWorker> {
   try {
     const audio = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
     const channels = Array.from({ length: audio.numberOfChannels }, (_, channel) => audio.getChannelData(channel));
     return { kind: "decoded", rate: audio.sampleRate, channels };
-  } catch {
-    return { kind: "undecodable" }; // the worker says so in words
+  } catch (error) {
+    const { name, message } = error as Error;
+    return {
+      kind: "undecodable",
+      message:
+        name === "EncodingError"
+          ? "its format is unknown to this browser: convert it to mp3, ogg, opus, flac or wav"
+          : `this browser cannot decode it (${message}): convert it to mp3, ogg, opus, flac or wav`,
+    };
   }
 }
 
@@ -94,22 +106,38 @@ async function loadMetadata(): Promise<Metadata> {
   return JSON.parse(new TextDecoder().decode(await load("metadata")));
 }
 
-/** Starts a worker that has loaded the model. */
+/** Starts a worker that has loaded the model; one that cannot is ended. */
 async function start(metadata: Metadata): Promise<Worker> {
   const [code, model, wasm, glue] = await Promise.all([load("worker"), load("model"), load("wasm"), load("glue")]);
+  await checkModel(metadata, model);
   const url = URL.createObjectURL(new Blob([code as BlobPart], { type: "text/javascript" }));
   const worker = new Worker(url);
   const threads = crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
   send(worker, { kind: "load", metadata, model, wasm, glue, threads });
-  await new Promise<void>((resolve, reject) => {
-    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-      if (data.kind === "failed") reject(new Error(`The model cannot be started: ${data.message}`));
-      else resolve();
-    };
-    worker.onerror = ({ message }) => reject(new Error(`The worker cannot be started: ${message}`));
-  });
-  URL.revokeObjectURL(url);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+        if (data.kind === "failed") reject(new Error(`The model cannot be started: ${data.message}`));
+        else resolve();
+      };
+      worker.onerror = ({ message }) => reject(new Error(`The worker cannot be started: ${message}`));
+    });
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
   return worker;
+}
+
+/** Checks that the model is that of the metadata, where the browser can: a host or a cache may mix two versions. */
+async function checkModel({ sha256 }: Metadata, model: Uint8Array): Promise<void> {
+  if (!isSecureContext) return; // a page of plain http has no digests
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", model as BufferSource));
+  const digits = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (digits !== sha256)
+    throw new Error("model.js and metadata.js are of different models: reload, or copy the folder again.");
 }
 
 function send(worker: Worker, message: ToWorker): void {

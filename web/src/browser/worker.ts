@@ -2,8 +2,9 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { decode, type DecodeByBrowser } from "./decode";
+import { decode, type DecodeByBrowser, type Warn } from "./decode";
 import type { Metadata } from "./decisions";
+import { FileError } from "./errors";
 import type { FromWorker, ToWorker } from "./messages";
 import { TrackPredictor } from "./model";
 import { mix } from "./mono";
@@ -27,7 +28,8 @@ async function answer<T>(work: Promise<T>, message: (value: T) => FromWorker): P
   try {
     post(message(await work));
   } catch (error) {
-    post({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+    const message = error instanceof Error ? error.message : String(error);
+    post({ kind: "failed", message, isUsable: error instanceof FileError });
   }
 }
 
@@ -41,21 +43,22 @@ async function load({ model, wasm, glue, threads, metadata: given }: ToWorker & 
 async function tag(file: File): Promise<BrowserTagging> {
   const predictor = new TrackPredictor(session, metadata);
   const resampled = new Joined(predictor);
+  const warnings = new Set<string>();
   let envelope: PeakEnvelope | null = null;
-  let faults = 0;
-  for await (const { rate, samples, share, damaged } of mix(() => decode(file, decodeByBrowser))) {
+  const warn: Warn = (fault) => warnings.add(`${file.name}: ${fault}`);
+  for await (const { rate, samples, share } of mix((onFault) => decode(file, decodeByBrowser, onFault), warn)) {
     envelope ??= new PeakEnvelope(rate);
     envelope.push(samples);
-    faults += damaged;
     await resampled.push(rate, samples);
     post({ kind: "progress", share });
   }
   const seconds = await resampled.finish();
   const outputs = await predictor.finish();
-  const warnings = faults
-    ? { warnings: [`${faults === 1 ? "A damaged part was" : `${faults} damaged parts were`} left out.`] }
-    : {};
-  return { ...tagging(file.name, seconds, metadata, outputs), envelope: envelope!.finish(), ...warnings };
+  return {
+    ...tagging(file.name, seconds, metadata, outputs),
+    envelope: envelope!.finish(),
+    ...(warnings.size ? { warnings: [...warnings] } : {}),
+  };
 }
 
 /** The samples for the model; where the sample rate changes, another resampler begins. */
@@ -76,7 +79,8 @@ class Joined {
   /** Returns the duration in seconds. */
   async finish(): Promise<number> {
     await this.#flush();
-    if (this.#count < metadata.min_samples) throw new Error("it is too short for this model: give a longer excerpt");
+    if (this.#count < metadata.min_samples)
+      throw new FileError("it is too short for this model: give a longer excerpt");
     return this.#count / metadata.sample_rate;
   }
 
@@ -94,7 +98,7 @@ const decodeByBrowser: DecodeByBrowser = () =>
   new Promise((resolve, reject) => {
     onDecoded = (message) => {
       if (message.kind === "decoded") resolve(message);
-      else reject(new Error("its format is unknown to this browser: convert it to mp3, ogg, opus, flac or wav"));
+      else if (message.kind === "undecodable") reject(new FileError(message.message));
     };
     post({ kind: "decode" });
   });
