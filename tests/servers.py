@@ -1,4 +1,4 @@
-"""A local web server that misbehaves on demand."""
+"""Local servers: a web server that misbehaves on demand, and one of S3."""
 
 import time
 from collections import deque
@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,26 @@ def serve(**files: bytes) -> Iterator[Server]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def serve_s3(bucket: str) -> Iterator[Any]:
+    """The file system of an S3 server with an empty bucket; the environment names the server."""
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of the server of another test
+        system = s3fs.S3FileSystem(use_listings_cache=False)
+        system.mkdir(bucket)
+        yield system
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()

@@ -15,6 +15,7 @@ import pytest
 import clusters
 import models as model_files
 import moodfield
+import servers
 from moodfield.catalogue import dataset, inputs, networks, on_ray, parts, rows
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
@@ -42,28 +43,12 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def s3(songs: Path) -> Iterator[dict[str, str]]:
-    """The environment of an S3 server with a bucket of the songs."""
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    import fsspec
-
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
-        system.mkdir("bucket")
+def s3(songs: Path) -> Iterator[None]:
+    """An S3 server with a bucket of the songs."""
+    with servers.serve_s3("bucket") as system:
         for path in songs.iterdir():
             system.pipe_file(f"bucket/music/{path.stem[0]}/{path.name}", path.read_bytes())
-        yield variables
-    server.stop()
+        yield
 
 
 def environment() -> dict[str, str]:

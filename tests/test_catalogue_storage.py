@@ -67,22 +67,8 @@ def memory() -> Iterator[Callable[..., None]]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """The file system of an S3 server."""
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
-        system.mkdir("shelf")
+    with servers.serve_s3("shelf") as system:
         yield system
-    server.stop()
 
 
 # Listings
