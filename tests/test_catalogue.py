@@ -20,7 +20,7 @@ import moodfield
 import servers
 from commands import invoke, start
 from moodfield import calibration
-from moodfield.catalogue import dataset, imports, inputs, parts, relative, rows, storage
+from moodfield.catalogue import dataset, imports, inputs, parts, relative, rows, storage, workers
 from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
@@ -294,10 +294,26 @@ def test_storage_that_is_down_stops_the_run(server, tmp_path, monkeypatch):
         server.always[name] = Behavior(code=500)
     with pytest.raises(CatalogueError, match="delivers no file"):
         run(catalogue)
-    assert catalogue.committed() == [0]
+    assert catalogue.committed() == [0, 1]
     server.always.clear()
-    assert len(run(catalogue)) == 3
-    assert len({row["source"] for row in read(catalogue)}) == COUNT
+    assert len(run(catalogue)) == 3  # also the file that was not tried
+    assert len({row["source"] for row in read(catalogue) if row["error"] is None}) == COUNT
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_files_that_are_never_delivered_stop_no_later_run(server, tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(tagging, "UNDELIVERED", 2)
+    names = [f"{number}.flac" for number in range(COUNT)]
+    catalogue = create(tmp_path / "moods", manifest(tmp_path, server, names))
+    for name in names[:3]:
+        server.always[name] = Behavior(code=500)
+    with pytest.raises(CatalogueError, match="delivers no file"):
+        run(catalogue)
+    assert parts.plan(catalogue).parts == (1, 0)
+    for _ in range(2):
+        run(catalogue)
+        assert [row["reason"] for row in read(catalogue)] == ["storage"] * 3 + [None] * 3
 
 
 @pytest.mark.usefixtures("few_rows")
@@ -346,12 +362,35 @@ def test_rows_keep_the_version_that_made_them(songs, tmp_path, monkeypatch):
     assert sorted(versions) == [moodfield.__version__] * 2 + ["0.old"] * 6
 
 
-def test_a_missing_package_of_storage_stops_the_run(tmp_path, songs):
-    (tmp_path / "manifest.txt").write_text("nosuch://bucket/a.mp3")
-    catalogue = create(tmp_path / "moods", tmp_path / "manifest.txt")
-    with pytest.raises(UsageError, match="nosuch"):
+def test_a_missing_package_of_storage_is_an_error_at_once(tmp_path, songs, monkeypatch):
+    (tmp_path / "manifest.txt").write_text(f"{songs / 'album 0' / '0.flac'}\nnosuch://bucket/a.mp3")
+    with pytest.raises(CatalogueError, match=r"line 2.*nosuch"):
+        create(tmp_path / "moods", tmp_path / "manifest.txt")
+    catalogue = create(tmp_path / "moods", songs)
+
+    def fail(*_: object) -> Path:
+        raise UsageError("a package is missing")
+
+    monkeypatch.setattr(storage, "fetch", fail)
+    with pytest.raises(UsageError, match="package"):
         run(catalogue)
     assert catalogue.committed() == []
+
+
+def stall(_: tuple[str, ...], path: Path) -> analysis.Analysis:
+    """An analysis that takes a minute for one file."""
+    if path.name == "2.flac":
+        time.sleep(60)
+    return crash_on_two(path.parent, (), path.with_name("0.flac"))
+
+
+def test_a_file_that_takes_too_long_is_tried_once(songs, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "FILE_SECONDS", 0.5)
+    catalogue = create(tmp_path / "moods", songs)
+    records = list(tagging.run(catalogue, parts.plan(catalogue), WorkerConfig(analyse=stall)))
+    (failed,) = [record for record in records if record["error"]]
+    assert failed["reason"] == "WorkerCrashedError"
+    assert "tried 1 times" in failed["error"]
 
 
 def test_records_that_are_lost_are_an_error(songs, tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def _open_part(catalogue: Catalogue, number: int, folder: str) -> Iterator[Any]:
         listing = (part.schema_arrow.metadata or {}).get(LISTING, b"").decode()
         if listing != catalogue.listing:
             raise CatalogueError(
-                f"{uri} belongs to the list {listing or 'of no catalogue'}, expected {catalogue.listing}; {remedy}"
+                f"{uri} belongs to {listing or 'no catalogue'}, expected {catalogue.listing}; {remedy}"
             )
         yield part
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from moodfield.catalogue import listing, storage
 from moodfield.catalogue.listing import StoredFile
-from moodfield.errors import CatalogueError
+from moodfield.errors import CatalogueError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +91,8 @@ def _input(uri: str, place: str) -> StoredFile:
         if (path := storage.local_path(uri)) is not None:
             return listing.describe(path)
         uri.encode()
-    except (CatalogueError, UnicodeEncodeError) as error:
+        storage.check_protocol(uri.partition("://")[0])
+    except (CatalogueError, UsageError, UnicodeEncodeError) as error:
         raise CatalogueError(f"{place}: {error}; correct this line") from error
     return StoredFile(uri)
 

@@ -11,7 +11,7 @@ from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.parts import Plan
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import TrackWorker, WorkerConfig
-from moodfield.errors import CatalogueError, MoodfieldError
+from moodfield.errors import CatalogueError, ModelError, MoodfieldError, UnknownNameError, UsageError
 from moodfield.library import analysis
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ SLICE = 8
 """files that a worker gets at a time, whose records are a block; what is done again if a machine dies"""
 ADDED = "\nFailed to apply UDF"
 """how the text begins that Ray Data adds to errors"""
+FATAL = (CatalogueError, ModelError, UnknownNameError, UsageError)
+"""errors of workers that stop a run"""
 LISTING_TASKS = 2
 """parts whose inputs are listed at once"""
 
@@ -99,10 +101,10 @@ def _cause(error: BaseException) -> MoodfieldError:
     while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) and cause not in chain:
         chain.append(cause)
     for cause in reversed(chain):  # Ray wraps errors in some of both types
-        if isinstance(cause, MoodfieldError) and not isinstance(cause, ray.exceptions.RayError):
+        if isinstance(cause, FATAL) and not isinstance(cause, ray.exceptions.RayError):
             return type(cause)(str(cause).partition(ADDED)[0])
-    name, words = next((type(cause).__name__, text) for cause in reversed(chain) if (text := str(cause).strip()))
-    return CatalogueError(f"the cluster has stopped ({name}: {words.partition(chr(10))[0]}); run the command again")
+    texts = [text for cause in chain if (text := f"{type(cause).__name__}: {cause}".partition("\n")[0])[-2:] != ": "]
+    return CatalogueError(f"the cluster has stopped ({(texts or [repr(error)])[-1]}); run the command again")
 
 
 def _usable_gpus(resources: Mapping[str, float]) -> int:

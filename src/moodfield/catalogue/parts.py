@@ -19,7 +19,7 @@ class Plan:
     """What is left to do of a shard of a catalogue."""
 
     parts: tuple[int, ...]
-    """parts that are not committed, or have rows that are not final"""
+    """parts that are not committed, and after them those that have rows that are not final"""
     again: frozenset[int]
     """those that are committed: only files of rows that are not final are tagged"""
     rows: int
@@ -50,11 +50,10 @@ def plan(catalogue: Catalogue, shard: tuple[int, int] = (1, 1)) -> Plan:
     with ThreadPoolExecutor(FOOTERS) as pool:
         counts = list(pool.map(partial(dataset.read_counts, catalogue), committed))
     again = frozenset(part for part, (_, not_final) in zip(committed, counts, strict=True) if not_final)
-    complete = set(committed) - again
-    parts = tuple(part for part in own if part not in complete)
+    new = sorted(set(own) - set(committed))
     failed, not_final = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
     done = sum(map(catalogue.rows_of, committed)) - not_final
-    return Plan(parts, again, sum(map(catalogue.rows_of, own)), done, failed - not_final)
+    return Plan((*new, *sorted(again)), again, sum(map(catalogue.rows_of, own)), done, failed - not_final)
 
 
 def items_of(catalogue: Catalogue, part: int, *, again: bool) -> list[Item]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -84,6 +85,18 @@ def check_name(uri: str) -> None:
         )
 
 
+@cache
+def check_protocol(protocol: str) -> None:
+    """Raise `UsageError` if fsspec does not know the protocol of a URI, or a package for it is missing."""
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ValueError, ImportError) as error:
+        hint = " (for s3:// pip install s3fs, for gs:// gcsfs, for az:// adlfs, for https:// aiohttp)"
+        raise UsageError(f"{protocol}:// cannot be opened: {error}{hint}") from error
+
+
 def file_system(uri: str) -> tuple[Any, str]:
     """The file system of a URI, and the path in it; credentials are what fsspec finds.
 
@@ -93,11 +106,11 @@ def file_system(uri: str) -> tuple[Any, str]:
     import fsspec
 
     protocol, _, path = uri.partition("://")
+    check_protocol(protocol)
     try:  # of the host or bucket alone: url_to_fs would split a file name at "::"
         system, _ = fsspec.core.url_to_fs(f"{protocol}://{path.partition('/')[0]}/", use_listings_cache=False)
     except (ValueError, ImportError) as error:
-        hint = " (for s3:// pip install s3fs, for gs:// gcsfs, for az:// adlfs, for https:// aiohttp)"
-        raise UsageError(public_name(f"{uri} cannot be opened: {error}{hint}")) from error
+        raise UsageError(public_name(f"{uri} cannot be opened: {error}")) from error
     return system, system._strip_protocol(uri)
 
 

@@ -3,14 +3,14 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from moodfield.catalogue import on_ray, parts, storage
+from moodfield.catalogue import on_ray, parts, rows, storage
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.rows import Record
 from moodfield.catalogue.workers import Item, TrackWorker, WorkerConfig
-from moodfield.errors import CatalogueError
+from moodfield.errors import AudioError, CatalogueError
 from moodfield.parallel import Backend
 
 UNDELIVERED = 50
@@ -38,8 +38,8 @@ def run(
         The record of every file, in any order, after the part that it completes is committed.
 
     Raises:
-        CatalogueError: Storage delivers none of `UNDELIVERED` files one after the other, a part cannot be written, or
-            the cluster stops.
+        CatalogueError: Storage delivers none of `UNDELIVERED` files one after the other, which no run has tried before;
+            a part cannot be written; or the cluster stops.
         ModelError, UnknownNameError, UsageError: A worker cannot load the model, or open any storage of that kind.
     """
     if on is Backend.RAY:
@@ -58,12 +58,21 @@ def run(
             if len(waiting[part]) == catalogue.rows_of(part):
                 parts.commit(catalogue, part, waiting.pop(part))
                 left.discard(part)
-            undelivered = undelivered + 1 if record["reason"] == storage.STORAGE else 0
+            if part not in plan.again:  # there, files may be undelivered for good
+                undelivered = undelivered + 1 if record["reason"] == storage.STORAGE else 0
             yield record
             if undelivered == UNDELIVERED:
+                for number, done in waiting.items():
+                    _commit_unfinished(catalogue, number, done)
                 raise CatalogueError(f"storage delivers no files; run the command again later; {record['error']}")
     if left:
         raise CatalogueError(f"{len(left)} parts have no rows, such as part {min(left)}; run the command again")
+
+
+def _commit_unfinished(catalogue: Catalogue, part: int, done: Mapping[int, Record]) -> None:
+    """Commit a part of which some files were not tried: what is done is kept, and the next run starts elsewhere."""
+    error = AudioError(storage.STORAGE, "it was not tried, since storage delivered no files; run the command again")
+    parts.commit(catalogue, part, {row: rows.from_error(error) for row in range(catalogue.rows_of(part))} | dict(done))
 
 
 class _SharedItems:

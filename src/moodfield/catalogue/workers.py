@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,11 +102,13 @@ class TrackWorker:
     def _analyse(self, path: Path) -> Analysis | PreparedTrack | Exception:
         """Tag a file; one that crashes its process is tried again, since it may have died of something else."""
         result: Analysis | PreparedTrack | Exception | None = None
-        for _ in range(parallel.MAX_TRIES):
+        start, tries = time.monotonic(), 0
+        while tries < parallel.MAX_TRIES and time.monotonic() - start < FILE_SECONDS:  # it would take as long again
+            tries += 1
             try:
                 result = self._process.call(path, seconds=FILE_SECONDS)
             except Exception as error:  # noqa: BLE001 (a fault that one file of millions reveals is its row)
                 return error
             if self._closed.is_set() or not isinstance(result, WorkerCrashedError):
                 return result
-        return WorkerCrashedError(f"{path} was tried {parallel.MAX_TRIES} times: {result}")
+        return WorkerCrashedError(f"{path} was tried {tries} times: {result}")
