@@ -22,6 +22,8 @@ ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: programs that tests start, and interrupt, would inherit that they ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the same below nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 jaxtyping.install_import_hook("moodfield", "beartype.beartype")
 
