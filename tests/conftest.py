@@ -14,7 +14,6 @@ import pytest
 
 if TYPE_CHECKING:
     from models import Exported
-    from moodfield.card import Card
 
 ROOT = Path(__file__).parent.parent
 ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
@@ -139,14 +138,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Model folders without the ONNX file, which takes seconds."""
-    from moodfield.training import export
+    """Model folders without a network in the ONNX file, which takes seconds."""
+    import models
 
-    def write_stub(net: object, card: "Card", folder: Path) -> "Card":
-        (folder / "model.onnx").write_bytes(b"a network")
-        return card
-
-    monkeypatch.setattr(export, "_export_network", write_stub)
+    models.replace_export(monkeypatch, b"a network")
 
 
 @pytest.fixture(scope="module")
