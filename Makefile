@@ -55,7 +55,8 @@ $(READY): pyproject.toml constraints.txt
 
 # The checks and the fast tests; `test-all` adds the slow ones. The time that is reported leaves out what is installed.
 # Tests of pages need a browser, those of privacy strace, those of file tags ffmpeg; without them they are skipped.
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $$(nproc) --dist worksteal
+# Byte code is kept also where the environment forbids it: every worker and child process would compile all sources.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $$(nproc) --dist worksteal
 test: $(READY) programs check  ## formatting, lint, types, layers, fast tests: minutes
 	@began=$$(date +%s); $(PYTEST) -m "not slow"; \
 	echo "the tests took $$(( $$(date +%s) - began )) s, without set-up and downloads; make test-all adds the slow ones"

@@ -1,14 +1,19 @@
 """Runs the command line in tests, in this process or in one of its own."""
 
+import functools
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer.testing
 from typer.testing import CliRunner
 
 from moodfield.cli import main
+
+# The parsers of all commands are built once a process: typer builds them for every invocation, 25 ms each time.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 @dataclass(frozen=True)

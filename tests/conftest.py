@@ -14,7 +14,6 @@ import pytest
 
 if TYPE_CHECKING:
     from models import Exported
-    from moodfield.card import Card
 
 ROOT = Path(__file__).parent.parent
 ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
@@ -22,6 +21,8 @@ ONNX_CACHE = ROOT / ".cache" / "tests" / "onnx"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: programs that tests start, and interrupt, would inherit that they ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the same below nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 jaxtyping.install_import_hook("moodfield", "beartype.beartype")
 
@@ -137,14 +138,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Model folders without the ONNX file, which takes seconds."""
-    from moodfield.training import export
+    """Model folders without a network in the ONNX file, which takes seconds."""
+    import models
 
-    def write_stub(net: object, card: "Card", folder: Path) -> "Card":
-        (folder / "model.onnx").write_bytes(b"a network")
-        return card
-
-    monkeypatch.setattr(export, "_export_network", write_stub)
+    models.replace_export(monkeypatch, b"a network")
 
 
 @pytest.fixture(scope="module")

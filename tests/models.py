@@ -1,5 +1,6 @@
 """Tiny model folders, exported once a session, and a music of tones that they can tell apart."""
 
+import functools
 import json
 import shutil
 from collections.abc import Mapping
@@ -7,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile as sf
 import torch
+from jaxtyping import Float32
 from torch import nn
 
 from moodfield import card, mel, nets
@@ -71,13 +74,19 @@ def stir(net: nn.Module) -> None:
             nn.init.constant_(residual[-1].weight, 0.2)  # deep chains of blocks are not to magnify rounding
 
 
+@functools.cache
+def minute(config: MelConfig) -> Float32[np.ndarray, "bands frames"]:
+    """The mel of a minute of that music; not to be changed."""
+    return mel.spectrogram(music(60, rate=config.sample_rate), config)
+
+
 def network(name: str, *, seed: int = 0, **changes: object) -> nets.Net:
     """A small network with random weights, batch norms and statistics, whose logits have a natural size for `music`."""
     torch.manual_seed(seed)
     config = mel_of(name)
     net = nets.create(name, n_mels=config.n_mels, n_tags=len(VOCABULARY), width=4, **changes)
     stir(net)
-    mels = torch.from_numpy(mel.spectrogram(music(60, rate=config.sample_rate), config))
+    mels = torch.from_numpy(minute(config))
     net.standardize.mean.copy_(mels.mean(dim=1))
     net.standardize.std.copy_(mels.std(dim=1))
     frames = 1_400 if name == "vgg" else 500
@@ -97,6 +106,16 @@ def exported(folder: Path, name: str, **changes: object) -> Exported:
     plan = Recipe(net=net.config, mel=mel_of(name))
     described = export.describe(plan, net, VOCABULARY, name=name, licence="CC0-1.0", summary="A network for tests.")
     return Exported(net, folder, export.export(net, replace(described, thresholds=THRESHOLDS), folder))
+
+
+def replace_export(patch: pytest.MonkeyPatch, network: bytes) -> None:
+    """Write these bytes as the ONNX file of every model folder, instead of an export, which takes seconds."""
+
+    def write(net: object, described: card.Card, folder: Path) -> card.Card:
+        (folder / card.NETWORK).write_bytes(network)
+        return described
+
+    patch.setattr(export, "_export_network", write)
 
 
 def varied(model: Exported, folder: Path, **changes: object) -> Path:

@@ -1,9 +1,11 @@
 """The commands `nets`, `models` and shell completion."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
@@ -12,6 +14,15 @@ import models
 from commands import invoke, json_lines
 from moodfield import card, nets, tagger
 from moodfield.cli import main
+from moodfield.nets import summary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached_summaries() -> Iterator[None]:
+    """Networks of the registry are summarised once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "registered", functools.cache(summary.registered))
+        yield
 
 
 def test_nets_are_listed():

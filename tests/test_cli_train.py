@@ -10,6 +10,7 @@ import pytest
 
 import moodfield
 from commands import invoke, json_lines
+from moodfield.card import Card
 from moodfield.cli import progress, tables
 from moodfield.cli.recipes import named, read, replaced
 from moodfield.paper import recipes
@@ -55,7 +56,7 @@ def test_a_run_is_a_tagger(run):
     assert (run / "swa-2" / "card.json").is_file()
 
 
-def test_a_run_starts_from_a_model(dataset, run, tmp_path):
+def test_a_run_starts_from_a_model(dataset, run, tmp_path, no_export):
     paths = ["--validation", dataset / "validation.tsv", "--audio", dataset / "music", "-o", tmp_path / "tuned"]
     phases = ("schedule.constant=1", "schedule.decay=0", "schedule.final=0", "schedule.body_rate=0")
     settings = [word for setting in (*phases, "batch.size=4", "batch.clip_seconds=1") for word in ("--set", setting)]
@@ -66,7 +67,7 @@ def test_a_run_starts_from_a_model(dataset, run, tmp_path):
     recipe, first = (Recipe.read(folder / "recipe.json") for folder in (tmp_path / "tuned", run))
     assert (recipe.net, recipe.mel) == (first.net, first.mel)
     assert recipe.schedule.peak == FINE_TUNING.recipe.schedule.peak
-    assert moodfield.load(tmp_path / "tuned").vocabulary == moodfield.load(run).vocabulary
+    assert Card.read(tmp_path / "tuned" / "best").vocabulary == Card.read(run / "best").vocabulary
 
 
 def test_network_and_mel_of_a_named_recipe_are_replaced_by_those_of_the_model(dataset, run, tmp_path):

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import re
 import subprocess
 import sys
@@ -58,6 +59,14 @@ Check = Callable[[str, str], Iterator[str]]
 
 # Reading source text
 
+parse = functools.cache(ast.parse)
+
+
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """All nodes of a source text."""
+    return tuple(ast.walk(parse(source)))
+
 
 def definitions(tree: ast.Module) -> Iterator[tuple[Definition | ast.ClassDef, bool]]:
     """Every function and class outside functions, and whether it is public."""
@@ -75,7 +84,7 @@ def definitions(tree: ast.Module) -> Iterator[tuple[Definition | ast.ClassDef, b
 
 def public_functions(source: str) -> Iterator[Definition]:
     """Public functions and methods that are not overloads, overrides or setters."""
-    for node, public in definitions(ast.parse(source)):
+    for node, public in definitions(parse(source)):
         if public and not isinstance(node, ast.ClassDef) and not {"overload", "override", "setter"} & decorators(node):
             yield node
 
@@ -96,14 +105,14 @@ def dotted(node: ast.expr) -> str:
 
 def calls(source: str) -> Iterator[tuple[str, dict[str | None, ast.expr], ast.Call]]:
     """Every call: what is called, its keywords, where."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Call):
             yield dotted(node.func), {keyword.arg: keyword.value for keyword in node.keywords}, node
 
 
 def imports(source: str) -> Iterator[tuple[str, str, ast.stmt]]:
     """Every import: the module, the name taken from it (or nothing), where."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "", node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -125,7 +134,7 @@ def is_literal(node: ast.expr | None, value: object) -> bool:
 
 def module_docstrings_are_short(path: str, source: str) -> Iterator[str]:
     """A first line that is a sentence of its own, and a few lines after it at most."""
-    text = ast.get_docstring(ast.parse(source)) or ""
+    text = ast.get_docstring(parse(source)) or ""
     summary, _, rest = text.partition("\n")
     if not summary.endswith(".") or (summary[0].islower() and not summary.startswith("moodfield")):
         yield "its docstring should begin with one sentence on one line"
@@ -141,7 +150,7 @@ def public_things_have_docstrings(_: str, source: str) -> Iterator[str]:
     for node in public_functions(source):
         if node.name != "__init__" and not ast.get_docstring(node):
             yield f"line {node.lineno}: {node.name} has no docstring"
-    for thing, public in definitions(ast.parse(source)):
+    for thing, public in definitions(parse(source)):
         if isinstance(thing, ast.ClassDef) and public and not ast.get_docstring(thing):
             yield f"line {thing.lineno}: {thing.name} has no docstring"
 
@@ -149,7 +158,7 @@ def public_things_have_docstrings(_: str, source: str) -> Iterator[str]:
 def dataclasses_are_frozen(_: str, source: str) -> Iterator[str]:
     """A dataclass is a value; one that changes has the comment `# mutable: why` beside its decorator."""
     lines = source.splitlines()
-    for node in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)):
+    for node in (node for node in nodes(source) if isinstance(node, ast.ClassDef)):
         for mark in node.decorator_list:
             call = mark if isinstance(mark, ast.Call) else None
             if dotted(call.func if call else mark).rpartition(".")[2] != "dataclass":
@@ -161,7 +170,7 @@ def dataclasses_are_frozen(_: str, source: str) -> Iterator[str]:
 
 def config_fields_are_documented(_: str, source: str) -> Iterator[str]:
     """Every field of a config, card or recipe has a docstring under it: meaning, unit, range."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if not isinstance(node, ast.ClassDef) or not (node.name.endswith("Config") or node.name in {"Card", "Recipe"}):
             continue
         for field, after in zip(node.body, [*node.body[1:], None], strict=True):
@@ -173,7 +182,7 @@ def config_fields_are_documented(_: str, source: str) -> Iterator[str]:
 
 def no_function_changes_globals(_: str, source: str) -> Iterator[str]:
     """No function changes the state of its module."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Global):
             yield f"line {node.lineno}: global {', '.join(node.names)}"
 
@@ -228,7 +237,7 @@ def files_run_no_code(_: str, source: str) -> Iterator[str]:
 def errors_are_not_swallowed(_: str, source: str) -> Iterator[str]:
     """No bare `except`, and no broad one that does nothing."""
     broad = {"Exception", "BaseException"}
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.ExceptHandler):
             caught = {dotted(n) for n in ast.walk(node.type) if isinstance(n, ast.expr)} if node.type else broad
             silent = all(isinstance(s, ast.Pass | ast.Continue) or ast.unparse(s) == "..." for s in node.body)
@@ -244,7 +253,7 @@ def modules_are_small(_: str, source: str) -> Iterator[str]:
     lines = source.splitlines()
     if len(lines) > MODULE_LINES:
         yield f"{len(lines)} lines; {MODULE_LINES} are enough"
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, Definition):
             body = node.body[1:] if is_text(node.body[0]) else node.body
             start = body[0].lineno if body else node.end_lineno or 0
@@ -276,7 +285,7 @@ def modules_are_imported_not_functions(path: str, source: str) -> Iterator[str]:
 
 def words_are_plain(_: str, source: str) -> Iterator[str]:
     """Names, docstrings and messages use the words of the field (docs/glossary.md)."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         line = getattr(node, "lineno", 0)
         for name in names(node):
             if name == FILE_METHOD:
@@ -305,7 +314,7 @@ def names(node: ast.AST) -> Iterator[str]:
 def axes_have_standard_names(_: str, source: str) -> Iterator[str]:
     """Shapes are written with the ten axis names, numbers, `...` and `_`."""
     kinds = re.compile(r"(Float|Int|UInt|Bool|Shaped|Num|Real|Inexact|Integer|Complex)\d*$")
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if not isinstance(node, ast.Subscript) or not kinds.match(dotted(node.value).rpartition(".")[2]):
             continue
         shape = node.slice.elts[-1] if isinstance(node.slice, ast.Tuple) else None
@@ -462,7 +471,7 @@ def test_many_docstrings_have_an_example() -> None:
     documented = [
         f"{path}: {getattr(node, 'name', '')}"
         for path, source in SOURCES.items()
-        for node in ast.walk(ast.parse(source))
+        for node in nodes(source)
         if isinstance(node, Definition | ast.ClassDef | ast.Module)
         and parser.get_examples(ast.get_docstring(node) or "")
     ]
@@ -495,7 +504,7 @@ def tree_faults(readme: str, sources: Mapping[str, str]) -> list[str]:
     """Where the README's tree differs from the package: modules missing from either, other summaries."""
     tree = read_tree(readme)
     summaries = {
-        re.sub(r"/__init__\.py$", "/", path): (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+        re.sub(r"/__init__\.py$", "/", path): (ast.get_docstring(parse(source)) or "").partition("\n")[0]
         for path, source in sources.items()
     }
     faults = [f"{path} is not in the README's tree" for path in summaries if path not in tree]

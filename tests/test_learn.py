@@ -523,8 +523,14 @@ def test_other_folders_are_not_replaced(run, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ModelError, OSError])
-@pytest.mark.parametrize("place", ["moodfield.learning.network.write", "moodfield.training.model_folder.write_card"])
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (KeyboardInterrupt, "moodfield.learning.network.write"),
+        (ModelError, "moodfield.training.model_folder.write_card"),
+        (OSError, "moodfield.training.model_folder.write_card"),
+    ],
+)
 def test_an_interrupted_model_leaves_the_former_one(run, learned, tmp_path, monkeypatch, error, place):
     folder = Path(shutil.copytree(learned, tmp_path / "mine"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -433,6 +433,7 @@ def test_a_killed_scan_keeps_all_tracks_before(db, songs, tmp_path, jobs):
         shutil.copyfile(songs / f"{number % 4}.flac", music / f"{number}.flac")
     process = start("library", "scan", music, "--db", db, "--jobs", str(jobs))
     wait_for_tracks(db, 3)
+    process.send_signal(signal.SIGSTOP)  # so that it cannot finish before it is killed, however slow this process is
     second = invoke("library", "scan", music, "--db", db)
     assert second.code == 1
     assert "in use by process" in second.err

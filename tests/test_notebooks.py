@@ -9,10 +9,31 @@ from pathlib import Path
 
 import pytest
 
+import moodfield
+
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
 
 
+def _code(notebook: Path) -> list[dict[str, list[str]]]:
+    """The cells with code."""
+    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_names_what_the_package_has(notebook):
+    """The fast one beside the next, which takes half a minute."""
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in _code(notebook)))
+    names = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "moodfield"
+    }
+    assert names
+    assert names <= set(dir(moodfield))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_and_prints_what_it_shows(notebook, data, tmp_path, monkeypatch):
     if not (data / "more-music").is_dir():
@@ -20,8 +41,7 @@ def test_a_notebook_runs_and_prints_what_it_shows(notebook, data, tmp_path, monk
     monkeypatch.setenv("MOODFIELD_DATA", str(data.resolve()))
     monkeypatch.chdir(tmp_path)
     variables: dict[str, object] = {}
-    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
-    for cell in cells:
+    for cell in _code(notebook):
         with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of learning are part of the result
             exec(compile(ast.parse("".join(cell["source"])), notebook.name, "exec"), variables)

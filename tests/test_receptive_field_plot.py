@@ -22,8 +22,9 @@ from moodfield.nets import summary
 from moodfield.plots import figures, receptive_field
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network() -> summary.NetworkToPlot:
+    """A small network; not to be changed."""
     torch.manual_seed(0)
     return summary.untrained("fa_resnet", {"width": 4, "rho_freq": 5, "rho_time": 7})
 

@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import models
 import moodfield
 from moodfield.datasets import mtg_jamendo
 from moodfield.datasets.mtg_jamendo import Dataset
@@ -57,6 +58,32 @@ def make(plan: Plan, folder: Path, progress: Progress = reproduce.SILENT) -> rep
     return reproduce.make(plan, paths_of(plan, folder / "row", folder / "store"), progress=progress)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A row, its folder, and the progress of making it."""
+
+    row: reproduce.Row
+    folder: Path
+    tracks: list[tuple[str, MoodfieldError | None]]
+    epochs: list[tuple[str, int]]
+    networks: list[tuple[str, MoodfieldError | None]]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Plan, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A row that was made without interruption; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    tracks, epochs, networks = [], [], []
+    progress = Progress(
+        lambda track, error: tracks.append((track.id, error)),
+        lambda name, epoch: epochs.append((name, epoch.epoch)),
+        lambda name, error: networks.append((name, error)),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        models.replace_export(patch, b"a network")
+        return Made(make(tiny, folder, progress), folder, tracks, epochs, networks)
+
+
 def test_plan_of_a_submission(noises):
     plan = Plan.from_title("shakefaresnet", noises)
     assert plan.title == "ShakeFAResNet"
@@ -76,22 +103,16 @@ def test_plan_of_a_submission(noises):
         Plan.from_title("FResNet", noises)
 
 
-def test_make_writes_a_submission_and_a_row(tiny, noises, tmp_path, no_export):
-    tracks, epochs, done = [], [], []
-    progress = Progress(
-        lambda track, error: tracks.append((track.id, error)),
-        lambda name, epoch: epochs.append((name, epoch.epoch)),
-        lambda name, error: done.append((name, error)),
-    )
-    row = make(tiny, tmp_path, progress)
+def test_make_writes_a_submission_and_a_row(tiny, noises, whole):
+    row, folder = whole.row, whole.folder / "row"
     names = [each.name for each in tiny.networks]
-    assert len(tracks) == 20
-    assert epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
-    assert done == [(name, None) for name in names]
-    made = submissions.read(tmp_path / "row")
+    assert len(whole.tracks) == 20
+    assert whole.epochs == [(name, epoch) for name in names for epoch in (1, 2, 3)]
+    assert whole.networks == [(name, None) for name in names]
+    made = submissions.read(folder)
     assert submission_checks.find_errors(made, vocabulary=TAGS, tracks=noises.test.tracks) == []
     snapshots = {
-        part: np.stack([np.load(tmp_path / "row" / "networks" / name / f"{part}.npy") for name in names])
+        part: np.stack([np.load(folder / "networks" / name / f"{part}.npy") for name in names])
         for part in reproduce.SPLITS
     }
     assert snapshots["test"].shape == (2, 3, 8, 2), "networks, snapshots, tracks, tags"
@@ -112,18 +133,16 @@ def test_make_writes_a_submission_and_a_row(tiny, noises, tmp_path, no_export):
     assert row.networks[f"{names[0]}, best epoch"][0] == pytest.approx(best)
     assert (row.dataset, row.changes) == ("noises", ("small", *TINY))
     assert "no noises-test.tsv" in row.note
-    written = json.loads((tmp_path / "row" / "row.json").read_text())
+    written = json.loads((folder / "row.json").read_text())
     assert (written["test"], written["interval"]) == (row.test, [None, None])
-    assert (tmp_path / "row" / "networks" / names[0] / "best" / "card.json").is_file()
+    assert (folder / "networks" / names[0] / "best" / "card.json").is_file()
 
 
 class Interrupted(Exception):
     """Stands for the end of the process."""
 
 
-def test_finished_networks_are_reused_and_interrupted_ones_continue(tiny, tmp_path, no_export):
-    whole = make(tiny, tmp_path / "whole")
-
+def test_finished_networks_are_reused_and_interrupted_ones_continue(tiny, whole, tmp_path, no_export):
     def stop(name: str, epoch: object) -> None:
         if name == tiny.networks[1].name and epoch.epoch == 2:
             raise Interrupted
@@ -138,10 +157,10 @@ def test_finished_networks_are_reused_and_interrupted_ones_continue(tiny, tmp_pa
     names = [each.name for each in tiny.networks]
     assert trained == [(names[1], 3)]
     assert done == names
-    assert again.to_dict() == whole.to_dict()
+    assert again.to_dict() == whole.row.to_dict()
     trained.clear()
     shutil.rmtree(tmp_path / "again" / "store")
-    assert make(tiny, tmp_path / "again", progress).to_dict() == whole.to_dict(), "mels are not needed"
+    assert make(tiny, tmp_path / "again", progress).to_dict() == whole.row.to_dict(), "mels are not needed"
     assert trained == []
     with pytest.raises(RunError, match="another plan"):
         make(replace(tiny, networks=tiny.networks[:1]), tmp_path / "again")
@@ -155,9 +174,7 @@ def test_a_row_without_a_star_is_that_of_the_best_epoch(noises, tmp_path, no_exp
     np.testing.assert_array_equal(submissions.read(tmp_path / "row").predictions, snapshots[0])
 
 
-def test_missing_mels_are_computed_again_for_a_pending_network(tiny, tmp_path, no_export):
-    whole = make(tiny, tmp_path / "whole")
-
+def test_missing_mels_are_computed_again_for_a_pending_network(tiny, whole, tmp_path, no_export):
     def stop(name: str, _: object) -> None:
         if name == tiny.networks[1].name:
             raise Interrupted
@@ -167,7 +184,7 @@ def test_missing_mels_are_computed_again_for_a_pending_network(tiny, tmp_path, n
     shutil.rmtree(tmp_path / "again" / "store")
     tracks = []
     again = make(tiny, tmp_path / "again", Progress(track=lambda track, _: tracks.append(track.id)))
-    assert again.to_dict() == whole.to_dict()
+    assert again.to_dict() == whole.row.to_dict()
     assert len(tracks) == 20
 
 

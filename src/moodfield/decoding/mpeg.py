@@ -36,10 +36,10 @@ _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 
 
 
 def _length(second: int, third: int) -> int:
-    """Bytes of a frame, by the second and third byte of its header; 0 if they are invalid or of a free bitrate."""
+    """Bytes of a frame, by second (0xE0 or above) and third byte of its header; 0: invalid, or of a free bitrate."""
     version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
     bitrate, rate, padding = third >> 4, third >> 2 & 3, third >> 1 & 1
-    if second < 0xE0 or version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
+    if version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
         return 0
     bits = 1_000 * _BITRATES[1 if version == 3 else 2, layer][bitrate - 1]
     if layer == 1:
@@ -47,7 +47,7 @@ def _length(second: int, third: int) -> int:
     return (72 if layer == 3 and version != 3 else 144) * bits // _RATES[version][rate] + padding
 
 
-FRAME = [_length(head >> 8, head & 0xFF) for head in range(2**16)]
+FRAME = [0] * 0xE000 + [_length(head >> 8, head & 0xFF) for head in range(0xE000, 2**16)]
 """bytes of a frame by the second and third byte of its header; 0: not a header"""
 
 
