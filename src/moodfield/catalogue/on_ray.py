@@ -23,8 +23,20 @@ ADDED = "\nFailed to apply UDF"
 """how the text begins that Ray Data adds to errors"""
 FATAL = (CatalogueError, ModelError, UnknownNameError, UsageError)
 """errors of workers that stop a run"""
-LISTING_TASKS = 2
-"""parts whose inputs are listed at once"""
+
+
+class ListActor:
+    """Lists the inputs of parts; an actor, since Ray starts a process for each task that comes after a pause."""
+
+    def __init__(self, catalogue: Catalogue, again: frozenset[int]) -> None:
+        self._catalogue, self._again = catalogue, again
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The inputs of a part that are left to do, in slices."""
+        part = row["part"]
+        items = parts.items_of(self._catalogue, part, again=part in self._again)
+        slices = [items[start : start + SLICE] for start in range(0, len(items), SLICE)]
+        return [{"part": part, "rows": [i[1] for i in s], "sources": [i[2] for i in s]} for s in slices]
 
 
 class TrackActor:
@@ -58,22 +70,19 @@ def run(catalogue: Catalogue, plan: Plan, config: WorkerConfig) -> Generator[Rec
     context.target_max_block_size = 1  # a block for each slice, which is what a worker gets at a time
     context.raise_original_map_exception = True
 
-    def list_slices(row: dict[str, Any]) -> list[dict[str, Any]]:
-        items = parts.items_of(catalogue, row["part"], again=row["part"] in plan.again)
-        slices = [items[start : start + SLICE] for start in range(0, len(items), SLICE)]
-        return [{"part": row["part"], "rows": [i[1] for i in s], "sources": [i[2] for i in s]} for s in slices]
-
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = _usable_gpus(resources)
     actors = gpus if config.networks is None else config.networks
     if actors and config.analyse is analysis.analyse:
         config = replace(config, analyse=networks.prepare)
-    listing = ray.data.TaskPoolStrategy(min(LISTING_TASKS, len(plan.parts)))
     slices = sum(-(-catalogue.rows_of(part) // SLICE) for part in plan.parts)
     cores = max(1, min(slices, int(resources.get("CPU", 1)) - (0 if gpus else actors)))
     records = (
         ray.data.from_items([{"part": part} for part in plan.parts], override_num_blocks=len(plan.parts))
-        .flat_map(list_slices, compute=listing, num_cpus=0)  # workers use all cores
+        .flat_map(
+            ListActor, fn_constructor_args=(catalogue, plan.again), compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=0,  # workers use all cores
+        )
         .map_batches(
             TrackActor, fn_constructor_args=(config,), compute=ray.data.ActorPoolStrategy(size=cores), num_cpus=1,
             batch_size=None, batch_format="pyarrow",
