@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,9 @@ import moodfield
 from commands import invoke
 from moodfield import audio, files
 from moodfield.browser import folder
+from moodfield.decoding import decoders, mpeg, ogg
 from moodfield.tagging import Tagging
+from test_containers import damaged_ogg, interrupted_mpeg
 from test_heads import with_head
 
 MAX_BYTES = 15_000_000
@@ -261,6 +264,23 @@ def test_bytes_before_mp3_are_left_out_as_in_python(page, tmp_path):
     [row] = page.tag(path)
     assert "not MPEG frames" in row["warnings"][0]
     assert_equal(row, moodfield.load().tag(path), tolerance=1e-2)
+
+
+def test_the_search_ends_after_many_damaged_ogg_pages_as_in_python(page, tmp_path):
+    path = tmp_path / "a.ogg"
+    path.write_bytes(encoded(path, 5, 44_100) + damaged_ogg(ogg.MAX_BAD + 100))
+    [row] = page.tag(path)
+    assert f"{ogg.MAX_BAD + 2 - decoders.MAX_FAULTS} more" in "".join(row["warnings"])
+    assert_equal(row, moodfield.load().tag(path), tolerance=1e-3)
+
+
+@pytest.mark.slow
+def test_the_search_ends_after_many_gaps_between_mpeg_frames_as_in_python(page, tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(interrupted_mpeg(mpeg.MAX_GAPS + 100))
+    [row] = page.tag(path)
+    assert f"{mpeg.MAX_GAPS + 1 - decoders.MAX_FAULTS} more" in "".join(row["warnings"])
+    assert row["warnings"] == by_name(moodfield.load().tag(path).warnings)
 
 
 def test_real_music_has_the_scores_of_python(page, data, tmp_path):
@@ -601,21 +621,52 @@ def test_the_folder_is_written_again_with_files_of_its_host(written, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
-def test_a_folder_that_cannot_be_written_stays_as_it_was(written, tmp_path, monkeypatch):
+def test_the_folder_stays_the_same_one(written, tmp_path, monkeypatch):
+    """It may be a mount point, have a mode of its own, and hold what cannot be copied."""
     shutil.copytree(written, target := tmp_path / "site")
-    (target / folder.PAGE).write_text("an older page")
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    target.chmod(0o751)
+    before = target.stat()
+    socket_ = socket.socket(socket.AF_UNIX)
+    monkeypatch.chdir(target)  # the path of a socket has at most 107 bytes
+    socket_.bind(".socket")
+    folder.write("default", target)
+    socket_.close()
+    after = target.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert (target / ".socket").is_socket()
+
+
+def test_a_folder_that_cannot_be_written_is_completed_later(written, tmp_path, monkeypatch):
+    """Until then the page finds the old metadata, or none."""
+    shutil.copytree(written, old := tmp_path / "old")
+    metadata = (old / folder.METADATA).read_bytes()
+    atomic_write = files.write
 
     def write(path: Path, content: bytes) -> None:
         if path.name == folder.PAGE:
             raise OSError(28, "No space left on device")
-        path.write_bytes(content)
+        atomic_write(path, content)
 
     monkeypatch.setattr(files, "write", write)
-    with pytest.raises(moodfield.errors.OutputError, match="No space left"):
+    for target in (old, tmp_path / "new"):
+        with pytest.raises(moodfield.errors.OutputError, match="No space left"):
+            folder.write("default", target)
+    assert (old / folder.METADATA).read_bytes() == metadata
+    assert not (tmp_path / "new" / folder.METADATA).exists()
+    monkeypatch.undo()
+    for target in (old, tmp_path / "new"):
         folder.write("default", target)
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+            path.name: path.read_bytes() for path in written.iterdir()
+        }
+
+
+def test_the_metadata_is_written_last(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(files, "write", lambda path, _: names.append(path.name))
+    folder.write("default", tmp_path)
+    assert set(names) == folder.NAMES
+    assert names[-1] == folder.METADATA
 
 
 def test_everything_in_the_scripts_has_the_text_of_its_licence():

@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from moodfield import audio
-from moodfield.decoding import byte_ranges, decoders, sniffing
+from moodfield.decoding import byte_ranges, decoders, mpeg, ogg, sniffing
 from moodfield.decoding.byte_ranges import Pieces
 from moodfield.errors import AudioError
 
@@ -404,6 +404,35 @@ def test_damage_in_an_mp3_skips_some_frames(logged):
     content[middle : middle + 383] = bytes(383)
     assert audio.duration(bytes(content)) == pytest.approx(8.0, abs=0.15)
     assert "MPEG frames" in "".join(logged())
+
+
+def damaged_ogg(count: int) -> bytes:
+    """Empty Ogg pages of a stream of their own, each with a damaged one behind it."""
+    page = b"OggS\0".ljust(27, b"\0")
+    intact = page[:22] + struct.pack("<I", crc32_of_ogg(page)) + page[26:]
+    return (intact + page) * count
+
+
+def interrupted_mpeg(count: int) -> bytes:
+    """Silent frames, with a byte after every three."""
+    frame = b"\xff\xf3\x14\xc0".ljust(24, b"\0")  # layer III, 8 kbit/s, 24 kHz, mono
+    return (3 * frame + b"\0") * count
+
+
+def test_the_search_ends_after_many_damaged_ogg_pages(monkeypatch):
+    monkeypatch.setattr(ogg, "MAX_BAD", 50)
+    content = damaged_ogg(ogg.MAX_BAD + 100)
+    [stream] = sniffing.streams(io.BytesIO(content))
+    assert len(stream.faults) == ogg.MAX_BAD + 2
+    assert str(99 * 54) in stream.faults[-1]
+
+
+def test_the_search_ends_after_many_gaps_between_mpeg_frames(monkeypatch):
+    monkeypatch.setattr(mpeg, "MAX_GAPS", 50)
+    content = interrupted_mpeg(mpeg.MAX_GAPS + 100)
+    [stream] = sniffing.streams(io.BytesIO(content))
+    assert len(stream.faults) == mpeg.MAX_GAPS + 1
+    assert str(99 * 73 + 1) in stream.faults[-1]
 
 
 @pytest.mark.parametrize("packet", [0, 1, 40])

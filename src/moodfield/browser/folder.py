@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -31,7 +29,8 @@ OF_HOSTS = frozenset({"CNAME", "robots.txt", "_headers"})
 def write(model: str | Path, folder: str | Path) -> Card:
     """Write the folder: the page, ONNX Runtime, and a model.
 
-    A folder that exists is replaced as a whole; hidden files, and those of hosts, are copied into the new one.
+    Files of a folder that exists are replaced one by one, the metadata last: until then it has the SHA-256 of the old
+    model, and the page reports another one. Hidden files, and those of hosts, stay.
 
     Args:
         model: Name of a pretrained model, model folder, or training run (its best model).
@@ -46,67 +45,59 @@ def write(model: str | Path, folder: str | Path) -> Card:
     """
     source, target = tagger.model_folder(model), Path(os.path.realpath(folder))
     files.check_name(folder)
-    files.restore_directory(target)
     _check_replaceable(target)
     card = Card.read(source)
     content = _content(card, source)
     try:
-        with files.partial_directory(target, names=NAMES) as draft:
-            for name, data in content.items():
-                files.write(draft / name, data)
+        target.mkdir(parents=True, exist_ok=True)
+        with files.lock_directory(target, wait=True):
             _check_replaceable(target)
-            for path in _kept(target):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.copytree(path, draft / path.name, symlinks=True)
-                else:
-                    shutil.copy2(path, draft / path.name, follow_symlinks=False)
-            files.replace_directory(draft, target)
+            for name, data in content.items():
+                files.write(target / name, data)
+            for path in target.iterdir():
+                if path.name not in NAMES and _is_own(path):  # a partial file of a killed process
+                    path.unlink()
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror or error}); name another folder") from error
     return card
 
 
 def _content(card: Card, source: Path) -> dict[str, bytes]:
-    """The files of the folder, by name."""
+    """The files of the folder, by name, in the order in which they are written."""
     onnx_model = export.build(card, source).SerializeToString()
     metadata = {**export.metadata(card), "sha256": hashlib.sha256(onnx_model).hexdigest()}
     static = resources.files("moodfield.browser") / "static"
     readme = source / README
     return {
         MODEL: _script("model", onnx_model),
-        METADATA: _script("metadata", json.dumps(metadata, ensure_ascii=False).encode()),
         CARD: readme.read_bytes() if readme.is_file() else f"# {card.name}\n\n**Licence.** {card.licence}\n".encode(),
         **{name: (static / name).read_bytes() for name in STATIC},
+        METADATA: _script("metadata", json.dumps(metadata, ensure_ascii=False).encode()),
     }
-
-
-def _kept(folder: Path) -> Iterator[Path]:
-    """Hidden files, and those of hosts of pages."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(".") or path.name in OF_HOSTS:
-            yield path
 
 
 def _check_replaceable(folder: Path) -> None:
     """Raise `OutputError` for a path that is no folder, and for one that this module has not written."""
     try:
-        kept = set(_kept(folder))
-        paths = [path for path in folder.iterdir() if path not in kept]
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in OF_HOSTS]
     except FileNotFoundError:
         return
     except OSError as error:
         raise OutputError(f"{folder} is not a folder that can be read ({error.strerror}); name another one") from error
-    if other := sorted(path.name for path in paths if not _is_own(path, NAMES)):
+    if other := sorted(path.name for path in paths if not _is_own(path)):
         raise OutputError(f"{folder} has other files, such as {other[0]}; name a new or empty folder")
-    first = folder / METADATA
-    if paths and not (first.is_file() and first.read_bytes().startswith(_begin("metadata"))):
+    complete = [path for path in paths if path.name in NAMES]
+    scripts = [
+        path for path in complete if path.name in (MODEL, METADATA)
+    ]  # a killed process may have written only one
+    if complete and not any(path.read_bytes().startswith(_begin(path.stem)) for path in scripts):
         raise OutputError(f"{folder} was not written by moodfield web; name a new or empty folder")
 
 
-def _is_own(path: Path, names: Collection[str]) -> bool:
-    """Whether a file may be one of these, or a partial one; a link is not."""
+def _is_own(path: Path) -> bool:
+    """Whether a file may be one of the folder, or a partial one; a link is not."""
     name = re.sub(r"\.[0-9a-f]{16}\.part$", "", path.name)
-    return name in names and path.is_file() and not path.is_symlink()
+    return name in NAMES and path.is_file() and not path.is_symlink()
 
 
 def _begin(name: str) -> bytes:

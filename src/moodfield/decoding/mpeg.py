@@ -17,6 +17,8 @@ MAX_EXCESS = 1.02
 """stated number of frames divided by the actual one, above which the file is considered cut off"""
 MAX_TRIES = 100_000
 """false frame headers after which the search ends; a megabyte of noise has some hundreds"""
+MAX_GAPS = 10_000
+"""interruptions of the frames after which the search ends"""
 SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff](?=[\x10-\xef])")
 TAGS = re.compile(rb"TAG|APETAGEX|ID3|LYRICS")
 """beginnings of bytes between frames that are not damage"""
@@ -135,7 +137,9 @@ def _data_offset(second: int, fourth: int) -> int:
 def _runs(file: BinaryFile, start: int, end: int) -> Iterator[_Run]:
     """Find runs of frames; a new one begins at a table of lengths."""
     limit, kind = start + MAX_OFFSET, None
-    while start < end:
+    for _ in range(MAX_GAPS + 1):
+        if start >= end:
+            return
         first = _first(file, start, end if kind else min(end, limit), kind)
         if first is None:
             return

@@ -19,8 +19,8 @@ NO_POSITION, FAR = 2**64 - 1, 2**40
 """the position of a page on which no packet ends, and one beyond any real one"""
 FLAC_MAPPING = 9
 """bytes of the first packet of Ogg FLAC before the FLAC stream"""
-MAX_BAD = 1_000
-"""consecutive damaged pages after which the search ends"""
+MAX_BAD = 10_000
+"""damaged pages after which the search ends"""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -85,11 +85,11 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
         if bad > MAX_BAD:
             yield f"the {end - start} bytes from byte {start} on are not Ogg pages"
             return
-        bad += 1
         head = byte_ranges.read_at(file, start, HEAD + 255)
         count = head[26] if len(head) >= HEAD else 0
         size = HEAD + count + sum(head[HEAD : HEAD + count])
         if not CAPTURE.match(head) or len(head) < HEAD:
+            bad += 1
             following = byte_ranges.find(file, start + 1, end, CAPTURE)
             yield f"{following - start} bytes at byte {start} are not an Ogg page"
             start = following
@@ -98,8 +98,9 @@ def _pages(file: BinaryFile, start: int, end: int) -> Iterator[_Page | str]:
         if size == len(page) and _is_intact(page):
             serial, position = (int.from_bytes(page[at : at + size], "little") for at, size in ((14, 4), (6, 8)))
             yield _Page(start, start + size, start + HEAD + count, serial, position, bool(page[5] & 2))
-            start, bad = start + size, 0
+            start += size
             continue
+        bad += 1
         following = byte_ranges.find(file, start + 1, end, CAPTURE)
         if size > len(page) and following == end:
             yield f"it is cut off in the middle of an Ogg page, at byte {start}"

@@ -11,7 +11,8 @@ export interface Source {
 export type Piece = Uint8Array | readonly [number, number];
 
 const READ_AHEAD = 1 << 18;
-const WINDOW = 1 << 20;
+/** Bytes of the first window of a search, and of the largest: windows grow. */
+const [WINDOW, MAX_WINDOW] = [1 << 16, 1 << 20];
 /** Bytes that consecutive windows of a search share. */
 const OVERLAP = 16;
 /** One character a byte; the same number, but for bytes of 0x80 to 0x9f. */
@@ -89,17 +90,18 @@ export function addRange(pieces: Piece[], start: number, end: number): void {
   else pieces.push([start, end]);
 }
 
-/** The bytes from `start` to `end` in overlapping windows, each with its position. */
+/** The bytes from `start` to `end` in overlapping windows of growing size, each with its position. */
 export async function* windows(
   source: Source,
   start: number,
   end: number,
   overlap: number,
 ): AsyncGenerator<[number, Uint8Array]> {
-  for (; start < end; start += WINDOW - overlap) {
-    const window = await source.read(start, Math.min(WINDOW, end - start));
+  for (let size = WINDOW; start < end; size = Math.min(2 * size, MAX_WINDOW)) {
+    const window = await source.read(start, Math.min(size, end - start));
     yield [start, window];
-    if (start + window.length >= end || window.length < WINDOW) return;
+    if (start + window.length >= end || window.length < size) return;
+    start += size - overlap;
   }
 }
 

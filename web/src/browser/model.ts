@@ -97,7 +97,10 @@ export class TrackPredictor {
     const last = Math.min(stop, times.length);
     for (const [name, rows] of Object.entries(this.#logits)) {
       const values = outputs[name]!.data as Float32Array;
-      rows.forEach((row, tag) => row.push(...values.subarray(tag * times.length + first, tag * times.length + last)));
+      rows.forEach((row, tag) => {
+        const start = tag * times.length;
+        for (const value of values.subarray(start + first, start + last)) row.push(value); // too many for arguments
+      });
     }
     for (const time of times.subarray(first, last)) this.#seconds.push(time + this.#offset);
     this.#offset += (this.#segments?.step ?? 0) / this.metadata.sample_rate;

@@ -13,6 +13,8 @@ const MAX_FRAME_BYTES = 2_881;
 const MAX_EXCESS = 1.02;
 /** False frame headers after which the search ends. */
 const MAX_TRIES = 100_000;
+/** Interruptions of the frames after which the search ends. */
+const MAX_GAPS = 10_000;
 /** Beginnings of bytes between frames that are not damage. */
 const TAGS = /^(TAG|APETAGEX|ID3|LYRICS)/;
 
@@ -156,7 +158,7 @@ async function* findRuns(source: Source, start: number): AsyncGenerator<Run> {
   const end = source.size;
   const limit = start + MAX_OFFSET;
   let kind: number | null = null;
-  while (start < end) {
+  for (let gaps = 0; gaps <= MAX_GAPS && start < end; gaps++) {
     const first = await findFirst(source, start, kind === null ? Math.min(end, limit) : end, kind);
     if (first === null) return;
     start = first + 1;

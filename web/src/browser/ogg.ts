@@ -15,8 +15,8 @@ const CODECS: readonly (readonly [string, Format])[] = [
 const HEAD = 27;
 /** Bytes of the first packet of Ogg FLAC before the FLAC stream. */
 const FLAC_MAPPING = 9;
-/** Consecutive damaged pages after which the search ends. */
-const MAX_BAD = 1_000;
+/** Damaged pages after which the search ends. */
+const MAX_BAD = 10_000;
 const [CONTINUES, BEGINS, ENDS] = [1, 2, 4];
 const CRC = Uint32Array.from({ length: 256 }, (_, index) => {
   let crc = index << 24;
@@ -139,12 +139,12 @@ async function* pages(source: Source, start: number): AsyncGenerator<Page | stri
       yield `the ${end - start} bytes from byte ${start} on are not Ogg pages`;
       return;
     }
-    bad += 1;
     const head = await source.read(start, HEAD + 255);
     const count = head[26] ?? 0;
     const body = HEAD + count;
     const size = body + head.subarray(HEAD, body).reduce((sum, segment) => sum + segment, 0);
     if (head.length < HEAD || text(head, 0, 5).search(CAPTURE) !== 0) {
+      bad += 1;
       const next = await find(source, start + 1, end, CAPTURE);
       yield `${next - start} bytes at byte ${start} are not an Ogg page`;
       start = next;
@@ -156,9 +156,9 @@ async function* pages(source: Source, start: number): AsyncGenerator<Page | stri
       const [position, serial] = [view.getBigInt64(6, true), view.getUint32(14, true)];
       yield { start, body: start + body, end: start + size, serial, flags: page[5]!, position };
       start += size;
-      bad = 0;
       continue;
     }
+    bad += 1;
     const next = await find(source, start + 1, end, CAPTURE);
     yield size > page.length && next === end
       ? `it is cut off in the middle of an Ogg page, at byte ${start}`
