@@ -540,6 +540,8 @@ def test_signals_that_were_ignored_stay_so(song, cp_model):
         (ModuleNotFoundError("no", name="colorama.ansi"), ["colorama.ansi", "incomplete"]),
         (PermissionError(13, "Permission denied", "x.tsv"), ["x.tsv: Permission denied"]),
         (OSError(28, "No space left on device"), ["moodfield: No space left on device"]),
+        (MemoryError("bad_alloc"), ["memory", "bad_alloc"]),
+        (MemoryError(), ["memory"]),
     ],
     ids=lambda value: getattr(value, "name", None) or type(value).__name__,
 )

@@ -238,6 +238,37 @@ def test_other_shapes_raise_without_output(cp_model, shape, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+LITTLE_MEMORY = """
+import sys
+import numpy as np
+from moodfield import parallel, tagger
+from moodfield.engine import OnnxEngine
+def allocated():
+    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1])
+path = tagger.model_folder("default") / "model.onnx"
+network = OnnxEngine(path, threads=1)
+network.forward_features(np.zeros((1, 128, 300), np.float32))
+mels = np.zeros((1, 128, 30_000), np.float32)
+for extra, call in (8, lambda: network.forward_features(mels)), (1, lambda: OnnxEngine(path, threads=1)):
+    parallel._limit_memory(allocated() + extra * 2**20)
+    try:
+        print(call())
+    except Exception as error:
+        print(type(error).__name__, error)
+print(network.forward_features(np.zeros((1, 128, 300), np.float32)).shape[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is one of Linux")
+def test_a_lack_of_memory_is_no_fault_of_the_model():
+    command = [sys.executable, "-c", LITTLE_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    *errors, count = done.stdout.splitlines()
+    assert [error.split()[0] for error in errors] == ["MemoryError"] * 2
+    assert count == "1"
+
+
 def test_an_onnx_file_can_be_moved(cp_model, tmp_path):
     moved = shutil.copy(cp_model.folder / card.NETWORK, tmp_path / "moved.onnx")
     mels = mels_for(cp_model, 1, 100)

@@ -256,6 +256,22 @@ def test_an_item_that_crashed_is_named():
     assert "7" in str(error)
 
 
+def lack_memory(number: int) -> int:
+    """Raise `MemoryError` for 3."""
+    if number == 3:
+        raise MemoryError
+    return 2 * number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_item_with_too_little_memory_is_an_error_and_all_others_are_done(jobs):
+    results = dict(parallel.map(lack_memory, range(COUNT), jobs=jobs))
+    error = results.pop(3)
+    assert isinstance(error, WorkerCrashedError)
+    assert "memory for 3" in str(error)
+    assert results == {n: 2 * n for n in range(COUNT) if n != 3}
+
+
 def test_all_processes_may_die(tmp_path):
     items = tuple(range(4))
     results = simplify(parallel.map(partial(kill_process, tmp_path / "log", items, "exit"), items, jobs=2))
@@ -382,6 +398,8 @@ def sleep_or_fail(word: str) -> tuple[str, int]:
         os._exit(1)
     if word == "error":
         raise ConfigError(word)
+    if word == "memory":
+        raise MemoryError
     time.sleep(float(word))
     return word, os.getpid()
 
@@ -399,6 +417,9 @@ def test_a_worker_is_killed_after_a_time_and_replaced():
         assert worker.call("0", seconds=60.0)[1] != first[1]
         assert isinstance(worker.call("crash", seconds=60.0), WorkerCrashedError)
         assert isinstance(worker.call("error", seconds=60.0), ConfigError)
+        before = worker.call("0", seconds=60.0)[1]
+        assert "memory" in str(worker.call("memory", seconds=60.0))
+        assert worker.call("0", seconds=60.0)[1] != before
         assert worker.call("0", seconds=60.0)[0] == "0"
     finally:
         worker.close()

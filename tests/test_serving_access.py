@@ -1,14 +1,17 @@
 """Who may use the service: hosts, origins, tokens and sessions."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.types import Scope
 
 import services
 from moodfield.errors import ConfigError
-from moodfield.serving import access
+from moodfield.serving import access, head
 from moodfield.serving.configs import ServiceConfig
+from moodfield.serving.head import HeadMiddleware
 from services import Running
 
 TOKEN = "0123456789abcdef"
@@ -73,6 +76,19 @@ def test_slips_are_answered_with_what_to_do(running: Running, method: str, path:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert word in answer.json()["detail"]
     assert status != 405 or answer.headers["allow"] == "POST"
+
+
+def test_head_is_named_where_it_is_no_method(running: Running) -> None:
+    answer = running.client.head("/v1/tag")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
+    scope = {"type": "http", "method": "HEAD", "headers": []}
+    seen = []
+
+    async def app(inner: Scope, _receive: object, _send: object) -> None:
+        seen.append((inner["method"], head.method(inner)))
+
+    asyncio.run(HeadMiddleware(app)(scope, None, None))
+    assert seen == [("GET", "HEAD")]
 
 
 def test_requests_of_the_page_are_answered(running: Running) -> None:

@@ -267,6 +267,7 @@ def test_an_empty_library_is_made_and_shown(tmp_path: Path) -> None:
 def test_scans_are_followed_and_their_tracks_played(tmp_path: Path) -> None:
     music = services.write_music(tmp_path / "music", 3)
     (music / "broken.mp3").write_bytes(b"no audio")
+    (music / "damaged.mp3").write_bytes(b"no music")
     odd = music / os.fsdecode(b"caf\xe9.wav")
     odd.write_bytes(services.wav(seed=9))
     with serve(tmp_path / "library.db") as running:
@@ -275,14 +276,17 @@ def test_scans_are_followed_and_their_tracks_played(tmp_path: Path) -> None:
         second = running.client.post("/v1/scans", json={"path": str(music)})
         assert (second.status_code, second.json()["id"]) == (409, begun.json()["id"])
         scan = services.wait_for_scan(running.client, begun.json()["id"])
-        assert (scan["state"], scan["done"], scan["total"], scan["failed"]) == ("done", 5, 5, 1)
+        assert (scan["state"], scan["done"], scan["total"], scan["failed"]) == ("done", 6, 6, 2)
         assert scan["errors"][0]["reason"] == "not-audio"
         assert get(running, "scans")["scans"] == [scan]
         assert get(running, "tracks")["total"] == 4
         assert get(running, "stats")["folders"] == [str(music)]
-        failed = get(running, "tracks", failed=True)["tracks"][0]
+        failed, other = get(running, "tracks", failed=True)["tracks"]
         assert get(running, "tracks", failed=True, id=failed["id"])["total"] == 1
-        assert get(running, "tracks", failed=True, id=failed["id"] + 1)["total"] == 0
+        assert get(running, "tracks", failed=True, id=10**6)["total"] == 0
+        numbers = [other["id"], failed["id"]]
+        ordered = get(running, "tracks", failed=True, id=[numbers[0], 10**6, *numbers])["tracks"]
+        assert [row["id"] for row in ordered] == numbers
         assert failed["error"]["reason"] == "not-audio"
         assert running.client.get(f"/v1/tracks/{failed['id']}/audio").status_code == 404
         assert get(running, f"tracks/{failed['id']}")["model"] is None
@@ -298,7 +302,7 @@ def test_scans_are_followed_and_their_tracks_played(tmp_path: Path) -> None:
             beyond = running.client.get(f"/v1/tracks/{row['id']}/audio", headers={"range": "bytes=99999999-"})
             assert (beyond.status_code, beyond.json()["status"]) == (416, 416)
         again = running.client.post("/v1/scans").json()
-        assert services.wait_for_scan(running.client, again["id"])["unchanged"] == 5
+        assert services.wait_for_scan(running.client, again["id"])["unchanged"] == 6
         odd.unlink()
         missing = next(row for row in get(running, "tracks")["tracks"] if row["path"] == str(odd))
         assert running.client.get(f"/v1/tracks/{missing['id']}/audio").status_code == 404

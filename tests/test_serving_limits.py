@@ -191,8 +191,38 @@ def test_connections_beyond_the_limit_are_503(running: Running, monkeypatch: pyt
         assert status(answer) == 503
         assert b"application/problem+json" in answer
         assert b"retry-after: 5" in answer
+        assert b"x-content-type-options: nosniff" in answer
         first.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert status(first.recv(4_096)) == 200
+
+
+def test_a_connection_too_many_gets_its_answer_during_an_upload(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    with connect(running), connect(running) as second:
+        second.sendall(head(2**20))
+        for _ in range(16):
+            second.sendall(bytes(2**16))
+            time.sleep(0.01)  # a connection that was reset meanwhile raises at the next bytes
+        answer = b""
+        while part := second.recv(4_096):
+            answer += part
+        assert status(answer) == 503
+        assert b"connections are open" in answer
+
+
+def test_a_request_too_many_without_a_body_closes_its_connection(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    with connect(running), connect(running) as second:
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while part := second.recv(4_096):
+            answer += part
+        assert status(answer) == 503
+        assert b"connection: close" in answer
 
 
 @pytest.mark.parametrize("beginning", [b"", b"POST /v1/tag HTTP/1.1\r\nHost: local"])

@@ -25,7 +25,7 @@ from moodfield.audio import Waveform
 from moodfield.calibration import Calibration
 from moodfield.clips import AnyLength, FixedLength
 from moodfield.engine import Output, TorchEngine
-from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError
+from moodfield.errors import AudioError, ModelError, MoodfieldWarning, UnknownNameError, WorkerCrashedError
 from moodfield.predictor import LoadedModel
 from moodfield.tagger import Tagger
 from moodfield.tagging import OverTime, Tagging
@@ -493,6 +493,22 @@ def test_silent_short_and_invalid_samples_give_errors(cp_tagger, samples, reason
     ((_, result),) = cp_tagger.tag_many([Waveform(samples.astype(np.float32), RATE)])
     assert isinstance(result, AudioError)
     assert result.reason == reason
+
+
+def test_tag_many_goes_on_after_a_file_with_too_little_memory(cp_tagger, song, monkeypatch):
+    tag = cp_tagger.tag
+
+    def lack_memory(source):
+        if source is not song:
+            raise MemoryError("bad_alloc")
+        return tag(source)
+
+    monkeypatch.setattr(cp_tagger, "tag", lack_memory)
+    (source, error), (_, tagging) = cp_tagger.tag_many([Path("large.wav"), song])
+    assert source == Path("large.wav")
+    assert isinstance(error, WorkerCrashedError)
+    assert "memory to tag large.wav" in str(error)
+    assert isinstance(tagging, Tagging)
 
 
 def test_tag_many_is_lazy(cp_tagger, song):

@@ -1,5 +1,6 @@
 """Folders of temporary files: removed at their end, or by the next process."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -71,6 +72,24 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_replaced(
         assert folder.is_dir()
         assert folder not in removed
         assert removed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL, errno.ENOLCK], ids=errno.errorcode.get)
+def test_folders_that_cannot_be_locked_are_made_and_kept(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """NFS locks bytes of files that are open for writing: EBADF for every folder."""
+    (parent / NAME).mkdir()
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with temporary.folder() as folder:
+        temporary.remove_abandoned(parent)
+        assert set(parent.iterdir()) == {folder, parent / NAME}
+    assert list(parent.iterdir()) == [parent / NAME]
 
 
 def test_a_folder_that_cannot_be_listed_is_no_error(parent: Path) -> None:

@@ -1,6 +1,7 @@
 """Run a network on clips of mel: ONNX Runtime, or torch on request."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ Precision = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
 PROVIDERS: Mapping[Device, str] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 """devices → their names in ONNX Runtime"""
+LACK_OF_MEMORY = re.compile(r"bad[_ ]alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
+"""in messages of ONNX Runtime, whose errors have no type for this: of the CPU, its arenas, CUDA and cuDNN"""
 Mels = Float32[np.ndarray, "batch bands frames"]
 Features = Float32[np.ndarray, "batch _channels _time"]
 Logits = Float32[np.ndarray, "batch tags _time"]
@@ -73,14 +76,16 @@ class OnnxEngine:
 
         Raises:
             ModelError: a file is not such a network, or there is no such device.
+            MemoryError: there is too little memory for it.
         """
         self._clips = _Session(path, INPUT, FEATURES if head else LOGITS, threads, device)
         self._head = _Session(head, FEATURES, LOGITS, threads, device) if head else None
 
     def forward_features(self, mels: Mels) -> Features:
-        """Features of clips at every step of time; raises `ModelError` for shapes that the network cannot take.
+        """Features of clips at every step of time.
 
-        Those of a network in one file are its logits, followed by its other outputs.
+        Those of a network in one file are its logits, followed by its other outputs. Raises `ModelError` for shapes
+        that the network cannot take, and `MemoryError` if there is too little memory.
         """
         return np.concatenate(self._clips(mels), axis=1)
 
@@ -138,12 +143,18 @@ class _Session:
 
 @contextmanager
 def _model_errors(problem: str) -> Iterator[None]:
-    """Turn the errors of ONNX Runtime, which are of many types, into `ModelError`, but not those of signal handlers."""
+    """Turn the errors of ONNX Runtime, which are of many types, into `ModelError`, but not those of signal handlers.
+
+    A lack of memory is a `MemoryError`: it is no fault of the model, and other files may need less.
+    """
     try:
         yield
     except Exception as error:
-        kinds = (RuntimeError, ValueError, TypeError, LookupError, MemoryError)
-        if type(error).__module__.startswith("onnxruntime") or isinstance(error, kinds):
+        kinds = (RuntimeError, ValueError, TypeError, LookupError)
+        is_of_runtime = type(error).__module__.startswith("onnxruntime") or isinstance(error, kinds)
+        if is_of_runtime and LACK_OF_MEMORY.search(str(error)):
+            raise MemoryError("there is too little memory to run the network") from error
+        if is_of_runtime:
             raise ModelError(f"{problem}: {error}") from error
         raise
 

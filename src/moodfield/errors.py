@@ -74,7 +74,7 @@ class FileTagsError(MoodfieldError):
 
 
 class WorkerCrashedError(MoodfieldError):
-    """An item whose worker process died."""
+    """An item whose worker process died, or for which there was too little memory."""
 
 
 class UnknownNameError(MoodfieldError):

@@ -28,8 +28,8 @@ HEAD_BYTES = 1024
 """bytes of a file that are compared with them"""
 MAX_NAME_BYTES = 200
 """bytes of a file name that its partial file repeats: file systems allow 255"""
-UNLOCKABLE = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP})
-"""error numbers of file systems without locks"""
+UNLOCKABLE = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
+"""error numbers of file systems without locks, or of folders: NFS locks what is open for writing (EBADF)"""
 PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.part")
 """names of the partial files of `atomic_path`, which a killed process leaves behind"""
 LOCK_START = '{"pid": '

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing import resource_tracker
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -94,7 +95,7 @@ def map(  # noqa: A001 (as concurrent.futures names it)
 
     Yields:
         Each item with its result, or with the `MoodfieldError` that the function raised for it, or with a
-        `WorkerCrashedError` if it killed its process.
+        `WorkerCrashedError` if it killed its process, or if there was too little memory for it.
 
     Raises:
         ConfigError: No process can be started, as in a script without `if __name__ == "__main__":`.
@@ -136,11 +137,15 @@ class Worker:
         try:
             self._started.result(START_SECONDS)
             future = _submit(self._pool, _call_recorded, self._function, item)
-            if concurrent.futures.wait([future], seconds).done:
-                return _reissue(future.result())
-            error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
+            if not concurrent.futures.wait([future], seconds).done:
+                error = WorkerCrashedError(f"it was stopped after {seconds:g} s, the limit for one file")
+            elif isinstance(result := _reissue(future.result()), WorkerCrashedError):
+                raise MemoryError
+            else:
+                return result
         except MemoryError:
-            error = WorkerCrashedError("it was stopped since it needs more memory than one file may; it may be damaged")
+            limit = "there is" if self._memory_bytes is None else f"the limit of {self._memory_bytes / 2**30:g} GiB"
+            error = WorkerCrashedError(f"it was stopped since it needs more memory than {limit}; it may be damaged")
         except (BrokenProcessPool, concurrent.futures.TimeoutError):
             error = WorkerCrashedError("the process that worked on it died; it may be damaged")
         if not self._is_closed:
@@ -250,20 +255,14 @@ def _call(function: Callable[[Item], Result], item: Item) -> Result | MoodfieldE
         return function(item)
     except MoodfieldError as error:
         return error
-
-
-class _RecordingHandler(logging.handlers.QueueHandler):
-    """Collects log records in a form that can be pickled."""
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Append a record."""
-        self.queue.append(record)  # type: ignore[attr-defined]
+    except MemoryError as error:
+        return WorkerCrashedError(f"there is too little memory for {item} ({error}); use fewer jobs, or leave it out")
 
 
 def _call_recorded(function: Callable[[Item], Result], item: Item) -> _Outcome[Result]:
     """Call the function in a worker process, and collect log records and warnings instead of printing them."""
-    logger, records = logging.getLogger("moodfield"), deque[logging.LogRecord]()
-    handler, propagates = _RecordingHandler(records), logger.propagate  # type: ignore[arg-type]
+    logger, records = logging.getLogger("moodfield"), SimpleQueue[logging.LogRecord]()
+    handler, propagates = logging.handlers.QueueHandler(records), logger.propagate  # records that can be pickled
     logger.addHandler(handler)
     logger.propagate = False
     try:
@@ -274,7 +273,8 @@ def _call_recorded(function: Callable[[Item], Result], item: Item) -> _Outcome[R
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagates
-    return _Outcome(result, list(records), [(w.message, w.category, w.filename, w.lineno) for w in issued])
+    logged = [records.get() for _ in range(records.qsize())]
+    return _Outcome(result, logged, [(w.message, w.category, w.filename, w.lineno) for w in issued])
 
 
 def _reissue(outcome: _Outcome[Result]) -> Result | MoodfieldError:

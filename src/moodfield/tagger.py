@@ -17,7 +17,7 @@ from moodfield import audio, calibration, clips, decisions, errors, mel, paralle
 from moodfield.audio import Envelope, Reader, Source
 from moodfield.card import CARD, Card, Head
 from moodfield.engine import Device, OnnxEngine
-from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning
+from moodfield.errors import ConfigError, ModelError, MoodfieldError, MoodfieldWarning, WorkerCrashedError
 from moodfield.mel import MelConfig
 from moodfield.predictor import Blocks, Embedding, LoadedModel, LogitMap, TrackOutput, TrackPredictor
 from moodfield.tagging import OverTime, Tagging
@@ -163,6 +163,9 @@ class Tagger:
                 yield source, self.tag(source)
             except MoodfieldError as error:
                 yield source, error
+            except MemoryError as error:
+                message = f"there is too little memory to tag {audio.source_name(source)} ({error}); leave it out"
+                yield source, WorkerCrashedError(message)
 
     def predict(self, mels: Sequence[Blocks]) -> Scores:
         """Scores of a track from its mel: for every model the blocks of the mel made with that model's config."""

@@ -98,6 +98,11 @@ class CommandGroup(TyperGroup):
         except ModuleNotFoundError as error:
             console.message(_missing_module(str(error.name)))
             raise typer.Exit(console.FAILED) from error
+        except MemoryError as error:
+            console.message(
+                f"there is too little memory ({str(error) or 'an allocation failed'}); close other programs"
+            )
+            raise typer.Exit(console.FAILED) from error
         except BrokenPipeError:
             raise  # the reader of a pipe is gone; typer ends quietly
         except OSError as error:

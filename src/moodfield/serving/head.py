@@ -4,6 +4,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATH_SEND = "http.response.pathsend"
 """extension of ASGI by which an application names a file instead of sending it"""
+REQUESTED = "moodfield.method"
+"""key of the method of a request before it was handled as GET"""
 
 
 class HeadMiddleware:
@@ -26,5 +28,11 @@ class HeadMiddleware:
 
         extensions = {**scope.get("extensions", {}), PATH_SEND: {}}  # so that no file is read in vain
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]  # it is defined for GET alone
-        replaced = {"method": "GET", "headers": headers, "extensions": extensions}
+        replaced = {"method": "GET", "headers": headers, "extensions": extensions, REQUESTED: "HEAD"}
         await self._app({**scope, **replaced}, receive, send_head)
+
+
+def method(scope: Scope) -> str:
+    """The method of a request; HEAD if it is handled as GET."""
+    requested: str = scope.get(REQUESTED, scope["method"])
+    return requested

@@ -97,7 +97,7 @@ def list_tracks(
     if failed:
         with current.library.read() as connection:
             selected = tracks.select(connection, wanted)
-        wished = [track for track in selected if not only or track.id in only]
+        wished = [selected[place] for place in _places(selected, only)] if only else selected
         chosen = [track for track in wished if all(word in snapshots.text(track) for word in q.casefold().split())]
         page = [_untagged(track) for track in chosen[start : start + limit]]
         return service.answer(request, _page(page, len(chosen), start + limit))
@@ -106,7 +106,7 @@ def list_tracks(
         return service.answer(request, _page([], 0, 0))
     fitting = snapshot.choose(wanted, q.split(), ids=only)
     if only and order is None:
-        ordered = fitting.take(_places(fitting, only))
+        ordered = fitting.take(_places(fitting.tracks, only))
     elif order == "name" or not (order or wanted.tags):
         ordered = fitting
     else:
@@ -308,10 +308,10 @@ def _over_time(one: DecidedTracks, blob: bytes) -> dict[str, object]:
     return {"curves": {"seconds": seconds.round(2).tolist(), "scores": rounded}}
 
 
-def _places(fitting: DecidedTracks, numbers: Sequence[int]) -> Int64[np.ndarray, "tracks"]:
-    """Rows of tracks in the order of numbers."""
-    rows = {track.id: row for row, track in enumerate(fitting.tracks)}
-    return np.array([rows[number] for number in dict.fromkeys(numbers) if number in rows], np.int64)
+def _places(fitting: Sequence[LibraryTrack], numbers: Sequence[int]) -> Int64[np.ndarray, "tracks"]:
+    """Places of tracks in the order of numbers; those without a track are left out."""
+    places = {track.id: place for place, track in enumerate(fitting)}
+    return np.array([places[number] for number in dict.fromkeys(numbers) if number in places], np.int64)
 
 
 def _request(body: PlaylistRequest) -> playlists.Request:

@@ -24,6 +24,7 @@ from moodfield.errors import (
     UsageError,
     WorkerCrashedError,
 )
+from moodfield.serving import head
 
 MEDIA_TYPE = "application/problem+json"
 UNPROCESSABLE = 422
@@ -122,7 +123,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.NOT_FOUND:
             detail = f"there is no {path}; /docs lists all paths"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{request.method} is no method of {path}; /docs lists all of them"
+            detail = f"{head.method(request.scope)} is no method of {path}; /docs lists all of them"
         return ProblemError(error.status_code, detail, headers=headers).response()
 
     def invalid(request: Request, error: Exception) -> Response:
@@ -176,4 +177,4 @@ class ProblemMiddleware:
 
 def _context(scope: Scope) -> str:
     """The method and path of a request, for the log."""
-    return f"{scope['method']} {errors.printable(scope['path'])}"
+    return f"{head.method(scope)} {errors.printable(scope['path'])}"

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moodfield.errors import UsageError
-from moodfield.serving import app
+from moodfield.serving import access, app
 from moodfield.serving.configs import ServiceConfig
 from moodfield.serving.problems import ProblemError
 
@@ -28,6 +28,8 @@ RETRY_SECONDS = 5
 """time after which these may try again"""
 SHUTDOWN_SECONDS = 10
 """time in which requests under way may end when the service is stopped"""
+_HEADERS = {**access.HEADERS, "cache-control": "no-store"}
+"""headers of answers that the application does not make"""
 
 
 class Connection(H11Protocol):
@@ -45,26 +47,30 @@ class Connection(H11Protocol):
         self._wait(HEADER_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the end of a head, or stop waiting when it is there."""
+        """Wait for the end of a head, or stop waiting when it is there; close a connection too many that is drained."""
         super().data_received(data)
         if self.conn.their_state is not IDLE:
             is_drained = self.conn.their_state is SEND_BODY and self.cycle and self.cycle.response_complete
             if not is_drained:
                 self._stop_waiting()
+        elif self.app is _too_many and self.cycle:
+            self.transport.close()
         elif self._timer is None:
             self._wait(HEADER_SECONDS)
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of the request, if there is any."""
+        """Wait for the rest of the request, if there is any; a connection too many is closed after it."""
         super().on_response_complete()
         self._stop_waiting()
         if self.conn.their_state is SEND_BODY:
             self._wait(DRAIN_SECONDS)
+        elif self.app is _too_many:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request by a problem, unless an answer has begun; close the connection."""
         if self.conn.our_state in (IDLE, SEND_RESPONSE):
-            problem = ProblemError(400, msg, headers={"connection": "close"}).response()
+            problem = ProblemError(400, msg, headers=_HEADERS | {"connection": "close"}).response()
             head = Response(status_code=400, headers=problem.raw_headers, reason=b"Bad Request")
             for event in (head, Data(data=bytes(problem.body)), EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
@@ -100,7 +106,9 @@ class Connection(H11Protocol):
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer the request of a connection too many."""
-    headers = {"retry-after": str(RETRY_SECONDS), "connection": "close"}
+    headers = _HEADERS | {"retry-after": str(RETRY_SECONDS)}
+    if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+        headers["connection"] = "close"  # at once: a client that is sending a body would get a reset, and no answer
     detail = f"{MAX_CONNECTIONS} connections are open; close some, or try again in {RETRY_SECONDS} s"
     await ProblemError(503, detail, headers=headers).response()(scope, receive, send)
 

@@ -1,6 +1,7 @@
 """Uploaded files: bodies of requests, written to temporary files within limits of size and time."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -29,6 +30,7 @@ MAX_FIELDS = 16
 """fields of a form beside its files"""
 TYPES = ("audio/", "video/", "application/octet-stream", "application/ogg", "application/x-")
 """beginnings of media types of plain bodies; what a file holds decides, not its type"""
+_LOG = logging.getLogger("moodfield.serving")
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ async def receive(request: Request, folder: Path, limits: Limits, *, name: str =
         yield uploads
     finally:
         for upload in uploads:
-            upload.path.unlink(missing_ok=True)
+            try:
+                upload.path.unlink(missing_ok=True)
+            except OSError as error:  # the answer is right, and the folder is removed when the service ends
+                _LOG.warning("%s cannot be removed: %s", upload.path, error.strerror)
 
 
 def file_name(name: str) -> str:
