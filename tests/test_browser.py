@@ -277,7 +277,7 @@ def test_the_search_ends_after_many_damaged_ogg_pages_as_in_python(page, tmp_pat
 @pytest.mark.slow
 def test_the_search_ends_after_many_gaps_between_mpeg_frames_as_in_python(page, tmp_path):
     path = tmp_path / "a.mp3"
-    path.write_bytes(interrupted_mpeg(mpeg.MAX_GAPS + 100))
+    path.write_bytes(encoded(path, 5, 44_100) + interrupted_mpeg(mpeg.MAX_GAPS + 100))
     [row] = page.tag(path)
     assert f"{mpeg.MAX_GAPS + 1 - decoders.MAX_FAULTS} more" in "".join(row["warnings"])
     assert row["warnings"] == by_name(moodfield.load().tag(path).warnings)
