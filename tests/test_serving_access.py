@@ -78,7 +78,7 @@ def test_slips_are_answered_with_what_to_do(running: Running, method: str, path:
     assert status != 405 or answer.headers["allow"] == "POST"
 
 
-def test_head_is_named_where_it_is_no_method(running: Running) -> None:
+def test_head_is_named_in_the_log(running: Running) -> None:
     answer = running.client.head("/v1/tag")
     assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
     scope = {"type": "http", "method": "HEAD", "headers": []}

@@ -123,7 +123,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.NOT_FOUND:
             detail = f"there is no {path}; /docs lists all paths"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{head.method(request.scope)} is no method of {path}; /docs lists all of them"
+            detail = f"{request.method} is no method of {path}; /docs lists all of them"
         return ProblemError(error.status_code, detail, headers=headers).response()
 
     def invalid(request: Request, error: Exception) -> Response:
