@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from moodfield.catalogue import dataset, parts, tag
+from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
 from moodfield.decoding.metadata import Metadata
 from moodfield.errors import ModelError
@@ -50,11 +51,16 @@ def raise_model_error(_: tuple[str, ...], path: Path) -> Analysis:
     raise ModelError("no such model")
 
 
+def create(folder: Path | str, *sources: object, limit: int | None = None) -> Catalogue:
+    """A catalogue of the default model."""
+    return dataset.open_or_create(str(folder), list(map(str, sources)), models.describe(analysis.load(())), limit)
+
+
 def run(
     folder: str, sources: list[str], config: WorkerConfig, on_part: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
     """Tag a catalogue on the cluster; the number of records, and the most parts that were under way."""
-    catalogue = dataset.open_or_create(folder, sources, models.describe(analysis.load(())), None)
+    catalogue = create(folder, *sources)
     records, committed, most, under_way = 0, 0, 0, set[int]()
     for record in tag.run(catalogue, parts.plan(catalogue), config, on=Backend.RAY):
         records += 1

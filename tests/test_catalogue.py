@@ -18,6 +18,7 @@ import pytest
 import models as model_files
 import moodfield
 import servers
+from clusters import create
 from commands import invoke, start
 from moodfield import calibration
 from moodfield.catalogue import dataset, imports, inputs, parts, relative, rows, storage, workers
@@ -57,11 +58,6 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of three rows."""
     monkeypatch.setattr(dataset, "FEWEST_ROWS", 3)
     monkeypatch.setattr(storage, "FIRST_PAUSE", 0.01)
-
-
-def create(folder: Path | str, *sources: object, limit: int | None = None) -> Catalogue:
-    """A catalogue of the default model."""
-    return dataset.open_or_create(str(folder), list(map(str, sources)), models.describe(analysis.load(())), limit)
 
 
 def run(catalogue: Catalogue, shard: str = "1/1", jobs: int = 1) -> list[rows.Record]:

@@ -21,7 +21,7 @@ from moodfield.catalogue import tag as tagging
 from moodfield.catalogue.dataset import Catalogue
 from moodfield.catalogue.workers import WorkerConfig
 from moodfield.errors import CatalogueError, ModelError
-from moodfield.library import analysis, models
+from moodfield.library import analysis
 
 pytest.importorskip("ray.data", reason='Ray is not installed: pip install "moodfield[cluster]"')
 TESTS = Path(__file__).parent
@@ -121,7 +121,7 @@ def test_s3_on_one_machine(songs, tmp_path, monkeypatch):
     names = [path.name for path in songs.iterdir() if clusters.POISON not in path.name]
     manifest = tmp_path / "manifest.txt"
     manifest.write_text("\n".join(f"s3://bucket/music/{name[0]}/{name}" for name in names))
-    catalogue = dataset.open_or_create("s3://bucket/single", [str(manifest)], models.describe(analysis.load(())), None)
+    catalogue = clusters.create("s3://bucket/single", manifest)
     first = parts.plan(catalogue, (1, 3))
     assert len(list(tagging.run(catalogue, first, WorkerConfig(), jobs=2))) == 10
     assert len(list(tagging.run(catalogue, parts.plan(catalogue), WorkerConfig(), jobs=2))) == len(names) - 10

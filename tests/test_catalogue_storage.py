@@ -14,12 +14,11 @@ import pytest
 
 import models as model_files
 import servers
+from clusters import create
 from commands import invoke, start
 from moodfield import audio
 from moodfield.catalogue import dataset, inputs, listing, storage
-from moodfield.catalogue.dataset import Catalogue
 from moodfield.errors import AudioError, CatalogueError, MoodfieldError
-from moodfield.library import analysis, models
 from servers import Behavior
 
 parquet = pytest.importorskip("pyarrow.parquet", reason='pyarrow is not installed: pip install "moodfield[cluster]"')
@@ -38,11 +37,6 @@ def songs(tmp_path: Path) -> Path:
     for number in range(3):
         model_files.save(folder / f"{number}.flac", model_files.music(1.0, seed=number))
     return folder
-
-
-def create(folder: Path | str, *sources: object, limit: int | None = None) -> Catalogue:
-    """A catalogue of the default model."""
-    return dataset.open_or_create(str(folder), list(map(str, sources)), models.describe(analysis.load(())), limit)
 
 
 def sources(*names: object) -> list[str]:

@@ -86,10 +86,8 @@ def _check_replaceable(folder: Path) -> None:
         raise OutputError(f"{folder} is not a folder that can be read ({error.strerror}); name another one") from error
     if other := sorted(path.name for path in paths if not _is_own(path)):
         raise OutputError(f"{folder} has other files, such as {other[0]}; name a new or empty folder")
-    complete = [path for path in paths if path.name in NAMES]
-    scripts = [
-        path for path in complete if path.name in (MODEL, METADATA)
-    ]  # a killed process may have written only one
+    complete = {path.name: path for path in paths if path.name in NAMES}
+    scripts = [complete[name] for name in (MODEL, METADATA) if name in complete]  # a killed process may leave only one
     if complete and not any(path.read_bytes().startswith(_begin(path.stem)) for path in scripts):
         raise OutputError(f"{folder} was not written by moodfield web; name a new or empty folder")
 

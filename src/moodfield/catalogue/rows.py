@@ -74,7 +74,7 @@ def from_error(error: Exception) -> Record:
 def is_final(record: Record) -> bool:
     """Whether the next run keeps a record: that of a tagged file, or of one that is no audio that can be tagged.
 
-    A file that was not delivered, that crashed its process, or at which a fault of the program came up (the reason is
+    A file that was not delivered, that crashed its process, or at which the program failed (the reason is
     then the name of a class), is tagged again.
     """
     reason = record["reason"]
