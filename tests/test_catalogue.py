@@ -582,8 +582,9 @@ def test_the_examples_of_duckdb(tagged, monkeypatch):
 
 
 def test_the_examples_of_pandas(tagged, tmp_path):
-    pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas")
     relative.decide(tagged)
+    assert len(pandas.read_parquet(f"{tagged.folder}/{relative.FOLDER}")) == COUNT + 2
     (program,) = [block for block in examples("python") if "pandas" in block]
     process = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(tagged.folder).parent, capture_output=True, text=True, check=False

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 FOLDER = "decisions"
 """folder of the decisions"""
-STATISTICS = "statistics.json"
+STATISTICS = "_statistics.json"
+"""readers of Parquet folders leave out names that begin with _"""
 GROUP = 64
 """parts whose statistics are added at once"""
 
